@@ -1,0 +1,52 @@
+// The chat-template interpreter: the part of Jinja that Hugging Face chat templates use, byte-equal to Python's.
+//
+// Templates are foreign code: depth, steps and output are limited, there is no I/O, and every failure is one line with
+// the template line number.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "json/value.h"
+
+namespace qw::chat {
+
+struct RenderLimits {
+  std::int64_t max_steps = 5'000'000;        // evaluated nodes
+  std::size_t max_output_bytes = 64u << 20;
+  int max_depth = 200;                       // nesting of expressions, macros and loops
+};
+
+// A byte span of the rendered text that lies inside {% generation %} ... {% endgeneration %} (training masks).
+struct GenerationSpan {
+  std::size_t begin = 0, end = 0;
+};
+
+struct Rendered {
+  std::string text;
+  std::vector<GenerationSpan> generation;
+};
+
+class Template {
+ public:
+  // Environment as transformers sets it: trim_blocks, lstrip_blocks, loop controls, generation tag, tojson without
+  // HTML escaping, raise_exception, strftime_now.
+  static Result<Template> parse(std::string_view source);
+  Template(Template&&) noexcept;
+  Template& operator=(Template&&) noexcept;
+  ~Template();
+
+  // `variables`: messages, tools, add_generation_prompt, enable_thinking, ... Absent ones are undefined.
+  Result<Rendered> render(const json::Object& variables, const RenderLimits& limits = {}) const;
+
+ private:
+  struct Impl;
+  explicit Template(std::unique_ptr<Impl>);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace qw::chat

@@ -1,0 +1,143 @@
+// The table of pointer-level maths. One table per instruction set; all agree with cpu/portable within a derived bound.
+//
+// Kernels know raw pointers, sizes and strides; no tensors, no models, no allocation. They run on the calling thread
+// over the range they are given: splitting work over threads is the caller's business, and must not change results.
+//
+// Batch invariance (a promise, tested on every ISA): what is computed for one row does not depend on how many rows
+// are in the call, nor on how the output range is split. Every sum over `in` runs in one fixed order per ISA.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/cpu.h"
+
+namespace qw::kernels {
+
+using base::Isa;
+
+// Formats a weight matrix may be stored in. Values equal nothing in files; `ops` maps tensor::DType to them.
+enum class WeightType : std::uint8_t { kF32, kF16, kBF16, kQ8_0, kQ4_0 };
+
+// y[r, o] = bias[o] + sum_i x[r, i] * W[o, i] over packed weights and prepared activations.
+struct MatmulArgs {
+  WeightType type;
+  const void* packed;       // from Kernels::pack, whole matrix
+  const void* prepared;     // from Kernels::prepare, `rows` rows
+  const float* bias;        // [out] or nullptr
+  float* y;                 // row r at y + r * ldy
+  std::int64_t ldy;
+  std::int64_t rows, out, in;
+  std::int64_t out_begin, out_end;  // computes only these outputs; both multiples of out_granule, or out_end == out
+};
+
+// General matrix product for training: C[M,N] = (accumulate ? C : 0) + op(A)[M,K] * op(B)[K,N], row-major float32.
+// kBF16 rounds the elements of A and B to bfloat16 and sums in float32; kF32 keeps float32 throughout.
+enum class GemmPrecision : std::uint8_t { kF32, kBF16 };
+struct GemmArgs {
+  GemmPrecision precision;
+  bool trans_a, trans_b;    // op(A)[m,k] = trans_a ? a[k*lda+m] : a[m*lda+k]; op(B)[k,n] = trans_b ? b[n*ldb+k] : b[k*ldb+n]
+  std::int64_t m, n, k;
+  const float* a; std::int64_t lda;
+  const float* b; std::int64_t ldb;
+  float* c; std::int64_t ldc;
+  bool accumulate;
+};
+
+// Causal attention over whole sequences for training (flash style: keeps only the output and the row log-sum-exp).
+// One call handles one sequence of T tokens and one kv head with its group of query heads.
+struct AttentionTrainArgs {
+  std::int64_t tokens, heads_per_kv, head_dim;
+  float scale;              // 1/sqrt(head_dim)
+  const float* q; std::int64_t ldq;   // token t, group head g at q + t*ldq + g*head_dim
+  const float* k; std::int64_t ldk;   // token t at k + t*ldk
+  const float* v; std::int64_t ldv;
+  float* o; std::int64_t ldo;         // as q
+  float* lse;               // [heads_per_kv, tokens]
+  // Backward only: d_o as o; dq, dk, dv are overwritten.
+  const float* d_o;
+  float* dq; float* dk; float* dv;    // same strides as q, k, v
+  void* scratch;            // Kernels::attention_scratch_bytes(tokens, head_dim) bytes, 64-byte aligned
+};
+
+// Keys and values of one sequence in fixed-size blocks of one layer. Element type F32, F16 or BF16.
+enum class CacheType : std::uint8_t { kF32, kF16, kBF16 };
+// One query row against its sequence's paged cache: positions 0..n_keys-1 are visible.
+struct AttentionDecodeArgs {
+  CacheType type;
+  std::int64_t heads, kv_heads, head_dim;
+  float scale;
+  const float* q;           // [heads, head_dim]
+  float* o;                 // [heads, head_dim]
+  std::int64_t n_keys;
+  std::int64_t block_tokens;              // tokens per block, a power of two
+  const std::int32_t* blocks;             // block numbers of this sequence in order
+  const void* k_pool; const void* v_pool; // block b, kv head h, slot s, at ((b * kv_heads + h) * block_tokens + s) * head_dim
+  std::int64_t head_begin, head_end;      // computes only these kv heads (and their query groups)
+};
+
+struct Kernels {
+  Isa isa;
+  const char* name;         // "portable", "avx2", "avx512"
+
+  // ---- inference matmul -------------------------------------------------------------------------------------------
+  std::int64_t out_granule;                                        // outputs are tiled by this many rows of W
+  std::size_t (*packed_bytes)(WeightType, std::int64_t out, std::int64_t in);
+  void (*pack)(WeightType, const void* rows, std::int64_t out, std::int64_t in, void* packed);
+  std::size_t (*prepared_bytes)(WeightType, std::int64_t rows, std::int64_t in);
+  // Prepares rows [row_begin, row_end) of x (row r at x + r*ldx): copies, rounds or quantises them for `type`.
+  void (*prepare)(WeightType, const float* x, std::int64_t ldx, std::int64_t rows, std::int64_t in, void* prepared,
+                  std::int64_t row_begin, std::int64_t row_end);
+  void (*matmul)(const MatmulArgs&);
+  // Decodes row `row` of a packed matrix to float (embedding look-up in a tied, packed table).
+  void (*unpack_row)(WeightType, const void* packed, std::int64_t out, std::int64_t in, std::int64_t row, float* y);
+
+  // ---- training gemm: pack op(B) once, then compute row ranges of C ------------------------------------------------
+  std::int64_t gemm_m_granule, gemm_n_granule;
+  std::size_t (*gemm_packed_b_bytes)(GemmPrecision, std::int64_t n, std::int64_t k);
+  // Packs columns [n_begin, n_end) of op(B); n_begin a multiple of gemm_n_granule.
+  void (*gemm_pack_b)(const GemmArgs&, void* packed_b, std::int64_t n_begin, std::int64_t n_end);
+  std::size_t (*gemm_scratch_bytes)(GemmPrecision, std::int64_t m, std::int64_t k);  // per thread, for m rows
+  // Computes rows [m_begin, m_end) and columns [n_begin, n_end) of C; begins are multiples of the granules.
+  void (*gemm)(const GemmArgs&, const void* packed_b, void* scratch, std::int64_t m_begin, std::int64_t m_end,
+               std::int64_t n_begin, std::int64_t n_end);
+
+  // ---- rows --------------------------------------------------------------------------------------------------------
+  // y = x / sqrt(mean(x^2) + eps) * w per row of n; inverse[r] = 1/sqrt(...) if not null. y may alias x.
+  void (*rms_norm)(const float* x, const float* w, float eps, std::int64_t rows, std::int64_t n, float* y, float* inverse);
+  // dx += ..., dw += ... (dw in double-buffered float: caller gives one dw per range and adds them in fixed order).
+  void (*rms_norm_backward)(const float* x, const float* w, const float* inverse, const float* dy, std::int64_t rows,
+                            std::int64_t n, float* dx, float* dw);
+  // Rotates pairs (i, i + rotary/2) of each head in place; cos/sin are [rows, rotary/2]; inverse = rotate by -angle.
+  void (*rope)(float* x, std::int64_t ldx, std::int64_t rows, std::int64_t heads, std::int64_t head_dim,
+               std::int64_t rotary, const float* cos, const float* sin, bool inverse);
+  // out = silu(gate) * up, elementwise over n.
+  void (*swiglu)(const float* gate, const float* up, std::int64_t n, float* out);
+  void (*swiglu_backward)(const float* gate, const float* up, const float* dout, std::int64_t n, float* dgate, float* dup);
+  void (*add)(const float* a, const float* b, std::int64_t n, float* out);          // out may alias a or b
+  // In place softmax of one row; returns log(sum(exp(x))).
+  float (*softmax)(float* x, std::int64_t n);
+  // One row of cross-entropy: returns -log p[label] in nats and overwrites logits with (softmax - onehot) * scale.
+  float (*cross_entropy)(float* logits, std::int64_t n, std::int64_t label, float scale);
+  // log(sum(exp(x))) without touching x.
+  float (*log_sum_exp)(const float* x, std::int64_t n);
+  // Sum of squares in double, fixed order.
+  double (*sum_squares)(const float* x, std::int64_t n);
+  // AdamW on a range: bias_correction1 = 1 - b1^t, ...; decay = lr * weight_decay.
+  void (*adamw)(float* w, const float* g, float* m, float* v, std::int64_t n, float lr, float beta1, float beta2,
+                float eps, float decay, float bias_correction1, float bias_correction2, float grad_scale);
+
+  // ---- attention ---------------------------------------------------------------------------------------------------
+  std::size_t (*attention_scratch_bytes)(std::int64_t tokens, std::int64_t head_dim);
+  void (*attention_train_forward)(const AttentionTrainArgs&);
+  void (*attention_train_backward)(const AttentionTrainArgs&);
+  void (*attention_decode)(const AttentionDecodeArgs&);
+  // Stores one token's keys (or values) [kv_heads, head_dim] into its slot of the pool.
+  void (*cache_write)(CacheType, const float* kv, std::int64_t kv_heads, std::int64_t head_dim,
+                      std::int64_t block_tokens, std::int32_t block, std::int64_t slot, void* pool);
+};
+
+// The table of an instruction set; it must not exceed base::best_isa().
+const Kernels& kernels_for(Isa isa);
+
+}  // namespace qw::kernels

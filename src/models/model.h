@@ -1,0 +1,62 @@
+// A model family as the rest of the house sees it: traits, a table of parameters, and one forward pass.
+//
+// An architecture is one folder under models/ and one line in all_models.cc. Nothing outside models/ names one.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "json/value.h"
+#include "ops/executor.h"
+#include "tensor/tensor.h"
+
+namespace qw::models {
+
+// What other rooms need to know; capabilities are fields, never names.
+struct ModelTraits {
+  std::string architecture;      // Hugging Face model_type, e.g. "qwen3"; for display and files only
+  std::int64_t vocab = 0;        // rows of the embedding table (may exceed the tokenizer)
+  std::int32_t layers = 0;       // layers that keep keys and values
+  std::int32_t heads = 0, kv_heads = 0, head_dim = 0;
+  std::int32_t width = 0, ffn_width = 0;
+  std::int64_t context = 0;      // longest sequence the checkpoint was made for
+  bool tied_embeddings = false;
+};
+
+// One parameter: how it is named in each file format, its shape, and how a fresh model draws it.
+struct ParameterSpec {
+  std::string hf_name;           // "model.layers.0.self_attn.q_proj.weight"
+  std::string gguf_name;         // "blk.0.attn_q.weight"
+  tensor::Shape shape;           // [out, in] or [n]
+  bool is_norm = false;          // initialised to 1; kept F32 in files; no weight decay
+  bool is_bias = false;          // initialised to 0; kept F32; no weight decay
+  float init_std = 0.02f;        // N(0, init_std) otherwise
+};
+
+class Model {
+ public:
+  virtual ~Model() = default;
+  virtual const ModelTraits& traits() const = 0;
+  // ops::Weight{i} names parameters()[i].
+  virtual const std::vector<ParameterSpec>& parameters() const = 0;
+  // Embedding table and head as parameter ids (equal when tied).
+  virtual ops::Weight embedding() const = 0;
+  virtual ops::Weight head() const = 0;
+  virtual void forward(ops::Executor& ex) const = 0;
+  // The configuration as a Hugging Face config.json object / as GGUF keys (arch-prefixed), for writers.
+  virtual json::Object hf_config() const = 0;
+  virtual json::Object gguf_metadata() const = 0;
+};
+
+// Makes a model from the config.json of a Hugging Face folder (or the [model] table of a training recipe, same keys).
+// Errors: kBadInput naming the key.
+Result<std::unique_ptr<Model>> model_from_hf_config(const json::Object& config);
+// Makes a model from GGUF metadata (general.architecture and its keys). `has_output_weight` tells whether the head is
+// a tensor of its own; `vocab` is the row count of token_embd.weight.
+Result<std::unique_ptr<Model>> model_from_gguf_metadata(const json::Object& metadata, bool has_output_weight,
+                                                        std::int64_t vocab);
+
+}  // namespace qw::models

@@ -1,0 +1,63 @@
+// How a model's forward pass is written once and used twice.
+//
+// models/<arch>/forward.cc calls these methods. The RunningExecutor performs each call at once on (quantised, packed)
+// weights and a paged cache. The RecordingExecutor writes the calls down as a flat Program, which training replays
+// forward and then backward. Both see the same calls in the same order, so what is trained is what is served.
+//
+// Shapes: N rows (tokens of all sequences in the batch, one after the other), D model width, H query heads, K kv heads,
+// Dh head width, F ffn width, V vocabulary. Values are float32 [N, width].
+#pragma once
+
+#include <cstdint>
+
+namespace qw::ops {
+
+// Names a value of this forward pass. Cheap to copy; valid until the executor begins another pass.
+struct Value {
+  std::int32_t id = -1;
+  std::int32_t width = 0;
+};
+
+// Names a weight: an index into the model's parameter table (models/parameters.h). -1 = absent (e.g. no bias).
+struct Weight {
+  std::int32_t id = -1;
+  bool present() const { return id >= 0; }
+};
+
+struct RopeSpec {
+  std::int32_t head_dim = 0;
+  std::int32_t rotary = 0;   // rotated width, <= head_dim; pairs (i, i + rotary/2)
+  float theta = 10000.0f;
+};
+
+struct AttentionSpec {
+  std::int32_t layer = 0;    // which layer of the cache
+  std::int32_t heads = 0, kv_heads = 0, head_dim = 0;
+  float scale = 0;           // 1/sqrt(head_dim)
+};
+
+class Executor {
+ public:
+  virtual ~Executor() = default;
+
+  // Rows of `table` [V, D] for the batch's token ids -> [N, D].
+  virtual Value embed(Weight table) = 0;
+  // x / rms(x) * w over the whole row -> [N, D].
+  virtual Value rms_norm(Value x, Weight w, float eps) = 0;
+  // The same over each head: x is [N, heads * head_dim], w is [head_dim].
+  virtual Value head_rms_norm(Value x, Weight w, std::int32_t head_dim, float eps) = 0;
+  // x W^T + b -> [N, out]; w is [out, in].
+  virtual Value linear(Value x, Weight w, Weight bias = {}) = 0;
+  // Rotary position embedding at each row's position.
+  virtual Value rope(Value x, const RopeSpec& spec) = 0;
+  // Causal attention of each row over its own sequence up to itself; stores k and v in the cache -> [N, H * Dh].
+  virtual Value attention(Value q, Value k, Value v, const AttentionSpec& spec) = 0;
+  // silu(gate) * up.
+  virtual Value swiglu(Value gate, Value up) = 0;
+  virtual Value add(Value a, Value b) = 0;
+  // The language-model head: final hidden rows x W^T. Running: logits of the rows the batch asks for. Recording: the
+  // chunked linear + cross-entropy, which never holds [N, V] at once.
+  virtual void head(Value x, Weight w) = 0;
+};
+
+}  // namespace qw::ops

@@ -1,0 +1,82 @@
+#include "tensor/blocks.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/result.h"
+
+namespace qw::tensor {
+namespace {
+
+void encode_q8_0(const float* x, std::int64_t n, BlockQ8_0* out) {
+  for (std::int64_t b = 0; b < n / 32; ++b, x += 32) {
+    float amax = 0;
+    for (int j = 0; j < 32; ++j) amax = std::max(amax, std::fabs(x[j]));
+    const float d = amax / 127.0f, inverse = d != 0 ? 1.0f / d : 0.0f;
+    out[b].d = f32_to_f16(d);
+    for (int j = 0; j < 32; ++j) out[b].q[j] = static_cast<std::int8_t>(std::round(x[j] * inverse));
+  }
+}
+
+void encode_q4_0(const float* x, std::int64_t n, BlockQ4_0* out) {
+  for (std::int64_t b = 0; b < n / 32; ++b, x += 32) {
+    float extreme = 0;  // the signed element of greatest magnitude maps to -8 exactly
+    for (int j = 0; j < 32; ++j) extreme = std::fabs(x[j]) > std::fabs(extreme) ? x[j] : extreme;
+    const float d = extreme / -8.0f, inverse = d != 0 ? 1.0f / d : 0.0f;
+    out[b].d = f32_to_f16(d);
+    const auto level = [&](float v) { return std::min(15, static_cast<int>(v * inverse + 8.5f)); };
+    for (int j = 0; j < 16; ++j) out[b].q[j] = static_cast<std::uint8_t>(level(x[j]) | level(x[j + 16]) << 4);
+  }
+}
+
+}  // namespace
+
+void decode_row(DType type, const void* row, std::int64_t n, float* out) {
+  switch (type) {
+    case DType::kF32: std::memcpy(out, row, static_cast<std::size_t>(n) * 4); return;
+    case DType::kF64:
+      for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(static_cast<const double*>(row)[i]);
+      return;
+    case DType::kF16:
+      for (std::int64_t i = 0; i < n; ++i) out[i] = f16_to_f32(static_cast<const std::uint16_t*>(row)[i]);
+      return;
+    case DType::kBF16:
+      for (std::int64_t i = 0; i < n; ++i) out[i] = bf16_to_f32(static_cast<const std::uint16_t*>(row)[i]);
+      return;
+    case DType::kQ8_0: {
+      const auto* blocks = static_cast<const BlockQ8_0*>(row);
+      for (std::int64_t i = 0; i < n; ++i) out[i] = f16_to_f32(blocks[i / 32].d) * blocks[i / 32].q[i % 32];
+      return;
+    }
+    case DType::kQ4_0: {
+      const auto* blocks = static_cast<const BlockQ4_0*>(row);
+      for (std::int64_t b = 0; b < n / 32; ++b) {
+        const float d = f16_to_f32(blocks[b].d);
+        for (int j = 0; j < 16; ++j) {
+          out[b * 32 + j] = d * ((blocks[b].q[j] & 15) - 8);
+          out[b * 32 + j + 16] = d * ((blocks[b].q[j] >> 4) - 8);
+        }
+      }
+      return;
+    }
+    default: QW_CHECK(!"decode_row: not a float or block format");
+  }
+}
+
+void encode_row(DType type, const float* row, std::int64_t n, void* out) {
+  switch (type) {
+    case DType::kF32: std::memcpy(out, row, static_cast<std::size_t>(n) * 4); return;
+    case DType::kF16:
+      for (std::int64_t i = 0; i < n; ++i) static_cast<std::uint16_t*>(out)[i] = f32_to_f16(row[i]);
+      return;
+    case DType::kBF16:
+      for (std::int64_t i = 0; i < n; ++i) static_cast<std::uint16_t*>(out)[i] = f32_to_bf16(row[i]);
+      return;
+    case DType::kQ8_0: return encode_q8_0(row, n, static_cast<BlockQ8_0*>(out));
+    case DType::kQ4_0: return encode_q4_0(row, n, static_cast<BlockQ4_0*>(out));
+    default: QW_CHECK(!"encode_row: not a float or block format");
+  }
+}
+
+}  // namespace qw::tensor

@@ -1,0 +1,29 @@
+// Block-quantised formats (ggml layout) and their scalar reference codecs: the truth the kernels are tested against.
+// Layouts and rounding: the GGUF/ggml block definitions (docs/formats/gguf.md).
+#pragma once
+
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+namespace qw::tensor {
+
+inline constexpr int kQ8_0Elements = 32;
+struct BlockQ8_0 {    // y[j] = d * q[j]
+  std::uint16_t d;    // f16
+  std::int8_t q[32];
+};
+static_assert(sizeof(BlockQ8_0) == 34);
+
+struct BlockQ4_0 {    // y[j] = d * (lo(q[j]) - 8), y[j+16] = d * (hi(q[j]) - 8)
+  std::uint16_t d;    // f16
+  std::uint8_t q[16];
+};
+static_assert(sizeof(BlockQ4_0) == 18);
+
+// Decodes / encodes one row of n elements (n a multiple of the block size) between float and `type` (float types and
+// block formats only; others are a bug). Encoding rounds as ggml's reference does.
+void decode_row(DType type, const void* row, std::int64_t n, float* out);
+void encode_row(DType type, const float* row, std::int64_t n, void* out);
+
+}  // namespace qw::tensor

@@ -1,0 +1,38 @@
+// Number formats of tensors, stored as GGUF/ggml stores them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace qw::tensor {
+
+enum class DType : std::uint8_t { kF32, kF16, kBF16, kQ8_0, kQ4_0, kF64, kI8, kI16, kI32, kI64, kU8, kBool };
+
+struct DTypeInfo {
+  std::string_view name;       // "f32", "q8_0", ...
+  std::int32_t block_elements; // elements per block (1 for plain types)
+  std::int32_t block_bytes;    // bytes per block
+};
+
+const DTypeInfo& info(DType type);
+inline std::string_view name(DType type) { return info(type).name; }
+std::optional<DType> dtype_from_name(std::string_view name);  // case-insensitive
+bool is_quantised(DType type);
+
+// Bytes of a row of `n` elements; n must be a multiple of block_elements.
+inline std::int64_t row_bytes(DType type, std::int64_t n) {
+  return n / info(type).block_elements * info(type).block_bytes;
+}
+
+// IEEE binary16 and bfloat16 bit patterns. Conversion to bf16 rounds to nearest even and keeps NaN quiet.
+float f16_to_f32(std::uint16_t h);
+std::uint16_t f32_to_f16(float f);
+inline float bf16_to_f32(std::uint16_t h) {
+  const std::uint32_t bits = std::uint32_t{h} << 16;
+  return __builtin_bit_cast(float, bits);
+}
+std::uint16_t f32_to_bf16(float f);
+
+}  // namespace qw::tensor

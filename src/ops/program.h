@@ -1,0 +1,62 @@
+// A forward pass written down: a flat list of operations over numbered values. Made by RecordingExecutor.
+//
+// Value ids count up from 0 in the order of the calls that made them, so a RunningExecutor that hears the same calls
+// gives the same ids, and a plan made for the program holds for it too.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "ops/executor.h"
+#include "tensor/tensor.h"
+
+namespace qw::ops {
+
+enum class OpKind : std::uint8_t { kEmbed, kRmsNorm, kLinear, kRope, kAttention, kSwiglu, kAdd, kHead };
+const char* op_name(OpKind kind);
+
+struct Op {
+  OpKind kind = OpKind::kAdd;
+  Value out;                       // none (id -1) for kHead
+  Value in[3];                     // attention q, k, v; swiglu gate, up; add a, b; others in[0]
+  Weight weight, bias;
+  float eps = 0;                   // kRmsNorm
+  std::int32_t norm_width = 0;     // kRmsNorm: width of one normalised group (the row, or head_dim)
+  RopeSpec rope;
+  AttentionSpec attention;
+  int inputs() const;              // how many of in[] are used
+};
+
+struct Program {
+  std::vector<Op> ops;
+  std::vector<std::int32_t> widths;  // by value id
+  // Index into ops of the op that made a value, and of the last op that reads it (the maker if none does).
+  std::vector<std::int32_t> maker, last_use;
+};
+
+// Writes calls down. `parameters` are the shapes of the model's parameter table; a call whose shapes do not fit is a
+// bug of the model's forward (QW_CHECK). Use: RecordingExecutor r(shapes); model.forward(r); Program p = r.finish();
+class RecordingExecutor final : public Executor {
+ public:
+  explicit RecordingExecutor(std::vector<tensor::Shape> parameters);
+  Program finish();
+
+  Value embed(Weight table) override;
+  Value rms_norm(Value x, Weight w, float eps) override;
+  Value head_rms_norm(Value x, Weight w, std::int32_t head_dim, float eps) override;
+  Value linear(Value x, Weight w, Weight bias = {}) override;
+  Value rope(Value x, const RopeSpec& spec) override;
+  Value attention(Value q, Value k, Value v, const AttentionSpec& spec) override;
+  Value swiglu(Value gate, Value up) override;
+  Value add(Value a, Value b) override;
+  void head(Value x, Weight w) override;
+
+ private:
+  Value push(Op op, std::int32_t width);
+  const tensor::Shape& shape(Weight w) const;
+  std::vector<tensor::Shape> parameters_;
+  Program program_;
+};
+
+}  // namespace qw::ops

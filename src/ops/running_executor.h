@@ -1,0 +1,87 @@
+// Performs a model's forward pass at once on packed weights and a paged cache.
+//
+//   RecordingExecutor recorder(shapes);  model.forward(recorder);
+//   QW_ASSIGN(auto ex, RunningExecutor::create(recorder.finish(), weights, options, kernels, pool));
+//   each step:  QW_TRY(ex->begin(batch));  model.forward(*ex);  use ex->logits(i)
+//
+// Batch invariance: what a row gives does not depend on the other rows, on how a prompt is cut into steps, or on the
+// thread count: same bytes. A step allocates nothing.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "base/thread_pool.h"
+#include "kernels/kernels.h"
+#include "ops/executor.h"
+#include "ops/program.h"
+#include "tensor/tensor.h"
+
+namespace qw::ops {
+
+// The cache as the executor sees it; the memory belongs to somebody else (kvcache::BlockPool; models/cache_view.h
+// makes one of these from a pool). Layouts: kernels::AttentionDecodeArgs.
+struct CacheView {
+  kernels::CacheType type = kernels::CacheType::kF32;
+  std::int32_t block_tokens = 0;
+  std::vector<std::byte*> keys, values;     // by layer
+};
+
+// N rows. Rows of one sequence stand in ascending position; positions before a sequence's first row must be in the
+// cache already. The row at position p writes and may read slot p: its table must have room for p + 1 tokens.
+struct StepBatch {
+  std::span<const std::int32_t> tokens;     // [N]
+  std::span<const std::int32_t> positions;  // [N]
+  std::span<const std::int32_t> sequences;  // [N], index into tables
+  std::span<const std::span<const std::int32_t>> tables;  // block numbers of each sequence
+  std::span<const std::int32_t> logit_rows; // rows whose logits are wanted, in any order
+  const CacheView* cache = nullptr;
+};
+
+struct RunningOptions {
+  std::int64_t max_rows = 0;                // of a step
+  std::int64_t max_logit_rows = 0;          // of a step
+};
+
+class RunningExecutor final : public Executor {
+ public:
+  // `weights` by parameter id: 2-D in F32, F16, BF16, Q8_0 or Q4_0 are packed in their own type; 1-D become F32. The
+  // views are read here only and may go afterwards. Errors: kBadInput for a type or shape the program cannot use.
+  static Result<std::unique_ptr<RunningExecutor>> create(Program program, std::span<const tensor::ConstView> weights,
+                                                         const RunningOptions& options,
+                                                         const kernels::Kernels& kernels, base::ThreadPool& pool);
+  ~RunningExecutor() override;
+
+  // Takes the batch of the next forward; its spans must stay until the forward returned. Errors: kBadInput for a token
+  // id out of range, kUsage for too many rows, a missing block or a bad index. After an error nothing has changed.
+  Status begin(const StepBatch& batch);
+
+  // After a forward: logits of batch.logit_rows[i], [V]; the caller may change them. Valid until the next begin.
+  std::span<float> logits(std::int64_t i);
+  // After a forward: the hidden row (input of the head) of batch row r, [D].
+  std::span<const float> final_hidden(std::int64_t r) const;
+
+  std::int64_t vocab() const;
+  std::int64_t weight_bytes() const;        // packed
+  std::int64_t arena_bytes() const;         // values and workspaces
+
+  Value embed(Weight table) override;
+  Value rms_norm(Value x, Weight w, float eps) override;
+  Value head_rms_norm(Value x, Weight w, std::int32_t head_dim, float eps) override;
+  Value linear(Value x, Weight w, Weight bias = {}) override;
+  Value rope(Value x, const RopeSpec& spec) override;
+  Value attention(Value q, Value k, Value v, const AttentionSpec& spec) override;
+  Value swiglu(Value gate, Value up) override;
+  Value add(Value a, Value b) override;
+  void head(Value x, Weight w) override;
+
+ private:
+  struct State;
+  explicit RunningExecutor(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace qw::ops

@@ -1,0 +1,91 @@
+// Replays a recorded program forward and then backward over a batch of packed documents.
+//
+//   RecordingExecutor recorder(shapes);  model.forward(recorder);
+//   TrainingGraph graph(recorder.finish(), shapes, options, kernels, pool);
+//   ParameterBuffer weights(graph.parameter_shapes());     // fill; float32 master weights
+//   graph.gradients().zero();
+//   for each micro-batch:  QW_TRY(graph.forward(weights, batch));  nll += graph.backward(1.0f / kept_in_step);
+//   optimiser(weights, graph.gradients());
+//
+// Preference and policy losses: forward; token_logprobs; choose a weight per row (d loss / d nll_r); backward(scale,
+// row_weights).
+//
+// Results are the same bytes for every thread count. All memory is taken when the graph is made, for max_tokens rows.
+// One thread drives a graph; it uses the pool given.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "base/thread_pool.h"
+#include "kernels/kernels.h"
+#include "ops/parameter_buffer.h"
+#include "ops/program.h"
+
+namespace qw::ops {
+
+// A low-rank adapter on a linear weight: y = x W^T + scale * (x A^T) B^T, A is [rank, in], B is [out, rank].
+// Adapter j adds two parameters after the model's: A at n + 2j, B at n + 2j + 1 (n = parameters of the model).
+struct Adapter {
+  Weight target;
+  std::int32_t rank = 0;
+  float scale = 1;
+};
+
+struct TrainingOptions {
+  std::int64_t max_tokens = 0;          // rows of the largest batch
+  kernels::GemmPrecision precision = kernels::GemmPrecision::kF32;
+  std::vector<Adapter> adapters;
+  std::vector<bool> frozen;             // by model parameter; empty = all are trained. Frozen: gradient stays as it is
+  bool forward_only = false;            // no gradients are kept (scoring, reference policies); backward is then a bug
+};
+
+// N rows of whole documents, one after the other.
+struct TrainingBatch {
+  std::span<const std::int32_t> tokens;      // [N]
+  std::span<const std::int32_t> positions;   // [N], restart at 0 in each document
+  std::span<const std::int32_t> cu_seqlens;  // [documents + 1], from 0 to N, ascending: document i is rows [c[i], c[i+1])
+  std::span<const std::int32_t> labels;      // [N], the token row r must predict (already shifted); -1 = ignored
+};
+
+class TrainingGraph {
+ public:
+  TrainingGraph(Program program, std::vector<tensor::Shape> parameters, TrainingOptions options,
+                const kernels::Kernels& kernels, base::ThreadPool& pool);
+  ~TrainingGraph();
+  TrainingGraph(const TrainingGraph&) = delete;
+  TrainingGraph& operator=(const TrainingGraph&) = delete;
+
+  // Shapes of the model's parameters, then of the adapters' A and B.
+  const std::vector<tensor::Shape>& parameter_shapes() const;
+  // Accumulates with +=; same table as parameter_shapes(). Empty when forward_only.
+  ParameterBuffer& gradients();
+  // Bytes of activations, gradients of activations and workspaces held.
+  std::int64_t arena_bytes() const;
+
+  // Runs everything up to the head. `weights` (same table) and the spans of `batch` must stay as they are until
+  // backward returned. Errors: kBadInput for an id, position or boundary out of range; kUsage for too many tokens.
+  Status forward(const ParameterBuffer& weights, const TrainingBatch& batch);
+
+  // After forward: log p(label_r) of each row (0 where the label is -1). out is [N].
+  void token_logprobs(std::span<float> out);
+  // After forward: log p(tokens[i] | up to rows[i]) is of interest elsewhere; this gives whole rows. out is [rows, V].
+  void logits(std::span<const std::int32_t> rows, float* out);
+  // After forward: hidden rows that enter the head. [N, D]
+  const float* final_hidden() const;
+
+  // After forward: adds the gradient of  loss_scale * sum_r weight_r * -log p(label_r)  over kept rows to gradients()
+  // and returns sum_r weight_r * -log p(label_r), unscaled. `row_weights` is [N], or empty for all 1. Once a forward.
+  double backward(float loss_scale, std::span<const float> row_weights = {});
+  // After backward: -log p(label_r) of each row, 0 where ignored. [N]
+  std::span<const float> row_nll() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace qw::ops

@@ -1,0 +1,192 @@
+#include "kvcache/block_pool.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace qw::kvcache {
+namespace {
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// Bytes of one block of keys (or values) in one layer.
+std::int64_t half_block_bytes(const CacheShape& s) {
+  return tensor::row_bytes(s.dtype, std::int64_t{s.kv_heads} * s.block_tokens * s.head_dim);
+}
+
+}  // namespace
+
+std::int64_t block_bytes(const CacheShape& shape) { return 2 * shape.layers * half_block_bytes(shape); }
+
+BlockTable::BlockTable(BlockTable&& other) noexcept
+    : pool_(std::exchange(other.pool_, nullptr)),
+      id_(std::exchange(other.id_, -1)),
+      max_tokens_(std::exchange(other.max_tokens_, 0)),
+      blocks_(std::move(other.blocks_)) {}
+
+BlockTable& BlockTable::operator=(BlockTable&& other) noexcept {
+  // `taken` gives this table's old blocks back when it goes.
+  BlockTable taken(std::move(other));
+  std::swap(pool_, taken.pool_);
+  std::swap(id_, taken.id_);
+  std::swap(max_tokens_, taken.max_tokens_);
+  std::swap(blocks_, taken.blocks_);
+  return *this;
+}
+
+BlockTable::~BlockTable() {
+  if (pool_ == nullptr) return;
+  pool_->release(*this);
+  --pool_->tables_out_;
+}
+
+std::int64_t BlockTable::capacity_tokens() const {
+  return pool_ == nullptr ? 0 : static_cast<std::int64_t>(blocks_.size()) * pool_->shape_.block_tokens;
+}
+
+std::string violation(const PoolSnapshot& snapshot) {
+  constexpr std::int32_t kNobody = -2, kFree = -1;
+  if (snapshot.total_blocks < 0) return "negative number of blocks";
+  std::vector<std::int32_t> owner(static_cast<std::size_t>(snapshot.total_blocks), kNobody);
+  std::string broken;
+  auto claim = [&](std::int32_t block, std::int32_t who, const std::string& name) {
+    if (!broken.empty()) return;
+    if (block < 0 || block >= snapshot.total_blocks) {
+      broken = name + " holds block " + std::to_string(block) + ", which does not exist";
+      return;
+    }
+    std::int32_t& o = owner[static_cast<std::size_t>(block)];
+    if (o == kNobody) {
+      o = who;
+    } else {
+      broken = "block " + std::to_string(block) + " is held by " + name + " and by " +
+               (o == kFree ? "the free list" : "table " + std::to_string(o));
+    }
+  };
+  for (std::int32_t b : snapshot.free_blocks) claim(b, kFree, "the free list");
+  for (const auto& table : snapshot.tables)
+    for (std::int32_t b : table.blocks) claim(b, table.id, "table " + std::to_string(table.id));
+  if (!broken.empty()) return broken;
+  const auto lost = std::find(owner.begin(), owner.end(), kNobody);
+  return lost == owner.end() ? "" : "block " + std::to_string(lost - owner.begin()) + " is lost";
+}
+
+Result<BlockPool> BlockPool::create(const CacheShape& shape, std::int32_t blocks) {
+  if (shape.layers <= 0 || shape.kv_heads <= 0 || shape.head_dim <= 0 || blocks <= 0)
+    return fail(ErrorKind::kUsage, "cache: layers, heads, head width and blocks must be positive");
+  if (shape.block_tokens <= 0 || !std::has_single_bit(static_cast<std::uint32_t>(shape.block_tokens)))
+    return fail(ErrorKind::kUsage, "cache: tokens per block must be a power of two");
+  if (shape.dtype != tensor::DType::kF32 && shape.dtype != tensor::DType::kF16 && shape.dtype != tensor::DType::kBF16)
+    return fail(ErrorKind::kUsage, "cache: elements must be f32, f16 or bf16, not " +
+                                       std::string(tensor::name(shape.dtype)));
+  const std::int64_t dims[] = {2, shape.layers, blocks, shape.kv_heads, shape.block_tokens, shape.head_dim, 4};
+  QW_TRY(tensor::checked_elements(dims).transform([](std::int64_t) {}));
+
+  BlockPool pool;
+  pool.shape_ = shape;
+  pool.total_ = blocks;
+  pool.layer_bytes_ = static_cast<std::size_t>(half_block_bytes(shape)) * static_cast<std::size_t>(blocks);
+  try {
+    pool.memory_ = tensor::Buffer(pool.layer_bytes_ * 2 * static_cast<std::size_t>(shape.layers));
+    pool.free_.reserve(static_cast<std::size_t>(blocks));
+    pool.owner_.assign(static_cast<std::size_t>(blocks), -1);
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorKind::kResource, "cache: no memory for " + std::to_string(blocks) + " blocks of " +
+                                          std::to_string(block_bytes(shape)) + " bytes");
+  }
+  for (std::int32_t b = blocks - 1; b >= 0; --b) pool.free_.push_back(b);  // block 0 goes out first
+  return pool;
+}
+
+BlockPool::BlockPool(BlockPool&& other) noexcept
+    : shape_(other.shape_),
+      total_(std::exchange(other.total_, 0)),
+      next_table_(other.next_table_),
+      tables_out_(other.tables_out_),
+      layer_bytes_(other.layer_bytes_),
+      free_(std::move(other.free_)),
+      owner_(std::move(other.owner_)),
+      memory_(std::move(other.memory_)) {
+  QW_CHECK(tables_out_ == 0);  // tables point at their pool
+}
+
+BlockPool::~BlockPool() { QW_CHECK(tables_out_ == 0); }
+
+std::int64_t BlockPool::blocks_for(std::int64_t tokens) const { return ceil_div(tokens, shape_.block_tokens); }
+
+BlockTable BlockPool::make_table(std::int64_t max_tokens) {
+  QW_CHECK(max_tokens >= 0);
+  BlockTable table;
+  table.pool_ = this;
+  table.id_ = next_table_++;
+  table.max_tokens_ = max_tokens;
+  table.blocks_.reserve(static_cast<std::size_t>(blocks_for(max_tokens)));
+  ++tables_out_;
+  return table;
+}
+
+Status BlockPool::reserve(BlockTable& table, std::int64_t tokens) {
+  QW_CHECK(table.pool_ == this);
+  if (tokens > table.max_tokens_)
+    return fail(ErrorKind::kResource, "cache: sequence of " + std::to_string(tokens) + " tokens, at most " +
+                                          std::to_string(table.max_tokens_) + " were asked for");
+  const std::int64_t missing = blocks_for(tokens) - static_cast<std::int64_t>(table.blocks_.size());
+  if (missing > static_cast<std::int64_t>(free_.size()))
+    return fail(ErrorKind::kResource, "cache: " + std::to_string(missing) + " blocks needed, " +
+                                          std::to_string(free_.size()) + " free");
+  for (std::int64_t i = 0; i < missing; ++i) {
+    const std::int32_t block = free_.back();
+    free_.pop_back();
+    std::int32_t& owner = owner_[static_cast<std::size_t>(block)];
+    QW_CHECK(owner == -1);
+    owner = table.id_;
+    table.blocks_.push_back(block);
+  }
+  return {};
+}
+
+void BlockPool::truncate(BlockTable& table, std::int64_t tokens) {
+  QW_CHECK(table.pool_ == this && tokens >= 0);
+  const auto keep = static_cast<std::size_t>(blocks_for(tokens));
+  while (table.blocks_.size() > keep) {
+    const std::int32_t block = table.blocks_.back();
+    table.blocks_.pop_back();
+    std::int32_t& owner = owner_[static_cast<std::size_t>(block)];
+    QW_CHECK(owner == table.id_);
+    owner = -1;
+    free_.push_back(block);
+  }
+}
+
+Status BlockPool::copy_prefix(const BlockTable& from, std::int64_t tokens, BlockTable& to) {
+  QW_CHECK(from.pool_ == this && to.pool_ == this && from.id_ != to.id_ && tokens <= from.capacity_tokens());
+  QW_TRY(reserve(to, tokens));
+  const auto bytes = static_cast<std::size_t>(half_block_bytes(shape_));
+  const auto n = static_cast<std::size_t>(blocks_for(tokens));
+  for (std::int32_t layer = 0; layer < shape_.layers; ++layer) {
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto src = static_cast<std::size_t>(from.blocks_[i]) * bytes;
+      const auto dst = static_cast<std::size_t>(to.blocks_[i]) * bytes;
+      std::memcpy(keys(layer) + dst, keys(layer) + src, bytes);
+      std::memcpy(values(layer) + dst, values(layer) + src, bytes);
+    }
+  }
+  return {};
+}
+
+std::byte* BlockPool::keys(std::int32_t layer) const {
+  QW_CHECK(layer >= 0 && layer < shape_.layers);
+  return memory_.data() + layer_bytes_ * 2 * static_cast<std::size_t>(layer);
+}
+
+std::byte* BlockPool::values(std::int32_t layer) const { return keys(layer) + layer_bytes_; }
+
+PoolSnapshot BlockPool::snapshot(std::span<const BlockTable* const> tables) const {
+  PoolSnapshot s{total_, free_, {}};
+  for (const BlockTable* t : tables) s.tables.push_back({t->id_, t->blocks_});
+  return s;
+}
+
+}  // namespace qw::kvcache

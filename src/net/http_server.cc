@@ -1,0 +1,490 @@
+#include "net/http_server.h"
+
+#include <atomic>
+#include <boost/asio.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/experimental/awaitable_operators.hpp>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <set>
+#include <thread>
+
+namespace qw::net {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = beast::http;
+using tcp = asio::ip::tcp;
+using Stream = beast::tcp_stream;
+using boost::system::error_code;
+constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+
+Response default_error(int status, const std::string& message) {
+  return {status, {{"Content-Type", "text/plain; charset=utf-8"}}, message + "\n"};
+}
+
+std::string head_text(const Response& response, bool keep_alive, const char* framing) {
+  std::string text = "HTTP/1.1 " + std::to_string(response.status) + " ";
+  text += std::string_view(http::obsolete_reason(static_cast<http::status>(response.status)));
+  text += "\r\n";
+  for (const auto& [name, value] : response.headers) {
+    // A header value that came from foreign bytes must not be able to end its line.
+    if (value.find_first_of("\r\n") == std::string::npos) text += name + ": " + value + "\r\n";
+  }
+  text += framing;
+  text += keep_alive ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n";
+  return text;
+}
+
+std::string chunk(const std::string& piece) {
+  char size[20];
+  std::snprintf(size, sizeof(size), "%zx\r\n", piece.size());
+  return size + piece + "\r\n";
+}
+
+}  // namespace
+
+struct HttpServer::Impl : std::enable_shared_from_this<HttpServer::Impl> {
+  Impl(ServerOptions o, Handler h)
+      : options(std::move(o)), handler(std::move(h)), io(std::max(1, options.threads)), acceptor(io) {}
+
+  ServerOptions options;
+  Handler handler;
+  asio::io_context io;
+  tcp::acceptor acceptor;
+  std::uint16_t port = 0;
+  std::vector<std::thread> threads;
+  std::mutex mutex;
+  std::condition_variable all_closed;
+  std::set<Session*> sessions;
+  std::atomic<bool> draining{false};
+  bool stopped = false;
+
+  Response error(int status, const std::string& message) const {
+    return options.error_response ? options.error_response(status, message) : default_error(status, message);
+  }
+  asio::awaitable<void> accept_loop();
+};
+
+namespace {
+
+// Pieces of one answer, filled by any thread, drained by the connection's coroutine.
+class ReplyState : public Reply, public std::enable_shared_from_this<ReplyState> {
+ public:
+  ReplyState(asio::any_io_executor executor, std::size_t max_pending)
+      : wake_(executor, asio::steady_timer::time_point::max()), max_pending_(max_pending) {}
+
+  void send(Response response) override {
+    std::lock_guard lock(mutex_);
+    if (begun_) return;
+    begun_ = done_ = true;
+    head_ = std::move(response);
+    notify();
+  }
+  void begin_stream(Response head, std::string heartbeat) override {
+    std::lock_guard lock(mutex_);
+    if (begun_) return;
+    begun_ = streaming_ = true;
+    head_ = std::move(head);
+    heartbeat_ = std::move(heartbeat);
+    notify();
+  }
+  void write(std::string piece) override {
+    std::lock_guard lock(mutex_);
+    if (!streaming_ || done_ || closed_ || piece.empty()) return;
+    pending_bytes_ += piece.size();
+    pieces_.push_back(std::move(piece));
+    overflow_ = pending_bytes_ > max_pending_;
+    notify();
+  }
+  void finish() override {
+    std::lock_guard lock(mutex_);
+    if (!streaming_) return;
+    done_ = true;
+    notify();
+  }
+  bool closed() const override {
+    std::lock_guard lock(mutex_);
+    return closed_;
+  }
+  void on_close(std::function<void()> callback) override {
+    {
+      std::lock_guard lock(mutex_);
+      if (!closed_) {
+        on_close_ = std::move(callback);
+        return;
+      }
+    }
+    callback();
+  }
+
+  // Connection side ---------------------------------------------------------------------------------------------------
+  void close() {
+    std::function<void()> callback;
+    {
+      std::lock_guard lock(mutex_);
+      if (closed_) return;
+      closed_ = true;
+      if (!complete_) callback = std::move(on_close_);
+      on_close_ = nullptr;
+    }
+    if (callback) callback();
+  }
+  void complete() {
+    std::lock_guard lock(mutex_);
+    complete_ = true;
+    on_close_ = nullptr;
+  }
+  struct Next {
+    bool begun = false, streaming = false, done = false, overflow = false;
+    std::string data;
+  };
+  Next take() {
+    std::lock_guard lock(mutex_);
+    Next next{begun_, streaming_, done_, overflow_, {}};
+    for (auto& piece : pieces_) next.data += piece;
+    pieces_.clear();
+    pending_bytes_ = 0;
+    return next;
+  }
+  Response& head() { return head_; }
+  const std::string& heartbeat() const { return heartbeat_; }
+  asio::steady_timer& wake() { return wake_; }
+  bool has_news() {
+    std::lock_guard lock(mutex_);
+    return std::exchange(news_, false);
+  }
+
+ private:
+  void notify() {  // the timer belongs to the connection's executor
+    news_ = true;
+    asio::post(wake_.get_executor(), [self = weak_from_this()] {
+      if (auto s = self.lock()) s->wake_.cancel();
+    });
+  }
+
+  mutable std::mutex mutex_;
+  asio::steady_timer wake_;
+  std::size_t max_pending_;
+  Response head_;
+  std::string heartbeat_;
+  std::deque<std::string> pieces_;
+  std::size_t pending_bytes_ = 0;
+  bool begun_ = false, streaming_ = false, done_ = false, overflow_ = false;
+  bool closed_ = false, complete_ = false, news_ = false;
+  std::function<void()> on_close_;
+};
+
+// What the handler holds: when the last copy goes without an answer, the client still gets one.
+class ReplyHandle : public Reply {
+ public:
+  explicit ReplyHandle(std::shared_ptr<ReplyState> state, Response fallback)
+      : state_(std::move(state)), fallback_(std::move(fallback)) {}
+  ~ReplyHandle() override {
+    state_->send(std::move(fallback_));
+    state_->finish();
+  }
+  void send(Response r) override { state_->send(std::move(r)); }
+  void begin_stream(Response head, std::string heartbeat) override {
+    state_->begin_stream(std::move(head), std::move(heartbeat));
+  }
+  void write(std::string piece) override { state_->write(std::move(piece)); }
+  void finish() override { state_->finish(); }
+  bool closed() const override { return state_->closed(); }
+  void on_close(std::function<void()> callback) override { state_->on_close(std::move(callback)); }
+
+ private:
+  std::shared_ptr<ReplyState> state_;
+  Response fallback_;
+};
+
+}  // namespace
+
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  Session(std::shared_ptr<HttpServer::Impl> server, tcp::socket socket)
+      : server_(std::move(server)), stream_(std::move(socket)) {
+    error_code ignored;
+    const auto end = stream_.socket().remote_endpoint(ignored);
+    remote_ = ignored ? "unknown" : end.address().to_string() + ":" + std::to_string(end.port());
+    stream_.socket().set_option(tcp::no_delay(true), ignored);
+    std::lock_guard lock(server_->mutex);
+    server_->sessions.insert(this);
+  }
+  ~Session() {
+    std::lock_guard lock(server_->mutex);
+    server_->sessions.erase(this);
+    if (server_->sessions.empty()) server_->all_closed.notify_all();
+  }
+
+  asio::awaitable<void> run() {
+    auto self = shared_from_this();
+    beast::flat_buffer buffer;
+    while (!server_->draining.load()) {
+      const bool again = co_await one_request(buffer);
+      if (!again) break;
+    }
+    error_code ignored;
+    stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+    stream_.socket().close(ignored);
+  }
+
+  // Any thread: closes an idle connection now, and a busy one when `hard`.
+  void shut_weakly(bool hard) {
+    asio::post(stream_.get_executor(), [weak = weak_from_this(), hard] {
+      const auto self = weak.lock();
+      if (!self || !(hard || self->idle_)) return;
+      error_code ignored;
+      self->stream_.socket().close(ignored);
+      if (self->reply_) {  // a busy one: its coroutine is asleep until there is news
+        self->reply_->close();
+        self->reply_->wake().cancel();
+      }
+    });
+  }
+
+ private:
+  using Parser = http::request_parser<http::string_body>;
+
+  // Reads one request and answers it; false when the connection must end.
+  asio::awaitable<bool> one_request(beast::flat_buffer& buffer) {
+    const ServerOptions& options = server_->options;
+    Parser parser;
+    parser.header_limit(static_cast<std::uint32_t>(options.max_header_bytes));
+    parser.body_limit(options.max_body_bytes);
+    idle_ = true;
+    stream_.expires_after(options.head_timeout);
+    auto [head_error, head_bytes] = co_await http::async_read_header(stream_, buffer, parser, kAwait);
+    idle_ = false;
+    if (head_error) co_return co_await refuse(head_error, !buffer.size() && !parser.got_some());
+    if (beast::iequals(parser.get()[http::field::expect], "100-continue")) {
+      static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+      co_await asio::async_write(stream_, asio::buffer(kContinue), kAwait);
+    }
+    stream_.expires_after(options.body_timeout);
+    auto [body_error, body_bytes] = co_await http::async_read(stream_, buffer, parser, kAwait);
+    if (body_error) co_return co_await refuse(body_error, false);
+    auto message = parser.release();
+    const bool keep_alive = message.keep_alive() && !server_->draining.load();
+
+    Request request;
+    request.method = std::string(message.method_string());
+    request.remote = remote_;
+    const std::string_view target = message.target();
+    const std::size_t mark = target.find('?');
+    if (target.empty() || target[0] != '/' || !percent_decode(target.substr(0, mark), request.path)) {
+      co_return co_await send_whole(server_->error(400, "malformed request target"), false, false);
+    }
+    if (mark != std::string_view::npos) request.query = target.substr(mark + 1);
+    for (const auto& field : message) request.headers.emplace_back(field.name_string(), field.value());
+    request.body = std::move(message.body());
+    const bool head_only = request.method == "HEAD";
+
+    auto state = std::make_shared<ReplyState>(stream_.get_executor(), options.max_pending_bytes);
+    server_->handler(std::move(request),
+                     std::make_shared<ReplyHandle>(state, server_->error(500, "the request was not answered")));
+    co_return co_await answer(state, keep_alive, head_only, buffer.size() > 0);
+  }
+
+  asio::awaitable<bool> refuse(error_code error, bool nothing_received) {
+    if (error == http::error::body_limit) {
+      co_return co_await send_whole(server_->error(413, "request body is larger than " +
+                                                            std::to_string(server_->options.max_body_bytes) + " bytes"),
+                                    false, false);
+    }
+    if (error == http::error::header_limit) {
+      co_return co_await send_whole(server_->error(431, "request head is too large"), false, false);
+    }
+    if (error == beast::error::timeout) {
+      if (nothing_received) co_return false;  // an idle keep-alive connection ends without a word
+      co_return co_await send_whole(server_->error(408, "request was not received in time"), false, false);
+    }
+    const bool malformed = error.category() == http::make_error_code(http::error::bad_method).category() &&
+                           error != http::error::end_of_stream && error != http::error::partial_message;
+    if (malformed) co_return co_await send_whole(server_->error(400, "malformed HTTP request: " + error.message()), false, false);
+    co_return false;
+  }
+
+  asio::awaitable<bool> write_all(std::string_view bytes) {
+    stream_.expires_after(server_->options.write_timeout);
+    auto [error, n] = co_await asio::async_write(stream_, asio::buffer(bytes), kAwait);
+    co_return !error;
+  }
+
+  asio::awaitable<bool> send_whole(Response response, bool keep_alive, bool head_only) {
+    const std::string framing = "Content-Length: " + std::to_string(response.body.size()) + "\r\n";
+    std::string text = head_text(response, keep_alive, framing.c_str());
+    if (!head_only) text += response.body;
+    const bool sent = co_await write_all(text);
+    co_return sent && keep_alive;
+  }
+
+  asio::awaitable<bool> answer(std::shared_ptr<ReplyState> state, bool keep_alive, bool head_only, bool pipelined) {
+    // While the answer is being made, notice a client that goes away. Pipelined bytes make "readable" mean nothing.
+    auto watching = std::make_shared<bool>(!pipelined);
+    if (*watching) watch(state, watching);
+    reply_ = state;
+    const bool again = co_await pump(state, keep_alive, head_only);
+    reply_ = nullptr;
+    *watching = false;
+    error_code ignored;
+    if (again) {
+      stream_.socket().cancel(ignored);  // ends the watch; nothing else is pending here
+      co_await asio::post(stream_.get_executor(), asio::use_awaitable);
+    }
+    state->close();
+    co_return again;
+  }
+
+  void watch(std::shared_ptr<ReplyState> state, std::shared_ptr<bool> watching) {
+    stream_.socket().async_wait(tcp::socket::wait_read, [this, self = shared_from_this(), state,
+                                                         watching](error_code error) {
+      if (!*watching || error) return;
+      char byte;
+      error_code peek_error;
+      stream_.socket().non_blocking(true, peek_error);
+      const std::size_t n =
+          stream_.socket().receive(asio::buffer(&byte, 1), tcp::socket::message_peek, peek_error);
+      if (peek_error == asio::error::would_block) return watch(state, watching);
+      if (!peek_error && n > 0) return;  // the next request is already here
+      *watching = false;
+      state->close();
+      state->wake().cancel();
+    });
+  }
+
+  // Sends what the handler's threads produce; returns whether the connection may be used again.
+  asio::awaitable<bool> pump(std::shared_ptr<ReplyState> state, bool keep_alive, bool head_only) {
+    bool head_sent = false;
+    for (;;) {
+      state->has_news();
+      auto next = state->take();
+      if (state->closed() || next.overflow) co_return false;
+      if (next.begun && !next.streaming) {
+        const bool again = co_await send_whole(std::move(state->head()), keep_alive, head_only);
+        state->complete();
+        co_return again;
+      }
+      if (next.streaming && !head_sent) {
+        head_sent = true;
+        if (!co_await write_all(head_text(state->head(), keep_alive, "Transfer-Encoding: chunked\r\n"))) co_return false;
+      }
+      if (!next.data.empty() && !co_await write_all(chunk(next.data))) co_return false;
+      if (next.done) {
+        if (!co_await write_all("0\r\n\r\n")) co_return false;
+        state->complete();
+        co_return keep_alive;
+      }
+      const bool beats = head_sent && !state->heartbeat().empty();
+      if (beats) {
+        state->wake().expires_after(server_->options.heartbeat);
+      } else {
+        state->wake().expires_at(asio::steady_timer::time_point::max());
+      }
+      if (state->has_news()) continue;
+      stream_.expires_never();
+      auto [error] = co_await state->wake().async_wait(kAwait);
+      if (!error && beats && !co_await write_all(chunk(state->heartbeat()))) co_return false;
+    }
+  }
+
+  std::shared_ptr<HttpServer::Impl> server_;
+  Stream stream_;
+  std::string remote_;
+  bool idle_ = false;
+  std::shared_ptr<ReplyState> reply_;  // the answer in progress
+};
+
+asio::awaitable<void> HttpServer::Impl::accept_loop() {
+  auto self = shared_from_this();
+  for (;;) {
+    // Each connection gets a strand: its coroutine and its timers never run at the same time.
+    auto strand = asio::make_strand(io);
+    auto [accept_error, socket] = co_await acceptor.async_accept(strand, kAwait);
+    if (accept_error == asio::error::operation_aborted || !acceptor.is_open()) co_return;
+    if (accept_error) {  // out of file descriptors and the like: leave the backlog alone for a moment
+      asio::steady_timer pause(io, std::chrono::milliseconds(100));
+      co_await pause.async_wait(kAwait);
+      continue;
+    }
+    std::size_t open;
+    {
+      std::lock_guard lock(mutex);
+      open = sessions.size();
+    }
+    if (open >= options.max_connections) {
+      auto refuse = [](std::shared_ptr<tcp::socket> s, std::string text) -> asio::awaitable<void> {
+        co_await asio::async_write(*s, asio::buffer(text), kAwait);
+      };
+      const Response busy = error(503, "too many connections");
+      std::string text = head_text(busy, false, ("Content-Length: " + std::to_string(busy.body.size()) + "\r\n").c_str());
+      asio::co_spawn(strand, refuse(std::make_shared<tcp::socket>(std::move(socket)), text + busy.body), asio::detached);
+      continue;
+    }
+    auto session = std::make_shared<Session>(self, std::move(socket));
+    asio::co_spawn(strand, [session] { return session->run(); }, asio::detached);
+  }
+}
+
+Result<std::unique_ptr<HttpServer>> HttpServer::start(ServerOptions options, Handler handler) {
+  auto impl = std::make_shared<Impl>(std::move(options), std::move(handler));
+  const std::string where = impl->options.host + ":" + std::to_string(impl->options.port);
+  error_code error;
+  tcp::resolver resolver(impl->io);
+  const auto found = resolver.resolve(impl->options.host, std::to_string(impl->options.port), error);
+  if (error || found.empty()) return fail(ErrorKind::kFailed, "cannot listen on " + where + ": " + error.message());
+  const tcp::endpoint endpoint = *found.begin();
+  impl->acceptor.open(endpoint.protocol(), error);
+  if (!error) impl->acceptor.set_option(asio::socket_base::reuse_address(true), error);
+  if (!error) impl->acceptor.bind(endpoint, error);
+  if (!error) impl->acceptor.listen(asio::socket_base::max_listen_connections, error);
+  if (error) return fail(ErrorKind::kFailed, "cannot listen on " + where + ": " + error.message());
+  impl->port = impl->acceptor.local_endpoint().port();
+  asio::co_spawn(impl->io, [impl] { return impl->accept_loop(); }, asio::detached);
+  for (int i = 0; i < std::max(1, impl->options.threads); ++i) {
+    impl->threads.emplace_back([raw = impl.get()] { raw->io.run(); });
+  }
+  return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
+}
+
+HttpServer::HttpServer(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+HttpServer::~HttpServer() { stop(); }
+std::uint16_t HttpServer::port() const { return impl_->port; }
+
+std::size_t HttpServer::connections() const {
+  std::lock_guard lock(impl_->mutex);
+  return impl_->sessions.size();
+}
+
+bool HttpServer::drain(std::chrono::milliseconds grace) {
+  impl_->draining.store(true);
+  asio::post(impl_->io, [impl = impl_] {
+    error_code ignored;
+    impl->acceptor.close(ignored);
+  });
+  std::unique_lock lock(impl_->mutex);
+  // A session that is being destroyed is still listed until it takes the mutex, so weak references decide.
+  for (Session* session : impl_->sessions) session->shut_weakly(false);
+  return impl_->all_closed.wait_for(lock, grace, [&] { return impl_->sessions.empty(); });
+}
+
+void HttpServer::stop() {
+  {
+    std::lock_guard lock(impl_->mutex);
+    if (std::exchange(impl_->stopped, true)) return;
+  }
+  if (!drain(std::chrono::milliseconds(0))) {
+    std::unique_lock lock(impl_->mutex);
+    for (Session* session : impl_->sessions) session->shut_weakly(true);
+    impl_->all_closed.wait_for(lock, std::chrono::seconds(2), [&] { return impl_->sessions.empty(); });
+  }
+  impl_->io.stop();
+  for (auto& thread : impl_->threads) thread.join();
+  impl_->threads.clear();
+}
+
+}  // namespace qw::net

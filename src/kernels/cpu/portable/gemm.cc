@@ -1,0 +1,81 @@
+// The truth for the training product: op(B) in panels of kColumns, one sum per element of C, in the order of k.
+#include <algorithm>
+
+#include "kernels/internal/fill.h"
+#include "kernels/internal/scalar.h"
+
+namespace qw::kernels::portable {
+namespace {
+
+constexpr std::int64_t kRows = 4;     // rows of C at a time,
+constexpr std::int64_t kColumns = 8;  // and columns: 32 sums fit the registers of a baseline CPU with vectors of four
+
+float rounded(GemmPrecision precision, float v) { return precision == GemmPrecision::kBF16 ? round_to_bfloat(v) : v; }
+
+std::size_t packed_b_bytes(GemmPrecision, std::int64_t n, std::int64_t k) {
+  return static_cast<std::size_t>(round_up(n, kColumns) * k) * sizeof(float);
+}
+
+void pack_b(const GemmArgs& g, void* packed_b, std::int64_t n_begin, std::int64_t n_end) {
+  for (std::int64_t n0 = n_begin; n0 < n_end; n0 += kColumns) {
+    float* panel = static_cast<float*>(packed_b) + n0 * g.k;
+    for (std::int64_t k = 0; k < g.k; ++k) {
+      for (std::int64_t j = 0; j < kColumns; ++j) {
+        const std::int64_t n = n0 + j;
+        const float v = n >= g.n ? 0.0f : g.trans_b ? g.b[n * g.ldb + k] : g.b[k * g.ldb + n];
+        panel[k * kColumns + j] = rounded(g.precision, v);
+      }
+    }
+  }
+}
+
+std::size_t scratch_bytes(GemmPrecision, std::int64_t, std::int64_t k) {
+  return static_cast<std::size_t>(kRows * k) * sizeof(float);
+}
+
+void tile(const GemmArgs& g, const float* a, const float* panel, std::int64_t rows, std::int64_t columns, float* c) {
+  float sums[kRows][kColumns] = {};
+  for (std::int64_t k = 0; k < g.k; ++k) {
+    for (std::int64_t i = 0; i < kRows; ++i) {
+      for (std::int64_t j = 0; j < kColumns; ++j) sums[i][j] += a[k * kRows + i] * panel[k * kColumns + j];
+    }
+  }
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < columns; ++j) {
+      float& out = c[i * g.ldc + j];
+      out = g.accumulate ? out + sums[i][j] : sums[i][j];
+    }
+  }
+}
+
+void gemm(const GemmArgs& g, const void* packed_b, void* scratch, std::int64_t m_begin, std::int64_t m_end,
+          std::int64_t n_begin, std::int64_t n_end) {
+  float* a = static_cast<float*>(scratch);
+  for (std::int64_t m0 = m_begin; m0 < m_end; m0 += kRows) {
+    const std::int64_t rows = std::min(kRows, m_end - m0);
+    for (std::int64_t k = 0; k < g.k; ++k) {
+      for (std::int64_t i = 0; i < kRows; ++i) {
+        const std::int64_t m = m0 + i;
+        const float v = i >= rows ? 0.0f : g.trans_a ? g.a[k * g.lda + m] : g.a[m * g.lda + k];
+        a[k * kRows + i] = rounded(g.precision, v);
+      }
+    }
+    for (std::int64_t n0 = n_begin; n0 < n_end; n0 += kColumns) {
+      tile(g, a, static_cast<const float*>(packed_b) + n0 * g.k, rows, std::min(kColumns, n_end - n0),
+           g.c + m0 * g.ldc + n0);
+    }
+  }
+}
+
+}  // namespace
+
+void fill_gemm(Kernels& k) {
+  k.gemm_m_granule = kRows;
+  k.gemm_n_granule = kColumns;
+  k.gemm_packed_b_bytes = packed_b_bytes;
+  k.gemm_pack_b = pack_b;
+  k.gemm_scratch_bytes = scratch_bytes;
+  k.gemm = gemm;
+}
+
+}  // namespace qw::kernels::portable

@@ -1,0 +1,7 @@
+#include "kernels/internal/fill.h"
+
+namespace qw::kernels::portable {
+
+void fill_rows(Kernels&) {}
+
+}  // namespace qw::kernels::portable

@@ -1,0 +1,27 @@
+// Each instruction set fills the parts of the function table it has its own code for. kernels.cc starts every table from
+// the portable fill and lays the others over it, so a part an instruction set does not override is the portable one.
+#pragma once
+
+#include "kernels/kernels.h"
+
+namespace qw::kernels {
+
+#define QW_DECLARE_FILLS        \
+  void fill_matmul(Kernels&);    \
+  void fill_gemm(Kernels&);      \
+  void fill_rows(Kernels&);      \
+  void fill_attention(Kernels&);
+
+namespace portable {
+QW_DECLARE_FILLS
+}
+namespace avx2 {
+QW_DECLARE_FILLS
+}
+namespace avx512 {
+QW_DECLARE_FILLS
+}
+
+#undef QW_DECLARE_FILLS
+
+}  // namespace qw::kernels

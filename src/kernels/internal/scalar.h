@@ -1,0 +1,99 @@
+// Scalar number formats and block layouts, as the kernels read and write them. The byte layouts are those of GGUF/ggml
+// (docs/formats/gguf.md); the tensor room states the same, and the room's test holds both to each other's bytes.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "kernels/kernels.h"
+
+namespace qw::kernels {
+
+inline constexpr std::int64_t kBlock = 32;  // elements of a Q8_0 or Q4_0 block, along `in`
+
+struct RawQ8 {  // y[j] = d * q[j]
+  std::uint16_t d;
+  std::int8_t q[32];
+};
+static_assert(sizeof(RawQ8) == 34);
+
+struct RawQ4 {  // y[j] = d * (lo(q[j]) - 8), y[j + 16] = d * (hi(q[j]) - 8)
+  std::uint16_t d;
+  std::uint8_t q[16];
+};
+static_assert(sizeof(RawQ4) == 18);
+
+// Activations of a quantised product: x[j] ~ d * q[j]. `correction` undoes the offset that makes the weights unsigned:
+// -offset * sum(q), with offset 128 (Q8_0) or 8 (Q4_0); instruction sets that multiply signed bytes do not read it.
+struct ActivationBlock {
+  std::int8_t q[32];
+  float d;
+  std::int32_t correction;
+};
+static_assert(sizeof(ActivationBlock) == 40);
+
+inline constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+inline constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
+
+inline bool is_quantised(WeightType type) { return type == WeightType::kQ8_0 || type == WeightType::kQ4_0; }
+// Offset that turns a stored weight into an unsigned byte.
+inline int weight_offset(WeightType type) { return type == WeightType::kQ8_0 ? 128 : 8; }
+
+// Bytes of one row of `in` elements as the caller hands it to Kernels::pack.
+inline std::int64_t raw_row_bytes(WeightType type, std::int64_t in) {
+  switch (type) {
+    case WeightType::kF32: return in * 4;
+    case WeightType::kF16:
+    case WeightType::kBF16: return in * 2;
+    case WeightType::kQ8_0: return in / kBlock * static_cast<std::int64_t>(sizeof(RawQ8));
+    case WeightType::kQ4_0: return in / kBlock * static_cast<std::int64_t>(sizeof(RawQ4));
+  }
+  return 0;
+}
+
+inline float half_to_float(std::uint16_t h) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000u) << 16, rest = h & 0x7fffu;
+  if (rest >= 0x7c00u) return std::bit_cast<float>(sign | 0x7f800000u | (rest & 0x3ffu) << 13);
+  if (rest >= 0x400u) return std::bit_cast<float>(sign | ((rest << 13) + (112u << 23)));
+  return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(static_cast<float>(rest) * 0x1p-24f));
+}
+
+inline float bfloat_to_float(std::uint16_t h) { return std::bit_cast<float>(static_cast<std::uint32_t>(h) << 16); }
+
+// Rounds to nearest even; a NaN stays a (quiet) NaN.
+inline std::uint16_t float_to_bfloat(float f) {
+  const std::uint32_t u = std::bit_cast<std::uint32_t>(f);
+  if ((u & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>(u >> 16 | 0x40u);
+  return static_cast<std::uint16_t>((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
+}
+
+inline float round_to_bfloat(float f) { return bfloat_to_float(float_to_bfloat(f)); }
+
+// Below this the reciprocal of the scale could overflow; such a block counts as zero.
+inline constexpr float kSmallestActivation = 1e-30f;
+
+// Quantises 32 activations as GGML's Q8_0 does, but with a float32 scale and rounding half to even (what the vector
+// instructions do, so that every instruction set makes the same bytes). A block with a value that is not finite gets
+// the scale NaN, so that the damage shows in the output instead of vanishing.
+inline void quantise_activations(const float* x, int offset, ActivationBlock& out) {
+  float amax = 0;
+  bool finite = true;
+  for (int j = 0; j < 32; ++j) {
+    const float a = std::fabs(x[j]);
+    finite = finite && a < std::numeric_limits<float>::infinity();
+    amax = a > amax ? a : amax;
+  }
+  const bool zero = !finite || amax < kSmallestActivation;
+  out.d = !finite ? std::numeric_limits<float>::quiet_NaN() : zero ? 0.0f : amax / 127.0f;
+  const float inverse = zero ? 0.0f : 1.0f / out.d;
+  std::int32_t sum = 0;
+  for (int j = 0; j < 32; ++j) {
+    out.q[j] = zero ? std::int8_t{0} : static_cast<std::int8_t>(std::lrint(x[j] * inverse));
+    sum += out.q[j];
+  }
+  out.correction = -offset * sum;
+}
+
+}  // namespace qw::kernels

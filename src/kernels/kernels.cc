@@ -1,0 +1,51 @@
+#include "kernels/kernels.h"
+
+#include <array>
+
+#include "base/result.h"
+#include "kernels/internal/fill.h"
+
+namespace qw::kernels {
+namespace {
+
+void fill_portable(Kernels& k) {
+  portable::fill_matmul(k);
+  portable::fill_gemm(k);
+  portable::fill_rows(k);
+  portable::fill_attention(k);
+}
+
+Kernels make_table(Isa isa) {
+  Kernels k{};
+  k.isa = isa;
+  k.name = "portable";
+  fill_portable(k);
+#if defined(__x86_64__)
+  if (isa == Isa::kAvx2) {
+    k.name = "avx2";
+    avx2::fill_matmul(k);
+    avx2::fill_gemm(k);
+    avx2::fill_rows(k);
+    avx2::fill_attention(k);
+  }
+  if (isa == Isa::kAvx512) {
+    k.name = "avx512";
+    avx512::fill_matmul(k);
+    avx512::fill_gemm(k);
+    avx512::fill_rows(k);
+    avx512::fill_attention(k);
+  }
+#endif
+  return k;
+}
+
+}  // namespace
+
+const Kernels& kernels_for(Isa isa) {
+  QW_CHECK(isa <= base::best_isa());
+  static const std::array<Kernels, 3> tables = {make_table(Isa::kPortable), make_table(Isa::kAvx2),
+                                                make_table(Isa::kAvx512)};
+  return tables[static_cast<std::size_t>(isa)];
+}
+
+}  // namespace qw::kernels

@@ -1,0 +1,176 @@
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <filesystem>
+#include <numeric>
+#include <vector>
+
+#include "base/cpu.h"
+#include "base/file.h"
+#include "base/rng.h"
+#include "base/sha256.h"
+#include "base/thread_pool.h"
+
+namespace qw::base {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Folder {
+ public:
+  Folder() {
+    std::string name = (fs::temp_directory_path() / "qw-base-XXXXXX").string();
+    path_ = ::mkdtemp(name.data());
+  }
+  ~Folder() { fs::remove_all(path_); }
+  fs::path operator/(const char* name) const { return path_ / name; }
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+TEST(Philox, KnownAnswers) {
+  // Vectors of the Random123 distribution (kat_vectors, philox4x32 10 rounds).
+  EXPECT_EQ(philox({0, 0, 0, 0}, {0, 0}), (std::array<std::uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  const std::uint32_t f = 0xffffffff;
+  EXPECT_EQ(philox({f, f, f, f}, {f, f}), (std::array<std::uint32_t, 4>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(philox({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
+            (std::array<std::uint32_t, 4>{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
+}
+
+TEST(Rng, ContinuesFromAPosition) {
+  Rng whole(7, 3);
+  std::vector<std::uint32_t> draws(100);
+  for (auto& d : draws) d = whole.next_u32();
+  for (std::size_t start : {0u, 1u, 5u, 63u, 99u}) {
+    Rng later(7, 3, start);
+    for (std::size_t i = start; i < draws.size(); ++i) ASSERT_EQ(later.next_u32(), draws[i]);
+  }
+  EXPECT_NE(Rng(7, 4).next_u32(), draws[0]);
+}
+
+TEST(Rng, BelowIsUniformAndNormalHasUnitVariance) {
+  Rng rng(1);
+  std::vector<int> counts(10);
+  for (int i = 0; i < 100'000; ++i) ++counts[rng.below(10)];
+  double chi2 = 0;
+  for (int c : counts) chi2 += (c - 10'000.0) * (c - 10'000.0) / 10'000.0;
+  EXPECT_LT(chi2, 27.9);  // 99.9 % point of chi-square with 9 degrees of freedom
+  double sum = 0, squares = 0;
+  for (int i = 0; i < 100'000; ++i) {
+    const double x = rng.next_normal();
+    sum += x;
+    squares += x * x;
+  }
+  EXPECT_NEAR(sum / 100'000, 0, 4 / std::sqrt(100'000.0));
+  EXPECT_NEAR(squares / 100'000, 1, 4 * std::sqrt(2.0 / 100'000));
+}
+
+TEST(ThreadPool, CoversEveryIndexOnceForAnyThreadCount) {
+  for (int threads : {1, 2, 3, 7}) {
+    ThreadPool pool(threads);
+    EXPECT_EQ(pool.size(), threads);
+    for (std::int64_t n : {0, 1, 5, 64, 1000}) {
+      for (std::int64_t grain : {1, 3, 64}) {
+        std::vector<std::atomic<int>> hits(static_cast<std::size_t>(n));
+        pool.parallel_for(n, grain, [&](std::int64_t b, std::int64_t e) {
+          for (; b < e; ++b) ++hits[static_cast<std::size_t>(b)];
+        });
+        for (auto& h : hits) ASSERT_EQ(h.load(), 1);
+      }
+    }
+  }
+}
+
+TEST(ThreadPool, ManySectionsInARow) {
+  ThreadPool pool(3);
+  std::int64_t total = 0;
+  for (int i = 0; i < 5000; ++i) {
+    std::atomic<std::int64_t> sum{0};
+    pool.run([&](int worker) { sum += worker + 1; });
+    total += sum.load();
+  }
+  EXPECT_EQ(total, 5000 * 6);
+}
+
+TEST(Sha256, KnownAnswers) {
+  EXPECT_EQ(sha256_hex(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  EXPECT_EQ(sha256_hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+TEST(Files, ReplaceKeepsTheOldContentUntilCommit) {
+  Folder folder;
+  const auto path = folder / "a";
+  ASSERT_TRUE(write_file_atomically(path, "old"));
+  {
+    auto file = AtomicFile::create(path);
+    ASSERT_TRUE(file);
+    ASSERT_TRUE(file->write("new, never committed"));
+  }
+  EXPECT_EQ(*read_file(path), "old");
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 1);  // the temporary file is gone
+  auto file = AtomicFile::create(path);
+  ASSERT_TRUE(file->write("XXX new"));
+  ASSERT_TRUE(file->write_at(0, std::as_bytes(std::span("yyy", 3))));
+  ASSERT_TRUE(file->commit());
+  EXPECT_EQ(*read_file(path), "yyy new");
+}
+
+TEST(Files, AFullDiskLeavesTheOldContent) {
+  Folder folder;
+  const auto path = folder / "a";
+  ASSERT_TRUE(write_file_atomically(path, "old"));
+  const pid_t child = ::fork();
+  if (child == 0) {  // the limit on file size stands in for a disk with no room
+    std::signal(SIGXFSZ, SIG_IGN);
+    rlimit limit{1000, 1000};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    const auto status = write_file_atomically(path, std::string(100'000, 'n'));
+    ::_exit(status ? 1 : 0);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 0) << "the write should have failed";
+  EXPECT_EQ(*read_file(path), "old");
+}
+
+TEST(Files, ErrorsNameThePath) {
+  EXPECT_NE(MappedFile::open("/nonexistent/x").error().message.find("/nonexistent/x"), std::string::npos);
+  EXPECT_EQ(MappedFile::open("/").error().kind, ErrorKind::kBadInput);
+  Folder folder;
+  ASSERT_TRUE(write_file_atomically(folder / "a", "12345"));
+  EXPECT_FALSE(read_file(folder / "a", 4));
+  ASSERT_TRUE(write_file_atomically(folder / "empty", ""));
+  EXPECT_EQ(MappedFile::open(folder / "empty")->bytes().size(), 0u);
+}
+
+TEST(Cpu, ForcedIsaIsObeyedOrRefused) {
+  ::setenv("QW_ISA", "portable", 1);
+  EXPECT_EQ(*chosen_isa(), Isa::kPortable);
+  ::setenv("QW_ISA", "mmx", 1);
+  EXPECT_EQ(chosen_isa().error().kind, ErrorKind::kUsage);
+  ::unsetenv("QW_ISA");
+  EXPECT_EQ(*chosen_isa(), best_isa());
+}
+
+TEST(Result, TryPassesErrorsOn) {
+  const auto half = [](int x) -> Result<int> {
+    if (x % 2) return fail(ErrorKind::kBadInput, "odd");
+    return x / 2;
+  };
+  const auto quarter = [&](int x) -> Result<int> {
+    QW_ASSIGN(const int h, half(x));
+    return half(h);
+  };
+  EXPECT_EQ(*quarter(8), 2);
+  EXPECT_EQ(quarter(6).error().message, "odd");
+  EXPECT_EQ(exit_code(quarter(6).error().kind), 3);
+}
+
+}  // namespace
+}  // namespace qw::base

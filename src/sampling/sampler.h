@@ -1,0 +1,79 @@
+// Chooses the next token of one request from a row of logits.
+//
+// A choice is a pure function of (params, seed, index of the output token, tokens so far, logits): it does not depend
+// on batch mates, threads or earlier draws. No call sorts the vocabulary: candidates are selected by threshold first.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "sampling/logits_processor.h"
+#include "sampling/params.h"
+
+namespace qw::sampling {
+
+struct TokenLogprob {
+  TokenId id = 0;
+  float logprob = 0;                  // nats
+};
+
+struct Sampled {
+  TokenId id = 0;
+  // Log-softmax of the raw logits (before bias, penalties, masks, temperature); set if params.logprobs.
+  float logprob = 0;
+  std::vector<TokenLogprob> top;      // params.top_logprobs most likely usable tokens, most likely first
+};
+
+struct Candidate {
+  float logit = 0;
+  TokenId id = 0;
+  double weight = 0;                  // exp((logit - max) / temperature)
+};
+
+// Memory that one thread lends to every sampler it drives; grows to the vocabulary once, then allocates nothing.
+struct SamplerScratch {
+  std::vector<Candidate> candidates;
+  std::vector<float> raw;             // the logits as the model gave them, kept when logprobs are wanted
+};
+
+class Sampler {
+ public:
+  // `params` must have passed validate(); `mask` must outlive the sampler (nullptr: every row is a token).
+  Sampler(SamplingParams params, std::span<const TokenId> prompt, const VocabularyMask* mask = nullptr,
+          std::vector<std::unique_ptr<LogitsProcessor>> processors = {});
+  ~Sampler();
+  Sampler(Sampler&&) noexcept;
+  Sampler& operator=(Sampler&&) noexcept;
+
+  // Once, before the first sample(); `vocab` is the width of the rows.
+  Status prepare(std::int64_t vocab);
+  // Chooses the token which follows the tokens so far. Overwrites `logits`. kFailed if a logit is NaN or +infinity, or
+  // if nothing is allowed.
+  Result<Sampled> sample(std::span<float> logits, SamplerScratch& scratch) const;
+  // Appends a token to the output: the sampled one, or one decided elsewhere.
+  Status accept(TokenId id);
+
+  // Is `id` one of the stop ids (which end the request if it was drawn)?
+  bool is_stop(TokenId id) const;
+  const SamplingParams& params() const { return params_; }
+  std::span<const TokenId> tokens() const { return tokens_; }     // prompt, then output
+  std::int64_t prompt_tokens() const { return prompt_tokens_; }
+  std::int64_t output_tokens() const { return static_cast<std::int64_t>(tokens_.size()) - prompt_tokens_; }
+
+ private:
+  class Penalties;
+  Status edit(std::span<float> logits) const;
+  TokenId choose(std::span<const float> logits, float max, SamplerScratch& scratch) const;
+
+  SamplingParams params_;
+  std::vector<TokenId> tokens_;
+  std::int64_t prompt_tokens_ = 0;
+  const VocabularyMask* mask_ = nullptr;
+  std::vector<std::unique_ptr<LogitsProcessor>> processors_;
+  std::unique_ptr<Penalties> penalties_;   // present when a penalty is on
+};
+
+}  // namespace qw::sampling

@@ -40,6 +40,8 @@ function(qw_room room)
     if(tests)
       add_executable(${room}_test ${tests})
       target_link_libraries(${room}_test PRIVATE qw_${room} GTest::gtest_main GTest::gmock)
+      # Where tests find their committed cases (tests/cases, tests/golden).
+      target_compile_definitions(${room}_test PRIVATE QW_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
       add_test(NAME ${room}_test COMMAND ${room}_test)
     endif()
   endif()

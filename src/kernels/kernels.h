@@ -75,6 +75,15 @@ struct AttentionDecodeArgs {
   const void* k_pool; const void* v_pool; // block b, kv head h, slot s, at ((b * kv_heads + h) * block_tokens + s) * head_dim
   std::int64_t head_begin, head_end;      // computes only these kv heads (and their query groups)
 };
+// `rows` queries of one sequence at consecutive positions, whose keys and values are all in the cache already.
+// Row r sees the first n_keys + r positions, and its output is bit for bit what attention_decode gives for that row.
+struct AttentionPrefillArgs {
+  AttentionDecodeArgs first;  // row 0; row r has q at first.q + r * ldq, o at first.o + r * ldo
+  std::int64_t rows, ldq, ldo;
+};
+// The running kernels keep one chunk of keys and values on the stack, so the head size has a ceiling (the largest
+// Qwen head is 256).
+inline constexpr std::int64_t kMaxHeadDim = 256;
 
 struct Kernels {
   Isa isa;
@@ -105,7 +114,7 @@ struct Kernels {
   // ---- rows --------------------------------------------------------------------------------------------------------
   // y = x / sqrt(mean(x^2) + eps) * w per row of n; inverse[r] = 1/sqrt(...) if not null. y may alias x.
   void (*rms_norm)(const float* x, const float* w, float eps, std::int64_t rows, std::int64_t n, float* y, float* inverse);
-  // dx += ..., dw += ... (dw in double-buffered float: caller gives one dw per range and adds them in fixed order).
+  // dx += ..., dw += ... (for several ranges the caller gives one dw per range and adds them in fixed order).
   void (*rms_norm_backward)(const float* x, const float* w, const float* inverse, const float* dy, std::int64_t rows,
                             std::int64_t n, float* dx, float* dw);
   // Rotates pairs (i, i + rotary/2) of each head in place; cos/sin are [rows, rotary/2]; inverse = rotate by -angle.
@@ -117,7 +126,8 @@ struct Kernels {
   void (*add)(const float* a, const float* b, std::int64_t n, float* out);          // out may alias a or b
   // In place softmax of one row; returns log(sum(exp(x))).
   float (*softmax)(float* x, std::int64_t n);
-  // One row of cross-entropy: returns -log p[label] in nats and overwrites logits with (softmax - onehot) * scale.
+  // One row of cross-entropy (0 <= label < n): returns -log p[label] in nats and overwrites logits with
+  // (softmax - onehot) * scale.
   float (*cross_entropy)(float* logits, std::int64_t n, std::int64_t label, float scale);
   // log(sum(exp(x))) without touching x.
   float (*log_sum_exp)(const float* x, std::int64_t n);
@@ -132,6 +142,7 @@ struct Kernels {
   void (*attention_train_forward)(const AttentionTrainArgs&);
   void (*attention_train_backward)(const AttentionTrainArgs&);
   void (*attention_decode)(const AttentionDecodeArgs&);
+  void (*attention_prefill)(const AttentionPrefillArgs&);
   // Stores one token's keys (or values) [kv_heads, head_dim] into its slot of the pool.
   void (*cache_write)(CacheType, const float* kv, std::int64_t kv_heads, std::int64_t head_dim,
                       std::int64_t block_tokens, std::int32_t block, std::int64_t slot, void* pool);

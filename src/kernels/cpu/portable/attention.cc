@@ -1,7 +1,149 @@
+// Attention in plain C++, row by row: the other instruction sets must agree with these.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/result.h"
+#include "kernels/internal/cache_element.h"
+#include "kernels/internal/exp.h"
 #include "kernels/internal/fill.h"
 
 namespace qw::kernels::portable {
+namespace {
 
-void fill_attention(Kernels&) {}
+float dot(const float* a, const float* b, std::int64_t n) {
+  double sum = 0;
+  for (std::int64_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * b[i];
+  return static_cast<float>(sum);
+}
+
+void add_scaled(float* y, float s, const float* x, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] += s * x[i];
+}
+
+// Scratch: scores of one row.
+std::size_t attention_scratch_bytes(std::int64_t tokens, std::int64_t) {
+  return static_cast<std::size_t>(tokens) * sizeof(float);
+}
+
+void train_forward(const AttentionTrainArgs& a) {
+  auto* p = static_cast<float*>(a.scratch);
+  for (std::int64_t g = 0; g < a.heads_per_kv; ++g) {
+    for (std::int64_t t = 0; t < a.tokens; ++t) {
+      const float* q = a.q + t * a.ldq + g * a.head_dim;
+      float* o = a.o + t * a.ldo + g * a.head_dim;
+      float max = -std::numeric_limits<float>::infinity();
+      for (std::int64_t j = 0; j <= t; ++j) {
+        p[j] = dot(q, a.k + j * a.ldk, a.head_dim) * a.scale;
+        max = std::max(max, p[j]);
+      }
+      double sum = 0;
+      for (std::int64_t j = 0; j <= t; ++j) sum += p[j] = exp_scalar(p[j] - max);
+      std::fill(o, o + a.head_dim, 0.0F);
+      for (std::int64_t j = 0; j <= t; ++j) add_scaled(o, p[j], a.v + j * a.ldv, a.head_dim);
+      const auto scale = static_cast<float>(1.0 / sum);
+      for (std::int64_t i = 0; i < a.head_dim; ++i) o[i] *= scale;
+      a.lse[g * a.tokens + t] = static_cast<float>(max + std::log(sum));
+    }
+  }
+}
+
+// P = exp(S - LSE); D = rowsum(dO o O); dV = P^T dO; dS = P o (dO V^T - D) scale; dQ = dS K; dK = dS^T Q (Dao et al.,
+// "FlashAttention", algorithm 4).
+void train_backward(const AttentionTrainArgs& a) {
+  const std::int64_t d = a.head_dim;
+  for (std::int64_t t = 0; t < a.tokens; ++t) {
+    std::fill(a.dk + t * a.ldk, a.dk + t * a.ldk + d, 0.0F);
+    std::fill(a.dv + t * a.ldv, a.dv + t * a.ldv + d, 0.0F);
+  }
+  for (std::int64_t g = 0; g < a.heads_per_kv; ++g) {
+    for (std::int64_t t = 0; t < a.tokens; ++t) {
+      const float* q = a.q + t * a.ldq + g * d;
+      const float* d_o = a.d_o + t * a.ldo + g * d;
+      float* dq = a.dq + t * a.ldq + g * d;
+      std::fill(dq, dq + d, 0.0F);
+      const float row = dot(d_o, a.o + t * a.ldo + g * d, d);
+      for (std::int64_t j = 0; j <= t; ++j) {
+        const float p = exp_scalar(dot(q, a.k + j * a.ldk, d) * a.scale - a.lse[g * a.tokens + t]);
+        const float ds = p * (dot(d_o, a.v + j * a.ldv, d) - row) * a.scale;
+        add_scaled(a.dv + j * a.ldv, p, d_o, d);
+        add_scaled(dq, ds, a.k + j * a.ldk, d);
+        add_scaled(a.dk + j * a.ldk, ds, q, d);
+      }
+    }
+  }
+}
+
+// One query head against its kv head. Keys come in chunks of a fixed size; when the running maximum rises, what was
+// summed so far is scaled down (online softmax, Milakov and Gimelshein).
+void decode_head(const AttentionDecodeArgs& a, std::int64_t kv_head, const float* q, float* o) {
+  constexpr std::int64_t kChunk = 64;  // bounds the scores kept on the stack
+  float p[kChunk];
+  std::int64_t at[kChunk];
+  float max = -std::numeric_limits<float>::infinity();
+  double sum = 0;
+  std::fill(o, o + a.head_dim, 0.0F);
+  for (std::int64_t begin = 0; begin < a.n_keys; begin += kChunk) {
+    const std::int64_t n = std::min(kChunk, a.n_keys - begin);
+    float new_max = max;
+    for (std::int64_t j = 0; j < n; ++j) {
+      const std::int64_t pos = begin + j;
+      at[j] = cache_index(a.kv_heads, a.head_dim, a.block_tokens, a.blocks[pos / a.block_tokens], kv_head,
+                          pos % a.block_tokens);
+      double s = 0;
+      for (std::int64_t i = 0; i < a.head_dim; ++i) s += static_cast<double>(q[i]) * cache_load(a.type, a.k_pool, at[j] + i);
+      p[j] = static_cast<float>(s) * a.scale;
+      new_max = std::max(new_max, p[j]);
+    }
+    const float shrink = exp_scalar(max - new_max);
+    max = new_max;
+    sum *= shrink;
+    for (std::int64_t i = 0; i < a.head_dim; ++i) o[i] *= shrink;
+    for (std::int64_t j = 0; j < n; ++j) {
+      p[j] = exp_scalar(p[j] - max);
+      sum += p[j];
+      for (std::int64_t i = 0; i < a.head_dim; ++i) o[i] += p[j] * cache_load(a.type, a.v_pool, at[j] + i);
+    }
+  }
+  const auto scale = static_cast<float>(1.0 / sum);
+  for (std::int64_t i = 0; i < a.head_dim; ++i) o[i] *= scale;
+}
+
+void decode(const AttentionDecodeArgs& a) {
+  QW_CHECK(a.n_keys > 0 && a.head_dim <= kMaxHeadDim && a.heads % a.kv_heads == 0);
+  const std::int64_t group = a.heads / a.kv_heads;
+  for (std::int64_t h = a.head_begin * group; h < a.head_end * group; ++h) {
+    decode_head(a, h / group, a.q + h * a.head_dim, a.o + h * a.head_dim);
+  }
+}
+
+void prefill(const AttentionPrefillArgs& a) {
+  AttentionDecodeArgs row = a.first;
+  for (std::int64_t r = 0; r < a.rows; ++r) {
+    decode(row);
+    row.q += a.ldq;
+    row.o += a.ldo;
+    ++row.n_keys;
+  }
+}
+
+void cache_write(CacheType type, const float* kv, std::int64_t kv_heads, std::int64_t head_dim,
+                 std::int64_t block_tokens, std::int32_t block, std::int64_t slot, void* pool) {
+  for (std::int64_t h = 0; h < kv_heads; ++h) {
+    const std::int64_t at = cache_index(kv_heads, head_dim, block_tokens, block, h, slot);
+    for (std::int64_t i = 0; i < head_dim; ++i) cache_store(type, pool, at + i, kv[h * head_dim + i]);
+  }
+}
+
+}  // namespace
+
+void fill_attention(Kernels& table) {
+  table.attention_scratch_bytes = attention_scratch_bytes;
+  table.attention_train_forward = train_forward;
+  table.attention_train_backward = train_backward;
+  table.attention_decode = decode;
+  table.attention_prefill = prefill;
+  table.cache_write = cache_write;
+}
 
 }  // namespace qw::kernels::portable

@@ -1,0 +1,406 @@
+// Attention of every instruction set against a reference in double that also computes how far rounding may carry each
+// result: (k + 2) u sum|a b| for a dot product of k terms, relative errors of exp and of its argument for P.
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <numeric>
+
+#include "kernels/internal/cache_element.h"
+#include "kernels/internal/exp.h"
+#include "kernels/internal/test_support.h"
+
+namespace qw::kernels {
+namespace {
+
+using namespace test;
+using Doubles = std::vector<double>;
+
+// A value and the bound of its float counterpart's error.
+struct Bounded {
+  Doubles value, bound;
+  explicit Bounded(std::int64_t n) : value(static_cast<std::size_t>(n)), bound(static_cast<std::size_t>(n)) {}
+};
+
+struct Shape {
+  std::int64_t tokens, group, dim;
+};
+
+// One sequence, one kv head; q and o are [T, group, dim], k and v [T, dim], all contiguous here.
+struct Problem {
+  Shape shape;
+  double scale;
+  Doubles q, k, v, d_o;
+};
+
+struct Reference {
+  Bounded o, lse, dq, dk, dv;
+  explicit Reference(Shape s)
+      : o(s.tokens * s.group * s.dim), lse(s.tokens * s.group), dq(s.tokens * s.group * s.dim), dk(s.tokens * s.dim),
+        dv(s.tokens * s.dim) {}
+};
+
+struct Row {
+  Doubles s, s_error, p, p_error;  // p_error is relative
+};
+
+double dot(const double* a, const double* b, std::int64_t n) { return std::inner_product(a, a + n, b, 0.0); }
+
+double dot_magnitude(const double* a, const double* b, std::int64_t n) {
+  double sum = 0;
+  for (std::int64_t i = 0; i < n; ++i) sum += std::fabs(a[i] * b[i]);
+  return sum;
+}
+
+void forward_row(const Problem& pr, std::int64_t g, std::int64_t t, Row& row, Reference& ref) {
+  const std::int64_t d = pr.shape.dim, n = t + 1, at = (t * pr.shape.group + g) * d;
+  const double* q = pr.q.data() + at;
+  row = {Doubles(n), Doubles(n), Doubles(n), Doubles(n)};
+  double max = -INFINITY, worst = 0, sum = 0;
+  for (std::int64_t j = 0; j < n; ++j) {
+    row.s[j] = dot(q, pr.k.data() + j * d, d) * pr.scale;
+    row.s_error[j] = static_cast<double>(d + 3) * kUnit * pr.scale * dot_magnitude(q, pr.k.data() + j * d, d);
+    max = std::max(max, row.s[j]);
+    worst = std::max(worst, row.s_error[j]);
+  }
+  for (double s : row.s) sum += std::exp(s - max);
+  const double lse = max + std::log(sum);
+  double average = 0;
+  for (std::int64_t j = 0; j < n; ++j) {
+    row.p[j] = std::exp(row.s[j] - lse);
+    // Both ends of the exponent's difference are rounded, and so is the difference.
+    row.p_error[j] = row.s_error[j] + worst + kUnit * (2 * std::fabs(row.s[j]) + 2 * std::fabs(max) + 2) + 2 * kExpRelativeError;
+    average += row.p[j] * row.p_error[j];
+  }
+  const double tail = static_cast<double>(n + 8) * kUnit;
+  ref.lse.value[g * pr.shape.tokens + t] = lse;
+  const double lse_error = average + tail + 2 * kUnit * std::fabs(lse);
+  ref.lse.bound[g * pr.shape.tokens + t] = lse_error;
+  for (std::int64_t j = 0; j < n; ++j) {
+    for (std::int64_t i = 0; i < d; ++i) {
+      const double term = row.p[j] * pr.v[j * d + i];
+      ref.o.value[at + i] += term;
+      ref.o.bound[at + i] += std::fabs(term) * (row.p_error[j] + average + 2 * tail);
+    }
+    // What backward recomputes: exp(S - LSE).
+    row.p_error[j] = row.s_error[j] + lse_error + kUnit * (2 * std::fabs(row.s[j]) + std::fabs(lse) + 2) + kExpRelativeError;
+  }
+}
+
+void backward_row(const Problem& pr, std::int64_t g, std::int64_t t, const Row& row, Reference& ref) {
+  const std::int64_t d = pr.shape.dim, at = (t * pr.shape.group + g) * d;
+  const double dot_unit = static_cast<double>(d + 3) * kUnit;
+  const double sum_unit = static_cast<double>(pr.shape.tokens * pr.shape.group + 4) * kUnit;
+  const double* d_o = pr.d_o.data() + at;
+  const double row_dot = dot(d_o, ref.o.value.data() + at, d);
+  const double row_error = dot_unit * dot_magnitude(d_o, ref.o.value.data() + at, d) + dot_magnitude(d_o, ref.o.bound.data() + at, d);
+  for (std::int64_t j = 0; j <= t; ++j) {
+    const double* v = pr.v.data() + j * d;
+    const double dp = dot(d_o, v, d);
+    const double dp_error = dot_unit * dot_magnitude(d_o, v, d);
+    const double ds = row.p[j] * (dp - row_dot) * pr.scale;
+    const double ds_error = row.p[j] * pr.scale *
+                            (std::fabs(dp - row_dot) * (row.p_error[j] + 4 * kUnit) + dp_error + row_error);
+    for (std::int64_t i = 0; i < d; ++i) {
+      const auto accumulate = [&](Bounded& out, std::int64_t index, double a, double a_error, double b) {
+        out.value[index] += a * b;
+        out.bound[index] += std::fabs(b) * (a_error + sum_unit * (std::fabs(a) + a_error));
+      };
+      accumulate(ref.dv, j * d + i, row.p[j], row.p[j] * row.p_error[j], d_o[i]);
+      accumulate(ref.dq, at + i, ds, ds_error, pr.k[j * d + i]);
+      accumulate(ref.dk, j * d + i, ds, ds_error, pr.q[at + i]);
+    }
+  }
+}
+
+Reference reference(const Problem& pr) {
+  Reference ref(pr.shape);
+  Row row;
+  for (std::int64_t g = 0; g < pr.shape.group; ++g) {
+    for (std::int64_t t = 0; t < pr.shape.tokens; ++t) {
+      forward_row(pr, g, t, row, ref);
+      backward_row(pr, g, t, row, ref);
+    }
+  }
+  return ref;
+}
+
+Doubles widen(const std::vector<float>& x) { return {x.begin(), x.end()}; }
+
+Problem make_problem(Shape s, float spread) {
+  const std::int64_t nq = s.tokens * s.group * s.dim, nk = s.tokens * s.dim;
+  return {s, static_cast<float>(1 / std::sqrt(static_cast<double>(s.dim))), widen(random_values(nq, 31, spread)),
+          widen(random_values(nk, 32, spread)), widen(random_values(nk, 33)), widen(random_values(nq, 34))};
+}
+
+// A problem laid out for the kernels, with gaps between the rows that must stay untouched.
+struct Buffers {
+  std::int64_t gap = 3, ldq, ldk;
+  std::vector<float> q, k, v, o, lse, d_o, dq, dk, dv;
+  std::vector<std::byte> scratch;
+  AttentionTrainArgs args{};
+
+  static std::vector<float> spread_rows(const Doubles& x, std::int64_t rows, std::int64_t width, std::int64_t ld) {
+    std::vector<float> y(static_cast<std::size_t>(rows * ld), 77.0F);
+    for (std::int64_t r = 0; r < rows; ++r) std::copy_n(x.begin() + r * width, width, y.begin() + r * ld);
+    return y;
+  }
+
+  Buffers(const Kernels& kernels, const Problem& pr) {
+    const auto [tokens, group, dim] = pr.shape;
+    ldq = group * dim + gap, ldk = dim + gap;
+    q = spread_rows(pr.q, tokens, group * dim, ldq), d_o = spread_rows(pr.d_o, tokens, group * dim, ldq);
+    k = spread_rows(pr.k, tokens, dim, ldk), v = spread_rows(pr.v, tokens, dim, ldk);
+    o.assign(q.size(), 77.0F), dq = o, dk.assign(k.size(), 77.0F), dv = dk;
+    lse.assign(static_cast<std::size_t>(group * tokens), 0.0F);
+    scratch.assign(kernels.attention_scratch_bytes(tokens, dim) + 128, std::byte{0x7F});  // 0x7F7F7F7F: huge if read
+    auto base = reinterpret_cast<std::uintptr_t>(scratch.data());
+    void* aligned = scratch.data() + (64 - base % 64) % 64;
+    args = {tokens, group, dim, static_cast<float>(pr.scale), q.data(), ldq, k.data(), ldk, v.data(), ldk, o.data(), ldq,
+            lse.data(), d_o.data(), dq.data(), dk.data(), dv.data(), aligned};
+  }
+};
+
+void expect_rows(const Bounded& expected, const std::vector<float>& actual, std::int64_t width, std::int64_t ld,
+                 const char* what) {
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    const auto r = static_cast<std::int64_t>(i) / ld, c = static_cast<std::int64_t>(i) % ld;
+    if (c >= width) {
+      ASSERT_EQ(actual[i], 77.0F) << what << " wrote between rows";
+      continue;
+    }
+    expect_within(actual[i], expected.value[r * width + c], expected.bound[r * width + c] + 1e-30, what, r * width + c);
+    if (testing::Test::HasFailure()) return;
+  }
+}
+
+class AttentionTest : public testing::TestWithParam<Isa> {
+ protected:
+  const Kernels& k_ = kernels_for(GetParam());
+
+  void check(Shape s, float spread) {
+    SCOPED_TRACE(testing::Message() << "T=" << s.tokens << " group=" << s.group << " Dh=" << s.dim << " spread=" << spread);
+    const Problem pr = make_problem(s, spread);
+    const Reference ref = reference(pr);
+    Buffers b(k_, pr);
+    k_.attention_train_forward(b.args);
+    expect_rows(ref.o, b.o, s.group * s.dim, b.ldq, "o");
+    expect_rows(ref.lse, b.lse, s.tokens, s.tokens, "lse");
+    k_.attention_train_backward(b.args);
+    expect_rows(ref.dv, b.dv, s.dim, b.ldk, "dv");
+    expect_rows(ref.dq, b.dq, s.group * s.dim, b.ldq, "dq");
+    expect_rows(ref.dk, b.dk, s.dim, b.ldk, "dk");
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Isa, AttentionTest, testing::ValuesIn(runnable_isas()), isa_param_name);
+
+TEST_P(AttentionTest, TrainAgreesWithDouble) {
+  for (std::int64_t tokens : {1, 7, 16, 17, 61, 64, 65, 130, 257}) check({tokens, 2, 64}, 1.0F);
+}
+
+TEST_P(AttentionTest, TrainAgreesOnEveryHeadSize) {
+  for (std::int64_t dim : {1, 8, 16, 20, 32, 48, 61, 80, 96, 128, 256}) check({75, 3, dim}, 1.0F);
+}
+
+TEST_P(AttentionTest, TrainAgreesForEveryGroup) {
+  for (std::int64_t group : {1, 4, 7}) check({100, group, 32}, 1.0F);
+}
+
+TEST_P(AttentionTest, TrainAgreesWithLargeScores) { check({90, 2, 64}, 12.0F); }
+
+// Forward loss sum(dO o O) in double as a function of all inputs, for finite differences of the reference's gradient.
+double loss(const Problem& pr) {
+  Reference ref(pr.shape);
+  Row row;
+  double sum = 0;
+  for (std::int64_t g = 0; g < pr.shape.group; ++g) {
+    for (std::int64_t t = 0; t < pr.shape.tokens; ++t) forward_row(pr, g, t, row, ref);
+  }
+  for (std::size_t i = 0; i < pr.d_o.size(); ++i) sum += pr.d_o[i] * ref.o.value[i];
+  return sum;
+}
+
+TEST_P(AttentionTest, BackwardMatchesFiniteDifferences) {
+  const Shape s{9, 2, 6};
+  const Problem pr = make_problem(s, 1.0F);
+  Buffers b(k_, pr);
+  k_.attention_train_forward(b.args);
+  k_.attention_train_backward(b.args);
+  const auto compare = [&](Doubles Problem::*input, const std::vector<float>& actual, std::int64_t width, std::int64_t ld) {
+    for (std::size_t i = 0; i < (pr.*input).size(); ++i) {
+      const double step = 1e-5;
+      Problem up = pr, down = pr;
+      (up.*input)[i] += step, (down.*input)[i] -= step;
+      const double slope = (loss(up) - loss(down)) / (2 * step);
+      const auto at = static_cast<std::int64_t>(i);
+      // Differences: step^2 and cancellation, under 1e-8; kernel: some hundred roundings of terms of order one.
+      expect_within(actual[at / width * ld + at % width], slope, 1e-5, "slope", at);
+    }
+  };
+  compare(&Problem::q, b.dq, s.group * s.dim, b.ldq);
+  compare(&Problem::k, b.dk, s.dim, b.ldk);
+  compare(&Problem::v, b.dv, s.dim, b.ldk);
+}
+
+TEST_P(AttentionTest, TrainRowsDoNotDependOnLaterTokens) {
+  const Problem whole = make_problem({150, 2, 64}, 1.0F);
+  Problem part = whole;
+  part.shape.tokens = 83;
+  Buffers a(k_, whole), b(k_, part);
+  k_.attention_train_forward(a.args);
+  k_.attention_train_forward(b.args);
+  EXPECT_EQ(std::memcmp(a.o.data(), b.o.data(), sizeof(float) * static_cast<std::size_t>(83 * a.ldq)), 0);
+}
+
+// ---- paged cache --------------------------------------------------------------------------------------------------------
+
+TEST(CacheElementTest, HalfRoundsToTheNearest) {
+  for (std::uint32_t h = 0; h < 0x10000; ++h) {
+    const float x = half_to_float(static_cast<std::uint16_t>(h));
+    if (x == x) {
+      ASSERT_EQ(float_to_half(x), h);
+    } else {
+      ASSERT_TRUE(std::isnan(half_to_float(float_to_half(x))));
+    }
+    if (h >= 0x7C00) continue;
+    // Between a half and its upper neighbour: below the middle down, above it up, on it to the even one.
+    const double low = x, high = h == 0x7BFF ? 65536.0 : half_to_float(static_cast<std::uint16_t>(h + 1));
+    const auto middle = static_cast<float>((low + high) / 2);
+    ASSERT_EQ(float_to_half(middle), h + (h & 1U));
+    ASSERT_EQ(float_to_half(std::nextafter(middle, 0.0F)), h);
+    ASSERT_EQ(float_to_half(-std::nextafter(middle, 1e9F)), (h + 1) | 0x8000U);
+  }
+  EXPECT_EQ(float_to_half(1e20F), 0x7C00);
+  EXPECT_EQ(float_to_half(-INFINITY), 0xFC00);
+}
+
+// A pool full of NaN in which one sequence owns scattered blocks.
+struct Cache {
+  CacheType type;
+  std::int64_t kv_heads, dim, block_tokens, n_keys;
+  std::vector<std::int32_t> blocks;
+  std::vector<std::byte> k, v;
+
+  Cache(const Kernels& kernels, CacheType t, std::int64_t heads, std::int64_t d, std::int64_t per_block, std::int64_t keys, float spread)
+      : type(t), kv_heads(heads), dim(d), block_tokens(per_block), n_keys(keys) {
+    const auto count = (keys + per_block - 1) / per_block;
+    blocks.resize(static_cast<std::size_t>(count));
+    for (std::int64_t i = 0; i < count; ++i) blocks[i] = static_cast<std::int32_t>((count - i) * 2);
+    const auto bytes = static_cast<std::size_t>((count * 2 + 1) * heads * per_block * d) * cache_element_bytes(t);
+    k.assign(bytes, std::byte{0xFF}), v.assign(bytes, std::byte{0xFF});
+    for (std::int64_t pos = 0; pos < keys; ++pos) {
+      const auto seed = static_cast<std::uint32_t>(pos) * 2;
+      write(kernels, k, pos, random_values(heads * d, 100 + seed, spread));
+      write(kernels, v, pos, random_values(heads * d, 101 + seed));
+    }
+  }
+  void write(const Kernels& kernels, std::vector<std::byte>& pool, std::int64_t pos, const std::vector<float>& x) const {
+    kernels.cache_write(type, x.data(), kv_heads, dim, block_tokens, blocks[pos / block_tokens], pos % block_tokens, pool.data());
+  }
+  Doubles read(const std::vector<std::byte>& pool, std::int64_t head, std::int64_t keys) const {
+    Doubles x;
+    for (std::int64_t pos = 0; pos < keys; ++pos) {
+      const auto at = cache_index(kv_heads, dim, block_tokens, blocks[pos / block_tokens], head, pos % block_tokens);
+      for (std::int64_t i = 0; i < dim; ++i) x.push_back(cache_load(type, pool.data(), at + i));
+    }
+    return x;
+  }
+  AttentionDecodeArgs args(std::int64_t group, const float* q, float* o) const {
+    return {type, kv_heads * group, kv_heads, dim, static_cast<float>(1 / std::sqrt(static_cast<double>(dim))), q, o,
+            n_keys, block_tokens, blocks.data(), k.data(), v.data(), 0, kv_heads};
+  }
+};
+
+constexpr std::array kCacheTypes = {CacheType::kF32, CacheType::kF16, CacheType::kBF16};
+
+void check_decode(const Kernels& kernels, const Cache& cache, std::int64_t group) {
+  SCOPED_TRACE(testing::Message() << "type " << static_cast<int>(cache.type) << " Dh=" << cache.dim << " keys=" << cache.n_keys
+                                  << " group=" << group);
+  const std::int64_t n = cache.kv_heads * group * cache.dim;
+  const auto q = random_values(n, 41, 1.5F);
+  std::vector<float> o(static_cast<std::size_t>(n));
+  kernels.attention_decode(cache.args(group, q.data(), o.data()));
+  for (std::int64_t h = 0; h < cache.kv_heads; ++h) {
+    // The last row of a causal problem whose other rows do not matter.
+    Problem pr{{cache.n_keys, group, cache.dim}, cache.args(group, nullptr, nullptr).scale, {}, cache.read(cache.k, h, cache.n_keys),
+               cache.read(cache.v, h, cache.n_keys), {}};
+    const std::int64_t last = (cache.n_keys - 1) * group * cache.dim, width = group * cache.dim;
+    pr.q.resize(static_cast<std::size_t>(last + width));
+    std::copy_n(q.begin() + h * width, width, pr.q.begin() + last);
+    Reference ref(pr.shape);
+    Row row;
+    for (std::int64_t g = 0; g < group; ++g) forward_row(pr, g, cache.n_keys - 1, row, ref);
+    for (std::int64_t i = 0; i < width; ++i) {
+      expect_within(o[h * width + i], ref.o.value[last + i], ref.o.bound[last + i], "o", i);
+    }
+  }
+}
+
+TEST_P(AttentionTest, DecodeAgreesWithDouble) {
+  for (CacheType type : kCacheTypes) {
+    for (std::int64_t keys : {1, 5, 16, 17, 63, 64, 65, 200, 513}) {
+      check_decode(k_, Cache(k_, type, 2, 64, 16, keys, 1.5F), 2);
+    }
+    for (std::int64_t dim : {1, 8, 20, 48, 61, 80, 128, 256}) check_decode(k_, Cache(k_, type, 2, dim, 32, 70, 1.5F), 3);
+    for (std::int64_t group : {1, 7, 16}) check_decode(k_, Cache(k_, type, 1, 32, 128, 150, 1.5F), group);
+    check_decode(k_, Cache(k_, type, 1, 64, 1, 100, 20.0F), 2);
+  }
+}
+
+TEST_P(AttentionTest, DecodeComputesOnlyItsHeadsAndTheSameBits) {
+  const Cache cache(k_, CacheType::kBF16, 4, 64, 16, 77, 1.0F);
+  const auto q = random_values(4 * 2 * 64, 42);
+  std::vector<float> whole(q.size()), parts(q.size(), 77.0F);
+  k_.attention_decode(cache.args(2, q.data(), whole.data()));
+  auto args = cache.args(2, q.data(), parts.data());
+  args.head_begin = 1, args.head_end = 3;
+  k_.attention_decode(args);
+  EXPECT_EQ(std::count(parts.begin(), parts.end(), 77.0F), 4 * 64);
+  args.head_begin = 0, args.head_end = 1;
+  k_.attention_decode(args);
+  args.head_begin = 3, args.head_end = 4;
+  k_.attention_decode(args);
+  EXPECT_EQ(whole, parts);
+}
+
+TEST_P(AttentionTest, PrefillRowsAreDecodeRowsBitForBit) {
+  for (CacheType type : kCacheTypes) {
+    for (auto [dim, group, first, rows] : {std::array<std::int64_t, 4>{64, 2, 1, 150}, {64, 1, 60, 9}, {128, 4, 129, 70},
+                                           {40, 3, 64, 64}, {64, 2, 500, 33}, {96, 7, 3, 1}}) {
+      Cache cache(k_, type, 2, dim, 16, first + rows - 1, 1.5F);
+      const std::int64_t width = 2 * group * dim, ldq = width + 4, ldo = width + 8;
+      const auto q = random_values(rows * ldq, 43, 1.5F);
+      std::vector<float> o(static_cast<std::size_t>(rows * ldo), 77.0F), one(static_cast<std::size_t>(width));
+      cache.n_keys = first;
+      k_.attention_prefill({cache.args(group, q.data(), o.data()), rows, ldq, ldo});
+      for (std::int64_t r = 0; r < rows; ++r) {
+        cache.n_keys = first + r;
+        k_.attention_decode(cache.args(group, q.data() + r * ldq, one.data()));
+        ASSERT_EQ(std::memcmp(one.data(), o.data() + r * ldo, sizeof(float) * static_cast<std::size_t>(width)), 0)
+            << "type " << static_cast<int>(type) << " Dh=" << dim << " row " << r;
+        for (std::int64_t i = width; i < ldo; ++i) ASSERT_EQ(o[r * ldo + i], 77.0F);
+      }
+    }
+  }
+}
+
+TEST_P(AttentionTest, CacheWriteStoresTheSameBytesEverywhere) {
+  for (CacheType type : kCacheTypes) {
+    for (std::int64_t dim : {1, 16, 40, 64, 61}) {
+      const std::int64_t heads = 2, block_tokens = 4;
+      auto x = random_values(heads * dim, 44, 1e3F);
+      x[0] = 1e-6F, x.back() = 7e4F;
+      const auto bytes = static_cast<std::size_t>(3 * heads * block_tokens * dim) * cache_element_bytes(type);
+      std::vector<std::byte> pool(bytes, std::byte{0x55}), expected = pool;
+      k_.cache_write(type, x.data(), heads, dim, block_tokens, 1, 2, pool.data());
+      for (std::int64_t h = 0; h < heads; ++h) {
+        const auto at = cache_index(heads, dim, block_tokens, 1, h, 2);
+        for (std::int64_t i = 0; i < dim; ++i) cache_store(type, expected.data(), at + i, x[h * dim + i]);
+      }
+      EXPECT_EQ(pool, expected);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace qw::kernels

@@ -18,13 +18,13 @@ const char* op_name(OpKind kind);
 
 struct Op {
   OpKind kind = OpKind::kAdd;
-  Value out;                       // none (id -1) for kHead
-  Value in[3];                     // attention q, k, v; swiglu gate, up; add a, b; others in[0]
-  Weight weight, bias;
+  Value out{};                     // none (id -1) for kHead
+  Value in[3]{};                   // attention q, k, v; swiglu gate, up; add a, b; others in[0]
+  Weight weight{}, bias{};
   float eps = 0;                   // kRmsNorm
   std::int32_t norm_width = 0;     // kRmsNorm: width of one normalised group (the row, or head_dim)
-  RopeSpec rope;
-  AttentionSpec attention;
+  RopeSpec rope{};
+  AttentionSpec attention{};
   int inputs() const;              // how many of in[] are used
 };
 

@@ -1,0 +1,48 @@
+// Every architecture the house knows, one line each.
+#include <string>
+
+#include "models/model.h"
+#include "models/qwen2/qwen2.h"
+#include "models/qwen3/qwen3.h"
+
+namespace qw::models {
+namespace {
+
+struct Architecture {
+  std::string_view hf_type, gguf_name;
+  Result<std::unique_ptr<Model>> (*from_hf)(const json::Object&);
+  Result<std::unique_ptr<Model>> (*from_gguf)(const json::Object&, bool, std::int64_t);
+};
+
+constexpr Architecture kArchitectures[] = {
+    {"qwen2", "qwen2", qwen2::from_hf_config, qwen2::from_gguf_metadata},
+    {"qwen3", "qwen3", qwen3::from_hf_config, qwen3::from_gguf_metadata},
+};
+
+Result<const Architecture*> find(const json::Object& object, std::string_view key,
+                                 std::string_view Architecture::*name) {
+  const json::Value* type = object.find(key);
+  if (type == nullptr || !type->is_string()) return fail(ErrorKind::kBadInput, std::string(key) + ": missing");
+  std::string known;
+  for (const Architecture& a : kArchitectures) {
+    if (type->as_string() == a.*name) return &a;
+    known += (known.empty() ? "" : ", ") + std::string(a.*name);
+  }
+  return fail(ErrorKind::kBadInput,
+              std::string(key) + ": \"" + type->as_string().substr(0, 64) + "\" is not one of " + known);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Model>> model_from_hf_config(const json::Object& config) {
+  QW_ASSIGN(const Architecture* a, find(config, "model_type", &Architecture::hf_type));
+  return a->from_hf(config);
+}
+
+Result<std::unique_ptr<Model>> model_from_gguf_metadata(const json::Object& metadata, bool has_output_weight,
+                                                        std::int64_t vocab) {
+  QW_ASSIGN(const Architecture* a, find(metadata, "general.architecture", &Architecture::gguf_name));
+  return a->from_gguf(metadata, has_output_weight, vocab);
+}
+
+}  // namespace qw::models

@@ -1,0 +1,20 @@
+#include "models/cache_view.h"
+
+namespace qw::models {
+
+ops::CacheView cache_view(const kvcache::BlockPool& pool) {
+  ops::CacheView view;
+  switch (pool.shape().dtype) {
+    case tensor::DType::kF16: view.type = kernels::CacheType::kF16; break;
+    case tensor::DType::kBF16: view.type = kernels::CacheType::kBF16; break;
+    default: view.type = kernels::CacheType::kF32; break;  // BlockPool::create admits these three only
+  }
+  view.block_tokens = pool.shape().block_tokens;
+  for (std::int32_t layer = 0; layer < pool.shape().layers; ++layer) {
+    view.keys.push_back(pool.keys(layer));
+    view.values.push_back(pool.values(layer));
+  }
+  return view;
+}
+
+}  // namespace qw::models

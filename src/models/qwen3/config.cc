@@ -1,0 +1,36 @@
+#include "models/qwen3/qwen3.h"
+
+#include "models/internal/config_reader.h"
+
+namespace qw::models::qwen3 {
+
+namespace {
+constexpr std::int32_t kDefaultHeadDim = 128;  // of a config.json without head_dim; every published size has 128
+}
+
+Qwen3::Qwen3(DenseConfig config) : config_(std::move(config)), weights_(config_) {}
+
+Result<std::unique_ptr<Model>> from_hf_config(const json::Object& config) {
+  QW_ASSIGN(DenseConfig c, read_dense_hf(config, "qwen3", kDefaultHeadDim));
+  const ConfigReader in(config, "");
+  QW_ASSIGN(const bool bias, in.boolean("attention_bias", false));
+  if (bias) return in.bad("attention_bias", "biases on the projections are not supported");
+  return std::make_unique<Qwen3>(std::move(c));
+}
+
+Result<std::unique_ptr<Model>> from_gguf_metadata(const json::Object& metadata, bool has_output_weight,
+                                                  std::int64_t vocab) {
+  QW_ASSIGN(DenseConfig c, read_dense_gguf(metadata, "qwen3", has_output_weight, vocab));
+  return std::make_unique<Qwen3>(std::move(c));
+}
+
+json::Object Qwen3::hf_config() const {
+  json::Object o = write_dense_hf(config_, "Qwen3ForCausalLM");
+  o.set("attention_bias", false);
+  o.set("max_window_layers", config_.traits.layers);  // no sliding window: all layers see everything
+  return o;
+}
+
+json::Object Qwen3::gguf_metadata() const { return write_dense_gguf(config_); }
+
+}  // namespace qw::models::qwen3

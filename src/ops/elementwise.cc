@@ -1,0 +1,42 @@
+#include "ops/elementwise.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace qw::ops {
+namespace {
+// 64 KiB of each operand: fits the first two cache levels and is worth handing out.
+constexpr std::int64_t kPiece = 16384;
+}  // namespace
+
+void swiglu_forward(const Machine& m, const float* gate, const float* up, std::int64_t n, float* y) {
+  m.pool.parallel_for(n, kPiece, [&](std::int64_t b, std::int64_t e) {
+    m.kernels.swiglu(gate + b, up + b, e - b, y + b);
+  });
+}
+
+void swiglu_backward(const Machine& m, const float* gate, const float* up, const float* dy, std::int64_t n,
+                     float* dgate, float* dup) {
+  m.pool.parallel_for(n, kPiece, [&](std::int64_t b, std::int64_t e) {
+    m.kernels.swiglu_backward(gate + b, up + b, dy + b, e - b, dgate + b, dup + b);
+  });
+}
+
+void add_forward(const Machine& m, const float* a, const float* b, std::int64_t n, float* y) {
+  m.pool.parallel_for(n, kPiece,
+                      [&](std::int64_t lo, std::int64_t hi) { m.kernels.add(a + lo, b + lo, hi - lo, y + lo); });
+}
+
+void accumulate(const Machine& m, const float* dy, std::int64_t n, float* dx) { add_forward(m, dx, dy, n, dx); }
+
+void copy(const Machine& m, const float* from, std::int64_t n, float* to) {
+  m.pool.parallel_for(n, kPiece, [&](std::int64_t b, std::int64_t e) {
+    std::memcpy(to + b, from + b, static_cast<std::size_t>(e - b) * sizeof(float));
+  });
+}
+
+void fill_zero(const Machine& m, std::int64_t n, float* x) {
+  m.pool.parallel_for(n, kPiece, [&](std::int64_t b, std::int64_t e) { std::fill(x + b, x + e, 0.0f); });
+}
+
+}  // namespace qw::ops

@@ -1,0 +1,23 @@
+// Elementwise ops over n values: swiglu (Shazeer, "GLU variants", 2020) and addition, with their gradients.
+#pragma once
+
+#include <cstdint>
+
+#include "ops/machine.h"
+
+namespace qw::ops {
+
+// y = silu(gate) up.
+void swiglu_forward(const Machine& m, const float* gate, const float* up, std::int64_t n, float* y);
+// dgate = dy up silu'(gate), dup = dy silu(gate); overwrites both.
+void swiglu_backward(const Machine& m, const float* gate, const float* up, const float* dy, std::int64_t n,
+                     float* dgate, float* dup);
+
+// y = a + b; y may be either. The gradient of a sum goes to both sides as it is: `accumulate` adds it where a value
+// has other readers, and where it has none the graph lets both names share one buffer.
+void add_forward(const Machine& m, const float* a, const float* b, std::int64_t n, float* y);
+void accumulate(const Machine& m, const float* dy, std::int64_t n, float* dx);
+void copy(const Machine& m, const float* from, std::int64_t n, float* to);
+void fill_zero(const Machine& m, std::int64_t n, float* x);
+
+}  // namespace qw::ops

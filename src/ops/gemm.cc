@@ -1,0 +1,75 @@
+#include "ops/gemm.h"
+
+#include <algorithm>
+
+#include "base/result.h"
+
+namespace qw::ops {
+namespace {
+
+// Rows of C in one piece: 128 rows of up to 4096 inputs fit a 2 MiB second-level cache beside a panel of B.
+constexpr std::int64_t kTileRows = 128;
+// Below this many row tiles the columns are cut too, so that many threads find work in a short, wide product.
+constexpr std::int64_t kWantedTiles = 16;
+// Narrowest column tile: packing the rows of A again for each column tile must stay cheap beside the product.
+constexpr std::int64_t kTileColumns = 256;
+
+struct Tiles {
+  std::int64_t rows, columns, row_tiles, column_tiles;
+};
+
+Tiles cut(const kernels::Kernels& k, std::int64_t m, std::int64_t n) {
+  Tiles t{};
+  t.rows = round_up(std::min(kTileRows, m), k.gemm_m_granule);
+  t.row_tiles = ceil_div(m, t.rows);
+  const std::int64_t wanted = ceil_div(kWantedTiles, t.row_tiles);
+  t.columns = round_up(std::max(kTileColumns, ceil_div(n, wanted)), k.gemm_n_granule);
+  t.column_tiles = ceil_div(n, t.columns);
+  return t;
+}
+
+}  // namespace
+
+GemmWorkspace::GemmWorkspace(const Machine& machine, kernels::GemmPrecision precision)
+    : machine_(machine), precision_(precision) {}
+
+void GemmWorkspace::plan(std::int64_t m, std::int64_t n, std::int64_t k) {
+  QW_CHECK(memory_.size() == 0);
+  packed_bytes_ = std::max(packed_bytes_, align64(machine_.kernels.gemm_packed_b_bytes(precision_, n, k)));
+  const std::int64_t rows = cut(machine_.kernels, m, n).rows;
+  scratch_bytes_ = std::max(scratch_bytes_, align64(machine_.kernels.gemm_scratch_bytes(precision_, rows, k)));
+}
+
+void GemmWorkspace::allocate() {
+  memory_ = tensor::Buffer(packed_bytes_ + scratch_bytes_ * static_cast<std::size_t>(machine_.pool.size()) + 64);
+}
+
+void gemm_pack(const Machine& machine, const kernels::GemmArgs& args, void* packed) {
+  const std::int64_t grain = round_up(kTileColumns, machine.kernels.gemm_n_granule);
+  machine.pool.parallel_for(args.n, grain, [&](std::int64_t begin, std::int64_t end) {
+    machine.kernels.gemm_pack_b(args, packed, begin, end);
+  });
+}
+
+void gemm_with(const Machine& machine, GemmWorkspace& workspace, kernels::GemmArgs args, const void* packed) {
+  args.precision = workspace.precision_;
+  if (args.m == 0 || args.n == 0) return;
+  const Tiles t = cut(machine.kernels, args.m, args.n);
+  QW_CHECK(machine.kernels.gemm_scratch_bytes(args.precision, t.rows, args.k) <= workspace.scratch_bytes_);
+  std::byte* scratch = workspace.memory_.data() + workspace.packed_bytes_;
+  // Column tiles of one row tile follow each other, so that its rows of A stay in cache.
+  for_pieces(machine.pool, t.row_tiles * t.column_tiles, [&](int worker, std::int64_t piece) {
+    const std::int64_t m = piece / t.column_tiles * t.rows, n = piece % t.column_tiles * t.columns;
+    machine.kernels.gemm(args, packed, scratch + workspace.scratch_bytes_ * static_cast<std::size_t>(worker), m,
+                         std::min(args.m, m + t.rows), n, std::min(args.n, n + t.columns));
+  });
+}
+
+void gemm(const Machine& machine, GemmWorkspace& workspace, kernels::GemmArgs args) {
+  args.precision = workspace.precision_;
+  QW_CHECK(machine.kernels.gemm_packed_b_bytes(args.precision, args.n, args.k) <= workspace.packed_bytes_);
+  gemm_pack(machine, args, workspace.memory_.data());
+  gemm_with(machine, workspace, args, workspace.memory_.data());
+}
+
+}  // namespace qw::ops

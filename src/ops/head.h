@@ -1,0 +1,47 @@
+// The language-model head with cross-entropy, in chunks of rows, so that [N, V] logits never exist at once (the idea of
+// Liger kernels' fused linear cross-entropy, 2024). Rows without a label are skipped before the product.
+//
+//   logits = h W^T,  nll_r = log sum exp(logits_r) - logits_r[label_r]
+//   dlogits = (softmax - onehot) scale weight_r,  dh = dlogits W,  dW += dlogits^T h
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "ops/gemm.h"
+
+namespace qw::ops {
+
+class Head {
+ public:
+  // W is [vocab, d].
+  Head(const Machine& machine, kernels::GemmPrecision precision, std::int64_t vocab, std::int64_t d, bool backward);
+  std::int64_t chunk_rows() const { return chunk_; }
+  std::int64_t bytes() const;
+  std::int64_t vocab() const { return vocab_; }
+
+  // Logits of the named rows of h [*, d]: out [rows.size(), vocab].
+  void logits(const float* h, const float* w, std::span<const std::int32_t> rows, float* out);
+  // out[r] = log p(labels[r]), 0 where labels[r] < 0.
+  void logprobs(const float* h, const float* w, std::span<const std::int32_t> labels, std::span<float> out);
+  // Loss and gradients. nll[r] is set for every row; dh [N, d] is overwritten (0 where ignored) unless null; dw
+  // accumulates unless null. weights empty: all 1. Returns sum of weight * nll over kept rows, in row order.
+  double backward(const float* h, const float* w, std::span<const std::int32_t> labels, std::span<const float> weights,
+                  float scale, std::span<float> nll, float* dh, float* dw);
+
+ private:
+  void gather(const float* h, std::span<const std::int32_t> rows);
+  void pack_forward(const float* w);
+  void chunk_logits(const float* h, std::span<const std::int32_t> rows, float* out);
+  std::span<const std::int32_t> kept_rows(std::span<const std::int32_t> labels, std::int64_t& cursor);
+
+  Machine machine_;
+  kernels::GemmPrecision precision_;
+  std::int64_t vocab_, d_, chunk_;
+  GemmWorkspace workspace_;
+  tensor::Buffer packed_forward_, packed_backward_, logits_, rows_h_, rows_dh_;
+  std::vector<std::int32_t> rows_;
+};
+
+}  // namespace qw::ops

@@ -1,0 +1,40 @@
+#include "ops/internal/forward_plan.h"
+
+#include "base/result.h"
+
+namespace qw::ops {
+namespace {
+std::size_t index(std::int32_t i) { return static_cast<std::size_t>(i); }
+}  // namespace
+
+std::vector<std::int32_t> reader_counts(const Program& program) {
+  std::vector<std::int32_t> readers(program.widths.size(), 0);
+  for (const Op& op : program.ops)
+    for (int i = 0; i < op.inputs(); ++i) ++readers[index(op.in[i].id)];
+  return readers;
+}
+
+std::vector<std::int32_t> forward_roots(const Program& program, bool keep_attention) {
+  const std::vector<std::int32_t> readers = reader_counts(program);
+  std::vector<std::int32_t> roots(program.widths.size());
+  auto may_overwrite = [&](Value v) {
+    const OpKind made_by = program.ops[index(program.maker[index(v.id)])].kind;
+    return readers[index(v.id)] == 1 && !(keep_attention && made_by == OpKind::kAttention);
+  };
+  for (const Op& op : program.ops) {
+    if (op.out.id < 0) continue;
+    std::int32_t& root = roots[index(op.out.id)];
+    root = op.out.id;
+    if (op.kind == OpKind::kRope && may_overwrite(op.in[0])) root = roots[index(op.in[0].id)];
+    if (op.kind == OpKind::kAdd) {
+      if (may_overwrite(op.in[1])) {
+        root = roots[index(op.in[1].id)];
+      } else if (may_overwrite(op.in[0])) {
+        root = roots[index(op.in[0].id)];
+      }
+    }
+  }
+  return roots;
+}
+
+}  // namespace qw::ops

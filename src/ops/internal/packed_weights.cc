@@ -1,0 +1,104 @@
+#include "ops/internal/packed_weights.h"
+
+#include <optional>
+#include <string>
+
+#include "tensor/blocks.h"
+
+namespace qw::ops {
+namespace {
+
+std::optional<kernels::WeightType> weight_type(tensor::DType type) {
+  switch (type) {
+    case tensor::DType::kF32: return kernels::WeightType::kF32;
+    case tensor::DType::kF16: return kernels::WeightType::kF16;
+    case tensor::DType::kBF16: return kernels::WeightType::kBF16;
+    case tensor::DType::kQ8_0: return kernels::WeightType::kQ8_0;
+    case tensor::DType::kQ4_0: return kernels::WeightType::kQ4_0;
+    default: return std::nullopt;
+  }
+}
+
+enum class Use : std::uint8_t { kNone, kMatrix, kVector };
+
+std::vector<Use> uses(const Program& program, std::size_t n) {
+  std::vector<Use> use(n, Use::kNone);
+  auto mark = [&](Weight w, Use how) {
+    if (!w.present()) return;
+    QW_CHECK(static_cast<std::size_t>(w.id) < n);
+    use[static_cast<std::size_t>(w.id)] = how;
+  };
+  for (const Op& op : program.ops) {
+    mark(op.weight, op.kind == OpKind::kRmsNorm ? Use::kVector : Use::kMatrix);
+    mark(op.bias, Use::kVector);
+  }
+  return use;
+}
+
+Status check(const tensor::ConstView& view, Use use, std::size_t id) {
+  auto bad = [&](const std::string& what) {
+    return fail(ErrorKind::kBadInput, "parameter " + std::to_string(id) + ": " + what);
+  };
+  if (view.data == nullptr) return bad("missing");
+  if (!weight_type(view.dtype)) return bad("weights of type " + std::string(tensor::name(view.dtype)) + " cannot be used");
+  const int rank = use == Use::kMatrix ? 2 : 1;
+  if (view.shape.rank() != rank || view.shape.elements() <= 0)
+    return bad("shape " + view.shape.to_string() + " is not of rank " + std::to_string(rank));
+  if (view.shape.back() % tensor::info(view.dtype).block_elements != 0)
+    return bad("rows of " + std::to_string(view.shape.back()) + " are not whole blocks of " +
+               std::string(tensor::name(view.dtype)));
+  return {};
+}
+
+PackedWeight pack(const Machine& m, const tensor::ConstView& view, Use use) {
+  PackedWeight w;
+  if (use == Use::kVector) {
+    w.out = view.shape[0];
+    w.in = 1;
+    w.data = tensor::Buffer(static_cast<std::size_t>(w.out) * sizeof(float));
+    tensor::decode_row(view.dtype, view.data, w.out, reinterpret_cast<float*>(w.data.data()));
+    return w;
+  }
+  w.type = *weight_type(view.dtype);
+  w.out = view.shape[0];
+  w.in = view.shape[1];
+  w.data = tensor::Buffer(m.kernels.packed_bytes(w.type, w.out, w.in));
+  m.kernels.pack(w.type, view.data, w.out, w.in, w.data.data());
+  return w;
+}
+
+}  // namespace
+
+Result<std::vector<PackedWeight>> pack_weights(const Machine& m, const Program& program,
+                                               std::span<const tensor::ConstView> weights) {
+  const std::vector<Use> use = uses(program, weights.size());
+  for (std::size_t i = 0; i < weights.size(); ++i)
+    if (use[i] != Use::kNone) QW_TRY(check(weights[i], use[i], i));
+  std::vector<PackedWeight> packed(weights.size());
+  for_pieces(m.pool, static_cast<std::int64_t>(weights.size()), [&](int, std::int64_t piece) {
+    const auto i = static_cast<std::size_t>(piece);
+    if (use[i] != Use::kNone) packed[i] = pack(m, weights[i], use[i]);
+  });
+  return packed;
+}
+
+void packed_matmul(const Machine& m, const PackedWeight& w, const void* prepared, std::int64_t rows, const float* bias,
+                   float* y) {
+  // Four pieces a thread balance the load; how outputs are split does not change them (kernels.h, batch invariance).
+  const std::int64_t pieces = 4 * m.pool.size();
+  const std::int64_t grain = round_up(ceil_div(w.out, pieces), m.kernels.out_granule);
+  m.pool.parallel_for(w.out, grain, [&](std::int64_t begin, std::int64_t end) {
+    m.kernels.matmul({.type = w.type, .packed = w.data.data(), .prepared = prepared, .bias = bias, .y = y,
+                      .ldy = w.out, .rows = rows, .out = w.out, .in = w.in, .out_begin = begin, .out_end = end});
+  });
+}
+
+void prepare_rows(const Machine& m, kernels::WeightType type, const float* x, std::int64_t rows, std::int64_t in,
+                  void* prepared) {
+  constexpr std::int64_t kPiece = 16;  // rows; preparing is a pass over memory, cheap beside the product
+  m.pool.parallel_for(rows, kPiece, [&](std::int64_t begin, std::int64_t end) {
+    m.kernels.prepare(type, x, in, rows, in, prepared, begin, end);
+  });
+}
+
+}  // namespace qw::ops

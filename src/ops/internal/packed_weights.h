@@ -1,0 +1,33 @@
+// The weights of a running model, as its kernels want them.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "ops/machine.h"
+#include "ops/program.h"
+#include "tensor/tensor.h"
+
+namespace qw::ops {
+
+// A matrix packed in its own number format, or a vector in float.
+struct PackedWeight {
+  kernels::WeightType type = kernels::WeightType::kF32;
+  std::int64_t out = 0, in = 0;        // a vector of n: out = n, in = 1
+  tensor::Buffer data;
+  const float* vector() const { return reinterpret_cast<const float*>(data.data()); }
+};
+
+// Packs what the program uses. Errors: kBadInput for a missing weight, or a type or shape that cannot be used.
+Result<std::vector<PackedWeight>> pack_weights(const Machine& m, const Program& program,
+                                               std::span<const tensor::ConstView> weights);
+
+// y[rows, out] = x W^T + bias with prepared x; outputs are shared out over the threads.
+void packed_matmul(const Machine& m, const PackedWeight& w, const void* prepared, std::int64_t rows, const float* bias,
+                   float* y);
+// Prepares x [rows, in] for weights of `type`.
+void prepare_rows(const Machine& m, kernels::WeightType type, const float* x, std::int64_t rows, std::int64_t in,
+                  void* prepared);
+
+}  // namespace qw::ops

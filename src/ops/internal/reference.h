@@ -1,0 +1,167 @@
+// The forward pass and its loss in double, straight from the definitions: the truth that tests hold the float path to.
+// Slow and plain on purpose; used by tests only.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <numbers>
+#include <vector>
+
+#include "base/result.h"
+#include "ops/executor.h"
+#include "ops/rope.h"
+#include "ops/training_graph.h"
+
+namespace qw::ops {
+
+class ReferenceExecutor final : public Executor {
+ public:
+  using Matrix = std::vector<double>;  // [N, width]
+
+  // `parameters` by id; bound by reference, so a test may nudge one number and run again.
+  ReferenceExecutor(const std::vector<std::vector<double>>& parameters, const std::vector<tensor::Shape>& shapes,
+                    const TrainingBatch& batch, const std::vector<Adapter>& adapters = {})
+      : parameters_(parameters), shapes_(shapes), batch_(batch), adapters_(adapters), n_(batch.tokens.size()) {}
+
+  // sum over kept rows of weight * nll (weights empty: 1); valid after the forward.
+  double loss(std::span<const float> weights = {}) const {
+    double sum = 0;
+    for (std::size_t r = 0; r < n_; ++r)
+      if (batch_.labels[r] >= 0) sum += nll(r) * (weights.empty() ? 1.0 : static_cast<double>(weights[r]));
+    return sum;
+  }
+  double nll(std::size_t row) const {
+    const double* x = logits_.data() + row * vocab_;
+    double top = x[0], sum = 0;
+    for (std::size_t i = 1; i < vocab_; ++i) top = std::max(top, x[i]);
+    for (std::size_t i = 0; i < vocab_; ++i) sum += std::exp(x[i] - top);
+    return top + std::log(sum) - x[batch_.labels[row]];
+  }
+  const Matrix& logits() const { return logits_; }  // [N, V]
+
+  Value embed(Weight table) override {
+    const std::size_t d = dim(table, 1);
+    Matrix y(n_ * d);
+    for (std::size_t r = 0; r < n_; ++r)
+      for (std::size_t i = 0; i < d; ++i) y[r * d + i] = parameter(table)[static_cast<std::size_t>(batch_.tokens[r]) * d + i];
+    return push(std::move(y), d);
+  }
+
+  Value rms_norm(Value x, Weight w, float eps) override { return head_rms_norm(x, w, x.width, eps); }
+
+  Value head_rms_norm(Value x, Weight w, std::int32_t head_dim, float eps) override {
+    Matrix y = value(x);
+    const auto n = static_cast<std::size_t>(head_dim);
+    for (std::size_t g = 0; g < y.size() / n; ++g) {
+      double sum = 0;
+      for (std::size_t i = 0; i < n; ++i) sum += y[g * n + i] * y[g * n + i];
+      const double r = 1 / std::sqrt(sum / static_cast<double>(n) + static_cast<double>(eps));
+      for (std::size_t i = 0; i < n; ++i) y[g * n + i] *= r * parameter(w)[i];
+    }
+    return push(std::move(y), width(x));
+  }
+
+  Value linear(Value x, Weight w, Weight bias) override {
+    Matrix y = product(value(x), width(x), w);
+    const std::size_t out = dim(w, 0);
+    if (bias.present())
+      for (std::size_t i = 0; i < y.size(); ++i) y[i] += parameter(bias)[i % out];
+    for (std::size_t a = 0; a < adapters_.size(); ++a) {
+      if (adapters_[a].target.id != w.id) continue;
+      const auto first = static_cast<std::int32_t>(shapes_.size() - 2 * adapters_.size() + 2 * a);
+      const Matrix u = product(value(x), width(x), {first});
+      const Matrix more = product(u, dim({first}, 0), {first + 1});
+      for (std::size_t i = 0; i < y.size(); ++i) y[i] += static_cast<double>(adapters_[a].scale) * more[i];
+    }
+    return push(std::move(y), out);
+  }
+
+  Value rope(Value x, const RopeSpec& spec) override {
+    Matrix y = value(x);
+    const auto w = width(x), hd = static_cast<std::size_t>(spec.head_dim), half = static_cast<std::size_t>(spec.rotary / 2);
+    const std::vector<float> frequency = rope_frequencies(spec);
+    const double scale = spec.scaling == RopeScaling::kYarn ? static_cast<double>(spec.attention_factor) : 1.0;
+    for (std::size_t r = 0; r < n_; ++r)
+      for (std::size_t h = 0; h < w / hd; ++h)
+        for (std::size_t i = 0; i < half; ++i) {
+          const double angle = batch_.positions[r] * static_cast<double>(frequency[i]);
+          double& a = y[r * w + h * hd + i];
+          double& b = y[r * w + h * hd + i + half];
+          const double c = std::cos(angle) * scale, s = std::sin(angle) * scale, a0 = a;
+          a = a0 * c - b * s;
+          b = b * c + a0 * s;
+        }
+    return push(std::move(y), w);
+  }
+
+  Value attention(Value q, Value k, Value v, const AttentionSpec& spec) override {
+    const auto hd = static_cast<std::size_t>(spec.head_dim), heads = static_cast<std::size_t>(spec.heads),
+               group = heads / static_cast<std::size_t>(spec.kv_heads);
+    Matrix y(n_ * heads * hd, 0.0);
+    for (std::size_t d = 0; d + 1 < batch_.cu_seqlens.size(); ++d) {
+      const auto first = static_cast<std::size_t>(batch_.cu_seqlens[d]), end = static_cast<std::size_t>(batch_.cu_seqlens[d + 1]);
+      for (std::size_t r = first; r < end; ++r)
+        for (std::size_t h = 0; h < heads; ++h) attend(value(q), value(k), value(v), first, r, h, h / group, hd, width(q), width(k), spec, y);
+    }
+    return push(std::move(y), heads * hd);
+  }
+
+  Value swiglu(Value gate, Value up) override {
+    Matrix y = value(gate);
+    for (std::size_t i = 0; i < y.size(); ++i) y[i] = y[i] / (1 + std::exp(-y[i])) * value(up)[i];
+    return push(std::move(y), width(gate));
+  }
+
+  Value add(Value a, Value b) override {
+    Matrix y = value(a);
+    for (std::size_t i = 0; i < y.size(); ++i) y[i] += value(b)[i];
+    return push(std::move(y), width(a));
+  }
+
+  void head(Value x, Weight w) override {
+    vocab_ = dim(w, 0);
+    logits_ = product(value(x), width(x), w);
+  }
+
+ private:
+  static std::size_t width(Value v) { return static_cast<std::size_t>(v.width); }
+  const Matrix& value(Value v) const { return values_[static_cast<std::size_t>(v.id)]; }
+  const std::vector<double>& parameter(Weight w) const { return parameters_[static_cast<std::size_t>(w.id)]; }
+  std::size_t dim(Weight w, int i) const { return static_cast<std::size_t>(shapes_[static_cast<std::size_t>(w.id)][i]); }
+  Value push(Matrix m, std::size_t w) {
+    values_.push_back(std::move(m));
+    return {static_cast<std::int32_t>(values_.size()) - 1, static_cast<std::int32_t>(w)};
+  }
+  Matrix product(const Matrix& x, std::size_t in, Weight w) const {
+    const std::size_t out = dim(w, 0);
+    Matrix y(n_ * out, 0.0);
+    for (std::size_t r = 0; r < n_; ++r)
+      for (std::size_t o = 0; o < out; ++o)
+        for (std::size_t i = 0; i < in; ++i) y[r * out + o] += x[r * in + i] * parameter(w)[o * in + i];
+    return y;
+  }
+  void attend(const Matrix& q, const Matrix& k, const Matrix& v, std::size_t first, std::size_t r, std::size_t h,
+              std::size_t kv, std::size_t hd, std::size_t wq, std::size_t wk, const AttentionSpec& spec, Matrix& y) const {
+    std::vector<double> p;
+    double top = -INFINITY, sum = 0;
+    for (std::size_t t = first; t <= r; ++t) {
+      double dot = 0;
+      for (std::size_t i = 0; i < hd; ++i) dot += q[r * wq + h * hd + i] * k[t * wk + kv * hd + i];
+      p.push_back(dot * static_cast<double>(spec.scale));
+      top = std::max(top, p.back());
+    }
+    for (double& x : p) sum += x = std::exp(x - top);
+    for (std::size_t t = first; t <= r; ++t)
+      for (std::size_t i = 0; i < hd; ++i) y[r * wq + h * hd + i] += p[t - first] / sum * v[t * wk + kv * hd + i];
+  }
+
+  const std::vector<std::vector<double>>& parameters_;
+  const std::vector<tensor::Shape>& shapes_;
+  TrainingBatch batch_;
+  std::vector<Adapter> adapters_;
+  std::size_t n_, vocab_ = 0;
+  std::vector<Matrix> values_;
+  Matrix logits_;
+};
+
+}  // namespace qw::ops

@@ -1,0 +1,91 @@
+#include "ops/linear.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+namespace qw::ops {
+namespace {
+
+// c (+)= x w^T, x [rows, k], w [n, k].
+kernels::GemmArgs times_transposed(std::int64_t rows, std::int64_t n, std::int64_t k, const float* x, const float* w,
+                                   float* c, bool accumulate) {
+  return {.precision = {}, .trans_a = false, .trans_b = true, .m = rows, .n = n, .k = k, .a = x, .lda = k, .b = w,
+          .ldb = k, .c = c, .ldc = n, .accumulate = accumulate};
+}
+
+// c (+)= y w, y [rows, k], w [k, n].
+kernels::GemmArgs times(std::int64_t rows, std::int64_t n, std::int64_t k, const float* y, const float* w, float* c,
+                        bool accumulate) {
+  return {.precision = {}, .trans_a = false, .trans_b = false, .m = rows, .n = n, .k = k, .a = y, .lda = k, .b = w,
+          .ldb = n, .c = c, .ldc = n, .accumulate = accumulate};
+}
+
+// c += y^T x, y [rows, m], x [rows, n].
+kernels::GemmArgs outer(std::int64_t rows, std::int64_t m, std::int64_t n, const float* y, const float* x, float* c) {
+  return {.precision = {}, .trans_a = true, .trans_b = false, .m = m, .n = n, .k = rows, .a = y, .lda = m, .b = x,
+          .ldb = n, .c = c, .ldc = n, .accumulate = true};
+}
+
+void scale_in_place(const Machine& m, float* x, std::int64_t n, float factor) {
+  constexpr std::int64_t kPiece = 16384;  // 64 KiB
+  m.pool.parallel_for(n, kPiece, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) x[i] *= factor;
+  });
+}
+
+// dbias[o] += sum over rows of dy[r, o], rows in order, in double.
+void column_sums(const Machine& m, const float* dy, std::int64_t rows, std::int64_t out, float* dbias) {
+  constexpr std::int64_t kColumns = 64;
+  m.pool.parallel_for(out, kColumns, [&](std::int64_t begin, std::int64_t end) {
+    std::array<double, kColumns> sum{};
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t o = begin; o < end; ++o)
+        sum[static_cast<std::size_t>(o - begin)] += static_cast<double>(dy[r * out + o]);
+    for (std::int64_t o = begin; o < end; ++o) dbias[o] += static_cast<float>(sum[static_cast<std::size_t>(o - begin)]);
+  });
+}
+
+}  // namespace
+
+void linear_plan(GemmWorkspace& workspace, std::int64_t max_rows, std::int64_t in, std::int64_t out,
+                 std::int64_t rank) {
+  workspace.plan(max_rows, out, in);
+  workspace.plan(max_rows, in, out);
+  workspace.plan(out, in, max_rows);
+  if (rank == 0) return;
+  workspace.plan(max_rows, rank, in);
+  workspace.plan(max_rows, out, rank);
+  workspace.plan(max_rows, rank, out);
+  workspace.plan(max_rows, in, rank);
+  workspace.plan(out, rank, max_rows);
+  workspace.plan(rank, in, max_rows);
+}
+
+void linear_forward(const Machine& m, GemmWorkspace& workspace, const LinearArgs& g) {
+  if (g.bias != nullptr) {
+    for_rows(m.pool, g.rows, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r)
+        std::memcpy(g.y + r * g.out, g.bias, static_cast<std::size_t>(g.out) * sizeof(float));
+    });
+  }
+  gemm(m, workspace, times_transposed(g.rows, g.out, g.in, g.x, g.w, g.y, g.bias != nullptr));
+  if (g.rank == 0) return;
+  gemm(m, workspace, times_transposed(g.rows, g.rank, g.in, g.x, g.a, g.u, false));
+  scale_in_place(m, g.u, g.rows * g.rank, g.scale);
+  gemm(m, workspace, times_transposed(g.rows, g.out, g.rank, g.u, g.b, g.y, true));
+}
+
+void linear_backward(const Machine& m, GemmWorkspace& workspace, const LinearArgs& g) {
+  if (g.dw != nullptr) gemm(m, workspace, outer(g.rows, g.out, g.in, g.dy, g.x, g.dw));
+  if (g.dbias != nullptr) column_sums(m, g.dy, g.rows, g.out, g.dbias);
+  if (g.dx != nullptr) gemm(m, workspace, times(g.rows, g.in, g.out, g.dy, g.w, g.dx, g.dx_accumulates));
+  if (g.rank == 0) return;
+  gemm(m, workspace, outer(g.rows, g.out, g.rank, g.dy, g.u, g.db));
+  gemm(m, workspace, times(g.rows, g.rank, g.out, g.dy, g.b, g.t, false));
+  scale_in_place(m, g.t, g.rows * g.rank, g.scale);
+  gemm(m, workspace, outer(g.rows, g.rank, g.in, g.t, g.x, g.da));
+  if (g.dx != nullptr) gemm(m, workspace, times(g.rows, g.in, g.rank, g.t, g.a, g.dx, true));
+}
+
+}  // namespace qw::ops

@@ -1,0 +1,42 @@
+// y = x W^T + b with an optional low-rank adapter (Hu et al., "LoRA", 2021), and its gradient.
+//
+//   forward   u = scale x A^T,  y = x W^T + b + u B^T
+//   backward  dW += dy^T x,  db += sum over rows of dy,  dB += dy^T u,  t = scale dy B,  dA += t^T x,
+//             dx (+)= dy W + t A
+#pragma once
+
+#include <cstdint>
+
+#include "ops/gemm.h"
+
+namespace qw::ops {
+
+// Row-major, dense: x [rows, in], w [out, in], y [rows, out]. Pointers may be null where marked.
+struct LinearArgs {
+  std::int64_t rows = 0, in = 0, out = 0;
+  const float* x = nullptr;
+  const float* w = nullptr;
+  const float* bias = nullptr;         // null: none
+  float* y = nullptr;                  // forward
+  const float* dy = nullptr;           // backward
+  float* dx = nullptr;                 // null: not wanted
+  bool dx_accumulates = false;
+  float* dw = nullptr;                 // null: frozen
+  float* dbias = nullptr;              // null: frozen or none
+  // Adapter; rank 0: none. u is [rows, rank], written by forward and read by backward; t is [rows, rank] scratch.
+  std::int64_t rank = 0;
+  float scale = 1;
+  const float* a = nullptr;            // [rank, in]
+  const float* b = nullptr;            // [out, rank]
+  float* u = nullptr;
+  float* t = nullptr;
+  float* da = nullptr;
+  float* db = nullptr;
+};
+
+// Makes room in `workspace` for the products of both directions.
+void linear_plan(GemmWorkspace& workspace, std::int64_t max_rows, std::int64_t in, std::int64_t out, std::int64_t rank);
+void linear_forward(const Machine& m, GemmWorkspace& workspace, const LinearArgs& args);
+void linear_backward(const Machine& m, GemmWorkspace& workspace, const LinearArgs& args);
+
+}  // namespace qw::ops

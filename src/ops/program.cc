@@ -1,0 +1,111 @@
+#include "ops/program.h"
+
+#include <utility>
+
+#include "base/result.h"
+
+namespace qw::ops {
+
+const char* op_name(OpKind kind) {
+  switch (kind) {
+    case OpKind::kEmbed: return "embed";
+    case OpKind::kRmsNorm: return "rms_norm";
+    case OpKind::kLinear: return "linear";
+    case OpKind::kRope: return "rope";
+    case OpKind::kAttention: return "attention";
+    case OpKind::kSwiglu: return "swiglu";
+    case OpKind::kAdd: return "add";
+    case OpKind::kHead: return "head";
+  }
+  return "?";
+}
+
+int Op::inputs() const {
+  switch (kind) {
+    case OpKind::kEmbed: return 0;
+    case OpKind::kAttention: return 3;
+    case OpKind::kSwiglu:
+    case OpKind::kAdd: return 2;
+    default: return 1;
+  }
+}
+
+RecordingExecutor::RecordingExecutor(std::vector<tensor::Shape> parameters) : parameters_(std::move(parameters)) {}
+
+const tensor::Shape& RecordingExecutor::shape(Weight w) const {
+  QW_CHECK(w.id >= 0 && static_cast<std::size_t>(w.id) < parameters_.size());
+  return parameters_[static_cast<std::size_t>(w.id)];
+}
+
+Value RecordingExecutor::push(Op op, std::int32_t width) {
+  const auto index = static_cast<std::int32_t>(program_.ops.size());
+  for (int i = 0; i < op.inputs(); ++i) {
+    const Value v = op.in[i];
+    QW_CHECK(v.id >= 0 && static_cast<std::size_t>(v.id) < program_.widths.size());
+    QW_CHECK(v.width == program_.widths[static_cast<std::size_t>(v.id)]);
+    program_.last_use[static_cast<std::size_t>(v.id)] = index;
+  }
+  if (width > 0) {
+    op.out = {static_cast<std::int32_t>(program_.widths.size()), width};
+    program_.widths.push_back(width);
+    program_.maker.push_back(index);
+    program_.last_use.push_back(index);
+  }
+  program_.ops.push_back(op);
+  return op.out;
+}
+
+Program RecordingExecutor::finish() {
+  QW_CHECK(!program_.ops.empty() && program_.ops.back().kind == OpKind::kHead);
+  return std::exchange(program_, {});
+}
+
+Value RecordingExecutor::embed(Weight table) {
+  QW_CHECK(shape(table).rank() == 2);
+  return push({.kind = OpKind::kEmbed, .weight = table}, static_cast<std::int32_t>(shape(table)[1]));
+}
+
+Value RecordingExecutor::rms_norm(Value x, Weight w, float eps) {
+  QW_CHECK(shape(w) == tensor::Shape{x.width});
+  return push({.kind = OpKind::kRmsNorm, .in = {x}, .weight = w, .eps = eps, .norm_width = x.width}, x.width);
+}
+
+Value RecordingExecutor::head_rms_norm(Value x, Weight w, std::int32_t head_dim, float eps) {
+  QW_CHECK(shape(w) == tensor::Shape{head_dim} && x.width % head_dim == 0);
+  return push({.kind = OpKind::kRmsNorm, .in = {x}, .weight = w, .eps = eps, .norm_width = head_dim}, x.width);
+}
+
+Value RecordingExecutor::linear(Value x, Weight w, Weight bias) {
+  const tensor::Shape& s = shape(w);
+  QW_CHECK(s.rank() == 2 && s[1] == x.width);
+  QW_CHECK(!bias.present() || shape(bias) == tensor::Shape{s[0]});
+  return push({.kind = OpKind::kLinear, .in = {x}, .weight = w, .bias = bias}, static_cast<std::int32_t>(s[0]));
+}
+
+Value RecordingExecutor::rope(Value x, const RopeSpec& spec) {
+  QW_CHECK(spec.head_dim > 0 && x.width % spec.head_dim == 0 && spec.rotary % 2 == 0 && spec.rotary <= spec.head_dim);
+  return push({.kind = OpKind::kRope, .in = {x}, .rope = spec}, x.width);
+}
+
+Value RecordingExecutor::attention(Value q, Value k, Value v, const AttentionSpec& spec) {
+  QW_CHECK(spec.kv_heads > 0 && spec.heads % spec.kv_heads == 0);
+  QW_CHECK(q.width == spec.heads * spec.head_dim && k.width == spec.kv_heads * spec.head_dim && v.width == k.width);
+  return push({.kind = OpKind::kAttention, .in = {q, k, v}, .attention = spec}, q.width);
+}
+
+Value RecordingExecutor::swiglu(Value gate, Value up) {
+  QW_CHECK(gate.width == up.width);
+  return push({.kind = OpKind::kSwiglu, .in = {gate, up}}, gate.width);
+}
+
+Value RecordingExecutor::add(Value a, Value b) {
+  QW_CHECK(a.width == b.width);
+  return push({.kind = OpKind::kAdd, .in = {a, b}}, a.width);
+}
+
+void RecordingExecutor::head(Value x, Weight w) {
+  QW_CHECK(shape(w).rank() == 2 && shape(w)[1] == x.width);
+  push({.kind = OpKind::kHead, .in = {x}, .weight = w}, 0);
+}
+
+}  // namespace qw::ops

@@ -1,0 +1,75 @@
+#include "ops/rope.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+namespace qw::ops {
+namespace {
+
+// The pair index at which a wave makes `turns` turns over the original context (YaRN, equation 17).
+double correction_index(const RopeSpec& s, double turns) {
+  return s.rotary * std::log(static_cast<double>(s.original_context) / (turns * 2 * std::numbers::pi)) /
+         (2 * std::log(static_cast<double>(s.theta)));
+}
+
+// Share of interpolation (1) against extrapolation (0) for pair i.
+double yarn_ramp(const RopeSpec& s, int i) {
+  const double low = std::max(std::floor(correction_index(s, static_cast<double>(s.beta_fast))), 0.0);
+  const double high = std::min(std::ceil(correction_index(s, static_cast<double>(s.beta_slow))), s.rotary - 1.0);
+  return std::clamp((i - low) / std::max(high - low, 0.001), 0.0, 1.0);
+}
+
+void rotate(const Machine& m, const RopeSpec& s, const float* cos, const float* sin, std::int64_t rows,
+            std::int64_t width, float* x, bool inverse) {
+  const std::int64_t half = s.rotary / 2;
+  for_rows(m.pool, rows, [&](std::int64_t begin, std::int64_t end) {
+    m.kernels.rope(x + begin * width, width, end - begin, width / s.head_dim, s.head_dim, s.rotary,
+                   cos + begin * half, sin + begin * half, inverse);
+  });
+}
+
+}  // namespace
+
+std::vector<float> rope_frequencies(const RopeSpec& s) {
+  std::vector<float> frequencies(static_cast<std::size_t>(s.rotary / 2));
+  for (int i = 0; i < s.rotary / 2; ++i) {
+    const double plain = std::pow(static_cast<double>(s.theta), -2.0 * i / s.rotary);
+    double f = plain;
+    if (s.scaling == RopeScaling::kLinear) f = plain / static_cast<double>(s.factor);
+    if (s.scaling == RopeScaling::kYarn) {
+      const double ramp = yarn_ramp(s, i);
+      f = plain / static_cast<double>(s.factor) * ramp + plain * (1 - ramp);
+    }
+    frequencies[static_cast<std::size_t>(i)] = static_cast<float>(f);
+  }
+  return frequencies;
+}
+
+void rope_angles(const Machine& m, const RopeSpec& spec, const std::vector<float>& frequencies,
+                 const std::int32_t* positions, std::int64_t rows, float* cos, float* sin) {
+  const auto half = static_cast<std::int64_t>(frequencies.size());
+  const double scale = spec.scaling == RopeScaling::kYarn ? static_cast<double>(spec.attention_factor) : 1.0;
+  for_rows(m.pool, rows, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      for (std::int64_t i = 0; i < half; ++i) {
+        // The product is rounded to float, as the reference does: at long positions the rounding is visible.
+        const float angle = static_cast<float>(positions[r]) * frequencies[static_cast<std::size_t>(i)];
+        cos[r * half + i] = static_cast<float>(std::cos(static_cast<double>(angle)) * scale);
+        sin[r * half + i] = static_cast<float>(std::sin(static_cast<double>(angle)) * scale);
+      }
+    }
+  });
+}
+
+void rope_forward(const Machine& m, const RopeSpec& spec, const float* cos, const float* sin, std::int64_t rows,
+                  std::int64_t width, float* x) {
+  rotate(m, spec, cos, sin, rows, width, x, false);
+}
+
+void rope_backward(const Machine& m, const RopeSpec& spec, const float* cos, const float* sin, std::int64_t rows,
+                   std::int64_t width, float* dy) {
+  rotate(m, spec, cos, sin, rows, width, dy, true);
+}
+
+}  // namespace qw::ops

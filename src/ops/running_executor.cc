@@ -1,0 +1,358 @@
+#include "ops/running_executor.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <string>
+
+#include "ops/elementwise.h"
+#include "ops/internal/arena.h"
+#include "ops/internal/forward_plan.h"
+#include "ops/internal/packed_weights.h"
+#include "ops/rms_norm.h"
+#include "ops/rope.h"
+
+namespace qw::ops {
+namespace {
+
+std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+tensor::Buffer float_buffer(std::int64_t n) { return tensor::Buffer(static_cast<std::size_t>(n) * sizeof(float)); }
+float* floats(const tensor::Buffer& b) { return reinterpret_cast<float*>(b.data()); }
+
+// Query rows of one attention piece: keys are read once for all of them, and a long prompt still splits well.
+constexpr std::int64_t kQueryRows = 16;
+
+// Consecutive rows of one sequence at consecutive positions.
+struct Run {
+  std::int32_t first, rows;
+};
+
+}  // namespace
+
+struct RunningExecutor::State {
+  Machine machine;
+  Program program;
+  RunningOptions options;
+  std::vector<PackedWeight> weights;
+  Arena plan;
+  std::vector<int> buffers;                 // arena buffer by value
+  tensor::Buffer arena, prepared, head_rows, logits;
+  struct Angles {
+    RopeSpec spec;
+    std::vector<float> frequencies;
+    tensor::Buffer cos, sin;
+  };
+  std::vector<Angles> angles;
+  std::int32_t layers = 0;                  // of the cache that the program uses
+  // The step in progress.
+  StepBatch batch;
+  std::int64_t rows = 0;
+  std::vector<Run> runs;                    // capacity max_rows
+  std::size_t cursor = 0;                   // next op of the program
+  std::int32_t prepared_value = -1;         // whose rows `prepared` holds, and for which weights
+  kernels::WeightType prepared_type = kernels::WeightType::kF32;
+  bool done = false;
+
+  State(Program p, std::vector<PackedWeight> w, const RunningOptions& o, const Machine& m)
+      : machine(m), program(std::move(p)), options(o), weights(std::move(w)) {
+    place_values();
+    take_workspaces();
+    runs.reserve(index(options.max_rows));
+  }
+
+  const Op& head_op() const { return program.ops.back(); }
+  const PackedWeight& weight(Weight w) const { return weights[index(w.id)]; }
+  const float* vector(Weight w) const { return w.present() ? weight(w).vector() : nullptr; }
+  float* value(Value v) const {
+    return reinterpret_cast<float*>(arena.data() + plan.offset(buffers[index(v.id)]));
+  }
+
+  void place_values();
+  void take_workspaces();
+  Status check(const StepBatch& b) const;
+  Status check_rows(const StepBatch& b) const;
+  void find_runs();
+  const Op& next(OpKind kind);
+  const void* prepare(Value x, kernels::WeightType type);
+  void write_cache(const Op& op, const float* kv, std::byte* pool);
+  void attend(const Op& op, const Run& run, std::int64_t kv_head);
+};
+
+void RunningExecutor::State::place_values() {
+  const std::vector<std::int32_t> roots = forward_roots(program, false);
+  const auto steps = static_cast<std::int32_t>(program.ops.size());
+  std::vector<std::int32_t> last(roots.size(), 0);
+  for (std::size_t v = 0; v < roots.size(); ++v) last[index(roots[v])] = std::max(last[index(roots[v])], program.last_use[v]);
+  last[index(roots[index(head_op().in[0].id)])] = steps;  // final_hidden is read after the forward
+  buffers.assign(roots.size(), -1);
+  for (std::size_t v = 0; v < roots.size(); ++v)
+    if (index(roots[v]) == v)
+      buffers[v] = plan.add(options.max_rows * program.widths[v] * static_cast<std::int64_t>(sizeof(float)),
+                            program.maker[v], last[v]);
+  for (std::size_t v = 0; v < roots.size(); ++v) buffers[v] = buffers[index(roots[v])];
+  plan.solve();
+}
+
+void RunningExecutor::State::take_workspaces() {
+  arena = tensor::Buffer(index(plan.bytes()));
+  std::size_t bytes = 0;
+  for (const Op& op : program.ops) {
+    if (op.kind == OpKind::kLinear)
+      bytes = std::max(bytes, machine.kernels.prepared_bytes(weight(op.weight).type, options.max_rows, op.in[0].width));
+    if (op.kind == OpKind::kHead)
+      bytes = std::max(bytes, machine.kernels.prepared_bytes(weight(op.weight).type, options.max_logit_rows, op.in[0].width));
+    if (op.kind == OpKind::kAttention) layers = std::max(layers, op.attention.layer + 1);
+    if (op.kind != OpKind::kRope) continue;
+    const bool known = std::any_of(angles.begin(), angles.end(), [&](const Angles& a) { return a.spec == op.rope; });
+    const std::int64_t n = options.max_rows * (op.rope.rotary / 2);
+    if (!known) angles.push_back({op.rope, rope_frequencies(op.rope), float_buffer(n), float_buffer(n)});
+  }
+  prepared = tensor::Buffer(bytes);
+  head_rows = float_buffer(options.max_logit_rows * head_op().in[0].width);
+  logits = float_buffer(options.max_logit_rows * weight(head_op().weight).out);
+}
+
+Status RunningExecutor::State::check_rows(const StepBatch& b) const {
+  for (std::size_t r = 0; r < b.tokens.size(); ++r) {
+    const std::string row = "row " + std::to_string(r) + ": ";
+    const std::int32_t s = b.sequences[r], p = b.positions[r];
+    if (s < 0 || index(s) >= b.tables.size())
+      return fail(ErrorKind::kUsage, row + "sequence " + std::to_string(s) + " has no table");
+    const auto room = static_cast<std::int64_t>(b.tables[index(s)].size()) * b.cache->block_tokens;
+    if (p < 0 || p >= room)
+      return fail(ErrorKind::kUsage, row + "position " + std::to_string(p) + " in a table with room for " +
+                                         std::to_string(room));
+    for (const Op& op : program.ops)
+      if (op.kind == OpKind::kEmbed && (b.tokens[r] < 0 || b.tokens[r] >= weight(op.weight).out))
+        return fail(ErrorKind::kBadInput, row + "token id " + std::to_string(b.tokens[r]) + " is outside [0, " +
+                                              std::to_string(weight(op.weight).out) + ")");
+  }
+  return {};
+}
+
+Status RunningExecutor::State::check(const StepBatch& b) const {
+  const auto n = static_cast<std::int64_t>(b.tokens.size());
+  if (n < 1 || n > options.max_rows)
+    return fail(ErrorKind::kUsage, "step of " + std::to_string(n) + " rows, may be 1 to " + std::to_string(options.max_rows));
+  if (b.positions.size() != b.tokens.size() || b.sequences.size() != b.tokens.size())
+    return fail(ErrorKind::kUsage, "step: tokens, positions and sequences differ in length");
+  if (static_cast<std::int64_t>(b.logit_rows.size()) > options.max_logit_rows)
+    return fail(ErrorKind::kUsage, "step asks for " + std::to_string(b.logit_rows.size()) + " rows of logits, may be " +
+                                       std::to_string(options.max_logit_rows));
+  for (const std::int32_t r : b.logit_rows)
+    if (r < 0 || r >= n) return fail(ErrorKind::kUsage, "step: no row " + std::to_string(r) + " to give logits of");
+  if (b.cache == nullptr || b.cache->block_tokens <= 0 || b.cache->keys.size() < index(layers) ||
+      b.cache->values.size() < index(layers))
+    return fail(ErrorKind::kUsage, "step: the cache does not have the model's layers");
+  return check_rows(b);
+}
+
+void RunningExecutor::State::find_runs() {
+  runs.clear();
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const bool follows = !runs.empty() && runs.back().rows < kQueryRows &&
+                         batch.sequences[index(r)] == batch.sequences[index(r - 1)] &&
+                         batch.positions[index(r)] == batch.positions[index(r - 1)] + 1;
+    if (follows) {
+      ++runs.back().rows;
+    } else {
+      runs.push_back({static_cast<std::int32_t>(r), 1});
+    }
+  }
+}
+
+// The op of the program that the call in progress must be: the plan of buffers holds for no other order of calls.
+const Op& RunningExecutor::State::next(OpKind kind) {
+  QW_CHECK(!done && rows > 0 && cursor < program.ops.size() && program.ops[cursor].kind == kind);
+  return program.ops[cursor++];
+}
+
+const void* RunningExecutor::State::prepare(Value x, kernels::WeightType type) {
+  if (prepared_value == x.id && prepared_type == type) return prepared.data();
+  prepare_rows(machine, type, value(x), rows, x.width, prepared.data());
+  prepared_value = x.id;
+  prepared_type = type;
+  return prepared.data();
+}
+
+void RunningExecutor::State::write_cache(const Op& op, const float* kv, std::byte* pool) {
+  const AttentionSpec& s = op.attention;
+  const CacheView& cache = *batch.cache;
+  machine.pool.parallel_for(rows, kRowPiece, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      const std::int32_t p = batch.positions[index(r)];
+      const std::int32_t block = batch.tables[index(batch.sequences[index(r)])][index(p / cache.block_tokens)];
+      machine.kernels.cache_write(cache.type, kv + r * s.kv_heads * s.head_dim, s.kv_heads, s.head_dim,
+                                  cache.block_tokens, block, p % cache.block_tokens, pool);
+    }
+  });
+}
+
+void RunningExecutor::State::attend(const Op& op, const Run& run, std::int64_t kv_head) {
+  const AttentionSpec& s = op.attention;
+  const CacheView& cache = *batch.cache;
+  const std::int64_t width = std::int64_t{s.heads} * s.head_dim;
+  const kernels::AttentionDecodeArgs first{
+      .type = cache.type, .heads = s.heads, .kv_heads = s.kv_heads, .head_dim = s.head_dim, .scale = s.scale,
+      .q = value(op.in[0]) + run.first * width, .o = value(op.out) + run.first * width,
+      .n_keys = batch.positions[index(run.first)] + 1, .block_tokens = cache.block_tokens,
+      .blocks = batch.tables[index(batch.sequences[index(run.first)])].data(),
+      .k_pool = cache.keys[index(s.layer)], .v_pool = cache.values[index(s.layer)],
+      .head_begin = kv_head, .head_end = kv_head + 1};
+  if (run.rows == 1) {
+    machine.kernels.attention_decode(first);
+  } else {
+    machine.kernels.attention_prefill({.first = first, .rows = run.rows, .ldq = width, .ldo = width});
+  }
+}
+
+RunningExecutor::RunningExecutor(std::unique_ptr<State> state) : state_(std::move(state)) {}
+RunningExecutor::~RunningExecutor() = default;
+
+Result<std::unique_ptr<RunningExecutor>> RunningExecutor::create(Program program,
+                                                                 std::span<const tensor::ConstView> weights,
+                                                                 const RunningOptions& options,
+                                                                 const kernels::Kernels& kernels,
+                                                                 base::ThreadPool& pool) {
+  if (options.max_rows < 1 || options.max_logit_rows < 1)
+    return fail(ErrorKind::kUsage, "a step must have room for at least one row and one row of logits");
+  const Machine machine{kernels, pool};
+  try {
+    QW_ASSIGN(std::vector<PackedWeight> packed, pack_weights(machine, program, weights));
+    return std::unique_ptr<RunningExecutor>(
+        new RunningExecutor(std::make_unique<State>(std::move(program), std::move(packed), options, machine)));
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorKind::kResource, "no memory for the model's weights and a step of " +
+                                          std::to_string(options.max_rows) + " rows");
+  }
+}
+
+Status RunningExecutor::begin(const StepBatch& batch) {
+  State& s = *state_;
+  QW_TRY(s.check(batch));
+  s.batch = batch;
+  s.rows = static_cast<std::int64_t>(batch.tokens.size());
+  s.cursor = 0;
+  s.prepared_value = -1;
+  s.done = false;
+  s.find_runs();
+  for (const State::Angles& a : s.angles)
+    rope_angles(s.machine, a.spec, a.frequencies, batch.positions.data(), s.rows, floats(a.cos), floats(a.sin));
+  return {};
+}
+
+std::int64_t RunningExecutor::vocab() const { return state_->weight(state_->head_op().weight).out; }
+
+std::int64_t RunningExecutor::weight_bytes() const {
+  std::int64_t bytes = 0;
+  for (const PackedWeight& w : state_->weights) bytes += static_cast<std::int64_t>(w.data.size());
+  return bytes;
+}
+
+std::int64_t RunningExecutor::arena_bytes() const {
+  const State& s = *state_;
+  std::size_t bytes = s.arena.size() + s.prepared.size() + s.head_rows.size() + s.logits.size();
+  for (const State::Angles& a : s.angles) bytes += a.cos.size() + a.sin.size();
+  return static_cast<std::int64_t>(bytes);
+}
+
+std::span<float> RunningExecutor::logits(std::int64_t i) {
+  State& s = *state_;
+  QW_CHECK(s.done && i >= 0 && index(i) < s.batch.logit_rows.size());
+  return {floats(s.logits) + i * vocab(), index(vocab())};
+}
+
+std::span<const float> RunningExecutor::final_hidden(std::int64_t r) const {
+  const State& s = *state_;
+  QW_CHECK(s.done && r >= 0 && r < s.rows);
+  const Value hidden = s.head_op().in[0];
+  return {s.value(hidden) + r * hidden.width, index(hidden.width)};
+}
+
+Value RunningExecutor::embed(Weight table) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kEmbed);
+  const PackedWeight& w = s.weight(table);
+  s.machine.pool.parallel_for(s.rows, kRowPiece, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r)
+      s.machine.kernels.unpack_row(w.type, w.data.data(), w.out, w.in, s.batch.tokens[index(r)], s.value(op.out) + r * w.in);
+  });
+  return op.out;
+}
+
+Value RunningExecutor::rms_norm(Value x, Weight w, float eps) { return head_rms_norm(x, w, x.width, eps); }
+
+Value RunningExecutor::head_rms_norm(Value x, Weight w, std::int32_t head_dim, float eps) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kRmsNorm);
+  QW_CHECK(op.in[0].id == x.id && op.norm_width == head_dim);
+  rms_norm_forward(s.machine, s.value(x), s.vector(w), eps, s.rows * (x.width / head_dim), head_dim, s.value(op.out), nullptr);
+  return op.out;
+}
+
+Value RunningExecutor::linear(Value x, Weight w, Weight bias) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kLinear);
+  QW_CHECK(op.in[0].id == x.id && op.weight.id == w.id);
+  const PackedWeight& packed = s.weight(w);
+  packed_matmul(s.machine, packed, s.prepare(x, packed.type), s.rows, s.vector(bias), s.value(op.out));
+  return op.out;
+}
+
+Value RunningExecutor::rope(Value x, const RopeSpec& spec) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kRope);
+  QW_CHECK(op.in[0].id == x.id);
+  const auto a = std::find_if(s.angles.begin(), s.angles.end(), [&](const State::Angles& e) { return e.spec == spec; });
+  QW_CHECK(a != s.angles.end());
+  if (s.value(x) != s.value(op.out)) copy(s.machine, s.value(x), s.rows * x.width, s.value(op.out));
+  rope_forward(s.machine, spec, floats(a->cos), floats(a->sin), s.rows, x.width, s.value(op.out));
+  return op.out;
+}
+
+Value RunningExecutor::attention(Value q, Value k, Value v, const AttentionSpec& spec) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kAttention);
+  QW_CHECK(op.in[0].id == q.id && op.in[1].id == k.id && op.in[2].id == v.id && op.attention.layer == spec.layer);
+  s.write_cache(op, s.value(k), s.batch.cache->keys[index(spec.layer)]);
+  s.write_cache(op, s.value(v), s.batch.cache->values[index(spec.layer)]);
+  for_pieces(s.machine.pool, static_cast<std::int64_t>(s.runs.size()) * spec.kv_heads, [&](int, std::int64_t piece) {
+    s.attend(op, s.runs[index(piece / spec.kv_heads)], piece % spec.kv_heads);
+  });
+  return op.out;
+}
+
+Value RunningExecutor::swiglu(Value gate, Value up) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kSwiglu);
+  QW_CHECK(op.in[0].id == gate.id && op.in[1].id == up.id);
+  swiglu_forward(s.machine, s.value(gate), s.value(up), s.rows * gate.width, s.value(op.out));
+  return op.out;
+}
+
+Value RunningExecutor::add(Value a, Value b) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kAdd);
+  QW_CHECK(op.in[0].id == a.id && op.in[1].id == b.id);
+  add_forward(s.machine, s.value(a), s.value(b), s.rows * a.width, s.value(op.out));
+  return op.out;
+}
+
+void RunningExecutor::head(Value x, Weight w) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kHead);
+  QW_CHECK(op.in[0].id == x.id);
+  s.done = true;
+  const auto n = static_cast<std::int64_t>(s.batch.logit_rows.size());
+  if (n == 0) return;
+  for (std::int64_t i = 0; i < n; ++i)
+    std::memcpy(floats(s.head_rows) + i * x.width, s.value(x) + s.batch.logit_rows[index(i)] * x.width,
+                index(x.width) * sizeof(float));
+  const PackedWeight& packed = s.weight(w);
+  prepare_rows(s.machine, packed.type, floats(s.head_rows), n, x.width, s.prepared.data());
+  s.prepared_value = -1;
+  packed_matmul(s.machine, packed, s.prepared.data(), n, nullptr, floats(s.logits));
+}
+
+}  // namespace qw::ops

@@ -1,0 +1,358 @@
+#include "ops/training_graph.h"
+
+#include <algorithm>
+#include <string>
+
+#include "ops/attention.h"
+#include "ops/elementwise.h"
+#include "ops/embed.h"
+#include "ops/head.h"
+#include "ops/internal/training_plan.h"
+#include "ops/linear.h"
+#include "ops/rms_norm.h"
+#include "ops/rope.h"
+
+namespace qw::ops {
+namespace {
+
+std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+tensor::Buffer float_buffer(std::int64_t n) { return tensor::Buffer(static_cast<std::size_t>(n) * sizeof(float)); }
+float* floats(const tensor::Buffer& b) { return reinterpret_cast<float*>(b.data()); }
+
+std::vector<tensor::Shape> with_adapters(std::vector<tensor::Shape> shapes, const std::vector<Adapter>& adapters) {
+  const std::size_t n = shapes.size();
+  for (const Adapter& a : adapters) {
+    QW_CHECK(a.rank > 0 && a.target.id >= 0 && index(a.target.id) < n);
+    const tensor::Shape target = shapes[index(a.target.id)];
+    QW_CHECK(target.rank() == 2);
+    shapes.push_back(tensor::Shape{a.rank, target[1]});
+    shapes.push_back(tensor::Shape{target[0], a.rank});
+  }
+  return shapes;
+}
+
+Status check_ids(std::span<const std::int32_t> ids, std::int64_t low, std::int64_t high, const char* what) {
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    if (ids[i] < low || ids[i] >= high)
+      return fail(ErrorKind::kBadInput, std::string(what) + " " + std::to_string(ids[i]) + " in row " +
+                                            std::to_string(i) + " is outside [" + std::to_string(low) + ", " +
+                                            std::to_string(high) + ")");
+  return {};
+}
+
+}  // namespace
+
+struct TrainingGraph::State {
+  Machine machine;
+  Program program;
+  std::size_t model_parameters;
+  std::vector<tensor::Shape> shapes;       // with adapters
+  TrainingOptions options;
+  TrainingPlan plan;
+  ParameterBuffer gradients;
+  tensor::Buffer arena, attention_scratch;
+  GemmWorkspace workspace;
+  Head head;
+  struct Angles {
+    std::vector<float> frequencies;
+    tensor::Buffer cos, sin;
+  };
+  std::vector<Angles> angles;
+  std::vector<float> nll;
+  const ParameterBuffer* weights = nullptr;
+  TrainingBatch batch;
+  std::int64_t rows = 0;
+  bool ready = false;                      // forward ran, backward did not
+
+  State(Program p, std::vector<tensor::Shape> parameters, TrainingOptions o, const Machine& m)
+      : machine(m),
+        program(std::move(p)),
+        model_parameters(parameters.size()),
+        shapes(with_adapters(parameters, o.adapters)),
+        options(std::move(o)),
+        plan(make_training_plan(program, parameters, options)),
+        gradients(options.forward_only ? std::vector<tensor::Shape>{} : shapes),
+        arena(static_cast<std::size_t>(plan.arena.bytes())),
+        workspace(m, options.precision),
+        head(m, options.precision, weight_shape(program.ops.back().weight)[0],
+             weight_shape(program.ops.back().weight)[1], !options.forward_only),
+        nll(index(options.max_tokens)) {
+    QW_CHECK(options.max_tokens > 0 && (options.frozen.empty() || options.frozen.size() == model_parameters));
+    take_workspaces();
+  }
+
+  const tensor::Shape& weight_shape(Weight w) const { return shapes[index(w.id)]; }
+
+  void take_workspaces() {
+    std::size_t attention = 0;
+    for (std::size_t i = 0; i < program.ops.size(); ++i) {
+      const Op& op = program.ops[i];
+      if (op.kind == OpKind::kAttention)
+        attention = std::max(attention, attention_scratch_bytes(machine, options.max_tokens, op.attention.head_dim));
+      if (op.kind == OpKind::kLinear) {
+        const int a = plan.ops[i].adapter;
+        linear_plan(workspace, options.max_tokens, weight_shape(op.weight)[1], weight_shape(op.weight)[0],
+                    a < 0 ? 0 : options.adapters[index(a)].rank);
+      }
+    }
+    attention_scratch = tensor::Buffer(attention);
+    workspace.allocate();
+    for (const RopeSpec& spec : plan.rope_specs) {
+      const std::int64_t n = options.max_tokens * (spec.rotary / 2);
+      angles.push_back({rope_frequencies(spec), float_buffer(n), float_buffer(n)});
+    }
+  }
+
+  float* buffer(int b) const {
+    return b < 0 ? nullptr : reinterpret_cast<float*>(arena.data() + plan.arena.offset(b));
+  }
+  float* value(Value v) const { return buffer(plan.value[index(v.id)]); }
+  float* gradient(Value v) const { return buffer(plan.gradient[index(v.id)]); }
+  std::int64_t count(Value v) const { return rows * v.width; }
+  const float* weight(Weight w) const { return w.present() ? weights->data(index(w.id)) : nullptr; }
+  float* weight_gradient(Weight w, bool train) { return train ? gradients.data(index(w.id)) : nullptr; }
+
+  Status check(const TrainingBatch& b) const;
+  void run_forward(std::size_t i);
+  void run_backward(std::size_t i);
+  LinearArgs linear_args(std::size_t i);
+  AttentionArgs attention_args(std::size_t i) const;
+  void linear_back(std::size_t i);
+  void norm_back(std::size_t i);
+  void attention_back(std::size_t i);
+  void swiglu_back(std::size_t i);
+  void rope_back(std::size_t i);
+  void add_back(std::size_t i);
+  // Where an overwriting kernel puts d(in[j]), and the addition that follows if others wrote before.
+  float* target(std::size_t i, int j) const {
+    const int temporary = plan.ops[i].temporary[j];
+    return temporary >= 0 ? buffer(temporary) : gradient(program.ops[i].in[j]);
+  }
+  void settle(std::size_t i, int j) {
+    const TrainingPlan::OpPlan& p = plan.ops[i];
+    const Value v = program.ops[i].in[j];
+    if (p.wanted[j] && p.temporary[j] >= 0) accumulate(machine, buffer(p.temporary[j]), count(v), gradient(v));
+  }
+};
+
+Status TrainingGraph::State::check(const TrainingBatch& b) const {
+  const auto n = static_cast<std::int64_t>(b.tokens.size());
+  if (n == 0 || n > options.max_tokens)
+    return fail(ErrorKind::kUsage, "batch of " + std::to_string(n) + " tokens; the graph was made for 1 to " +
+                                       std::to_string(options.max_tokens));
+  if (b.positions.size() != b.tokens.size() || b.labels.size() != b.tokens.size())
+    return fail(ErrorKind::kUsage, "batch: tokens, positions and labels differ in length");
+  if (b.cu_seqlens.size() < 2 || b.cu_seqlens.front() != 0 || b.cu_seqlens.back() != n ||
+      !std::is_sorted(b.cu_seqlens.begin(), b.cu_seqlens.end()))
+    return fail(ErrorKind::kBadInput, "batch: document borders must rise from 0 to " + std::to_string(n));
+  for (const Op& op : program.ops)
+    if (op.kind == OpKind::kEmbed) QW_TRY(check_ids(b.tokens, 0, weight_shape(op.weight)[0], "token id"));
+  QW_TRY(check_ids(b.positions, 0, std::int64_t{1} << 31, "position"));
+  return check_ids(b.labels, -1, head.vocab(), "label");
+}
+
+LinearArgs TrainingGraph::State::linear_args(std::size_t i) {
+  const Op& op = program.ops[i];
+  const TrainingPlan::OpPlan& p = plan.ops[i];
+  LinearArgs a{.rows = rows, .in = op.in[0].width, .out = op.out.width, .x = value(op.in[0]), .w = weight(op.weight),
+               .bias = weight(op.bias), .y = value(op.out)};
+  if (p.adapter < 0) return a;
+  const Adapter& adapter = options.adapters[index(p.adapter)];
+  const std::size_t id = model_parameters + 2 * index(p.adapter);
+  a.rank = adapter.rank;
+  a.scale = adapter.scale;
+  a.a = weights->data(id);
+  a.b = weights->data(id + 1);
+  a.u = buffer(p.u);
+  a.t = buffer(p.t);
+  if (!options.forward_only) {
+    a.da = gradients.data(id);
+    a.db = gradients.data(id + 1);
+  }
+  return a;
+}
+
+AttentionArgs TrainingGraph::State::attention_args(std::size_t i) const {
+  const Op& op = program.ops[i];
+  return {.spec = op.attention, .cu_seqlens = batch.cu_seqlens, .q = value(op.in[0]), .k = value(op.in[1]),
+          .v = value(op.in[2]), .o = value(op.out), .lse = buffer(plan.ops[i].lse),
+          .scratch = attention_scratch.data()};
+}
+
+void TrainingGraph::State::run_forward(std::size_t i) {
+  const Op& op = program.ops[i];
+  const TrainingPlan::OpPlan& p = plan.ops[i];
+  switch (op.kind) {
+    case OpKind::kEmbed:
+      embed_forward(machine, weight(op.weight), batch.tokens.data(), rows, op.out.width, value(op.out));
+      break;
+    case OpKind::kRmsNorm:
+      rms_norm_forward(machine, value(op.in[0]), weight(op.weight), op.eps, rows * (op.out.width / op.norm_width),
+                       op.norm_width, value(op.out), buffer(p.inverse));
+      break;
+    case OpKind::kLinear: linear_forward(machine, workspace, linear_args(i)); break;
+    case OpKind::kRope: {
+      const State::Angles& a = angles[index(p.angles)];
+      if (value(op.in[0]) != value(op.out)) copy(machine, value(op.in[0]), count(op.out), value(op.out));
+      rope_forward(machine, op.rope, floats(a.cos), floats(a.sin), rows, op.out.width, value(op.out));
+      break;
+    }
+    case OpKind::kAttention: attention_forward(machine, attention_args(i), options.max_tokens); break;
+    case OpKind::kSwiglu:
+      swiglu_forward(machine, value(op.in[0]), value(op.in[1]), count(op.out), value(op.out));
+      break;
+    case OpKind::kAdd: add_forward(machine, value(op.in[0]), value(op.in[1]), count(op.out), value(op.out)); break;
+    case OpKind::kHead: break;  // runs with its gradient, or when logits are asked for
+  }
+}
+
+void TrainingGraph::State::linear_back(std::size_t i) {
+  const Op& op = program.ops[i];
+  const TrainingPlan::OpPlan& p = plan.ops[i];
+  LinearArgs a = linear_args(i);
+  a.dy = gradient(op.out);
+  a.dx = p.wanted[0] ? gradient(op.in[0]) : nullptr;
+  a.dx_accumulates = !p.first[0];
+  a.dw = weight_gradient(op.weight, p.train_weight);
+  a.dbias = weight_gradient(op.bias, p.train_bias);
+  linear_backward(machine, workspace, a);
+}
+
+void TrainingGraph::State::norm_back(std::size_t i) {
+  const Op& op = program.ops[i];
+  const TrainingPlan::OpPlan& p = plan.ops[i];
+  float* dx = target(i, 0);  // a temporary, never read, if nobody wants it
+  if (!p.wanted[0] || p.first[0]) fill_zero(machine, count(op.in[0]), dx);
+  rms_norm_backward(machine, value(op.in[0]), weight(op.weight), buffer(p.inverse), gradient(op.out),
+                    rows * (op.out.width / op.norm_width), op.norm_width, dx,
+                    weight_gradient(op.weight, p.train_weight), buffer(p.partials));
+}
+
+void TrainingGraph::State::attention_back(std::size_t i) {
+  AttentionArgs a = attention_args(i);
+  a.d_o = gradient(program.ops[i].out);
+  a.dq = target(i, 0);
+  a.dk = target(i, 1);
+  a.dv = target(i, 2);
+  attention_backward(machine, a, options.max_tokens);
+  for (int j = 0; j < 3; ++j) settle(i, j);
+}
+
+void TrainingGraph::State::swiglu_back(std::size_t i) {
+  const Op& op = program.ops[i];
+  swiglu_backward(machine, value(op.in[0]), value(op.in[1]), gradient(op.out), count(op.out), target(i, 0),
+                  target(i, 1));
+  for (int j = 0; j < 2; ++j) settle(i, j);
+}
+
+void TrainingGraph::State::rope_back(std::size_t i) {
+  const Op& op = program.ops[i];
+  const TrainingPlan::OpPlan& p = plan.ops[i];
+  const State::Angles& a = angles[index(p.angles)];
+  float* dy = gradient(op.out);  // nobody reads it after this op, so it is turned in place
+  rope_backward(machine, op.rope, floats(a.cos), floats(a.sin), rows, op.out.width, dy);
+  if (p.shared[0]) return;
+  if (p.first[0]) {
+    copy(machine, dy, count(op.in[0]), gradient(op.in[0]));
+  } else {
+    accumulate(machine, dy, count(op.in[0]), gradient(op.in[0]));
+  }
+}
+
+void TrainingGraph::State::add_back(std::size_t i) {
+  const Op& op = program.ops[i];
+  const TrainingPlan::OpPlan& p = plan.ops[i];
+  for (int j = 0; j < 2; ++j) {
+    if (!p.wanted[j] || p.shared[j]) continue;
+    if (p.first[j]) {
+      copy(machine, gradient(op.out), count(op.in[j]), gradient(op.in[j]));
+    } else {
+      accumulate(machine, gradient(op.out), count(op.in[j]), gradient(op.in[j]));
+    }
+  }
+}
+
+void TrainingGraph::State::run_backward(std::size_t i) {
+  const Op& op = program.ops[i];
+  if (!plan.ops[i].backward) return;
+  switch (op.kind) {
+    case OpKind::kEmbed:
+      embed_backward(machine, batch.tokens.data(), gradient(op.out), rows, op.out.width,
+                     gradients.data(index(op.weight.id)));
+      break;
+    case OpKind::kRmsNorm: norm_back(i); break;
+    case OpKind::kLinear: linear_back(i); break;
+    case OpKind::kRope: rope_back(i); break;
+    case OpKind::kAttention: attention_back(i); break;
+    case OpKind::kSwiglu: swiglu_back(i); break;
+    case OpKind::kAdd: add_back(i); break;
+    case OpKind::kHead: break;  // see TrainingGraph::backward
+  }
+}
+
+TrainingGraph::TrainingGraph(Program program, std::vector<tensor::Shape> parameters, TrainingOptions options,
+                             const kernels::Kernels& kernels, base::ThreadPool& pool)
+    : state_(std::make_unique<State>(std::move(program), std::move(parameters), std::move(options),
+                                     Machine{kernels, pool})) {}
+
+TrainingGraph::~TrainingGraph() = default;
+
+const std::vector<tensor::Shape>& TrainingGraph::parameter_shapes() const { return state_->shapes; }
+ParameterBuffer& TrainingGraph::gradients() { return state_->gradients; }
+const float* TrainingGraph::final_hidden() const {
+  QW_CHECK(state_->ready);
+  return state_->value({state_->plan.hidden, 0});
+}
+std::span<const float> TrainingGraph::row_nll() const { return {state_->nll.data(), index(state_->rows)}; }
+
+std::int64_t TrainingGraph::arena_bytes() const {
+  std::int64_t bytes = static_cast<std::int64_t>(state_->arena.size() + state_->attention_scratch.size()) +
+                       state_->workspace.bytes() + state_->head.bytes();
+  for (const auto& a : state_->angles) bytes += static_cast<std::int64_t>(a.cos.size() + a.sin.size());
+  return bytes;
+}
+
+Status TrainingGraph::forward(const ParameterBuffer& weights, const TrainingBatch& batch) {
+  State& s = *state_;
+  QW_CHECK(weights.shapes() == s.shapes);
+  QW_TRY(s.check(batch));
+  s.weights = &weights;
+  s.batch = batch;
+  s.rows = static_cast<std::int64_t>(batch.tokens.size());
+  for (std::size_t i = 0; i < s.angles.size(); ++i)
+    rope_angles(s.machine, s.plan.rope_specs[i], s.angles[i].frequencies, batch.positions.data(), s.rows,
+                floats(s.angles[i].cos), floats(s.angles[i].sin));
+  for (std::size_t i = 0; i < s.program.ops.size(); ++i) s.run_forward(i);
+  s.ready = true;
+  return {};
+}
+
+void TrainingGraph::token_logprobs(std::span<float> out) {
+  State& s = *state_;
+  QW_CHECK(s.ready && out.size() == s.batch.labels.size());
+  s.head.logprobs(final_hidden(), s.weight(s.program.ops.back().weight), s.batch.labels, out);
+}
+
+void TrainingGraph::logits(std::span<const std::int32_t> rows, float* out) {
+  State& s = *state_;
+  QW_CHECK(s.ready);
+  for (const std::int32_t r : rows) QW_CHECK(r >= 0 && r < s.rows);
+  s.head.logits(final_hidden(), s.weight(s.program.ops.back().weight), rows, out);
+}
+
+double TrainingGraph::backward(float loss_scale, std::span<const float> row_weights) {
+  State& s = *state_;
+  QW_CHECK(s.ready && !s.options.forward_only);
+  const std::size_t last = s.program.ops.size() - 1;
+  const Op& op = s.program.ops[last];
+  const TrainingPlan::OpPlan& p = s.plan.ops[last];
+  const double loss = s.head.backward(final_hidden(), s.weight(op.weight), s.batch.labels, row_weights, loss_scale,
+                                      {s.nll.data(), index(s.rows)}, p.wanted[0] ? s.gradient(op.in[0]) : nullptr,
+                                      s.weight_gradient(op.weight, p.train_weight));
+  for (std::size_t i = last; i-- > 0;) s.run_backward(i);
+  s.ready = false;
+  return loss;
+}
+
+}  // namespace qw::ops

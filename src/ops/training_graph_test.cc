@@ -1,0 +1,377 @@
+#include "ops/training_graph.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <functional>
+#include <numeric>
+
+#include "base/rng.h"
+#include "ops/internal/reference.h"
+
+namespace qw::ops {
+namespace {
+
+using Forward = std::function<void(Executor&)>;
+
+// A batch of three packed documents over a vocabulary of 11, some rows without label.
+struct Fixture {
+  std::vector<std::int32_t> tokens{3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8};
+  std::vector<std::int32_t> positions{0, 1, 2, 3, 4, 0, 1, 0, 1, 2, 3, 4};
+  std::vector<std::int32_t> cu{0, 5, 7, 12};
+  std::vector<std::int32_t> labels{1, -1, 1, 5, -1, 2, 10, -1, 3, 5, 8, 0};
+  TrainingBatch batch() const { return {tokens, positions, cu, labels}; }
+};
+
+constexpr std::int64_t kVocab = 11;
+
+void fill_random(ParameterBuffer& p, std::uint64_t seed, double std) {
+  for (std::size_t i = 0; i < p.size(); ++i) {
+    base::Rng rng(seed, i);
+    for (float& x : p.tensor(i)) x = static_cast<float>(rng.next_normal() * std + (p.shape(i).rank() == 1 ? 1.0 : 0.0));
+  }
+}
+
+std::vector<std::vector<double>> as_double(const ParameterBuffer& p) {
+  std::vector<std::vector<double>> out;
+  for (std::size_t i = 0; i < p.size(); ++i) out.emplace_back(p.tensor(i).begin(), p.tensor(i).end());
+  return out;
+}
+
+struct Case {
+  std::vector<tensor::Shape> shapes;
+  Forward forward;
+  TrainingOptions options;
+  std::vector<float> row_weights;
+};
+
+std::unique_ptr<TrainingGraph> make_graph(const Case& c, base::ThreadPool& pool,
+                                          base::Isa isa = base::Isa::kPortable) {
+  RecordingExecutor recorder(c.shapes);
+  c.forward(recorder);
+  TrainingOptions options = c.options;
+  if (options.max_tokens == 0) options.max_tokens = 16;
+  return std::make_unique<TrainingGraph>(recorder.finish(), c.shapes, options, kernels::kernels_for(isa), pool);
+}
+
+// Every gradient of every trained parameter against central differences of the reference in double.
+//
+// Tolerance: with h = 1e-4 the difference's own error is about h^2 |f'''| / 6 + 1e-16 |f| / h < 1e-8 (values of order
+// one); the float path's is a few hundred roundings of 6e-8 on terms as large as the tensor's largest gradient, so
+// 1e-4 of that largest entry (plus 1e-6 for tensors whose gradient vanishes) holds with room and still catches any
+// wrong term.
+void expect_gradients(const Case& c) {
+  Fixture f;
+  base::ThreadPool pool(2);
+  auto graph = make_graph(c, pool);
+  ParameterBuffer weights(graph->parameter_shapes());
+  fill_random(weights, 7, 0.4);
+  ASSERT_TRUE(graph->forward(weights, f.batch()));
+  const float scale = 0.25f;
+  const double loss = graph->backward(scale, c.row_weights);
+
+  auto parameters = as_double(weights);
+  auto reference_loss = [&] {
+    ReferenceExecutor reference(parameters, graph->parameter_shapes(), f.batch(), c.options.adapters);
+    c.forward(reference);
+    return reference.loss(c.row_weights);
+  };
+  EXPECT_NEAR(loss, reference_loss(), 1e-5 * std::abs(loss));
+  const double h = 1e-4;
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    std::vector<double> wanted(parameters[i].size(), 0.0);
+    const bool frozen = i < c.options.frozen.size() && c.options.frozen[i];
+    double largest = 0;
+    for (std::size_t j = 0; j < wanted.size() && !frozen; ++j) {
+      const double at = parameters[i][j];
+      parameters[i][j] = at + h;
+      const double up = reference_loss();
+      parameters[i][j] = at - h;
+      const double down = reference_loss();
+      parameters[i][j] = at;
+      wanted[j] = (up - down) / (2 * h) * static_cast<double>(scale);
+      largest = std::max(largest, std::abs(wanted[j]));
+    }
+    if (!frozen) {
+      EXPECT_GT(largest, 0) << "parameter " << i << " has no influence: the case tests nothing";
+    }
+    for (std::size_t j = 0; j < wanted.size(); ++j)
+      ASSERT_NEAR(graph->gradients().tensor(i)[j], wanted[j], 1e-4 * largest + 1e-6) << "parameter " << i << " at " << j;
+  }
+}
+
+const std::vector<tensor::Shape> kEmbedAndHead{{kVocab, 8}, {kVocab, 8}};
+
+Case one_op(std::vector<tensor::Shape> more, std::function<Value(Executor&, Value)> body, std::int64_t head_width = 8) {
+  Case c;
+  c.shapes = {{kVocab, 8}, {kVocab, head_width}};
+  c.shapes.insert(c.shapes.end(), more.begin(), more.end());
+  c.forward = [body](Executor& ex) { ex.head(body(ex, ex.embed({0})), {1}); };
+  return c;
+}
+
+TEST(Gradient, EmbedAndHead) {
+  expect_gradients(one_op({}, [](Executor&, Value x) { return x; }));
+}
+
+TEST(Gradient, TiedEmbeddingSumsBothUses) {
+  Case c;
+  c.shapes = {{kVocab, 8}};
+  c.forward = [](Executor& ex) { ex.head(ex.embed({0}), {0}); };
+  expect_gradients(c);
+}
+
+TEST(Gradient, RmsNorm) {
+  expect_gradients(one_op({{8}}, [](Executor& ex, Value x) { return ex.rms_norm(x, {2}, 1e-2f); }));
+}
+
+TEST(Gradient, HeadRmsNorm) {
+  expect_gradients(one_op({{4}}, [](Executor& ex, Value x) { return ex.head_rms_norm(x, {2}, 4, 1e-2f); }));
+}
+
+TEST(Gradient, LinearWithBias) {
+  expect_gradients(one_op({{6, 8}, {6}}, [](Executor& ex, Value x) { return ex.linear(x, {2}, {3}); }, 6));
+}
+
+TEST(Gradient, RopeInPlaceAndShared) {
+  const RopeSpec spec{.head_dim = 4, .rotary = 4, .theta = 100};
+  expect_gradients(one_op({}, [spec](Executor& ex, Value x) { return ex.rope(x, spec); }));
+  expect_gradients(one_op({}, [spec](Executor& ex, Value x) { return ex.add(x, ex.rope(x, spec)); }));
+  expect_gradients(one_op({}, [spec](Executor& ex, Value x) { return ex.add(ex.rope(x, spec), x); }));
+}
+
+TEST(Gradient, RopePartialAndYarn) {
+  const RopeSpec spec{.head_dim = 8, .rotary = 6, .theta = 100, .scaling = RopeScaling::kYarn, .factor = 4,
+                      .original_context = 16, .attention_factor = 1.13f};
+  expect_gradients(one_op({}, [spec](Executor& ex, Value x) { return ex.rope(x, spec); }));
+}
+
+TEST(Gradient, Swiglu) {
+  expect_gradients(one_op({{6, 8}, {6, 8}}, [](Executor& ex, Value x) {
+    const Value gate = ex.linear(x, {2}), up = ex.linear(x, {3});
+    return ex.swiglu(gate, up);
+  }, 6));
+}
+
+TEST(Gradient, SwigluOfOneValue) {
+  expect_gradients(one_op({}, [](Executor& ex, Value x) { return ex.swiglu(x, x); }));
+}
+
+TEST(Gradient, AddOfSharedValues) {
+  expect_gradients(one_op({{8, 8}}, [](Executor& ex, Value x) { return ex.add(x, ex.linear(x, {2})); }));
+  expect_gradients(one_op({{8, 8}}, [](Executor& ex, Value x) { return ex.add(ex.linear(x, {2}), x); }));
+  expect_gradients(one_op({}, [](Executor& ex, Value x) { return ex.add(x, x); }));
+  // The summand is made before another reader of the residual: their gradients must not share memory.
+  expect_gradients(one_op({{8, 8}, {8, 8}}, [](Executor& ex, Value x) {
+    const Value early = ex.linear(x, {2}), late = ex.linear(x, {3});
+    return ex.add(ex.add(x, early), late);
+  }));
+}
+
+TEST(Gradient, Attention) {
+  const AttentionSpec spec{.heads = 4, .kv_heads = 2, .head_dim = 3, .scale = 0.6f};
+  expect_gradients(one_op({{12, 8}, {6, 8}, {6, 8}}, [spec](Executor& ex, Value x) {
+    const Value q = ex.linear(x, {2}), k = ex.linear(x, {3}), v = ex.linear(x, {4});
+    return ex.attention(q, k, v, spec);
+  }, 12));
+}
+
+TEST(Gradient, AttentionOfOneValue) {
+  const AttentionSpec spec{.heads = 2, .kv_heads = 2, .head_dim = 4, .scale = 0.5f};
+  expect_gradients(one_op({}, [spec](Executor& ex, Value x) { return ex.attention(x, x, x, spec); }));
+}
+
+// A whole decoder of two layers: norms, biases, grouped queries, residuals.
+Case decoder() {
+  Case c;
+  const std::int64_t d = 8, hd = 12, kd = 6, f = 10;
+  c.shapes = {{kVocab, d}, {d}};
+  for (int l = 0; l < 2; ++l)
+    for (const tensor::Shape& s : std::vector<tensor::Shape>{{d}, {hd, d}, {hd}, {kd, d}, {kd}, {kd, d}, {kd}, {3}, {3},
+                                                             {d, hd}, {d}, {f, d}, {f, d}, {d, f}})
+      c.shapes.push_back(s);
+  c.forward = [](Executor& ex) {
+    Value x = ex.embed({0});
+    for (int l = 0; l < 2; ++l) {
+      const int b = 2 + 14 * l;
+      const RopeSpec rope{.head_dim = 3, .rotary = 2, .theta = 50};
+      const Value h = ex.rms_norm(x, {b}, 1e-3f);
+      const Value q = ex.rope(ex.head_rms_norm(ex.linear(h, {b + 1}, {b + 2}), {b + 7}, 3, 1e-3f), rope);
+      const Value k = ex.rope(ex.head_rms_norm(ex.linear(h, {b + 3}, {b + 4}), {b + 8}, 3, 1e-3f), rope);
+      const Value v = ex.linear(h, {b + 5}, {b + 6});
+      x = ex.add(x, ex.linear(ex.attention(q, k, v, {.layer = l, .heads = 4, .kv_heads = 2, .head_dim = 3, .scale = 0.57f}), {b + 9}));
+      const Value g = ex.rms_norm(x, {b + 10}, 1e-3f);
+      const Value gate = ex.linear(g, {b + 11}), up = ex.linear(g, {b + 12});
+      x = ex.add(x, ex.linear(ex.swiglu(gate, up), {b + 13}));
+    }
+    ex.head(ex.rms_norm(x, {1}, 1e-3f), {0});
+  };
+  return c;
+}
+
+TEST(Gradient, WholeDecoder) { expect_gradients(decoder()); }
+
+TEST(Gradient, RowWeights) {
+  Case c = decoder();
+  c.row_weights = {0.5f, 9.0f, -2.0f, 1.0f, 3.0f, 0.0f, 1.0f, 1.0f, 0.25f, 1.5f, -1.0f, 2.0f};
+  expect_gradients(c);
+}
+
+TEST(Gradient, AdaptersOnAFrozenModel) {
+  Case c = decoder();
+  c.options.frozen.assign(c.shapes.size(), true);
+  c.options.adapters = {{{3}, 2, 0.5f}, {{7}, 3, 2.0f}, {{2 + 14 + 13}, 2, 1.5f}, {{13}, 1, 1.0f}};
+  expect_gradients(c);
+}
+
+TEST(Gradient, SomeParametersFrozen) {
+  Case c = decoder();
+  c.options.frozen.assign(c.shapes.size(), false);
+  for (std::size_t i = 0; i < c.shapes.size(); i += 3) c.options.frozen[i] = true;  // the embedding among them
+  expect_gradients(c);
+}
+
+TEST(TrainingGraph, GradientsAccumulate) {
+  Fixture f;
+  Case c = decoder();
+  base::ThreadPool pool(1);
+  auto graph = make_graph(c, pool);
+  ParameterBuffer weights(graph->parameter_shapes());
+  fill_random(weights, 3, 0.3);
+  ASSERT_TRUE(graph->forward(weights, f.batch()));
+  graph->backward(1.0f);
+  const std::vector<float> once(graph->gradients().all().begin(), graph->gradients().all().end());
+  ASSERT_TRUE(graph->forward(weights, f.batch()));
+  graph->backward(1.0f);
+  for (std::size_t i = 0; i < once.size(); ++i)
+    ASSERT_NEAR(graph->gradients().all()[i], 2 * once[i], 1e-5f * std::abs(once[i]) + 1e-6f);
+}
+
+TEST(TrainingGraph, PackedDocumentsDoNotSeeEachOther) {
+  Fixture f;
+  Case c = decoder();
+  base::ThreadPool pool(1);
+  auto graph = make_graph(c, pool);
+  ParameterBuffer weights(graph->parameter_shapes());
+  fill_random(weights, 3, 0.3);
+  std::vector<float> together(f.tokens.size());
+  ASSERT_TRUE(graph->forward(weights, f.batch()));
+  graph->token_logprobs(together);
+  for (std::size_t d = 0; d + 1 < f.cu.size(); ++d) {
+    const auto first = static_cast<std::size_t>(f.cu[d]), n = static_cast<std::size_t>(f.cu[d + 1]) - first;
+    const std::vector<std::int32_t> cu{0, static_cast<std::int32_t>(n)};
+    std::vector<float> alone(n);
+    ASSERT_TRUE(graph->forward(weights, {std::span(f.tokens).subspan(first, n), std::span(f.positions).subspan(first, n), cu,
+                                         std::span(f.labels).subspan(first, n)}));
+    graph->token_logprobs(alone);
+    EXPECT_EQ(0, std::memcmp(alone.data(), together.data() + first, n * sizeof(float)));
+  }
+}
+
+TEST(TrainingGraph, LogprobsLogitsAndLossAgree) {
+  Fixture f;
+  Case c = decoder();
+  base::ThreadPool pool(2);
+  auto graph = make_graph(c, pool);
+  ParameterBuffer weights(graph->parameter_shapes());
+  fill_random(weights, 5, 0.3);
+  ASSERT_TRUE(graph->forward(weights, f.batch()));
+  std::vector<float> logprobs(12), logits(12 * kVocab);
+  graph->token_logprobs(logprobs);
+  std::vector<std::int32_t> rows(12);
+  std::iota(rows.begin(), rows.end(), 0);
+  graph->logits(rows, logits.data());
+  auto parameters = as_double(weights);
+  ReferenceExecutor reference(parameters, graph->parameter_shapes(), f.batch());
+  c.forward(reference);
+  for (std::size_t i = 0; i < logits.size(); ++i) ASSERT_NEAR(logits[i], reference.logits()[i], 2e-5);
+  graph->backward(1.0f);
+  for (std::size_t r = 0; r < 12; ++r) {
+    EXPECT_NEAR(logprobs[r], f.labels[r] < 0 ? 0.0 : -reference.nll(r), 2e-5);
+    EXPECT_NEAR(graph->row_nll()[r], -logprobs[r], 2e-6);
+  }
+}
+
+TEST(TrainingGraph, ForwardOnlyGivesTheSameLogits) {
+  Fixture f;
+  Case c = decoder(), scoring = decoder();
+  scoring.options.forward_only = true;
+  base::ThreadPool pool(1);
+  auto graph = make_graph(c, pool), scorer = make_graph(scoring, pool);
+  EXPECT_LT(scorer->arena_bytes(), graph->arena_bytes());
+  ParameterBuffer weights(graph->parameter_shapes());
+  fill_random(weights, 5, 0.3);
+  std::vector<float> a(12), b(12);
+  ASSERT_TRUE(graph->forward(weights, f.batch()));
+  ASSERT_TRUE(scorer->forward(weights, f.batch()));
+  graph->token_logprobs(a);
+  scorer->token_logprobs(b);
+  EXPECT_EQ(a, b);
+}
+
+TEST(TrainingGraph, RefusesBadBatches) {
+  Fixture f;
+  Case c = decoder();
+  base::ThreadPool pool(1);
+  auto graph = make_graph(c, pool);
+  ParameterBuffer weights(graph->parameter_shapes());
+  auto error = [&](const Fixture& g) { return graph->forward(weights, g.batch()).error().message; };
+  Fixture bad = f;
+  bad.tokens[3] = 11;
+  EXPECT_THAT(error(bad), testing::HasSubstr("token id 11 in row 3"));
+  bad = f;
+  bad.labels[2] = -2;
+  EXPECT_THAT(error(bad), testing::HasSubstr("label -2"));
+  bad = f;
+  bad.cu = {0, 7, 5, 12};
+  EXPECT_THAT(error(bad), testing::HasSubstr("document borders"));
+  bad = f;
+  bad.labels.pop_back();
+  EXPECT_THAT(error(bad), testing::HasSubstr("differ in length"));
+  bad = f;
+  bad.tokens.resize(17);
+  EXPECT_THAT(error(bad), testing::HasSubstr("17 tokens"));
+}
+
+// Larger than one piece of any op, so that threads really share the work.
+TEST(TrainingGraph, SameBytesForEveryThreadCount) {
+  const std::int64_t n = 700;
+  std::vector<std::int32_t> tokens(n), positions(n), labels(n), cu{0, 300, 310, 700};
+  base::Rng rng(11);
+  for (std::int64_t i = 0, d = 0; i < n; ++i) {
+    if (i == cu[static_cast<std::size_t>(d) + 1]) ++d;
+    const auto r = static_cast<std::size_t>(i);
+    tokens[r] = static_cast<std::int32_t>(rng.below(kVocab));
+    labels[r] = static_cast<std::int32_t>(rng.below(kVocab + 1)) - 1;
+    positions[r] = static_cast<std::int32_t>(i - cu[static_cast<std::size_t>(d)]);
+  }
+  for (int isa = 0; isa <= static_cast<int>(base::best_isa()); ++isa) {
+    for (const auto precision : {kernels::GemmPrecision::kF32, kernels::GemmPrecision::kBF16}) {
+      std::vector<float> first;
+      double first_loss = 0;
+      for (const int threads : {1, 2, 3, 5}) {
+        Case c = decoder();
+        c.options.max_tokens = n;
+        c.options.precision = precision;
+        base::ThreadPool pool(threads);
+        auto graph = make_graph(c, pool, static_cast<base::Isa>(isa));
+        ParameterBuffer weights(graph->parameter_shapes());
+        fill_random(weights, 3, 0.3);
+        ASSERT_TRUE(graph->forward(weights, {tokens, positions, cu, labels}));
+        const double loss = graph->backward(1.0f / n);
+        const std::vector<float> gradients(graph->gradients().all().begin(), graph->gradients().all().end());
+        if (threads == 1) {
+          first = gradients;
+          first_loss = loss;
+        }
+        EXPECT_EQ(loss, first_loss);
+        EXPECT_EQ(0, std::memcmp(gradients.data(), first.data(), first.size() * sizeof(float)))
+            << "isa " << isa << ", threads " << threads;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace qw::ops

@@ -1,0 +1,25 @@
+# qw_embed(<library> <namespace> FILES a b c): makes a static library with the bytes of the files, declared in
+# <library>.h as `std::string_view <namespace>::file(std::string_view name)` ("" if there is no such file).
+function(qw_embed library namespace)
+  cmake_parse_arguments(ARG "" "" "FILES" ${ARGN})
+  set(folder ${PROJECT_BINARY_DIR}/embedded)
+  set(source ${folder}/${library}.cc)
+  set(body "#include \"${library}.h\"\nnamespace ${namespace} {\nnamespace {\n")
+  set(lookup "")
+  foreach(path ${ARG_FILES})
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${path})
+    get_filename_component(name ${path} NAME)
+    string(MAKE_C_IDENTIFIER ${name} identifier)
+    file(READ ${path} hex HEX)
+    string(REGEX REPLACE "(..)" "0x\\1," bytes "${hex}")
+    string(APPEND body "constexpr unsigned char k_${identifier}[] = {${bytes}0};\n")
+    string(APPEND lookup
+      "  if (name == \"${name}\") return {reinterpret_cast<const char*>(k_${identifier}), sizeof(k_${identifier}) - 1};\n")
+  endforeach()
+  string(APPEND body "}  // namespace\nstd::string_view file(std::string_view name) {\n${lookup}  return {};\n}\n}\n")
+  file(CONFIGURE OUTPUT ${source} CONTENT "${body}" @ONLY)
+  file(CONFIGURE OUTPUT ${folder}/${library}.h CONTENT
+    "#pragma once\n#include <string_view>\nnamespace ${namespace} {\nstd::string_view file(std::string_view name);\n}\n" @ONLY)
+  add_library(${library} STATIC ${source})
+  target_include_directories(${library} PUBLIC ${folder})
+endfunction()

@@ -1,0 +1,25 @@
+#include "api/error.h"
+
+namespace qw::api {
+
+ApiError bad_request(std::string param, std::string message) {
+  return {400, "invalid_request_error", std::move(message), std::move(param), ""};
+}
+
+ApiError model_not_found(const std::string& model) {
+  return {404, "invalid_request_error", "The model `" + model + "` does not exist.", "model", "model_not_found"};
+}
+
+ApiError from_internal(const Error& error) {
+  switch (error.kind) {
+    case ErrorKind::kUsage:
+    case ErrorKind::kBadInput: return bad_request("", error.message);
+    case ErrorKind::kResource: return {503, "overloaded_error", error.message, "", "overloaded"};
+    case ErrorKind::kRefused: return {403, "permission_error", error.message, "", ""};
+    case ErrorKind::kInterrupted: return {503, "server_error", error.message, "", ""};
+    case ErrorKind::kFailed: break;
+  }
+  return {500, "server_error", error.message, "", ""};
+}
+
+}  // namespace qw::api

@@ -1,0 +1,28 @@
+// An error on the wire: HTTP status and the four fields of OpenAI's error body. Other protocols shape it their way.
+#pragma once
+
+#include <string>
+#include <tl/expected.hpp>
+
+#include "base/result.h"
+#include "net/http.h"
+
+namespace qw::api {
+
+struct ApiError {
+  int status = 500;
+  std::string type = "server_error";   // invalid_request_error, authentication_error, ...
+  std::string message;
+  std::string param;                   // the request field at fault; "" gives null
+  std::string code;                    // "" gives null
+};
+
+template <class T>
+using ApiResult = tl::expected<T, ApiError>;
+
+ApiError bad_request(std::string param, std::string message);
+ApiError model_not_found(const std::string& model);
+// What an internal error means to a client: usage and bad input are the request's fault, resource is "try later".
+ApiError from_internal(const Error& error);
+
+}  // namespace qw::api

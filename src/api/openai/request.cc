@@ -1,0 +1,243 @@
+#include "api/openai/request.h"
+
+#include <charconv>
+#include <limits>
+
+#include "api/field_reader.h"
+
+namespace qw::api::openai {
+namespace {
+
+// OpenAI allows 4; agent frameworks send more, and each costs only a state of an automaton.
+constexpr std::size_t kMaxStops = 16;
+constexpr std::int64_t kMaxChoices = 16;
+constexpr std::int64_t kMaxId = std::numeric_limits<sampling::TokenId>::max();
+
+// Fields that this server takes without acting on them: they name the caller or tune somebody else's infrastructure.
+constexpr std::initializer_list<const char*> kInformative = {
+    "user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "verbosity",
+    "prediction", "skip_special_tokens", "parallel_tool_calls", "store"};
+
+void read_stops(FieldReader& in, SamplingFields& out) {
+  const json::Value* stop = in.any("stop");
+  if (stop == nullptr) return;
+  if (stop->is_string()) {
+    if (!stop->as_string().empty()) out.stop.push_back(stop->as_string());
+    return;
+  }
+  if (!stop->is_array()) return in.reject("stop", "'stop' must be a string or an array of strings.");
+  if (stop->as_array().size() > kMaxStops) {
+    return in.reject("stop", "'stop' may hold at most " + std::to_string(kMaxStops) + " strings.");
+  }
+  for (const json::Value& item : stop->as_array()) {
+    if (!item.is_string()) return in.reject("stop", "'stop' must be a string or an array of strings.");
+    if (!item.as_string().empty()) out.stop.push_back(item.as_string());
+  }
+}
+
+void read_logit_bias(FieldReader& in, SamplingFields& out) {
+  const json::Object* bias = in.object("logit_bias");
+  if (bias == nullptr) return;
+  for (const auto& [key, value] : *bias) {
+    std::int32_t id = -1;
+    const auto parsed = std::from_chars(key.data(), key.data() + key.size(), id);
+    if (parsed.ec != std::errc() || parsed.ptr != key.data() + key.size() || id < 0) {
+      return in.reject("logit_bias", "'logit_bias' keys must be token ids, not '" + key + "'.");
+    }
+    if (!value.is_number() || !(value.as_double() >= -100 && value.as_double() <= 100)) {
+      return in.reject("logit_bias", "'logit_bias' values must be numbers between -100 and 100.");
+    }
+    out.logit_bias.emplace_back(id, static_cast<float>(value.as_double()));
+  }
+}
+
+std::vector<sampling::TokenId> read_ids(FieldReader& in, const char* name, const json::Array& items) {
+  std::vector<sampling::TokenId> ids;
+  for (const json::Value& item : items) {
+    if (!item.is_int() || item.as_int() < 0 || item.as_int() > kMaxId) {
+      in.reject(name, std::string("'") + name + "' must hold token ids.");
+      return {};
+    }
+    ids.push_back(static_cast<sampling::TokenId>(item.as_int()));
+  }
+  return ids;
+}
+
+void read_sampling(FieldReader& in, SamplingFields& out) {
+  out.temperature = in.number("temperature", 0, 2);
+  out.top_p = in.number("top_p", 0, 1);
+  out.min_p = in.number("min_p", 0, 1);
+  out.top_k = in.integer("top_k", -1, kMaxId);   // -1 and 0 mean off, as in other servers
+  out.repetition_penalty = in.number("repetition_penalty", 0.01, 10);
+  out.presence_penalty = in.number("presence_penalty", -2, 2);
+  out.frequency_penalty = in.number("frequency_penalty", -2, 2);
+  out.seed = in.integer("seed", std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::int64_t>::max());
+  out.min_tokens = in.integer("min_tokens", 0, kMaxId);
+  out.ignore_eos = in.boolean("ignore_eos").value_or(false);
+  read_stops(in, out);
+  read_logit_bias(in, out);
+  if (const json::Array* ids = in.array("stop_token_ids")) out.stop_token_ids = read_ids(in, "stop_token_ids", *ids);
+}
+
+void read_common(FieldReader& in, CommonRequest& out) {
+  out.model = in.text("model").value_or("");
+  read_sampling(in, out.sampling);
+  out.n = in.integer("n", 1, kMaxChoices).value_or(1);
+  out.stream = in.boolean("stream").value_or(false);
+  if (const json::Object* options = in.object("stream_options")) {
+    FieldReader sub(*options);
+    out.include_usage = sub.boolean("include_usage").value_or(false);
+    if (sub.error()) in.reject("stream_options.include_usage", sub.error()->message);
+  }
+  in.known(kInformative);
+}
+
+// Known fields that would change the answer and that this server does not honour must not be dropped silently.
+void refuse_unsupported(FieldReader& in) {
+  if (const json::Object* format = in.object("response_format")) {
+    const json::Value* type = format->find("type");
+    if (type == nullptr || !type->is_string() || type->as_string() != "text") {
+      in.reject("response_format", "Only response_format of type 'text' is supported.");
+    }
+  }
+  for (const char* name : {"functions", "function_call", "audio", "web_search_options", "guided_json", "guided_regex",
+                           "guided_grammar", "guided_choice", "structured_outputs", "thinking_budget", "moderation"}) {
+    if (in.any(name) != nullptr) in.reject(name, std::string("'") + name + "' is not supported.");
+  }
+  if (const json::Array* modalities = in.array("modalities")) {
+    if (modalities->size() != 1 || !(*modalities)[0].is_string() || (*modalities)[0].as_string() != "text") {
+      in.reject("modalities", "Only the modality 'text' is supported.");
+    }
+  }
+}
+
+void read_tools(FieldReader& in, ChatRequest& out) {
+  if (const json::Array* tools = in.array("tools")) {
+    for (const json::Value& tool : *tools) {
+      const json::Value* function = tool.find("function");
+      const json::Value* name = function != nullptr ? function->find("name") : nullptr;
+      if (name == nullptr || !name->is_string()) {
+        return in.reject("tools", "Each tool must be {\"type\": \"function\", \"function\": {\"name\": ...}}.");
+      }
+    }
+    if (!tools->empty()) out.tools = json::Value(*tools);
+  }
+  const json::Value* choice = in.any("tool_choice");
+  if (choice == nullptr) return;
+  if (choice->is_string() && choice->as_string() == "none") {
+    out.tools_allowed = false;
+  } else if (!choice->is_string() || choice->as_string() != "auto") {
+    in.reject("tool_choice", "Only tool_choice 'auto' and 'none' are supported.");
+  }
+}
+
+void read_template_variables(FieldReader& in, ChatRequest& out) {
+  if (const json::Object* kwargs = in.object("chat_template_kwargs")) {
+    for (const auto& [key, value] : *kwargs) out.template_variables.set(key, value);
+  }
+  if (const auto thinking = in.boolean("enable_thinking")) out.template_variables.set("enable_thinking", *thinking);
+  if (const auto effort = in.text("reasoning_effort")) {
+    if (*effort == "none") {
+      out.template_variables.set("enable_thinking", false);
+    } else {
+      out.template_variables.set("reasoning_effort", *effort);
+    }
+  }
+}
+
+}  // namespace
+
+ApiResult<ChatRequest> read_chat_request(const json::Value& body) {
+  if (!body.is_object()) return tl::unexpected(bad_request("", "The request body must be a JSON object."));
+  FieldReader in(body.as_object());
+  ChatRequest out;
+  read_common(in, out);
+  if (const json::Array* messages = in.array("messages")) {
+    out.messages = *messages;
+    if (messages->empty()) in.reject("messages", "'messages' must not be empty.");
+  } else {
+    in.reject("messages", "'messages' is required.");
+  }
+  const auto old_limit = in.integer("max_tokens", 1, kMaxId);
+  out.max_tokens = in.integer("max_completion_tokens", 1, kMaxId);
+  if (!out.max_tokens) out.max_tokens = old_limit;
+  out.logprobs = in.boolean("logprobs").value_or(false);
+  out.top_logprobs = static_cast<std::int32_t>(in.integer("top_logprobs", 0, 20).value_or(0));
+  if (out.top_logprobs > 0 && !out.logprobs) in.reject("top_logprobs", "'top_logprobs' needs 'logprobs': true.");
+  read_tools(in, out);
+  read_template_variables(in, out);
+  refuse_unsupported(in);
+  if (in.error()) return tl::unexpected(*in.error());
+  out.ignored = in.unknown();
+  return out;
+}
+
+ApiResult<CompletionRequest> read_completion_request(const json::Value& body) {
+  if (!body.is_object()) return tl::unexpected(bad_request("", "The request body must be a JSON object."));
+  FieldReader in(body.as_object());
+  CompletionRequest out;
+  read_common(in, out);
+  const json::Value* prompt = in.any("prompt");
+  if (prompt == nullptr) {
+    in.reject("prompt", "'prompt' is required.");
+  } else if (prompt->is_string()) {
+    out.prompts.push_back(prompt->as_string());
+  } else if (prompt->is_array() && !prompt->as_array().empty()) {
+    const json::Array& items = prompt->as_array();
+    if (items[0].is_int()) {
+      out.prompt_ids.push_back(read_ids(in, "prompt", items));
+    } else {
+      for (const json::Value& item : items) {
+        if (item.is_string() && out.prompt_ids.empty()) {
+          out.prompts.push_back(item.as_string());
+        } else if (item.is_array() && out.prompts.empty()) {
+          out.prompt_ids.push_back(read_ids(in, "prompt", item.as_array()));
+        } else {
+          in.reject("prompt", "'prompt' must be a string, an array of strings, or token ids.");
+        }
+      }
+    }
+  } else {
+    in.reject("prompt", "'prompt' must be a string, an array of strings, or token ids.");
+  }
+  out.max_tokens = in.integer("max_tokens", 1, kMaxId).value_or(16);   // 16 is this endpoint's documented default
+  if (const auto count = in.integer("logprobs", 0, 20)) {
+    out.logprobs = true;
+    out.top_logprobs = static_cast<std::int32_t>(*count);
+  }
+  out.echo = in.boolean("echo").value_or(false);
+  for (const char* name : {"suffix"}) {
+    if (in.any(name) != nullptr) in.reject(name, std::string("'") + name + "' is not supported.");
+  }
+  if (in.integer("best_of", 1, kMaxChoices).value_or(1) > out.n) in.reject("best_of", "'best_of' above 'n' is not supported.");
+  refuse_unsupported(in);
+  if (in.error()) return tl::unexpected(*in.error());
+  out.ignored = in.unknown();
+  return out;
+}
+
+sampling::SamplingParams sampling_params(const CommonRequest& request, const sampling::SamplingParams& defaults) {
+  const SamplingFields& f = request.sampling;
+  sampling::SamplingParams p = defaults;
+  const auto set = [](float& to, const std::optional<double>& from) {
+    if (from) to = static_cast<float>(*from);
+  };
+  set(p.temperature, f.temperature);
+  set(p.top_p, f.top_p);
+  set(p.min_p, f.min_p);
+  set(p.repetition_penalty, f.repetition_penalty);
+  set(p.presence_penalty, f.presence_penalty);
+  set(p.frequency_penalty, f.frequency_penalty);
+  if (f.top_k) p.top_k = static_cast<std::int32_t>(std::max<std::int64_t>(0, *f.top_k));
+  if (f.seed) p.seed = static_cast<std::uint64_t>(*f.seed);
+  if (f.min_tokens) p.min_tokens = static_cast<std::int32_t>(*f.min_tokens);
+  p.logit_bias = f.logit_bias;
+  p.stop = f.stop;
+  if (f.ignore_eos) p.stop_ids.clear();
+  p.stop_ids.insert(p.stop_ids.end(), f.stop_token_ids.begin(), f.stop_token_ids.end());
+  p.logprobs = request.logprobs;
+  p.top_logprobs = request.top_logprobs;
+  return p;
+}
+
+}  // namespace qw::api::openai

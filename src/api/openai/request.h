@@ -1,0 +1,55 @@
+// OpenAI's request bodies, read and judged: POST /v1/chat/completions and POST /v1/completions.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api/error.h"
+#include "json/value.h"
+#include "sampling/params.h"
+
+namespace qw::api::openai {
+
+// Fields a client left out stay empty, so that the model's own defaults can fill them.
+struct SamplingFields {
+  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
+  std::optional<std::int64_t> top_k, seed, min_tokens;
+  std::vector<std::pair<sampling::TokenId, float>> logit_bias;
+  std::vector<std::string> stop;
+  std::vector<sampling::TokenId> stop_token_ids;
+  bool ignore_eos = false;
+};
+
+struct CommonRequest {
+  std::string model;                          // "" = the server's only or first model
+  SamplingFields sampling;
+  std::optional<std::int64_t> max_tokens;
+  std::int64_t n = 1;
+  bool stream = false, include_usage = false;
+  bool logprobs = false;
+  std::int32_t top_logprobs = 0;
+  std::vector<std::string> ignored;           // unknown fields, for the X-Ignored-Params header
+};
+
+struct ChatRequest : CommonRequest {
+  json::Array messages;                       // as sent; chat/messages checks and converts them
+  std::optional<json::Value> tools;
+  bool tools_allowed = true;                  // false for tool_choice "none"
+  json::Object template_variables;            // enable_thinking and chat_template_kwargs
+};
+
+struct CompletionRequest : CommonRequest {
+  std::vector<std::string> prompts;           // text prompts, or
+  std::vector<std::vector<sampling::TokenId>> prompt_ids;  // token prompts (exactly one of the two is filled)
+  bool echo = false;
+};
+
+ApiResult<ChatRequest> read_chat_request(const json::Value& body);
+ApiResult<CompletionRequest> read_completion_request(const json::Value& body);
+
+// Fills what the client left out from `defaults` (temperature 1 and so on if the model states none).
+sampling::SamplingParams sampling_params(const CommonRequest& request, const sampling::SamplingParams& defaults);
+
+}  // namespace qw::api::openai

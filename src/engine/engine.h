@@ -1,0 +1,151 @@
+// Runs many requests at once over one model: continuous batching with a paged cache.
+//
+// Each step is a transaction: plan (scheduler.h, a pure function), reserve (blocks), execute (StepExecutor), commit
+// (sample, tell the sinks, finish, free). If executing fails, the reservation is undone and the requests of that step
+// end with an error; the others go on.
+//
+// The result of a request is a function of the request and the model alone: batch mates, preemption, chunking and
+// arrival times change nothing, not a bit (it rests on the batch invariance of the executor and on Sampler).
+//
+// Threads: submit, cancel and stats may be called from any thread. Either start() gives the engine a thread of its own,
+// or one thread calls step(). The executor and the pool belong to the engine while it lives.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/result.h"
+#include "base/thread_pool.h"
+#include "engine/request.h"
+#include "engine/scheduler.h"
+#include "engine/step_executor.h"
+#include "kvcache/block_pool.h"
+
+namespace qw::engine {
+
+struct EngineConfig {
+  std::int64_t context = 0;             // longest sequence of the model, prompt and output
+  std::int64_t max_rows = 256;          // tokens of one step; bounds how long a prompt delays the others
+  std::int64_t max_sequences = 16;      // running at once
+  std::int64_t growth_tokens = 64;      // room promised beyond the prompt at admission (see scheduler.h)
+  std::int64_t max_requests = 1024;     // waiting and running; more are refused
+  std::int64_t max_running_per_tenant = 0;  // 0: no limit
+  sampling::VocabularyMask mask;        // rows of the logits which are no tokens
+  base::ThreadPool* sampling_pool = nullptr;  // samples rows in parallel; may be the executor's pool; null: in turn
+  std::function<Clock::time_point()> now = [] { return Clock::now(); };  // tests replace it
+};
+
+// Totals since the engine was made, and the state after the last step.
+struct EngineStats {
+  std::int64_t running = 0, waiting = 0;
+  std::int64_t total_blocks = 0, free_blocks = 0;
+  std::int64_t steps = 0, computed_tokens = 0, output_tokens = 0, preemptions = 0;
+  std::int64_t finished[5] = {};        // by FinishReason
+};
+
+class Engine {
+ public:
+  // `executor`, `pool` and config.sampling_pool must outlive the engine. kUsage naming a number that makes no sense.
+  static Result<std::unique_ptr<Engine>> create(StepExecutor& executor, kvcache::BlockPool& pool, EngineConfig config);
+  ~Engine();  // stop()
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Checks the request and queues it. After an error the sink is never called: kUsage (parameters, empty prompt),
+  // kBadInput (a token id outside the vocabulary), kResource (prompt longer than the longest sequence; too many
+  // requests), kInterrupted (draining or stopped).
+  Result<RequestId> submit(Request request);
+  // The request ends with kCancelled and its cache is free within one step. Unknown and finished ids are ignored.
+  void cancel(RequestId id);
+
+  // Prompt and output of one request together: the context, or the whole cache if that is smaller.
+  std::int64_t max_sequence_tokens() const { return max_sequence_tokens_; }
+  std::int64_t vocab() const { return executor_.vocab(); }
+
+  void start();              // a thread which steps while there is work
+  bool started() const { return thread_.joinable(); }
+  void drain();              // refuses new requests, returns when all have finished
+  void stop();               // cancels all, joins the thread; the engine cannot be started again
+
+  // One step on the calling thread, not after start(). True while there is work left.
+  bool step();
+
+  EngineStats stats() const;
+
+  // For tests, not after start(): the state as the scheduler sees it, and the first broken invariant of it and of the
+  // block pool ("" if sound).
+  Snapshot snapshot() const;
+  std::string violation() const;
+
+ private:
+  struct Sequence;
+  struct Inbox {
+    std::vector<std::unique_ptr<Sequence>> submitted;
+    std::vector<RequestId> cancelled;
+  };
+  Engine(StepExecutor& executor, kvcache::BlockPool& pool, EngineConfig config);
+
+  void run_loop();
+  bool advance();
+  Status check(const Request& request) const;
+  void take_inbox();
+  void adopt(std::unique_ptr<Sequence> sequence);
+  void expire();
+  void reserve(const StepPlan& plan);
+  Status execute(const StepPlan& plan);
+  void sample_rows(const StepPlan& plan);
+  void commit(const StepPlan& plan);
+  void commit_token(Sequence& sequence, Result<sampling::Sampled> sampled);
+  void roll_back(const StepPlan& plan, const Error& error);
+  void finish(Sequence& sequence, FinishReason reason, std::optional<Error> error = {});
+  void sweep();
+  void cancel_all();
+  void publish();
+
+  StepExecutor& executor_;
+  kvcache::BlockPool& pool_;
+  EngineConfig config_;
+  std::int64_t max_sequence_tokens_ = 0;
+
+  // The stepping thread's own.
+  std::vector<std::unique_ptr<Sequence>> sequences_;  // by arrival
+  std::uint32_t next_tenant_ = 0;
+  std::vector<sampling::SamplerScratch> scratch_;     // one per sampling worker
+  struct Batch;
+  std::unique_ptr<Batch> batch_;
+  EngineStats totals_;
+
+  // Shared.
+  mutable std::mutex mutex_;
+  std::condition_variable wake_, idle_;
+  Inbox inbox_;
+  RequestId next_id_ = 1;
+  std::int64_t live_ = 0;         // submitted and not finished
+  bool accepting_ = true, stopping_ = false;
+  EngineStats stats_;
+  std::thread thread_;
+};
+
+// ---- one request, synchronously -------------------------------------------------------------------------------------
+
+struct Generation {
+  std::vector<TokenId> tokens;          // a final stop id is included
+  std::vector<sampling::Sampled> details;  // per token, if params.logprobs
+  Finished finished;
+};
+
+// Submits a request (its sink is replaced) and waits for it; steps the engine itself if it was not started. `on_token`
+// may watch and stop. `interrupted` is looked at between steps (at least every 50 ms): set it to cancel, e.g. from a
+// signal handler. A request that ended with kError gives its error.
+Result<Generation> generate(Engine& engine, Request request,
+                            const std::function<Verdict(const TokenEvent&)>& on_token = {},
+                            const std::atomic<bool>* interrupted = nullptr);
+
+}  // namespace qw::engine

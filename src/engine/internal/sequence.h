@@ -1,0 +1,56 @@
+// A request inside the engine, and the arrays of one step's batch. Owned and touched by the stepping thread.
+#pragma once
+
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "engine/engine.h"
+
+namespace qw::engine {
+
+struct Engine::Sequence {
+  Sequence(RequestId request_id, Request request, const sampling::VocabularyMask* mask)
+      : id(request_id),
+        priority(request.priority),
+        tenant_name(std::move(request.tenant)),
+        deadline(request.deadline),
+        sink(std::move(request.sink)),
+        sampler(std::move(request.params), request.prompt, mask, std::move(request.processors)) {}
+
+  RequestId id;
+  std::int32_t priority;
+  std::string tenant_name;
+  std::uint32_t tenant = 0;
+  std::optional<Clock::time_point> deadline;
+  std::shared_ptr<Sink> sink;
+  sampling::Sampler sampler;
+  std::int64_t max_output = 0;
+  kvcache::BlockTable table;
+
+  bool running = false, done = false;
+  std::int64_t computed = 0;          // tokens in the cache
+  std::int64_t promised_tokens = 0;
+  std::int32_t preemptions = 0;
+  Clock::time_point submitted{};
+  std::optional<Clock::time_point> admitted, first_token, last_token;
+
+  std::int64_t length() const { return static_cast<std::int64_t>(sampler.tokens().size()); }
+  // The last output token is never read back, so it needs no room.
+  std::int64_t limit() const { return sampler.prompt_tokens() + max_output - 1; }
+};
+
+struct Engine::Batch {
+  std::vector<std::int32_t> tokens, positions, sequences, logit_rows;
+  std::vector<std::span<const std::int32_t>> tables;
+  std::vector<std::optional<Result<sampling::Sampled>>> sampled;  // by logit row; empty for requests that ended
+  void clear() {
+    tokens.clear();
+    positions.clear();
+    sequences.clear();
+    logit_rows.clear();
+    tables.clear();
+  }
+};
+
+}  // namespace qw::engine

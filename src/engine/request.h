@@ -1,0 +1,90 @@
+// What goes into the engine and what comes out: token ids, numbers and events. No text, no chat, no network.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "sampling/sampler.h"
+
+namespace qw::engine {
+
+using sampling::TokenId;
+using Clock = std::chrono::steady_clock;
+
+// Names a submitted request. Ids rise with the order of arrival and are never used twice by one engine.
+using RequestId = std::uint64_t;
+
+enum class FinishReason : std::uint8_t {
+  kStop,       // a stop id was drawn, or the sink said so (a stop string)
+  kLength,     // max_tokens, or the longest sequence this engine can hold
+  kCancelled,  // cancel() or the engine stopped
+  kDeadline,   // the deadline passed
+  kError,      // see Finished::error
+};
+std::string_view finish_reason_name(FinishReason reason);
+
+struct Usage {
+  std::int64_t prompt_tokens = 0;
+  std::int64_t completion_tokens = 0;   // every token drawn, the stop id included
+  std::int64_t cached_tokens = 0;       // prompt tokens taken from a prefix cache: 0, this engine keeps none
+};
+
+// Milliseconds. A part that was never reached is 0.
+struct Timings {
+  double queued_ms = 0;        // submitted -> first admitted
+  double prompt_ms = 0;        // first admitted -> first token
+  double first_token_ms = 0;   // submitted -> first token
+  double predict_ms = 0;       // first token -> last token
+  double total_ms = 0;         // submitted -> finished
+};
+
+struct TokenEvent {
+  RequestId request = 0;
+  TokenId id = 0;
+  std::int64_t index = 0;      // 0 for the first output token
+  bool stop = false;           // a stop id: it ends the request and is no part of the answer's text
+  float logprob = 0;           // if params.logprobs
+  std::span<const sampling::TokenLogprob> top;   // valid during the call
+};
+
+struct Finished {
+  RequestId request = 0;
+  FinishReason reason = FinishReason::kStop;
+  Usage usage;
+  Timings timings;
+  std::int32_t preemptions = 0;   // how often its cache was given to others and computed again
+  std::optional<Error> error;     // set if and only if reason is kError
+};
+
+enum class Verdict : std::uint8_t { kContinue, kStop };
+
+// Receives the events of a request, on the engine's thread, in order; on_finished exactly once and last. The whole
+// batch waits while a sink runs: hand the event on and return. A sink must not throw (it is noexcept: a throw ends the
+// process), and must not call start, stop, drain or step of its engine; submit and cancel are fine.
+class Sink {
+ public:
+  virtual ~Sink() = default;
+  // kStop ends the request with FinishReason::kStop after this token.
+  virtual Verdict on_token(const TokenEvent& event) noexcept = 0;
+  virtual void on_finished(const Finished& finished) noexcept = 0;
+};
+
+struct Request {
+  std::vector<TokenId> prompt;               // at least one token
+  sampling::SamplingParams params;
+  std::int64_t max_tokens = 0;               // output tokens; 0: as many as the longest sequence leaves room for
+  std::int32_t priority = 0;                 // higher goes first; first come first served among equals
+  std::optional<Clock::time_point> deadline; // waiting and running both count
+  std::string tenant;                        // whose it is, for EngineConfig::max_running_per_tenant
+  std::vector<std::unique_ptr<sampling::LogitsProcessor>> processors;
+  std::shared_ptr<Sink> sink;                // released right after on_finished
+};
+
+}  // namespace qw::engine

@@ -1,0 +1,27 @@
+// What the engine needs from a model: one pass over a batch of rows, giving logits. ModelExecutor (loaded_model.h) is
+// the real one; tests use small deterministic ones.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/result.h"
+#include "ops/running_executor.h"
+
+namespace qw::engine {
+
+class StepExecutor {
+ public:
+  virtual ~StepExecutor() = default;
+  // Runs the batch; `batch.cache` is null, the executor knows its cache. What a row gives must depend on its own
+  // sequence only (see ops::RunningExecutor: batch invariance), or requests would not equal themselves run alone.
+  virtual Status run(const ops::StepBatch& batch) = 0;
+  // Logits of batch.logit_rows[i] of the last run; the caller may change them. Different rows may be used by different
+  // threads at once.
+  virtual std::span<float> logits(std::int64_t i) = 0;
+  virtual std::int64_t vocab() const = 0;
+  virtual std::int64_t max_rows() const = 0;        // of one run
+  virtual std::int64_t max_logit_rows() const = 0;  // of one run
+};
+
+}  // namespace qw::engine

@@ -25,6 +25,7 @@ struct AddedToken {
   std::string text;
   TokenId id = 0;
   bool special = true;   // special tokens are left out by decode(skip_special); `false` ones are kept
+  bool normalized = false;  // found in the normalised text rather than in the text as it came
 };
 
 // Everything a tokenizer is made of, whichever file it came from. Token strings are raw bytes, not GPT-2 letters.
@@ -32,7 +33,7 @@ struct TokenizerSpec {
   std::vector<std::string> tokens;                       // regular tokens by id (bytes)
   std::vector<std::pair<std::string, std::string>> merges;  // by rank, as byte strings
   std::vector<AddedToken> added;
-  std::string pre_tokenizer = "qwen2";                   // named pre-tokeniser
+  std::string pre_tokenizer = "qwen2";                   // named pre-tokeniser: "qwen2" or "qwen35"
   bool nfc = true;
   std::optional<TokenId> bos, eos, pad;
   std::vector<TokenId> stop;                             // all ids that end a generation (eos first)
@@ -41,6 +42,8 @@ struct TokenizerSpec {
 
 class Tokenizer {
  public:
+  // Bad input: an unknown pre-tokeniser, a byte without a token, a token twice, a merge of what is no token, added
+  // tokens that contradict the vocabulary, ids out of range.
   static Result<Tokenizer> create(TokenizerSpec spec);
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
@@ -48,7 +51,8 @@ class Tokenizer {
 
   // Number of ids (regular and added); ids are 0..vocab_size()-1, possibly with holes.
   std::int64_t vocab_size() const;
-  // parse_special: added tokens in the text become their ids; otherwise they are ordinary text.
+  // parse_special: added tokens in the text become their ids; otherwise they are ordinary text. Adds nothing of its own
+  // (no bos, no eos). Any bytes; a byte that is no UTF-8 becomes its byte's token. Text under 4 GiB. Thread-safe.
   std::vector<TokenId> encode(std::string_view text, bool parse_special = true) const;
   // Raw bytes of the ids; ids outside the vocabulary give nothing. Not necessarily valid UTF-8.
   std::string decode_bytes(std::span<const TokenId> ids, bool skip_special = true) const;
@@ -66,7 +70,8 @@ class Tokenizer {
   std::unique_ptr<Impl> impl_;
 };
 
-// Cuts text into pieces as the named pre-tokeniser ("qwen2") does; exposed for the trainer and tests.
+// Cuts text into pieces as the named pre-tokeniser ("qwen2" or "qwen35", a bug if another) does; every byte is in one
+// piece. Exposed for the trainer and tests.
 void pre_tokenize(std::string_view name, std::string_view text, const std::function<void(std::string_view)>& piece);
 
 // ---- files --------------------------------------------------------------------------------------------------------
@@ -84,9 +89,14 @@ struct TrainOptions {
   std::int64_t vocab = 8192;          // regular tokens, 256 bytes included
   std::string pre_tokenizer = "qwen2";
   std::int64_t min_frequency = 2;
-  std::vector<std::string> added_tokens;   // appended after the regular tokens, in order
+  std::vector<std::string> added_tokens = {};  // appended after the regular tokens, in order
 };
-// Deterministic BPE training: ties broken by smaller pair of ids. `next` yields one document at a time, nullopt at the end.
+// Deterministic BPE training: most frequent pair first, ties broken by smaller pair of ids. `next` yields one document
+// at a time, nullopt at the end. The 256 byte tokens come first, in the order of their letters; fewer than `vocab` tokens
+// come out when no pair is left that stands min_frequency times. Added tokens are special if they look like <|this|>;
+// eos is <|im_end|> or else <|endoftext|>, pad <|endoftext|>, stop both, where they are among the added. Needs some 12
+// bytes of memory for each byte of distinct pieces. Usage error: options out of range; resource error: over 4 GiB of
+// distinct pieces. progress(tokens so far, vocab) is called after each merge.
 Result<TokenizerSpec> train_bpe(const std::function<std::optional<std::string_view>()>& next, const TrainOptions& options,
                                 const std::function<void(std::int64_t done, std::int64_t total)>& progress = {});
 

@@ -1,0 +1,169 @@
+#include "tokenizer/internal/bpe.h"
+
+#include <algorithm>
+
+namespace qw::tokenizer {
+namespace {
+
+// Up to here looking at every pair for the lowest rank is faster than a heap.
+constexpr std::size_t kShortBytes = 96;
+
+}  // namespace
+
+Result<Bpe> Bpe::create(std::span<const std::string> tokens,
+                        std::span<const std::pair<std::string, std::string>> merges) {
+  Bpe bpe(tokens);
+  QW_TRY(bpe.index_tokens());
+  QW_TRY(bpe.index_merges(merges));
+  bpe.find_whole_tokens();
+  return bpe;
+}
+
+Status Bpe::index_tokens() {
+  for (std::size_t id = 0; id < tokens_.size(); ++id) {
+    const std::string& token = tokens_[id];
+    if (token.empty()) continue;
+    if (const auto other = find(token)) {
+      return fail(ErrorKind::kBadInput, "vocabulary: ids " + std::to_string(*other) + " and " + std::to_string(id) +
+                                            " are the same token \"" + bytes_to_letters(token) + "\"");
+    }
+    index_.insert(token, static_cast<std::uint32_t>(id));
+  }
+  for (int byte = 0; byte < 256; ++byte) {
+    const std::string token(1, static_cast<char>(byte));
+    const auto id = find(token);
+    if (!id) return fail(ErrorKind::kBadInput, "vocabulary: no token for byte " + std::to_string(byte));
+    byte_ids_[static_cast<std::size_t>(byte)] = *id;
+  }
+  return {};
+}
+
+Status Bpe::index_merges(std::span<const std::pair<std::string, std::string>> merges) {
+  merges_ = PairMap<Merge>(merges.size());
+  for (std::size_t rank = 0; rank < merges.size(); ++rank) {
+    const auto& [left, right] = merges[rank];
+    const auto left_id = find(left), right_id = find(right), id = find(left + right);
+    if (!left_id || !right_id || !id || left.empty() || right.empty()) {
+      const std::string& missing = !left_id ? left : !right_id ? right : left + right;
+      return fail(ErrorKind::kBadInput, "merge " + std::to_string(rank) + ": \"" + bytes_to_letters(missing) +
+                                            "\" is not in the vocabulary");
+    }
+    merges_[pair_key(*left_id, *right_id)] = {static_cast<std::uint32_t>(rank), *id};
+  }
+  byte_merges_.resize(256 * 256);
+  for (std::size_t a = 0; a < 256; ++a) {
+    for (std::size_t b = 0; b < 256; ++b) byte_merges_[a * 256 + b] = merge_of(byte_ids_[a], byte_ids_[b]);
+  }
+  return {};
+}
+
+void Bpe::find_whole_tokens() {
+  Scratch scratch;
+  std::vector<TokenId> ids;
+  std::vector<bool> whole(tokens_.size());
+  for (std::size_t id = 0; id < tokens_.size(); ++id) {
+    if (tokens_[id].empty()) continue;
+    ids.clear();
+    encode(tokens_[id], scratch, ids);
+    whole[id] = ids.size() == 1 && ids[0] == static_cast<TokenId>(id);
+  }
+  whole_ = std::move(whole);
+}
+
+std::optional<TokenId> Bpe::find(std::string_view token) const {
+  const auto id = index_.find(token, [&](std::uint32_t i) { return std::string_view(tokens_[i]); });
+  return id ? std::optional(static_cast<TokenId>(*id)) : std::nullopt;
+}
+
+void Bpe::encode(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const {
+  if (piece.size() == 1) {
+    out.push_back(byte_ids_[static_cast<unsigned char>(piece[0])]);
+    return;
+  }
+  if (piece.size() > kShortBytes) return merge_long(piece, scratch, out);
+  if (!whole_.empty()) {
+    if (const auto id = find(piece); id && whole_[static_cast<std::size_t>(*id)]) {
+      out.push_back(*id);
+      return;
+    }
+  }
+  merge_short(piece, out);
+}
+
+void Bpe::merge_short(std::string_view piece, std::vector<TokenId>& out) const {
+  std::array<TokenId, kShortBytes> ids;
+  std::array<TokenId, kShortBytes> merged;       // what the pair (i, i + 1) becomes
+  std::array<std::uint32_t, kShortBytes> ranks;  // and its rank
+  std::size_t n = piece.size();
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(piece[i]); };
+  for (std::size_t i = 0; i < n; ++i) {
+    ids[i] = byte_ids_[byte(i)];
+    const Merge merge = i + 1 < n ? byte_merges_[byte(i) * 256u + byte(i + 1)] : Merge{};
+    ranks[i] = merge.rank;
+    merged[i] = merge.id;
+  }
+  const auto look_up = [&](std::size_t i) {
+    const Merge merge = i + 1 < n ? merge_of(ids[i], ids[i + 1]) : Merge{};
+    ranks[i] = merge.rank;
+    merged[i] = merge.id;
+  };
+  while (n > 1) {
+    std::uint32_t least = kNoRank;
+    for (std::size_t i = 0; i < n; ++i) least = std::min(least, ranks[i]);
+    if (least == kNoRank) break;
+    const auto at = static_cast<std::size_t>(std::find(ranks.begin(), ranks.end(), least) - ranks.begin());
+    ids[at] = merged[at];
+    std::copy(ids.begin() + at + 2, ids.begin() + n, ids.begin() + at + 1);
+    std::copy(ranks.begin() + at + 2, ranks.begin() + n, ranks.begin() + at + 1);
+    std::copy(merged.begin() + at + 2, merged.begin() + n, merged.begin() + at + 1);
+    --n;
+    look_up(at);
+    if (at > 0) look_up(at - 1);
+  }
+  out.insert(out.end(), ids.begin(), ids.begin() + n);
+}
+
+// A doubly linked list of symbols and a heap of (rank, position). A heap entry is stale when its position no longer
+// has that rank; ranks are one to one with pairs.
+void Bpe::merge_long(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const {
+  QW_CHECK(piece.size() < kNoRank);
+  const auto n = static_cast<std::uint32_t>(piece.size());
+  auto& [ids, ranks, previous, next, heap] = scratch;
+  ids.resize(n);
+  ranks.resize(n);
+  previous.resize(n);
+  next.resize(n);
+  heap.clear();
+  const auto entry = [](std::uint32_t rank, std::uint32_t at) { return (std::uint64_t{rank} << 32) | at; };
+  for (std::uint32_t i = 0; i < n; ++i) {
+    const auto byte = static_cast<unsigned char>(piece[i]);
+    ids[i] = byte_ids_[byte];
+    previous[i] = i - 1;  // wraps to kNoRank at 0
+    next[i] = i + 1;
+    ranks[i] = i + 1 < n ? byte_merges_[byte * 256u + static_cast<unsigned char>(piece[i + 1])].rank : kNoRank;
+    if (ranks[i] != kNoRank) heap.push_back(entry(ranks[i], i));
+  }
+  std::make_heap(heap.begin(), heap.end(), std::greater<>());
+  const auto look_up = [&](std::uint32_t at) {
+    ranks[at] = next[at] < n ? merge_of(ids[at], ids[next[at]]).rank : kNoRank;
+    if (ranks[at] == kNoRank) return;
+    heap.push_back(entry(ranks[at], at));
+    std::push_heap(heap.begin(), heap.end(), std::greater<>());
+  };
+  while (!heap.empty()) {
+    std::pop_heap(heap.begin(), heap.end(), std::greater<>());
+    const auto rank = static_cast<std::uint32_t>(heap.back() >> 32), at = static_cast<std::uint32_t>(heap.back());
+    heap.pop_back();
+    if (ranks[at] != rank) continue;
+    const std::uint32_t right = next[at];
+    ids[at] = merge_of(ids[at], ids[right]).id;
+    ranks[right] = kNoRank;
+    next[at] = next[right];
+    if (next[at] < n) previous[next[at]] = at;
+    look_up(at);
+    if (previous[at] != kNoRank) look_up(previous[at]);
+  }
+  for (std::uint32_t i = 0; i < n; i = next[i]) out.push_back(ids[i]);
+}
+
+}  // namespace qw::tokenizer

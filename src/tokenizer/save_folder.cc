@@ -1,0 +1,160 @@
+// Writes a tokenizer the way transformers keeps it: four files, and the stop ids in generation_config.json.
+#include <algorithm>
+#include <map>
+
+#include "base/file.h"
+#include "json/value.h"
+#include "tokenizer/internal/pre_tokenizer.h"
+#include "tokenizer/tokenizer.h"
+
+namespace qw::tokenizer {
+namespace {
+
+using json::Array;
+using json::Object;
+using json::Value;
+
+Value id_value(TokenId id) { return Value(std::int64_t{id}); }
+
+Value or_null(const std::optional<std::string>& text) { return text ? Value(*text) : Value(); }
+
+// The flags that every added token of a byte-level tokenizer has.
+Object added_flags(const AddedToken& token) {
+  return Object{{"content", token.text},
+                {"single_word", false},
+                {"lstrip", false},
+                {"rstrip", false},
+                {"normalized", token.normalized},
+                {"special", token.special}};
+}
+
+Object vocabulary(const TokenizerSpec& spec) {
+  Object vocab;
+  for (std::size_t id = 0; id < spec.tokens.size(); ++id) {
+    if (!spec.tokens[id].empty()) vocab.set(bytes_to_letters(spec.tokens[id]), id_value(static_cast<TokenId>(id)));
+  }
+  return vocab;
+}
+
+std::vector<const AddedToken*> added_by_id(const TokenizerSpec& spec) {
+  std::vector<const AddedToken*> sorted;
+  for (const AddedToken& token : spec.added) sorted.push_back(&token);
+  std::sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) { return a->id < b->id; });
+  return sorted;
+}
+
+Object byte_level(bool add_prefix_space) {
+  return Object{{"type", "ByteLevel"}, {"add_prefix_space", add_prefix_space}, {"trim_offsets", false},
+                {"use_regex", false}};
+}
+
+Value tokenizer_json(const TokenizerSpec& spec, const Object& vocab) {
+  Array added, merges;
+  for (const AddedToken* token : added_by_id(spec)) {
+    Object entry{{"id", id_value(token->id)}};
+    for (const auto& [key, value] : added_flags(*token)) entry.set(key, value);
+    added.push_back(std::move(entry));
+  }
+  for (const auto& [left, right] : spec.merges) {
+    merges.push_back(Array{bytes_to_letters(left), bytes_to_letters(right)});
+  }
+  const std::string_view regex = pre_tokenizer_regex(*pre_tokenizer_named(spec.pre_tokenizer));
+  const Object split{{"type", "Split"},
+                     {"pattern", Object{{"Regex", regex}}},
+                     {"behavior", "Isolated"},
+                     {"invert", false}};
+  const Object model{{"type", "BPE"},
+                     {"dropout", nullptr},
+                     {"unk_token", nullptr},
+                     {"continuing_subword_prefix", ""},
+                     {"end_of_word_suffix", ""},
+                     {"fuse_unk", false},
+                     {"byte_fallback", false},
+                     {"ignore_merges", false},
+                     {"vocab", vocab},
+                     {"merges", std::move(merges)}};
+  return Object{{"version", "1.0"},
+                {"truncation", nullptr},
+                {"padding", nullptr},
+                {"added_tokens", std::move(added)},
+                {"normalizer", spec.nfc ? Value(Object{{"type", "NFC"}}) : Value()},
+                {"pre_tokenizer", Object{{"type", "Sequence"}, {"pretokenizers", Array{split, byte_level(false)}}}},
+                {"post_processor", byte_level(false)},
+                {"decoder", byte_level(false)},
+                {"model", model}};
+}
+
+Value tokenizer_config(const TokenizerSpec& spec, const Tokenizer& tokenizer) {
+  const auto text = [&](std::optional<TokenId> id) -> std::optional<std::string> {
+    return id ? std::optional(std::string(tokenizer.token_bytes(*id))) : std::nullopt;
+  };
+  Object decoder;
+  Array special;
+  for (const AddedToken* token : added_by_id(spec)) {
+    decoder.set(std::to_string(token->id), added_flags(*token));
+    if (token->special) special.push_back(token->text);
+  }
+  Object config{{"add_bos_token", false},
+                {"add_prefix_space", false},
+                {"added_tokens_decoder", std::move(decoder)},
+                {"additional_special_tokens", std::move(special)},
+                {"bos_token", or_null(text(spec.bos))}};
+  if (!spec.chat_template.empty()) config.set("chat_template", spec.chat_template);
+  config.set("clean_up_tokenization_spaces", false);
+  config.set("eos_token", or_null(text(spec.eos)));
+  config.set("errors", "replace");
+  config.set("pad_token", or_null(text(spec.pad)));
+  config.set("split_special_tokens", false);
+  // The fast class, because the slow one knows only the qwen2 pre-tokeniser and always normalises.
+  const bool plain = spec.pre_tokenizer == "qwen2" && spec.nfc;
+  config.set("tokenizer_class", plain ? "Qwen2Tokenizer" : "PreTrainedTokenizerFast");
+  config.set("unk_token", nullptr);
+  return config;
+}
+
+std::string merges_text(const TokenizerSpec& spec) {
+  std::string text = "#version: 0.2\n";
+  for (const auto& [left, right] : spec.merges) {
+    text += bytes_to_letters(left) + ' ' + bytes_to_letters(right) + '\n';
+  }
+  return text;
+}
+
+// generation_config.json belongs to the model too: other keys of a file that is there stay.
+Status write_generation_config(const TokenizerSpec& spec, const std::filesystem::path& path) {
+  Value config = Object{};
+  std::error_code missing;
+  if (std::filesystem::exists(path, missing)) {
+    QW_ASSIGN(const std::string text, base::read_file(path));
+    auto parsed = json::parse(text);
+    if (!parsed) return in_context(path.string(), std::move(parsed).error());
+    if (!parsed->is_object()) return fail(ErrorKind::kBadInput, path.string() + ": not an object");
+    config = std::move(*parsed);
+  }
+  Array stop;
+  for (const TokenId id : spec.stop) stop.push_back(id_value(id));
+  Object& object = config.as_object();
+  if (spec.bos) object.set("bos_token_id", id_value(*spec.bos));
+  if (!stop.empty()) object.set("eos_token_id", std::move(stop));
+  if (spec.pad) object.set("pad_token_id", id_value(*spec.pad));
+  return base::write_file_atomically(path, json::dump(config, {.indent = 2}) + "\n");
+}
+
+}  // namespace
+
+Status save_tokenizer_folder(const TokenizerSpec& spec, const std::filesystem::path& folder) {
+  QW_ASSIGN(const Tokenizer tokenizer, Tokenizer::create(spec));
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) return fail(ErrorKind::kFailed, folder.string() + ": cannot make the folder: " + error.message());
+  const Object vocab = vocabulary(spec);
+  const json::WriteStyle pretty{.indent = 2};
+  QW_TRY(base::write_file_atomically(folder / "vocab.json", json::dump(vocab, json::WriteStyle::compact()) + "\n"));
+  QW_TRY(base::write_file_atomically(folder / "merges.txt", merges_text(spec)));
+  QW_TRY(base::write_file_atomically(folder / "tokenizer.json", json::dump(tokenizer_json(spec, vocab), pretty) + "\n"));
+  QW_TRY(base::write_file_atomically(folder / "tokenizer_config.json",
+                                     json::dump(tokenizer_config(spec, tokenizer), pretty) + "\n"));
+  return write_generation_config(spec, folder / "generation_config.json");
+}
+
+}  // namespace qw::tokenizer

@@ -1,0 +1,181 @@
+#include "tokenizer/tokenizer.h"
+
+#include <algorithm>
+
+#include "tokenizer/internal/added_tokens.h"
+#include "tokenizer/internal/bpe.h"
+#include "tokenizer/internal/pre_tokenizer.h"
+#include "tokenizer/internal/utf8.h"
+
+namespace qw::tokenizer {
+namespace {
+
+// Ids name rows of the embedding; the largest vocabularies in use have about 2^18. A foreign file must not make us
+// allocate by a number it names.
+constexpr std::int64_t kMaxIds = std::int64_t{1} << 24;
+// Added tokens are names such as <|im_start|>; the limit keeps the search for them linear in practice.
+constexpr std::size_t kMaxAddedBytes = 1024;
+
+}  // namespace
+
+struct Tokenizer::Impl {
+  TokenizerSpec spec;
+  PreTokenizer pre = PreTokenizer::kQwen2;
+  std::optional<Bpe> bpe;
+  AddedTokens raw, normalized;               // found before and after normalisation
+  std::vector<std::string_view> bytes;       // by id, into spec
+  std::vector<bool> special;                 // by id
+
+  Status index_ids();
+  Status index_added(const AddedToken& token);
+  Status check_ids() const;
+
+  void encode_pieces(std::string_view text, Bpe::Scratch& scratch, std::vector<TokenId>& out) const {
+    PieceScanner scanner(pre, text);
+    for (std::string_view p = scanner.next(); !p.empty(); p = scanner.next()) bpe->encode(p, scratch, out);
+  }
+
+  // Gives `plain` the text between added tokens and appends the ids of those.
+  template <class F>
+  static void split(const AddedTokens& tokens, std::string_view text, std::vector<TokenId>& out, const F& plain) {
+    std::size_t from = 0;
+    while (const auto match = tokens.empty() ? std::nullopt : tokens.find(text, from)) {
+      if (match->begin > from) plain(text.substr(from, match->begin - from));
+      out.push_back(match->id);
+      from = match->end;
+    }
+    if (from < text.size()) plain(text.substr(from));
+  }
+
+  void encode_plain(std::string_view text, bool parse, Bpe::Scratch& scratch, std::vector<TokenId>& out) const {
+    std::string changed;
+    if (spec.nfc && !surely_nfc(text)) {
+      changed = to_nfc(text);
+      text = changed;
+    }
+    if (!parse) return encode_pieces(text, scratch, out);
+    split(normalized, text, out, [&](std::string_view part) { encode_pieces(part, scratch, out); });
+  }
+};
+
+Status Tokenizer::Impl::index_added(const AddedToken& token) {
+  const auto bad = [&](const std::string& what) {
+    return fail(ErrorKind::kBadInput, "added token \"" + token.text.substr(0, 80) + "\" (id " +
+                                          std::to_string(token.id) + "): " + what);
+  };
+  if (token.text.empty()) return bad("empty text");
+  if (token.text.size() > kMaxAddedBytes) return bad("longer than " + std::to_string(kMaxAddedBytes) + " bytes");
+  const auto id = static_cast<std::size_t>(token.id);
+  if (!bytes[id].empty() && bytes[id] != token.text) {
+    return bad("the id already means \"" + bytes_to_letters(bytes[id].substr(0, 80)) + "\"");
+  }
+  if (const auto other = bpe->find(token.text); other && *other != token.id) {
+    return bad("the text is also token " + std::to_string(*other));
+  }
+  bytes[id] = token.text;
+  special[id] = token.special;
+  (token.normalized ? normalized : raw).add(token.normalized && spec.nfc ? to_nfc(token.text) : token.text, token.id);
+  return {};
+}
+
+Status Tokenizer::Impl::index_ids() {
+  std::int64_t ids = static_cast<std::int64_t>(spec.tokens.size());
+  for (const AddedToken& token : spec.added) {
+    if (token.id < 0 || token.id >= kMaxIds) {
+      return fail(ErrorKind::kBadInput, "added token \"" + token.text.substr(0, 80) + "\": id " +
+                                            std::to_string(token.id) + " is out of range");
+    }
+    ids = std::max<std::int64_t>(ids, token.id + 1);
+  }
+  if (ids > kMaxIds) return fail(ErrorKind::kBadInput, "vocabulary: more than 2^24 tokens");
+  bytes.assign(spec.tokens.begin(), spec.tokens.end());
+  bytes.resize(static_cast<std::size_t>(ids));
+  special.resize(static_cast<std::size_t>(ids));
+  std::vector<std::string_view> texts;
+  for (const AddedToken& token : spec.added) {
+    QW_TRY(index_added(token));
+    texts.push_back(token.text);
+  }
+  std::sort(texts.begin(), texts.end());
+  if (const auto twice = std::adjacent_find(texts.begin(), texts.end()); twice != texts.end()) {
+    return fail(ErrorKind::kBadInput, "added token \"" + std::string(twice->substr(0, 80)) + "\" is there twice");
+  }
+  return check_ids();
+}
+
+Status Tokenizer::Impl::check_ids() const {
+  const auto check = [&](const char* what, TokenId id) -> Status {
+    if (id >= 0 && static_cast<std::size_t>(id) < bytes.size()) return {};
+    return fail(ErrorKind::kBadInput, std::string(what) + " id " + std::to_string(id) + " is outside the vocabulary of " +
+                                          std::to_string(bytes.size()));
+  };
+  if (spec.bos) QW_TRY(check("bos", *spec.bos));
+  if (spec.eos) QW_TRY(check("eos", *spec.eos));
+  if (spec.pad) QW_TRY(check("pad", *spec.pad));
+  for (const TokenId id : spec.stop) QW_TRY(check("stop", id));
+  return {};
+}
+
+Result<Tokenizer> Tokenizer::create(TokenizerSpec spec) {
+  auto impl = std::make_unique<Impl>();
+  impl->spec = std::move(spec);
+  const auto pre = pre_tokenizer_named(impl->spec.pre_tokenizer);
+  if (!pre) {
+    return fail(ErrorKind::kBadInput, "unknown pre-tokeniser \"" + impl->spec.pre_tokenizer.substr(0, 80) + "\"");
+  }
+  impl->pre = *pre;
+  QW_ASSIGN(impl->bpe, Bpe::create(impl->spec.tokens, impl->spec.merges));
+  QW_TRY(impl->index_ids());
+  return Tokenizer(std::move(impl));
+}
+
+Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
+Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
+Tokenizer::~Tokenizer() = default;
+
+std::int64_t Tokenizer::vocab_size() const { return static_cast<std::int64_t>(impl_->bytes.size()); }
+
+std::vector<TokenId> Tokenizer::encode(std::string_view text, bool parse_special) const {
+  std::vector<TokenId> out;
+  Bpe::Scratch scratch;
+  if (!parse_special) {
+    impl_->encode_plain(text, false, scratch, out);
+    return out;
+  }
+  Impl::split(impl_->raw, text, out, [&](std::string_view part) { impl_->encode_plain(part, true, scratch, out); });
+  return out;
+}
+
+std::string Tokenizer::decode_bytes(std::span<const TokenId> ids, bool skip_special) const {
+  std::string out;
+  for (const TokenId id : ids) {
+    if (!skip_special || !is_special(id)) out += token_bytes(id);
+  }
+  return out;
+}
+
+std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special) const {
+  std::string out;
+  append_valid_utf8(out, decode_bytes(ids, skip_special), true);
+  return out;
+}
+
+std::string_view Tokenizer::token_bytes(TokenId id) const {
+  return id >= 0 && id < vocab_size() ? impl_->bytes[static_cast<std::size_t>(id)] : std::string_view();
+}
+
+bool Tokenizer::is_special(TokenId id) const {
+  return id >= 0 && id < vocab_size() && impl_->special[static_cast<std::size_t>(id)];
+}
+
+std::optional<TokenId> Tokenizer::find(std::string_view token_text) const {
+  for (const AddedToken& token : impl_->spec.added) {
+    if (token.text == token_text) return token.id;
+  }
+  return impl_->bpe->find(token_text);
+}
+
+const TokenizerSpec& Tokenizer::spec() const { return impl_->spec; }
+
+}  // namespace qw::tokenizer

@@ -1,0 +1,198 @@
+#include "tokenizer/internal/unicode.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include "tokenizer/internal/utf8.h"
+
+namespace qw::tokenizer {
+namespace {
+
+struct ClassRange {
+  std::uint32_t first, last;
+  CharClass value;
+};
+struct CodeRange {
+  std::uint32_t first, last;
+};
+struct CombiningRange {
+  std::uint32_t first, last;
+  std::uint8_t value;
+};
+struct Decomposition {
+  std::uint32_t code, first, second;
+  bool composes;
+};
+
+#include "tokenizer/internal/unicode_tables.inc"
+
+// Hangul syllables decompose by arithmetic (Unicode standard, section 3.12).
+constexpr std::uint32_t kHangulS = 0xAC00, kHangulL = 0x1100, kHangulV = 0x1161, kHangulT = 0x11A7;
+constexpr std::uint32_t kCountL = 19, kCountV = 21, kCountT = 28, kCountS = kCountL * kCountV * kCountT;
+
+struct Point {
+  std::uint32_t code;
+  std::uint8_t combining;
+};
+
+struct Composition {
+  std::uint64_t pair;
+  std::uint32_t code;
+};
+
+std::uint64_t pair_of(std::uint32_t first, std::uint32_t second) { return (std::uint64_t{first} << 32) | second; }
+
+const std::vector<Composition>& compositions() {
+  static const std::vector<Composition> sorted = [] {
+    std::vector<Composition> all;
+    for (const Decomposition& d : kDecompositions) {
+      if (d.composes) all.push_back({pair_of(d.first, d.second), d.code});
+    }
+    std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.pair < b.pair; });
+    return all;
+  }();
+  return sorted;
+}
+
+// The joined character, or 0.
+std::uint32_t compose(std::uint32_t first, std::uint32_t second) {
+  if (first - kHangulL < kCountL && second - kHangulV < kCountV) {
+    return kHangulS + ((first - kHangulL) * kCountV + (second - kHangulV)) * kCountT;
+  }
+  if (first - kHangulS < kCountS && (first - kHangulS) % kCountT == 0 && second > kHangulT &&
+      second < kHangulT + kCountT) {
+    return first + (second - kHangulT);
+  }
+  const std::uint64_t pair = pair_of(first, second);
+  const auto& all = compositions();
+  const auto at = std::lower_bound(all.begin(), all.end(), pair, [](const auto& c, std::uint64_t p) { return c.pair < p; });
+  return at != all.end() && at->pair == pair ? at->code : 0;
+}
+
+std::uint8_t combining_class(std::uint32_t code) {
+  const auto* at = std::upper_bound(std::begin(kCombiningRanges), std::end(kCombiningRanges), code,
+                                    [](std::uint32_t c, const CombiningRange& r) { return c < r.first; });
+  return at != std::begin(kCombiningRanges) && code <= at[-1].last ? at[-1].value : std::uint8_t{0};
+}
+
+void decompose(std::uint32_t code, std::vector<Point>& out) {
+  if (code - kHangulS < kCountS) {
+    const std::uint32_t s = code - kHangulS;
+    out.push_back({kHangulL + s / (kCountV * kCountT), 0});
+    out.push_back({kHangulV + s % (kCountV * kCountT) / kCountT, 0});
+    if (s % kCountT != 0) out.push_back({kHangulT + s % kCountT, 0});
+    return;
+  }
+  const auto* at = std::lower_bound(std::begin(kDecompositions), std::end(kDecompositions), code,
+                                    [](const Decomposition& d, std::uint32_t c) { return d.code < c; });
+  if (at == std::end(kDecompositions) || at->code != code) {
+    out.push_back({code, combining_class(code)});
+    return;
+  }
+  decompose(at->first, out);
+  if (at->second != 0) decompose(at->second, out);
+}
+
+// Sorts every run of combining marks by class. A stable sort, because the order within a class has meaning.
+void order_marks(std::vector<Point>& points) {
+  for (auto at = points.begin(); at != points.end();) {
+    if (at->combining == 0) {
+      ++at;
+      continue;
+    }
+    const auto end = std::find_if(at, points.end(), [](const Point& p) { return p.combining == 0; });
+    std::stable_sort(at, end, [](const Point& a, const Point& b) { return a.combining < b.combining; });
+    at = end;
+  }
+}
+
+void append_composed(const std::vector<Point>& points, std::string& out) {
+  std::vector<std::uint32_t> done;
+  done.reserve(points.size());
+  std::size_t starter = 0;
+  bool have_starter = false;
+  int last = -1;  // combining class of the character before, -1 right after the starter
+  for (const Point& p : points) {
+    if (have_starter && last < p.combining) {
+      if (const std::uint32_t joined = compose(done[starter], p.code)) {
+        done[starter] = joined;
+        continue;
+      }
+    }
+    if (p.combining == 0) {
+      starter = done.size();
+      have_starter = true;
+      last = -1;
+    } else {
+      last = p.combining;
+    }
+    done.push_back(p.code);
+  }
+  for (const std::uint32_t code : done) append_utf8(out, code);
+}
+
+}  // namespace
+
+Unicode::Unicode() : flags_(0x110000) {
+  for (const ClassRange& r : kClassRanges) {
+    for (std::uint32_t c = r.first; c <= r.last; ++c) flags_[c] = static_cast<std::uint8_t>(r.value);
+  }
+  for (const CodeRange& r : kUnstableRanges) {
+    for (std::uint32_t c = r.first; c <= r.last; ++c) flags_[c] |= 0x80;
+  }
+}
+
+const Unicode& Unicode::tables() {
+  static const Unicode tables;
+  return tables;
+}
+
+bool surely_nfc(std::string_view text) {
+  const Unicode& tables = Unicode::tables();
+  for (std::size_t at = 0; at < text.size();) {
+    if (static_cast<unsigned char>(text[at]) < 0x80) {
+      ++at;
+      continue;
+    }
+    const Utf8Char c = utf8_at(text, at);
+    if (tables.unstable(c.code)) return false;
+    at += c.size;
+  }
+  return true;
+}
+
+std::string to_nfc(std::string_view text) {
+  const Unicode& tables = Unicode::tables();
+  std::string out;
+  out.reserve(text.size());
+  // A stable character and the unstable ones behind it form a window that nothing outside can change. Windows without
+  // unstable characters are copied.
+  std::size_t window = 0;  // start of the last stable character not yet copied
+  std::vector<Point> points;
+  for (std::size_t at = 0; at < text.size();) {
+    Utf8Char c = utf8_at(text, at);
+    if (!tables.unstable(c.code)) {
+      out.append(text.substr(window, at - window));
+      window = at;
+      at += c.size;
+      if (c.code == kInvalidCode) {
+        out.append(text.substr(window, c.size));
+        window = at;
+      }
+      continue;
+    }
+    points.clear();
+    if (window < at) decompose(utf8_at(text, window).code, points);
+    for (; tables.unstable(c.code); c = utf8_at(text, at)) {
+      decompose(c.code, points);
+      at += c.size;
+      if (at == text.size()) break;
+    }
+    order_marks(points);
+    append_composed(points, out);
+    window = at;
+  }
+  return out.append(text.substr(window));
+}
+
+}  // namespace qw::tokenizer

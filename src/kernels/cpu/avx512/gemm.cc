@@ -1,7 +1,138 @@
+// The training product with AVX-512: VDPBF16PS on pairs of k, or float FMA.
 #include "kernels/internal/fill.h"
+#include "kernels/internal/target.h"
+#include "kernels/internal/tiles.h"
 
+#if QW_X86
+#include <array>
+#include <utility>
+
+#include "kernels/cpu/avx512/vectors.h"
+
+QW_TARGET_AVX512_BEGIN
 namespace qw::kernels::avx512 {
+namespace {
 
-void fill_gemm(Kernels&) {}
+// 16 words of k (from element k0) of the 16 lines whose first element is p, one line per register. A line is a row of A
+// or a column of B that is contiguous in k.
+QW_INLINE void load_lines_along_k(bool pairs, const float* p, std::int64_t ld, std::int64_t lines_left,
+                                  std::int64_t k_left, __m512i (&r)[16]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) {
+    const float* line = p + i * ld;
+    const std::int64_t n = i < lines_left ? k_left : 0;
+    r[i] = pairs ? to_bfloat(load_floats(line, n), load_floats(line + 16, n - 16)) : bits(load_floats(line, n));
+  }
+}
+
+// The same words where 16 lines lie side by side and k runs over rows: register w holds word w of all lines.
+QW_INLINE void load_words_across_k(bool pairs, const float* p, std::int64_t ld, std::int64_t lines_left,
+                                   std::int64_t k_left, __m512i (&r)[16]) {
+#pragma GCC unroll 16
+  for (int w = 0; w < 16; ++w) {
+    if (pairs) {
+      const float* row = p + 2 * w * ld;
+      r[w] = bfloat_pairs(load_floats(row, 2 * w < k_left ? lines_left : 0),
+                          load_floats(row + ld, 2 * w + 1 < k_left ? lines_left : 0));
+    } else {
+      r[w] = bits(load_floats(p + w * ld, w < k_left ? lines_left : 0));
+    }
+  }
+}
+
+template <bool kPairs>
+void pack_b_panel_as(const GemmArgs& g, std::int64_t n, std::int64_t k0, std::int64_t words, std::uint32_t* panel) {
+  for (std::int64_t word = 0; word < words; word += 16, panel += 16 * kTileColumns) {
+    const std::int64_t k = k0 + word * (kPairs ? 2 : 1), k_left = g.k - k;
+    for (int half = 0; half < kTileVectors; ++half) {
+      const std::int64_t column = n + half * 16, columns_left = g.n - column;
+      __m512i r[16];
+      if (g.trans_b) {
+        load_lines_along_k(kPairs, g.b + column * g.ldb + k, g.ldb, columns_left, k_left, r);
+        transpose(r);
+      } else {
+        load_words_across_k(kPairs, g.b + k * g.ldb + column, g.ldb, columns_left, k_left, r);
+      }
+      for (int w = 0; w < 16; ++w) _mm512_storeu_si512(panel + w * kTileColumns + half * 16, r[w]);
+    }
+  }
+}
+
+template <bool kPairs>
+void pack_a_rows_as(const GemmArgs& g, std::int64_t m, std::int64_t rows, std::int64_t k0, std::int64_t words,
+                    std::uint32_t* a) {
+  for (std::int64_t row = 0; row < rows; row += 16) {
+    const std::int64_t rows_here = rows - row < 16 ? rows - row : 16;
+    for (std::int64_t word = 0; word < words; word += 16) {
+      const std::int64_t k = k0 + word * (kPairs ? 2 : 1), k_left = g.k - k;
+      __m512i r[16];
+      if (g.trans_a) {
+        load_words_across_k(kPairs, g.a + k * g.lda + m + row, g.lda, rows_here, k_left, r);
+        transpose(r);
+      } else {
+        load_lines_along_k(kPairs, g.a + (m + row) * g.lda + k, g.lda, rows_here, k_left, r);
+      }
+      for (std::int64_t i = 0; i < rows_here; ++i) {
+        const std::int64_t first = (row + i) / kTileRows * kTileRows;
+        const std::int64_t in_tile = rows - first < kTileRows ? rows - first : kTileRows;
+        _mm512_storeu_si512(a + first * words + word * in_tile + (row + i - first) * 16, r[i]);
+      }
+    }
+  }
+}
+
+template <class Op, int kRows>
+void tile(const GemmTile& t) {
+  __m512 sums[kRows][kTileVectors];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    sums[r][0] = sums[r][1] = _mm512_setzero_ps();
+    __builtin_prefetch(t.c + r * t.ldc, 1);
+    __builtin_prefetch(t.c + r * t.ldc + 16, 1);
+  }
+  sum_strips<Op, kRows>(t.rows, reinterpret_cast<const char*>(t.panel), t.strips, sums);
+  const __mmask16 low = lanes(t.columns), high = lanes(t.columns - 16);
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    float* c = t.c + r * t.ldc;
+    if (t.add) {
+      sums[r][0] = _mm512_add_ps(_mm512_maskz_loadu_ps(low, c), sums[r][0]);
+      sums[r][1] = _mm512_add_ps(_mm512_maskz_loadu_ps(high, c + 16), sums[r][1]);
+    }
+    _mm512_mask_storeu_ps(c, low, sums[r][0]);
+    _mm512_mask_storeu_ps(c + 16, high, sums[r][1]);
+  }
+}
+
+using TileFunction = void (*)(const GemmTile&);
+template <class Op, std::size_t... kIndex>
+constexpr std::array<TileFunction, sizeof...(kIndex)> tiles_of(std::index_sequence<kIndex...>) {
+  return {&tile<Op, static_cast<int>(kIndex) + 1>...};
+}
+constexpr auto kFloatTiles = tiles_of<FloatOp>(std::make_index_sequence<kTileRows>{});
+constexpr auto kBfloatTiles = tiles_of<BfloatOp>(std::make_index_sequence<kTileRows>{});
+
+struct Avx512Gemm {
+  static constexpr std::int64_t kGemmRows = kTileRows, kGemmColumns = kTileColumns;
+  static std::int64_t elements_per_word(GemmPrecision p) { return p == GemmPrecision::kBF16 ? 2 : 1; }
+
+  static void pack_b_panel(const GemmArgs& g, std::int64_t n, std::int64_t k0, std::int64_t words,
+                           std::uint32_t* panel) {
+    (g.precision == GemmPrecision::kBF16 ? pack_b_panel_as<true> : pack_b_panel_as<false>)(g, n, k0, words, panel);
+  }
+  static void pack_a_rows(const GemmArgs& g, std::int64_t m, std::int64_t rows, std::int64_t k0, std::int64_t words,
+                          std::uint32_t* a) {
+    (g.precision == GemmPrecision::kBF16 ? pack_a_rows_as<true> : pack_a_rows_as<false>)(g, m, rows, k0, words, a);
+  }
+  static void gemm_tile(GemmPrecision precision, int rows, const GemmTile& t) {
+    (precision == GemmPrecision::kBF16 ? kBfloatTiles : kFloatTiles)[static_cast<std::size_t>(rows - 1)](t);
+  }
+};
+
+}  // namespace
+
+void fill_gemm(Kernels& k) { fill_tiled_gemm<Avx512Gemm>(k); }
 
 }  // namespace qw::kernels::avx512
+QW_TARGET_END
+#endif  // QW_X86

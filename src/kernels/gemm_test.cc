@@ -1,0 +1,178 @@
+// The training product on every instruction set this CPU has, against sums in double with a derived bound.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "kernels/internal/scalar.h"
+#include "kernels/kernels.h"
+
+namespace qw::kernels {
+namespace {
+
+std::vector<Isa> isas() {
+  std::vector<Isa> all;
+  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512}) {
+    if (isa <= base::best_isa()) all.push_back(isa);
+  }
+  return all;
+}
+
+// A small generator of its own: test data that no other room can change.
+struct Noise {
+  std::uint64_t state;
+  float next() {
+    state = state * 6364136223846793005ull + 1442695040888963407ull;
+    return static_cast<float>(static_cast<std::int32_t>(state >> 32)) * 0x1p-31f;
+  }
+};
+
+std::vector<float> noise(std::int64_t n, std::uint64_t seed) {
+  Noise source{seed * 77 + 5};
+  std::vector<float> v(static_cast<std::size_t>(n));
+  for (float& x : v) x = source.next();
+  return v;
+}
+
+struct Case {
+  GemmPrecision precision;
+  bool trans_a, trans_b, accumulate;
+  std::int64_t m, n, k;
+};
+
+std::string describe(const Case& c, const char* name) {
+  return std::string(name) + (c.precision == GemmPrecision::kBF16 ? " bf16" : " f32") + " m=" + std::to_string(c.m) +
+         " n=" + std::to_string(c.n) + " k=" + std::to_string(c.k) + (c.trans_a ? " At" : "") +
+         (c.trans_b ? " Bt" : "") + (c.accumulate ? " +=" : "");
+}
+
+// Strides are larger than the matrices, and what lies between must not be touched.
+struct Problem {
+  GemmArgs g;
+  std::vector<float> a, b, c;
+  explicit Problem(const Case& p) {
+    const std::int64_t lda = (p.trans_a ? p.m : p.k) + 3, ldb = (p.trans_b ? p.k : p.n) + 5, ldc = p.n + 2;
+    a = noise(lda * (p.trans_a ? p.k : p.m), 1);
+    b = noise(ldb * (p.trans_b ? p.n : p.k), 2);
+    c = noise(ldc * p.m, 3);
+    g = {p.precision, p.trans_a, p.trans_b, p.m, p.n, p.k, a.data(), lda, b.data(), ldb, c.data(), ldc, p.accumulate};
+  }
+};
+
+// Runs the product cut into pieces of m and n (0: whole).
+void run(const Kernels& k, const GemmArgs& g, std::int64_t m_step, std::int64_t n_step) {
+  if (m_step == 0) m_step = g.m;
+  if (n_step == 0) n_step = g.n;
+  std::vector<char> packed(k.gemm_packed_b_bytes(g.precision, g.n, g.k) + 1, 'x');
+  std::vector<char> scratch(k.gemm_scratch_bytes(g.precision, m_step, g.k) + 1, 'x');
+  for (std::int64_t n = 0; n < g.n; n += n_step) k.gemm_pack_b(g, packed.data(), n, std::min(g.n, n + n_step));
+  for (std::int64_t m = 0; m < g.m; m += m_step) {
+    for (std::int64_t n = 0; n < g.n; n += n_step) {
+      k.gemm(g, packed.data(), scratch.data(), m, std::min(g.m, m + m_step), n, std::min(g.n, n + n_step));
+    }
+  }
+  ASSERT_EQ(packed.back(), 'x');
+  ASSERT_EQ(scratch.back(), 'x');
+}
+
+// |computed - exact| <= gamma * sum |a||b| with gamma = (k + 2) u / (1 - (k + 2) u) (Higham, Accuracy and Stability,
+// 3.1), for any order of summing; u = 2^-24, doubled for bf16 because VDPBF16PS may round each half of a pair on its own.
+// Elements are rounded to bf16 on both sides before they are compared, so that rounding is no part of the bound; 1e-37
+// allows for tiny numbers being flushed.
+void check(const Case& p, const Kernels& k) {
+  Problem q(p);
+  const std::vector<float> before = q.c;
+  run(k, q.g, 0, 0);
+  const auto round = [&](float v) { return p.precision == GemmPrecision::kBF16 ? round_to_bfloat(v) : v; };
+  const double u = std::ldexp(p.precision == GemmPrecision::kBF16 ? 2.0 : 1.0, -24);
+  const double gamma = static_cast<double>(p.k + 2) * u / (1 - static_cast<double>(p.k + 2) * u);
+  for (std::int64_t i = 0; i < p.m; ++i) {
+    for (std::int64_t j = 0; j < q.g.ldc; ++j) {
+      const auto at = static_cast<std::size_t>(i * q.g.ldc + j);
+      if (j >= p.n) {
+        ASSERT_EQ(q.c[at], before[at]) << describe(p, k.name) << ": wrote between rows of C";
+        continue;
+      }
+      double sum = p.accumulate ? before[at] : 0.0, size = std::fabs(sum);
+      for (std::int64_t l = 0; l < p.k; ++l) {
+        const double x = round(p.trans_a ? q.g.a[l * q.g.lda + i] : q.g.a[i * q.g.lda + l]);
+        const double y = round(p.trans_b ? q.g.b[j * q.g.ldb + l] : q.g.b[l * q.g.ldb + j]);
+        sum += x * y;
+        size += std::fabs(x * y);
+      }
+      ASSERT_NEAR(q.c[at], sum, gamma * size + 1e-37) << describe(p, k.name) << " at " << i << "," << j;
+    }
+  }
+}
+
+TEST(Gemm, MatchesDoubleWithinTheDerivedBound) {
+  const std::int64_t shapes[][3] = {{1, 1, 1},    {1, 1, 0},    {2, 33, 3},   {14, 32, 32}, {15, 31, 33},
+                                    {13, 64, 16}, {40, 70, 100}, {5, 16, 513}, {29, 48, 1100}, {350, 40, 50}};
+  for (Isa isa : isas()) {
+    const Kernels& k = kernels_for(isa);
+    ASSERT_EQ(k.isa, isa);
+    for (const auto& s : shapes) {
+      for (int flags = 0; flags < 16; ++flags) {
+        check({flags & 1 ? GemmPrecision::kBF16 : GemmPrecision::kF32, (flags & 2) != 0, (flags & 4) != 0,
+               (flags & 8) != 0, s[0], s[1], s[2]},
+              k);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+TEST(Gemm, IsTheSameHoweverItIsCut) {
+  for (Isa isa : isas()) {
+    const Kernels& k = kernels_for(isa);
+    for (int flags = 0; flags < 8; ++flags) {
+      const Case c{flags & 1 ? GemmPrecision::kBF16 : GemmPrecision::kF32, (flags & 2) != 0, (flags & 4) != 0, true,
+                   61, 133, 700};
+      Problem whole(c), cut(c);
+      run(k, whole.g, 0, 0);
+      run(k, cut.g, k.gemm_m_granule, k.gemm_n_granule);
+      ASSERT_EQ(std::memcmp(whole.c.data(), cut.c.data(), whole.c.size() * 4), 0) << describe(c, k.name);
+    }
+  }
+}
+
+// A row of C does not depend on the rows beside it.
+TEST(Gemm, ARowIsTheSameAlone) {
+  for (Isa isa : isas()) {
+    const Kernels& k = kernels_for(isa);
+    for (GemmPrecision precision : {GemmPrecision::kF32, GemmPrecision::kBF16}) {
+      for (std::int64_t m = 2; m <= 17; ++m) {
+        Problem all({precision, false, true, false, m, 50, 600});
+        run(k, all.g, 0, 0);
+        for (std::int64_t i = 0; i < m; ++i) {
+          std::vector<float> row(50);
+          GemmArgs one = all.g;
+          one.m = 1;
+          one.a += i * one.lda;
+          one.c = row.data();
+          run(k, one, 0, 0);
+          ASSERT_EQ(std::memcmp(row.data(), all.c.data() + i * all.g.ldc, 50 * 4), 0) << k.name << " row " << i;
+        }
+      }
+    }
+  }
+}
+
+TEST(Gemm, NotANumberReachesTheOutput) {
+  for (Isa isa : isas()) {
+    const Kernels& k = kernels_for(isa);
+    for (GemmPrecision precision : {GemmPrecision::kF32, GemmPrecision::kBF16}) {
+      Problem p({precision, false, true, false, 20, 40, 70});
+      p.a[static_cast<std::size_t>(7 * p.g.lda + 69)] = std::nanf("");
+      run(k, p.g, 0, 0);
+      for (std::int64_t i = 0; i < 20; ++i) {
+        ASSERT_EQ(std::isnan(p.c[static_cast<std::size_t>(i * p.g.ldc + 3)]), i == 7) << k.name << " row " << i;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace qw::kernels

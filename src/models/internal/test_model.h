@@ -1,0 +1,155 @@
+// Tests only: small safetensors files, and a model that runs from one.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <numeric>
+
+#include "base/file.h"
+#include "kvcache/block_pool.h"
+#include "models/cache_view.h"
+#include "models/model.h"
+#include "ops/running_executor.h"
+#include "ops/training_graph.h"
+
+namespace qw::models::testing {
+
+// A safetensors file, by name. Header: u64 length, JSON {name: {dtype, shape, data_offsets}}.
+struct TensorFile {
+  base::MappedFile file;
+  json::Object metadata;
+  struct Entry {
+    std::string dtype;
+    std::vector<std::int64_t> shape;
+    const std::byte* data;
+    std::size_t bytes;
+  };
+  std::map<std::string, Entry> entries;
+
+  explicit TensorFile(const std::filesystem::path& path) {
+    auto mapped = base::MappedFile::open(path);
+    if (!mapped) throw std::runtime_error(mapped.error().message);
+    file = std::move(*mapped);
+    std::uint64_t n = 0;
+    std::memcpy(&n, file.bytes().data(), 8);
+    const auto header = json::parse({reinterpret_cast<const char*>(file.bytes().data()) + 8, n});
+    if (!header) throw std::runtime_error(header.error().message);
+    for (const auto& [name, value] : header->as_object()) {
+      if (name == "__metadata__") {
+        metadata = value.as_object();
+        continue;
+      }
+      Entry e{value.find("dtype")->as_string(), {}, nullptr, 0};
+      for (const auto& d : value.find("shape")->as_array()) e.shape.push_back(d.as_int());
+      const auto& offsets = value.find("data_offsets")->as_array();
+      e.data = file.bytes().data() + 8 + n + offsets[0].as_int();
+      e.bytes = static_cast<std::size_t>(offsets[1].as_int() - offsets[0].as_int());
+      entries.emplace(name, std::move(e));
+    }
+  }
+  bool has(const std::string& name) const { return entries.contains(name); }
+  tensor::ConstView view(const std::string& name) const {
+    const Entry& e = entries.at(name);
+    const auto type = e.dtype == "F32" ? tensor::DType::kF32 : tensor::DType::kBF16;
+    if (e.dtype != "F32" && e.dtype != "BF16") throw std::runtime_error(name + ": " + e.dtype);
+    return {type, tensor::Shape(std::span<const std::int64_t>(e.shape)), e.data};
+  }
+  template <class T>
+  std::vector<T> read(const std::string& name) const {
+    const Entry& e = entries.at(name);
+    std::vector<T> out(e.bytes / sizeof(T));
+    std::memcpy(out.data(), e.data, e.bytes);
+    return out;
+  }
+  std::vector<std::int32_t> ids(const std::string& name) const {
+    const auto wide = read<std::int64_t>(name);
+    return {wide.begin(), wide.end()};
+  }
+};
+
+inline std::vector<tensor::Shape> shapes_of(const Model& model) {
+  std::vector<tensor::Shape> shapes;
+  for (const auto& p : model.parameters()) shapes.push_back(p.shape);
+  return shapes;
+}
+
+inline ops::Program record(const Model& model) {
+  ops::RecordingExecutor recorder(shapes_of(model));
+  model.forward(recorder);
+  return recorder.finish();
+}
+
+// A model with its own cache, fed rows of one or several sequences.
+struct Runner {
+  const Model& model;
+  kvcache::BlockPool pool;
+  ops::CacheView cache;
+  std::unique_ptr<ops::RunningExecutor> executor;
+  std::vector<kvcache::BlockTable> tables;
+
+  Runner(const Model& m, std::span<const tensor::ConstView> weights, base::ThreadPool& threads,
+         const kernels::Kernels& kernels, tensor::DType cache_type = tensor::DType::kF32, int sequences = 4)
+      : model(m),
+        pool(*kvcache::BlockPool::create({m.traits().layers, m.traits().kv_heads, m.traits().head_dim, 16, cache_type},
+                                         sequences * 8)),
+        cache(cache_view(pool)) {
+    auto made = ops::RunningExecutor::create(record(m), weights, {.max_rows = 128, .max_logit_rows = 128}, kernels, threads);
+    if (!made) throw std::runtime_error(made.error().message);
+    executor = std::move(*made);
+    for (int i = 0; i < sequences; ++i) {
+      tables.push_back(pool.make_table(128));
+      if (!pool.reserve(tables.back(), 128)) throw std::runtime_error("no room");
+    }
+  }
+
+  struct Row {
+    std::int32_t token, position, sequence;
+  };
+  // Logits of every row.
+  std::vector<std::vector<float>> step(const std::vector<Row>& rows) {
+    std::vector<std::int32_t> tokens, positions, sequences, wanted(rows.size());
+    for (const Row& r : rows) {
+      tokens.push_back(r.token);
+      positions.push_back(r.position);
+      sequences.push_back(r.sequence);
+    }
+    std::iota(wanted.begin(), wanted.end(), 0);
+    std::vector<std::span<const std::int32_t>> blocks;
+    for (const auto& t : tables) blocks.push_back(t.blocks());
+    const auto status = executor->begin({tokens, positions, sequences, blocks, wanted, &cache});
+    if (!status) throw std::runtime_error(status.error().message);
+    model.forward(*executor);
+    std::vector<std::vector<float>> out;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const auto l = executor->logits(static_cast<std::int64_t>(i));
+      out.emplace_back(l.begin(), l.end());
+    }
+    return out;
+  }
+  std::vector<Row> rows_of(const std::vector<std::int32_t>& ids, std::int32_t sequence = 0) const {
+    std::vector<Row> rows;
+    for (std::size_t i = 0; i < ids.size(); ++i) rows.push_back({ids[i], static_cast<std::int32_t>(i), sequence});
+    return rows;
+  }
+};
+
+inline std::filesystem::path golden_folder() { return std::filesystem::path(QW_SOURCE_DIR) / "tests/golden"; }
+
+// Folder of extra reference data that is not part of the project; empty if there is none.
+inline std::filesystem::path shared_folder() {
+  const char* env = std::getenv("QW_SHARED");
+  const std::filesystem::path folder = env != nullptr ? std::filesystem::path(env) : std::filesystem::path(QW_SOURCE_DIR) / "../shared";
+  return std::filesystem::exists(folder / "data/golden/summary.json") ? folder : std::filesystem::path();
+}
+
+inline double max_abs(std::span<const float> x) {
+  double m = 0;
+  for (const float v : x) m = std::max(m, std::abs(static_cast<double>(v)));
+  return m;
+}
+
+}  // namespace qw::models::testing

@@ -43,6 +43,15 @@ TEST_P(RowsTest, TableIsTheOneAskedFor) {
   EXPECT_EQ(k_.name, base::isa_name(GetParam()));
 }
 
+TEST_P(RowsTest, InstructionSetHasItsOwnRows) {
+  const Kernels& portable = kernels_for(Isa::kPortable);
+  if (GetParam() == Isa::kPortable) return;
+  EXPECT_NE(k_.rms_norm, portable.rms_norm);
+  EXPECT_NE(k_.adamw, portable.adamw);
+  EXPECT_NE(k_.attention_train_forward, portable.attention_train_forward);
+  EXPECT_NE(k_.attention_decode, portable.attention_decode);
+}
+
 TEST_P(RowsTest, RmsNorm) {
   const float eps = 1e-6F;
   for (std::int64_t n : kLengths) {

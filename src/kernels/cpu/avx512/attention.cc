@@ -1,7 +1,27 @@
+// Attention: the shared source compiled for this instruction set.
+#include <cstddef>
+#include <cstdint>
+
+#include "base/result.h"
+#include "kernels/internal/cache_element.h"
+#include "kernels/internal/exp.h"
 #include "kernels/internal/fill.h"
+#include "kernels/internal/target.h"
 
+#if QW_X86
+
+QW_TARGET_AVX512_BEGIN
 namespace qw::kernels::avx512 {
+namespace {
+#include "kernels/internal/vec_avx512.inc"
+// 6 x 4 vectors of sums, four of B and one of A fill 29 of 32 registers.
+constexpr int kTileRows = 6, kTileVecs = 4;
+#include "kernels/internal/attention.inc"
+}  // namespace
 
-void fill_attention(Kernels&) {}
+void fill_attention(Kernels& table) { fill_attention_kernels(table); }
 
 }  // namespace qw::kernels::avx512
+QW_TARGET_END
+
+#endif  // QW_X86

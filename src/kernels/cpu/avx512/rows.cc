@@ -1,7 +1,23 @@
+// Row kernels: the shared source compiled for this instruction set.
+#include <cstdint>
+
+#include "base/result.h"
+#include "kernels/internal/exp.h"
 #include "kernels/internal/fill.h"
+#include "kernels/internal/target.h"
 
+#if QW_X86
+
+QW_TARGET_AVX512_BEGIN
 namespace qw::kernels::avx512 {
+namespace {
+#include "kernels/internal/vec_avx512.inc"
+#include "kernels/internal/rows.inc"
+}  // namespace
 
-void fill_rows(Kernels&) {}
+void fill_rows(Kernels& table) { fill_row_kernels(table); }
 
 }  // namespace qw::kernels::avx512
+QW_TARGET_END
+
+#endif  // QW_X86

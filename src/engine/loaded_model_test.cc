@@ -1,0 +1,209 @@
+// The engine over real (tiny, random) models: what the fake executor cannot show.
+#include "engine/loaded_model.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "base/rng.h"
+#include "tensor/blocks.h"
+
+namespace qw::engine {
+namespace {
+
+constexpr std::int64_t kVocab = 96;
+
+std::unique_ptr<models::Model> tiny_model(const std::string& type) {
+  const auto config = json::parse(R"({"model_type":")" + type + R"(","vocab_size":96,"hidden_size":64,
+    "intermediate_size":96,"num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,"head_dim":32,
+    "max_position_embeddings":128,"rms_norm_eps":1e-6,"rope_theta":10000.0,"tie_word_embeddings":true,
+    "hidden_act":"silu"})");
+  EXPECT_TRUE(config) << config.error().message;
+  auto model = models::model_from_hf_config(config->as_object());
+  EXPECT_TRUE(model) << model.error().message;
+  return std::move(*model);
+}
+
+struct Weights {
+  std::vector<tensor::Tensor> owners;
+  std::vector<tensor::ConstView> views;
+};
+// Large deviations make a sharp, history-dependent distribution out of a tiny network.
+Weights random_weights(const models::Model& model, tensor::DType type) {
+  Weights w;
+  for (std::size_t i = 0; i < model.parameters().size(); ++i) {
+    const models::ParameterSpec& p = model.parameters()[i];
+    base::Rng rng(77, i);
+    std::vector<float> values(static_cast<std::size_t>(p.shape.elements()));
+    for (float& v : values) v = p.is_norm ? 1.0f : static_cast<float>(rng.next_normal() * 0.15);
+    w.owners.emplace_back(p.shape.rank() == 2 ? type : tensor::DType::kF32, p.shape);
+    const tensor::View view = w.owners.back().view();
+    for (std::int64_t r = 0; r < p.shape.rows(); ++r)
+      tensor::encode_row(view.dtype, values.data() + r * p.shape.back(), p.shape.back(),
+                         view.data + r * tensor::row_bytes(view.dtype, p.shape.back()));
+    w.views.push_back(view);
+  }
+  return w;
+}
+
+LoadOptions small_options() {
+  LoadOptions o;
+  o.threads = 1;
+  o.block_tokens = 8;
+  o.cache_tokens = 512;
+  o.engine.max_rows = 24;
+  o.engine.max_sequences = 6;
+  o.engine.growth_tokens = 8;
+  return o;
+}
+
+std::unique_ptr<LoadedModel> load(const std::string& arch, tensor::DType type, const LoadOptions& options) {
+  auto model = tiny_model(arch);
+  const Weights weights = random_weights(*model, type);
+  auto loaded = LoadedModel::create(std::move(model), weights.views, options);
+  EXPECT_TRUE(loaded) << loaded.error().message;
+  return std::move(*loaded);
+}
+
+struct Log final : Sink {
+  std::vector<TokenId> tokens;
+  std::vector<float> logprobs;
+  int finished = 0;
+  Verdict on_token(const TokenEvent& e) noexcept override {
+    tokens.push_back(e.id);
+    logprobs.push_back(e.logprob);
+    return Verdict::kContinue;
+  }
+  void on_finished(const Finished& f) noexcept override {
+    ++finished;
+    EXPECT_FALSE(f.error) << f.error->message;
+  }
+};
+
+Request random_request(std::uint64_t seed, std::shared_ptr<Sink> sink) {
+  base::Rng rng(seed);
+  Request r;
+  for (std::uint64_t n = 1 + rng.below(50); n > 0; --n) r.prompt.push_back(static_cast<TokenId>(rng.below(kVocab)));
+  r.max_tokens = static_cast<std::int64_t>(1 + rng.below(40));
+  r.params.temperature = seed % 2 == 0 ? 0.0f : 0.8f;
+  r.params.top_p = 0.95f;
+  r.params.seed = seed;
+  r.params.logprobs = true;
+  r.sink = std::move(sink);
+  return r;
+}
+
+struct Case {
+  std::string arch;
+  tensor::DType weights;
+};
+
+class RealModel : public testing::TestWithParam<Case> {};
+
+TEST_P(RealModel, BatchedEqualsAloneBitForBit) {
+  constexpr int kRequests = 14;
+  std::vector<std::shared_ptr<Log>> alone, together;
+  {
+    LoadOptions options = small_options();
+    const auto loaded = load(GetParam().arch, GetParam().weights, options);
+    for (int i = 0; i < kRequests; ++i) {
+      alone.push_back(std::make_shared<Log>());
+      ASSERT_TRUE(loaded->engine().submit(random_request(static_cast<std::uint64_t>(i), alone.back())));
+      while (loaded->engine().step()) {
+      }
+    }
+  }
+  LoadOptions options = small_options();
+  options.threads = 2;         // another thread count,
+  options.cache_tokens = 128;  // a cache so small that requests are preempted,
+  options.engine.max_rows = 7; // and prompts cut in other places
+  options.engine.max_sequences = 5;
+  const auto loaded = load(GetParam().arch, GetParam().weights, options);
+  for (int i = 0; i < kRequests; ++i) {
+    together.push_back(std::make_shared<Log>());
+    ASSERT_TRUE(loaded->engine().submit(random_request(static_cast<std::uint64_t>(i), together.back())));
+    if (i % 3 == 0) loaded->engine().step();
+  }
+  while (loaded->engine().step()) ASSERT_EQ(loaded->engine().violation(), "");
+  for (int i = 0; i < kRequests; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    EXPECT_EQ(together[at]->finished, 1);
+    EXPECT_EQ(together[at]->tokens, alone[at]->tokens) << i;
+    EXPECT_EQ(together[at]->logprobs, alone[at]->logprobs) << i;
+  }
+  EXPECT_GT(loaded->engine().stats().preemptions, 0);
+}
+
+TEST_P(RealModel, GreedyFollowsTheScoredLogits) {
+  LoadOptions options = small_options();
+  options.logit_rows = 10;
+  const auto loaded = load(GetParam().arch, GetParam().weights, options);
+  Request r;
+  r.prompt = {5, 17, 3, 60, 2, 2, 9};
+  r.params.temperature = 0;
+  r.max_tokens = 30;
+  const auto done = generate(loaded->engine(), std::move(r));
+  ASSERT_TRUE(done) << done.error().message;
+  std::vector<TokenId> all = {5, 17, 3, 60, 2, 2, 9};
+  all.insert(all.end(), done->tokens.begin(), done->tokens.end());
+  std::int64_t visited = 0;
+  ASSERT_TRUE(loaded->for_each_logits(all, [&](std::int64_t t, std::span<const float> logits) {
+    EXPECT_EQ(t, visited++);
+    EXPECT_EQ(logits.size(), static_cast<std::size_t>(kVocab));
+    if (t < 6 || t + 1 >= static_cast<std::int64_t>(all.size())) return;
+    const auto best = std::max_element(logits.begin(), logits.end()) - logits.begin();
+    EXPECT_EQ(all[static_cast<std::size_t>(t + 1)], best) << t;
+  }));
+  EXPECT_EQ(visited, static_cast<std::int64_t>(all.size()));
+}
+
+TEST_P(RealModel, EstimateCoversWhatIsTaken) {
+  const LoadOptions options = small_options();
+  const auto loaded = load(GetParam().arch, GetParam().weights, options);
+  LoadOptions same = options;
+  same.isa = loaded->isa();
+  const MemoryNeed guess = estimate_memory(loaded->model(), GetParam().weights, same), taken = loaded->memory();
+  EXPECT_EQ(guess.cache_bytes, taken.cache_bytes);
+  EXPECT_NEAR(static_cast<double>(guess.weight_bytes), static_cast<double>(taken.weight_bytes),
+              0.05 * static_cast<double>(taken.weight_bytes));
+  EXPECT_GE(guess.workspace_bytes, taken.workspace_bytes);
+  EXPECT_LE(guess.workspace_bytes, 3 * taken.workspace_bytes);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, RealModel,
+                         testing::Values(Case{"qwen2", tensor::DType::kF32}, Case{"qwen3", tensor::DType::kF32},
+                                         Case{"qwen3", tensor::DType::kBF16}, Case{"qwen3", tensor::DType::kQ8_0},
+                                         Case{"qwen2", tensor::DType::kQ4_0}),
+                         [](const auto& case_info) {
+                           return case_info.param.arch + "_" + std::string(tensor::name(case_info.param.weights));
+                         });
+
+TEST(LoadedModel, RejectsWhatMakesNoSense) {
+  const auto error = [](auto change) {
+    auto model = tiny_model("qwen3");
+    Weights weights = random_weights(*model, tensor::DType::kF32);
+    LoadOptions options = small_options();
+    change(options, weights);
+    const auto loaded = LoadedModel::create(std::move(model), weights.views, options);
+    return loaded ? std::string("ok") : loaded.error().message;
+  };
+  EXPECT_EQ(error([](auto&, auto&) {}), "ok");
+  EXPECT_NE(error([](auto& o, auto&) { o.context = 129; }).find("context"), std::string::npos);
+  EXPECT_NE(error([](auto& o, auto&) { o.block_tokens = 0; }).find("cache"), std::string::npos);
+  EXPECT_NE(error([](auto&, auto& w) { w.views.pop_back(); }).find("parameters"), std::string::npos);
+  EXPECT_NE(error([](auto&, auto& w) { w.views[0].shape = tensor::Shape{3, 3}; }).find("embed_tokens"),
+            std::string::npos);
+}
+
+TEST(LoadedModel, ScoringErrors) {
+  const auto loaded = load("qwen3", tensor::DType::kF32, small_options());
+  const auto visit = [](std::int64_t, std::span<const float>) {};
+  EXPECT_EQ(loaded->for_each_logits({}, visit).error().kind, ErrorKind::kUsage);
+  EXPECT_EQ(loaded->for_each_logits(std::vector<TokenId>(129, 1), visit).error().kind, ErrorKind::kUsage);
+  EXPECT_EQ(loaded->for_each_logits(std::vector<TokenId>{1, 96}, visit).error().kind, ErrorKind::kBadInput);
+  EXPECT_EQ(loaded->for_each_logits(std::vector<TokenId>{-1}, visit).error().kind, ErrorKind::kBadInput);
+  EXPECT_TRUE(loaded->for_each_logits(std::vector<TokenId>(128, 1), visit));
+}
+
+}  // namespace
+}  // namespace qw::engine

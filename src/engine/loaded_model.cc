@@ -1,0 +1,181 @@
+#include "engine/loaded_model.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "kernels/kernels.h"
+#include "models/cache_view.h"
+
+namespace qw::engine {
+namespace {
+
+// A model made for a million tokens must not take a cache for a million unless somebody asks for it.
+constexpr std::int64_t kDefaultCacheTokens = 32768;
+
+std::int64_t context_of(const models::Model& model, const LoadOptions& o) {
+  return o.context > 0 ? o.context : model.traits().context;
+}
+
+std::int64_t cache_blocks(const models::Model& model, const LoadOptions& o) {
+  const std::int64_t tokens =
+      o.cache_tokens > 0 ? o.cache_tokens : std::min(context_of(model, o), kDefaultCacheTokens);
+  return (tokens + o.block_tokens - 1) / o.block_tokens;
+}
+
+kvcache::CacheShape cache_shape(const models::Model& model, tensor::DType weights, const LoadOptions& o) {
+  const models::ModelTraits& t = model.traits();
+  const tensor::DType automatic = weights == tensor::DType::kF32 ? tensor::DType::kF32 : tensor::DType::kF16;
+  return {t.layers, t.kv_heads, t.head_dim, o.block_tokens, o.cache_dtype.value_or(automatic)};
+}
+
+ops::RunningOptions sizes_of(const LoadOptions& o) {
+  return {o.engine.max_rows, std::max(o.logit_rows, o.engine.max_sequences)};
+}
+
+std::optional<kernels::WeightType> kernel_type(tensor::DType type) {
+  switch (type) {
+    case tensor::DType::kF32: return kernels::WeightType::kF32;
+    case tensor::DType::kF16: return kernels::WeightType::kF16;
+    case tensor::DType::kBF16: return kernels::WeightType::kBF16;
+    case tensor::DType::kQ8_0: return kernels::WeightType::kQ8_0;
+    case tensor::DType::kQ4_0: return kernels::WeightType::kQ4_0;
+    default: return std::nullopt;
+  }
+}
+
+Status check_options(const models::Model& model, const LoadOptions& o) {
+  if (o.context < 0 || o.context > model.traits().context)
+    return fail(ErrorKind::kUsage, "context of " + std::to_string(o.context) + " tokens: the model was made for " +
+                                       std::to_string(model.traits().context));
+  if (o.block_tokens <= 0 || o.cache_tokens < 0 || o.logit_rows < 0)
+    return fail(ErrorKind::kUsage, "cache sizes must be positive");
+  if (cache_blocks(model, o) > std::numeric_limits<std::int32_t>::max())
+    return fail(ErrorKind::kUsage, "a cache of " + std::to_string(o.cache_tokens) + " tokens is too large");
+  return {};
+}
+
+}  // namespace
+
+MemoryNeed estimate_memory(const models::Model& model, tensor::DType weights, const LoadOptions& o) {
+  const kernels::Kernels& k = kernels::kernels_for(o.isa.value_or(base::best_isa()));
+  const auto type = kernel_type(weights);
+  MemoryNeed need;
+  for (const models::ParameterSpec& p : model.parameters()) {
+    const bool packed = p.shape.rank() == 2 && type.has_value();
+    need.weight_bytes += packed ? static_cast<std::int64_t>(k.packed_bytes(*type, p.shape[0], p.shape[1]))
+                                : p.shape.elements() * std::int64_t{sizeof(float)};
+  }
+  need.cache_bytes = cache_blocks(model, o) * kvcache::block_bytes(cache_shape(model, weights, o));
+  const models::ModelTraits& t = model.traits();
+  const ops::RunningOptions sizes = sizes_of(o);
+  // Of a row: residual, norm and sums; q, k, v and attention out; gate, up and their product; the prepared activations
+  // of the widest product (float at most); cosines and sines. Logits and the head's rows come on top.
+  const std::int64_t heads = std::int64_t{t.heads + t.kv_heads} * t.head_dim;
+  const std::int64_t widest = std::max<std::int64_t>({t.width, t.ffn_width, std::int64_t{t.heads} * t.head_dim});
+  const std::int64_t row_floats = 4 * std::int64_t{t.width} + 4 * heads + 3 * std::int64_t{t.ffn_width} + widest;
+  const std::int64_t logit_floats = t.vocab + 2 * std::int64_t{t.width};
+  need.workspace_bytes = (sizes.max_rows * row_floats + sizes.max_logit_rows * logit_floats) * std::int64_t{sizeof(float)};
+  return need;
+}
+
+ModelExecutor::ModelExecutor(const models::Model& model, ops::RunningExecutor& executor, const kvcache::BlockPool& pool,
+                             const ops::RunningOptions& options)
+    : model_(model), executor_(executor), cache_(models::cache_view(pool)), options_(options) {}
+
+Status ModelExecutor::run(const ops::StepBatch& batch) {
+  ops::StepBatch with_cache = batch;
+  with_cache.cache = &cache_;
+  QW_TRY(executor_.begin(with_cache));
+  model_.forward(executor_);
+  return {};
+}
+
+Result<std::unique_ptr<LoadedModel>> LoadedModel::create(std::unique_ptr<models::Model> model,
+                                                         std::span<const tensor::ConstView> weights,
+                                                         LoadOptions options) {
+  QW_TRY(check_options(*model, options));
+  if (weights.size() != model->parameters().size())
+    return fail(ErrorKind::kUsage, "the model has " + std::to_string(model->parameters().size()) + " parameters, " +
+                                       std::to_string(weights.size()) + " weights were given");
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const models::ParameterSpec& p = model->parameters()[i];
+    if (weights[i].shape != p.shape)
+      return fail(ErrorKind::kBadInput,
+                  p.hf_name + ": shape " + weights[i].shape.to_string() + ", should be " + p.shape.to_string());
+  }
+  base::Isa isa{};
+  if (options.isa) {
+    isa = *options.isa;
+    if (isa > base::best_isa())
+      return fail(ErrorKind::kUsage, "this processor cannot run " + std::string(base::isa_name(isa)));
+  } else {
+    QW_ASSIGN(isa, base::chosen_isa());
+  }
+  const tensor::DType main_type = weights[static_cast<std::size_t>(model->embedding().id)].dtype;
+  QW_ASSIGN(auto pool, kvcache::BlockPool::create(cache_shape(*model, main_type, options),
+                                                  static_cast<std::int32_t>(cache_blocks(*model, options))));
+  std::unique_ptr<LoadedModel> loaded(new LoadedModel(std::move(model), std::move(pool), options, isa));
+  QW_TRY(loaded->build(weights, std::move(options.engine), sizes_of(options)));
+  return loaded;
+}
+
+LoadedModel::LoadedModel(std::unique_ptr<models::Model> model, kvcache::BlockPool pool, const LoadOptions& options,
+                         base::Isa isa)
+    : model_(std::move(model)),
+      isa_(isa),
+      threads_(options.threads),
+      pool_(std::move(pool)),
+      context_(context_of(*model_, options)) {}
+
+LoadedModel::~LoadedModel() = default;
+
+Status LoadedModel::build(std::span<const tensor::ConstView> weights, EngineConfig config,
+                          const ops::RunningOptions& sizes) {
+  std::vector<tensor::Shape> shapes;
+  for (const models::ParameterSpec& p : model_->parameters()) shapes.push_back(p.shape);
+  ops::RecordingExecutor recorder(std::move(shapes));
+  model_->forward(recorder);
+  QW_ASSIGN(executor_, ops::RunningExecutor::create(recorder.finish(), weights, sizes, kernels::kernels_for(isa_),
+                                                    threads_));
+  step_executor_ = std::make_unique<ModelExecutor>(*model_, *executor_, pool_, sizes);
+  config.context = context_;
+  config.sampling_pool = &threads_;
+  QW_ASSIGN(engine_, Engine::create(*step_executor_, pool_, std::move(config)));
+  return {};
+}
+
+MemoryNeed LoadedModel::memory() const {
+  return {executor_->weight_bytes(), pool_.total_blocks() * kvcache::block_bytes(pool_.shape()),
+          executor_->arena_bytes()};
+}
+
+Status LoadedModel::for_each_logits(
+    std::span<const TokenId> ids, const std::function<void(std::int64_t t, std::span<const float> logits)>& visit) {
+  QW_CHECK(!engine_->started());
+  const auto n = static_cast<std::int64_t>(ids.size());
+  if (n == 0) return fail(ErrorKind::kUsage, "there are no tokens to score");
+  if (n > context_)
+    return fail(ErrorKind::kUsage, std::to_string(n) + " tokens exceed the context of " + std::to_string(context_));
+  kvcache::BlockTable table = pool_.make_table(n);
+  QW_TRY(pool_.reserve(table, n));
+  const std::int64_t chunk = std::min(step_executor_->max_rows(), step_executor_->max_logit_rows());
+  std::vector<std::int32_t> positions, sequences(static_cast<std::size_t>(chunk), 0), rows;
+  const std::span<const std::int32_t> tables[] = {table.blocks()};
+  for (std::int64_t begin = 0; begin < n; begin += chunk) {
+    const std::int64_t count = std::min(chunk, n - begin);
+    positions.clear();
+    rows.clear();
+    for (std::int64_t i = 0; i < count; ++i) {
+      positions.push_back(static_cast<std::int32_t>(begin + i));
+      rows.push_back(static_cast<std::int32_t>(i));
+    }
+    const auto size = static_cast<std::size_t>(count);
+    QW_TRY(step_executor_->run({ids.subspan(static_cast<std::size_t>(begin), size), positions,
+                                std::span(sequences).first(size), tables, rows, nullptr}));
+    for (std::int64_t i = 0; i < count; ++i) visit(begin + i, step_executor_->logits(i));
+  }
+  return {};
+}
+
+}  // namespace qw::engine

@@ -1,0 +1,103 @@
+// A model ready to serve: packed weights, threads, a paged cache and an engine over them, owned in one place.
+//
+//   QW_ASSIGN(auto loaded, LoadedModel::create(std::move(model), weights, options));
+//   loaded->engine().start();
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/cpu.h"
+#include "base/result.h"
+#include "base/thread_pool.h"
+#include "engine/engine.h"
+#include "engine/step_executor.h"
+#include "kvcache/block_pool.h"
+#include "models/model.h"
+#include "ops/running_executor.h"
+#include "tensor/tensor.h"
+
+namespace qw::engine {
+
+struct LoadOptions {
+  int threads = 0;                           // 0: one per processor. Results do not depend on it
+  std::optional<base::Isa> isa;              // absent: base::chosen_isa()
+  std::optional<tensor::DType> cache_dtype;  // kF32, kF16 or kBF16; absent: kF32 for F32 weights, else kF16
+  std::int64_t context = 0;                  // longest sequence; 0: the model's own
+  std::int64_t cache_tokens = 0;             // of all sequences together; 0: one longest sequence, at most 32768
+  std::int32_t block_tokens = 32;            // tokens per cache block
+  std::int64_t logit_rows = 0;               // most logit rows of a pass, for for_each_logits; at least max_sequences
+  EngineConfig engine;                       // context and sampling_pool are filled in
+};
+
+// Bytes, before anything is loaded. `weights`: the format all matrices are stored in.
+struct MemoryNeed {
+  std::int64_t weight_bytes = 0;
+  std::int64_t cache_bytes = 0;
+  std::int64_t workspace_bytes = 0;          // an upper bound
+  std::int64_t total() const { return weight_bytes + cache_bytes + workspace_bytes; }
+};
+MemoryNeed estimate_memory(const models::Model& model, tensor::DType weights, const LoadOptions& options);
+
+// StepExecutor over a real model.
+class ModelExecutor final : public StepExecutor {
+ public:
+  // All three must outlive it.
+  ModelExecutor(const models::Model& model, ops::RunningExecutor& executor, const kvcache::BlockPool& pool,
+                const ops::RunningOptions& options);
+  Status run(const ops::StepBatch& batch) override;
+  std::span<float> logits(std::int64_t i) override { return executor_.logits(i); }
+  std::int64_t vocab() const override { return executor_.vocab(); }
+  std::int64_t max_rows() const override { return options_.max_rows; }
+  std::int64_t max_logit_rows() const override { return options_.max_logit_rows; }
+
+ private:
+  const models::Model& model_;
+  ops::RunningExecutor& executor_;
+  ops::CacheView cache_;
+  ops::RunningOptions options_;
+};
+
+class LoadedModel {
+ public:
+  // `weights` by parameter id, as model->parameters() lists them; they are packed here and may go afterwards. Errors:
+  // kUsage (options), kBadInput (a weight of the wrong shape or type), kResource (no memory for the cache).
+  static Result<std::unique_ptr<LoadedModel>> create(std::unique_ptr<models::Model> model,
+                                                     std::span<const tensor::ConstView> weights, LoadOptions options);
+  LoadedModel(const LoadedModel&) = delete;
+  LoadedModel& operator=(const LoadedModel&) = delete;
+  ~LoadedModel();
+
+  const models::Model& model() const { return *model_; }
+  Engine& engine() { return *engine_; }
+  // What was really taken.
+  MemoryNeed memory() const;
+  base::Isa isa() const { return isa_; }
+  int threads() const { return threads_.size(); }
+  std::int64_t context() const { return context_; }
+
+  // Calls visit(t, logits after token t) for t = 0..ids.size()-1, in order; the row is valid during the call. Uses the
+  // cache beside the engine's requests, so: not after engine().start(), and on the thread that steps the engine.
+  // Errors: kUsage (no ids, more than the context), kBadInput (an id outside the vocabulary), kResource (cache full).
+  Status for_each_logits(std::span<const TokenId> ids,
+                         const std::function<void(std::int64_t t, std::span<const float> logits)>& visit);
+
+ private:
+  LoadedModel(std::unique_ptr<models::Model> model, kvcache::BlockPool pool, const LoadOptions& options, base::Isa isa);
+  Status build(std::span<const tensor::ConstView> weights, EngineConfig config, const ops::RunningOptions& sizes);
+
+  std::unique_ptr<models::Model> model_;
+  base::Isa isa_;
+  base::ThreadPool threads_;
+  kvcache::BlockPool pool_;
+  std::int64_t context_;
+  std::unique_ptr<ops::RunningExecutor> executor_;
+  std::unique_ptr<ModelExecutor> step_executor_;
+  std::unique_ptr<Engine> engine_;
+};
+
+}  // namespace qw::engine

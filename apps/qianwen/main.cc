@@ -1,2 +1,45 @@
 // Composition root: builds every part, owns it, and hands references down. One file per subcommand beside this one.
-int main() { return 2; }
+#include <csignal>
+#include <cstdio>
+
+#include "commands.h"
+
+namespace qw::app {
+
+int report(const Error& error) {
+  std::fprintf(stderr, "qianwen: %s\n", error.message.c_str());
+  return exit_code(error.kind);
+}
+
+std::atomic<bool>& interrupted() {
+  static std::atomic<bool> flag{false};   // a signal handler can reach nothing but a static
+  return flag;
+}
+
+namespace {
+
+void on_signal(int) {
+  // The second signal ends the process at once.
+  if (interrupted().exchange(true)) std::_Exit(130);
+}
+
+int run(int argc, char** argv) {
+  std::signal(SIGINT, on_signal);
+  std::signal(SIGTERM, on_signal);
+  std::signal(SIGPIPE, SIG_IGN);
+  CLI::App app{"qianwen: train, run and serve Qwen-family language models", "qianwen"};
+  app.set_version_flag("--version", QW_VERSION);
+  app.require_subcommand(1);
+  Outcome outcome;
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  return outcome.code;
+}
+
+}  // namespace
+}  // namespace qw::app
+
+int main(int argc, char** argv) { return qw::app::run(argc, argv); }

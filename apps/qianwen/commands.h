@@ -1,0 +1,23 @@
+// The subcommands: each add_<command> registers itself with the command line and runs when it was chosen.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+
+#include "base/result.h"
+
+namespace qw::app {
+
+// What main returns. A command's callback sets it.
+struct Outcome {
+  int code = 0;
+};
+
+// Prints "qianwen: message" to standard error and gives the exit code of the error's kind.
+int report(const Error& error);
+
+// Set by SIGINT and SIGTERM; long work looks at it and ends with exit code 130 (serve: drains and ends with 0).
+std::atomic<bool>& interrupted();
+
+
+}  // namespace qw::app

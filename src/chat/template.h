@@ -5,6 +5,8 @@
 #pragma once
 
 #include <cstdint>
+#include <ctime>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -15,10 +17,13 @@
 
 namespace qw::chat {
 
+inline constexpr std::size_t kMaxTemplateBytes = std::size_t{1} << 20;
+
 struct RenderLimits {
   std::int64_t max_steps = 5'000'000;        // evaluated nodes
   std::size_t max_output_bytes = 64u << 20;
-  int max_depth = 200;                       // nesting of expressions, macros and loops
+  int max_depth = 200;                       // nesting of expressions, macros, loops and values
+  std::function<std::tm()> local_time;       // what strftime_now formats; unset: the local time of this machine
 };
 
 // A byte span of the rendered text that lies inside {% generation %} ... {% endgeneration %} (training masks).
@@ -29,18 +34,23 @@ struct GenerationSpan {
 struct Rendered {
   std::string text;
   std::vector<GenerationSpan> generation;
+  // False if a generation block stood inside a macro, call, set or filter block: its text is in `text`, but its place
+  // cannot be told, so `generation` does not cover everything and no loss mask may be made of it.
+  bool generation_exact = true;
 };
 
 class Template {
  public:
   // Environment as transformers sets it: trim_blocks, lstrip_blocks, loop controls, generation tag, tojson without
   // HTML escaping, raise_exception, strftime_now.
+  // A source is at most kMaxTemplateBytes; published chat templates are below 64 KiB.
   static Result<Template> parse(std::string_view source);
   Template(Template&&) noexcept;
   Template& operator=(Template&&) noexcept;
   ~Template();
 
   // `variables`: messages, tools, add_generation_prompt, enable_thinking, ... Absent ones are undefined.
+  // Thread-safe: renderings share nothing.
   Result<Rendered> render(const json::Object& variables, const RenderLimits& limits = {}) const;
 
  private:

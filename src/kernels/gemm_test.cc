@@ -6,35 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "kernels/internal/scalar.h"
+#include "kernels/internal/test_data.h"
 #include "kernels/kernels.h"
 
 namespace qw::kernels {
 namespace {
-
-std::vector<Isa> isas() {
-  std::vector<Isa> all;
-  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512}) {
-    if (isa <= base::best_isa()) all.push_back(isa);
-  }
-  return all;
-}
-
-// A small generator of its own: test data that no other room can change.
-struct Noise {
-  std::uint64_t state;
-  float next() {
-    state = state * 6364136223846793005ull + 1442695040888963407ull;
-    return static_cast<float>(static_cast<std::int32_t>(state >> 32)) * 0x1p-31f;
-  }
-};
-
-std::vector<float> noise(std::int64_t n, std::uint64_t seed) {
-  Noise source{seed * 77 + 5};
-  std::vector<float> v(static_cast<std::size_t>(n));
-  for (float& x : v) x = source.next();
-  return v;
-}
 
 struct Case {
   GemmPrecision precision;
@@ -110,9 +86,10 @@ void check(const Case& p, const Kernels& k) {
 TEST(Gemm, MatchesDoubleWithinTheDerivedBound) {
   const std::int64_t shapes[][3] = {{1, 1, 1},    {1, 1, 0},    {2, 33, 3},   {14, 32, 32}, {15, 31, 33},
                                     {13, 64, 16}, {40, 70, 100}, {5, 16, 513}, {29, 48, 1100}, {350, 40, 50}};
-  for (Isa isa : isas()) {
+  for (Isa isa : supported_isas()) {
     const Kernels& k = kernels_for(isa);
     ASSERT_EQ(k.isa, isa);
+    ASSERT_EQ(k.gemm == kernels_for(Isa::kPortable).gemm, isa == Isa::kPortable) << "not its own code: " << k.name;
     for (const auto& s : shapes) {
       for (int flags = 0; flags < 16; ++flags) {
         check({flags & 1 ? GemmPrecision::kBF16 : GemmPrecision::kF32, (flags & 2) != 0, (flags & 4) != 0,
@@ -125,7 +102,7 @@ TEST(Gemm, MatchesDoubleWithinTheDerivedBound) {
 }
 
 TEST(Gemm, IsTheSameHoweverItIsCut) {
-  for (Isa isa : isas()) {
+  for (Isa isa : supported_isas()) {
     const Kernels& k = kernels_for(isa);
     for (int flags = 0; flags < 8; ++flags) {
       const Case c{flags & 1 ? GemmPrecision::kBF16 : GemmPrecision::kF32, (flags & 2) != 0, (flags & 4) != 0, true,
@@ -140,7 +117,7 @@ TEST(Gemm, IsTheSameHoweverItIsCut) {
 
 // A row of C does not depend on the rows beside it.
 TEST(Gemm, ARowIsTheSameAlone) {
-  for (Isa isa : isas()) {
+  for (Isa isa : supported_isas()) {
     const Kernels& k = kernels_for(isa);
     for (GemmPrecision precision : {GemmPrecision::kF32, GemmPrecision::kBF16}) {
       for (std::int64_t m = 2; m <= 17; ++m) {
@@ -161,7 +138,7 @@ TEST(Gemm, ARowIsTheSameAlone) {
 }
 
 TEST(Gemm, NotANumberReachesTheOutput) {
-  for (Isa isa : isas()) {
+  for (Isa isa : supported_isas()) {
     const Kernels& k = kernels_for(isa);
     for (GemmPrecision precision : {GemmPrecision::kF32, GemmPrecision::kBF16}) {
       Problem p({precision, false, true, false, 20, 40, 70});

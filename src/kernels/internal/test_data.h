@@ -1,0 +1,101 @@
+// What the tests and benchmarks of the matrix products share: noise, and weights in every format.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "kernels/internal/scalar.h"
+#include "kernels/kernels.h"
+
+namespace qw::kernels {
+
+inline std::vector<Isa> supported_isas() {
+  std::vector<Isa> all;
+  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512}) {
+    if (isa <= base::best_isa()) all.push_back(isa);
+  }
+  return all;
+}
+
+// A small generator of its own: test data that no other room can change.
+struct Noise {
+  std::uint64_t state;
+  std::uint32_t bits() {
+    state = state * 6364136223846793005ull + 1442695040888963407ull;
+    return static_cast<std::uint32_t>(state >> 32);
+  }
+  float next() { return static_cast<float>(static_cast<std::int32_t>(bits())) * 0x1p-31f; }  // [-1, 1)
+};
+
+inline std::vector<float> noise(std::int64_t n, std::uint64_t seed) {
+  Noise source{seed * 77 + 5};
+  std::vector<float> v(static_cast<std::size_t>(n));
+  for (float& x : v) x = source.next();
+  return v;
+}
+
+inline const char* weight_name(WeightType type) {
+  constexpr const char* kNames[] = {"f32", "f16", "bf16", "q8_0", "q4_0"};
+  return kNames[static_cast<int>(type)];
+}
+
+inline constexpr WeightType kAllWeightTypes[] = {WeightType::kF32, WeightType::kF16, WeightType::kBF16,
+                                                 WeightType::kQ8_0, WeightType::kQ4_0};
+
+// A half of either sign below 2 in size, subnormals included.
+inline std::uint16_t random_half(Noise& source) { return static_cast<std::uint16_t>(source.bits() & 0xbfffu); }
+
+// `out` rows of `in` elements in the raw layout of `type`; every quant of a block can occur.
+inline std::vector<std::uint8_t> random_weights(WeightType type, std::int64_t out, std::int64_t in,
+                                                std::uint64_t seed) {
+  Noise source{seed * 1009 + 3};
+  std::vector<std::uint8_t> raw(static_cast<std::size_t>(raw_row_bytes(type, in) * out));
+  if (type == WeightType::kF32) {
+    for (std::size_t i = 0; i < raw.size(); i += 4) {
+      const float v = source.next();
+      std::memcpy(&raw[i], &v, 4);
+    }
+  } else if (!is_quantised(type)) {
+    for (std::size_t i = 0; i < raw.size(); i += 2) {
+      const std::uint16_t v = type == WeightType::kF16 ? random_half(source) : float_to_bfloat(source.next());
+      std::memcpy(&raw[i], &v, 2);
+    }
+  } else {
+    for (std::uint8_t& b : raw) b = static_cast<std::uint8_t>(source.bits() >> 24);
+    const std::size_t block = type == WeightType::kQ8_0 ? sizeof(RawQ8) : sizeof(RawQ4);
+    for (std::size_t i = 0; i < raw.size(); i += block) {
+      const std::uint16_t d = random_half(source);
+      std::memcpy(&raw[i], &d, 2);
+    }
+  }
+  return raw;
+}
+
+// Element i of row o, read from the raw bytes the plain way.
+inline double raw_weight(WeightType type, const std::vector<std::uint8_t>& raw, std::int64_t in, std::int64_t o,
+                         std::int64_t i) {
+  const std::uint8_t* row = raw.data() + o * raw_row_bytes(type, in);
+  const auto half = [](const std::uint8_t* p) { return static_cast<std::uint16_t>(p[0] | p[1] << 8); };
+  switch (type) {
+    case WeightType::kF32: {
+      float v;
+      std::memcpy(&v, row + i * 4, 4);
+      return v;
+    }
+    case WeightType::kF16: return half_to_float(half(row + i * 2));
+    case WeightType::kBF16: return bfloat_to_float(half(row + i * 2));
+    case WeightType::kQ8_0: {
+      const std::uint8_t* b = row + i / 32 * 34;
+      return static_cast<double>(half_to_float(half(b))) * static_cast<std::int8_t>(b[2 + i % 32]);
+    }
+    case WeightType::kQ4_0: {
+      const std::uint8_t* b = row + i / 32 * 18;
+      const auto j = i % 32;
+      return static_cast<double>(half_to_float(half(b))) * ((j < 16 ? b[2 + j] & 15 : b[2 + j - 16] >> 4) - 8);
+    }
+  }
+  return 0;
+}
+
+}  // namespace qw::kernels

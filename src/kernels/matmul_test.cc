@@ -1,0 +1,331 @@
+// The inference product on every instruction set this CPU has, against sums in double with derived bounds.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "kernels/internal/test_data.h"
+#include "kernels/kernels.h"
+
+namespace qw::kernels {
+namespace {
+
+struct Shape {
+  std::int64_t rows, out, in;
+};
+
+// Packed weights and prepared rows of one product; guards catch a byte written past the end.
+struct Product {
+  const Kernels& k;
+  WeightType type;
+  Shape shape;
+  std::int64_t ldx;
+  std::vector<std::uint8_t> raw;
+  std::vector<float> x, bias;
+  std::vector<char> packed, prepared;
+
+  Product(const Kernels& kernels, WeightType t, Shape s)
+      : k(kernels), type(t), shape(s), ldx(s.in + 3), raw(random_weights(t, s.out, s.in, 11)),
+        x(noise(ldx * s.rows, 12)), bias(noise(s.out, 13)), packed(k.packed_bytes(t, s.out, s.in) + 1, 'x') {
+    k.pack(type, raw.data(), s.out, s.in, packed.data());
+    prepare();
+  }
+  void prepare() {
+    prepared.assign(k.prepared_bytes(type, shape.rows, shape.in) + 1, 'x');
+    k.prepare(type, x.data(), ldx, shape.rows, shape.in, prepared.data(), 0, shape.rows);
+    ASSERT_EQ(packed.back(), 'x');
+    ASSERT_EQ(prepared.back(), 'x');
+  }
+  MatmulArgs args(std::vector<float>& y, std::int64_t ldy) const {
+    return {type, packed.data(), prepared.data(), bias.data(), y.data(), ldy, shape.rows, shape.out, shape.in,
+            0,    shape.out};
+  }
+  std::vector<float> run() const {
+    std::vector<float> y(static_cast<std::size_t>(shape.rows * shape.out), std::nanf(""));
+    k.matmul(args(y, shape.out));
+    return y;
+  }
+  std::string describe() const {
+    return std::string(k.name) + " " + weight_name(type) + " rows=" + std::to_string(shape.rows) +
+           " out=" + std::to_string(shape.out) + " in=" + std::to_string(shape.in);
+  }
+};
+
+std::int64_t padded_in(WeightType type, std::int64_t in) { return is_quantised(type) ? round_up(in, kBlock) : in; }
+
+// What the activations become: rounded, or quantised with the scalar quantiser (whose bytes all instruction sets share,
+// see ActivationsAreTheSameBytes).
+std::vector<double> effective_activations(WeightType type, const float* x, std::int64_t in) {
+  std::vector<double> a(static_cast<std::size_t>(in));
+  if (is_quantised(type)) {
+    for (std::int64_t b = 0; b < in; b += kBlock) {
+      ActivationBlock block;
+      quantise_activations(x + b, 0, block);
+      for (std::int64_t j = 0; j < kBlock; ++j) a[static_cast<std::size_t>(b + j)] = static_cast<double>(block.d) * block.q[j];
+    }
+  } else {
+    for (std::int64_t i = 0; i < in; ++i) {
+      a[static_cast<std::size_t>(i)] = type == WeightType::kBF16 ? round_to_bfloat(x[i]) : x[i];
+    }
+  }
+  return a;
+}
+
+// Float formats: gamma_(in + 2) * sum |a w| as for the training product, unit doubled for pairs of bfloat16.
+// Quantised formats: block sums are exact integers below 2^24; what rounds is the product of the scales, its product
+// with the sum, and the additions over blocks: gamma_(in/32 + 3) * sum |block term|.
+void check(const Product& p) {
+  const std::vector<float> y = p.run();
+  const bool quantised = is_quantised(p.type);
+  const double n = static_cast<double>(quantised ? p.shape.in / kBlock + 4 : p.shape.in + 3);
+  const double u = std::ldexp(p.type == WeightType::kBF16 ? 2.0 : 1.0, -24), gamma = n * u / (1 - n * u);
+  for (std::int64_t r = 0; r < p.shape.rows; ++r) {
+    const std::vector<double> a = effective_activations(p.type, p.x.data() + r * p.ldx, p.shape.in);
+    for (std::int64_t o = 0; o < p.shape.out; ++o) {
+      double sum = p.bias[static_cast<std::size_t>(o)], size = std::fabs(sum), block = 0;
+      for (std::int64_t i = 0; i < p.shape.in; ++i) {
+        const double term = a[static_cast<std::size_t>(i)] * raw_weight(p.type, p.raw, p.shape.in, o, i);
+        sum += term;
+        block += quantised ? term : std::fabs(term);
+        if (!quantised || i % kBlock == kBlock - 1) size += std::fabs(std::exchange(block, 0.0));
+      }
+      ASSERT_NEAR(y[static_cast<std::size_t>(r * p.shape.out + o)], sum, gamma * size + 1e-37)
+          << p.describe() << " at row " << r << " output " << o;
+    }
+  }
+}
+
+TEST(Matmul, EveryInstructionSetRunsItsOwnCode) {
+  const Kernels& portable = kernels_for(Isa::kPortable);
+  for (Isa isa : supported_isas()) {
+    const Kernels& k = kernels_for(isa);
+    EXPECT_EQ(k.isa, isa);
+    EXPECT_EQ(k.name, base::isa_name(isa));
+    EXPECT_EQ(k.matmul == portable.matmul, isa == Isa::kPortable);
+    EXPECT_EQ(k.prepare == portable.prepare, isa == Isa::kPortable);
+  }
+}
+
+TEST(Matmul, MatchesDoubleWithinTheDerivedBound) {
+  const Shape shapes[] = {{1, 1, 1},   {1, 32, 32},  {2, 33, 31},  {5, 16, 64},   {6, 47, 96},
+                          {7, 31, 100}, {13, 65, 64}, {14, 64, 33}, {29, 40, 544}, {200, 35, 1536}};
+  for (Isa isa : supported_isas()) {
+    for (WeightType type : kAllWeightTypes) {
+      for (Shape s : shapes) {
+        s.in = padded_in(type, s.in);
+        check(Product(kernels_for(isa), type, s));
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+// The bound against activations that were never quantised: half a step (amax / 254) per element, times |w|.
+TEST(Matmul, QuantisingActivationsCostsAtMostHalfAStep) {
+  for (Isa isa : supported_isas()) {
+    for (WeightType type : {WeightType::kQ8_0, WeightType::kQ4_0}) {
+      const Product p(kernels_for(isa), type, {3, 50, 256});
+      const std::vector<float> y = p.run();
+      for (std::int64_t r = 0; r < 3; ++r) {
+        for (std::int64_t o = 0; o < 50; ++o) {
+          double sum = p.bias[static_cast<std::size_t>(o)], bound = 1e-5 * std::fabs(sum);
+          for (std::int64_t b = 0; b < 256; b += kBlock) {
+            const float* x = p.x.data() + r * p.ldx + b;
+            double amax = 0, weights = 0;
+            for (std::int64_t j = 0; j < kBlock; ++j) {
+              const double w = raw_weight(type, p.raw, 256, o, b + j);
+              sum += w * x[j];
+              weights += std::fabs(w);
+              amax = std::max<double>(amax, std::fabs(x[j]));
+            }
+            bound += amax / 254 * (1 + 1e-3) * weights;  // 1e-3: rounding of the scale, of x / scale and of the sums
+          }
+          ASSERT_NEAR(y[static_cast<std::size_t>(r * 50 + o)], sum, bound) << p.describe();
+        }
+      }
+    }
+  }
+}
+
+TEST(Matmul, ARowIsTheSameAloneAndInAnyBatch) {
+  constexpr std::int64_t kOut = 70, kIn = 160;
+  for (Isa isa : supported_isas()) {
+    const Kernels& k = kernels_for(isa);
+    for (WeightType type : kAllWeightTypes) {
+      for (std::int64_t rows = 2; rows <= 17; ++rows) {
+        const Product all(k, type, {rows, kOut, kIn});
+        const std::vector<float> y = all.run();
+        for (std::int64_t r = 0; r < rows; ++r) {
+          Product one(k, type, {1, kOut, kIn});
+          std::copy_n(all.x.data() + r * all.ldx, kIn, one.x.data());
+          one.prepare();
+          const std::vector<float> alone = one.run();
+          ASSERT_EQ(std::memcmp(alone.data(), y.data() + r * kOut, kOut * 4), 0) << all.describe() << " row " << r;
+        }
+      }
+    }
+  }
+}
+
+TEST(Matmul, IsTheSameHoweverTheOutputsAndTheRowsToPrepareAreCut) {
+  for (Isa isa : supported_isas()) {
+    const Kernels& k = kernels_for(isa);
+    for (WeightType type : kAllWeightTypes) {
+      for (std::int64_t rows : {1, 17, 600}) {  // 600 rows of 1024 take more than one block of rows
+        Product p(k, type, {rows, 131, 1024});
+        const std::vector<float> whole = p.run();
+        std::vector<char> prepared(p.prepared.size(), 'x');
+        for (std::int64_t r = 0; r < rows; r += 5) {
+          k.prepare(type, p.x.data(), p.ldx, rows, 1024, prepared.data(), r, std::min(rows, r + 5));
+        }
+        ASSERT_EQ(prepared, p.prepared) << p.describe();
+        for (std::int64_t step : {k.out_granule, 3 * k.out_granule}) {
+          const std::int64_t ldy = 140;
+          std::vector<float> y(static_cast<std::size_t>(rows * ldy), 7.0f);
+          for (std::int64_t o = 0; o < 131; o += step) {
+            MatmulArgs a = p.args(y, ldy);
+            a.out_begin = o;
+            a.out_end = std::min<std::int64_t>(131, o + step);
+            k.matmul(a);
+          }
+          for (std::int64_t r = 0; r < rows; ++r) {
+            ASSERT_EQ(std::memcmp(y.data() + r * ldy, whole.data() + r * 131, 131 * 4), 0) << p.describe();
+            for (std::int64_t o = 131; o < ldy; ++o) ASSERT_EQ(y[static_cast<std::size_t>(r * ldy + o)], 7.0f);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Matmul, ThreadsOnDisjointOutputsGiveTheSameBytes) {
+  for (Isa isa : supported_isas()) {
+    const Kernels& k = kernels_for(isa);
+    for (WeightType type : kAllWeightTypes) {
+      const Product p(k, type, {9, 256, 512});
+      const std::vector<float> whole = p.run();
+      std::vector<float> y(whole.size());
+      std::vector<std::thread> threads;
+      for (std::int64_t o = 0; o < 256; o += 64) {
+        threads.emplace_back([&, o] {
+          MatmulArgs a = p.args(y, 256);
+          a.out_begin = o;
+          a.out_end = o + 64;
+          k.matmul(a);
+        });
+      }
+      for (std::thread& t : threads) t.join();
+      ASSERT_EQ(std::memcmp(y.data(), whole.data(), y.size() * 4), 0) << p.describe();
+    }
+  }
+}
+
+TEST(Matmul, WithoutBiasAddsNothing) {
+  for (Isa isa : supported_isas()) {
+    Product p(kernels_for(isa), WeightType::kF32, {2, 40, 64});
+    std::fill(p.bias.begin(), p.bias.end(), 0.0f);
+    const std::vector<float> zero_bias = p.run();
+    std::vector<float> y(80);
+    MatmulArgs a = p.args(y, 40);
+    a.bias = nullptr;
+    p.k.matmul(a);
+    EXPECT_EQ(y, zero_bias);
+  }
+}
+
+TEST(Matmul, UnpackedRowsAreTheWeightsExactly) {
+  for (Isa isa : supported_isas()) {
+    for (WeightType type : kAllWeightTypes) {
+      for (Shape s : {Shape{1, 1, 32}, Shape{1, 77, 96}, Shape{1, 32, 45}}) {
+        s.in = padded_in(type, s.in);
+        const Product p(kernels_for(isa), type, s);
+        std::vector<float> y(static_cast<std::size_t>(s.in));
+        for (std::int64_t o = 0; o < s.out; ++o) {
+          p.k.unpack_row(type, p.packed.data(), s.out, s.in, o, y.data());
+          for (std::int64_t i = 0; i < s.in; ++i) {
+            ASSERT_EQ(y[static_cast<std::size_t>(i)], static_cast<float>(raw_weight(type, p.raw, s.in, o, i)))
+                << p.describe() << " row " << o << " element " << i;
+          }
+        }
+      }
+    }
+  }
+}
+
+// One row is stored as its blocks one after the other on every instruction set, so bytes can be compared.
+TEST(Matmul, ActivationsAreTheSameBytes) {
+  std::vector<float> x = noise(32 * 9, 21);
+  for (int j = 32; j < 64; ++j) x[static_cast<std::size_t>(j)] = 0;
+  for (int j = 64; j < 96; ++j) x[static_cast<std::size_t>(j)] *= 1e-31f;
+  for (int j = 96; j < 128; ++j) x[static_cast<std::size_t>(j)] *= 1e37f;
+  for (int j = 128; j < 160; ++j) x[static_cast<std::size_t>(j)] = static_cast<float>(j - 144) * 0.5f;  // ties
+  x[144] = 63.5f;
+  x[170] = std::numeric_limits<float>::infinity();
+  x[200] = std::nanf("");
+  const auto blocks = static_cast<std::int64_t>(x.size()) / kBlock;
+  for (Isa isa : supported_isas()) {
+    const Kernels& k = kernels_for(isa);
+    for (WeightType type : {WeightType::kQ8_0, WeightType::kQ4_0}) {
+      std::vector<ActivationBlock> got(static_cast<std::size_t>(blocks));
+      ASSERT_EQ(k.prepared_bytes(type, 1, blocks * kBlock), got.size() * sizeof(ActivationBlock));
+      k.prepare(type, x.data(), blocks * kBlock, 1, blocks * kBlock, got.data(), 0, 1);
+      for (std::int64_t b = 0; b < blocks; ++b) {
+        ActivationBlock want;
+        quantise_activations(x.data() + b * kBlock, weight_offset(type), want);
+        ASSERT_EQ(std::memcmp(&want, &got[static_cast<std::size_t>(b)], sizeof(want)), 0) << k.name << " block " << b;
+      }
+    }
+  }
+}
+
+TEST(Matmul, NotANumberReachesTheOutput) {
+  for (Isa isa : supported_isas()) {
+    for (WeightType type : kAllWeightTypes) {
+      for (float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
+        Product p(kernels_for(isa), type, {8, 40, 64});
+        p.x[static_cast<std::size_t>(5 * p.ldx + 63)] = bad;
+        p.prepare();
+        const std::vector<float> y = p.run();
+        for (std::int64_t r = 0; r < 8; ++r) {
+          for (std::int64_t o = 0; o < 40; ++o) {
+            ASSERT_EQ(std::isfinite(y[static_cast<std::size_t>(r * 40 + o)]), r != 5) << p.describe() << " row " << r;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(ScalarFormats, EveryHalfIsDecodedAsItsDefinitionSays) {
+  for (std::uint32_t h = 0; h < 0x10000; ++h) {
+    const int exponent = static_cast<int>(h >> 10 & 31), mantissa = static_cast<int>(h & 1023);
+    const float got = half_to_float(static_cast<std::uint16_t>(h));
+    if (exponent == 31) {
+      ASSERT_EQ(std::isnan(got), mantissa != 0) << h;
+      ASSERT_EQ(std::isinf(got), mantissa == 0) << h;
+    } else {
+      const double size = exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+      ASSERT_EQ(got, static_cast<float>((h & 0x8000u) != 0 ? -size : size)) << h;
+    }
+    ASSERT_EQ(std::signbit(got), (h & 0x8000u) != 0) << h;
+  }
+}
+
+TEST(ScalarFormats, BfloatRoundsToNearestEven) {
+  EXPECT_EQ(float_to_bfloat(1.0f), 0x3f80);
+  EXPECT_EQ(float_to_bfloat(1.0f + 0x1p-8f), 0x3f80);             // tie, to even below
+  EXPECT_EQ(float_to_bfloat(1.0f + 0x1p-8f + 0x1p-20f), 0x3f81);  // above the tie
+  EXPECT_EQ(float_to_bfloat(1.0f + 3 * 0x1p-8f), 0x3f82);         // tie, to even above
+  EXPECT_EQ(float_to_bfloat(std::numeric_limits<float>::max()), 0x7f80);
+  EXPECT_EQ(float_to_bfloat(-std::numeric_limits<float>::infinity()), 0xff80);
+  EXPECT_TRUE(std::isnan(round_to_bfloat(std::bit_cast<float>(0x7f800001u))));
+  EXPECT_TRUE(std::isnan(round_to_bfloat(std::bit_cast<float>(0x7fffffffu))));
+}
+
+}  // namespace
+}  // namespace qw::kernels

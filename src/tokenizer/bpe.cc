@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tokenizer/internal/shown.h"
+
 namespace qw::tokenizer {
 namespace {
 
@@ -25,7 +27,7 @@ Status Bpe::index_tokens() {
     if (token.empty()) continue;
     if (const auto other = find(token)) {
       return fail(ErrorKind::kBadInput, "vocabulary: ids " + std::to_string(*other) + " and " + std::to_string(id) +
-                                            " are the same token \"" + bytes_to_letters(token) + "\"");
+                                            " are the same token " + shown_token(token));
     }
     index_.insert(token, static_cast<std::uint32_t>(id));
   }
@@ -45,8 +47,8 @@ Status Bpe::index_merges(std::span<const std::pair<std::string, std::string>> me
     const auto left_id = find(left), right_id = find(right), id = find(left + right);
     if (!left_id || !right_id || !id || left.empty() || right.empty()) {
       const std::string& missing = !left_id ? left : !right_id ? right : left + right;
-      return fail(ErrorKind::kBadInput, "merge " + std::to_string(rank) + ": \"" + bytes_to_letters(missing) +
-                                            "\" is not in the vocabulary");
+      return fail(ErrorKind::kBadInput, "merge " + std::to_string(rank) + ": " + shown_token(missing) +
+                                            " is not in the vocabulary");
     }
     merges_[pair_key(*left_id, *right_id)] = {static_cast<std::uint32_t>(rank), *id};
   }

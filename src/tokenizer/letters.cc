@@ -2,6 +2,7 @@
 #include <array>
 
 #include "tokenizer/internal/letters.h"
+#include "tokenizer/internal/shown.h"
 #include "tokenizer/internal/utf8.h"
 #include "tokenizer/tokenizer.h"
 
@@ -53,9 +54,7 @@ Result<std::string> letters_to_bytes(std::string_view letters) {
   for (std::size_t at = 0; at < letters.size();) {
     const Utf8Char c = utf8_at(letters, at);
     if (c.code >= kAlphabet.byte.size() || kAlphabet.byte[c.code] < 0) {
-      std::string shown;
-      append_valid_utf8(shown, letters.substr(0, 80), true);
-      return fail(ErrorKind::kBadInput, "token \"" + shown + "\": byte " + std::to_string(at) +
+      return fail(ErrorKind::kBadInput, "token " + shown(letters) + ": byte " + std::to_string(at) +
                                             " is no letter of the byte alphabet");
     }
     out.push_back(static_cast<char>(kAlphabet.byte[c.code]));

@@ -1,18 +1,20 @@
 #include "tokenizer/tokenizer.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "tokenizer/internal/added_tokens.h"
 #include "tokenizer/internal/bpe.h"
 #include "tokenizer/internal/pre_tokenizer.h"
+#include "tokenizer/internal/shown.h"
 #include "tokenizer/internal/utf8.h"
 
 namespace qw::tokenizer {
 namespace {
 
 // Ids name rows of the embedding; the largest vocabularies in use have about 2^18. A foreign file must not make us
-// allocate by a number it names.
-constexpr std::int64_t kMaxIds = std::int64_t{1} << 24;
+// allocate by a number it names, so holes are limited too.
+constexpr std::size_t kMaxIds = std::size_t{1} << 24, kMaxHoles = std::size_t{1} << 16;
 // Added tokens are names such as <|im_start|>; the limit keeps the search for them linear in practice.
 constexpr std::size_t kMaxAddedBytes = 1024;
 
@@ -23,6 +25,7 @@ struct Tokenizer::Impl {
   PreTokenizer pre = PreTokenizer::kQwen2;
   std::optional<Bpe> bpe;
   AddedTokens raw, normalized;               // found before and after normalisation
+  std::unordered_map<std::string_view, TokenId> added_ids;  // by text, into spec
   std::vector<std::string_view> bytes;       // by id, into spec
   std::vector<bool> special;                 // by id
 
@@ -60,18 +63,18 @@ struct Tokenizer::Impl {
 
 Status Tokenizer::Impl::index_added(const AddedToken& token) {
   const auto bad = [&](const std::string& what) {
-    return fail(ErrorKind::kBadInput, "added token \"" + token.text.substr(0, 80) + "\" (id " +
-                                          std::to_string(token.id) + "): " + what);
+    return fail(ErrorKind::kBadInput, "added token " + shown(token.text) + " (id " + std::to_string(token.id) + "): " + what);
   };
   if (token.text.empty()) return bad("empty text");
   if (token.text.size() > kMaxAddedBytes) return bad("longer than " + std::to_string(kMaxAddedBytes) + " bytes");
   const auto id = static_cast<std::size_t>(token.id);
   if (!bytes[id].empty() && bytes[id] != token.text) {
-    return bad("the id already means \"" + bytes_to_letters(bytes[id].substr(0, 80)) + "\"");
+    return bad("the id already means " + shown_token(bytes[id]));
   }
   if (const auto other = bpe->find(token.text); other && *other != token.id) {
     return bad("the text is also token " + std::to_string(*other));
   }
+  if (!added_ids.emplace(token.text, token.id).second) return bad("is there twice");
   bytes[id] = token.text;
   special[id] = token.special;
   (token.normalized ? normalized : raw).add(token.normalized && spec.nfc ? to_nfc(token.text) : token.text, token.id);
@@ -79,27 +82,20 @@ Status Tokenizer::Impl::index_added(const AddedToken& token) {
 }
 
 Status Tokenizer::Impl::index_ids() {
-  std::int64_t ids = static_cast<std::int64_t>(spec.tokens.size());
+  std::size_t ids = spec.tokens.size();
+  const std::size_t limit = std::min(kMaxIds, ids + spec.added.size() + kMaxHoles);
   for (const AddedToken& token : spec.added) {
-    if (token.id < 0 || token.id >= kMaxIds) {
-      return fail(ErrorKind::kBadInput, "added token \"" + token.text.substr(0, 80) + "\": id " +
+    if (token.id < 0 || static_cast<std::size_t>(token.id) >= limit) {
+      return fail(ErrorKind::kBadInput, "added token " + shown(token.text) + ": id " +
                                             std::to_string(token.id) + " is out of range");
     }
-    ids = std::max<std::int64_t>(ids, token.id + 1);
+    ids = std::max(ids, static_cast<std::size_t>(token.id) + 1);
   }
   if (ids > kMaxIds) return fail(ErrorKind::kBadInput, "vocabulary: more than 2^24 tokens");
   bytes.assign(spec.tokens.begin(), spec.tokens.end());
-  bytes.resize(static_cast<std::size_t>(ids));
-  special.resize(static_cast<std::size_t>(ids));
-  std::vector<std::string_view> texts;
-  for (const AddedToken& token : spec.added) {
-    QW_TRY(index_added(token));
-    texts.push_back(token.text);
-  }
-  std::sort(texts.begin(), texts.end());
-  if (const auto twice = std::adjacent_find(texts.begin(), texts.end()); twice != texts.end()) {
-    return fail(ErrorKind::kBadInput, "added token \"" + std::string(twice->substr(0, 80)) + "\" is there twice");
-  }
+  bytes.resize(ids);
+  special.resize(ids);
+  for (const AddedToken& token : spec.added) QW_TRY(index_added(token));
   return check_ids();
 }
 
@@ -121,7 +117,7 @@ Result<Tokenizer> Tokenizer::create(TokenizerSpec spec) {
   impl->spec = std::move(spec);
   const auto pre = pre_tokenizer_named(impl->spec.pre_tokenizer);
   if (!pre) {
-    return fail(ErrorKind::kBadInput, "unknown pre-tokeniser \"" + impl->spec.pre_tokenizer.substr(0, 80) + "\"");
+    return fail(ErrorKind::kBadInput, "unknown pre-tokeniser " + shown(impl->spec.pre_tokenizer));
   }
   impl->pre = *pre;
   QW_ASSIGN(impl->bpe, Bpe::create(impl->spec.tokens, impl->spec.merges));
@@ -170,9 +166,7 @@ bool Tokenizer::is_special(TokenId id) const {
 }
 
 std::optional<TokenId> Tokenizer::find(std::string_view token_text) const {
-  for (const AddedToken& token : impl_->spec.added) {
-    if (token.text == token_text) return token.id;
-  }
+  if (const auto at = impl_->added_ids.find(token_text); at != impl_->added_ids.end()) return at->second;
   return impl_->bpe->find(token_text);
 }
 

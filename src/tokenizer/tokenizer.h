@@ -36,6 +36,7 @@ struct TokenizerSpec {
   std::string pre_tokenizer = "qwen2";                   // named pre-tokeniser: "qwen2" or "qwen35"
   bool nfc = true;
   std::optional<TokenId> bos, eos, pad;
+  bool add_bos = false;                                  // whoever makes a prompt of plain text puts bos in front
   std::vector<TokenId> stop;                             // all ids that end a generation (eos first)
   std::string chat_template;                             // Jinja source, may be empty
 };
@@ -75,10 +76,12 @@ class Tokenizer {
 void pre_tokenize(std::string_view name, std::string_view text, const std::function<void(std::string_view)>& piece);
 
 // ---- files --------------------------------------------------------------------------------------------------------
-// A folder with tokenizer.json, or vocab.json + merges.txt (+ tokenizer_config.json, added_tokens.json,
-// special_tokens_map.json, generation_config.json, chat_template.jinja).
+// A folder with tokenizer.json, or vocab.json + merges.txt, or qwen.tiktoken (+ tokenizer_config.json,
+// added_tokens.json, special_tokens_map.json, generation_config.json, chat_template.jinja). Bad input, with the file's
+// name, for anything unreadable and for settings under which our ids would differ from those meant.
 Result<TokenizerSpec> load_tokenizer_folder(const std::filesystem::path& folder);
-// Writes tokenizer.json, vocab.json, merges.txt, tokenizer_config.json that transformers loads.
+// Writes tokenizer.json, vocab.json, merges.txt, tokenizer_config.json that transformers loads, and sets the ids of
+// bos, stops and pad in generation_config.json (other keys of one that is there stay). load gives the same spec back.
 Status save_tokenizer_folder(const TokenizerSpec& spec, const std::filesystem::path& folder);
 // GPT-2's printable alphabet for bytes, used by those files and by GGUF.
 std::string bytes_to_letters(std::string_view bytes);

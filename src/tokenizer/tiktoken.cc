@@ -1,0 +1,128 @@
+// The vocabulary file of the first Qwen generation.
+//
+// It has no merges: a pair may merge if its bytes are a token, the lowest token first. The merge that made a token is
+// found by merging its bytes with the tokens before it only; what remains are two parts, its merge.
+#include <algorithm>
+#include <charconv>
+
+#include "tokenizer/internal/folder_files.h"
+#include "tokenizer/internal/string_index.h"
+
+namespace qw::tokenizer {
+namespace {
+
+// Qwen's longest token has 128 bytes; the work for a token grows with its square.
+constexpr std::size_t kMaxTokenBytes = 256;
+// <|extra_0|> to <|extra_204|> follow the three tokens of ChatML.
+constexpr int kExtras = 205;
+
+int base64_value(char c) {
+  if (c >= 'A' && c <= 'Z') return c - 'A';
+  if (c >= 'a' && c <= 'z') return c - 'a' + 26;
+  if (c >= '0' && c <= '9') return c - '0' + 52;
+  return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+// Empty if it is no base64 of at least one byte.
+std::string from_base64(std::string_view text) {
+  if (text.empty() || text.size() % 4 != 0) return {};
+  while (text.ends_with('=') && text.size() % 4 != 2) text.remove_suffix(1);
+  std::string out;
+  std::uint32_t bits = 0;
+  int count = 0;
+  for (const char c : text) {
+    const int value = base64_value(c);
+    if (value < 0) return {};
+    bits = (bits << 6) | static_cast<std::uint32_t>(value);
+    count += 6;
+    if (count < 8) continue;
+    count -= 8;
+    out.push_back(static_cast<char>((bits >> count) & 0xFF));
+  }
+  return out;
+}
+
+Status read_line(std::string_view line, TokenizerSpec& spec) {
+  const std::size_t space = line.find(' ');
+  const std::string token = from_base64(line.substr(0, space));
+  std::size_t rank = 0;
+  const std::string_view number = space == std::string_view::npos ? "" : line.substr(space + 1);
+  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), rank);
+  const std::string where = "line " + std::to_string(spec.tokens.size() + 1);
+  if (token.empty() || error != std::errc() || end != number.data() + number.size()) {
+    return fail(ErrorKind::kBadInput, where + ": expected base64 of a token and its rank");
+  }
+  if (rank != spec.tokens.size()) return fail(ErrorKind::kBadInput, where + ": rank " + std::to_string(rank) + " out of order");
+  if (token.size() > kMaxTokenBytes) return fail(ErrorKind::kBadInput, where + ": token of over 256 bytes");
+  spec.tokens.push_back(token);
+  return {};
+}
+
+// The token's bytes merged with tokens of lower rank, as places where parts begin.
+std::vector<std::size_t> parts_of(const TokenizerSpec& spec, const StringIndex& known, std::string_view token) {
+  constexpr std::uint32_t kNone = ~std::uint32_t{0};
+  std::vector<std::size_t> starts;
+  for (std::size_t i = 0; i <= token.size(); ++i) starts.push_back(i);
+  const auto rank_at = [&](std::size_t i) {
+    if (i + 2 >= starts.size()) return kNone;
+    const auto found = known.find(token.substr(starts[i], starts[i + 2] - starts[i]),
+                                  [&](std::uint32_t n) { return std::string_view(spec.tokens[n]); });
+    return found.value_or(kNone);
+  };
+  std::vector<std::uint32_t> ranks;
+  for (std::size_t i = 0; i < token.size(); ++i) ranks.push_back(rank_at(i));
+  for (;;) {
+    const auto least = std::min_element(ranks.begin(), ranks.end());
+    if (*least == kNone) break;
+    const auto at = static_cast<std::size_t>(least - ranks.begin());
+    starts.erase(starts.begin() + static_cast<std::ptrdiff_t>(at) + 1);
+    ranks.erase(ranks.begin() + static_cast<std::ptrdiff_t>(at) + 1);
+    ranks[at] = rank_at(at);
+    if (at > 0) ranks[at - 1] = rank_at(at - 1);
+  }
+  return starts;
+}
+
+Status derive_merges(TokenizerSpec& spec) {
+  StringIndex known(spec.tokens.size());
+  const auto is_known = [&](const std::string& token) {
+    return known.find(token, [&](std::uint32_t n) { return std::string_view(spec.tokens[n]); }).has_value();
+  };
+  for (std::size_t rank = 0; rank < spec.tokens.size(); ++rank) {
+    const std::string& token = spec.tokens[rank];
+    if (is_known(token)) {
+      return fail(ErrorKind::kBadInput, "line " + std::to_string(rank + 1) + ": the token is there already");
+    }
+    if (token.size() > 1) {
+      const auto starts = parts_of(spec, known, token);
+      if (starts.size() != 3 || !is_known(token.substr(0, starts[1])) || !is_known(token.substr(starts[1]))) {
+        return fail(ErrorKind::kBadInput, "line " + std::to_string(rank + 1) + ": no two tokens before make this one");
+      }
+      spec.merges.emplace_back(token.substr(0, starts[1]), token.substr(starts[1]));
+    }
+    known.insert(token, static_cast<std::uint32_t>(rank));
+  }
+  return {};
+}
+
+}  // namespace
+
+Status read_tiktoken(const std::string& text, AddedReader& added, TokenizerSpec& spec) {
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    std::string_view line = std::string_view(text).substr(begin, end - begin);
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    begin = end + 1;
+    if (!line.empty()) QW_TRY(read_line(line, spec));
+  }
+  QW_TRY(derive_merges(spec));
+  auto id = static_cast<TokenId>(spec.tokens.size());
+  std::vector<std::string> names = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
+  for (int i = 0; i < kExtras; ++i) names.push_back("<|extra_" + std::to_string(i) + "|>");
+  for (std::string& name : names) QW_TRY(added.add("special tokens", {std::move(name), id++}));
+  spec.eos = spec.pad = added.find("<|endoftext|>");
+  spec.stop = {*spec.eos, *added.find("<|im_end|>")};
+  return {};
+}
+
+}  // namespace qw::tokenizer

@@ -9,11 +9,17 @@
 namespace qw::tensor {
 namespace {
 
+// 1/d, or 0 where that is infinite: such a block is far below the smallest f16 scale and decodes to zeros anyway.
+float inverse_scale(float d) {
+  const float inverse = 1.0f / d;
+  return std::isfinite(inverse) ? inverse : 0.0f;
+}
+
 void encode_q8_0(const float* x, std::int64_t n, BlockQ8_0* out) {
   for (std::int64_t b = 0; b < n / 32; ++b, x += 32) {
     float amax = 0;
     for (int j = 0; j < 32; ++j) amax = std::max(amax, std::fabs(x[j]));
-    const float d = amax / 127.0f, inverse = d != 0 ? 1.0f / d : 0.0f;
+    const float d = amax / 127.0f, inverse = inverse_scale(d);
     out[b].d = f32_to_f16(d);
     for (int j = 0; j < 32; ++j) out[b].q[j] = static_cast<std::int8_t>(std::round(x[j] * inverse));
   }
@@ -23,7 +29,7 @@ void encode_q4_0(const float* x, std::int64_t n, BlockQ4_0* out) {
   for (std::int64_t b = 0; b < n / 32; ++b, x += 32) {
     float extreme = 0;  // the signed element of greatest magnitude maps to -8 exactly
     for (int j = 0; j < 32; ++j) extreme = std::fabs(x[j]) > std::fabs(extreme) ? x[j] : extreme;
-    const float d = extreme / -8.0f, inverse = d != 0 ? 1.0f / d : 0.0f;
+    const float d = extreme / -8.0f, inverse = inverse_scale(d);
     out[b].d = f32_to_f16(d);
     const auto level = [&](float v) { return std::min(15, static_cast<int>(v * inverse + 8.5f)); };
     for (int j = 0; j < 16; ++j) out[b].q[j] = static_cast<std::uint8_t>(level(x[j]) | level(x[j + 16]) << 4);

@@ -22,7 +22,7 @@ struct BlockQ4_0 {    // y[j] = d * (lo(q[j]) - 8), y[j+16] = d * (hi(q[j]) - 8)
 static_assert(sizeof(BlockQ4_0) == 18);
 
 // Decodes / encodes one row of n elements (n a multiple of the block size) between float and `type` (float types and
-// block formats only; others are a bug). Encoding rounds as ggml's reference does.
+// block formats only; others are a bug). Encoding rounds as ggml's reference does; values of a block must be finite.
 void decode_row(DType type, const void* row, std::int64_t n, float* out);
 void encode_row(DType type, const float* row, std::int64_t n, void* out);
 

@@ -1,0 +1,58 @@
+#include "formats/model_file.h"
+
+#include "base/file.h"
+#include "formats/internal/text.h"
+
+namespace qw::formats {
+
+Result<ModelSource> ModelSource::open(const std::filesystem::path& path) {
+  std::error_code code;
+  const auto status = std::filesystem::status(path, code);
+  if (!std::filesystem::exists(status)) return fail(ErrorKind::kBadInput, path.string() + ": no such file or folder");
+  if (std::filesystem::is_directory(status)) {
+    QW_ASSIGN(auto folder, HfFolder::open(path));
+    return ModelSource(std::move(folder));
+  }
+  if (path.extension() == ".safetensors") {
+    return fail(ErrorKind::kBadInput, path.string() + ": weights alone are not a model; give the folder with config.json");
+  }
+  QW_ASSIGN(auto gguf, GgufFile::open(path));
+  return ModelSource(std::move(gguf));
+}
+
+const std::filesystem::path& ModelSource::path() const { return gguf() ? gguf()->path() : hf_folder()->path(); }
+const json::Object& ModelSource::config() const { return gguf() ? gguf()->metadata() : hf_folder()->config(); }
+
+const json::Object& ModelSource::generation_config() const {
+  static const json::Object kNone;
+  return hf_folder() ? hf_folder()->generation_config() : kNone;
+}
+
+const std::vector<TensorInfo>& ModelSource::tensors() const {
+  return gguf() ? gguf()->tensors() : hf_folder()->weights().tensors();
+}
+
+const TensorInfo* ModelSource::find(std::string_view name) const {
+  return gguf() ? gguf()->find(name) : hf_folder()->weights().find(name);
+}
+
+Result<tensor::ConstView> ModelSource::tensor(std::string_view name) const {
+  return gguf() ? gguf()->tensor(name) : hf_folder()->weights().tensor(name);
+}
+
+Result<tensor::ConstView> ModelSource::tensor(std::string_view name, const tensor::Shape& expected) const {
+  QW_ASSIGN(const auto view, tensor(name));
+  if (view.shape != expected) {
+    return fail(ErrorKind::kBadInput, path().string() + ": tensor " + internal::quote(name) + " has shape " +
+                                          view.shape.to_string() + ", the configuration asks for " + expected.to_string());
+  }
+  return view;
+}
+
+std::int64_t ModelSource::total_bytes() const {
+  std::int64_t bytes = 0;
+  for (const TensorInfo& t : tensors()) bytes += t.bytes();
+  return bytes;
+}
+
+}  // namespace qw::formats

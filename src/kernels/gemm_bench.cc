@@ -6,7 +6,6 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <vector>
 
@@ -40,11 +39,11 @@ void Gemm(benchmark::State& state, Isa isa) {
   Aligned packed(k.gemm_packed_b_bytes(precision, n, depth)), scratch(k.gemm_scratch_bytes(precision, m, depth));
   double best = 1e30;  // other programs share the machine: the best pass is the one they disturbed least
   for (auto _ : state) {
-    const auto start = std::chrono::steady_clock::now();
+    const double start = thread_seconds();
     k.gemm_pack_b(g, packed.data, 0, n);
     k.gemm(g, packed.data, scratch.data, 0, m, 0, n);
     benchmark::DoNotOptimize(c.data());
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    best = std::min(best, thread_seconds() - start);
   }
   const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(depth) / best;
   state.counters["GFLOPs"] = flops / 1e9;

@@ -1,7 +1,8 @@
 #include "kernels/internal/peak.h"
 
+#include <time.h>
+
 #include <algorithm>
-#include <chrono>
 
 #include "kernels/internal/target.h"
 
@@ -14,9 +15,9 @@ template <class F>
 double best_seconds(F&& body) {
   double best = 1e30;
   for (int i = 0; i < kRuns; ++i) {
-    const auto start = std::chrono::steady_clock::now();
+    const double start = thread_seconds();
     body();
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    best = std::min(best, thread_seconds() - start);
   }
   return best;
 }
@@ -55,6 +56,12 @@ double peak_avx512(PeakKind kind) {
 #endif
 
 }  // namespace
+
+double thread_seconds() {
+  timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
 
 double measured_peak_ops(Isa isa, PeakKind kind) {
 #if QW_X86

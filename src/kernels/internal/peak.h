@@ -14,6 +14,9 @@ enum class PeakKind : std::uint8_t {
   kByte,    // VPDPBUSD
 };
 
+// Processor time of the calling thread: what other programs take of a shared machine does not count.
+double thread_seconds();
+
 // Operations per second (a multiply-add counts two) of independent instructions on registers alone, on the calling
 // thread; the best of a few short runs. 0 where the instruction set has no such instruction.
 double measured_peak_ops(Isa isa, PeakKind kind);

@@ -78,11 +78,17 @@ struct HalfOp : FloatOp {
 };
 
 struct BfloatOp {  // pairs of k
-  using Vector = __m512bh;
+  using Vector = __m512i;
   static constexpr int kWordBytes = 64;
-  static QW_INLINE Vector columns(const char* p) { return (__m512bh)_mm512_loadu_si512(p); }
-  static QW_INLINE Vector broadcast(const std::uint32_t* p) { return (__m512bh)_mm512_set1_epi32(static_cast<int>(*p)); }
-  static QW_INLINE __m512 multiply_add(Vector a, Vector b, __m512 sum) { return _mm512_dpbf16_ps(sum, a, b); }
+  static QW_INLINE Vector columns(const char* p) { return _mm512_loadu_si512(p); }
+  static QW_INLINE Vector broadcast(const std::uint32_t* p) {
+    __m512i pair = _mm512_set1_epi32(static_cast<int>(*p));
+#if defined(__clang__)
+    asm("" : "+v"(pair));  // clang 16 overflows its stack when it sees a broadcast become a vector of bfloat16
+#endif
+    return pair;
+  }
+  static QW_INLINE __m512 multiply_add(Vector a, Vector b, __m512 sum) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
 };
 
 // A tile of 14 rows by two registers: 28 sums, two registers of columns and one broadcast row fill the 32 registers,

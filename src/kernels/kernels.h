@@ -5,6 +5,9 @@
 //
 // Batch invariance (a promise, tested on every ISA): what is computed for one row does not depend on how many rows
 // are in the call, nor on how the output range is split. Every sum over `in` runs in one fixed order per ISA.
+//
+// Buffers whose size a table gives (packed, prepared, packed_b, scratch) hold no pointers, may be copied, and belong to
+// one table: another instruction set lays them out differently. Align them to 64 bytes; 8 is enough to be right, not fast.
 #pragma once
 
 #include <cstddef>
@@ -90,6 +93,9 @@ struct Kernels {
   const char* name;         // "portable", "avx2", "avx512"
 
   // ---- inference matmul -------------------------------------------------------------------------------------------
+  // `in` is a multiple of 32 for the quantised types, which quantise activations per 32 as well: int8 with a float32
+  // scale of max|x| / 127. kBF16 rounds activations to bfloat16; the other types keep them. A block of activations with
+  // a value that is not finite makes its row's outputs NaN.
   std::int64_t out_granule;                                        // outputs are tiled by this many rows of W
   std::size_t (*packed_bytes)(WeightType, std::int64_t out, std::int64_t in);
   void (*pack)(WeightType, const void* rows, std::int64_t out, std::int64_t in, void* packed);

@@ -156,7 +156,8 @@ Result<Value> Interpreter::eval(const Node& node, Activation* act) {
     case NodeKind::kItem:
       return eval_item(node, act);
     case NodeKind::kSlice:
-      return Value::undefined("a slice cannot be used here");
+      line_ = node.line;
+      return fail("a slice cannot be used here");
     case NodeKind::kCall:
       return eval_call(node, act, nullptr);
     case NodeKind::kFilter:
@@ -386,6 +387,8 @@ Result<Value> own_attribute(Interpreter& in, const Value& value, const std::stri
     case Kind::kRange:
       method = find_list_method(name);
       if (name == "copy" && !value.is(Kind::kList)) method = nullptr;
+      if (value.is_group() && name == "grouper") return value.items()[0];
+      if (value.is_group() && name == "list") return value.items()[1];
       break;
     case Kind::kDict:
       method = find_dict_method(name);
@@ -512,10 +515,7 @@ Result<Interpreter::Source> Interpreter::source(const Value& v) {
         return Value::string(v.text().substr(begin, *at - begin));
       });
     case Kind::kIterator:
-      return Source([v]() -> Result<Value> {
-        Iterator& it = v.iterator();
-        return it.next < it.items.size() ? it.items[it.next++] : Value();
-      });
+      return Source([v]() -> Result<Value> { return v.iterator().next(); });
     default:
       return fail(std::string("'") + python_type(v) + "' object is not iterable");
   }

@@ -161,11 +161,11 @@ Result<Value> truncate_filter(Interpreter& in, const Value& v, Args& args) {
   QW_ASSIGN(const std::int64_t limit, int_arg(in, "truncate", out[0], 255));
   QW_ASSIGN(const std::int64_t leeway, int_arg(in, "truncate", out[3].is(Kind::kNone) ? Value() : out[3], kLeeway));
   const Value end = out[2].is_missing() ? Value::string("...") : out[2];
-  if (!v.is_string() || !end.is_string()) return in.fail("truncate needs strings");
-  QW_ASSIGN(const std::int64_t n, in.length(v));
   QW_ASSIGN(const std::int64_t end_n, in.length(end));
   if (limit < end_n || leeway < 0) return in.fail("truncate: length is shorter than the end mark");
+  QW_ASSIGN(const std::int64_t n, in.length(v));
   if (n <= limit + leeway) return v;
+  if (!v.is_string() || !end.is_string()) return in.fail("truncate needs strings");
   QW_ASSIGN(Value head, slice(in, v, Value::none(), Value::integer(limit - end_n), Value::none()));
   if (!truthy(out[1])) {
     const std::size_t space = head.text().rfind(' ');

@@ -195,7 +195,9 @@ Result<Value> format_percent(Interpreter& in, const Value& format, const Value& 
     QW_TRY(in.room(piece.size()));
     out += piece;
   }
-  const bool accepts_rest = by_name || value.is(Kind::kDict) || value.is(Kind::kList);
+  // Python lets anything with subscripts, save tuples and strings, go unused.
+  const bool accepts_rest = by_name || value.is(Kind::kDict) || value.is(Kind::kList) || value.is(Kind::kRange) ||
+                            value.is_undefined();
   if (used < given.size() && !accepts_rest) return in.fail("not all arguments converted during string formatting");
   return in.string(std::move(out), format.is_markup());
 }

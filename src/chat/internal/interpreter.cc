@@ -77,9 +77,8 @@ Result<Value> Interpreter::tuple(Values items) {
   return bounded(*this, Value::tuple(std::move(items)));
 }
 
-Result<Value> Interpreter::iterator(Values items) {
-  QW_TRY(work(static_cast<double>(items.size()) / 4));
-  return bounded(*this, Value::iterator(std::move(items)));
+Result<Value> Interpreter::iterator(std::function<Result<Value>()> next, const Value& over) {
+  return bounded(*this, Value::iterator(std::move(next), over));
 }
 
 Result<Value> Interpreter::dict(std::shared_ptr<Dict> dict) {

@@ -42,7 +42,8 @@ class Interpreter {
   Result<Value> string(std::string text, bool markup = false);
   Result<Value> list(Values items);
   Result<Value> tuple(Values items);
-  Result<Value> iterator(Values items);
+  // One pass over what `next` gives, as Python's generators: nothing is computed before it is asked for.
+  Result<Value> iterator(std::function<Result<Value>()> next, const Value& over);
   Result<Value> strings(std::vector<std::string> items, bool markup = false);  // a list
   Result<Value> dict(std::shared_ptr<Dict> dict);
   Result<std::string> text(const Value& value);  // str(value)

@@ -140,10 +140,7 @@ Result<int> order(Interpreter& in, std::string_view op, const Value& a, const Va
 Result<Value> Interpreter::binary(std::string_view op, const Value& a, const Value& b) {
   if (a.is_integral() && b.is_integral()) return int_arithmetic(*this, op, a.as_int(), b.as_int());
   if (a.is_number() && b.is_number()) return float_arithmetic(*this, op, a.as_double(), b.as_double());
-  if (op == "%" && a.is_string()) {
-    if (b.is_undefined()) return fail(b.text());
-    return format_percent(*this, a, b);
-  }
+  if (op == "%" && a.is_string()) return format_percent(*this, a, b);
   if (op == "+" && a.is_string() && b.is_string()) return add_strings(*this, a, b);
   if (op == "+" && a.is_sequence() && a.kind() == b.kind()) {
     Values items = a.items();
@@ -213,7 +210,7 @@ namespace {
 bool slice_bound(const Value& v) { return v.is(Kind::kNone) || v.is_integral(); }
 
 struct SliceSpan {
-  std::int64_t start = 0, count = 0, step = 1;
+  std::int64_t start = 0, stop = 0, count = 0, step = 1;
 };
 
 // CPython's PySlice_AdjustIndices.
@@ -226,7 +223,7 @@ SliceSpan adjust(const Value& begin, const Value& end, std::int64_t step, std::i
     return std::clamp<std::int64_t>(i, 0, n);
   };
   const std::int64_t from = clip(begin, step < 0 ? n - 1 : 0), to = clip(end, step < 0 ? -1 : n);
-  SliceSpan span{from, 0, step};
+  SliceSpan span{from, to, 0, step};
   if (step > 0 && from < to) span.count = (to - from - 1) / step + 1;
   if (step < 0 && from > to) span.count = (from - to - 1) / -step + 1;
   return span;
@@ -237,9 +234,9 @@ SliceSpan adjust(const Value& begin, const Value& end, std::int64_t step, std::i
 Result<Value> slice(Interpreter& in, const Value& value, const Value& begin, const Value& end, const Value& step) {
   if (value.is_undefined()) return in.fail(value.text());
   const bool sliceable = value.is_sequence() || value.is_string() || value.is(Kind::kRange);
-  // Jinja turns the TypeError of a bad bound or container into undefined.
-  if (!sliceable || !slice_bound(begin) || !slice_bound(end) || !slice_bound(step))
-    return Value::undefined(std::string("'") + python_type(value) + " object' has no such slice");
+  if (!sliceable) return in.fail(std::string("'") + python_type(value) + "' object cannot be sliced");
+  if (!slice_bound(begin) || !slice_bound(end) || !slice_bound(step))
+    return in.fail("slice indices must be integers or None");
   std::int64_t by = step.is(Kind::kNone) ? 1 : step.as_int();
   if (by == 0) return in.fail("slice step cannot be zero");
   by = std::max<std::int64_t>(by, -INT64_MAX);
@@ -248,8 +245,9 @@ Result<Value> slice(Interpreter& in, const Value& value, const Value& begin, con
   QW_TRY(in.work(static_cast<double>(s.count) / 64));
   if (value.is(Kind::kRange)) {
     const Range& r = value.range();
-    const std::int64_t first = r.at(s.start), stride = s.count > 1 ? r.step * s.step : r.step;
-    return Value::range(first, first + stride * s.count, stride);
+    std::int64_t stride = 0;
+    if (__builtin_mul_overflow(r.step, s.step, &stride)) return overflow(in);
+    return Value::range(r.at(s.start), r.at(s.stop), stride);
   }
   if (value.is_sequence()) {
     Values items;

@@ -1,4 +1,5 @@
-// Jinja's filters on sequences. Those that are lazy in Python give an iterator here, with its items already computed.
+// Jinja's filters on sequences. Those that are generators in Python are lazy here too: arguments are looked at, and
+// items computed, when the first item is asked for.
 #include <algorithm>
 
 #include "chat/internal/filters.h"
@@ -34,6 +35,27 @@ Result<Value> follow(Interpreter& in, Value item, const std::vector<Value>& path
   return item;
 }
 
+// A generator: `start` runs at the first request and gives the function that makes the items.
+Result<Value> lazily(Interpreter& in, const Value& over, std::function<Result<Interpreter::Source>()> start) {
+  auto made = std::make_shared<Interpreter::Source>();
+  auto over_now = std::make_shared<bool>(false);
+  return in.iterator(
+      [start = std::move(start), made, over_now]() -> Result<Value> {
+        if (*over_now) return Value();
+        if (!*made) {
+          QW_ASSIGN(*made, start());
+        }
+        QW_ASSIGN(Value item, (*made)());
+        *over_now = item.is_missing();
+        return item;
+      },
+      over);
+}
+
+Interpreter::Source nothing() {
+  return []() -> Result<Value> { return Value(); };
+}
+
 Value ignore_case(const Value& v, bool case_sensitive) {
   return v.is_string() && !case_sensitive ? Value::string(lower(v.text())) : v;
 }
@@ -46,10 +68,11 @@ Result<Value> list_filter(Interpreter& in, const Value& v, Args& args) {
 
 Result<Value> items_filter(Interpreter& in, const Value& v, Args& args) {
   QW_TRY(take_args(in, "items", args, {}, 0, nullptr));
-  if (v.is_undefined()) return in.iterator({});
-  if (!v.is(Kind::kDict)) return in.fail("Can only get item pairs from a mapping.");
-  QW_ASSIGN(Values items, in.iterate(Value::view(v, 'i')));
-  return in.iterator(std::move(items));
+  return lazily(in, v, [&in, v]() -> Result<Interpreter::Source> {
+    if (v.is_undefined()) return nothing();
+    if (!v.is(Kind::kDict)) return in.fail("Can only get item pairs from a mapping.");
+    return in.source(Value::view(v, 'i'));
+  });
 }
 
 Result<Value> first_filter(Interpreter& in, const Value& v, Args& args) {
@@ -76,7 +99,10 @@ Result<Value> reverse_filter(Interpreter& in, const Value& v, Args& args) {
   if (v.is_string()) return slice(in, v, Value::none(), Value::none(), Value::integer(-1));
   QW_ASSIGN(Values items, in.iterate(v));
   std::reverse(items.begin(), items.end());
-  return in.iterator(std::move(items));
+  if (v.is(Kind::kIterator)) return in.list(std::move(items));  // Python cannot reverse it without reading it all
+  QW_ASSIGN(const Value reversed, in.list(std::move(items)));
+  QW_ASSIGN(const Interpreter::Source next, in.source(reversed));
+  return in.iterator(next, reversed);
 }
 
 Result<Value> join_filter(Interpreter& in, const Value& v, Args& args) {
@@ -100,63 +126,80 @@ Result<Value> join_filter(Interpreter& in, const Value& v, Args& args) {
   return in.string(std::move(text));
 }
 
-Result<Value> map_filter(Interpreter& in, const Value& v, Args& args) {
-  Values out;
-  if (args.positional.empty() && !args.named.empty() && args.named[0].first == "attribute") {
+Result<Interpreter::Source> start_map(Interpreter& in, const Value& v, Args args) {
+  if (!truthy(v)) return nothing();
+  const auto by_attribute = std::any_of(args.named.begin(), args.named.end(), [](const auto& n) { return n.first == "attribute"; });
+  if (args.positional.empty() && by_attribute) {
     Value named[2];
     QW_TRY(take_args(in, "map", args, {"attribute", "default"}, 1, named));
     QW_ASSIGN(const auto path, attribute_path(in, named[0]));
-    QW_ASSIGN(const Values items, in.iterate(v));
-    for (const Value& item : items) {
-      QW_ASSIGN(Value mapped, follow(in, item, path, named[1]));
-      out.push_back(std::move(mapped));
-    }
-    return in.iterator(std::move(out));
+    QW_ASSIGN(const Interpreter::Source next, in.source(v));
+    return Interpreter::Source([&in, path, next, otherwise = named[1]]() -> Result<Value> {
+      QW_ASSIGN(Value item, next());
+      if (item.is_missing()) return item;
+      return follow(in, std::move(item), path, otherwise);
+    });
   }
-  if (args.positional.empty()) {
-    const bool by_attribute = std::any_of(args.named.begin(), args.named.end(), [](const auto& n) { return n.first == "attribute"; });
-    if (!by_attribute) return in.fail("map requires a filter argument");
-    std::rotate(args.named.begin(), std::find_if(args.named.begin(), args.named.end(), [](const auto& n) { return n.first == "attribute"; }), args.named.end());
-    return map_filter(in, v, args);
-  }
+  if (args.positional.empty()) return in.fail("map requires a filter argument");
   QW_ASSIGN(const std::string name, in.text(args.positional[0]));
-  QW_ASSIGN(const Values items, in.iterate(v));
-  for (const Value& item : items) {
+  args.positional.erase(args.positional.begin());
+  QW_ASSIGN(const Interpreter::Source next, in.source(v));
+  return Interpreter::Source([&in, name, args, next]() -> Result<Value> {
+    QW_ASSIGN(Value item, next());
+    if (item.is_missing()) return item;
     QW_TRY(in.work(1));
-    Args rest{{args.positional.begin() + 1, args.positional.end()}, args.named};
-    QW_ASSIGN(Value mapped, in.filter(name, item, rest));
-    out.push_back(std::move(mapped));
+    Args rest = args;
+    return in.filter(name, item, rest);
+  });
+}
+
+Result<Value> map_filter(Interpreter& in, const Value& v, Args& args) {
+  return lazily(in, v, [&in, v, args] { return start_map(in, v, args); });
+}
+
+struct Selection {
+  std::vector<Value> path;
+  std::string test;  // empty: truth
+  Args args;
+  Interpreter::Source next;
+};
+
+Result<bool> selected(Interpreter& in, const Selection& s, const Value& item) {
+  QW_TRY(in.work(1));
+  QW_ASSIGN(const Value tested, follow(in, item, s.path));
+  if (s.test.empty()) return truthy(tested);
+  Args args = s.args;
+  return in.test(s.test, tested, args);
+}
+
+Result<Interpreter::Source> start_select(Interpreter& in, const Value& v, Args args, bool keep, bool by_attribute) {
+  if (!truthy(v)) return nothing();
+  Selection s;
+  if (by_attribute) {
+    if (args.positional.empty()) return in.fail("Missing parameter for attribute name");
+    QW_ASSIGN(s.path, attribute_path(in, args.positional[0]));
+    args.positional.erase(args.positional.begin());
   }
-  return in.iterator(std::move(out));
+  if (!args.positional.empty()) {
+    QW_ASSIGN(s.test, in.text(args.positional[0]));
+    args.positional.erase(args.positional.begin());
+  }
+  s.args = std::move(args);
+  QW_ASSIGN(s.next, in.source(v));
+  return Interpreter::Source([&in, s = std::move(s), keep]() -> Result<Value> {
+    for (;;) {
+      QW_ASSIGN(Value item, s.next());
+      if (item.is_missing()) return item;
+      QW_ASSIGN(const bool yes, selected(in, s, item));
+      if (yes == keep) return item;
+    }
+  });
 }
 
 // select, reject, selectattr, rejectattr.
 template <bool kKeep, bool kByAttribute>
 Result<Value> select_filter(Interpreter& in, const Value& v, Args& args) {
-  if (!truthy(v)) return in.iterator({});
-  std::size_t at = 0;
-  std::vector<Value> path;
-  if (kByAttribute) {
-    if (args.positional.empty()) return in.fail("Missing parameter for attribute name");
-    QW_ASSIGN(path, attribute_path(in, args.positional[at++]));
-  }
-  std::string name;
-  if (at < args.positional.size()) {
-    QW_ASSIGN(name, in.text(args.positional[at++]));
-  }
-  QW_ASSIGN(const Values items, in.iterate(v));
-  Values out;
-  for (const Value& item : items) {
-    QW_TRY(in.work(1));
-    QW_ASSIGN(const Value tested, follow(in, item, path));
-    bool yes = truthy(tested);
-    if (!name.empty()) {
-      Args rest{{args.positional.begin() + static_cast<std::ptrdiff_t>(at), args.positional.end()}, args.named};
-      QW_ASSIGN(yes, in.test(name, tested, rest));
-    }
-    if (yes == kKeep) out.push_back(item);
-  }
-  return in.iterator(std::move(out));
+  return lazily(in, v, [&in, v, args] { return start_select(in, v, args, kKeep, kByAttribute); });
 }
 
 // Sorts `rows` by key with Python's ordering; a comparison error stops it.
@@ -229,23 +272,29 @@ Result<Value> dictsort_filter(Interpreter& in, const Value& v, Args& args) {
   return in.list(std::move(sorted));
 }
 
-Result<Value> unique_filter(Interpreter& in, const Value& v, Args& args) {
+Result<Interpreter::Source> start_unique(Interpreter& in, const Value& v, Args args) {
   Value out[2];
   QW_TRY(take_args(in, "unique", args, {"case_sensitive", "attribute"}, 0, out));
   QW_ASSIGN(const auto path, attribute_path(in, out[1]));
-  QW_ASSIGN(const Values items, in.iterate(v));
-  Dict seen;
-  Values unique;
-  for (const Value& item : items) {
-    QW_ASSIGN(Value key, follow(in, item, path));
-    key = ignore_case(key, truthy(out[0]));
-    if (!hashable(key)) return in.fail(std::string("unhashable type: '") + python_type(key) + "'");
-    QW_TRY(in.work(key.weight() / 4));
-    if (seen.find(key)) continue;
-    seen.set(key, Value::none());
-    unique.push_back(item);
-  }
-  return in.iterator(std::move(unique));
+  QW_ASSIGN(const Interpreter::Source next, in.source(v));
+  auto seen = std::make_shared<Dict>();
+  return Interpreter::Source([&in, path, next, seen, sensitive = truthy(out[0])]() -> Result<Value> {
+    for (;;) {
+      QW_ASSIGN(Value item, next());
+      if (item.is_missing()) return item;
+      QW_ASSIGN(Value key, follow(in, item, path));
+      key = ignore_case(key, sensitive);
+      if (!hashable(key)) return in.fail(std::string("unhashable type: '") + python_type(key) + "'");
+      QW_TRY(in.work(key.weight() / 4 + 1));
+      if (seen->find(key)) continue;
+      seen->set(std::move(key), Value::none());
+      return item;
+    }
+  });
+}
+
+Result<Value> unique_filter(Interpreter& in, const Value& v, Args& args) {
+  return lazily(in, v, [&in, v, args] { return start_unique(in, v, args); });
 }
 
 template <bool kMax>
@@ -284,7 +333,7 @@ Result<Value> sum_filter(Interpreter& in, const Value& v, Args& args) {
   return sum;
 }
 
-Result<Value> batch_filter(Interpreter& in, const Value& v, Args& args) {
+Result<Values> batches(Interpreter& in, const Value& v, Args args) {
   Value out[2];
   QW_TRY(take_args(in, "batch", args, {"linecount", "fill_with"}, 1, out));
   QW_ASSIGN(const std::int64_t count, int_arg(in, "batch", out[0], 0));
@@ -309,29 +358,38 @@ Result<Value> batch_filter(Interpreter& in, const Value& v, Args& args) {
     }
     QW_TRY(flush());
   }
-  return in.iterator(std::move(rows));
+  return rows;
 }
 
-Result<Value> slice_filter(Interpreter& in, const Value& v, Args& args) {
+Result<Values> slices(Interpreter& in, const Value& v, Args args) {
   Value out[2];
   QW_TRY(take_args(in, "slice", args, {"slices", "fill_with"}, 1, out));
-  QW_ASSIGN(const std::int64_t slices, int_arg(in, "slice", out[0], 0));
-  if (slices == 0) return in.fail("integer division or modulo by zero");
+  QW_ASSIGN(const std::int64_t count, int_arg(in, "slice", out[0], 0));
+  if (count == 0) return in.fail("integer division or modulo by zero");
   QW_ASSIGN(const Values items, in.iterate(v));
   const auto n = static_cast<std::int64_t>(items.size());
   Values rows;
   std::int64_t at = 0;
-  for (std::int64_t i = 0; i < slices; ++i) {
+  for (std::int64_t i = 0; i < count; ++i) {
     QW_TRY(in.work(1));
-    const bool extra = i < n % slices;
-    const std::int64_t end = at + n / slices + extra;
+    const bool extra = i < n % count;
+    const std::int64_t end = at + n / count + extra;
     Values row(items.begin() + at, items.begin() + end);
     if (!out[1].is_missing() && !out[1].is(Kind::kNone) && !extra) row.push_back(out[1]);
     QW_ASSIGN(Value list, in.list(std::move(row)));
     rows.push_back(std::move(list));
     at = end;
   }
-  return in.iterator(std::move(rows));
+  return rows;
+}
+
+template <Result<Values> (*kRows)(Interpreter&, const Value&, Args)>
+Result<Value> rows_filter(Interpreter& in, const Value& v, Args& args) {
+  return lazily(in, v, [&in, v, args]() -> Result<Interpreter::Source> {
+    QW_ASSIGN(Values rows, kRows(in, v, args));
+    QW_ASSIGN(const Value list, in.list(std::move(rows)));
+    return in.source(list);
+  });
 }
 
 Result<Value> groupby_filter(Interpreter& in, const Value& v, Args& args) {
@@ -356,14 +414,13 @@ Result<Value> groupby_filter(Interpreter& in, const Value& v, Args& args) {
     }
     QW_ASSIGN(const Value grouper, follow(in, members[0], path, out[1]));  // as it is written, not lower-cased
     QW_ASSIGN(Value list, in.list(std::move(members)));
-    QW_ASSIGN(Value group, in.tuple({grouper, std::move(list)}));
-    groups.push_back(std::move(group));
+    groups.push_back(Value::group(grouper, std::move(list)));
   }
   return in.list(std::move(groups));
 }
 
 constexpr NamedFilter kFilters[] = {
-    {"batch", batch_filter},
+    {"batch", rows_filter<batches>},
     {"dictsort", dictsort_filter},
     {"first", first_filter},
     {"groupby", groupby_filter},
@@ -379,7 +436,7 @@ constexpr NamedFilter kFilters[] = {
     {"reverse", reverse_filter},
     {"select", select_filter<true, false>},
     {"selectattr", select_filter<true, true>},
-    {"slice", slice_filter},
+    {"slice", rows_filter<slices>},
     {"sort", sort_filter},
     {"sum", sum_filter},
     {"unique", unique_filter},

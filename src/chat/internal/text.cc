@@ -280,7 +280,7 @@ std::vector<std::string> split_space(std::string_view text, std::int64_t limit) 
   text = strip(text, Side::kLeft);
   while (!text.empty()) {
     if (limit >= 0 && static_cast<std::int64_t>(out.size()) == limit) {
-      out.emplace_back(strip(text, Side::kRight));
+      out.emplace_back(text);
       break;
     }
     std::size_t at = 0, end = 0;
@@ -300,7 +300,7 @@ std::vector<std::string> rsplit_space(std::string_view text, std::int64_t limit)
   for (std::size_t i = words.size(); i > keep; --i)
     text = strip(text.substr(0, text.size() - words[i - 1].size()), Side::kRight);
   words.erase(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(keep));
-  words.insert(words.begin(), std::string(strip(text, Side::kLeft)));
+  words.insert(words.begin(), std::string(text));
   return words;
 }
 

@@ -68,6 +68,12 @@ Value Value::tuple(Values items) {
   v.kind_ = Kind::kTuple;
   return v;
 }
+Value Value::group(Value key, Value members) {
+  Value v = tuple({std::move(key), std::move(members)});
+  static_cast<Sequence*>(v.heap_.get())->group = true;
+  return v;
+}
+bool Value::is_group() const { return kind_ == Kind::kTuple && static_cast<const Sequence*>(heap_.get())->group; }
 Value Value::dict(std::shared_ptr<Dict> dict) { return Value(Kind::kDict, std::move(dict)); }
 Value Value::range(std::int64_t start, std::int64_t stop, std::int64_t step) {
   auto data = std::make_shared<Range>();
@@ -76,11 +82,11 @@ Value Value::range(std::int64_t start, std::int64_t stop, std::int64_t step) {
   data->step = step;
   return Value(Kind::kRange, std::move(data));
 }
-Value Value::iterator(Values items) {
+Value Value::iterator(std::function<Result<Value>()> next, const Value& over) {
   auto data = std::make_shared<Iterator>();
-  data->depth = depth_of(items);
-  data->weight = weight_of(items);
-  data->items = std::move(items);
+  data->depth = over.depth() + 1;
+  data->weight = over.weight() + 1;
+  data->next = std::move(next);
   return Value(Kind::kIterator, std::move(data));
 }
 Value Value::view(Value dict, char part) {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -68,9 +69,11 @@ class Value {
   static Value undefined(std::string why);  // `why` is the error message of any use that is not allowed
   static Value list(Values items);
   static Value tuple(Values items);
+  static Value group(Value key, Value members);  // groupby's tuple, whose parts also have names
   static Value dict(std::shared_ptr<Dict> dict);
   static Value range(std::int64_t start, std::int64_t stop, std::int64_t step);
-  static Value iterator(Values items);
+  // `over` is what it draws from, whose nesting it adds to.
+  static Value iterator(std::function<Result<Value>()> next, const Value& over);
   static Value view(Value dict, char part);  // 'i'tems, 'k'eys, 'v'alues
   static Value function(std::shared_ptr<Function> function);
   static Value loop(std::shared_ptr<Loop> loop);
@@ -100,6 +103,7 @@ class Value {
   Loop& loop() const;
   Namespace* name_space() const { return static_cast<Namespace*>(pointer_); }
   Macro* macro() const { return static_cast<Macro*>(pointer_); }
+  bool is_group() const;
   const void* identity() const { return heap_ ? static_cast<const void*>(heap_.get()) : pointer_; }
 
   int depth() const;  // 0 for scalars, 1 + the deepest child for containers
@@ -122,6 +126,7 @@ class Value {
 
 struct Sequence final : Heap {
   Values items;
+  bool group = false;
   int depth = 1;
   double weight = 1;
 };
@@ -147,8 +152,7 @@ struct Range final : Heap {
 };
 
 struct Iterator final : Heap {
-  Values items;
-  std::size_t next = 0;
+  std::function<Result<Value>()> next;  // missing at the end
   int depth = 1;
   double weight = 1;
 };

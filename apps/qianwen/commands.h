@@ -19,5 +19,9 @@ int report(const Error& error);
 // Set by SIGINT and SIGTERM; long work looks at it and ends with exit code 130 (serve: drains and ends with 0).
 std::atomic<bool>& interrupted();
 
+void add_data(CLI::App& app, Outcome& outcome);
+void add_tokenizer(CLI::App& app, Outcome& outcome);
+void add_train(CLI::App& app, Outcome& outcome);
+
 
 }  // namespace qw::app

@@ -31,6 +31,9 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", QW_VERSION);
   app.require_subcommand(1);
   Outcome outcome;
+  add_data(app, outcome);
+  add_tokenizer(app, outcome);
+  add_train(app, outcome);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

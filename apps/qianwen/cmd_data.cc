@@ -1,0 +1,87 @@
+// qianwen data build CONFIG.toml | data show DIR
+#include <cstdio>
+#include <memory>
+
+#include "base/file.h"
+#include "commands.h"
+#include "data/packing.h"
+#include "data_setup.h"
+
+namespace qw::app {
+namespace {
+
+struct Options {
+  std::string config, corpus, folder;
+  std::vector<std::string> overrides;
+  bool json = false;
+};
+
+long long number(const json::Value* object, const char* key) {
+  const json::Value* v = object == nullptr ? nullptr : object->find(key);
+  return v != nullptr && v->is_int() ? v->as_int() : 0;
+}
+
+std::string text(const json::Value& object, const char* key) {
+  const json::Value* v = object.find(key);
+  return v != nullptr && v->is_string() ? v->as_string() : "";
+}
+
+void print_ledger(const json::Object& ledger, const std::string& folder, bool as_json) {
+  if (as_json) {
+    json::Object shown = ledger;
+    shown.set("ledger", folder + "/ledger.json");
+    std::printf("%s\n", json::dump(json::Value(std::move(shown))).c_str());
+    return;
+  }
+  std::printf("%-28s %10s %12s %10s %10s  %s\n", "source", "documents", "tokens", "held out", "duplicates", "licence");
+  const json::Value* sources = ledger.find("sources");
+  for (const auto& source : sources->as_array())
+    std::printf("%-28s %10lld %12lld %10lld %10lld  %s\n", text(source, "name").c_str(),
+                number(source.find("train"), "documents"), number(source.find("train"), "tokens"),
+                number(source.find("heldout"), "tokens"), number(&source, "duplicates_dropped"),
+                text(source, "licence").c_str());
+  const json::Value* totals = ledger.find("totals");
+  std::printf("%-28s %10lld %12lld %10lld %10lld\n", "all", number(totals, "documents"), number(totals, "tokens"),
+              number(totals, "heldout_tokens"), number(totals, "duplicates_dropped"));
+  std::printf("ledger: %s/ledger.json\n", folder.c_str());
+}
+
+int build(const Options& o) {
+  auto config = load_data_config(o.config, o.overrides, o.corpus);
+  if (!config) return report(config.error());
+  auto ledger = data::build_data(*config, o.json ? data::ProgressFn{} : person_progress());
+  if (!ledger) return report(ledger.error());
+  print_ledger(*ledger, config->output.string(), o.json);
+  return 0;
+}
+
+int show(const Options& o) {
+  // Opens every shard first, so that what is shown is also there and fits the ledger.
+  if (auto dataset = data::open_dataset(o.folder); !dataset) return report(dataset.error());
+  auto file = base::read_file(std::filesystem::path(o.folder) / "ledger.json");
+  if (!file) return report(file.error());
+  auto ledger = json::parse(*file);
+  if (!ledger) return report(ledger.error());
+  print_ledger(ledger->as_object(), o.folder, o.json);
+  return 0;
+}
+
+}  // namespace
+
+void add_data(CLI::App& app, Outcome& outcome) {
+  auto* data = app.add_subcommand("data", "Builds and shows training data");
+  data->require_subcommand(1);
+  auto options = std::make_shared<Options>();
+  auto* build_command = data->add_subcommand("build", "Corpora -> tokenizer, token shards, provenance ledger");
+  build_command->add_option("config", options->config, "data configuration (TOML)")->required();
+  build_command->add_option("--corpus", options->corpus, "folder of the corpora (also: QW_CORPUS)");
+  build_command->add_option("--set", options->overrides, "override a key: a.b=c");
+  build_command->add_flag("--json", options->json, "machine-readable output");
+  build_command->callback([&outcome, options] { outcome.code = build(*options); });
+  auto* show_command = data->add_subcommand("show", "Checks the shards of a folder and shows its ledger");
+  show_command->add_option("folder", options->folder, "folder with ledger.json")->required();
+  show_command->add_flag("--json", options->json, "machine-readable output");
+  show_command->callback([&outcome, options] { outcome.code = show(*options); });
+}
+
+}  // namespace qw::app

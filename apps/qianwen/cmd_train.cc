@@ -1,0 +1,146 @@
+// qianwen train CONFIG.toml [--resume] [--set a.b=c]
+//
+// One command from raw text to a model: when the shards that the recipe names are not there yet, they are built first.
+#include <cstdio>
+#include <memory>
+
+#include "base/cpu.h"
+#include "commands.h"
+#include "data/config_table.h"
+#include "data_setup.h"
+#include "train/trainer.h"
+
+namespace qw::app {
+namespace {
+
+struct Options {
+  std::string config, corpus;
+  std::vector<std::string> overrides;
+  std::int64_t threads = 0;
+  bool resume = false, json = false;
+};
+
+struct FileCloser {
+  void operator()(std::FILE* f) const { std::fclose(f); }
+};
+
+// Where progress goes: JSON lines into <output>/log.jsonl always, to standard output with --json, else a line for a
+// person to standard error.
+class Printer {
+ public:
+  Printer(const std::filesystem::path& log, bool json) : file_(std::fopen(log.c_str(), "a")), json_(json) {}
+  void machine(const json::Object& record) {
+    const std::string line = json::dump(json::Value(record)) + "\n";
+    if (file_) {
+      std::fputs(line.c_str(), file_.get());
+      std::fflush(file_.get());
+    }
+    if (json_) {
+      std::fputs(line.c_str(), stdout);
+      std::fflush(stdout);
+    }
+  }
+  bool for_person() const { return !json_; }
+
+ private:
+  std::unique_ptr<std::FILE, FileCloser> file_;
+  bool json_;
+};
+
+std::string clock_text(double seconds) {
+  const auto s = static_cast<long long>(seconds);
+  char text[40];
+  std::snprintf(text, sizeof(text), "%lld:%02lld:%02lld", s / 3600, s / 60 % 60, s % 60);
+  return text;
+}
+
+train::Callbacks callbacks(Printer& printer, std::int64_t steps) {
+  train::Callbacks c;
+  c.on_step = [&printer, steps](const train::StepRecord& r) {
+    printer.machine(train::to_json(r));
+    if (!printer.for_person()) return;
+    std::fprintf(stderr, "step %lld/%lld  loss %.4f  lr %.2e  grad %.3f  %.0f tok/s  mfu %.0f%%  left %s%s\n",
+                 static_cast<long long>(r.step), static_cast<long long>(steps), r.loss, r.lr, r.grad_norm, r.tps,
+                 100 * r.mfu, clock_text(r.seconds_left).c_str(), r.skipped ? "  SKIPPED (not finite)" : "");
+  };
+  c.on_eval = [&printer](const train::EvalRecord& r) {
+    printer.machine(train::to_json(r));
+    if (!printer.for_person()) return;
+    std::fprintf(stderr, "eval at step %lld: loss %.4f, %.4f bits a byte%s\n", static_cast<long long>(r.step),
+                 r.eval_loss, r.bits_per_byte, r.best ? " (best so far)" : "");
+    for (const auto& source : r.sources)
+      std::fprintf(stderr, "  %-28s loss %.4f  %.4f bits a byte  (%lld tokens, %lld bytes)\n", source.name.c_str(),
+                   source.loss, source.bits_per_byte, static_cast<long long>(source.tokens),
+                   static_cast<long long>(source.bytes));
+  };
+  c.on_checkpoint = [&printer](const std::filesystem::path& path) {
+    if (printer.for_person()) std::fprintf(stderr, "saved %s\n", path.c_str());
+  };
+  c.stop = [] { return interrupted().load(); };
+  return c;
+}
+
+// The folder of shards, built first when the recipe names a data configuration whose output is not there.
+Result<std::filesystem::path> shards_folder(const train::TrainConfig& config, const Options& o) {
+  if (!config.shards.empty()) return std::filesystem::path(config.shards);
+  QW_ASSIGN(const auto data, load_data_config(config.data, {}, o.corpus));
+  std::error_code code;
+  if (std::filesystem::exists(data.output / "ledger.json", code)) {
+    QW_TRY(data::check_ledger_config(data));
+    return data.output;
+  }
+  std::fprintf(stderr, "building %s from %s\n", data.output.c_str(), config.data.c_str());
+  QW_ASSIGN(const auto ledger, data::build_data(data, person_progress()));
+  return data.output;
+}
+
+Status train_model(const Options& o) {
+  QW_ASSIGN(auto object, data::load_toml(o.config));
+  for (const auto& assignment : o.overrides) QW_TRY(data::apply_override(object, assignment));
+  if (o.threads > 0) object.set("threads", o.threads);
+  auto config = train::train_config(object);
+  if (!config) return in_context(o.config, std::move(config).error());
+  if (!o.resume && !train::list_checkpoints(config->output).empty())
+    return fail(ErrorKind::kUsage, config->output.string() +
+                                       ": has checkpoints of an earlier run; use --resume, or --set output=ANOTHER");
+  QW_ASSIGN(const auto folder, shards_folder(*config, o));
+  QW_ASSIGN(const auto dataset, data::open_dataset(folder));
+  QW_ASSIGN(const auto isa, base::chosen_isa());
+  const auto& kernels = kernels::kernels_for(isa);
+  base::ThreadPool pool(static_cast<int>(config->threads));
+  QW_ASSIGN(auto trainer, train::Trainer::create(*config, dataset, kernels, pool));
+  if (o.resume) QW_TRY(trainer->resume());
+  std::error_code code;
+  std::filesystem::create_directories(config->output, code);
+  Printer printer(config->output / "log.jsonl", o.json);
+  if (printer.for_person())
+    std::fprintf(stderr, "%.2f M parameters, %lld steps, %lld rows an epoch, %d threads, %s, peak %.0f GFLOP/s%s\n",
+                 static_cast<double>(trainer->parameter_count()) / 1e6, static_cast<long long>(config->steps),
+                 static_cast<long long>(trainer->rows_in_epoch()), pool.size(), kernels.name,
+                 trainer->peak_flops() / 1e9,
+                 trainer->steps_done() > 0 ? (", resumed at step " + std::to_string(trainer->steps_done())).c_str() : "");
+  QW_TRY(trainer->run(callbacks(printer, config->steps)));
+  if (printer.for_person()) std::fprintf(stderr, "model: %s\n", (config->output / "model").c_str());
+  return {};
+}
+
+int run_train(const Options& o) {
+  const auto status = train_model(o);
+  return status ? 0 : report(status.error());
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, Outcome& outcome) {
+  auto* command = app.add_subcommand("train", "Trains a model by a recipe; builds its data first when needed");
+  auto options = std::make_shared<Options>();
+  command->add_option("config", options->config, "training recipe (TOML)")->required();
+  command->add_flag("--resume", options->resume, "go on from the newest checkpoint");
+  command->add_option("--set", options->overrides, "override a key: a.b=c");
+  command->add_option("--corpus", options->corpus, "folder of the corpora (also: QW_CORPUS)");
+  command->add_option("--threads", options->threads, "0 = one per CPU");
+  command->add_flag("--json", options->json, "JSON lines on standard output");
+  command->callback([&outcome, options] { outcome.code = run_train(*options); });
+}
+
+}  // namespace qw::app

@@ -1,0 +1,73 @@
+// From corpora to training data: a tokenizer (trained here or given), one token shard per source, a held-out shard per
+// source, and a ledger that says where every token came from.
+//
+// A build is a function of its configuration and its files: the same bytes come out every time.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "data/document_reader.h"
+#include "json/value.h"
+#include "tokenizer/tokenizer.h"
+
+namespace qw::data {
+
+enum class Dedup : std::uint8_t { kNone, kWithin, kAcross };  // exact copies of a document, by SHA-256 of its text
+
+struct SourceConfig {
+  std::string name;                          // also the name of its shards
+  std::vector<std::filesystem::path> files;  // resolved against the corpus folder
+  std::string licence, origin;               // for the ledger; both must be given
+  ReaderOptions reader;
+  double weight = 1;             // how often an epoch sees each document; a fraction is drawn by chance
+  double heldout_tail = 0;       // this share of the documents, the last ones, is never trained on
+  std::int64_t max_documents = 0;  // 0 = all
+  bool in_tokenizer = true;      // whether the tokenizer learns from it
+};
+
+struct TokenizerConfig {
+  std::filesystem::path folder;      // loaded when it holds a tokenizer, else trained and written there
+  std::int64_t vocab = 0;            // all ids, added tokens included; 0 = never train, the folder must exist
+  std::int64_t min_frequency = 2;
+  std::int64_t sample_bytes = 0;     // of each source; 0 = all
+  std::vector<std::string> added;    // special tokens, in order after the regular ones
+};
+
+struct DataConfig {
+  std::filesystem::path output;
+  std::uint64_t seed = 1;
+  Dedup dedup = Dedup::kAcross;
+  bool leading_end_token = false;    // also put the end-of-text token before every document
+  std::string chat_template;         // Jinja source with generation marks; empty = ChatML
+  TokenizerConfig tokenizer;
+  std::vector<SourceConfig> sources;
+  std::string fingerprint;           // SHA-256 of the configuration without the corpus folder
+};
+
+// Reads and checks a configuration (docs/formats/data_config.md). `corpus` replaces the corpus folder of the file when
+// not empty. Relative paths are relative to the working folder, source files to the corpus folder.
+Result<DataConfig> data_config(const json::Object& config, const std::filesystem::path& corpus);
+
+struct BuildProgress {
+  std::string_view stage;    // "tokenizer", "shards"
+  std::string_view source;
+  std::uint64_t done = 0, total = 0;  // documents (total 0 = unknown), or merges for the tokenizer
+};
+using ProgressFn = std::function<void(const BuildProgress&)>;
+
+// Trains the tokenizer on the sources (held-out tails excluded) and writes its folder.
+Status train_tokenizer(const DataConfig& config, const ProgressFn& progress);
+// Builds shards and ledger; trains the tokenizer first when its folder is absent. Returns the ledger as written to
+// <output>/ledger.json.
+Result<json::Object> build_data(const DataConfig& config, const ProgressFn& progress);
+
+// Fails (kUsage) when the ledger in config.output was built from another configuration.
+Status check_ledger_config(const DataConfig& config);
+
+}  // namespace qw::data

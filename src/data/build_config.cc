@@ -1,0 +1,110 @@
+#include <cmath>
+
+#include "base/file.h"
+#include "base/sha256.h"
+#include "data/build.h"
+#include "data/config_table.h"
+
+namespace qw::data {
+namespace {
+
+constexpr std::int64_t kAnyCount = std::int64_t{1} << 40;
+
+bool is_plain_name(std::string_view name) {
+  if (name.empty() || name.size() > 64) return false;
+  for (const char c : name)
+    if (!(('a' <= c && c <= 'z') || ('A' <= c && c <= 'Z') || ('0' <= c && c <= '9') || c == '_' || c == '-')) return false;
+  return true;
+}
+
+Status read_reader(ConfigTable& t, ReaderOptions& reader) {
+  int format = 0, separator = 0, invalid = 0, han = 0;
+  QW_TRY(t.read_choice("format", {"text", "jsonl", "chat"}, format));
+  QW_TRY(t.read_choice("separator", {"blank_line", "line", "file"}, separator));
+  QW_TRY(t.read_choice("invalid_utf8", {"replace", "drop", "refuse"}, invalid));
+  QW_TRY(t.read_choice("han", {"keep", "simplified"}, han));
+  reader.format = static_cast<SourceFormat>(format);
+  reader.separator = static_cast<Separator>(separator);
+  reader.invalid_utf8 = static_cast<InvalidUtf8>(invalid);
+  reader.simplify_han = han == 1;
+  QW_TRY(t.read("text_field", reader.text_field));
+  QW_TRY(t.read("messages_field", reader.messages_field));
+  auto most = static_cast<std::int64_t>(reader.max_document_bytes);
+  QW_TRY(t.read("max_document_bytes", most, 16, std::int64_t{1} << 30));
+  reader.max_document_bytes = static_cast<std::uint64_t>(most);
+  return {};
+}
+
+Result<SourceConfig> read_source(ConfigTable& t, const std::filesystem::path& corpus) {
+  SourceConfig source;
+  QW_TRY(t.read("name", source.name));
+  if (!is_plain_name(source.name))
+    return fail(ErrorKind::kUsage, t.name("name") + " must be 1 to 64 letters, digits, '-' or '_'");
+  std::vector<std::string> paths;
+  QW_TRY(t.read("path", paths));
+  if (paths.empty()) return fail(ErrorKind::kUsage, t.name("path") + " is missing");
+  for (const auto& path : paths) source.files.push_back(corpus / path);  // an absolute path stays as it is
+  QW_TRY(t.read("licence", source.licence));
+  QW_TRY(t.read("origin", source.origin));
+  if (source.licence.empty() || source.origin.empty())
+    return fail(ErrorKind::kUsage, t.name("licence") + " and " + t.name("origin") + " must be stated");
+  QW_TRY(read_reader(t, source.reader));
+  QW_TRY(t.read("weight", source.weight, 0, 1000));
+  QW_TRY(t.read("heldout_tail", source.heldout_tail, 0, 1));
+  QW_TRY(t.read("max_documents", source.max_documents, 0, kAnyCount));
+  QW_TRY(t.read("in_tokenizer", source.in_tokenizer));
+  QW_TRY(t.finish());
+  return source;
+}
+
+Status read_tokenizer(ConfigTable& t, TokenizerConfig& tokenizer) {
+  std::string folder;
+  QW_TRY(t.read("folder", folder));
+  if (folder.empty()) return fail(ErrorKind::kUsage, t.name("folder") + " is missing");
+  tokenizer.folder = folder;
+  QW_TRY(t.read("vocab", tokenizer.vocab, 0, 1 << 24));
+  QW_TRY(t.read("min_frequency", tokenizer.min_frequency, 1, kAnyCount));
+  QW_TRY(t.read("sample_bytes", tokenizer.sample_bytes, 0, kAnyCount));
+  QW_TRY(t.read("added", tokenizer.added));
+  return t.finish();
+}
+
+}  // namespace
+
+Result<DataConfig> data_config(const json::Object& object, const std::filesystem::path& corpus_override) {
+  ConfigTable top(object, "");
+  DataConfig config;
+  std::string corpus = "corpus", output, chat_template;
+  QW_TRY(top.read("corpus", corpus));
+  QW_TRY(top.read("output", output));
+  if (output.empty()) return fail(ErrorKind::kUsage, "output is missing");
+  config.output = output;
+  auto seed = static_cast<std::int64_t>(config.seed);
+  QW_TRY(top.read("seed", seed, 0, INT64_MAX));
+  config.seed = static_cast<std::uint64_t>(seed);
+  int dedup = static_cast<int>(config.dedup);
+  QW_TRY(top.read_choice("dedup", {"none", "within", "across"}, dedup));
+  config.dedup = static_cast<Dedup>(dedup);
+  QW_TRY(top.read("leading_end_token", config.leading_end_token));
+  QW_TRY(top.read("chat_template", chat_template));
+  if (!chat_template.empty()) {
+    QW_ASSIGN(config.chat_template, base::read_file(chat_template, 1 << 20));
+  }
+  QW_ASSIGN(auto tokenizer, top.table("tokenizer"));
+  QW_TRY(read_tokenizer(tokenizer, config.tokenizer));
+  QW_ASSIGN(auto sources, top.tables("source"));
+  if (sources.empty()) return fail(ErrorKind::kUsage, "no [[source]] is given");
+  for (auto& table : sources) {
+    QW_ASSIGN(auto source, read_source(table, corpus_override.empty() ? std::filesystem::path(corpus) : corpus_override));
+    for (const auto& other : config.sources)
+      if (other.name == source.name) return fail(ErrorKind::kUsage, "two sources are named " + source.name);
+    config.sources.push_back(std::move(source));
+  }
+  QW_TRY(top.finish());
+  json::Object named = object;
+  named.erase("corpus");  // where the files lie does not matter, their hashes are in the ledger
+  config.fingerprint = base::sha256_hex(json::dump(json::Value(std::move(named))) + config.chat_template);
+  return config;
+}
+
+}  // namespace qw::data

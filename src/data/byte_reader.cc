@@ -1,0 +1,111 @@
+#include "data/byte_reader.h"
+
+#include <fcntl.h>
+#include <lzma.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <string>
+
+namespace qw::data {
+namespace {
+
+// xz -9e needs 65 MiB to unpack; a file that asks for much more is damaged or hostile.
+constexpr std::uint64_t kDecoderMemoryLimit = std::uint64_t{256} << 20;
+constexpr std::size_t kInputBlock = 1 << 16;  // one system call per 64 KiB is already noise beside unpacking
+constexpr std::array<unsigned char, 6> kXzMagic = {0xFD, '7', 'z', 'X', 'Z', 0x00};
+
+const char* lzma_message(lzma_ret code) {
+  switch (code) {
+    case LZMA_FORMAT_ERROR: return "not an xz stream";
+    case LZMA_OPTIONS_ERROR: return "uses xz options that this build cannot read";
+    case LZMA_DATA_ERROR: return "xz data is damaged";
+    case LZMA_BUF_ERROR: return "xz data is cut short";
+    case LZMA_MEM_ERROR: return "no memory to unpack";
+    case LZMA_MEMLIMIT_ERROR: return "asks for more memory to unpack than allowed";
+    default: return "cannot be unpacked";
+  }
+}
+
+}  // namespace
+
+struct ByteReader::State {
+  int fd = -1;
+  std::filesystem::path path;
+  bool xz = false, end_of_file = false, finished = false;
+  lzma_stream stream = LZMA_STREAM_INIT;
+  std::array<unsigned char, kInputBlock> input;
+  std::size_t input_begin = 0, input_size = 0;
+
+  ~State() {
+    if (xz) lzma_end(&stream);
+    if (fd >= 0) ::close(fd);
+  }
+
+  Status fill() {
+    ssize_t n;
+    do n = ::read(fd, input.data(), input.size());
+    while (n < 0 && errno == EINTR);
+    if (n < 0) return fail(ErrorKind::kFailed, path.string() + ": cannot read: " + std::strerror(errno));
+    input_begin = 0;
+    input_size = static_cast<std::size_t>(n);
+    end_of_file = n == 0;
+    return {};
+  }
+
+  Result<std::size_t> read_plain(std::span<char> out) {
+    if (input_begin == input_size && !end_of_file) QW_TRY(fill());
+    const std::size_t n = std::min(out.size(), input_size - input_begin);
+    std::memcpy(out.data(), input.data() + input_begin, n);
+    input_begin += n;
+    return n;
+  }
+
+  Result<std::size_t> read_xz(std::span<char> out) {
+    stream.next_out = reinterpret_cast<std::uint8_t*>(out.data());
+    stream.avail_out = out.size();
+    while (stream.avail_out == out.size() && !finished) {
+      if (input_begin == input_size && !end_of_file) QW_TRY(fill());
+      stream.next_in = input.data() + input_begin;
+      stream.avail_in = input_size - input_begin;
+      const lzma_ret code = lzma_code(&stream, end_of_file ? LZMA_FINISH : LZMA_RUN);
+      input_begin = input_size - stream.avail_in;
+      if (code == LZMA_STREAM_END) finished = true;
+      else if (code != LZMA_OK) return fail(ErrorKind::kBadInput, path.string() + ": " + lzma_message(code));
+    }
+    return out.size() - stream.avail_out;
+  }
+};
+
+Result<ByteReader> ByteReader::open(const std::filesystem::path& path) {
+  auto state = std::make_unique<State>();
+  state->path = path;
+  state->fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (state->fd < 0) return fail(ErrorKind::kBadInput, path.string() + ": cannot open: " + std::strerror(errno));
+  struct stat info {};
+  if (::fstat(state->fd, &info) != 0 || S_ISDIR(info.st_mode))
+    return fail(ErrorKind::kBadInput, path.string() + ": not a file");
+  QW_TRY(state->fill());
+  if (state->input_size >= kXzMagic.size() && std::memcmp(state->input.data(), kXzMagic.data(), kXzMagic.size()) == 0) {
+    state->xz = true;
+    if (lzma_stream_decoder(&state->stream, kDecoderMemoryLimit, LZMA_CONCATENATED) != LZMA_OK)
+      return fail(ErrorKind::kResource, path.string() + ": no memory to unpack");
+  }
+  return ByteReader(std::move(state));
+}
+
+ByteReader::ByteReader(std::unique_ptr<State> state) : state_(std::move(state)) {}
+ByteReader::ByteReader(ByteReader&&) noexcept = default;
+ByteReader& ByteReader::operator=(ByteReader&&) noexcept = default;
+ByteReader::~ByteReader() = default;
+
+Result<std::size_t> ByteReader::read(std::span<char> out) {
+  QW_CHECK(!out.empty());
+  return state_->xz ? state_->read_xz(out) : state_->read_plain(out);
+}
+
+}  // namespace qw::data

@@ -1,0 +1,45 @@
+// What is done to text before it is tokenised: line ends, invalid UTF-8, and the script of Chinese.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace qw::data {
+
+enum class InvalidUtf8 : std::uint8_t {
+  kReplace,  // each ill-formed part becomes U+FFFD (Unicode "maximal subpart" practice, as Python's errors="replace")
+  kDrop,     // the document is left out and counted
+  kRefuse,   // the build stops with the line number
+};
+
+// Length of the well-formed UTF-8 character that begins at text[at], or 0 if ill-formed there; `bad` then gets the
+// number of bytes of the ill-formed part (>= 1).
+std::size_t utf8_character(std::string_view text, std::size_t at, std::size_t* bad);
+bool is_valid_utf8(std::string_view text);
+// Replaces ill-formed parts by U+FFFD; returns how many there were.
+std::uint64_t replace_invalid_utf8(std::string& text);
+
+// "\r\n" and lone "\r" become "\n".
+void normalise_line_ends(std::string& text);
+
+// Turns traditional Chinese characters into simplified ones (ICU's Hant-Hans transform; other text is untouched).
+// Not thread-safe; make one for each thread. kUsage when the build has no ICU.
+class HanSimplifier {
+ public:
+  static Result<HanSimplifier> create();
+  HanSimplifier(HanSimplifier&&) noexcept;
+  HanSimplifier& operator=(HanSimplifier&&) noexcept;
+  ~HanSimplifier();
+  std::string convert(std::string_view utf8) const;
+
+ private:
+  struct State;
+  explicit HanSimplifier(std::unique_ptr<State>);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace qw::data

@@ -1,0 +1,211 @@
+#include "data/document_reader.h"
+
+#include <simdjson.h>
+
+#include "data/internal/line_reader.h"
+
+namespace qw::data {
+namespace {
+
+// Nesting of a JSON line that we follow; chat messages with tool schemas stay far below it.
+constexpr std::size_t kMaxJsonDepth = 64;
+
+Result<json::Value> to_value(simdjson::dom::element element, std::size_t depth) {
+  if (depth > kMaxJsonDepth) return fail(ErrorKind::kBadInput, "nested too deeply");
+  using Type = simdjson::dom::element_type;
+  switch (element.type()) {
+    case Type::ARRAY: {
+      json::Array out;
+      for (auto item : simdjson::dom::array(element)) {
+        QW_ASSIGN(auto value, to_value(item, depth + 1));
+        out.push_back(std::move(value));
+      }
+      return json::Value(std::move(out));
+    }
+    case Type::OBJECT: {
+      json::Object out;
+      for (auto [key, item] : simdjson::dom::object(element)) {
+        QW_ASSIGN(auto value, to_value(item, depth + 1));
+        out.set(std::string(key), std::move(value));
+      }
+      return json::Value(std::move(out));
+    }
+    case Type::STRING: return json::Value(std::string_view(element));
+    case Type::INT64: return json::Value(std::int64_t(element));
+    case Type::UINT64: return json::Value(std::uint64_t(element));
+    case Type::DOUBLE: return json::Value(double(element));
+    case Type::BOOL: return json::Value(bool(element));
+    default: return json::Value();
+  }
+}
+
+// Checks the messages of a chat line as far as every template relies on them.
+Status check_messages(const json::Value& messages) {
+  if (!messages.is_array() || messages.as_array().empty())
+    return fail(ErrorKind::kBadInput, "messages is not an array with entries");
+  for (const auto& message : messages.as_array()) {
+    const json::Value* role = message.find("role");
+    if (role == nullptr || !role->is_string()) return fail(ErrorKind::kBadInput, "a message has no role");
+    const json::Value* content = message.find("content");
+    if (content == nullptr && message.find("tool_calls") == nullptr)
+      return fail(ErrorKind::kBadInput, "a message has neither content nor tool_calls");
+  }
+  return {};
+}
+
+}  // namespace
+
+struct DocumentReader::State {
+  State(LineReader reader, ReaderOptions o) : lines(std::move(reader)), options(std::move(o)) {}
+
+  LineReader lines;
+  ReaderOptions options;
+  ReaderCounts counts;
+  std::optional<HanSimplifier> simplifier;
+  simdjson::dom::parser parser;
+  std::string line, carried;           // carried: rest of a text that was longer than a document may be
+  std::uint64_t carried_line = 0;
+  bool has_line = false;               // `line` was read but not used yet
+
+  // Text after the rules for invalid UTF-8 and script; false = leave the document out.
+  Result<bool> clean(std::string& text, std::uint64_t at_line) {
+    if (options.invalid_utf8 == InvalidUtf8::kReplace) {
+      counts.invalid_utf8 += replace_invalid_utf8(text);
+    } else if (!is_valid_utf8(text)) {
+      if (options.invalid_utf8 == InvalidUtf8::kRefuse)
+        return fail(ErrorKind::kBadInput, lines.where(at_line) + ": invalid UTF-8");
+      ++counts.invalid_utf8;
+      return false;
+    }
+    if (simplifier) text = simplifier->convert(text);
+    return true;
+  }
+
+  Result<bool> next_text(Document& document);
+  Result<bool> next_json(Document& document);
+  Status chat_of(simdjson::dom::element root, Document& document);
+  void cut(std::string& text, std::uint64_t line_number);
+};
+
+// Keeps what fits into one document and carries the rest over to the next one.
+void DocumentReader::State::cut(std::string& text, std::uint64_t line_number) {
+  const std::size_t limit = options.max_document_bytes;
+  if (text.size() <= limit) return;
+  std::size_t at = text.rfind('\n', limit - 1);
+  at = at == std::string::npos ? limit : at + 1;
+  if (at == limit)
+    while (at > 1 && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;  // not inside a character
+  carried = text.substr(at);
+  carried_line = line_number;
+  text.resize(at);
+}
+
+Result<bool> DocumentReader::State::next_text(Document& document) {
+  document.text = std::move(carried);
+  carried.clear();
+  document.line = carried_line;
+  bool open = !document.text.empty();
+  while (document.text.size() <= options.max_document_bytes) {
+    if (!has_line) {
+      QW_ASSIGN(has_line, lines.next(line));
+      if (!has_line) break;
+    }
+    has_line = false;
+    const bool blank = line.find_first_not_of(" \t") == std::string::npos;
+    if (options.separator == Separator::kBlankLine && blank) {
+      if (open) break;
+      continue;
+    }
+    if (!open) document.line = lines.number();
+    open = true;
+    document.text += line;
+    if (options.separator == Separator::kLine) return true;
+    document.text += '\n';
+  }
+  cut(document.text, lines.number());
+  return open;
+}
+
+Status DocumentReader::State::chat_of(simdjson::dom::element root, Document& document) {
+  simdjson::dom::element messages;
+  if (root[options.messages_field].get(messages) != simdjson::SUCCESS)
+    return fail(ErrorKind::kBadInput, "no member \"" + options.messages_field + "\"");
+  QW_ASSIGN(auto value, to_value(messages, 0));
+  QW_TRY(check_messages(value));
+  document.chat = json::Object();
+  document.chat.set("messages", std::move(value));
+  simdjson::dom::element tools;
+  if (root["tools"].get(tools) == simdjson::SUCCESS && !tools.is_null()) {
+    QW_ASSIGN(auto list, to_value(tools, 0));
+    document.chat.set("tools", std::move(list));
+  }
+  return {};
+}
+
+Result<bool> DocumentReader::State::next_json(Document& document) {
+  for (bool keep = false; !keep;) {
+    QW_ASSIGN(const bool more, lines.next(line));
+    if (!more) return false;
+    if (line.find_first_not_of(" \t") == std::string::npos) continue;
+    QW_ASSIGN(keep, clean(line, lines.number()));
+  }
+  document.line = lines.number();
+  document.text.clear();
+  simdjson::dom::element root;
+  if (const auto code = parser.parse(line).get(root); code != simdjson::SUCCESS)
+    return fail(ErrorKind::kBadInput, lines.where(document.line) + ": " + simdjson::error_message(code));
+  if (options.format == SourceFormat::kChat) {
+    if (auto status = chat_of(root, document); !status)
+      return in_context(lines.where(document.line), std::move(status).error());
+    return true;
+  }
+  std::string_view text;
+  if (root[options.text_field].get(text) != simdjson::SUCCESS)
+    return fail(ErrorKind::kBadInput,
+                lines.where(document.line) + ": no text member \"" + options.text_field + "\"");
+  document.text = text;
+  normalise_line_ends(document.text);
+  return true;
+}
+
+Result<DocumentReader> DocumentReader::open(const std::filesystem::path& path, ReaderOptions options) {
+  QW_ASSIGN(auto bytes, ByteReader::open(path));
+  if (options.max_document_bytes < 16) return fail(ErrorKind::kUsage, "max_document_bytes must be at least 16");
+  LineReader lines(std::move(bytes), path, options.max_line_bytes);
+  auto state = std::make_unique<State>(std::move(lines), std::move(options));
+  if (state->options.simplify_han) {
+    QW_ASSIGN(auto simplifier, HanSimplifier::create());
+    state->simplifier.emplace(std::move(simplifier));
+  }
+  return DocumentReader(std::move(state));
+}
+
+DocumentReader::DocumentReader(std::unique_ptr<State> state) : state_(std::move(state)) {}
+DocumentReader::DocumentReader(DocumentReader&&) noexcept = default;
+DocumentReader& DocumentReader::operator=(DocumentReader&&) noexcept = default;
+DocumentReader::~DocumentReader() = default;
+
+const ReaderCounts& DocumentReader::counts() const { return state_->counts; }
+
+Result<bool> DocumentReader::next(Document& document) {
+  State& s = *state_;
+  for (;;) {
+    const bool plain = s.options.format == SourceFormat::kText;
+    QW_ASSIGN(const bool more, plain ? s.next_text(document) : s.next_json(document));
+    if (!more) return false;
+    if (plain) {
+      while (document.text.ends_with('\n')) document.text.pop_back();
+      QW_ASSIGN(const bool keep, s.clean(document.text, document.line));
+      if (!keep) continue;
+    }
+    if (s.options.format != SourceFormat::kChat && document.text.empty()) {
+      ++s.counts.empty;
+      continue;
+    }
+    ++s.counts.documents;
+    s.counts.bytes += document.text.size();
+    return true;
+  }
+}
+
+}  // namespace qw::data

@@ -1,0 +1,174 @@
+// Checkpoints: one safetensors file with weights, moments and (with ema) the average, and the rest of the state as
+// JSON in its metadata. Random draws are functions of (seed, position), so the data cursor and the step are all of it.
+#include <algorithm>
+#include <cstdio>
+
+#include "base/file.h"
+#include "train/internal/state.h"
+#include "train/internal/tensor_file.h"
+
+namespace qw::train {
+namespace {
+
+constexpr const char* kFormat = "qianwen-checkpoint-1";
+constexpr std::string_view kPrefix = "step-", kSuffix = ".safetensors";
+
+// What must be equal for a resumed run to be the same run.
+json::Object identity(const TrainConfig& config, const models::Model& model, const data::Dataset& dataset) {
+  json::Object o;
+  o.set("model", model.hf_config());
+  o.set("tokenizer_sha256", dataset.tokenizer_hash);
+  o.set("ledger_sha256", dataset.ledger_sha256);
+  o.set("seed", config.seed);
+  o.set("sequence_length", config.sequence_length);
+  o.set("batch_sequences", config.batch_sequences);
+  o.set("accumulation", config.accumulation);
+  o.set("precision", config.precision == Precision::kBf16 ? "bf16" : "f32");
+  o.set("optimizer.kind", config.optimizer.kind == OptimizerKind::kMuon ? "muon" : "adamw");
+  o.set("ema", config.ema);
+  return o;
+}
+
+Result<json::Value> parse_state(const TensorFile& file, const std::filesystem::path& path) {
+  const auto format = file.metadata().find("format"), state = file.metadata().find("state");
+  if (format == file.metadata().end() || format->second != kFormat || state == file.metadata().end())
+    return fail(ErrorKind::kBadInput, path.string() + ": not a training checkpoint of this program");
+  auto parsed = json::parse(state->second);
+  if (!parsed) return in_context(path.string() + ": state", std::move(parsed).error());
+  for (const char* key : {"step", "tokens", "epoch", "sequence"}) {
+    const json::Value* v = parsed->find(key);
+    if (v == nullptr || !v->is_int() || v->as_int() < 0)
+      return fail(ErrorKind::kBadInput, path.string() + ": state lacks " + key);
+  }
+  const json::Value* same = parsed->find("identity");
+  if (same == nullptr || !same->is_object()) return fail(ErrorKind::kBadInput, path.string() + ": state lacks identity");
+  return parsed;
+}
+
+Status check_identity(const json::Object& ours, const json::Value& theirs, const std::filesystem::path& path) {
+  for (const auto& [key, value] : ours) {
+    const json::Value* other = theirs.find(key);
+    if (other == nullptr || json::dump(*other) != json::dump(value))
+      return fail(ErrorKind::kUsage, path.string() + ": cannot go on from here, " + key + " differs from the configuration");
+  }
+  return {};
+}
+
+}  // namespace
+
+std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& output) {
+  std::vector<std::filesystem::path> found;
+  std::error_code code;
+  for (const auto& entry : std::filesystem::directory_iterator(output / "checkpoints", code)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(kPrefix) && name.ends_with(kSuffix)) found.push_back(entry.path());
+  }
+  std::sort(found.begin(), found.end());  // numbers are padded to one width
+  return found;
+}
+
+Status Trainer::save_checkpoint(const std::filesystem::path& path) {
+  State& s = *state_;
+  std::error_code code;
+  std::filesystem::create_directories(path.parent_path(), code);
+  if (code) return fail(ErrorKind::kFailed, path.parent_path().string() + ": cannot create: " + code.message());
+  std::vector<NamedTensor> tensors;
+  const auto add = [&](const char* kind, const ops::ParameterBuffer& buffer) {
+    for (std::size_t i = 0; i < buffer.size(); ++i)
+      if (buffer.elements(i) > 0)
+        tensors.push_back({kind + s.model->parameters()[i].hf_name, buffer.shape(i), buffer.data(i)});
+  };
+  add("weight.", s.weights);
+  add("m.", s.optimizer->first_moments());
+  add("v.", s.optimizer->second_moments());
+  if (s.has_average()) add("average.", s.average);
+  json::Object state;
+  state.set("step", s.step);
+  state.set("tokens", s.tokens);
+  state.set("epoch", s.stream->cursor().epoch);
+  state.set("sequence", s.stream->cursor().sequence);
+  if (s.best_loss < std::numeric_limits<double>::infinity()) state.set("best_loss", s.best_loss);
+  state.set("identity", identity(s.config, *s.model, s.dataset));
+  state.set("config", s.config.source);
+  return write_tensors(path, tensors, {{"format", kFormat}, {"state", json::dump(json::Value(std::move(state)))}});
+}
+
+Status Trainer::load_checkpoint(const std::filesystem::path& path) {
+  State& s = *state_;
+  QW_ASSIGN(const auto file, TensorFile::open(path));
+  QW_ASSIGN(const auto state, parse_state(file, path));
+  QW_TRY(check_identity(identity(s.config, *s.model, s.dataset), *state.find("identity"), path));
+  const auto load = [&](const char* kind, ops::ParameterBuffer& buffer) -> Status {
+    for (std::size_t i = 0; i < buffer.size(); ++i)
+      if (buffer.elements(i) > 0)
+        QW_TRY(file.read(kind + s.model->parameters()[i].hf_name, buffer.shape(i), buffer.data(i)));
+    return {};
+  };
+  QW_TRY(load("weight.", s.weights));
+  QW_TRY(load("m.", s.optimizer->first_moments()));
+  QW_TRY(load("v.", s.optimizer->second_moments()));
+  if (s.has_average()) QW_TRY(load("average.", s.average));
+  const data::Cursor cursor{static_cast<std::uint64_t>(state.find("epoch")->as_int()), state.find("sequence")->as_int()};
+  QW_ASSIGN(auto stream, data::BatchStream::create(s.dataset.train, s.config.sequence_length, s.config.seed, cursor));
+  s.stream.emplace(std::move(stream));
+  s.step = state.find("step")->as_int();
+  s.tokens = state.find("tokens")->as_int();
+  const json::Value* best = state.find("best_loss");
+  s.best_loss = best != nullptr && best->is_number() ? best->as_double() : std::numeric_limits<double>::infinity();
+  return {};
+}
+
+Status Trainer::resume() {
+  const auto found = list_checkpoints(state_->config.output);
+  if (found.empty())
+    return fail(ErrorKind::kUsage, (state_->config.output / "checkpoints").string() + ": no checkpoint to resume from");
+  return load_checkpoint(found.back());
+}
+
+Status Trainer::save_numbered(const Callbacks& callbacks) {
+  State& s = *state_;
+  char number[24];
+  std::snprintf(number, sizeof(number), "%010lld", static_cast<long long>(s.step));
+  const auto path = s.config.output / "checkpoints" / (std::string(kPrefix) + number + std::string(kSuffix));
+  QW_TRY(save_checkpoint(path));
+  auto found = list_checkpoints(s.config.output);
+  for (std::size_t i = 0; i + static_cast<std::size_t>(s.config.checkpoint.keep) < found.size(); ++i) {
+    std::error_code code;
+    std::filesystem::remove(found[i], code);  // one too many is no reason to stop training
+  }
+  if (callbacks.on_checkpoint) callbacks.on_checkpoint(path);
+  return {};
+}
+
+Status Trainer::export_model(const std::filesystem::path& folder) {
+  State& s = *state_;
+  std::error_code code;
+  std::filesystem::create_directories(folder, code);
+  if (code) return fail(ErrorKind::kFailed, folder.string() + ": cannot create: " + code.message());
+  const auto type = s.config.export_type == ExportType::kBf16 ? tensor::DType::kBF16 : tensor::DType::kF32;
+  std::vector<NamedTensor> tensors;
+  const auto& weights = s.served_weights();
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const auto& parameter = s.model->parameters()[i];
+    const bool small = parameter.is_norm || parameter.is_bias;
+    tensors.push_back({parameter.hf_name, weights.shape(i), weights.data(i), small ? tensor::DType::kF32 : type});
+  }
+  json::Object config = s.model->hf_config();
+  config.set("torch_dtype", s.config.export_type == ExportType::kBf16 ? "bfloat16" : "float32");
+  const auto& spec = s.tokenizer.spec();
+  if (spec.eos) config.set("eos_token_id", std::int64_t{*spec.eos});
+  json::Object generation;
+  json::Array stop;
+  for (const auto id : spec.stop) stop.emplace_back(std::int64_t{id});
+  generation.set("eos_token_id", std::move(stop));
+  if (spec.pad) generation.set("pad_token_id", std::int64_t{*spec.pad});
+  json::WriteStyle style;
+  style.indent = 2;
+  QW_TRY(base::write_file_atomically(folder / "config.json", json::dump(json::Value(config), style) + "\n"));
+  QW_TRY(base::write_file_atomically(folder / "generation_config.json", json::dump(json::Value(generation), style) + "\n"));
+  QW_TRY(tokenizer::save_tokenizer_folder(spec, folder));
+  // The weights come last: a folder that has them is complete.
+  return write_tensors(folder / "model.safetensors", tensors, {{"format", "pt"}});
+}
+
+}  // namespace qw::train

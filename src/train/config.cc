@@ -1,0 +1,128 @@
+#include "train/config.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "data/config_table.h"
+
+namespace qw::train {
+namespace {
+
+using data::ConfigTable;
+
+// Bounds that only catch slips of the pen; memory is checked where it is taken.
+constexpr std::int64_t kManySteps = std::int64_t{1} << 40;
+constexpr std::int64_t kLongSequence = 1 << 20;
+
+Status read_optimizer(ConfigTable t, OptimizerConfig& c) {
+  int kind = 0, scale = 0;
+  QW_TRY(t.read_choice("kind", {"adamw", "muon"}, kind));
+  QW_TRY(t.read("lr", c.lr, 0, 100));
+  QW_TRY(t.read("beta1", c.beta1, 0, 0.999999));
+  QW_TRY(t.read("beta2", c.beta2, 0, 0.999999999));
+  QW_TRY(t.read("eps", c.eps, 0, 1));
+  QW_TRY(t.read("weight_decay", c.weight_decay, 0, 100));
+  QW_TRY(t.read("clip", c.clip, 0, 1e9));
+  QW_TRY(t.read("muon_lr", c.muon_lr, 0, 100));
+  QW_TRY(t.read("muon_momentum", c.muon_momentum, 0, 0.999999));
+  QW_TRY(t.read_choice("muon_scale", {"moonshot", "jordan"}, scale));
+  c.kind = static_cast<OptimizerKind>(kind);
+  c.muon_scale = static_cast<MuonScale>(scale);
+  return t.finish();
+}
+
+Status read_schedule(ConfigTable t, ScheduleConfig& c) {
+  int kind = static_cast<int>(c.kind);
+  QW_TRY(t.read_choice("kind", {"constant", "linear", "cosine", "wsd"}, kind));
+  QW_TRY(t.read("warmup", c.warmup, 0, kManySteps));
+  QW_TRY(t.read("min_lr_ratio", c.min_lr_ratio, 0, 1));
+  QW_TRY(t.read("decay_share", c.decay_share, 0, 1));
+  c.kind = static_cast<ScheduleKind>(kind);
+  return t.finish();
+}
+
+Status read_tables(ConfigTable& top, TrainConfig& c) {
+  QW_ASSIGN(auto optimizer, top.table("optimizer"));
+  QW_TRY(read_optimizer(std::move(optimizer), c.optimizer));
+  QW_ASSIGN(auto schedule, top.table("schedule"));
+  QW_TRY(read_schedule(std::move(schedule), c.schedule));
+  QW_ASSIGN(auto checkpoint, top.table("checkpoint"));
+  QW_TRY(checkpoint.read("every", c.checkpoint.every, 0, kManySteps));
+  QW_TRY(checkpoint.read("keep", c.checkpoint.keep, 1, 1'000'000));
+  QW_TRY(checkpoint.finish());
+  QW_ASSIGN(auto eval, top.table("eval"));
+  QW_TRY(eval.read("every", c.eval.every, 0, kManySteps));
+  QW_TRY(eval.read("max_tokens", c.eval.max_tokens, 0, kManySteps));
+  QW_TRY(eval.finish());
+  QW_ASSIGN(const json::Object* model, top.raw_table("model"));
+  if (model != nullptr) c.model = *model;
+  return {};
+}
+
+Status check_together(const TrainConfig& c) {
+  if (c.output.empty()) return fail(ErrorKind::kUsage, "output is missing");
+  if (c.data.empty() == c.shards.empty()) return fail(ErrorKind::kUsage, "give either data or shards");
+  if (c.model.empty() && c.init_from.empty()) return fail(ErrorKind::kUsage, "give [model] or init_from");
+  if (!c.model.empty() && !c.init_from.empty())
+    return fail(ErrorKind::kUsage, "with init_from the model comes from there; remove [model]");
+  if (c.steps < 1) return fail(ErrorKind::kUsage, "steps is missing");
+  if (c.sequence_length * c.batch_sequences > (std::int64_t{1} << 30))
+    return fail(ErrorKind::kUsage, "sequence_length times batch_sequences is too large");
+  return {};
+}
+
+}  // namespace
+
+Result<TrainConfig> train_config(const json::Object& object) {
+  TrainConfig c;
+  c.source = object;
+  ConfigTable top(object, "");
+  std::string output;
+  QW_TRY(top.read("output", output));
+  c.output = output;
+  QW_TRY(top.read("data", c.data));
+  QW_TRY(top.read("shards", c.shards));
+  QW_TRY(top.read("init_from", c.init_from));
+  auto seed = static_cast<std::int64_t>(c.seed);
+  QW_TRY(top.read("seed", seed, 0, INT64_MAX));
+  c.seed = static_cast<std::uint64_t>(seed);
+  QW_TRY(top.read("threads", c.threads, 0, 4096));
+  QW_TRY(top.read("steps", c.steps, 1, kManySteps));
+  QW_TRY(top.read("sequence_length", c.sequence_length, 1, kLongSequence));
+  QW_TRY(top.read("batch_sequences", c.batch_sequences, 1, 1 << 20));
+  QW_TRY(top.read("accumulation", c.accumulation, 1, 1 << 20));
+  int precision = 0, export_type = 0;
+  QW_TRY(top.read_choice("precision", {"bf16", "f32"}, precision));
+  c.precision = static_cast<Precision>(precision);
+  QW_TRY(top.read("ema", c.ema, 0, 0.9999999));
+  QW_TRY(top.read("skip_non_finite", c.skip_non_finite));
+  QW_TRY(top.read_choice("export_type", {"bf16", "f32"}, export_type));
+  c.export_type = static_cast<ExportType>(export_type);
+  QW_TRY(read_tables(top, c));
+  QW_TRY(top.finish());
+  QW_TRY(check_together(c));
+  return c;
+}
+
+double schedule_factor(const ScheduleConfig& s, std::int64_t step, std::int64_t steps) {
+  if (step < s.warmup) return static_cast<double>(step + 1) / static_cast<double>(s.warmup);
+  const double low = s.min_lr_ratio;
+  const auto share = [&](double from) {  // 0 at `from`, 1 at the last step's end
+    const double span = std::max(1.0, static_cast<double>(steps) - from);
+    return std::clamp((static_cast<double>(step) - from) / span, 0.0, 1.0);
+  };
+  switch (s.kind) {
+    case ScheduleKind::kConstant: return 1;
+    case ScheduleKind::kLinear: return 1 - (1 - low) * share(static_cast<double>(s.warmup));
+    case ScheduleKind::kCosine:
+      return low + 0.5 * (1 + std::cos(std::numbers::pi * share(static_cast<double>(s.warmup)))) * (1 - low);
+    case ScheduleKind::kWsd: {
+      const double from = std::max(static_cast<double>(s.warmup), (1 - s.decay_share) * static_cast<double>(steps));
+      return low + (1 - std::sqrt(share(from))) * (1 - low);
+    }
+  }
+  return 1;
+}
+
+}  // namespace qw::train

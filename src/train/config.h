@@ -1,0 +1,80 @@
+// A training recipe: what a TOML file may say, checked key by key. docs/formats/train_config.md lists every key.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "base/result.h"
+#include "json/value.h"
+
+namespace qw::train {
+
+enum class Precision : std::uint8_t { kBf16, kF32 };  // of matrix products; master weights and sums are float32
+enum class OptimizerKind : std::uint8_t { kAdamw, kMuon };
+enum class MuonScale : std::uint8_t {
+  kMoonshot,  // 0.2 * sqrt(max(rows, cols)): update size as AdamW's, so its lr and decay carry over
+  kJordan,    // sqrt(max(1, rows / cols))
+};
+enum class ScheduleKind : std::uint8_t { kConstant, kLinear, kCosine, kWsd };
+enum class ExportType : std::uint8_t { kBf16, kF32 };
+
+struct OptimizerConfig {
+  OptimizerKind kind = OptimizerKind::kAdamw;
+  double lr = 3e-4;
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
+  double weight_decay = 0.1;    // on 2-D tensors only, decoupled
+  double clip = 1.0;            // largest global gradient norm; 0 = no clipping
+  // Muon, for the matrices inside the layers; embeddings, head, norms and biases stay with AdamW.
+  double muon_lr = 0;           // 0 = lr
+  double muon_momentum = 0.95;
+  MuonScale muon_scale = MuonScale::kMoonshot;
+};
+
+struct ScheduleConfig {
+  ScheduleKind kind = ScheduleKind::kCosine;
+  std::int64_t warmup = 0;        // steps
+  double min_lr_ratio = 0.1;      // lr at the end / lr
+  double decay_share = 0.2;       // WSD: share of the steps spent decaying
+};
+
+struct CheckpointConfig {
+  std::int64_t every = 0;  // steps; 0 = only at the end
+  std::int64_t keep = 2;   // newest ones kept
+};
+
+struct EvalConfig {
+  std::int64_t every = 0;              // steps; 0 = only at the end
+  std::int64_t max_tokens = 100'000;   // of each source; 0 = all
+};
+
+struct TrainConfig {
+  std::filesystem::path output;        // checkpoints and the exported model go here
+  std::string data;                    // data configuration (TOML); built when its output is absent
+  std::string shards;                  // or: a folder with ledger.json that is already there
+  std::string init_from;               // model folder to start from; empty = fresh weights
+  json::Object model;                  // config.json keys; may be empty with init_from
+  std::uint64_t seed = 1;
+  std::int64_t threads = 0;            // 0 = one per CPU
+  std::int64_t steps = 0;
+  std::int64_t sequence_length = 512;  // rows of the longest piece
+  std::int64_t batch_sequences = 8;    // packed sequences in one forward/backward
+  std::int64_t accumulation = 1;       // forward/backward passes of one optimizer step
+  Precision precision = Precision::kBf16;
+  double ema = 0;                      // decay of the average of weights; 0 = none
+  bool skip_non_finite = false;        // leave a step out when its loss or gradient is not finite, instead of failing
+  ExportType export_type = ExportType::kBf16;
+  OptimizerConfig optimizer;
+  ScheduleConfig schedule;
+  CheckpointConfig checkpoint;
+  EvalConfig eval;
+  json::Object source;                 // the whole configuration as given, for checkpoints
+};
+
+// Errors: kUsage naming the key (unknown, wrong type, out of range, missing).
+Result<TrainConfig> train_config(const json::Object& config);
+
+// The learning-rate factor of optimizer step `step` (from 0) of `steps`: what lr is multiplied with.
+double schedule_factor(const ScheduleConfig& schedule, std::int64_t step, std::int64_t steps);
+
+}  // namespace qw::train

@@ -1,0 +1,52 @@
+// What a Trainer is made of; shared by the files that implement it.
+#pragma once
+
+#include <chrono>
+#include <limits>
+#include <optional>
+
+#include "ops/training_graph.h"
+#include "tokenizer/tokenizer.h"
+#include "train/optimizer.h"
+#include "train/trainer.h"
+
+namespace qw::train {
+
+struct Trainer::State {
+  State(TrainConfig c, const data::Dataset& d, const kernels::Kernels& k, base::ThreadPool& p, tokenizer::Tokenizer t)
+      : config(std::move(c)), dataset(d), kernels(k), pool(p), tokenizer(std::move(t)) {}
+
+  TrainConfig config;
+  const data::Dataset& dataset;
+  const kernels::Kernels& kernels;
+  base::ThreadPool& pool;
+  tokenizer::Tokenizer tokenizer;
+  std::unique_ptr<models::Model> model;
+  std::unique_ptr<ops::TrainingGraph> graph;
+  ops::ParameterBuffer weights, average;  // average: empty tensors without ema
+  std::unique_ptr<Optimizer> optimizer;
+  std::optional<data::BatchStream> stream;
+  std::vector<data::PackedBatch> batches;
+
+  std::int64_t step = 0, tokens = 0;
+  double best_loss = std::numeric_limits<double>::infinity();
+  double peak_flops = 0;
+  double seconds_a_step = 0;  // smoothed, for the time left; not part of checkpoints
+
+  kernels::GemmPrecision gemm_precision() const {
+    return config.precision == Precision::kBf16 ? kernels::GemmPrecision::kBF16 : kernels::GemmPrecision::kF32;
+  }
+  bool has_average() const { return config.ema > 0; }
+  // What evaluation and export use.
+  const ops::ParameterBuffer& served_weights() const { return has_average() ? average : weights; }
+};
+
+// Floating-point operations of forward and backward over a batch (2 a multiply-add; causal attention counted once).
+double training_flops(const models::Model& model, const data::PackedBatch& batch);
+// Best rate of a square matrix product over a few tries, in operations a second.
+double measure_peak_flops(kernels::GemmPrecision precision, const kernels::Kernels& kernels, base::ThreadPool& pool);
+// Fresh weights: norms 1, biases 0, the rest N(0, init_std), drawn by (seed, parameter).
+void initialise(const models::Model& model, std::uint64_t seed, ops::ParameterBuffer& weights);
+std::vector<UpdateRule> update_rules(const models::Model& model, OptimizerKind kind);
+
+}  // namespace qw::train

@@ -1,0 +1,231 @@
+#include "train/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "ops/gemm.h"
+
+namespace qw::train {
+namespace {
+
+// Elementwise work is cut every 16384 floats (64 KiB an operand: four of them stay in a 256 KiB second-level cache), at
+// the same places whatever the thread count.
+constexpr std::int64_t kChunk = 16384;
+
+struct Chunk {
+  std::size_t parameter;
+  std::int64_t begin, end;
+};
+
+std::vector<Chunk> cut(const std::vector<tensor::Shape>& shapes) {
+  std::vector<Chunk> chunks;
+  for (std::size_t p = 0; p < shapes.size(); ++p)
+    for (std::int64_t at = 0; at < shapes[p].elements(); at += kChunk)
+      chunks.push_back({p, at, std::min(at + kChunk, shapes[p].elements())});
+  return chunks;
+}
+
+// Sums of squares of fixed chunks, added in order.
+double sum_squares(const float* x, std::int64_t n, const kernels::Kernels& kernels, base::ThreadPool& pool) {
+  std::vector<double> part(static_cast<std::size_t>((n + kChunk - 1) / kChunk));
+  pool.parallel_for(static_cast<std::int64_t>(part.size()), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t c = begin; c < end; ++c)
+      part[static_cast<std::size_t>(c)] = kernels.sum_squares(x + c * kChunk, std::min(kChunk, n - c * kChunk));
+  });
+  double sum = 0;
+  for (const double d : part) sum += d;
+  return sum;
+}
+
+// Coefficients of the quintic of Jordan et al.: slope at zero as large as the band [0.7, 1.2] allows.
+constexpr float kA = 3.4445f, kB = -4.7750f, kC = 2.0315f;
+constexpr int kNewtonSchulzSteps = 5;
+constexpr float kNormEps = 1e-7f;  // keeps a zero matrix zero
+
+}  // namespace
+
+double gradient_norm(const ops::ParameterBuffer& gradients, const std::vector<UpdateRule>& rules,
+                     const kernels::Kernels& kernels, base::ThreadPool& pool) {
+  double sum = 0;
+  for (std::size_t p = 0; p < gradients.size(); ++p)
+    if (rules[p] != UpdateRule::kFrozen) sum += sum_squares(gradients.data(p), gradients.elements(p), kernels, pool);
+  return std::sqrt(sum);
+}
+
+// ---- Newton-Schulz -------------------------------------------------------------------------------------------------
+
+struct NewtonSchulz::State {
+  State(std::int64_t max_rows, std::int64_t max_cols, kernels::GemmPrecision precision, const kernels::Kernels& k,
+        base::ThreadPool& p)
+      : kernels(k), pool(p), machine{k, p}, gemm_precision(precision), workspace(machine, precision) {
+    small = std::min(max_rows, max_cols);
+    large = std::max(max_rows, max_cols);
+    const auto floats = [](std::int64_t n) { return tensor::Buffer(static_cast<std::size_t>(n) * sizeof(float)); };
+    x = floats(small * large);
+    y = floats(small * large);
+    a = floats(small * small);
+    b = floats(small * small);
+    workspace.plan(small, small, large);
+    workspace.plan(small, small, small);
+    workspace.plan(small, large, small);
+    workspace.allocate();
+  }
+  static float* at(tensor::Buffer& buffer) { return reinterpret_cast<float*>(buffer.data()); }
+  // c[m, n] = op(A) op(B)
+  void multiply(bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, const float* left, const float* right,
+                float* out) {
+    kernels::GemmArgs args{};
+    args.precision = gemm_precision;
+    args.trans_b = trans_b;
+    args.m = m, args.n = n, args.k = k;
+    args.a = left, args.lda = k;
+    args.b = right, args.ldb = trans_b ? k : n;
+    args.c = out, args.ldc = n;
+    ops::gemm(machine, workspace, args);
+  }
+
+  const kernels::Kernels& kernels;
+  base::ThreadPool& pool;
+  ops::Machine machine;
+  kernels::GemmPrecision gemm_precision;
+  ops::GemmWorkspace workspace;
+  std::int64_t small = 0, large = 0;
+  tensor::Buffer x, y, a, b;
+};
+
+NewtonSchulz::NewtonSchulz(std::int64_t max_rows, std::int64_t max_cols, kernels::GemmPrecision precision,
+                           const kernels::Kernels& kernels, base::ThreadPool& pool)
+    : state_(std::make_unique<State>(max_rows, max_cols, precision, kernels, pool)) {}
+NewtonSchulz::~NewtonSchulz() = default;
+
+void NewtonSchulz::orthogonalise(float* matrix, std::int64_t rows, std::int64_t cols) {
+  State& s = *state_;
+  const bool transpose = rows > cols;
+  const std::int64_t r = std::min(rows, cols), c = std::max(rows, cols);
+  QW_CHECK(r <= s.small && c <= s.large);
+  float *x = State::at(s.x), *y = State::at(s.y), *a = State::at(s.a), *b = State::at(s.b);
+  const float scale =
+      1.0f / (static_cast<float>(std::sqrt(sum_squares(matrix, rows * cols, s.kernels, s.pool))) + kNormEps);
+  s.pool.parallel_for(r, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      for (std::int64_t j = 0; j < c; ++j) x[i * c + j] = scale * (transpose ? matrix[j * cols + i] : matrix[i * cols + j]);
+  });
+  for (int step = 0; step < kNewtonSchulzSteps; ++step) {
+    s.multiply(/*trans_b=*/true, r, r, c, x, x, a);    // A = X X^T
+    s.multiply(/*trans_b=*/false, r, r, r, a, a, b);   // A^2
+    for (std::int64_t i = 0; i < r * r; ++i) b[i] = kB * a[i] + kC * b[i];
+    s.multiply(/*trans_b=*/false, r, c, r, b, x, y);   // (bA + cA^2) X
+    s.pool.parallel_for(r * c, kChunk, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) x[i] = kA * x[i] + y[i];
+    });
+  }
+  s.pool.parallel_for(rows, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      for (std::int64_t j = 0; j < cols; ++j) matrix[i * cols + j] = transpose ? x[j * c + i] : x[i * c + j];
+  });
+}
+
+// ---- optimizer -------------------------------------------------------------------------------------------------------
+
+struct Optimizer::State {
+  OptimizerConfig config;
+  std::vector<UpdateRule> rules;
+  std::vector<Chunk> chunks;  // of parameters under AdamW
+  const kernels::Kernels& kernels;
+  base::ThreadPool& pool;
+  ops::ParameterBuffer m, v;
+  std::unique_ptr<NewtonSchulz> newton_schulz;
+  tensor::Buffer update;  // of one Muon matrix
+
+  void adamw(ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients, std::int64_t step, double lr,
+             double gradient_scale);
+  void muon(std::size_t p, ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients, double lr,
+            double gradient_scale);
+};
+
+Optimizer::Optimizer(const std::vector<tensor::Shape>& shapes, std::vector<UpdateRule> rules,
+                     const OptimizerConfig& config, kernels::GemmPrecision muon_precision,
+                     const kernels::Kernels& kernels, base::ThreadPool& pool)
+    : state_(new State{config, std::move(rules), {}, kernels, pool, {}, {}, nullptr, {}}) {
+  State& s = *state_;
+  QW_CHECK(s.rules.size() == shapes.size());
+  std::vector<tensor::Shape> first, second;
+  std::int64_t small = 0, large = 0, most = 0;
+  for (std::size_t p = 0; p < shapes.size(); ++p) {
+    const bool adam = s.rules[p] == UpdateRule::kAdamw || s.rules[p] == UpdateRule::kAdamwNoDecay;
+    first.push_back(s.rules[p] == UpdateRule::kFrozen ? tensor::Shape{0} : shapes[p]);
+    second.push_back(adam ? shapes[p] : tensor::Shape{0});
+    if (s.rules[p] != UpdateRule::kMuon) continue;
+    QW_CHECK(shapes[p].rank() == 2);
+    small = std::max(small, std::min(shapes[p][0], shapes[p][1]));
+    large = std::max(large, std::max(shapes[p][0], shapes[p][1]));
+    most = std::max(most, shapes[p].elements());
+  }
+  s.m = ops::ParameterBuffer(first);
+  s.v = ops::ParameterBuffer(second);
+  s.chunks = cut(second);
+  if (most > 0) {
+    s.newton_schulz = std::make_unique<NewtonSchulz>(small, large, muon_precision, kernels, pool);
+    s.update = tensor::Buffer(static_cast<std::size_t>(most) * sizeof(float));
+  }
+}
+Optimizer::~Optimizer() = default;
+
+ops::ParameterBuffer& Optimizer::first_moments() { return state_->m; }
+ops::ParameterBuffer& Optimizer::second_moments() { return state_->v; }
+const std::vector<UpdateRule>& Optimizer::rules() const { return state_->rules; }
+
+void Optimizer::State::adamw(ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients, std::int64_t step,
+                             double lr, double gradient_scale) {
+  const auto t = static_cast<double>(step);
+  const auto correction1 = static_cast<float>(1 - std::pow(config.beta1, t));
+  const auto correction2 = static_cast<float>(1 - std::pow(config.beta2, t));
+  pool.parallel_for(static_cast<std::int64_t>(chunks.size()), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const Chunk& c = chunks[static_cast<std::size_t>(i)];
+      const bool decays = rules[c.parameter] == UpdateRule::kAdamw;
+      kernels.adamw(weights.data(c.parameter) + c.begin, gradients.data(c.parameter) + c.begin,
+                    m.data(c.parameter) + c.begin, v.data(c.parameter) + c.begin, c.end - c.begin,
+                    static_cast<float>(lr), static_cast<float>(config.beta1), static_cast<float>(config.beta2),
+                    static_cast<float>(config.eps), decays ? static_cast<float>(lr * config.weight_decay) : 0.0f,
+                    correction1, correction2, static_cast<float>(gradient_scale));
+    }
+  });
+}
+
+void Optimizer::State::muon(std::size_t p, ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients,
+                            double lr, double gradient_scale) {
+  const std::int64_t rows = weights.shape(p)[0], cols = weights.shape(p)[1], n = rows * cols;
+  const auto mu = static_cast<float>(config.muon_momentum), scale = static_cast<float>(gradient_scale);
+  float* momentum = m.data(p);
+  const float* g = gradients.data(p);
+  float* u = reinterpret_cast<float*>(update.data());
+  pool.parallel_for(n, kChunk, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const float fresh = (1 - mu) * (scale * g[i]);
+      momentum[i] = mu * momentum[i] + fresh;
+      u[i] = fresh + mu * momentum[i];  // Nesterov
+    }
+  });
+  newton_schulz->orthogonalise(u, rows, cols);
+  const double r = static_cast<double>(rows), c = static_cast<double>(cols);
+  const double size =
+      config.muon_scale == MuonScale::kMoonshot ? 0.2 * std::sqrt(std::max(r, c)) : std::sqrt(std::max(1.0, r / c));
+  const auto pull = static_cast<float>(lr * size), keep = static_cast<float>(1 - lr * config.weight_decay);
+  float* w = weights.data(p);
+  pool.parallel_for(n, kChunk, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) w[i] = keep * w[i] - pull * u[i];
+  });
+}
+
+void Optimizer::step(ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients, std::int64_t step,
+                     double lr_factor, double gradient_scale) {
+  State& s = *state_;
+  s.adamw(weights, gradients, step, s.config.lr * lr_factor, gradient_scale);
+  const double muon_lr = (s.config.muon_lr > 0 ? s.config.muon_lr : s.config.lr) * lr_factor;
+  for (std::size_t p = 0; p < s.rules.size(); ++p)
+    if (s.rules[p] == UpdateRule::kMuon) s.muon(p, weights, gradients, muon_lr, gradient_scale);
+}
+
+}  // namespace qw::train

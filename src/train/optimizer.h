@@ -1,0 +1,61 @@
+// AdamW and Muon over a parameter table. The same bytes for every thread count: elementwise work is cut at fixed
+// places, sums run over fixed pieces in fixed order, matrix products keep the kernels' promise.
+//
+// AdamW: Loshchilov & Hutter, "Decoupled weight decay regularization" (ICLR 2019); decay before the update, on tensors
+// of rank 2 only. Muon: Jordan et al. (2024), momentum orthogonalised by five Newton-Schulz steps; scaling of Liu et
+// al., "Muon is scalable for LLM training" (2025).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "kernels/kernels.h"
+#include "ops/parameter_buffer.h"
+#include "train/config.h"
+
+namespace qw::train {
+
+// How one parameter is treated.
+enum class UpdateRule : std::uint8_t { kFrozen, kAdamw, kAdamwNoDecay, kMuon };
+
+// Square root of the sum of squares of all gradients that are trained.
+double gradient_norm(const ops::ParameterBuffer& gradients, const std::vector<UpdateRule>& rules,
+                     const kernels::Kernels& kernels, base::ThreadPool& pool);
+
+// Five Newton-Schulz steps towards the nearest orthogonal matrix, in place on x [rows, cols] (float32 products unless
+// `precision` says otherwise).
+class NewtonSchulz {
+ public:
+  NewtonSchulz(std::int64_t max_rows, std::int64_t max_cols, kernels::GemmPrecision precision,
+               const kernels::Kernels& kernels, base::ThreadPool& pool);
+  ~NewtonSchulz();
+  void orthogonalise(float* x, std::int64_t rows, std::int64_t cols);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+class Optimizer {
+ public:
+  Optimizer(const std::vector<tensor::Shape>& shapes, std::vector<UpdateRule> rules, const OptimizerConfig& config,
+            kernels::GemmPrecision muon_precision, const kernels::Kernels& kernels, base::ThreadPool& pool);
+  ~Optimizer();
+
+  // One update: step counts from 1; `lr_factor` is the schedule's; gradients are multiplied by `gradient_scale`.
+  void step(ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients, std::int64_t step, double lr_factor,
+            double gradient_scale);
+
+  // First moments (Muon: momentum) of every parameter; second moments of those under AdamW (others have shape [0]).
+  ops::ParameterBuffer& first_moments();
+  ops::ParameterBuffer& second_moments();
+  const std::vector<UpdateRule>& rules() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace qw::train

@@ -1,0 +1,301 @@
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/cpu.h"
+#include "base/rng.h"
+#include "ops/gemm.h"
+#include "train/internal/state.h"
+#include "train/internal/tensor_file.h"
+
+namespace qw::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::uint64_t kInitStream = std::uint64_t{1} << 56;  // apart from the streams that shuffle data
+constexpr double kSmoothing = 0.9;  // of seconds per step: the estimate follows the last ten steps or so
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+std::vector<tensor::Shape> shapes_of(const models::Model& model) {
+  std::vector<tensor::Shape> shapes;
+  for (const auto& parameter : model.parameters()) shapes.push_back(parameter.shape);
+  return shapes;
+}
+
+std::string shortened(double value) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%g", value);
+  return text;
+}
+
+// The model of a recipe: its own table, or the config.json of the folder it starts from.
+Result<std::unique_ptr<models::Model>> make_model(const TrainConfig& config) {
+  if (config.init_from.empty()) return models::model_from_hf_config(config.model);
+  const auto path = std::filesystem::path(config.init_from) / "config.json";
+  QW_ASSIGN(const std::string text, base::read_file(path, 16 << 20));
+  auto parsed = json::parse(text);
+  if (!parsed) return in_context(path.string(), std::move(parsed).error());
+  if (!parsed->is_object()) return fail(ErrorKind::kBadInput, path.string() + ": not an object");
+  return models::model_from_hf_config(parsed->as_object());
+}
+
+Status load_weights(const std::filesystem::path& folder, const models::Model& model, ops::ParameterBuffer& weights) {
+  QW_ASSIGN(const auto file, TensorFile::open(folder / "model.safetensors"));
+  for (std::size_t i = 0; i < weights.size(); ++i)
+    QW_TRY(file.read(model.parameters()[i].hf_name, weights.shape(i), weights.data(i)));
+  return {};
+}
+
+Status check_memory(const std::vector<tensor::Shape>& shapes) {
+  double parameters = 0;
+  for (const auto& shape : shapes) parameters += static_cast<double>(shape.elements());
+  const double need = 16 * parameters, have = static_cast<double>(base::available_memory_bytes());
+  if (need > have)
+    return fail(ErrorKind::kResource, "training this model needs " + shortened(need / 1e9) +
+                                          " GB for weights, gradients and moments, there are " + shortened(have / 1e9));
+  return {};
+}
+
+}  // namespace
+
+double training_flops(const models::Model& model, const data::PackedBatch& batch) {
+  double matrix = 0;
+  const auto& parameters = model.parameters();
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    const bool lookup_only = static_cast<std::int32_t>(i) == model.embedding().id && model.embedding().id != model.head().id;
+    if (parameters[i].shape.rank() == 2 && !lookup_only) matrix += static_cast<double>(parameters[i].shape.elements());
+  }
+  const auto& t = model.traits();
+  double attention = 0;
+  for (std::size_t i = 0; i + 1 < batch.cu_seqlens.size(); ++i) {
+    const double n = batch.cu_seqlens[i + 1] - batch.cu_seqlens[i];
+    attention += n * n;  // two products over the causal half, 2 operations a multiply-add
+  }
+  attention *= 2.0 * t.layers * t.heads * t.head_dim;
+  return 3 * (2 * matrix * static_cast<double>(batch.tokens.size()) + attention);
+}
+
+double measure_peak_flops(kernels::GemmPrecision precision, const kernels::Kernels& kernels, base::ThreadPool& pool) {
+  // 768 cubed is 0.9 GFLOP: large enough to reach the plateau, some ms a try.
+  constexpr std::int64_t n = 768;
+  constexpr int kTries = 6;
+  const ops::Machine machine{kernels, pool};
+  ops::GemmWorkspace workspace(machine, precision);
+  workspace.plan(n, n, n);
+  workspace.allocate();
+  tensor::Buffer a(n * n * sizeof(float)), b(n * n * sizeof(float)), c(n * n * sizeof(float));
+  kernels::GemmArgs args{};
+  args.precision = precision;
+  args.m = args.n = args.k = n;
+  args.a = reinterpret_cast<const float*>(a.data()), args.lda = n;
+  args.b = reinterpret_cast<const float*>(b.data()), args.ldb = n;
+  args.c = reinterpret_cast<float*>(c.data()), args.ldc = n;
+  double best = 0;
+  for (int i = 0; i < kTries; ++i) {
+    const auto start = Clock::now();
+    ops::gemm(machine, workspace, args);
+    best = std::max(best, 2.0 * n * n * n / std::max(1e-9, seconds_since(start)));
+  }
+  return best;
+}
+
+void initialise(const models::Model& model, std::uint64_t seed, ops::ParameterBuffer& weights) {
+  const auto& parameters = model.parameters();
+  for (std::size_t p = 0; p < parameters.size(); ++p) {
+    const auto out = weights.tensor(p);
+    if (parameters[p].is_norm || parameters[p].is_bias) {
+      std::fill(out.begin(), out.end(), parameters[p].is_norm ? 1.0f : 0.0f);
+      continue;
+    }
+    base::Rng rng(seed, kInitStream + p);
+    for (float& w : out) w = static_cast<float>(rng.next_normal() * static_cast<double>(parameters[p].init_std));
+  }
+}
+
+std::vector<UpdateRule> update_rules(const models::Model& model, OptimizerKind kind) {
+  std::vector<UpdateRule> rules;
+  const auto& parameters = model.parameters();
+  for (std::size_t p = 0; p < parameters.size(); ++p) {
+    const auto id = static_cast<std::int32_t>(p);
+    const bool matrix = parameters[p].shape.rank() == 2 && !parameters[p].is_norm && !parameters[p].is_bias;
+    const bool outer = id == model.embedding().id || id == model.head().id;
+    if (!matrix) rules.push_back(UpdateRule::kAdamwNoDecay);
+    else if (kind == OptimizerKind::kMuon && !outer) rules.push_back(UpdateRule::kMuon);
+    else rules.push_back(UpdateRule::kAdamw);
+  }
+  return rules;
+}
+
+Trainer::Trainer(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Trainer::~Trainer() = default;
+
+Result<std::unique_ptr<Trainer>> Trainer::create(TrainConfig config, const data::Dataset& dataset,
+                                                 const kernels::Kernels& kernels, base::ThreadPool& pool) {
+  QW_ASSIGN(auto spec, tokenizer::load_tokenizer_folder(dataset.tokenizer_folder));
+  if (data::tokenizer_hash(spec) != dataset.tokenizer_hash)
+    return fail(ErrorKind::kUsage, dataset.tokenizer_folder.string() + ": not the tokenizer that the shards were made with");
+  QW_ASSIGN(auto tokenizer, tokenizer::Tokenizer::create(std::move(spec)));
+  auto state = std::make_unique<State>(std::move(config), dataset, kernels, pool, std::move(tokenizer));
+  State& s = *state;
+  QW_ASSIGN(s.model, make_model(s.config));
+  if (s.model->traits().vocab < dataset.vocab)
+    return fail(ErrorKind::kUsage, "model.vocab_size is " + std::to_string(s.model->traits().vocab) +
+                                       ", the tokenizer has " + std::to_string(dataset.vocab) + " ids");
+  const auto shapes = shapes_of(*s.model);
+  QW_TRY(check_memory(shapes));
+  ops::RecordingExecutor recorder(shapes);
+  s.model->forward(recorder);
+  ops::TrainingOptions options;
+  options.max_tokens = s.config.sequence_length * s.config.batch_sequences;
+  options.precision = s.gemm_precision();
+  s.graph = std::make_unique<ops::TrainingGraph>(recorder.finish(), shapes, options, kernels, pool);
+  s.weights = ops::ParameterBuffer(shapes);
+  if (s.config.init_from.empty()) initialise(*s.model, s.config.seed, s.weights);
+  else QW_TRY(load_weights(s.config.init_from, *s.model, s.weights));
+  if (s.has_average()) {
+    s.average = ops::ParameterBuffer(shapes);
+    std::copy(s.weights.all().begin(), s.weights.all().end(), s.average.all().begin());
+  }
+  s.optimizer = std::make_unique<Optimizer>(shapes, update_rules(*s.model, s.config.optimizer.kind), s.config.optimizer,
+                                            s.gemm_precision(), kernels, pool);
+  QW_ASSIGN(auto stream, data::BatchStream::create(dataset.train, s.config.sequence_length, s.config.seed, {}));
+  s.stream.emplace(std::move(stream));
+  s.batches.resize(static_cast<std::size_t>(s.config.accumulation));
+  s.peak_flops = measure_peak_flops(s.gemm_precision(), kernels, pool);
+  return std::unique_ptr<Trainer>(new Trainer(std::move(state)));
+}
+
+Result<StepRecord> Trainer::step() {
+  State& s = *state_;
+  for (auto& batch : s.batches) s.stream->next(s.config.batch_sequences, batch);
+  return step_on(s.batches);
+}
+
+Result<StepRecord> Trainer::step_on(std::span<const data::PackedBatch> batches) {
+  State& s = *state_;
+  const auto start = Clock::now();
+  std::int64_t kept = 0, rows = 0;
+  double flops = 0;
+  for (const auto& batch : batches) {
+    kept += batch.kept;
+    rows += static_cast<std::int64_t>(batch.tokens.size());
+    flops += training_flops(*s.model, batch);
+  }
+  if (kept == 0) return fail(ErrorKind::kBadInput, "step " + std::to_string(s.step + 1) + ": no label counts in this batch");
+  s.graph->gradients().zero();
+  double nll = 0;
+  for (const auto& batch : batches) {
+    QW_TRY(s.graph->forward(s.weights, {batch.tokens, batch.positions, batch.cu_seqlens, batch.labels}));
+    nll += s.graph->backward(1.0f / static_cast<float>(kept));
+  }
+  StepRecord record;
+  record.loss = nll / static_cast<double>(kept);
+  record.grad_norm = gradient_norm(s.graph->gradients(), s.optimizer->rules(), s.kernels, s.pool);
+  const double factor = schedule_factor(s.config.schedule, s.step, s.config.steps);
+  record.lr = s.config.optimizer.lr * factor;
+  const bool finite = std::isfinite(record.loss) && std::isfinite(record.grad_norm);
+  if (!finite && !s.config.skip_non_finite)
+    return fail(ErrorKind::kFailed, "step " + std::to_string(s.step + 1) + ": loss " + shortened(record.loss) +
+                                        ", gradient norm " + shortened(record.grad_norm) +
+                                        " is not finite; lower optimizer.lr, or resume from a checkpoint");
+  record.skipped = !finite;
+  ++s.step;
+  if (finite) {
+    const double clip = s.config.optimizer.clip;
+    const double scale = clip > 0 ? std::min(1.0, clip / (record.grad_norm + 1e-6)) : 1.0;
+    s.optimizer->step(s.weights, s.graph->gradients(), s.step, factor, scale);
+    if (s.has_average()) {
+      const auto keep = static_cast<float>(s.config.ema);
+      float* average = s.average.all().data();
+      const float* weights = s.weights.all().data();
+      s.pool.parallel_for(static_cast<std::int64_t>(s.weights.all().size()), 1 << 14, [&](auto begin, auto end) {
+        for (auto i = begin; i < end; ++i) average[i] = keep * average[i] + (1 - keep) * weights[i];
+      });
+    }
+  }
+  s.tokens += rows;
+  const double seconds = std::max(1e-9, seconds_since(start));
+  s.seconds_a_step = s.seconds_a_step == 0 ? seconds : kSmoothing * s.seconds_a_step + (1 - kSmoothing) * seconds;
+  record.step = s.step;
+  record.tokens = s.tokens;
+  record.tps = static_cast<double>(rows) / seconds;
+  record.mfu = flops / seconds / s.peak_flops;
+  record.seconds_left = s.seconds_a_step * static_cast<double>(std::max<std::int64_t>(0, s.config.steps - s.step));
+  return record;
+}
+
+Status Trainer::run(const Callbacks& callbacks) {
+  State& s = *state_;
+  const auto checkpoints = s.config.output / "checkpoints";
+  const auto due = [&](std::int64_t every) { return s.step == s.config.steps || (every > 0 && s.step % every == 0); };
+  while (s.step < s.config.steps) {
+    const bool stop = callbacks.stop && callbacks.stop();
+    if (stop) {
+      QW_TRY(save_numbered(callbacks));
+      return fail(ErrorKind::kInterrupted, "stopped after step " + std::to_string(s.step) + "; --resume goes on from there");
+    }
+    QW_ASSIGN(const auto record, step());
+    if (callbacks.on_step) callbacks.on_step(record);
+    if (due(s.config.eval.every) && !s.dataset.heldout.empty()) {
+      QW_ASSIGN(auto eval, evaluate());
+      eval.best = eval.eval_loss < s.best_loss;
+      if (eval.best) s.best_loss = eval.eval_loss;
+      if (callbacks.on_eval) callbacks.on_eval(eval);
+      if (eval.best) QW_TRY(save_checkpoint(checkpoints / "best.safetensors"));
+    }
+    if (due(s.config.checkpoint.every)) QW_TRY(save_numbered(callbacks));
+  }
+  return export_model(s.config.output / "model");
+}
+
+std::int64_t Trainer::steps_done() const { return state_->step; }
+const models::Model& Trainer::model() const { return *state_->model; }
+ops::ParameterBuffer& Trainer::weights() { return state_->weights; }
+std::int64_t Trainer::sequences_in_epoch() const { return state_->stream->sequences_in_epoch(); }
+std::int64_t Trainer::rows_in_epoch() const { return state_->stream->rows_in_epoch(); }
+double Trainer::peak_flops() const { return state_->peak_flops; }
+
+std::int64_t Trainer::parameter_count() const {
+  std::int64_t n = 0;
+  for (const auto& parameter : state_->model->parameters()) n += parameter.shape.elements();
+  return n;
+}
+
+json::Object to_json(const StepRecord& r) {
+  json::Object o;
+  o.set("step", r.step);
+  o.set("loss", r.loss);
+  o.set("lr", r.lr);
+  o.set("grad_norm", r.grad_norm);
+  o.set("tokens", r.tokens);
+  o.set("tps", r.tps);
+  o.set("mfu", r.mfu);
+  o.set("seconds_left", r.seconds_left);
+  if (r.skipped) o.set("skipped", true);
+  return o;
+}
+
+json::Object to_json(const EvalRecord& r) {
+  json::Object o;
+  o.set("step", r.step);
+  o.set("eval_loss", r.eval_loss);
+  o.set("bits_per_byte", r.bits_per_byte);
+  o.set("best", r.best);
+  json::Array sources;
+  for (const auto& source : r.sources) {
+    json::Object entry;
+    entry.set("name", source.name);
+    entry.set("eval_loss", source.loss);
+    entry.set("bits_per_byte", source.bits_per_byte);
+    entry.set("tokens", source.tokens);
+    entry.set("bytes", source.bytes);
+    sources.emplace_back(std::move(entry));
+  }
+  o.set("sources", std::move(sources));
+  return o;
+}
+
+}  // namespace qw::train

@@ -1,0 +1,107 @@
+// The training loop: packed batches, forward, backward, optimizer, evaluation on held-out shards, checkpoints, export.
+//
+//   QW_ASSIGN(auto trainer, Trainer::create(config, dataset, kernels, pool));
+//   if (resume) QW_TRY(trainer->resume());
+//   QW_TRY(trainer->run(callbacks));
+//
+// Weights after a step are a function of configuration, data and instruction set: thread count, interruption and resume
+// do not change a byte. The room prints nothing; progress comes through callbacks on the thread that called run().
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/thread_pool.h"
+#include "data/packing.h"
+#include "json/value.h"
+#include "kernels/kernels.h"
+#include "models/model.h"
+#include "ops/parameter_buffer.h"
+#include "train/config.h"
+
+namespace qw::train {
+
+struct StepRecord {
+  std::int64_t step = 0;         // counts from 1
+  double loss = 0;               // mean nats over the labels that count in this optimizer step
+  double lr = 0, grad_norm = 0;  // norm before clipping
+  std::int64_t tokens = 0;       // training rows seen so far, all steps
+  double tps = 0;                // rows a second in this step
+  double mfu = 0;                // achieved / measured peak of matrix products at this precision
+  double seconds_left = 0;       // estimate for the rest of the run
+  bool skipped = false;          // not finite, and skip_non_finite is set: weights stayed as they were
+};
+
+struct SourceEval {
+  std::string name;
+  std::int64_t tokens = 0, bytes = 0;  // labels predicted; bytes of text they stand for (special tokens out)
+  double loss = 0;                     // mean nats over all labels
+  double bits_per_byte = 0;            // of the text, special tokens out
+};
+struct EvalRecord {
+  std::int64_t step = 0;
+  double eval_loss = 0, bits_per_byte = 0;  // over all sources together
+  std::vector<SourceEval> sources;
+  bool best = false;                        // lowest eval_loss so far
+};
+
+// As `qianwen train` prints them.
+json::Object to_json(const StepRecord& record);
+json::Object to_json(const EvalRecord& record);
+
+struct Callbacks {
+  std::function<void(const StepRecord&)> on_step;
+  std::function<void(const EvalRecord&)> on_eval;
+  std::function<void(const std::filesystem::path&)> on_checkpoint;
+  std::function<bool()> stop;  // asked between steps; true = save a checkpoint and return kInterrupted
+};
+
+class Trainer {
+ public:
+  // `dataset`, `kernels` and `pool` must outlive the trainer.
+  static Result<std::unique_ptr<Trainer>> create(TrainConfig config, const data::Dataset& dataset,
+                                                 const kernels::Kernels& kernels, base::ThreadPool& pool);
+  ~Trainer();
+
+  // Continues from the newest checkpoint in <output>/checkpoints. kUsage when there is none, or when it was made with
+  // another model, tokenizer, data or batch shape; the message names what differs.
+  Status resume();
+  // Trains up to config.steps, evaluates, saves, and exports to <output>/model.
+  Status run(const Callbacks& callbacks);
+
+  // The parts of run(), for tests and for other loops.
+  Result<StepRecord> step();
+  // One optimizer step on these micro-batches; the loss is divided by the kept labels of all of them.
+  Result<StepRecord> step_on(std::span<const data::PackedBatch> batches);
+  Result<EvalRecord> evaluate();  // no held-out data: zero tokens, no sources
+  Status save_checkpoint(const std::filesystem::path& path);
+  Status load_checkpoint(const std::filesystem::path& path);
+  Status export_model(const std::filesystem::path& folder);
+
+  std::int64_t steps_done() const;
+  const models::Model& model() const;
+  ops::ParameterBuffer& weights();
+  std::int64_t parameter_count() const;
+  std::int64_t sequences_in_epoch() const;
+  std::int64_t rows_in_epoch() const;
+  double peak_flops() const;  // measured when the trainer was made
+
+ private:
+  struct State;
+  explicit Trainer(std::unique_ptr<State>);
+  // Saves <output>/checkpoints/step-NNNNNNNN.safetensors and removes those beyond checkpoint.keep.
+  Status save_numbered(const Callbacks& callbacks);
+  std::unique_ptr<State> state_;
+};
+
+// Checkpoints of a run, oldest first.
+std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& output);
+
+}  // namespace qw::train

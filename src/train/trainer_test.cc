@@ -1,0 +1,455 @@
+#include "train/trainer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <cmath>
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+
+#include "base/file.h"
+#include "base/rng.h"
+#include "data/build.h"
+#include "data/config_table.h"
+#include "train/internal/tensor_file.h"
+#include "train/optimizer.h"
+
+namespace qw::train {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+// A tiny corpus, its shards, and a recipe for a two-layer model on them; built once for all tests.
+class TrainerTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    std::string name = (fs::temp_directory_path() / "qw_train_XXXXXX").string();
+    ASSERT_NE(::mkdtemp(name.data()), nullptr);
+    folder_ = name;
+    base::Rng rng(4);
+    static const char* kWords[] = {"moon", "river", "crane", "autumn", "mountain", "wind", "old", "friend"};
+    std::ofstream corpus(folder_ / "text.txt");
+    for (int d = 0; d < 300; ++d) {
+      for (int i = 0; i < 10; ++i) corpus << kWords[rng.below(8)] << (i % 5 == 4 ? "\n" : " ");
+      corpus << "\n";
+    }
+    corpus.close();
+    const auto object = *data::parse_toml("output = '" + (folder_ / "shards").string() + "'\n[tokenizer]\nfolder = '" +
+                                              (folder_ / "tok").string() +
+                                              "'\nvocab = 280\nadded = ['<|endoftext|>', '<|im_start|>', '<|im_end|>']\n"
+                                              "[[source]]\nname = 'text'\npath = 'text.txt'\nlicence = 'CC0'\norigin = 'test'\n"
+                                              "heldout_tail = 0.1\n",
+                                          "data");
+    const auto config = data::data_config(object, folder_);
+    ASSERT_TRUE(config) << config.error().message;
+    const auto ledger = data::build_data(*config, {});
+    ASSERT_TRUE(ledger) << ledger.error().message;
+    dataset_ = new data::Dataset(*data::open_dataset(folder_ / "shards"));
+  }
+  static void TearDownTestSuite() {
+    delete dataset_;
+    fs::remove_all(folder_);
+  }
+
+  static json::Object recipe() {
+    return *data::parse_toml(R"(
+output = "unused"
+shards = "unused"
+steps = 10
+sequence_length = 48
+batch_sequences = 4
+accumulation = 2
+precision = "f32"
+seed = 9
+[model]
+model_type = "qwen3"
+vocab_size = 288
+hidden_size = 32
+intermediate_size = 64
+num_hidden_layers = 2
+num_attention_heads = 4
+num_key_value_heads = 2
+head_dim = 8
+max_position_embeddings = 64
+rope_theta = 10000.0
+rms_norm_eps = 1e-6
+tie_word_embeddings = true
+[optimizer]
+lr = 0.01
+[schedule]
+warmup = 2
+[checkpoint]
+keep = 2
+)", "recipe");
+  }
+  static TrainConfig config_with(const std::vector<std::string>& overrides) {
+    auto object = recipe();
+    for (const auto& o : overrides) EXPECT_TRUE(data::apply_override(object, o));
+    auto config = train_config(object);
+    EXPECT_TRUE(config) << config.error().message;
+    return *config;
+  }
+  static const kernels::Kernels& kernels_here() { return kernels::kernels_for(base::best_isa()); }
+  static std::unique_ptr<Trainer> trainer(const TrainConfig& config, base::ThreadPool& pool) {
+    auto made = Trainer::create(config, *dataset_, kernels_here(), pool);
+    EXPECT_TRUE(made) << made.error().message;
+    return std::move(*made);
+  }
+  static std::string output(const std::string& name) { return "output='" + (folder_ / name).string() + "'"; }
+
+  static fs::path folder_;
+  static data::Dataset* dataset_;
+};
+fs::path TrainerTest::folder_;
+data::Dataset* TrainerTest::dataset_ = nullptr;
+
+TEST_F(TrainerTest, FirstLossIsLogOfVocabulary) {
+  base::ThreadPool pool(2);
+  auto t = trainer(config_with({}), pool);
+  const auto record = t->step();
+  ASSERT_TRUE(record);
+  EXPECT_NEAR(record->loss, std::log(288.0), 0.05);
+  EXPECT_EQ(record->step, 1);
+  EXPECT_GT(record->tokens, 0);
+}
+
+TEST_F(TrainerTest, LearnsOneBatchByHeart) {
+  for (const char* kind : {"adamw", "muon"}) {
+    base::ThreadPool pool(2);
+    auto t = trainer(config_with({"steps=150", "schedule.kind=constant", "optimizer.weight_decay=0.0",
+                                  std::string("optimizer.kind=") + kind}), pool);
+    auto stream = *data::BatchStream::create(dataset_->train, 16, 1, {});
+    std::vector<data::PackedBatch> batch(1);
+    stream.next(2, batch[0]);
+    double loss = 0;
+    for (int i = 0; i < 150; ++i) loss = t->step_on(batch)->loss;
+    // The first words of the two pieces cannot be told from their beginnings, so exactly zero is out of reach.
+    EXPECT_LT(loss, 0.15) << kind;
+  }
+}
+
+TEST_F(TrainerTest, SplitBatchesGiveTheStepOfTheWholeOne) {
+  base::ThreadPool pool(1);
+  auto stream = *data::BatchStream::create(dataset_->train, 48, 1, {});
+  std::vector<data::PackedBatch> parts(2), whole(1);
+  stream.next(1, parts[0]);
+  stream.next(2, parts[1]);
+  // Mask some labels, so that a mean of means would show.
+  for (std::size_t i = 0; i < parts[1].labels.size(); i += 2) {
+    parts[1].labels[i] = -1;
+    --parts[1].kept;
+  }
+  for (const auto& part : parts) {
+    const auto base_row = static_cast<std::int32_t>(whole[0].tokens.size());
+    whole[0].tokens.insert(whole[0].tokens.end(), part.tokens.begin(), part.tokens.end());
+    whole[0].positions.insert(whole[0].positions.end(), part.positions.begin(), part.positions.end());
+    whole[0].labels.insert(whole[0].labels.end(), part.labels.begin(), part.labels.end());
+    for (std::size_t i = 1; i < part.cu_seqlens.size(); ++i) whole[0].cu_seqlens.push_back(base_row + part.cu_seqlens[i]);
+    whole[0].kept += part.kept;
+  }
+  auto split = trainer(config_with({}), pool), joined = trainer(config_with({}), pool);
+  const auto a = split->step_on(parts), b = joined->step_on(whole);
+  ASSERT_TRUE(a && b);
+  EXPECT_NEAR(a->loss, b->loss, 1e-5);
+  EXPECT_NEAR(a->grad_norm, b->grad_norm, 1e-5 * b->grad_norm);
+}
+
+// 10 steps at once = 5 steps, stop, resume, 5 more - with one and with two threads, for both optimizers: same bytes.
+TEST_F(TrainerTest, ResumedTrainingGivesTheSameBytes) {
+  for (const char* kind : {"adamw", "muon"}) {
+    for (const char* precision : {"f32", "bf16"}) {
+      std::vector<std::string> files;
+      for (const int threads : {1, 2}) {
+        for (const bool interrupted : {false, true}) {
+          base::ThreadPool pool(threads);
+          const auto config = config_with({output("resume"), "ema=0.9", std::string("optimizer.kind=") + kind,
+                                           std::string("precision=") + precision});
+          fs::remove_all(config.output);
+          if (interrupted) {
+            auto first = trainer(config, pool);
+            Callbacks callbacks;
+            callbacks.stop = [&] { return first->steps_done() == 5; };
+            const auto status = first->run(callbacks);
+            ASSERT_FALSE(status);
+            EXPECT_EQ(status.error().kind, ErrorKind::kInterrupted);
+          }
+          auto t = trainer(config, pool);
+          if (interrupted) {
+            ASSERT_TRUE(t->resume());
+            EXPECT_EQ(t->steps_done(), 5);
+          }
+          const auto status = t->run({});
+          ASSERT_TRUE(status) << status.error().message;
+          files.push_back(*base::read_file(list_checkpoints(config.output).back()) +
+                          *base::read_file(config.output / "model" / "model.safetensors"));
+        }
+      }
+      for (const auto& file : files) EXPECT_TRUE(file == files.front()) << kind << " " << precision;
+    }
+  }
+}
+
+TEST_F(TrainerTest, EvaluationCountsTextBytesAndPredictsBetterWithTraining) {
+  base::ThreadPool pool(2);
+  auto t = trainer(config_with({"steps=60", "eval.max_tokens=0"}), pool);
+  const auto before = t->evaluate();
+  ASSERT_TRUE(before);
+  ASSERT_EQ(before->sources.size(), 1u);
+  for (int i = 0; i < 60; ++i) ASSERT_TRUE(t->step());
+  const auto after = t->evaluate();
+  ASSERT_TRUE(after);
+  EXPECT_NEAR(before->eval_loss, std::log(288.0), 0.1);
+  EXPECT_LT(after->eval_loss, 0.6 * before->eval_loss);
+  EXPECT_LT(after->bits_per_byte, 0.6 * before->bits_per_byte);
+  // Every held-out token but the first of each document is predicted; its text is all bytes but those of first tokens.
+  const auto& shard = dataset_->heldout[0].shard;
+  EXPECT_EQ(after->sources[0].tokens, static_cast<std::int64_t>(shard.tokens() - shard.documents()));
+  EXPECT_LT(after->sources[0].bytes, static_cast<std::int64_t>(shard.text_bytes()));
+  EXPECT_GT(after->sources[0].bytes, static_cast<std::int64_t>(shard.text_bytes() * 8 / 10));
+}
+
+TEST_F(TrainerTest, KeepsTheNewestCheckpointsAndTheBest) {
+  base::ThreadPool pool(2);
+  const auto config = config_with({output("keep"), "checkpoint.every=2", "eval.every=5"});
+  fs::remove_all(config.output);
+  auto t = trainer(config, pool);
+  int steps = 0, evals = 0;
+  Callbacks callbacks;
+  callbacks.on_step = [&](const StepRecord& r) { EXPECT_EQ(r.step, ++steps); };
+  callbacks.on_eval = [&](const EvalRecord&) { ++evals; };
+  ASSERT_TRUE(t->run(callbacks));
+  EXPECT_EQ(steps, 10);
+  EXPECT_EQ(evals, 2);
+  const auto found = list_checkpoints(config.output);
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_THAT(found[0].string(), HasSubstr("step-0000000008"));
+  EXPECT_THAT(found[1].string(), HasSubstr("step-0000000010"));
+  EXPECT_TRUE(fs::exists(config.output / "checkpoints" / "best.safetensors"));
+  for (const char* name : {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json"})
+    EXPECT_TRUE(fs::exists(config.output / "model" / name)) << name;
+}
+
+TEST_F(TrainerTest, AnExportedModelIsWhereTheNextRunStarts) {
+  base::ThreadPool pool(2);
+  const auto config = config_with({output("export"), "export_type=f32"});
+  auto t = trainer(config, pool);
+  ASSERT_TRUE(t->run({}));
+  auto object = recipe();
+  object.erase("model");
+  ASSERT_TRUE(data::apply_override(object, "init_from='" + (config.output / "model").string() + "'"));
+  auto next = trainer(*train_config(object), pool);
+  EXPECT_TRUE(std::equal(t->weights().all().begin(), t->weights().all().end(), next->weights().all().begin()));
+  EXPECT_EQ(t->evaluate()->eval_loss, next->evaluate()->eval_loss);
+}
+
+TEST_F(TrainerTest, AFullDiskLeavesThePreviousCheckpointIntact) {
+  base::ThreadPool pool(1);
+  const auto config = config_with({output("full")});
+  auto t = trainer(config, pool);
+  const auto path = config.output / "checkpoints" / "step-0000000001.safetensors";
+  ASSERT_TRUE(t->step());
+  ASSERT_TRUE(t->save_checkpoint(path));
+  const auto before = *base::read_file(path);
+  ASSERT_TRUE(t->step());
+  rlimit old{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &old), 0);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  for (const rlim_t limit : {rlim_t{0}, rlim_t{1000}, rlim_t{before.size() - 1}}) {
+    rlimit small = old;
+    small.rlim_cur = limit;
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+    const auto status = t->save_checkpoint(path);
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &old), 0);
+    ASSERT_FALSE(status);
+    EXPECT_THAT(status.error().message, HasSubstr("step-0000000001"));
+  }
+  std::signal(SIGXFSZ, handler);
+  EXPECT_TRUE(*base::read_file(path) == before);
+  int files = 0;
+  for (const auto& entry : fs::directory_iterator(path.parent_path())) files += entry.is_regular_file() ? 1 : 0;
+  EXPECT_EQ(files, 1);  // nothing half-written is left
+  auto fresh = trainer(config, pool);
+  EXPECT_TRUE(fresh->load_checkpoint(path));
+}
+
+TEST_F(TrainerTest, ACheckpointOfAnotherRunIsRefusedByName) {
+  base::ThreadPool pool(1);
+  auto t = trainer(config_with({}), pool);
+  const auto path = folder_ / "other" / "step-0000000000.safetensors";
+  ASSERT_TRUE(t->save_checkpoint(path));
+  const std::pair<const char*, const char*> cases[] = {{"model.hidden_size=64", "model"},
+                                                       {"seed=10", "seed"},
+                                                       {"batch_sequences=5", "batch_sequences"},
+                                                       {"optimizer.kind=muon", "optimizer.kind"}};
+  for (const auto& [change, named] : cases) {
+    const auto status = trainer(config_with({change}), pool)->load_checkpoint(path);
+    ASSERT_FALSE(status) << change;
+    EXPECT_THAT(status.error().message, HasSubstr(std::string(named) + " differs"));
+  }
+  EXPECT_TRUE(trainer(config_with({"steps=20", "optimizer.lr=0.02"}), pool)->load_checkpoint(path));
+}
+
+TEST_F(TrainerTest, DamagedCheckpointsAreErrors) {
+  base::ThreadPool pool(1);
+  auto t = trainer(config_with({}), pool);
+  const auto path = folder_ / "damaged" / "step-0000000000.safetensors";
+  ASSERT_TRUE(t->save_checkpoint(path));
+  const auto whole = *base::read_file(path);
+  for (const double share : {0.0, 0.001, 0.01, 0.3, 0.99}) {
+    std::ofstream(path, std::ios::binary) << whole.substr(0, static_cast<std::size_t>(share * static_cast<double>(whole.size())));
+    EXPECT_FALSE(t->load_checkpoint(path)) << share;
+  }
+}
+
+TEST_F(TrainerTest, ANonFiniteLossStopsAndNamesTheStep) {
+  base::ThreadPool pool(1);
+  auto t = trainer(config_with({}), pool);
+  ASSERT_TRUE(t->step());
+  t->weights().data(0)[3] = std::nanf("");
+  for (std::size_t i = 0; i < t->weights().size(); ++i)
+    for (float& w : t->weights().tensor(i)) w = std::nanf("");
+  const auto record = t->step();
+  ASSERT_FALSE(record);
+  EXPECT_THAT(record.error().message, HasSubstr("step 2: loss"));
+  auto lenient = trainer(config_with({"skip_non_finite=true"}), pool);
+  const float kept = lenient->weights().data(1)[0];
+  lenient->weights().data(0)[0] = INFINITY;
+  for (float& w : lenient->weights().tensor(0)) w = INFINITY;
+  const auto skipped = lenient->step();
+  ASSERT_TRUE(skipped) << skipped.error().message;
+  EXPECT_TRUE(skipped->skipped);
+  EXPECT_EQ(lenient->weights().data(1)[0], kept);
+}
+
+TEST_F(TrainerTest, AModelSmallerThanTheTokenizerIsRefused) {
+  base::ThreadPool pool(1);
+  const auto made = Trainer::create(config_with({"model.vocab_size=200"}), *dataset_, kernels_here(), pool);
+  ASSERT_FALSE(made);
+  EXPECT_THAT(made.error().message, HasSubstr("vocab_size"));
+}
+
+// ---- configuration and schedules --------------------------------------------------------------------------------------
+
+TEST(TrainConfig, ErrorsNameTheKey) {
+  const auto error_of = [](std::string_view text) {
+    const auto config = train_config(*data::parse_toml(text, "t"));
+    return config ? std::string("accepted") : config.error().message;
+  };
+  const std::string base = "output='o'\nshards='s'\nsteps=5\n";
+  const std::string model = "[model]\nmodel_type='qwen3'\n";
+  EXPECT_EQ(error_of(base + model), "accepted");
+  EXPECT_EQ(error_of(base + "stepps=4\n" + model), "unknown key stepps");
+  EXPECT_EQ(error_of(base + model + "[optimizer]\nlearning_rate=1.0\n"), "unknown key optimizer.learning_rate");
+  EXPECT_THAT(error_of(base + model + "[schedule]\nkind='square'\n"), HasSubstr("schedule.kind must be one of"));
+  EXPECT_THAT(error_of(base + model + "[optimizer]\nlr='big'\n"), HasSubstr("optimizer.lr must be a number"));
+  EXPECT_THAT(error_of("output='o'\nsteps=5\n" + model), HasSubstr("either data or shards"));
+  EXPECT_THAT(error_of("shards='s'\nsteps=5\n" + model), HasSubstr("output is missing"));
+  EXPECT_THAT(error_of("output='o'\nshards='s'\n" + model), HasSubstr("steps is missing"));
+  EXPECT_THAT(error_of(base), HasSubstr("[model] or init_from"));
+}
+
+TEST(Schedule, FollowsItsFormulas) {
+  ScheduleConfig s;
+  s.warmup = 10;
+  s.min_lr_ratio = 0.1;
+  s.kind = ScheduleKind::kCosine;
+  EXPECT_DOUBLE_EQ(schedule_factor(s, 0, 110), 0.1);
+  EXPECT_DOUBLE_EQ(schedule_factor(s, 9, 110), 1.0);
+  EXPECT_DOUBLE_EQ(schedule_factor(s, 60, 110), 0.55);
+  EXPECT_NEAR(schedule_factor(s, 110, 110), 0.1, 1e-12);
+  s.kind = ScheduleKind::kLinear;
+  EXPECT_DOUBLE_EQ(schedule_factor(s, 60, 110), 0.55);
+  s.kind = ScheduleKind::kConstant;
+  EXPECT_DOUBLE_EQ(schedule_factor(s, 100, 110), 1.0);
+  s.kind = ScheduleKind::kWsd;
+  s.decay_share = 0.2;
+  EXPECT_DOUBLE_EQ(schedule_factor(s, 79, 100), 1.0);
+  EXPECT_DOUBLE_EQ(schedule_factor(s, 85, 100), 0.1 + (1 - std::sqrt(0.25)) * 0.9);
+}
+
+// ---- optimizer against the printed formulas, in double ---------------------------------------------------------------
+
+TEST(Optimizer, AdamwFollowsItsFormula) {
+  base::ThreadPool pool(2);
+  const auto& kernels = kernels::kernels_for(base::best_isa());
+  const std::vector<tensor::Shape> shapes = {{40, 500}, {37}};
+  OptimizerConfig config;
+  config.lr = 0.01;
+  Optimizer optimizer(shapes, {UpdateRule::kAdamw, UpdateRule::kAdamwNoDecay}, config, kernels::GemmPrecision::kF32, kernels, pool);
+  ops::ParameterBuffer w(shapes), g(shapes);
+  base::Rng rng(1);
+  std::vector<std::vector<double>> dw(2), dm(2), dv(2);
+  for (std::size_t p = 0; p < 2; ++p) {
+    for (float& x : w.tensor(p)) x = static_cast<float>(rng.next_normal());
+    dw[p].assign(w.tensor(p).begin(), w.tensor(p).end());
+    dm[p].assign(dw[p].size(), 0);
+    dv[p].assign(dw[p].size(), 0);
+  }
+  for (int t = 1; t <= 5; ++t) {
+    for (std::size_t p = 0; p < 2; ++p)
+      for (float& x : g.tensor(p)) x = static_cast<float>(rng.next_normal());
+    optimizer.step(w, g, t, 0.5, 0.25);
+    for (std::size_t p = 0; p < 2; ++p)
+      for (std::size_t i = 0; i < dw[p].size(); ++i) {
+        const double grad = 0.25 * static_cast<double>(g.data(p)[i]), lr = 0.005;
+        dm[p][i] = 0.9 * dm[p][i] + 0.1 * grad;
+        dv[p][i] = 0.95 * dv[p][i] + 0.05 * grad * grad;
+        if (p == 0) dw[p][i] *= 1 - lr * 0.1;
+        dw[p][i] -= lr * (dm[p][i] / (1 - std::pow(0.9, t))) / (std::sqrt(dv[p][i] / (1 - std::pow(0.95, t))) + 1e-8);
+      }
+  }
+  for (std::size_t p = 0; p < 2; ++p)
+    for (std::size_t i = 0; i < dw[p].size(); ++i) ASSERT_NEAR(w.data(p)[i], dw[p][i], 2e-6) << p << " " << i;
+}
+
+TEST(Optimizer, NewtonSchulzBringsSingularValuesIntoItsBand) {
+  base::ThreadPool pool(2);
+  const auto& kernels = kernels::kernels_for(base::best_isa());
+  base::Rng rng(2);
+  for (const auto& [rows, cols] : {std::pair{24, 40}, std::pair{40, 24}, std::pair{32, 32}}) {
+    NewtonSchulz ns(rows, cols, kernels::GemmPrecision::kF32, kernels, pool);
+    std::vector<float> x(static_cast<std::size_t>(rows * cols));
+    for (float& v : x) v = static_cast<float>(rng.next_normal());
+    ns.orthogonalise(x.data(), rows, cols);
+    // Mean square of singular values = ||X||_F^2 / rank; a random matrix starts far below the band's upper end.
+    double sum = 0;
+    for (const float v : x) sum += static_cast<double>(v) * static_cast<double>(v);
+    EXPECT_GT(sum / std::min(rows, cols), 0.5);
+    EXPECT_LT(sum / std::min(rows, cols), 1.3);
+    // No direction is stretched beyond the band: power iteration on X X^T.
+    std::vector<double> u(static_cast<std::size_t>(rows), 1.0), y(static_cast<std::size_t>(cols));
+    double norm = 0;
+    for (int it = 0; it < 200; ++it) {
+      std::fill(y.begin(), y.end(), 0.0);
+      for (int i = 0; i < rows; ++i)
+        for (int j = 0; j < cols; ++j) y[static_cast<std::size_t>(j)] += static_cast<double>(x[static_cast<std::size_t>(i * cols + j)]) * u[static_cast<std::size_t>(i)];
+      norm = 0;
+      for (int i = 0; i < rows; ++i) {
+        double s = 0;
+        for (int j = 0; j < cols; ++j) s += static_cast<double>(x[static_cast<std::size_t>(i * cols + j)]) * y[static_cast<std::size_t>(j)];
+        u[static_cast<std::size_t>(i)] = s;
+        norm += s * s;
+      }
+      norm = std::sqrt(norm);
+      for (double& v : u) v /= norm;
+    }
+    EXPECT_LT(std::sqrt(norm), 1.25);
+  }
+}
+
+TEST(Flops, CountMatricesAndCausalAttention) {
+  auto model = models::model_from_hf_config(*data::parse_toml(
+      "model_type='qwen3'\nvocab_size=65\nhidden_size=128\nnum_hidden_layers=4\nnum_attention_heads=4\n"
+      "num_key_value_heads=2\nhead_dim=32\nintermediate_size=352\ntie_word_embeddings=true\n"
+      "max_position_embeddings=64\nrope_theta=10000.0\nrms_norm_eps=1e-6", "m"));
+  ASSERT_TRUE(model) << model.error().message;
+  std::int64_t n = 0;
+  for (const auto& p : (*model)->parameters()) n += p.shape.elements();
+  EXPECT_EQ(n, 747008);
+}
+
+}  // namespace
+}  // namespace qw::train

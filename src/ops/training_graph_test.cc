@@ -334,6 +334,79 @@ TEST(TrainingGraph, RefusesBadBatches) {
   EXPECT_THAT(error(bad), testing::HasSubstr("17 tokens"));
 }
 
+// A long batch: more rows than one chunk of the head, some without label.
+struct LongBatch {
+  std::vector<std::int32_t> tokens, positions, labels, cu{0};
+  LongBatch(std::int64_t n, std::int64_t document, std::uint64_t seed) {
+    base::Rng rng(seed);
+    for (std::int64_t i = 0; i < n; ++i) {
+      tokens.push_back(static_cast<std::int32_t>(rng.below(kVocab)));
+      labels.push_back(static_cast<std::int32_t>(rng.below(kVocab + 1)) - 1);
+      positions.push_back(static_cast<std::int32_t>(i % document));
+      if ((i + 1) % document == 0 || i + 1 == n) cu.push_back(static_cast<std::int32_t>(i + 1));
+    }
+  }
+  TrainingBatch batch() const { return {tokens, positions, cu, labels}; }
+  TrainingBatch part(std::size_t first, std::size_t n, const std::vector<std::int32_t>& borders) const {
+    return {std::span(tokens).subspan(first, n), std::span(positions).subspan(first, n), borders,
+            std::span(labels).subspan(first, n)};
+  }
+};
+
+TEST(TrainingGraph, ChunksOfTheHeadAddUp) {
+  const std::int64_t n = 2500, document = 50;
+  const LongBatch b(n, document, 21);
+  Case c = decoder();
+  c.options.max_tokens = n;
+  base::ThreadPool pool(2);
+  auto whole = make_graph(c, pool), parts = make_graph(c, pool);
+  ParameterBuffer weights(whole->parameter_shapes());
+  fill_random(weights, 3, 0.3);
+  ASSERT_TRUE(whole->forward(weights, b.batch()));
+  const double loss = whole->backward(1.0f / n);
+  double sum = 0;
+  for (std::int64_t first = 0; first < n; first += document) {
+    const std::vector<std::int32_t> cu{0, static_cast<std::int32_t>(document)};
+    ASSERT_TRUE(parts->forward(weights, b.part(static_cast<std::size_t>(first), document, cu)));
+    sum += parts->backward(1.0f / n);
+  }
+  EXPECT_NEAR(loss, sum, 1e-9 * sum);
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    float largest = 0;
+    for (const float x : whole->gradients().tensor(i)) largest = std::max(largest, std::abs(x));
+    for (std::size_t j = 0; j < whole->gradients().tensor(i).size(); ++j)
+      ASSERT_NEAR(whole->gradients().tensor(i)[j], parts->gradients().tensor(i)[j], 1e-4f * largest) << i;
+  }
+}
+
+// Products with bfloat16 operands: each operand is off by at most 2^-9 relative, a gradient passes about ten products,
+// and errors add as a random walk: 2^-9 * sqrt(2 * 10) = 0.9 % of the gradient's length; four times that is allowed.
+TEST(TrainingGraph, BfloatGradientsPointTheSameWay) {
+  const LongBatch b(300, 60, 4);
+  base::ThreadPool pool(1);
+  Case c = decoder(), rounded = decoder();
+  c.options.max_tokens = rounded.options.max_tokens = 300;
+  rounded.options.precision = kernels::GemmPrecision::kBF16;
+  for (int isa = 0; isa <= static_cast<int>(base::best_isa()); ++isa) {
+    auto exact = make_graph(c, pool, static_cast<base::Isa>(isa)), coarse = make_graph(rounded, pool, static_cast<base::Isa>(isa));
+    ParameterBuffer weights(exact->parameter_shapes());
+    fill_random(weights, 3, 0.3);
+    ASSERT_TRUE(exact->forward(weights, b.batch()));
+    ASSERT_TRUE(coarse->forward(weights, b.batch()));
+    const double loss = exact->backward(1.0f / 300), coarse_loss = coarse->backward(1.0f / 300);
+    EXPECT_NE(loss, coarse_loss);
+    EXPECT_NEAR(loss, coarse_loss, 0.01 * loss);
+    double error = 0, length = 0;
+    for (std::size_t i = 0; i < exact->gradients().all().size(); ++i) {
+      const double e = exact->gradients().all()[i];
+      error += std::pow(e - coarse->gradients().all()[i], 2);
+      length += e * e;
+    }
+    EXPECT_LT(std::sqrt(error / length), 0.035);
+    EXPECT_GT(std::sqrt(error / length), 1e-4);
+  }
+}
+
 // Larger than one piece of any op, so that threads really share the work.
 TEST(TrainingGraph, SameBytesForEveryThreadCount) {
   const std::int64_t n = 700;

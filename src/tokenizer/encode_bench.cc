@@ -46,8 +46,8 @@ std::string code(base::Rng& rng) {
   std::string text;
   while (text.size() < kTextBytes) {
     const std::string name(1, static_cast<char>('a' + rng.below(26)));
-    text += "  for (int " + name + " = 0; " + name + " < " + std::to_string(rng.below(1000)) + "; ++" + name + ") {\n    total[" +
-            name + "] += values_[" + name + " * stride];  // sum\n  }\n\n";
+    text += "  for (int " + name + " = 0; " + name + " < " + std::to_string(rng.below(1000)) + "; ++" + name +
+            ") {\n    total[" + name + "] += values_[" + name + " * stride];  // sum\n  }\n\n";
   }
   return text;
 }
@@ -55,10 +55,14 @@ std::string code(base::Rng& rng) {
 std::string text_of(std::int64_t kind) {
   base::Rng rng(1, static_cast<std::uint64_t>(kind));
   switch (kind) {
-    case 0: return english(rng);
-    case 1: return chinese(rng);
-    case 2: return code(rng);
-    default: return std::string(kTextBytes, 'a');  // one piece: the worst case
+    case 0:
+      return english(rng);
+    case 1:
+      return chinese(rng);
+    case 2:
+      return code(rng);
+    default:
+      return std::string(kTextBytes, 'a');  // one piece: the worst case
   }
 }
 

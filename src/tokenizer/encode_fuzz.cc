@@ -13,7 +13,8 @@ namespace {
 using namespace qw::tokenizer;  // NOLINT: a fuzz target is a program of its own
 
 Tokenizer make(bool nfc, const char* pre) {
-  std::optional<std::string_view> text = "the cat sat on the mat 白日依山盡，黃河入海流。白日黃河 aaaa aaaaaaaa ==== e\u0301";
+  std::optional<std::string_view> text =
+      "the cat sat on the mat 白日依山盡，黃河入海流。白日黃河 aaaa aaaaaaaa ==== e\u0301";
   auto spec = train_bpe([&] { return std::exchange(text, std::nullopt); },
                         {.vocab = 320, .min_frequency = 1, .added_tokens = {"<|im_start|>", "<|im_end|>", "<think>"}});
   QW_CHECK(spec.has_value());

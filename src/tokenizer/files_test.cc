@@ -47,9 +47,10 @@ void expect_equal(const TokenizerSpec& a, const TokenizerSpec& b) {
 
 class Folder : public testing::Test {
  protected:
-  Folder() : path_(std::filesystem::temp_directory_path() /
-                   ("qw_tokenizer_test_" + std::to_string(::getpid()) + "_" +
-                    testing::UnitTest::GetInstance()->current_test_info()->name())) {
+  Folder()
+      : path_(std::filesystem::temp_directory_path() /
+              ("qw_tokenizer_test_" + std::to_string(::getpid()) + "_" +
+               testing::UnitTest::GetInstance()->current_test_info()->name())) {
     std::filesystem::remove_all(path_);
     std::filesystem::create_directories(path_);
   }
@@ -163,7 +164,8 @@ TEST_F(Folder, TemplateListsAndFiles) {
   save(small_spec());
   auto config = json::parse(read("tokenizer_config.json"));
   ASSERT_TRUE(config.has_value());
-  config->as_object().set("chat_template", *json::parse(R"([{"name": "rag", "template": "R"}, {"name": "default", "template": "D"}])"));
+  config->as_object().set("chat_template",
+                          *json::parse(R"([{"name": "rag", "template": "R"}, {"name": "default", "template": "D"}])"));
   write("tokenizer_config.json", json::dump(*config));
   EXPECT_EQ(load().chat_template, "D");
   write("chat_template.jinja", "J");
@@ -229,9 +231,7 @@ TEST_F(Folder, RefusesAnotherFamilysClass) {
   EXPECT_THAT(error(), HasSubstr("GPT2Tokenizer"));
 }
 
-TEST_F(Folder, AnEmptyFolderHasNoTokenizer) {
-  EXPECT_THAT(error(), HasSubstr("no tokenizer.json"));
-}
+TEST_F(Folder, AnEmptyFolderHasNoTokenizer) { EXPECT_THAT(error(), HasSubstr("no tokenizer.json")); }
 
 TEST_F(Folder, MergesFileKeepsMergesOfHashes) {
   save(small_spec());
@@ -250,7 +250,8 @@ std::string base64(std::string_view bytes) {
   std::string out;
   for (std::size_t i = 0; i < bytes.size(); i += 3) {
     std::uint32_t bits = 0;
-    for (std::size_t j = 0; j < 3; ++j) bits = (bits << 8) | (i + j < bytes.size() ? static_cast<unsigned char>(bytes[i + j]) : 0);
+    for (std::size_t j = 0; j < 3; ++j)
+      bits = (bits << 8) | (i + j < bytes.size() ? static_cast<unsigned char>(bytes[i + j]) : 0);
     for (std::size_t j = 0; j < 4; ++j) out += i + j > bytes.size() ? '=' : kDigits[(bits >> (18 - 6 * j)) & 63];
   }
   return out;

@@ -83,7 +83,8 @@ Status read_ids(const GgufVocabulary& from, TokenizerSpec& spec) {
 
 Result<TokenizerSpec> spec_from_gguf(const GgufVocabulary& from) {
   TokenizerSpec spec;
-  const auto* pre = std::find_if(kPreNames.begin(), kPreNames.end(), [&](const auto& p) { return p.first == from.pre; });
+  const auto* pre =
+      std::find_if(kPreNames.begin(), kPreNames.end(), [&](const auto& p) { return p.first == from.pre; });
   if (pre == kPreNames.end()) {
     return fail(ErrorKind::kBadInput, "tokenizer.ggml.pre: unknown pre-tokeniser " + shown(from.pre));
   }
@@ -117,14 +118,17 @@ Result<GgufVocabulary> spec_to_gguf(const TokenizerSpec& spec, std::int64_t rows
   for (std::size_t i = 0; i < n; ++i) {
     const std::string_view bytes = tokenizer.token_bytes(static_cast<TokenId>(i));
     to.tokens.push_back(bytes.empty() ? "[PAD" + std::to_string(i) + "]" : bytes_to_letters(bytes));
-    to.token_types.push_back(static_cast<std::int32_t>(bytes.empty() ? GgufTokenType::kUnused : GgufTokenType::kNormal));
+    to.token_types.push_back(
+        static_cast<std::int32_t>(bytes.empty() ? GgufTokenType::kUnused : GgufTokenType::kNormal));
   }
   for (const AddedToken& token : spec.added) {
     const auto id = static_cast<std::size_t>(token.id);
     to.tokens[id] = token.text;
-    to.token_types[id] = static_cast<std::int32_t>(token.special ? GgufTokenType::kControl : GgufTokenType::kUserDefined);
+    to.token_types[id] =
+        static_cast<std::int32_t>(token.special ? GgufTokenType::kControl : GgufTokenType::kUserDefined);
   }
-  for (const auto& [left, right] : spec.merges) to.merges.push_back(bytes_to_letters(left) + ' ' + bytes_to_letters(right));
+  for (const auto& [left, right] : spec.merges)
+    to.merges.push_back(bytes_to_letters(left) + ' ' + bytes_to_letters(right));
   to.pre = spec.pre_tokenizer;
   to.bos = spec.bos;
   to.eos = spec.eos;

@@ -1,4 +1,5 @@
-// A tokenizer as GGUF's tokenizer.ggml.* keys hold it, as plain data; whoever reads or writes the file fills or takes it.
+// A tokenizer as GGUF's tokenizer.ggml.* keys hold it, as plain data; whoever reads or writes the file fills or takes
+// it.
 #pragma once
 
 #include <cstdint>
@@ -22,13 +23,13 @@ enum class GgufTokenType : std::int32_t {
 };
 
 struct GgufVocabulary {
-  std::vector<std::string> tokens;         // .tokens: normal ones in GPT-2 letters, others as text
-  std::vector<std::int32_t> token_types;   // .token_type; empty: all are normal
-  std::vector<std::string> merges;         // .merges: "left right" in letters
-  std::string pre;                         // .pre
+  std::vector<std::string> tokens;                 // .tokens: normal ones in GPT-2 letters, others as text
+  std::vector<std::int32_t> token_types;           // .token_type; empty: all are normal
+  std::vector<std::string> merges;                 // .merges: "left right" in letters
+  std::string pre;                                 // .pre
   std::optional<std::int64_t> bos, eos, pad, eot;  // .bos_token_id, .eos_token_id, .padding_token_id, .eot_token_id
-  bool add_bos = false;                    // .add_bos_token
-  std::string chat_template;               // tokenizer.chat_template, may be empty
+  bool add_bos = false;                            // .add_bos_token
+  std::string chat_template;                       // tokenizer.chat_template, may be empty
 };
 
 // Stop ids are eos, eot, and the special tokens <|im_end|> and <|endoftext|> where they exist (files of the first

@@ -1,7 +1,8 @@
 // GPT-2's alphabet: printable Latin-1 bytes stand for themselves, the other 68 in ascending order for U+0100 and up.
+#include "tokenizer/internal/letters.h"
+
 #include <array>
 
-#include "tokenizer/internal/letters.h"
 #include "tokenizer/internal/shown.h"
 #include "tokenizer/internal/utf8.h"
 #include "tokenizer/tokenizer.h"
@@ -10,8 +11,8 @@ namespace qw::tokenizer {
 namespace {
 
 struct Alphabet {
-  std::array<std::uint32_t, 256> letter{};          // by byte
-  std::array<int, 0x100 + 68> byte{};               // by letter, -1 if it is none
+  std::array<std::uint32_t, 256> letter{};  // by byte
+  std::array<int, 0x100 + 68> byte{};       // by letter, -1 if it is none
   std::array<unsigned char, 256> in_letter_order{};
 };
 
@@ -54,8 +55,8 @@ Result<std::string> letters_to_bytes(std::string_view letters) {
   for (std::size_t at = 0; at < letters.size();) {
     const Utf8Char c = utf8_at(letters, at);
     if (c.code >= kAlphabet.byte.size() || kAlphabet.byte[c.code] < 0) {
-      return fail(ErrorKind::kBadInput, "token " + shown(letters) + ": byte " + std::to_string(at) +
-                                            " is no letter of the byte alphabet");
+      return fail(ErrorKind::kBadInput,
+                  "token " + shown(letters) + ": byte " + std::to_string(at) + " is no letter of the byte alphabet");
     }
     out.push_back(static_cast<char>(kAlphabet.byte[c.code]));
     at += c.size;

@@ -41,8 +41,8 @@ Status read_class(const Value& config, TokenizerSpec& spec) {
   const std::string name = value->is_string() ? value->as_string() : json::dump(*value);
   if (name == "Qwen2Tokenizer" || name == "Qwen2TokenizerFast") return {};
   if (name != "Qwen3_5Tokenizer") {
-    return bad("tokenizer_config.json", "tokenizer_class " + shown(name) +
-                                            " is none of Qwen's, and there is no tokenizer.json");
+    return bad("tokenizer_config.json",
+               "tokenizer_class " + shown(name) + " is none of Qwen's, and there is no tokenizer.json");
   }
   spec.pre_tokenizer = "qwen35";
   return {};

@@ -21,7 +21,8 @@ std::string small_vocabulary() {
   qw::json::Object vocab;
   for (int b = 0; b < 256; ++b) vocab.set(bytes_to_letters(std::string(1, static_cast<char>(b))), qw::json::Value(b));
   int id = 256;
-  for (const char* token : {"aa", "ab", "aaa", "aab", "bab", "th", "the", " t"}) vocab.set(bytes_to_letters(token), id++);
+  for (const char* token : {"aa", "ab", "aaa", "aab", "bab", "th", "the", " t"})
+    vocab.set(bytes_to_letters(token), id++);
   return qw::json::dump(vocab);
 }
 

@@ -121,7 +121,8 @@ std::vector<bool> classes_agree() {
     if (code >= 0xD800 && code < 0xE000) continue;
     const std::string c = utf8(code);
     const CharClass ours = Unicode::tables().class_of(code);
-    agree[code] = letter.matches(c) == (ours == CharClass::kLetter) && number.matches(c) == (ours == CharClass::kNumber) &&
+    agree[code] = letter.matches(c) == (ours == CharClass::kLetter) &&
+                  number.matches(c) == (ours == CharClass::kNumber) &&
                   space.matches(c) == (ours == CharClass::kSpace) && mark.matches(c) == (ours == CharClass::kMark);
   }
   return agree;
@@ -153,9 +154,9 @@ TEST(PreTokenizer, AgreesWithTheRegex) {
 
 std::string nfc_by_utf8proc(const std::string& text) {
   utf8proc_uint8_t* out = nullptr;
-  const auto size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                 static_cast<utf8proc_ssize_t>(text.size()), &out,
-                                 static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  const auto size =
+      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
+                   &out, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
   QW_CHECK(size >= 0);
   std::string result(reinterpret_cast<const char*>(out), static_cast<std::size_t>(size));
   std::free(out);
@@ -179,7 +180,8 @@ TEST(Nfc, AgreesWithUtf8proc) {
     for (std::uint64_t n = 1 + rng.below(8); n > 0; --n) {
       std::string part = random_text(rng, 2);
       bool known = true;
-      for (std::size_t at = 0; at < part.size(); at += utf8_at(part, at).size) known = known && agree[utf8_at(part, at).code];
+      for (std::size_t at = 0; at < part.size(); at += utf8_at(part, at).size)
+        known = known && agree[utf8_at(part, at).code];
       if (known) text += part;
     }
     ASSERT_EQ(to_nfc(text), nfc_by_utf8proc(text)) << text;
@@ -190,7 +192,9 @@ TEST(Nfc, AgreesWithUtf8proc) {
 TEST(Nfc, InvalidBytesStayAndSeparate) {
   EXPECT_EQ(to_nfc("e\xFF\u0301"), "e\xFF\u0301");
   EXPECT_EQ(to_nfc("e\u0301\xE6\x98"), "\u00E9\xE6\x98");
-  EXPECT_EQ(to_nfc("\u0301\xFF" "e\u0301"), "\u0301\xFF\u00E9");
+  EXPECT_EQ(to_nfc("\u0301\xFF"
+                   "e\u0301"),
+            "\u0301\xFF\u00E9");
 }
 
 TEST(Nfc, MarksInReverseOrderTakeNoQuadraticTime) {
@@ -209,10 +213,19 @@ TEST(Utf8, ReplacesMaximalSubparts) {
     return out;
   };
   // Examples of the Unicode standard, tables 3-8 to 3-11.
-  EXPECT_EQ(valid("\xC0\xAF\xE0\x80\xBF\xF0\x81\x82\x41"), "\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD" "A");
-  EXPECT_EQ(valid("\xED\xA0\x80\xED\xBF\xBF\xED\xAF\x41"), "\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD" "A");
-  EXPECT_EQ(valid("\xF4\x91\x92\x93\xFF\x41\x80\xBF\x42"), "\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD" "A\uFFFD\uFFFD" "B");
-  EXPECT_EQ(valid("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41"), "\uFFFD\uFFFD\uFFFD\uFFFD" "A");
+  EXPECT_EQ(valid("\xC0\xAF\xE0\x80\xBF\xF0\x81\x82\x41"),
+            "\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD"
+            "A");
+  EXPECT_EQ(valid("\xED\xA0\x80\xED\xBF\xBF\xED\xAF\x41"),
+            "\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD"
+            "A");
+  EXPECT_EQ(valid("\xF4\x91\x92\x93\xFF\x41\x80\xBF\x42"),
+            "\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD"
+            "A\uFFFD\uFFFD"
+            "B");
+  EXPECT_EQ(valid("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41"),
+            "\uFFFD\uFFFD\uFFFD\uFFFD"
+            "A");
 }
 
 }  // namespace

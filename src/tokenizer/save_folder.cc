@@ -20,12 +20,8 @@ Value or_null(const std::optional<std::string>& text) { return text ? Value(*tex
 
 // The flags that every added token of a byte-level tokenizer has.
 Object added_flags(const AddedToken& token) {
-  return Object{{"content", token.text},
-                {"single_word", false},
-                {"lstrip", false},
-                {"rstrip", false},
-                {"normalized", token.normalized},
-                {"special", token.special}};
+  return Object{{"content", token.text}, {"single_word", false},           {"lstrip", false},
+                {"rstrip", false},       {"normalized", token.normalized}, {"special", token.special}};
 }
 
 Object vocabulary(const TokenizerSpec& spec) {
@@ -44,8 +40,8 @@ std::vector<const AddedToken*> added_by_id(const TokenizerSpec& spec) {
 }
 
 Object byte_level(bool add_prefix_space) {
-  return Object{{"type", "ByteLevel"}, {"add_prefix_space", add_prefix_space}, {"trim_offsets", false},
-                {"use_regex", false}};
+  return Object{
+      {"type", "ByteLevel"}, {"add_prefix_space", add_prefix_space}, {"trim_offsets", false}, {"use_regex", false}};
 }
 
 Value tokenizer_json(const TokenizerSpec& spec, const Object& vocab) {
@@ -59,10 +55,8 @@ Value tokenizer_json(const TokenizerSpec& spec, const Object& vocab) {
     merges.push_back(Array{bytes_to_letters(left), bytes_to_letters(right)});
   }
   const std::string_view regex = pre_tokenizer_regex(*pre_tokenizer_named(spec.pre_tokenizer));
-  const Object split{{"type", "Split"},
-                     {"pattern", Object{{"Regex", regex}}},
-                     {"behavior", "Isolated"},
-                     {"invert", false}};
+  const Object split{
+      {"type", "Split"}, {"pattern", Object{{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}};
   const Object model{{"type", "BPE"},
                      {"dropout", nullptr},
                      {"unk_token", nullptr},
@@ -151,7 +145,8 @@ Status save_tokenizer_folder(const TokenizerSpec& spec, const std::filesystem::p
   const json::WriteStyle pretty{.indent = 2};
   QW_TRY(base::write_file_atomically(folder / "vocab.json", json::dump(vocab, json::WriteStyle::compact()) + "\n"));
   QW_TRY(base::write_file_atomically(folder / "merges.txt", merges_text(spec)));
-  QW_TRY(base::write_file_atomically(folder / "tokenizer.json", json::dump(tokenizer_json(spec, vocab), pretty) + "\n"));
+  QW_TRY(
+      base::write_file_atomically(folder / "tokenizer.json", json::dump(tokenizer_json(spec, vocab), pretty) + "\n"));
   QW_TRY(base::write_file_atomically(folder / "tokenizer_config.json",
                                      json::dump(tokenizer_config(spec, tokenizer), pretty) + "\n"));
   return write_generation_config(spec, folder / "generation_config.json");

@@ -8,7 +8,8 @@
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace qw::tokenizer;  // NOLINT: a fuzz target is a program of its own
   static const Tokenizer tokenizer = [] {
-    std::optional<std::string_view> text = "白日依山盡，黃河入海流。白日黃河 \xF0\x9F\x98\x80\xF0\x9F\x98\x81 \xE6\x98 \xE6\x98";
+    std::optional<std::string_view> text =
+        "白日依山盡，黃河入海流。白日黃河 \xF0\x9F\x98\x80\xF0\x9F\x98\x81 \xE6\x98 \xE6\x98";
     auto spec = train_bpe([&] { return std::exchange(text, std::nullopt); },
                           {.vocab = 300, .min_frequency = 1, .added_tokens = {"<|im_end|>", "<think>"}});
     QW_CHECK(spec.has_value());

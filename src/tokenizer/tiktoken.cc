@@ -52,7 +52,8 @@ Status read_line(std::string_view line, TokenizerSpec& spec) {
   if (token.empty() || error != std::errc() || end != number.data() + number.size()) {
     return fail(ErrorKind::kBadInput, where + ": expected base64 of a token and its rank");
   }
-  if (rank != spec.tokens.size()) return fail(ErrorKind::kBadInput, where + ": rank " + std::to_string(rank) + " out of order");
+  if (rank != spec.tokens.size())
+    return fail(ErrorKind::kBadInput, where + ": rank " + std::to_string(rank) + " out of order");
   if (token.size() > kMaxTokenBytes) return fail(ErrorKind::kBadInput, where + ": token of over 256 bytes");
   spec.tokens.push_back(token);
   return {};

@@ -24,10 +24,10 @@ struct Tokenizer::Impl {
   TokenizerSpec spec;
   PreTokenizer pre = PreTokenizer::kQwen2;
   std::optional<Bpe> bpe;
-  AddedTokens raw, normalized;               // found before and after normalisation
+  AddedTokens raw, normalized;                              // found before and after normalisation
   std::unordered_map<std::string_view, TokenId> added_ids;  // by text, into spec
-  std::vector<std::string_view> bytes;       // by id, into spec
-  std::vector<bool> special;                 // by id
+  std::vector<std::string_view> bytes;                      // by id, into spec
+  std::vector<bool> special;                                // by id
 
   Status index_ids();
   Status index_added(const AddedToken& token);
@@ -63,7 +63,8 @@ struct Tokenizer::Impl {
 
 Status Tokenizer::Impl::index_added(const AddedToken& token) {
   const auto bad = [&](const std::string& what) {
-    return fail(ErrorKind::kBadInput, "added token " + shown(token.text) + " (id " + std::to_string(token.id) + "): " + what);
+    return fail(ErrorKind::kBadInput,
+                "added token " + shown(token.text) + " (id " + std::to_string(token.id) + "): " + what);
   };
   if (token.text.empty()) return bad("empty text");
   if (token.text.size() > kMaxAddedBytes) return bad("longer than " + std::to_string(kMaxAddedBytes) + " bytes");
@@ -86,8 +87,8 @@ Status Tokenizer::Impl::index_ids() {
   const std::size_t limit = std::min(kMaxIds, ids + spec.added.size() + kMaxHoles);
   for (const AddedToken& token : spec.added) {
     if (token.id < 0 || static_cast<std::size_t>(token.id) >= limit) {
-      return fail(ErrorKind::kBadInput, "added token " + shown(token.text) + ": id " +
-                                            std::to_string(token.id) + " is out of range");
+      return fail(ErrorKind::kBadInput,
+                  "added token " + shown(token.text) + ": id " + std::to_string(token.id) + " is out of range");
     }
     ids = std::max(ids, static_cast<std::size_t>(token.id) + 1);
   }
@@ -102,8 +103,8 @@ Status Tokenizer::Impl::index_ids() {
 Status Tokenizer::Impl::check_ids() const {
   const auto check = [&](const char* what, TokenId id) -> Status {
     if (id >= 0 && static_cast<std::size_t>(id) < bytes.size()) return {};
-    return fail(ErrorKind::kBadInput, std::string(what) + " id " + std::to_string(id) + " is outside the vocabulary of " +
-                                          std::to_string(bytes.size()));
+    return fail(ErrorKind::kBadInput, std::string(what) + " id " + std::to_string(id) +
+                                          " is outside the vocabulary of " + std::to_string(bytes.size()));
   };
   if (spec.bos) QW_TRY(check("bos", *spec.bos));
   if (spec.eos) QW_TRY(check("eos", *spec.eos));

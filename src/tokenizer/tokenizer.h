@@ -24,21 +24,21 @@ using TokenId = std::int32_t;
 struct AddedToken {
   std::string text;
   TokenId id = 0;
-  bool special = true;   // special tokens are left out by decode(skip_special); `false` ones are kept
+  bool special = true;      // special tokens are left out by decode(skip_special); `false` ones are kept
   bool normalized = false;  // found in the normalised text rather than in the text as it came
 };
 
 // Everything a tokenizer is made of, whichever file it came from. Token strings are raw bytes, not GPT-2 letters.
 struct TokenizerSpec {
-  std::vector<std::string> tokens;                       // regular tokens by id (bytes)
+  std::vector<std::string> tokens;                          // regular tokens by id (bytes)
   std::vector<std::pair<std::string, std::string>> merges;  // by rank, as byte strings
   std::vector<AddedToken> added;
-  std::string pre_tokenizer = "qwen2";                   // named pre-tokeniser: "qwen2" or "qwen35"
+  std::string pre_tokenizer = "qwen2";  // named pre-tokeniser: "qwen2" or "qwen35"
   bool nfc = true;
   std::optional<TokenId> bos, eos, pad;
-  bool add_bos = false;                                  // whoever makes a prompt of plain text puts bos in front
-  std::vector<TokenId> stop;                             // all ids that end a generation (eos first)
-  std::string chat_template;                             // Jinja source, may be empty
+  bool add_bos = false;       // whoever makes a prompt of plain text puts bos in front
+  std::vector<TokenId> stop;  // all ids that end a generation (eos first)
+  std::string chat_template;  // Jinja source, may be empty
 };
 
 class Tokenizer {
@@ -89,18 +89,19 @@ Result<std::string> letters_to_bytes(std::string_view letters);
 
 // ---- trainer -------------------------------------------------------------------------------------------------------
 struct TrainOptions {
-  std::int64_t vocab = 8192;          // regular tokens, 256 bytes included
+  std::int64_t vocab = 8192;  // regular tokens, 256 bytes included
   std::string pre_tokenizer = "qwen2";
   std::int64_t min_frequency = 2;
   std::vector<std::string> added_tokens = {};  // appended after the regular tokens, in order
 };
 // Deterministic BPE training: most frequent pair first, ties broken by smaller pair of ids. `next` yields one document
-// at a time, nullopt at the end. The 256 byte tokens come first, in the order of their letters; fewer than `vocab` tokens
-// come out when no pair is left that stands min_frequency times. Added tokens are special if they look like <|this|>;
-// eos is <|im_end|> or else <|endoftext|>, pad <|endoftext|>, stop both, where they are among the added. Needs some 12
-// bytes of memory for each byte of distinct pieces. Usage error: options out of range; resource error: over 4 GiB of
-// distinct pieces. progress(tokens so far, vocab) is called after each merge.
-Result<TokenizerSpec> train_bpe(const std::function<std::optional<std::string_view>()>& next, const TrainOptions& options,
+// at a time, nullopt at the end. The 256 byte tokens come first, in the order of their letters; fewer than `vocab`
+// tokens come out when no pair is left that stands min_frequency times. Added tokens are special if they look like
+// <|this|>; eos is <|im_end|> or else <|endoftext|>, pad <|endoftext|>, stop both, where they are among the added.
+// Needs some 12 bytes of memory for each byte of distinct pieces. Usage error: options out of range; resource error:
+// over 4 GiB of distinct pieces. progress(tokens so far, vocab) is called after each merge.
+Result<TokenizerSpec> train_bpe(const std::function<std::optional<std::string_view>()>& next,
+                                const TrainOptions& options,
                                 const std::function<void(std::int64_t done, std::int64_t total)>& progress = {});
 
 }  // namespace qw::tokenizer

@@ -106,7 +106,8 @@ Status read_model(const Value* model, const AddedReader& added, TokenizerSpec& s
   if (const Value* type = model->find("type"); type != nullptr && !is_type(*model, "BPE")) {
     return bad("model", "only BPE is known, not " + shown(json::dump(*type)));
   }
-  for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges"}) {
+  for (const char* key :
+       {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges"}) {
     if (!is_off(*model, key)) return bad("model", std::string(key) + " is set, which byte-level BPE of Qwen never has");
   }
   const Value* vocab = model->find("vocab");
@@ -171,7 +172,8 @@ Status AddedReader::read(const std::string& where, TokenId id, const Value& entr
   const Value* content = entry.find("content");
   if (content == nullptr || !content->is_string()) return bad(where, "id " + std::to_string(id) + " has no content");
   for (const char* key : {"lstrip", "rstrip", "single_word"}) {
-    if (!is_off(entry, key)) return bad(where, shown(content->as_string()) + " has " + key + ", which is not supported");
+    if (!is_off(entry, key))
+      return bad(where, shown(content->as_string()) + " has " + key + ", which is not supported");
   }
   return add(where, {content->as_string(), id, !is_off(entry, "special"), !is_off(entry, "normalized")});
 }

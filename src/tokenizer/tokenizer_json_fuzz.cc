@@ -8,7 +8,7 @@
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace qw::tokenizer;  // NOLINT: a fuzz target is a program of its own
   FolderFiles files;
-  std::optional<std::string>* texts[] = {&files.tokenizer_json,     &files.tokenizer_config, &files.added_tokens,
+  std::optional<std::string>* texts[] = {&files.tokenizer_json, &files.tokenizer_config, &files.added_tokens,
                                          &files.special_tokens_map, &files.generation_config};
   std::string_view rest(reinterpret_cast<const char*>(data), size);
   for (auto* text : texts) {

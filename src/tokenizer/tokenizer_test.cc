@@ -17,12 +17,14 @@ using ::testing::HasSubstr;
 
 constexpr std::string_view kText =
     "the cat sat on the mat and the cats sat on the mats. 白日依山盡，黃河入海流。欲窮千里目，更上一層樓。春眠不覺曉，"
-    "處處聞啼鳥。夜來風雨聲，花落知多少。春風春雨春花 aaaa aaaaaaaa e\u0301\u0301 \u00E9t\u00E9 ====== it's we'll\n\n\n";
+    "處處聞啼鳥。夜來風雨聲，花落知多少。春風春雨春花 aaaa aaaaaaaa e\u0301\u0301 \u00E9t\u00E9 ====== it's "
+    "we'll\n\n\n";
 
 TokenizerSpec small_spec() {
   std::optional<std::string_view> text = kText;
   auto spec = train_bpe([&] { return std::exchange(text, std::nullopt); },
-                        {.vocab = 420, .min_frequency = 1,
+                        {.vocab = 420,
+                         .min_frequency = 1,
                          .added_tokens = {"<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "<|im_start|>s"}});
   QW_CHECK(spec.has_value());
   return std::move(*spec);
@@ -227,7 +229,9 @@ TEST(StreamDecoder, HoldsAnIncompleteCharacterBack) {
   EXPECT_EQ(decoder.push(*t.find("\x98")), "");
   EXPECT_EQ(decoder.push(*t.find("\x80")), "\U0001F600");
   EXPECT_EQ(decoder.push(*t.find("\xE6")), "");
-  EXPECT_EQ(decoder.push(*t.find("a")), "\uFFFD" "a");
+  EXPECT_EQ(decoder.push(*t.find("a")),
+            "\uFFFD"
+            "a");
   EXPECT_EQ(decoder.push(*t.find("\xE6")), "");
   EXPECT_EQ(decoder.finish(), "\uFFFD");
   EXPECT_EQ(decoder.finish(), "");

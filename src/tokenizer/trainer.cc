@@ -27,8 +27,8 @@ Status check_options(const TrainOptions& options) {
     return fail(ErrorKind::kUsage, "unknown pre-tokeniser \"" + options.pre_tokenizer + "\"");
   }
   if (options.vocab < 256 || options.vocab > kMaxVocab) {
-    return fail(ErrorKind::kUsage, "vocabulary of " + std::to_string(options.vocab) +
-                                       ": must be 256 (the bytes) to " + std::to_string(kMaxVocab));
+    return fail(ErrorKind::kUsage, "vocabulary of " + std::to_string(options.vocab) + ": must be 256 (the bytes) to " +
+                                       std::to_string(kMaxVocab));
   }
   if (options.min_frequency < 1) return fail(ErrorKind::kUsage, "min_frequency must be at least 1");
   return {};
@@ -58,7 +58,8 @@ void learn(MergeState& state, const TrainOptions& options, TokenizerSpec& spec,
       continue;
     }
     if (count < options.min_frequency) break;
-    const std::string token = spec.tokens[static_cast<std::size_t>(top.left)] + spec.tokens[static_cast<std::size_t>(top.right)];
+    const std::string token =
+        spec.tokens[static_cast<std::size_t>(top.left)] + spec.tokens[static_cast<std::size_t>(top.right)];
     auto id = known.find(token, string_of);  // another pair may have made the same bytes
     if (!id) {
       id = static_cast<std::uint32_t>(spec.tokens.size());
@@ -66,7 +67,8 @@ void learn(MergeState& state, const TrainOptions& options, TokenizerSpec& spec,
       known.insert(token, *id);
       state.set_length(static_cast<TokenId>(*id), static_cast<std::uint32_t>(token.size()));
     }
-    spec.merges.emplace_back(spec.tokens[static_cast<std::size_t>(top.left)], spec.tokens[static_cast<std::size_t>(top.right)]);
+    spec.merges.emplace_back(spec.tokens[static_cast<std::size_t>(top.left)],
+                             spec.tokens[static_cast<std::size_t>(top.right)]);
     grown.clear();
     state.merge(top.pair, static_cast<TokenId>(*id), grown);
     for (const std::uint32_t i : grown) push(i);

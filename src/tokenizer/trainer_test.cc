@@ -75,11 +75,10 @@ void expect_equal_to_slow(const std::vector<std::string>& documents, const Train
 }
 
 TEST(Trainer, EqualsTheDefinitionOnText) {
-  const std::vector<std::string> documents = {
-      "the cat sat on the mat, and the cats sat on the mats\n",
-      "白日依山盡，黃河入海流。欲窮千里目，更上一層樓。\n",
-      "春眠不覺曉，處處聞啼鳥。夜來風雨聲，花落知多少。春風春雨春花\n",
-      "for (int i = 0; i < n; ++i) {\n    total += values[i];\n}\n"};
+  const std::vector<std::string> documents = {"the cat sat on the mat, and the cats sat on the mats\n",
+                                              "白日依山盡，黃河入海流。欲窮千里目，更上一層樓。\n",
+                                              "春眠不覺曉，處處聞啼鳥。夜來風雨聲，花落知多少。春風春雨春花\n",
+                                              "for (int i = 0; i < n; ++i) {\n    total += values[i];\n}\n"};
   TrainOptions options;
   options.vocab = 400;
   expect_equal_to_slow(documents, options);
@@ -119,7 +118,8 @@ TEST(Trainer, AOneMegabyteWordIsNoTrouble) {
 }
 
 TEST(Trainer, AddedTokensFollowAndNameTheEnds) {
-  const auto spec = train({"abab"}, {.vocab = 300, .added_tokens = {"<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>"}});
+  const auto spec =
+      train({"abab"}, {.vocab = 300, .added_tokens = {"<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>"}});
   ASSERT_TRUE(spec.has_value());
   EXPECT_EQ(spec->tokens.size(), 257u);
   ASSERT_EQ(spec->added.size(), 4u);

@@ -65,7 +65,8 @@ std::uint32_t compose(std::uint32_t first, std::uint32_t second) {
   }
   const std::uint64_t pair = pair_of(first, second);
   const auto& all = compositions();
-  const auto at = std::lower_bound(all.begin(), all.end(), pair, [](const auto& c, std::uint64_t p) { return c.pair < p; });
+  const auto at =
+      std::lower_bound(all.begin(), all.end(), pair, [](const auto& c, std::uint64_t p) { return c.pair < p; });
   return at != all.end() && at->pair == pair ? at->code : 0;
 }
 

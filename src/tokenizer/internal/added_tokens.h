@@ -26,9 +26,9 @@ class AddedTokens {
 
  private:
   static constexpr TokenId kNone = -1;
-  std::array<bool, 256> starts_{};      // bytes that begin a token, to pass over all others quickly
-  PairMap<std::uint32_t> children_;     // (node, byte) -> node of the trie
-  std::vector<TokenId> nodes_{kNone};   // the token that ends at a node
+  std::array<bool, 256> starts_{};     // bytes that begin a token, to pass over all others quickly
+  PairMap<std::uint32_t> children_;    // (node, byte) -> node of the trie
+  std::vector<TokenId> nodes_{kNone};  // the token that ends at a node
 };
 
 }  // namespace qw::tokenizer

@@ -39,15 +39,15 @@ class MergeState {
   std::int64_t weight_at(std::uint32_t place) const;
   std::uint32_t pair_index(TokenId left, TokenId right);
   void remove(TokenId left, TokenId right, std::int64_t weight);
-  void insert(TokenId left, TokenId right, std::int64_t weight, std::uint32_t place,
-              std::vector<std::uint32_t>& grown);
+  void insert(TokenId left, TokenId right, std::int64_t weight, std::uint32_t place, std::vector<std::uint32_t>& grown);
 
   std::vector<TokenId> symbols_;        // by byte of the corpus; pieces are kept apart by one kNone
   std::vector<std::uint32_t> lengths_;  // by id
-  // Pieces lie in order of falling count: those before until_[i] (and not before until_[i - 1]) stand weights_[i] times.
+  // Pieces lie in order of falling count: those before until_[i] (and not before until_[i - 1]) stand weights_[i]
+  // times.
   std::vector<std::uint32_t> until_;
   std::vector<std::int64_t> weights_;
-  PairMap<std::uint32_t> index_;        // pair -> place in pairs_ plus 1
+  PairMap<std::uint32_t> index_;  // pair -> place in pairs_ plus 1
   std::vector<Pair> pairs_;
 };
 

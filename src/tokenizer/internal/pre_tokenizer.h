@@ -1,7 +1,8 @@
 // The pre-tokenisers of the Qwen family, written by hand.
 //
-// qwen2:  (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
-// qwen35: the same with [\p{L}\p{M}]+ for \p{L}+ and no \p{M} in the class of the fourth alternative.
+// qwen2:  (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|
+// ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ qwen35: the same with [\p{L}\p{M}]+ for \p{L}+ and no \p{M} in the
+// class of the fourth alternative.
 //
 // Every byte of the text is in exactly one piece. A byte that belongs to no UTF-8 character counts as one character
 // that is neither letter, number nor space. Linear time.

@@ -12,8 +12,9 @@ constexpr std::uint32_t kInvalidCode = 0xFFFFFFFFu;
 
 struct Utf8Char {
   std::uint32_t code;  // kInvalidCode if the bytes are no character
-  std::uint32_t size;  // bytes taken; of an invalid sequence its "maximal subpart", which decoders replace by one U+FFFD
-  bool cut;            // the text ends inside what could still become a character
+  std::uint32_t
+      size;  // bytes taken; of an invalid sequence its "maximal subpart", which decoders replace by one U+FFFD
+  bool cut;  // the text ends inside what could still become a character
 };
 
 namespace detail {

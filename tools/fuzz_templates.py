@@ -13,7 +13,7 @@ import tempfile
 
 from template_reference import case_line
 
-NAMES = ["s", "u", "n", "f", "yes", "nil", "l", "d", "words", "users", "messages", "nope", "x", "y", "ns", "loop", "item"]
+NAMES = ["s", "u", "n", "f", "yes", "nil", "l", "d", "words", "users", "messages", "nope", "x", "y", "ns", "loop.index0", "loop.last", "loop.nextitem", "item"]
 STRINGS = ["''", "'a'", "'ab c'", '"x\\ny"', "'<b>'", "'你好'", "'a,b,,c'", "' \\n pad '", "'%s|%d'", "'{}-{0}'", "'ß'", "'12'", "'1.5'", "'A B'"]
 TESTS = ["defined", "undefined", "none", "string", "mapping", "iterable", "sequence", "number", "boolean", "true", "false", "integer",
          "float", "odd", "even", "lower", "upper", "callable", "escaped"]

@@ -79,8 +79,8 @@ Result<BlockPool> BlockPool::create(const CacheShape& shape, std::int32_t blocks
   if (shape.block_tokens <= 0 || !std::has_single_bit(static_cast<std::uint32_t>(shape.block_tokens)))
     return fail(ErrorKind::kUsage, "cache: tokens per block must be a power of two");
   if (shape.dtype != tensor::DType::kF32 && shape.dtype != tensor::DType::kF16 && shape.dtype != tensor::DType::kBF16)
-    return fail(ErrorKind::kUsage, "cache: elements must be f32, f16 or bf16, not " +
-                                       std::string(tensor::name(shape.dtype)));
+    return fail(ErrorKind::kUsage,
+                "cache: elements must be f32, f16 or bf16, not " + std::string(tensor::name(shape.dtype)));
   const std::int64_t dims[] = {2, shape.layers, blocks, shape.kv_heads, shape.block_tokens, shape.head_dim, 4};
   QW_TRY(tensor::checked_elements(dims).transform([](std::int64_t) {}));
 
@@ -134,8 +134,8 @@ Status BlockPool::reserve(BlockTable& table, std::int64_t tokens) {
                                           std::to_string(table.max_tokens_) + " were asked for");
   const std::int64_t missing = blocks_for(tokens) - static_cast<std::int64_t>(table.blocks_.size());
   if (missing > static_cast<std::int64_t>(free_.size()))
-    return fail(ErrorKind::kResource, "cache: " + std::to_string(missing) + " blocks needed, " +
-                                          std::to_string(free_.size()) + " free");
+    return fail(ErrorKind::kResource,
+                "cache: " + std::to_string(missing) + " blocks needed, " + std::to_string(free_.size()) + " free");
   for (std::int64_t i = 0; i < missing; ++i) {
     const std::int32_t block = free_.back();
     free_.pop_back();

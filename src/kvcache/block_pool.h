@@ -22,8 +22,8 @@ namespace qw::kvcache {
 
 struct CacheShape {
   std::int32_t layers = 0, kv_heads = 0, head_dim = 0;
-  std::int32_t block_tokens = 32;                    // a power of two
-  tensor::DType dtype = tensor::DType::kF32;         // kF32, kF16 or kBF16
+  std::int32_t block_tokens = 32;             // a power of two
+  tensor::DType dtype = tensor::DType::kF32;  // kF32, kF16 or kBF16
 };
 
 // Bytes of keys and values one block takes over all layers.
@@ -39,7 +39,7 @@ class BlockTable {
   BlockTable& operator=(BlockTable&& other) noexcept;
   ~BlockTable();
   std::span<const std::int32_t> blocks() const { return blocks_; }
-  std::int64_t capacity_tokens() const;              // tokens the held blocks have room for
+  std::int64_t capacity_tokens() const;  // tokens the held blocks have room for
   std::int64_t max_tokens() const { return max_tokens_; }
 
  private:
@@ -47,14 +47,17 @@ class BlockTable {
   BlockPool* pool_ = nullptr;
   std::int32_t id_ = -1;
   std::int64_t max_tokens_ = 0;
-  std::vector<std::int32_t> blocks_;                 // reserved for max_tokens_, so growing never allocates
+  std::vector<std::int32_t> blocks_;  // reserved for max_tokens_, so growing never allocates
 };
 
 // What a pool looked like at one moment; the input of `violation`.
 struct PoolSnapshot {
   std::int32_t total_blocks = 0;
   std::vector<std::int32_t> free_blocks;
-  struct Table { std::int32_t id; std::vector<std::int32_t> blocks; };
+  struct Table {
+    std::int32_t id;
+    std::vector<std::int32_t> blocks;
+  };
   std::vector<Table> tables;
 };
 
@@ -66,9 +69,9 @@ class BlockPool {
  public:
   // kResource if the memory cannot be had, kUsage if a number of `shape` makes no sense.
   static Result<BlockPool> create(const CacheShape& shape, std::int32_t blocks);
-  BlockPool(BlockPool&&) noexcept;                   // only while no table is out
+  BlockPool(BlockPool&&) noexcept;  // only while no table is out
   BlockPool& operator=(BlockPool&&) = delete;
-  ~BlockPool();                                      // a bug if a table still holds blocks
+  ~BlockPool();  // a bug if a table still holds blocks
 
   const CacheShape& shape() const { return shape_; }
   std::int32_t total_blocks() const { return total_; }
@@ -99,10 +102,10 @@ class BlockPool {
   CacheShape shape_;
   std::int32_t total_ = 0;
   std::int32_t next_table_ = 0, tables_out_ = 0;
-  std::size_t layer_bytes_ = 0;                      // of keys alone
-  std::vector<std::int32_t> free_;                   // a stack, capacity total_
-  std::vector<std::int32_t> owner_;                  // by block: table id, or -1 when free
-  tensor::Buffer memory_;                            // layer 0 keys, layer 0 values, layer 1 keys, ...
+  std::size_t layer_bytes_ = 0;      // of keys alone
+  std::vector<std::int32_t> free_;   // a stack, capacity total_
+  std::vector<std::int32_t> owner_;  // by block: table id, or -1 when free
+  tensor::Buffer memory_;            // layer 0 keys, layer 0 values, layer 1 keys, ...
 };
 
 }  // namespace qw::kvcache

@@ -97,7 +97,8 @@ TEST(BlockPool, CopiesAPrefixInEveryLayer) {
   ASSERT_EQ(b.blocks().size(), 2u);
   for (int layer = 0; layer < 2; ++layer)
     for (std::size_t t = 0; t < 2; ++t) {
-      const auto src = static_cast<std::size_t>(a.blocks()[t]) * block, dst = static_cast<std::size_t>(b.blocks()[t]) * block;
+      const auto src = static_cast<std::size_t>(a.blocks()[t]) * block,
+                 dst = static_cast<std::size_t>(b.blocks()[t]) * block;
       for (std::byte* p : {pool->keys(layer), pool->values(layer)})
         EXPECT_EQ(0, std::memcmp(p + src * 4, p + dst * 4, block * 4));
     }
@@ -121,8 +122,12 @@ TEST(PoolInvariant, HoldsThroughRandomUse) {
     const auto tokens = static_cast<std::int64_t>(rng.below(220));
     const auto before = t.blocks().size();
     switch (rng.below(4)) {
-      case 0: pool->truncate(t, tokens); break;
-      case 1: t = pool->make_table(200); break;
+      case 0:
+        pool->truncate(t, tokens);
+        break;
+      case 1:
+        t = pool->make_table(200);
+        break;
       default:
         if (!pool->reserve(t, tokens)) {
           ASSERT_EQ(t.blocks().size(), before);

@@ -20,11 +20,11 @@ bool redundant(std::string_view name, const Model& model, formats::ModelKind kin
 
 Result<std::unique_ptr<Model>> model_from_source(const formats::ModelSource& source) {
   const auto located = [&](Error e) { return in_context(source.path().string(), std::move(e)).value(); };
-  if (source.kind() == formats::ModelKind::kHfFolder)
-    return model_from_hf_config(source.config()).map_error(located);
+  if (source.kind() == formats::ModelKind::kHfFolder) return model_from_hf_config(source.config()).map_error(located);
   const formats::TensorInfo* table = source.find(kGgufTokenTable);
   if (table == nullptr || table->shape.rank() != 2)
-    return fail(ErrorKind::kBadInput, source.path().string() + ": no token table (" + std::string(kGgufTokenTable) + ")");
+    return fail(ErrorKind::kBadInput,
+                source.path().string() + ": no token table (" + std::string(kGgufTokenTable) + ")");
   return model_from_gguf_metadata(source.config(), source.find(kGgufHead) != nullptr, table->shape[0])
       .map_error(located);
 }
@@ -41,7 +41,8 @@ Result<std::vector<tensor::ConstView>> load_weights(const Model& model, const fo
   for (const formats::TensorInfo& t : source.tensors())
     if (!used.contains(t.name) && !redundant(t.name, model, source.kind()))
       return fail(ErrorKind::kBadInput, source.path().string() + ": tensor \"" + t.name.substr(0, 128) +
-                                            "\" belongs to no parameter of a " + model.traits().architecture + " model");
+                                            "\" belongs to no parameter of a " + model.traits().architecture +
+                                            " model");
   return views;
 }
 

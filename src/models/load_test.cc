@@ -106,9 +106,8 @@ TEST_F(Load, GgufGivesTheSameModelAndWeights) {
 
 TEST_F(Load, ErrorsNameTheTensor) {
   EXPECT_EQ(load_error(variant([](auto&) {})), "ok");
-  const std::string missing = load_error(variant([](auto& infos) {
-    std::erase_if(infos, [](const auto& t) { return t.name == "model.norm.weight"; });
-  }));
+  const std::string missing = load_error(
+      variant([](auto& infos) { std::erase_if(infos, [](const auto& t) { return t.name == "model.norm.weight"; }); }));
   EXPECT_NE(missing.find("model.norm.weight"), std::string::npos) << missing;
   const std::string shape = load_error(variant([](auto& infos) {
     for (auto& t : infos)

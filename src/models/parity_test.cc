@@ -39,7 +39,8 @@ struct Golden {
 
 std::vector<const kernels::Kernels*> all_kernels() {
   std::vector<const kernels::Kernels*> all;
-  for (int i = 0; i <= static_cast<int>(base::best_isa()); ++i) all.push_back(&kernels::kernels_for(static_cast<base::Isa>(i)));
+  for (int i = 0; i <= static_cast<int>(base::best_isa()); ++i)
+    all.push_back(&kernels::kernels_for(static_cast<base::Isa>(i)));
   return all;
 }
 
@@ -77,8 +78,10 @@ TEST(Parity, HalfPrecisionCacheStaysClose) {
 TEST(Parity, YarnAgreesWithTheReference) {
   base::ThreadPool threads(1);
   Golden g("qwen3_untied_f32");
-  g.config.set("rope_parameters", json::Object{{"rope_type", "yarn"}, {"factor", 4.0}, {"rope_theta", 1000000.0},
-                                               {"original_max_position_embeddings", 8}});
+  g.config.set(
+      "rope_parameters",
+      json::Object{
+          {"rope_type", "yarn"}, {"factor", 4.0}, {"rope_theta", 1000000.0}, {"original_max_position_embeddings", 8}});
   g.reset(g.config);
   Runner runner(*g.model, g.views, threads, kernels::kernels_for(base::best_isa()));
   expect_logits(runner.step(runner.rows_of(g.ids)), g.expected.read<float>("yarn_logits"), 1e-4);
@@ -95,8 +98,10 @@ struct Converted {
       tensors.emplace_back(to, v.shape);
       std::vector<float> row(static_cast<std::size_t>(v.shape.back()));
       for (std::int64_t r = 0; r < v.shape.rows(); ++r) {
-        tensor::decode_row(v.dtype, v.data + r * tensor::row_bytes(v.dtype, v.shape.back()), v.shape.back(), row.data());
-        tensor::encode_row(to, row.data(), v.shape.back(), tensors.back().view().data + r * tensor::row_bytes(to, v.shape.back()));
+        tensor::decode_row(v.dtype, v.data + r * tensor::row_bytes(v.dtype, v.shape.back()), v.shape.back(),
+                           row.data());
+        tensor::encode_row(to, row.data(), v.shape.back(),
+                           tensors.back().view().data + r * tensor::row_bytes(to, v.shape.back()));
       }
       views.push_back(tensors.back().view());
     }
@@ -106,7 +111,8 @@ struct Converted {
 TEST(Invariance, PrefillEqualsDecodeEqualsChunksEqualsBatched) {
   Golden g("qwen2_tied_f32");
   for (const auto* k : all_kernels()) {
-    for (const auto type : {tensor::DType::kF32, tensor::DType::kBF16, tensor::DType::kF16, tensor::DType::kQ8_0, tensor::DType::kQ4_0}) {
+    for (const auto type :
+         {tensor::DType::kF32, tensor::DType::kBF16, tensor::DType::kF16, tensor::DType::kQ8_0, tensor::DType::kQ4_0}) {
       SCOPED_TRACE(std::string(k->name) + " " + std::string(tensor::name(type)));
       const Converted w(g, type);
       base::ThreadPool one(1), three(3);
@@ -129,7 +135,9 @@ TEST(Invariance, PrefillEqualsDecodeEqualsChunksEqualsBatched) {
       for (const auto& r : other.rows_of(reversed, 3)) batch.push_back(r);
       const auto got = other.step(batch);
       ASSERT_EQ(std::vector(got.begin() + static_cast<std::ptrdiff_t>(rows.size()),
-                            got.begin() + static_cast<std::ptrdiff_t>(2 * rows.size())), wanted) << "in a batch";
+                            got.begin() + static_cast<std::ptrdiff_t>(2 * rows.size())),
+                wanted)
+          << "in a batch";
     }
   }
 }
@@ -146,7 +154,12 @@ TEST(Invariance, WhatIsTrainedIsWhatIsServed) {
       const auto served = runner.step(runner.rows_of(g.ids));
       const auto n = static_cast<std::int32_t>(g.ids.size());
       ops::TrainingGraph graph(models::testing::record(*g.model), models::testing::shapes_of(*g.model),
-                               {.max_tokens = n, .precision = kernels::GemmPrecision::kF32, .adapters = {}, .frozen = {}, .forward_only = true}, *k, threads);
+                               {.max_tokens = n,
+                                .precision = kernels::GemmPrecision::kF32,
+                                .adapters = {},
+                                .frozen = {},
+                                .forward_only = true},
+                               *k, threads);
       ops::ParameterBuffer parameters(graph.parameter_shapes());
       for (std::size_t i = 0; i < parameters.size(); ++i)
         std::memcpy(parameters.data(i), w.views[i].data, static_cast<std::size_t>(w.views[i].bytes()));
@@ -190,8 +203,11 @@ TEST(Executor, RefusesWeightsItCannotUse) {
   Golden g("qwen3_untied_f32");
   base::ThreadPool threads(1);
   auto error = [&] {
-    return ops::RunningExecutor::create(models::testing::record(*g.model), g.views, {.max_rows = 4, .max_logit_rows = 4},
-                                        kernels::kernels_for(base::Isa::kPortable), threads).error().message;
+    return ops::RunningExecutor::create(models::testing::record(*g.model), g.views,
+                                        {.max_rows = 4, .max_logit_rows = 4},
+                                        kernels::kernels_for(base::Isa::kPortable), threads)
+        .error()
+        .message;
   };
   g.views[0].dtype = tensor::DType::kI32;
   EXPECT_EQ(error(), "parameter 0: weights of type i32 cannot be used");
@@ -207,7 +223,8 @@ struct TinyGolden {
   std::unique_ptr<Model> model;
   std::vector<std::int32_t> tokens, positions, labels, cu;
 
-  TinyGolden(const fs::path& folder, const std::string& arch) : file(folder / "data/golden" / ("tiny_" + arch + ".safetensors")) {
+  TinyGolden(const fs::path& folder, const std::string& arch)
+      : file(folder / "data/golden" / ("tiny_" + arch + ".safetensors")) {
     summary = json::parse(*base::read_file(folder / "data/golden/summary.json"))->find(arch)->as_object();
     model = std::move(*model_from_hf_config(summary.find("config")->as_object()));
     tokens = file.ids("input_ids");
@@ -221,7 +238,9 @@ struct TinyGolden {
     for (std::size_t i = 0; i <= tokens.size(); i += width) cu.push_back(static_cast<std::int32_t>(i));
   }
   ops::TrainingBatch batch() const { return {tokens, positions, cu, labels}; }
-  float kept() const { return static_cast<float>(std::count_if(labels.begin(), labels.end(), [](int l) { return l >= 0; })); }
+  float kept() const {
+    return static_cast<float>(std::count_if(labels.begin(), labels.end(), [](int l) { return l >= 0; }));
+  }
   void load(ops::ParameterBuffer& p) const {
     for (std::size_t i = 0; i < model->parameters().size(); ++i) {
       const auto values = file.read<float>("param." + model->parameters()[i].hf_name);
@@ -230,11 +249,13 @@ struct TinyGolden {
   }
 };
 
-void expect_tensor(std::span<const float> got, const std::vector<double>& wanted, double relative, const std::string& name) {
+void expect_tensor(std::span<const float> got, const std::vector<double>& wanted, double relative,
+                   const std::string& name) {
   double largest = 0;
   for (const double x : wanted) largest = std::max(largest, std::abs(x));
   ASSERT_EQ(got.size(), wanted.size());
-  for (std::size_t i = 0; i < wanted.size(); ++i) ASSERT_NEAR(got[i], wanted[i], relative * largest) << name << " at " << i;
+  for (std::size_t i = 0; i < wanted.size(); ++i)
+    ASSERT_NEAR(got[i], wanted[i], relative * largest) << name << " at " << i;
 }
 
 // AdamW as the golden states it: clip to global norm 1, decay only on matrices, before the update.
@@ -269,8 +290,9 @@ TEST_P(SharedGolden, LogitsGradientsAndTenSteps) {
   base::ThreadPool threads(2);
   for (const auto* k : all_kernels()) {
     SCOPED_TRACE(k->name);
-    ops::TrainingGraph graph(models::testing::record(*g.model), models::testing::shapes_of(*g.model),
-                             {.max_tokens = 32, .precision = kernels::GemmPrecision::kF32, .adapters = {}, .frozen = {}}, *k, threads);
+    ops::TrainingGraph graph(
+        models::testing::record(*g.model), models::testing::shapes_of(*g.model),
+        {.max_tokens = 32, .precision = kernels::GemmPrecision::kF32, .adapters = {}, .frozen = {}}, *k, threads);
     ops::ParameterBuffer w(graph.parameter_shapes());
     g.load(w);
     ASSERT_TRUE(graph.forward(w, g.batch()));
@@ -303,7 +325,8 @@ TEST_P(SharedGolden, LogitsGradientsAndTenSteps) {
       // Adam divides by the gradient's own size, so where a gradient is nearly zero its rounding shows in full: ten
       // steps of 3e-3 leave at most a few per cent of one step there.
       const auto wanted_w = g.file.read<double>("adamw10." + name);
-      for (std::size_t j = 0; j < wanted_w.size(); ++j) ASSERT_NEAR(w.tensor(i)[j], wanted_w[j], 2e-4) << name << " at " << j;
+      for (std::size_t j = 0; j < wanted_w.size(); ++j)
+        ASSERT_NEAR(w.tensor(i)[j], wanted_w[j], 2e-4) << name << " at " << j;
     }
   }
 }
@@ -312,7 +335,8 @@ TEST_P(SharedGolden, TenStepsOfAdapters) {
   TinyGolden g(folder_, GetParam());
   base::ThreadPool threads(2);
   const auto& k = kernels::kernels_for(base::best_isa());
-  ops::TrainingOptions options{.max_tokens = 32, .precision = kernels::GemmPrecision::kF32, .adapters = {}, .frozen = {}};
+  ops::TrainingOptions options{
+      .max_tokens = 32, .precision = kernels::GemmPrecision::kF32, .adapters = {}, .frozen = {}};
   std::vector<std::string> names;
   const auto& parameters = g.model->parameters();
   for (std::size_t i = 0; i < parameters.size(); ++i) {
@@ -323,7 +347,8 @@ TEST_P(SharedGolden, TenStepsOfAdapters) {
   }
   ASSERT_EQ(names.size(), 14u);
   options.frozen.assign(parameters.size(), true);
-  ops::TrainingGraph graph(models::testing::record(*g.model), models::testing::shapes_of(*g.model), options, k, threads);
+  ops::TrainingGraph graph(models::testing::record(*g.model), models::testing::shapes_of(*g.model), options, k,
+                           threads);
   ops::ParameterBuffer w(graph.parameter_shapes());
   g.load(w);
   const std::size_t n = parameters.size();
@@ -336,7 +361,8 @@ TEST_P(SharedGolden, TenStepsOfAdapters) {
         std::copy(values.begin(), values.end(), w.data(n + 2 * a + half));
       } else {
         const auto values = g.file.read<double>(name);
-        std::transform(values.begin(), values.end(), w.data(n + 2 * a + half), [](double d) { return static_cast<float>(d); });
+        std::transform(values.begin(), values.end(), w.data(n + 2 * a + half),
+                       [](double d) { return static_cast<float>(d); });
       }
     }
   AdamW optimiser(graph.parameter_shapes(), 1e-2f, 0);

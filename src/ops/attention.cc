@@ -16,10 +16,24 @@ kernels::AttentionTrainArgs part(const AttentionArgs& g, std::int64_t document, 
                      ldk = std::int64_t{s.kv_heads} * s.head_dim;
   const std::int64_t q = first * ldq + kv_head * group * s.head_dim, k = first * ldk + kv_head * s.head_dim;
   auto at = [](auto* p, std::int64_t offset) { return p == nullptr ? p : p + offset; };
-  return {.tokens = tokens, .heads_per_kv = group, .head_dim = s.head_dim, .scale = s.scale,
-          .q = g.q + q, .ldq = ldq, .k = g.k + k, .ldk = ldk, .v = g.v + k, .ldv = ldk, .o = g.o + q, .ldo = ldq,
-          .lse = g.lse + first * s.heads + kv_head * group * tokens, .d_o = at(g.d_o, q), .dq = at(g.dq, q),
-          .dk = at(g.dk, k), .dv = at(g.dv, k), .scratch = nullptr};
+  return {.tokens = tokens,
+          .heads_per_kv = group,
+          .head_dim = s.head_dim,
+          .scale = s.scale,
+          .q = g.q + q,
+          .ldq = ldq,
+          .k = g.k + k,
+          .ldk = ldk,
+          .v = g.v + k,
+          .ldv = ldk,
+          .o = g.o + q,
+          .ldo = ldq,
+          .lse = g.lse + first * s.heads + kv_head * group * tokens,
+          .d_o = at(g.d_o, q),
+          .dq = at(g.dq, q),
+          .dk = at(g.dk, k),
+          .dv = at(g.dv, k),
+          .scratch = nullptr};
 }
 
 template <class Kernel>

@@ -13,17 +13,17 @@ namespace qw::ops {
 
 struct AttentionArgs {
   AttentionSpec spec;
-  std::span<const std::int32_t> cu_seqlens;   // [documents + 1]
-  const float* q = nullptr;                   // [N, H * Dh]
-  const float* k = nullptr;                   // [N, K * Dh]
+  std::span<const std::int32_t> cu_seqlens;  // [documents + 1]
+  const float* q = nullptr;                  // [N, H * Dh]
+  const float* k = nullptr;                  // [N, K * Dh]
   const float* v = nullptr;
-  float* o = nullptr;                         // [N, H * Dh]
-  float* lse = nullptr;                       // [N * H], laid out per document and kv head
-  const float* d_o = nullptr;                 // backward
-  float* dq = nullptr;                        // backward, overwritten
+  float* o = nullptr;          // [N, H * Dh]
+  float* lse = nullptr;        // [N * H], laid out per document and kv head
+  const float* d_o = nullptr;  // backward
+  float* dq = nullptr;         // backward, overwritten
   float* dk = nullptr;
   float* dv = nullptr;
-  std::byte* scratch = nullptr;               // attention_scratch_bytes, 64-byte aligned
+  std::byte* scratch = nullptr;  // attention_scratch_bytes, 64-byte aligned
 };
 
 std::size_t attention_scratch_bytes(const Machine& m, std::int64_t max_tokens, std::int64_t head_dim);

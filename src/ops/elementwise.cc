@@ -10,9 +10,8 @@ constexpr std::int64_t kPiece = 16384;
 }  // namespace
 
 void swiglu_forward(const Machine& m, const float* gate, const float* up, std::int64_t n, float* y) {
-  m.pool.parallel_for(n, kPiece, [&](std::int64_t b, std::int64_t e) {
-    m.kernels.swiglu(gate + b, up + b, e - b, y + b);
-  });
+  m.pool.parallel_for(n, kPiece,
+                      [&](std::int64_t b, std::int64_t e) { m.kernels.swiglu(gate + b, up + b, e - b, y + b); });
 }
 
 void swiglu_backward(const Machine& m, const float* gate, const float* up, const float* dy, std::int64_t n,

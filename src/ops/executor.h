@@ -28,21 +28,21 @@ enum class RopeScaling : std::uint8_t { kNone, kLinear, kYarn };
 
 struct RopeSpec {
   std::int32_t head_dim = 0;
-  std::int32_t rotary = 0;   // rotated width, <= head_dim; pairs (i, i + rotary/2)
+  std::int32_t rotary = 0;  // rotated width, <= head_dim; pairs (i, i + rotary/2)
   float theta = 10000.0f;
   // Reaching beyond the trained context. kLinear: positions / factor. kYarn: Peng et al., "YaRN", 2023.
   RopeScaling scaling = RopeScaling::kNone;
   float factor = 1;
-  float original_context = 0;                // kYarn: context before scaling
-  float beta_fast = 32, beta_slow = 1;       // kYarn: turns per context that bound the blend
-  float attention_factor = 1;                // kYarn: multiplies cos and sin
+  float original_context = 0;           // kYarn: context before scaling
+  float beta_fast = 32, beta_slow = 1;  // kYarn: turns per context that bound the blend
+  float attention_factor = 1;           // kYarn: multiplies cos and sin
   friend bool operator==(const RopeSpec&, const RopeSpec&) = default;
 };
 
 struct AttentionSpec {
-  std::int32_t layer = 0;    // which layer of the cache
+  std::int32_t layer = 0;  // which layer of the cache
   std::int32_t heads = 0, kv_heads = 0, head_dim = 0;
-  float scale = 0;           // 1/sqrt(head_dim)
+  float scale = 0;  // 1/sqrt(head_dim)
 };
 
 class Executor {

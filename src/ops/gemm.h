@@ -30,7 +30,8 @@ class GemmWorkspace {
 // C = (accumulate ? C : 0) + op(A) op(B); args.precision is set by the workspace.
 void gemm(const Machine& machine, GemmWorkspace& workspace, kernels::GemmArgs args);
 
-// The same in two halves, for one B and many A (gemm_pack heeds args.precision). `packed` has gemm_packed_b_bytes bytes, 64-byte aligned.
+// The same in two halves, for one B and many A (gemm_pack heeds args.precision). `packed` has gemm_packed_b_bytes
+// bytes, 64-byte aligned.
 void gemm_pack(const Machine& machine, const kernels::GemmArgs& args, void* packed);
 void gemm_with(const Machine& machine, GemmWorkspace& workspace, kernels::GemmArgs args, const void* packed);
 

@@ -20,20 +20,53 @@ tensor::Buffer float_buffer(std::int64_t n) { return tensor::Buffer(static_cast<
 
 kernels::GemmArgs forward_args(kernels::GemmPrecision p, std::int64_t rows, std::int64_t vocab, std::int64_t d,
                                const float* h, const float* w, float* out) {
-  return {.precision = p, .trans_a = false, .trans_b = true, .m = rows, .n = vocab, .k = d, .a = h, .lda = d, .b = w,
-          .ldb = d, .c = out, .ldc = vocab, .accumulate = false};
+  return {.precision = p,
+          .trans_a = false,
+          .trans_b = true,
+          .m = rows,
+          .n = vocab,
+          .k = d,
+          .a = h,
+          .lda = d,
+          .b = w,
+          .ldb = d,
+          .c = out,
+          .ldc = vocab,
+          .accumulate = false};
 }
 
 kernels::GemmArgs dh_args(kernels::GemmPrecision p, std::int64_t rows, std::int64_t vocab, std::int64_t d,
                           const float* dlogits, const float* w, float* dh) {
-  return {.precision = p, .trans_a = false, .trans_b = false, .m = rows, .n = d, .k = vocab, .a = dlogits,
-          .lda = vocab, .b = w, .ldb = d, .c = dh, .ldc = d, .accumulate = false};
+  return {.precision = p,
+          .trans_a = false,
+          .trans_b = false,
+          .m = rows,
+          .n = d,
+          .k = vocab,
+          .a = dlogits,
+          .lda = vocab,
+          .b = w,
+          .ldb = d,
+          .c = dh,
+          .ldc = d,
+          .accumulate = false};
 }
 
 kernels::GemmArgs dw_args(kernels::GemmPrecision p, std::int64_t rows, std::int64_t vocab, std::int64_t d,
                           const float* dlogits, const float* h, float* dw) {
-  return {.precision = p, .trans_a = true, .trans_b = false, .m = vocab, .n = d, .k = rows, .a = dlogits,
-          .lda = vocab, .b = h, .ldb = d, .c = dw, .ldc = d, .accumulate = true};
+  return {.precision = p,
+          .trans_a = true,
+          .trans_b = false,
+          .m = vocab,
+          .n = d,
+          .k = rows,
+          .a = dlogits,
+          .lda = vocab,
+          .b = h,
+          .ldb = d,
+          .c = dw,
+          .ldc = d,
+          .accumulate = true};
 }
 
 }  // namespace

@@ -10,21 +10,54 @@ namespace {
 // c (+)= x w^T, x [rows, k], w [n, k].
 kernels::GemmArgs times_transposed(std::int64_t rows, std::int64_t n, std::int64_t k, const float* x, const float* w,
                                    float* c, bool accumulate) {
-  return {.precision = {}, .trans_a = false, .trans_b = true, .m = rows, .n = n, .k = k, .a = x, .lda = k, .b = w,
-          .ldb = k, .c = c, .ldc = n, .accumulate = accumulate};
+  return {.precision = {},
+          .trans_a = false,
+          .trans_b = true,
+          .m = rows,
+          .n = n,
+          .k = k,
+          .a = x,
+          .lda = k,
+          .b = w,
+          .ldb = k,
+          .c = c,
+          .ldc = n,
+          .accumulate = accumulate};
 }
 
 // c (+)= y w, y [rows, k], w [k, n].
 kernels::GemmArgs times(std::int64_t rows, std::int64_t n, std::int64_t k, const float* y, const float* w, float* c,
                         bool accumulate) {
-  return {.precision = {}, .trans_a = false, .trans_b = false, .m = rows, .n = n, .k = k, .a = y, .lda = k, .b = w,
-          .ldb = n, .c = c, .ldc = n, .accumulate = accumulate};
+  return {.precision = {},
+          .trans_a = false,
+          .trans_b = false,
+          .m = rows,
+          .n = n,
+          .k = k,
+          .a = y,
+          .lda = k,
+          .b = w,
+          .ldb = n,
+          .c = c,
+          .ldc = n,
+          .accumulate = accumulate};
 }
 
 // c += y^T x, y [rows, m], x [rows, n].
 kernels::GemmArgs outer(std::int64_t rows, std::int64_t m, std::int64_t n, const float* y, const float* x, float* c) {
-  return {.precision = {}, .trans_a = true, .trans_b = false, .m = m, .n = n, .k = rows, .a = y, .lda = m, .b = x,
-          .ldb = n, .c = c, .ldc = n, .accumulate = true};
+  return {.precision = {},
+          .trans_a = true,
+          .trans_b = false,
+          .m = m,
+          .n = n,
+          .k = rows,
+          .a = y,
+          .lda = m,
+          .b = x,
+          .ldb = n,
+          .c = c,
+          .ldc = n,
+          .accumulate = true};
 }
 
 void scale_in_place(const Machine& m, float* x, std::int64_t n, float factor) {

@@ -16,18 +16,18 @@ struct LinearArgs {
   std::int64_t rows = 0, in = 0, out = 0;
   const float* x = nullptr;
   const float* w = nullptr;
-  const float* bias = nullptr;         // null: none
-  float* y = nullptr;                  // forward
-  const float* dy = nullptr;           // backward
-  float* dx = nullptr;                 // null: not wanted
+  const float* bias = nullptr;  // null: none
+  float* y = nullptr;           // forward
+  const float* dy = nullptr;    // backward
+  float* dx = nullptr;          // null: not wanted
   bool dx_accumulates = false;
-  float* dw = nullptr;                 // null: frozen
-  float* dbias = nullptr;              // null: frozen or none
+  float* dw = nullptr;     // null: frozen
+  float* dbias = nullptr;  // null: frozen or none
   // Adapter; rank 0: none. u is [rows, rank], written by forward and read by backward; t is [rows, rank] scratch.
   std::int64_t rank = 0;
   float scale = 1;
-  const float* a = nullptr;            // [rank, in]
-  const float* b = nullptr;            // [out, rank]
+  const float* a = nullptr;  // [rank, in]
+  const float* b = nullptr;  // [out, rank]
   float* u = nullptr;
   float* t = nullptr;
   float* da = nullptr;

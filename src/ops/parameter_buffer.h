@@ -24,7 +24,7 @@ class ParameterBuffer {
   const float* data(std::size_t i) const { return all_begin() + offsets_[i]; }
   std::span<float> tensor(std::size_t i) { return {data(i), static_cast<std::size_t>(elements(i))}; }
   std::span<const float> tensor(std::size_t i) const { return {data(i), static_cast<std::size_t>(elements(i))}; }
-  std::int64_t offset(std::size_t i) const { return offsets_[i]; }      // in floats, from the start of all()
+  std::int64_t offset(std::size_t i) const { return offsets_[i]; }  // in floats, from the start of all()
   std::span<float> all() { return {all_begin(), static_cast<std::size_t>(total_)}; }
   std::span<const float> all() const { return {all_begin(), static_cast<std::size_t>(total_)}; }
   void zero();

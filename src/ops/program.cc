@@ -8,25 +8,37 @@ namespace qw::ops {
 
 const char* op_name(OpKind kind) {
   switch (kind) {
-    case OpKind::kEmbed: return "embed";
-    case OpKind::kRmsNorm: return "rms_norm";
-    case OpKind::kLinear: return "linear";
-    case OpKind::kRope: return "rope";
-    case OpKind::kAttention: return "attention";
-    case OpKind::kSwiglu: return "swiglu";
-    case OpKind::kAdd: return "add";
-    case OpKind::kHead: return "head";
+    case OpKind::kEmbed:
+      return "embed";
+    case OpKind::kRmsNorm:
+      return "rms_norm";
+    case OpKind::kLinear:
+      return "linear";
+    case OpKind::kRope:
+      return "rope";
+    case OpKind::kAttention:
+      return "attention";
+    case OpKind::kSwiglu:
+      return "swiglu";
+    case OpKind::kAdd:
+      return "add";
+    case OpKind::kHead:
+      return "head";
   }
   return "?";
 }
 
 int Op::inputs() const {
   switch (kind) {
-    case OpKind::kEmbed: return 0;
-    case OpKind::kAttention: return 3;
+    case OpKind::kEmbed:
+      return 0;
+    case OpKind::kAttention:
+      return 3;
     case OpKind::kSwiglu:
-    case OpKind::kAdd: return 2;
-    default: return 1;
+    case OpKind::kAdd:
+      return 2;
+    default:
+      return 1;
   }
 }
 

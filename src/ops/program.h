@@ -18,14 +18,14 @@ const char* op_name(OpKind kind);
 
 struct Op {
   OpKind kind = OpKind::kAdd;
-  Value out{};                     // none (id -1) for kHead
-  Value in[3]{};                   // attention q, k, v; swiglu gate, up; add a, b; others in[0]
+  Value out{};    // none (id -1) for kHead
+  Value in[3]{};  // attention q, k, v; swiglu gate, up; add a, b; others in[0]
   Weight weight{}, bias{};
-  float eps = 0;                   // kRmsNorm
-  std::int32_t norm_width = 0;     // kRmsNorm: width of one normalised group (the row, or head_dim)
+  float eps = 0;                // kRmsNorm
+  std::int32_t norm_width = 0;  // kRmsNorm: width of one normalised group (the row, or head_dim)
   RopeSpec rope{};
   AttentionSpec attention{};
-  int inputs() const;              // how many of in[] are used
+  int inputs() const;  // how many of in[] are used
 };
 
 struct Program {

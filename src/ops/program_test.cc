@@ -45,7 +45,8 @@ TEST(Rope, FrequenciesFallGeometrically) {
 }
 
 TEST(Rope, LinearScalingDividesPositions) {
-  const auto f = rope_frequencies({.head_dim = 4, .rotary = 4, .theta = 100, .scaling = RopeScaling::kLinear, .factor = 4});
+  const auto f =
+      rope_frequencies({.head_dim = 4, .rotary = 4, .theta = 100, .scaling = RopeScaling::kLinear, .factor = 4});
   EXPECT_FLOAT_EQ(f[0], 0.25f);
   EXPECT_FLOAT_EQ(f[1], 0.025f);
 }
@@ -54,8 +55,12 @@ TEST(Rope, LinearScalingDividesPositions) {
 // 128 ln(32768 / (32 * 2 pi)) / (2 ln 1e6) = 23.6 and 128 ln(32768 / (2 pi)) / (2 ln 1e6) = 39.6, so pairs up to 23
 // stay, pairs from 40 on are slowed four times, and pair 30 is blended 7/17 of the way.
 TEST(Rope, YarnBlendsBetweenItsBoundaries) {
-  const auto f = rope_frequencies({.head_dim = 128, .rotary = 128, .theta = 1e6f, .scaling = RopeScaling::kYarn,
-                                   .factor = 4, .original_context = 32768});
+  const auto f = rope_frequencies({.head_dim = 128,
+                                   .rotary = 128,
+                                   .theta = 1e6f,
+                                   .scaling = RopeScaling::kYarn,
+                                   .factor = 4,
+                                   .original_context = 32768});
   auto plain = [](int i) { return std::pow(1e6, -i / 64.0); };
   EXPECT_NEAR(f[0], 1.0, 1e-7);
   EXPECT_NEAR(f[23] / plain(23), 1.0, 1e-6);

@@ -24,8 +24,8 @@ void rotate(const Machine& m, const RopeSpec& s, const float* cos, const float* 
             std::int64_t width, float* x, bool inverse) {
   const std::int64_t half = s.rotary / 2;
   for_rows(m.pool, rows, [&](std::int64_t begin, std::int64_t end) {
-    m.kernels.rope(x + begin * width, width, end - begin, width / s.head_dim, s.head_dim, s.rotary,
-                   cos + begin * half, sin + begin * half, inverse);
+    m.kernels.rope(x + begin * width, width, end - begin, width / s.head_dim, s.head_dim, s.rotary, cos + begin * half,
+                   sin + begin * half, inverse);
   });
 }
 

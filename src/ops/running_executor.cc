@@ -36,7 +36,7 @@ struct RunningExecutor::State {
   RunningOptions options;
   std::vector<PackedWeight> weights;
   Arena plan;
-  std::vector<int> buffers;                 // arena buffer by value
+  std::vector<int> buffers;  // arena buffer by value
   tensor::Buffer arena, prepared, head_rows, logits;
   struct Angles {
     RopeSpec spec;
@@ -44,13 +44,13 @@ struct RunningExecutor::State {
     tensor::Buffer cos, sin;
   };
   std::vector<Angles> angles;
-  std::int32_t layers = 0;                  // of the cache that the program uses
+  std::int32_t layers = 0;  // of the cache that the program uses
   // The step in progress.
   StepBatch batch;
   std::int64_t rows = 0;
-  std::vector<Run> runs;                    // capacity max_rows
-  std::size_t cursor = 0;                   // next op of the program
-  std::int32_t prepared_value = -1;         // whose rows `prepared` holds, and for which weights
+  std::vector<Run> runs;             // capacity max_rows
+  std::size_t cursor = 0;            // next op of the program
+  std::int32_t prepared_value = -1;  // whose rows `prepared` holds, and for which weights
   kernels::WeightType prepared_type = kernels::WeightType::kF32;
   bool done = false;
 
@@ -64,9 +64,7 @@ struct RunningExecutor::State {
   const Op& head_op() const { return program.ops.back(); }
   const PackedWeight& weight(Weight w) const { return weights[index(w.id)]; }
   const float* vector(Weight w) const { return w.present() ? weight(w).vector() : nullptr; }
-  float* value(Value v) const {
-    return reinterpret_cast<float*>(arena.data() + plan.offset(buffers[index(v.id)]));
-  }
+  float* value(Value v) const { return reinterpret_cast<float*>(arena.data() + plan.offset(buffers[index(v.id)])); }
 
   void place_values();
   void take_workspaces();
@@ -83,7 +81,8 @@ void RunningExecutor::State::place_values() {
   const std::vector<std::int32_t> roots = forward_roots(program, false);
   const auto steps = static_cast<std::int32_t>(program.ops.size());
   std::vector<std::int32_t> last(roots.size(), 0);
-  for (std::size_t v = 0; v < roots.size(); ++v) last[index(roots[v])] = std::max(last[index(roots[v])], program.last_use[v]);
+  for (std::size_t v = 0; v < roots.size(); ++v)
+    last[index(roots[v])] = std::max(last[index(roots[v])], program.last_use[v]);
   last[index(roots[index(head_op().in[0].id)])] = steps;  // final_hidden is read after the forward
   buffers.assign(roots.size(), -1);
   for (std::size_t v = 0; v < roots.size(); ++v)
@@ -101,7 +100,8 @@ void RunningExecutor::State::take_workspaces() {
     if (op.kind == OpKind::kLinear)
       bytes = std::max(bytes, machine.kernels.prepared_bytes(weight(op.weight).type, options.max_rows, op.in[0].width));
     if (op.kind == OpKind::kHead)
-      bytes = std::max(bytes, machine.kernels.prepared_bytes(weight(op.weight).type, options.max_logit_rows, op.in[0].width));
+      bytes = std::max(bytes,
+                       machine.kernels.prepared_bytes(weight(op.weight).type, options.max_logit_rows, op.in[0].width));
     if (op.kind == OpKind::kAttention) layers = std::max(layers, op.attention.layer + 1);
     if (op.kind != OpKind::kRope) continue;
     const bool known = std::any_of(angles.begin(), angles.end(), [&](const Angles& a) { return a.spec == op.rope; });
@@ -121,8 +121,8 @@ Status RunningExecutor::State::check_rows(const StepBatch& b) const {
       return fail(ErrorKind::kUsage, row + "sequence " + std::to_string(s) + " has no table");
     const auto room = static_cast<std::int64_t>(b.tables[index(s)].size()) * b.cache->block_tokens;
     if (p < 0 || p >= room)
-      return fail(ErrorKind::kUsage, row + "position " + std::to_string(p) + " in a table with room for " +
-                                         std::to_string(room));
+      return fail(ErrorKind::kUsage,
+                  row + "position " + std::to_string(p) + " in a table with room for " + std::to_string(room));
     for (const Op& op : program.ops)
       if (op.kind == OpKind::kEmbed && (b.tokens[r] < 0 || b.tokens[r] >= weight(op.weight).out))
         return fail(ErrorKind::kBadInput, row + "token id " + std::to_string(b.tokens[r]) + " is outside [0, " +
@@ -134,7 +134,8 @@ Status RunningExecutor::State::check_rows(const StepBatch& b) const {
 Status RunningExecutor::State::check(const StepBatch& b) const {
   const auto n = static_cast<std::int64_t>(b.tokens.size());
   if (n < 1 || n > options.max_rows)
-    return fail(ErrorKind::kUsage, "step of " + std::to_string(n) + " rows, may be 1 to " + std::to_string(options.max_rows));
+    return fail(ErrorKind::kUsage,
+                "step of " + std::to_string(n) + " rows, may be 1 to " + std::to_string(options.max_rows));
   if (b.positions.size() != b.tokens.size() || b.sequences.size() != b.tokens.size())
     return fail(ErrorKind::kUsage, "step: tokens, positions and sequences differ in length");
   if (static_cast<std::int64_t>(b.logit_rows.size()) > options.max_logit_rows)
@@ -193,13 +194,20 @@ void RunningExecutor::State::attend(const Op& op, const Run& run, std::int64_t k
   const AttentionSpec& s = op.attention;
   const CacheView& cache = *batch.cache;
   const std::int64_t width = std::int64_t{s.heads} * s.head_dim;
-  const kernels::AttentionDecodeArgs first{
-      .type = cache.type, .heads = s.heads, .kv_heads = s.kv_heads, .head_dim = s.head_dim, .scale = s.scale,
-      .q = value(op.in[0]) + run.first * width, .o = value(op.out) + run.first * width,
-      .n_keys = batch.positions[index(run.first)] + 1, .block_tokens = cache.block_tokens,
-      .blocks = batch.tables[index(batch.sequences[index(run.first)])].data(),
-      .k_pool = cache.keys[index(s.layer)], .v_pool = cache.values[index(s.layer)],
-      .head_begin = kv_head, .head_end = kv_head + 1};
+  const kernels::AttentionDecodeArgs first{.type = cache.type,
+                                           .heads = s.heads,
+                                           .kv_heads = s.kv_heads,
+                                           .head_dim = s.head_dim,
+                                           .scale = s.scale,
+                                           .q = value(op.in[0]) + run.first * width,
+                                           .o = value(op.out) + run.first * width,
+                                           .n_keys = batch.positions[index(run.first)] + 1,
+                                           .block_tokens = cache.block_tokens,
+                                           .blocks = batch.tables[index(batch.sequences[index(run.first)])].data(),
+                                           .k_pool = cache.keys[index(s.layer)],
+                                           .v_pool = cache.values[index(s.layer)],
+                                           .head_begin = kv_head,
+                                           .head_end = kv_head + 1};
   if (run.rows == 1) {
     machine.kernels.attention_decode(first);
   } else {
@@ -223,8 +231,8 @@ Result<std::unique_ptr<RunningExecutor>> RunningExecutor::create(Program program
     return std::unique_ptr<RunningExecutor>(
         new RunningExecutor(std::make_unique<State>(std::move(program), std::move(packed), options, machine)));
   } catch (const std::bad_alloc&) {
-    return fail(ErrorKind::kResource, "no memory for the model's weights and a step of " +
-                                          std::to_string(options.max_rows) + " rows");
+    return fail(ErrorKind::kResource,
+                "no memory for the model's weights and a step of " + std::to_string(options.max_rows) + " rows");
   }
 }
 
@@ -276,7 +284,8 @@ Value RunningExecutor::embed(Weight table) {
   const PackedWeight& w = s.weight(table);
   s.machine.pool.parallel_for(s.rows, kRowPiece, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r)
-      s.machine.kernels.unpack_row(w.type, w.data.data(), w.out, w.in, s.batch.tokens[index(r)], s.value(op.out) + r * w.in);
+      s.machine.kernels.unpack_row(w.type, w.data.data(), w.out, w.in, s.batch.tokens[index(r)],
+                                   s.value(op.out) + r * w.in);
   });
   return op.out;
 }
@@ -287,7 +296,8 @@ Value RunningExecutor::head_rms_norm(Value x, Weight w, std::int32_t head_dim, f
   State& s = *state_;
   const Op& op = s.next(OpKind::kRmsNorm);
   QW_CHECK(op.in[0].id == x.id && op.norm_width == head_dim);
-  rms_norm_forward(s.machine, s.value(x), s.vector(w), eps, s.rows * (x.width / head_dim), head_dim, s.value(op.out), nullptr);
+  rms_norm_forward(s.machine, s.value(x), s.vector(w), eps, s.rows * (x.width / head_dim), head_dim, s.value(op.out),
+                   nullptr);
   return op.out;
 }
 

@@ -27,23 +27,23 @@ namespace qw::ops {
 struct CacheView {
   kernels::CacheType type = kernels::CacheType::kF32;
   std::int32_t block_tokens = 0;
-  std::vector<std::byte*> keys, values;     // by layer
+  std::vector<std::byte*> keys, values;  // by layer
 };
 
 // N rows. Rows of one sequence stand in ascending position; positions before a sequence's first row must be in the
 // cache already. The row at position p writes and may read slot p: its table must have room for p + 1 tokens.
 struct StepBatch {
-  std::span<const std::int32_t> tokens;     // [N]
-  std::span<const std::int32_t> positions;  // [N]
-  std::span<const std::int32_t> sequences;  // [N], index into tables
+  std::span<const std::int32_t> tokens;                   // [N]
+  std::span<const std::int32_t> positions;                // [N]
+  std::span<const std::int32_t> sequences;                // [N], index into tables
   std::span<const std::span<const std::int32_t>> tables;  // block numbers of each sequence
-  std::span<const std::int32_t> logit_rows; // rows whose logits are wanted, in any order
+  std::span<const std::int32_t> logit_rows;               // rows whose logits are wanted, in any order
   const CacheView* cache = nullptr;
 };
 
 struct RunningOptions {
-  std::int64_t max_rows = 0;                // of a step
-  std::int64_t max_logit_rows = 0;          // of a step
+  std::int64_t max_rows = 0;        // of a step
+  std::int64_t max_logit_rows = 0;  // of a step
 };
 
 class RunningExecutor final : public Executor {
@@ -51,8 +51,8 @@ class RunningExecutor final : public Executor {
   // `weights` by parameter id: 2-D in F32, F16, BF16, Q8_0 or Q4_0 are packed in their own type; 1-D become F32. The
   // views are read here only and may go afterwards. Errors: kBadInput for a type or shape the program cannot use.
   static Result<std::unique_ptr<RunningExecutor>> create(Program program, std::span<const tensor::ConstView> weights,
-                                                         const RunningOptions& options,
-                                                         const kernels::Kernels& kernels, base::ThreadPool& pool);
+                                                         const RunningOptions& options, const kernels::Kernels& kernels,
+                                                         base::ThreadPool& pool);
   ~RunningExecutor() override;
 
   // Takes the batch of the next forward; its spans must stay until the forward returned. Errors: kBadInput for a token
@@ -65,8 +65,8 @@ class RunningExecutor final : public Executor {
   std::span<const float> final_hidden(std::int64_t r) const;
 
   std::int64_t vocab() const;
-  std::int64_t weight_bytes() const;        // packed
-  std::int64_t arena_bytes() const;         // values and workspaces
+  std::int64_t weight_bytes() const;  // packed
+  std::int64_t arena_bytes() const;   // values and workspaces
 
   Value embed(Weight table) override;
   Value rms_norm(Value x, Weight w, float eps) override;

@@ -12,9 +12,17 @@ constexpr std::int64_t kVocab = 8192, kWidth = 384, kHeads = 6, kKvHeads = 2, kH
 std::vector<tensor::Shape> shapes() {
   std::vector<tensor::Shape> s{{kVocab, kWidth}, {kWidth}};
   for (int l = 0; l < kLayers; ++l)
-    for (const tensor::Shape& t : std::vector<tensor::Shape>{
-             {kWidth}, {kHeads * kHeadDim, kWidth}, {kKvHeads * kHeadDim, kWidth}, {kKvHeads * kHeadDim, kWidth},
-             {kHeadDim}, {kHeadDim}, {kWidth, kHeads * kHeadDim}, {kWidth}, {kFfn, kWidth}, {kFfn, kWidth}, {kWidth, kFfn}})
+    for (const tensor::Shape& t : std::vector<tensor::Shape>{{kWidth},
+                                                             {kHeads * kHeadDim, kWidth},
+                                                             {kKvHeads * kHeadDim, kWidth},
+                                                             {kKvHeads * kHeadDim, kWidth},
+                                                             {kHeadDim},
+                                                             {kHeadDim},
+                                                             {kWidth, kHeads * kHeadDim},
+                                                             {kWidth},
+                                                             {kFfn, kWidth},
+                                                             {kFfn, kWidth},
+                                                             {kWidth, kFfn}})
       s.push_back(t);
   return s;
 }
@@ -28,8 +36,11 @@ void forward(Executor& ex) {
     const Value q = ex.rope(ex.head_rms_norm(ex.linear(h, {b + 1}), {b + 4}, kHeadDim, 1e-6f), rope);
     const Value k = ex.rope(ex.head_rms_norm(ex.linear(h, {b + 2}), {b + 5}, kHeadDim, 1e-6f), rope);
     const Value v = ex.linear(h, {b + 3});
-    x = ex.add(x, ex.linear(ex.attention(q, k, v, {.layer = l, .heads = kHeads, .kv_heads = kKvHeads,
-                                                   .head_dim = kHeadDim, .scale = 0.125f}), {b + 6}));
+    x = ex.add(
+        x, ex.linear(
+               ex.attention(q, k, v,
+                            {.layer = l, .heads = kHeads, .kv_heads = kKvHeads, .head_dim = kHeadDim, .scale = 0.125f}),
+               {b + 6}));
     const Value f = ex.rms_norm(x, {b + 7}, 1e-6f);
     const Value gate = ex.linear(f, {b + 8}), up = ex.linear(f, {b + 9});
     x = ex.add(x, ex.linear(ex.swiglu(gate, up), {b + 10}));
@@ -50,8 +61,7 @@ void training_step(benchmark::State& state) {
   ParameterBuffer weights(graph.parameter_shapes());
   base::Rng rng(1);
   for (std::size_t i = 0; i < weights.size(); ++i)
-    for (float& x : weights.tensor(i))
-      x = weights.shape(i).rank() == 1 ? 1.0f : 0.04f * (rng.next_float() - 0.5f);
+    for (float& x : weights.tensor(i)) x = weights.shape(i).rank() == 1 ? 1.0f : 0.04f * (rng.next_float() - 0.5f);
   std::vector<std::int32_t> tokens, positions, labels, cu{0};
   for (std::int64_t i = 0; i < n; ++i) {
     tokens.push_back(static_cast<std::int32_t>(rng.below(kVocab)));
@@ -67,8 +77,10 @@ void training_step(benchmark::State& state) {
   for (const tensor::Shape& s : shapes()) matrices += s.rank() == 2 ? s.elements() : 0;
   // Six operations a weight and token, and twelve per layer for scores and mixtures, half of them masked away.
   const double flops = 6.0 * static_cast<double>(matrices) + 6.0 * kLayers * kHeads * kHeadDim * document;
-  state.counters["tokens/s"] = benchmark::Counter(static_cast<double>(n), benchmark::Counter::kIsIterationInvariantRate);
-  state.counters["GFLOP/s"] = benchmark::Counter(flops * static_cast<double>(n) * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["tokens/s"] =
+      benchmark::Counter(static_cast<double>(n), benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["GFLOP/s"] =
+      benchmark::Counter(flops * static_cast<double>(n) * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
   state.counters["arena_MiB"] = static_cast<double>(graph.arena_bytes()) / (1 << 20);
 }
 

@@ -47,7 +47,7 @@ struct TrainingGraph::State {
   Machine machine;
   Program program;
   std::size_t model_parameters;
-  std::vector<tensor::Shape> shapes;       // with adapters
+  std::vector<tensor::Shape> shapes;  // with adapters
   TrainingOptions options;
   TrainingPlan plan;
   ParameterBuffer gradients;
@@ -63,7 +63,7 @@ struct TrainingGraph::State {
   const ParameterBuffer* weights = nullptr;
   TrainingBatch batch;
   std::int64_t rows = 0;
-  bool ready = false;                      // forward ran, backward did not
+  bool ready = false;  // forward ran, backward did not
 
   State(Program p, std::vector<tensor::Shape> parameters, TrainingOptions o, const Machine& m)
       : machine(m),
@@ -71,7 +71,7 @@ struct TrainingGraph::State {
         model_parameters(parameters.size()),
         shapes(with_adapters(parameters, o.adapters)),
         options(std::move(o)),
-        plan(make_training_plan(program, parameters, options)),
+        plan(make_training_plan(program, options)),
         gradients(options.forward_only ? std::vector<tensor::Shape>{} : shapes),
         arena(static_cast<std::size_t>(plan.arena.bytes())),
         workspace(m, options.precision),
@@ -104,9 +104,7 @@ struct TrainingGraph::State {
     }
   }
 
-  float* buffer(int b) const {
-    return b < 0 ? nullptr : reinterpret_cast<float*>(arena.data() + plan.arena.offset(b));
-  }
+  float* buffer(int b) const { return b < 0 ? nullptr : reinterpret_cast<float*>(arena.data() + plan.arena.offset(b)); }
   float* value(Value v) const { return buffer(plan.value[index(v.id)]); }
   float* gradient(Value v) const { return buffer(plan.gradient[index(v.id)]); }
   std::int64_t count(Value v) const { return rows * v.width; }
@@ -155,8 +153,13 @@ Status TrainingGraph::State::check(const TrainingBatch& b) const {
 LinearArgs TrainingGraph::State::linear_args(std::size_t i) {
   const Op& op = program.ops[i];
   const TrainingPlan::OpPlan& p = plan.ops[i];
-  LinearArgs a{.rows = rows, .in = op.in[0].width, .out = op.out.width, .x = value(op.in[0]), .w = weight(op.weight),
-               .bias = weight(op.bias), .y = value(op.out)};
+  LinearArgs a{.rows = rows,
+               .in = op.in[0].width,
+               .out = op.out.width,
+               .x = value(op.in[0]),
+               .w = weight(op.weight),
+               .bias = weight(op.bias),
+               .y = value(op.out)};
   if (p.adapter < 0) return a;
   const Adapter& adapter = options.adapters[index(p.adapter)];
   const std::size_t id = model_parameters + 2 * index(p.adapter);
@@ -175,8 +178,13 @@ LinearArgs TrainingGraph::State::linear_args(std::size_t i) {
 
 AttentionArgs TrainingGraph::State::attention_args(std::size_t i) const {
   const Op& op = program.ops[i];
-  return {.spec = op.attention, .cu_seqlens = batch.cu_seqlens, .q = value(op.in[0]), .k = value(op.in[1]),
-          .v = value(op.in[2]), .o = value(op.out), .lse = buffer(plan.ops[i].lse),
+  return {.spec = op.attention,
+          .cu_seqlens = batch.cu_seqlens,
+          .q = value(op.in[0]),
+          .k = value(op.in[1]),
+          .v = value(op.in[2]),
+          .o = value(op.out),
+          .lse = buffer(plan.ops[i].lse),
           .scratch = attention_scratch.data()};
 }
 
@@ -191,19 +199,26 @@ void TrainingGraph::State::run_forward(std::size_t i) {
       rms_norm_forward(machine, value(op.in[0]), weight(op.weight), op.eps, rows * (op.out.width / op.norm_width),
                        op.norm_width, value(op.out), buffer(p.inverse));
       break;
-    case OpKind::kLinear: linear_forward(machine, workspace, linear_args(i)); break;
+    case OpKind::kLinear:
+      linear_forward(machine, workspace, linear_args(i));
+      break;
     case OpKind::kRope: {
       const State::Angles& a = angles[index(p.angles)];
       if (value(op.in[0]) != value(op.out)) copy(machine, value(op.in[0]), count(op.out), value(op.out));
       rope_forward(machine, op.rope, floats(a.cos), floats(a.sin), rows, op.out.width, value(op.out));
       break;
     }
-    case OpKind::kAttention: attention_forward(machine, attention_args(i), options.max_tokens); break;
+    case OpKind::kAttention:
+      attention_forward(machine, attention_args(i), options.max_tokens);
+      break;
     case OpKind::kSwiglu:
       swiglu_forward(machine, value(op.in[0]), value(op.in[1]), count(op.out), value(op.out));
       break;
-    case OpKind::kAdd: add_forward(machine, value(op.in[0]), value(op.in[1]), count(op.out), value(op.out)); break;
-    case OpKind::kHead: break;  // runs with its gradient, or when logits are asked for
+    case OpKind::kAdd:
+      add_forward(machine, value(op.in[0]), value(op.in[1]), count(op.out), value(op.out));
+      break;
+    case OpKind::kHead:
+      break;  // runs with its gradient, or when logits are asked for
   }
 }
 
@@ -281,13 +296,26 @@ void TrainingGraph::State::run_backward(std::size_t i) {
       embed_backward(machine, batch.tokens.data(), gradient(op.out), rows, op.out.width,
                      gradients.data(index(op.weight.id)));
       break;
-    case OpKind::kRmsNorm: norm_back(i); break;
-    case OpKind::kLinear: linear_back(i); break;
-    case OpKind::kRope: rope_back(i); break;
-    case OpKind::kAttention: attention_back(i); break;
-    case OpKind::kSwiglu: swiglu_back(i); break;
-    case OpKind::kAdd: add_back(i); break;
-    case OpKind::kHead: break;  // see TrainingGraph::backward
+    case OpKind::kRmsNorm:
+      norm_back(i);
+      break;
+    case OpKind::kLinear:
+      linear_back(i);
+      break;
+    case OpKind::kRope:
+      rope_back(i);
+      break;
+    case OpKind::kAttention:
+      attention_back(i);
+      break;
+    case OpKind::kSwiglu:
+      swiglu_back(i);
+      break;
+    case OpKind::kAdd:
+      add_back(i);
+      break;
+    case OpKind::kHead:
+      break;  // see TrainingGraph::backward
   }
 }
 

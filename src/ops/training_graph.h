@@ -36,19 +36,20 @@ struct Adapter {
 };
 
 struct TrainingOptions {
-  std::int64_t max_tokens = 0;          // rows of the largest batch
+  std::int64_t max_tokens = 0;  // rows of the largest batch
   kernels::GemmPrecision precision = kernels::GemmPrecision::kF32;
   std::vector<Adapter> adapters;
-  std::vector<bool> frozen;             // by model parameter; empty = all are trained. Frozen: gradient stays as it is
-  bool forward_only = false;            // no gradients are kept (scoring, reference policies); backward is then a bug
+  std::vector<bool> frozen;   // by model parameter; empty = all are trained. Frozen: gradient stays as it is
+  bool forward_only = false;  // no gradients are kept (scoring, reference policies); backward is then a bug
 };
 
 // N rows of whole documents, one after the other.
 struct TrainingBatch {
-  std::span<const std::int32_t> tokens;      // [N]
-  std::span<const std::int32_t> positions;   // [N], restart at 0 in each document
-  std::span<const std::int32_t> cu_seqlens;  // [documents + 1], from 0 to N, ascending: document i is rows [c[i], c[i+1])
-  std::span<const std::int32_t> labels;      // [N], the token row r must predict (already shifted); -1 = ignored
+  std::span<const std::int32_t> tokens;     // [N]
+  std::span<const std::int32_t> positions;  // [N], restart at 0 in each document
+  std::span<const std::int32_t>
+      cu_seqlens;                        // [documents + 1], from 0 to N, ascending: document i is rows [c[i], c[i+1])
+  std::span<const std::int32_t> labels;  // [N], the token row r must predict (already shifted); -1 = ignored
 };
 
 class TrainingGraph {

@@ -46,8 +46,7 @@ struct Case {
   std::vector<float> row_weights;
 };
 
-std::unique_ptr<TrainingGraph> make_graph(const Case& c, base::ThreadPool& pool,
-                                          base::Isa isa = base::Isa::kPortable) {
+std::unique_ptr<TrainingGraph> make_graph(const Case& c, base::ThreadPool& pool, base::Isa isa = base::Isa::kPortable) {
   RecordingExecutor recorder(c.shapes);
   c.forward(recorder);
   TrainingOptions options = c.options;
@@ -97,7 +96,8 @@ void expect_gradients(const Case& c) {
       EXPECT_GT(largest, 0) << "parameter " << i << " has no influence: the case tests nothing";
     }
     for (std::size_t j = 0; j < wanted.size(); ++j)
-      ASSERT_NEAR(graph->gradients().tensor(i)[j], wanted[j], 1e-4 * largest + 1e-6) << "parameter " << i << " at " << j;
+      ASSERT_NEAR(graph->gradients().tensor(i)[j], wanted[j], 1e-4 * largest + 1e-6)
+          << "parameter " << i << " at " << j;
   }
 }
 
@@ -131,7 +131,8 @@ TEST(Gradient, HeadRmsNorm) {
 }
 
 TEST(Gradient, LinearWithBias) {
-  expect_gradients(one_op({{6, 8}, {6}}, [](Executor& ex, Value x) { return ex.linear(x, {2}, {3}); }, 6));
+  expect_gradients(one_op(
+      {{6, 8}, {6}}, [](Executor& ex, Value x) { return ex.linear(x, {2}, {3}); }, 6));
 }
 
 TEST(Gradient, RopeInPlaceAndShared) {
@@ -142,16 +143,24 @@ TEST(Gradient, RopeInPlaceAndShared) {
 }
 
 TEST(Gradient, RopePartialAndYarn) {
-  const RopeSpec spec{.head_dim = 8, .rotary = 6, .theta = 100, .scaling = RopeScaling::kYarn, .factor = 4,
-                      .original_context = 16, .attention_factor = 1.13f};
+  const RopeSpec spec{.head_dim = 8,
+                      .rotary = 6,
+                      .theta = 100,
+                      .scaling = RopeScaling::kYarn,
+                      .factor = 4,
+                      .original_context = 16,
+                      .attention_factor = 1.13f};
   expect_gradients(one_op({}, [spec](Executor& ex, Value x) { return ex.rope(x, spec); }));
 }
 
 TEST(Gradient, Swiglu) {
-  expect_gradients(one_op({{6, 8}, {6, 8}}, [](Executor& ex, Value x) {
-    const Value gate = ex.linear(x, {2}), up = ex.linear(x, {3});
-    return ex.swiglu(gate, up);
-  }, 6));
+  expect_gradients(one_op(
+      {{6, 8}, {6, 8}},
+      [](Executor& ex, Value x) {
+        const Value gate = ex.linear(x, {2}), up = ex.linear(x, {3});
+        return ex.swiglu(gate, up);
+      },
+      6));
 }
 
 TEST(Gradient, SwigluOfOneValue) {
@@ -171,10 +180,13 @@ TEST(Gradient, AddOfSharedValues) {
 
 TEST(Gradient, Attention) {
   const AttentionSpec spec{.heads = 4, .kv_heads = 2, .head_dim = 3, .scale = 0.6f};
-  expect_gradients(one_op({{12, 8}, {6, 8}, {6, 8}}, [spec](Executor& ex, Value x) {
-    const Value q = ex.linear(x, {2}), k = ex.linear(x, {3}), v = ex.linear(x, {4});
-    return ex.attention(q, k, v, spec);
-  }, 12));
+  expect_gradients(one_op(
+      {{12, 8}, {6, 8}, {6, 8}},
+      [spec](Executor& ex, Value x) {
+        const Value q = ex.linear(x, {2}), k = ex.linear(x, {3}), v = ex.linear(x, {4});
+        return ex.attention(q, k, v, spec);
+      },
+      12));
 }
 
 TEST(Gradient, AttentionOfOneValue) {
@@ -188,8 +200,8 @@ Case decoder() {
   const std::int64_t d = 8, hd = 12, kd = 6, f = 10;
   c.shapes = {{kVocab, d}, {d}};
   for (int l = 0; l < 2; ++l)
-    for (const tensor::Shape& s : std::vector<tensor::Shape>{{d}, {hd, d}, {hd}, {kd, d}, {kd}, {kd, d}, {kd}, {3}, {3},
-                                                             {d, hd}, {d}, {f, d}, {f, d}, {d, f}})
+    for (const tensor::Shape& s : std::vector<tensor::Shape>{
+             {d}, {hd, d}, {hd}, {kd, d}, {kd}, {kd, d}, {kd}, {3}, {3}, {d, hd}, {d}, {f, d}, {f, d}, {d, f}})
       c.shapes.push_back(s);
   c.forward = [](Executor& ex) {
     Value x = ex.embed({0});
@@ -200,7 +212,9 @@ Case decoder() {
       const Value q = ex.rope(ex.head_rms_norm(ex.linear(h, {b + 1}, {b + 2}), {b + 7}, 3, 1e-3f), rope);
       const Value k = ex.rope(ex.head_rms_norm(ex.linear(h, {b + 3}, {b + 4}), {b + 8}, 3, 1e-3f), rope);
       const Value v = ex.linear(h, {b + 5}, {b + 6});
-      x = ex.add(x, ex.linear(ex.attention(q, k, v, {.layer = l, .heads = 4, .kv_heads = 2, .head_dim = 3, .scale = 0.57f}), {b + 9}));
+      x = ex.add(
+          x, ex.linear(ex.attention(q, k, v, {.layer = l, .heads = 4, .kv_heads = 2, .head_dim = 3, .scale = 0.57f}),
+                       {b + 9}));
       const Value g = ex.rms_norm(x, {b + 10}, 1e-3f);
       const Value gate = ex.linear(g, {b + 11}), up = ex.linear(g, {b + 12});
       x = ex.add(x, ex.linear(ex.swiglu(gate, up), {b + 13}));
@@ -262,8 +276,9 @@ TEST(TrainingGraph, PackedDocumentsDoNotSeeEachOther) {
     const auto first = static_cast<std::size_t>(f.cu[d]), n = static_cast<std::size_t>(f.cu[d + 1]) - first;
     const std::vector<std::int32_t> cu{0, static_cast<std::int32_t>(n)};
     std::vector<float> alone(n);
-    ASSERT_TRUE(graph->forward(weights, {std::span(f.tokens).subspan(first, n), std::span(f.positions).subspan(first, n), cu,
-                                         std::span(f.labels).subspan(first, n)}));
+    ASSERT_TRUE(
+        graph->forward(weights, {std::span(f.tokens).subspan(first, n), std::span(f.positions).subspan(first, n), cu,
+                                 std::span(f.labels).subspan(first, n)}));
     graph->token_logprobs(alone);
     EXPECT_EQ(0, std::memcmp(alone.data(), together.data() + first, n * sizeof(float)));
   }
@@ -388,7 +403,8 @@ TEST(TrainingGraph, BfloatGradientsPointTheSameWay) {
   c.options.max_tokens = rounded.options.max_tokens = 300;
   rounded.options.precision = kernels::GemmPrecision::kBF16;
   for (int isa = 0; isa <= static_cast<int>(base::best_isa()); ++isa) {
-    auto exact = make_graph(c, pool, static_cast<base::Isa>(isa)), coarse = make_graph(rounded, pool, static_cast<base::Isa>(isa));
+    auto exact = make_graph(c, pool, static_cast<base::Isa>(isa)),
+         coarse = make_graph(rounded, pool, static_cast<base::Isa>(isa));
     ParameterBuffer weights(exact->parameter_shapes());
     fill_random(weights, 3, 0.3);
     ASSERT_TRUE(exact->forward(weights, b.batch()));

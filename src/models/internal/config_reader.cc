@@ -37,7 +37,8 @@ Result<double> ConfigReader::number(std::string_view key, double low, double hig
   if (!value->is_number()) return bad(key, std::string("must be a number, is ") + value->type_name());
   const double d = value->as_double();
   if (!std::isfinite(d) || d < low || d > high)
-    return bad(key, json::python_float(d) + " is outside " + json::python_float(low) + " to " + json::python_float(high));
+    return bad(key,
+               json::python_float(d) + " is outside " + json::python_float(low) + " to " + json::python_float(high));
   return d;
 }
 

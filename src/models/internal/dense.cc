@@ -10,8 +10,8 @@ namespace {
 
 // Upper bounds that no published model comes near; they keep products of sizes far from overflow and a hostile file
 // from asking for absurd tables.
-constexpr std::int64_t kMaxVocab = 1 << 24, kMaxWidth = 1 << 18, kMaxFfn = 1 << 20, kMaxLayers = 1024,
-                       kMaxHeads = 4096, kMaxContext = std::int64_t{1} << 30;
+constexpr std::int64_t kMaxVocab = 1 << 24, kMaxWidth = 1 << 18, kMaxFfn = 1 << 20, kMaxLayers = 1024, kMaxHeads = 4096,
+                       kMaxContext = std::int64_t{1} << 30;
 constexpr std::int64_t kMaxHeadDim = 256;  // the running attention kernels' ceiling; the largest head of the family
 constexpr std::int64_t kDefaultContext = 32768;  // when the file does not say
 constexpr double kDefaultTheta = 10000;          // both file formats' default
@@ -28,11 +28,12 @@ double rounded(float f) {
 struct Keys {  // the same number under both formats' names
   std::string_view vocab, width, ffn, layers, heads, kv_heads, head_dim, context, eps;
 };
-constexpr Keys kHf{"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-                   "num_key_value_heads", "head_dim", "max_position_embeddings", "rms_norm_eps"};
-constexpr Keys kGguf{"vocab_size", "embedding_length", "feed_forward_length", "block_count", "attention.head_count",
-                     "attention.head_count_kv", "attention.key_length", "context_length",
-                     "attention.layer_norm_rms_epsilon"};
+constexpr Keys kHf{"vocab_size",          "hidden_size",         "intermediate_size", "num_hidden_layers",
+                   "num_attention_heads", "num_key_value_heads", "head_dim",          "max_position_embeddings",
+                   "rms_norm_eps"};
+constexpr Keys kGguf{"vocab_size",           "embedding_length",     "feed_forward_length",
+                     "block_count",          "attention.head_count", "attention.head_count_kv",
+                     "attention.key_length", "context_length",       "attention.layer_norm_rms_epsilon"};
 
 Result<DenseConfig> read_sizes(const ConfigReader& in, const Keys& key, std::string_view architecture,
                                std::int32_t default_head_dim) {
@@ -46,7 +47,8 @@ Result<DenseConfig> read_sizes(const ConfigReader& in, const Keys& key, std::str
   QW_ASSIGN(t.heads, in.integer(key.heads, 1, kMaxHeads).map(small));
   QW_ASSIGN(t.kv_heads, in.integer(key.kv_heads, 1, kMaxHeads, t.heads).map(small));
   if (t.heads % t.kv_heads != 0)
-    return in.bad(key.kv_heads, std::to_string(t.kv_heads) + " does not divide the " + std::to_string(t.heads) + " heads");
+    return in.bad(key.kv_heads,
+                  std::to_string(t.kv_heads) + " does not divide the " + std::to_string(t.heads) + " heads");
   if (!in.has(key.head_dim) && default_head_dim == 0 && t.width % t.heads != 0)
     return in.bad(key.heads, std::to_string(t.heads) + " does not divide the width " + std::to_string(t.width));
   const std::int32_t otherwise = default_head_dim != 0 ? default_head_dim : t.width / t.heads;
@@ -173,8 +175,8 @@ Result<DenseConfig> read_dense_hf(const json::Object& config, std::string_view a
   return c;
 }
 
-Result<DenseConfig> read_dense_gguf(const json::Object& metadata, std::string_view architecture,
-                                    bool has_output_weight, std::int64_t vocab) {
+Result<DenseConfig> read_dense_gguf(const json::Object& metadata, std::string_view architecture, bool has_output_weight,
+                                    std::int64_t vocab) {
   const ConfigReader in(metadata, std::string(architecture) + ".");
   QW_ASSIGN(DenseConfig c, read_sizes(in, kGguf, architecture, 0));
   QW_ASSIGN(const std::int64_t value_length, in.integer("attention.value_length", 1, kMaxHeadDim, c.traits.head_dim));
@@ -237,7 +239,8 @@ json::Object write_dense_gguf(const DenseConfig& c) {
   if (!yarn) return o;
   const double usual = 0.1 * std::log(static_cast<double>(c.rope.factor)) + 1.0;
   o.set(arch + "rope.scaling.original_context_length", static_cast<std::int64_t>(c.rope.original_context));
-  o.set(arch + "rope.scaling.attn_factor", rounded(static_cast<float>(static_cast<double>(c.rope.attention_factor) / usual)));
+  o.set(arch + "rope.scaling.attn_factor",
+        rounded(static_cast<float>(static_cast<double>(c.rope.attention_factor) / usual)));
   o.set(arch + "rope.scaling.yarn_beta_fast", rounded(c.rope.beta_fast));
   o.set(arch + "rope.scaling.yarn_beta_slow", rounded(c.rope.beta_slow));
   return o;

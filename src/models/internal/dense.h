@@ -24,8 +24,8 @@ struct DenseConfig {
 Result<DenseConfig> read_dense_hf(const json::Object& config, std::string_view architecture,
                                   std::int32_t default_head_dim);
 // Reads GGUF keys "<architecture>.*". Vocabulary and tying come from the tensors of the file.
-Result<DenseConfig> read_dense_gguf(const json::Object& metadata, std::string_view architecture,
-                                    bool has_output_weight, std::int64_t vocab);
+Result<DenseConfig> read_dense_gguf(const json::Object& metadata, std::string_view architecture, bool has_output_weight,
+                                    std::int64_t vocab);
 
 // The common keys; each architecture adds its own.
 json::Object write_dense_hf(const DenseConfig& config, std::string_view class_name);

@@ -9,9 +9,10 @@ namespace {
 using ::testing::HasSubstr;
 
 json::Object small() {
-  return json::Object{{"model_type", "qwen2"}, {"vocab_size", 100}, {"hidden_size", 32}, {"intermediate_size", 40},
-                      {"num_hidden_layers", 2}, {"num_attention_heads", 4}, {"num_key_value_heads", 2},
-                      {"rope_theta", 1000000.0}, {"rms_norm_eps", 1e-6}, {"tie_word_embeddings", false}};
+  return json::Object{{"model_type", "qwen2"},       {"vocab_size", 100},       {"hidden_size", 32},
+                      {"intermediate_size", 40},     {"num_hidden_layers", 2},  {"num_attention_heads", 4},
+                      {"num_key_value_heads", 2},    {"rope_theta", 1000000.0}, {"rms_norm_eps", 1e-6},
+                      {"tie_word_embeddings", false}};
 }
 
 TEST(Qwen2, ReadsItsConfiguration) {
@@ -46,7 +47,8 @@ TEST(Qwen2, ErrorsNameTheKey) {
   o.set("num_attention_heads", 5);
   EXPECT_THAT(model_from_hf_config(o).error().message, HasSubstr("num_key_value_heads"));
   o.set("num_key_value_heads", 5);
-  EXPECT_THAT(model_from_hf_config(o).error().message, HasSubstr("num_attention_heads: 5 does not divide the width 32"));
+  EXPECT_THAT(model_from_hf_config(o).error().message,
+              HasSubstr("num_attention_heads: 5 does not divide the width 32"));
   o = small();
   o.set("num_attention_heads", 32);
   o.set("num_key_value_heads", 2);

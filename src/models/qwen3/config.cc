@@ -1,6 +1,5 @@
-#include "models/qwen3/qwen3.h"
-
 #include "models/internal/config_reader.h"
+#include "models/qwen3/qwen3.h"
 
 namespace qw::models::qwen3 {
 

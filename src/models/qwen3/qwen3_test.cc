@@ -9,9 +9,17 @@ namespace {
 using ::testing::HasSubstr;
 
 json::Object small() {
-  return json::Object{{"model_type", "qwen3"}, {"vocab_size", 100}, {"hidden_size", 24}, {"intermediate_size", 40},
-                      {"num_hidden_layers", 2}, {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"head_dim", 8},
-                      {"rope_theta", 1000000.0}, {"rms_norm_eps", 1e-6}, {"max_position_embeddings", 4096},
+  return json::Object{{"model_type", "qwen3"},
+                      {"vocab_size", 100},
+                      {"hidden_size", 24},
+                      {"intermediate_size", 40},
+                      {"num_hidden_layers", 2},
+                      {"num_attention_heads", 4},
+                      {"num_key_value_heads", 2},
+                      {"head_dim", 8},
+                      {"rope_theta", 1000000.0},
+                      {"rms_norm_eps", 1e-6},
+                      {"max_position_embeddings", 4096},
                       {"tie_word_embeddings", true}};
 }
 
@@ -84,14 +92,16 @@ TEST(Qwen3, ErrorsNameTheKey) {
   EXPECT_THAT(error_with("rope_scaling", json::Object{{"type", "longrope"}, {"factor", 2.0}}), HasSubstr("longrope"));
   EXPECT_THAT(error_with("rope_scaling", json::Object{{"type", "yarn"}}), HasSubstr("rope_scaling.factor: missing"));
   EXPECT_THAT(error_with("rope_scaling", 3), HasSubstr("rope_scaling: must be an object"));
-  EXPECT_THAT(error_with("rope_parameters", json::Object{{"partial_rotary_factor", 0.5}}), HasSubstr("partial_rotary_factor"));
+  EXPECT_THAT(error_with("rope_parameters", json::Object{{"partial_rotary_factor", 0.5}}),
+              HasSubstr("partial_rotary_factor"));
 }
 
 TEST(Qwen3, WrittenConfigurationsReadBack) {
   for (const bool tied : {true, false}) {
     json::Object o = small();
     o.set("tie_word_embeddings", tied);
-    o.set("rope_scaling", json::Object{{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 1024}});
+    o.set("rope_scaling",
+          json::Object{{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 1024}});
     const auto model = model_from_hf_config(o);
     ASSERT_TRUE(model) << model.error().message;
     const json::Value written((*model)->hf_config());

@@ -8,7 +8,10 @@ namespace qw::ops {
 namespace {
 
 TEST(Arena, BuffersAliveTogetherNeverOverlap) {
-  struct Want { std::int64_t bytes; std::int32_t begin, end; };
+  struct Want {
+    std::int64_t bytes;
+    std::int32_t begin, end;
+  };
   base::Rng rng(3);
   for (int round = 0; round < 50; ++round) {
     Arena arena;

@@ -10,12 +10,18 @@ namespace {
 
 std::optional<kernels::WeightType> weight_type(tensor::DType type) {
   switch (type) {
-    case tensor::DType::kF32: return kernels::WeightType::kF32;
-    case tensor::DType::kF16: return kernels::WeightType::kF16;
-    case tensor::DType::kBF16: return kernels::WeightType::kBF16;
-    case tensor::DType::kQ8_0: return kernels::WeightType::kQ8_0;
-    case tensor::DType::kQ4_0: return kernels::WeightType::kQ4_0;
-    default: return std::nullopt;
+    case tensor::DType::kF32:
+      return kernels::WeightType::kF32;
+    case tensor::DType::kF16:
+      return kernels::WeightType::kF16;
+    case tensor::DType::kBF16:
+      return kernels::WeightType::kBF16;
+    case tensor::DType::kQ8_0:
+      return kernels::WeightType::kQ8_0;
+    case tensor::DType::kQ4_0:
+      return kernels::WeightType::kQ4_0;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -40,7 +46,8 @@ Status check(const tensor::ConstView& view, Use use, std::size_t id) {
     return fail(ErrorKind::kBadInput, "parameter " + std::to_string(id) + ": " + what);
   };
   if (view.data == nullptr) return bad("missing");
-  if (!weight_type(view.dtype)) return bad("weights of type " + std::string(tensor::name(view.dtype)) + " cannot be used");
+  if (!weight_type(view.dtype))
+    return bad("weights of type " + std::string(tensor::name(view.dtype)) + " cannot be used");
   const int rank = use == Use::kMatrix ? 2 : 1;
   if (view.shape.rank() != rank || view.shape.elements() <= 0)
     return bad("shape " + view.shape.to_string() + " is not of rank " + std::to_string(rank));
@@ -88,8 +95,17 @@ void packed_matmul(const Machine& m, const PackedWeight& w, const void* prepared
   const std::int64_t pieces = 4 * m.pool.size();
   const std::int64_t grain = round_up(ceil_div(w.out, pieces), m.kernels.out_granule);
   m.pool.parallel_for(w.out, grain, [&](std::int64_t begin, std::int64_t end) {
-    m.kernels.matmul({.type = w.type, .packed = w.data.data(), .prepared = prepared, .bias = bias, .y = y,
-                      .ldy = w.out, .rows = rows, .out = w.out, .in = w.in, .out_begin = begin, .out_end = end});
+    m.kernels.matmul({.type = w.type,
+                      .packed = w.data.data(),
+                      .prepared = prepared,
+                      .bias = bias,
+                      .y = y,
+                      .ldy = w.out,
+                      .rows = rows,
+                      .out = w.out,
+                      .in = w.in,
+                      .out_begin = begin,
+                      .out_end = end});
   });
 }
 

@@ -14,7 +14,7 @@ namespace qw::ops {
 // A matrix packed in its own number format, or a vector in float.
 struct PackedWeight {
   kernels::WeightType type = kernels::WeightType::kF32;
-  std::int64_t out = 0, in = 0;        // a vector of n: out = n, in = 1
+  std::int64_t out = 0, in = 0;  // a vector of n: out = n, in = 1
   tensor::Buffer data;
   const float* vector() const { return reinterpret_cast<const float*>(data.data()); }
 };

@@ -43,7 +43,8 @@ class ReferenceExecutor final : public Executor {
     const std::size_t d = dim(table, 1);
     Matrix y(n_ * d);
     for (std::size_t r = 0; r < n_; ++r)
-      for (std::size_t i = 0; i < d; ++i) y[r * d + i] = parameter(table)[static_cast<std::size_t>(batch_.tokens[r]) * d + i];
+      for (std::size_t i = 0; i < d; ++i)
+        y[r * d + i] = parameter(table)[static_cast<std::size_t>(batch_.tokens[r]) * d + i];
     return push(std::move(y), d);
   }
 
@@ -78,7 +79,8 @@ class ReferenceExecutor final : public Executor {
 
   Value rope(Value x, const RopeSpec& spec) override {
     Matrix y = value(x);
-    const auto w = width(x), hd = static_cast<std::size_t>(spec.head_dim), half = static_cast<std::size_t>(spec.rotary / 2);
+    const auto w = width(x), hd = static_cast<std::size_t>(spec.head_dim),
+               half = static_cast<std::size_t>(spec.rotary / 2);
     const std::vector<float> frequency = rope_frequencies(spec);
     const double scale = spec.scaling == RopeScaling::kYarn ? static_cast<double>(spec.attention_factor) : 1.0;
     for (std::size_t r = 0; r < n_; ++r)
@@ -99,9 +101,11 @@ class ReferenceExecutor final : public Executor {
                group = heads / static_cast<std::size_t>(spec.kv_heads);
     Matrix y(n_ * heads * hd, 0.0);
     for (std::size_t d = 0; d + 1 < batch_.cu_seqlens.size(); ++d) {
-      const auto first = static_cast<std::size_t>(batch_.cu_seqlens[d]), end = static_cast<std::size_t>(batch_.cu_seqlens[d + 1]);
+      const auto first = static_cast<std::size_t>(batch_.cu_seqlens[d]),
+                 end = static_cast<std::size_t>(batch_.cu_seqlens[d + 1]);
       for (std::size_t r = first; r < end; ++r)
-        for (std::size_t h = 0; h < heads; ++h) attend(value(q), value(k), value(v), first, r, h, h / group, hd, width(q), width(k), spec, y);
+        for (std::size_t h = 0; h < heads; ++h)
+          attend(value(q), value(k), value(v), first, r, h, h / group, hd, width(q), width(k), spec, y);
     }
     return push(std::move(y), heads * hd);
   }
@@ -127,7 +131,9 @@ class ReferenceExecutor final : public Executor {
   static std::size_t width(Value v) { return static_cast<std::size_t>(v.width); }
   const Matrix& value(Value v) const { return values_[static_cast<std::size_t>(v.id)]; }
   const std::vector<double>& parameter(Weight w) const { return parameters_[static_cast<std::size_t>(w.id)]; }
-  std::size_t dim(Weight w, int i) const { return static_cast<std::size_t>(shapes_[static_cast<std::size_t>(w.id)][i]); }
+  std::size_t dim(Weight w, int i) const {
+    return static_cast<std::size_t>(shapes_[static_cast<std::size_t>(w.id)][i]);
+  }
   Value push(Matrix m, std::size_t w) {
     values_.push_back(std::move(m));
     return {static_cast<std::int32_t>(values_.size()) - 1, static_cast<std::int32_t>(w)};
@@ -141,7 +147,8 @@ class ReferenceExecutor final : public Executor {
     return y;
   }
   void attend(const Matrix& q, const Matrix& k, const Matrix& v, std::size_t first, std::size_t r, std::size_t h,
-              std::size_t kv, std::size_t hd, std::size_t wq, std::size_t wk, const AttentionSpec& spec, Matrix& y) const {
+              std::size_t kv, std::size_t hd, std::size_t wq, std::size_t wk, const AttentionSpec& spec,
+              Matrix& y) const {
     std::vector<double> p;
     double top = -INFINITY, sum = 0;
     for (std::size_t t = first; t <= r; ++t) {

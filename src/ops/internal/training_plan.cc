@@ -13,8 +13,8 @@ std::size_t index(std::int32_t i) { return static_cast<std::size_t>(i); }
 
 class Planner {
  public:
-  Planner(const Program& program, const std::vector<tensor::Shape>& parameters, const TrainingOptions& options)
-      : program_(program), parameters_(parameters), options_(options), n_(static_cast<std::int32_t>(program.ops.size())) {}
+  Planner(const Program& program, const TrainingOptions& options)
+      : program_(program), options_(options), n_(static_cast<std::int32_t>(program.ops.size())) {}
 
   TrainingPlan run() {
     plan_.ops.resize(program_.ops.size());
@@ -31,8 +31,7 @@ class Planner {
  private:
   std::int32_t backward_time(std::int32_t op) const { return 2 * n_ - 1 - op; }
   bool trained(Weight w) const {
-    return w.present() && !options_.forward_only &&
-           (options_.frozen.empty() || !options_.frozen[index(w.id)]);
+    return w.present() && !options_.forward_only && (options_.frozen.empty() || !options_.frozen[index(w.id)]);
   }
   std::int64_t value_bytes(std::int32_t value) const {
     return options_.max_tokens * program_.widths[index(value)] * static_cast<std::int64_t>(sizeof(float));
@@ -120,7 +119,9 @@ class Planner {
       if (!p.backward) continue;
       const std::int32_t t = backward_time(i);
       switch (op.kind) {
-        case OpKind::kRmsNorm: touch(op.in[0], t); break;
+        case OpKind::kRmsNorm:
+          touch(op.in[0], t);
+          break;
         case OpKind::kLinear:
           if (p.train_weight || p.adapter >= 0) touch(op.in[0], t);
           break;
@@ -131,7 +132,8 @@ class Planner {
           touch(op.in[0], t);
           touch(op.in[1], t);
           break;
-        default: break;
+        default:
+          break;
       }
     }
     plan_.value = place(lives, roots);
@@ -166,7 +168,9 @@ class Planner {
           p.partials = plan_.arena.add(static_cast<std::int64_t>(rms_norm_partial_bytes(groups, op.norm_width)), t, t);
         break;
       }
-      case OpKind::kAttention: p.lse = plan_.arena.add(rows * op.attention.heads * kFloat, i, keep_until); break;
+      case OpKind::kAttention:
+        p.lse = plan_.arena.add(rows * op.attention.heads * kFloat, i, keep_until);
+        break;
       case OpKind::kLinear:
         if (p.adapter >= 0) {
           const std::int64_t bytes = rows * options_.adapters[index(p.adapter)].rank * kFloat;
@@ -180,7 +184,8 @@ class Planner {
         if (found == plan_.rope_specs.end()) plan_.rope_specs.push_back(op.rope);
         break;
       }
-      default: break;
+      default:
+        break;
     }
     // These kernels overwrite the gradients they make; one that must add goes through a temporary.
     if (op.kind != OpKind::kAttention && op.kind != OpKind::kSwiglu) return;
@@ -189,7 +194,6 @@ class Planner {
   }
 
   const Program& program_;
-  const std::vector<tensor::Shape>& parameters_;
   const TrainingOptions& options_;
   std::int32_t n_;
   std::vector<std::int32_t> gradient_roots_;
@@ -198,9 +202,8 @@ class Planner {
 
 }  // namespace
 
-TrainingPlan make_training_plan(const Program& program, const std::vector<tensor::Shape>& parameters,
-                                const TrainingOptions& options) {
-  return Planner(program, parameters, options).run();
+TrainingPlan make_training_plan(const Program& program, const TrainingOptions& options) {
+  return Planner(program, options).run();
 }
 
 }  // namespace qw::ops

@@ -15,27 +15,25 @@ namespace qw::ops {
 
 struct TrainingPlan {
   struct OpPlan {
-    bool backward = false;             // this op has something to do backward
+    bool backward = false;  // this op has something to do backward
     bool train_weight = false, train_bias = false;
-    int adapter = -1;                  // index into TrainingOptions::adapters
+    int adapter = -1;  // index into TrainingOptions::adapters
     // By input: the gradient is wanted; this op writes it first (others add); it is the same memory as d(out).
     bool wanted[3] = {}, first[3] = {}, shared[3] = {};
-    int temporary[3] = {-1, -1, -1};   // arena buffer for a gradient that an overwriting kernel makes and that is added
-    int inverse = -1;                  // rms_norm: 1/rms of each group
-    int lse = -1;                      // attention: log-sum-exp
-    int u = -1, t = -1;                // adapter: x A^T scaled, and its gradient
-    int partials = -1;                 // rms_norm: partial sums of dw
-    int angles = -1;                   // rope: index into rope_specs
+    int temporary[3] = {-1, -1, -1};  // arena buffer for a gradient that an overwriting kernel makes and that is added
+    int inverse = -1;                 // rms_norm: 1/rms of each group
+    int lse = -1;                     // attention: log-sum-exp
+    int u = -1, t = -1;               // adapter: x A^T scaled, and its gradient
+    int partials = -1;                // rms_norm: partial sums of dw
+    int angles = -1;                  // rope: index into rope_specs
   };
   std::vector<OpPlan> ops;
-  std::vector<int> value, gradient;    // arena buffer of each value and of its gradient (-1: none)
-  std::vector<RopeSpec> rope_specs;    // distinct
+  std::vector<int> value, gradient;  // arena buffer of each value and of its gradient (-1: none)
+  std::vector<RopeSpec> rope_specs;  // distinct
   Arena arena;
-  std::int32_t hidden = -1;            // the value that enters the head
+  std::int32_t hidden = -1;  // the value that enters the head
 };
 
-// The shapes are those of the model's parameters.
-TrainingPlan make_training_plan(const Program& program, const std::vector<tensor::Shape>& parameters,
-                                const TrainingOptions& options);
+TrainingPlan make_training_plan(const Program& program, const TrainingOptions& options);
 
 }  // namespace qw::ops

@@ -12,7 +12,6 @@ namespace {
 struct Found {
   std::string text;
   int matched = -1;
-  friend bool operator==(const Found&, const Found&) = default;
 };
 
 // The contract said naively: try every end position, take the longest stop string that ends there.

@@ -21,7 +21,8 @@ struct SplitName {
 };
 
 std::optional<int> five_digits(std::string_view text) {
-  if (text.size() != 5 || !std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; })) return std::nullopt;
+  if (text.size() != 5 || !std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; }))
+    return std::nullopt;
   return std::accumulate(text.begin(), text.end(), 0, [](int n, char c) { return n * 10 + (c - '0'); });
 }
 
@@ -112,11 +113,14 @@ Result<GgufFile> GgufFile::open(const std::filesystem::path& path) {
   gguf.by_name_ = sorted_indices(gguf.tensors_.size(), name);
   for (std::size_t k = 1; k < gguf.by_name_.size(); ++k) {
     if (name(gguf.by_name_[k - 1]) == name(gguf.by_name_[k])) {
-      return fail(ErrorKind::kBadInput, path.string() + ": tensor " + quote(name(gguf.by_name_[k])) + " is in two parts");
+      return fail(ErrorKind::kBadInput,
+                  path.string() + ": tensor " + quote(name(gguf.by_name_[k])) + " is in two parts");
     }
   }
-  if (count > 1 && integer_entry(gguf.entries_, "split.tensors.count") != static_cast<std::int64_t>(gguf.tensors_.size())) {
-    return fail(ErrorKind::kBadInput, path.string() + ": split.tensors.count is not the number of tensors in all parts");
+  if (count > 1 &&
+      integer_entry(gguf.entries_, "split.tensors.count") != static_cast<std::int64_t>(gguf.tensors_.size())) {
+    return fail(ErrorKind::kBadInput,
+                path.string() + ": split.tensors.count is not the number of tensors in all parts");
   }
   gguf.entry_by_key_ = sorted_indices(gguf.entries_.size(), [&](std::uint32_t i) { return gguf.entries_[i].key; });
   for (const GgufEntry& e : gguf.entries_) {
@@ -154,7 +158,8 @@ Result<std::vector<std::int64_t>> GgufFile::integers(std::string_view key) const
   out.reserve(e->count);
   const json::Value value = internal::entry_value(*e);
   for (const json::Value& v : value.as_array()) {
-    if (v.is_double()) return fail(ErrorKind::kBadInput, path_.string() + ": metadata " + quote(key) + " is out of range");
+    if (v.is_double())
+      return fail(ErrorKind::kBadInput, path_.string() + ": metadata " + quote(key) + " is out of range");
     out.push_back(v.is_bool() ? v.as_bool() : v.as_int());
   }
   return out;

@@ -22,7 +22,19 @@ namespace qw::formats {
 
 // Types of metadata values, numbered as in the file.
 enum class GgufType : std::uint32_t {
-  kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64
+  kU8,
+  kI8,
+  kU16,
+  kI16,
+  kU32,
+  kI32,
+  kF32,
+  kBool,
+  kString,
+  kArray,
+  kU64,
+  kI64,
+  kF64
 };
 
 // One metadata value as it lies in the mapped file; lives as long as the GgufFile.
@@ -71,8 +83,8 @@ class GgufFile {
   std::vector<GgufEntry> entries_;
   json::Object metadata_;
   std::vector<TensorInfo> tensors_;
-  std::vector<const std::byte*> data_;     // of tensors_[i]
-  std::vector<std::uint32_t> by_name_;     // indices of tensors_, sorted by name
+  std::vector<const std::byte*> data_;  // of tensors_[i]
+  std::vector<std::uint32_t> by_name_;  // indices of tensors_, sorted by name
   std::vector<std::uint32_t> entry_by_key_;
 };
 
@@ -84,8 +96,8 @@ class GgufMetadata {
     GgufType type = GgufType::kU32;
     GgufType element = GgufType::kU32;  // of an array
     json::Value value;
-    std::string raw = {};               // in place of `value` for what copy_of() took over: the bytes of the file,
-    std::uint64_t raw_count = 0;        // because JSON has no u64 and needs no part in copying a vocabulary
+    std::string raw = {};         // in place of `value` for what copy_of() took over: the bytes of the file,
+    std::uint64_t raw_count = 0;  // because JSON has no u64 and needs no part in copying a vocabulary
   };
 
   // Infers the type: bool; integer -> u32, or i32/i64/u64 when it does not fit; number -> f32; string; array -> string,

@@ -26,7 +26,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (!floats || info.shape.elements() == 0) continue;
     std::vector<float> row(static_cast<std::size_t>(info.shape.back()));
     const std::int64_t last = info.shape.rows() - 1;
-    tensor::decode_row(info.dtype, at + last * tensor::row_bytes(info.dtype, info.shape.back()), info.shape.back(), row.data());
+    tensor::decode_row(info.dtype, at + last * tensor::row_bytes(info.dtype, info.shape.back()), info.shape.back(),
+                       row.data());
     sum += row[0] > 0;
   }
   return sum == static_cast<std::size_t>(-1);

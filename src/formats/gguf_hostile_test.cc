@@ -31,7 +31,8 @@ struct Forgery {
   static std::string entry(const std::string& key, std::uint32_t type, const std::string& value) {
     return text(key) + raw(type) + value;
   }
-  static std::string tensor(const std::string& name, const std::vector<std::int64_t>& dims, std::uint32_t type, std::uint64_t offset) {
+  static std::string tensor(const std::string& name, const std::vector<std::int64_t>& dims, std::uint32_t type,
+                            std::uint64_t offset) {
     std::string out = text(name) + raw<std::uint32_t>(static_cast<std::uint32_t>(dims.size()));
     for (const std::int64_t d : dims) out += raw(d);
     return out + raw(type) + raw(offset);
@@ -108,13 +109,16 @@ std::vector<Lie> entry_lies() {
       add_entry("array of 2^61 doubles", F::entry("k", 9, F::raw(12u) + F::raw(1ull << 61)), "longer than the file"),
       add_entry("array of 2^64-1 bytes", F::entry("k", 9, F::raw(0u) + F::raw(~0ull)), "longer than the file"),
       add_entry("array of 2^63 strings", F::entry("k", 9, F::raw(8u) + F::raw(1ull << 63)), "longer than the file"),
-      add_entry("array whose string is too long", F::entry("k", 9, F::raw(8u) + F::raw(1ull) + F::raw(kHuge)), "longer than the file"),
+      add_entry("array whose string is too long", F::entry("k", 9, F::raw(8u) + F::raw(1ull) + F::raw(kHuge)),
+                "longer than the file"),
       add_entry("alignment 0", F::entry("general.alignment", 4, F::raw(0u)), "general.alignment is 0"),
       add_entry("alignment 1", F::entry("general.alignment", 4, F::raw(1u)), "general.alignment is 1"),
       add_entry("alignment 48", F::entry("general.alignment", 4, F::raw(48u)), "general.alignment is 48"),
-      add_entry("alignment 2^31", F::entry("general.alignment", 4, F::raw(1u << 31)), "general.alignment is 2147483648"),
+      add_entry("alignment 2^31", F::entry("general.alignment", 4, F::raw(1u << 31)),
+                "general.alignment is 2147483648"),
       add_entry("alignment as u64", F::entry("general.alignment", 10, F::raw(32ull)), "general.alignment is not a u32"),
-      add_entry("alignment as string", F::entry("general.alignment", 8, F::text("32")), "general.alignment is not a u32"),
+      add_entry("alignment as string", F::entry("general.alignment", 8, F::text("32")),
+                "general.alignment is not a u32"),
   };
 }
 
@@ -148,7 +152,13 @@ std::vector<Lie> tensor_lies() {
       set_tensor("overlap", F::tensor("a", {9}, 0, 0), "tensors 'a' and 'b' overlap"),
       set_tensor("same place", F::tensor("a", {4}, 0, 32), "overlap"),
       {"no data", [](Forgery& f) { f.data.clear(); }, "past the end"},
-      {"nothing after the header", [](Forgery& f) { f.data.clear(); f.tensor_bytes.clear(); f.tensors = 2; }, ""},
+      {"nothing after the header",
+       [](Forgery& f) {
+         f.data.clear();
+         f.tensor_bytes.clear();
+         f.tensors = 2;
+       },
+       ""},
   };
 }
 

@@ -68,16 +68,22 @@ TEST(GgufRead, TensorsOfEveryType) {
   EXPECT_THAT(values_of<std::int64_t>(*file->tensor("long.i64")), ElementsAre(std::int64_t{1} << 40, -1));
   EXPECT_THAT(values_of<double>(*file->tensor("double.f64")), ElementsAre(0.1, -1e300));
   const auto expected = ramp(192);
-  const struct { const char* name; DType dtype; float tolerance; } floats[] = {
-      {"half.f16", DType::kF16, 0}, {"brain.bf16", DType::kBF16, 0},
-      {"block.q8_0", DType::kQ8_0, 6.25f / 127 * 0.5f + 6.25f * 0x1.0p-11f}, {"block.q4_0", DType::kQ4_0, 6.25f / 8 + 6.25f * 0x1.0p-11f}};
+  const struct {
+    const char* name;
+    DType dtype;
+    float tolerance;
+  } floats[] = {{"half.f16", DType::kF16, 0},
+                {"brain.bf16", DType::kBF16, 0},
+                {"block.q8_0", DType::kQ8_0, 6.25f / 127 * 0.5f + 6.25f * 0x1.0p-11f},
+                {"block.q4_0", DType::kQ4_0, 6.25f / 8 + 6.25f * 0x1.0p-11f}};
   for (const auto& c : floats) {
     const auto view = file->tensor(c.name);
     ASSERT_TRUE(view) << c.name;
     EXPECT_EQ(view->dtype, c.dtype);
     EXPECT_EQ(view->shape, (Shape{3, 64}));
     std::vector<float> got(192);
-    for (int r = 0; r < 3; ++r) tensor::decode_row(c.dtype, view->data + r * tensor::row_bytes(c.dtype, 64), 64, got.data() + r * 64);
+    for (int r = 0; r < 3; ++r)
+      tensor::decode_row(c.dtype, view->data + r * tensor::row_bytes(c.dtype, 64), 64, got.data() + r * 64);
     for (std::size_t i = 0; i < got.size(); ++i) EXPECT_NEAR(got[i], expected[i], c.tolerance) << c.name << i;
   }
   EXPECT_EQ(file->find("absent"), nullptr);
@@ -94,7 +100,8 @@ TEST(GgufRead, SplitFiles) {
     const auto values = values_of<float>(*moved.tensor("t" + std::to_string(i)));
     for (std::size_t k = 0; k < values.size(); ++k) EXPECT_EQ(values[k], base[k] + static_cast<float>(i));
   }
-  EXPECT_THAT(GgufFile::open(golden("split-00002-of-00003.gguf")).error().message, HasSubstr("part 2 of 3; open the first part"));
+  EXPECT_THAT(GgufFile::open(golden("split-00002-of-00003.gguf")).error().message,
+              HasSubstr("part 2 of 3; open the first part"));
 }
 
 TEST(GgufRead, SplitFilesThatDoNotBelongTogether) {
@@ -110,7 +117,8 @@ TEST(GgufRead, SplitFilesThatDoNotBelongTogether) {
                         std::filesystem::copy_options::overwrite_existing);
   EXPECT_THAT(GgufFile::open(folder / "split-00001-of-00003.gguf").error().message, HasSubstr("split.no"));
   std::filesystem::remove(folder / "split-00003-of-00003.gguf");
-  EXPECT_THAT(GgufFile::open(folder / "split-00001-of-00003.gguf").error().message, HasSubstr("split-00003-of-00003.gguf"));
+  EXPECT_THAT(GgufFile::open(folder / "split-00001-of-00003.gguf").error().message,
+              HasSubstr("split-00003-of-00003.gguf"));
 }
 
 TEST(GgufRead, Vocabulary) {
@@ -129,7 +137,8 @@ TEST(GgufRead, Vocabulary) {
   EXPECT_EQ(v->chat_template, "{{ messages }}");
 }
 
-// ---- writing ---------------------------------------------------------------------------------------------------------
+// ---- writing
+// ---------------------------------------------------------------------------------------------------------
 
 std::vector<TensorInfo> infos_of(const GgufFile& file) { return file.tensors(); }
 
@@ -196,7 +205,9 @@ TEST(GgufWrite, TypesAreInferredAndStated) {
 
 TEST(GgufWrite, RefusesWhatTheFormatCannotHold) {
   const test::Folder folder;
-  const auto create = [&](const GgufMetadata& m, std::vector<TensorInfo> t) { return GgufWriter::create(folder / "x.gguf", m, std::move(t)); };
+  const auto create = [&](const GgufMetadata& m, std::vector<TensorInfo> t) {
+    return GgufWriter::create(folder / "x.gguf", m, std::move(t));
+  };
   GgufMetadata null, mixed, big;
   null.set("k", nullptr);
   mixed.set("k", json::Array{1, "x"});

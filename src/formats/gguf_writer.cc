@@ -55,15 +55,24 @@ bool put_float(std::string& out, const json::Value& value) {
 // False if the value does not have, or does not fit, the type.
 bool put_scalar(std::string& out, GgufType type, const json::Value& value) {
   switch (type) {
-    case GgufType::kU8: return put_integer<std::uint8_t>(out, value);
-    case GgufType::kI8: return put_integer<std::int8_t>(out, value);
-    case GgufType::kU16: return put_integer<std::uint16_t>(out, value);
-    case GgufType::kI16: return put_integer<std::int16_t>(out, value);
-    case GgufType::kU32: return put_integer<std::uint32_t>(out, value);
-    case GgufType::kI32: return put_integer<std::int32_t>(out, value);
-    case GgufType::kU64: return put_u64(out, value);
-    case GgufType::kI64: return put_integer<std::int64_t>(out, value);
-    case GgufType::kF32: return put_float(out, value);
+    case GgufType::kU8:
+      return put_integer<std::uint8_t>(out, value);
+    case GgufType::kI8:
+      return put_integer<std::int8_t>(out, value);
+    case GgufType::kU16:
+      return put_integer<std::uint16_t>(out, value);
+    case GgufType::kI16:
+      return put_integer<std::int16_t>(out, value);
+    case GgufType::kU32:
+      return put_integer<std::uint32_t>(out, value);
+    case GgufType::kI32:
+      return put_integer<std::int32_t>(out, value);
+    case GgufType::kU64:
+      return put_u64(out, value);
+    case GgufType::kI64:
+      return put_integer<std::int64_t>(out, value);
+    case GgufType::kF32:
+      return put_float(out, value);
     case GgufType::kF64:
       if (!value.is_number()) return false;
       put(out, value.as_double());
@@ -76,7 +85,8 @@ bool put_scalar(std::string& out, GgufType type, const json::Value& value) {
       if (!value.is_string()) return false;
       put_string(out, value.as_string());
       return true;
-    case GgufType::kArray: return false;
+    case GgufType::kArray:
+      return false;
   }
   return false;
 }
@@ -125,7 +135,8 @@ GgufType infer_element(const json::Array& values) {
     if (v.is_bool()) return GgufType::kBool;
     if (v.is_string()) return GgufType::kString;
     if (!v.is_int()) return GgufType::kF32;
-    if (!fits(v.as_int(), std::numeric_limits<std::int32_t>::min(), std::numeric_limits<std::int32_t>::max())) type = GgufType::kI64;
+    if (!fits(v.as_int(), std::numeric_limits<std::int32_t>::min(), std::numeric_limits<std::int32_t>::max()))
+      type = GgufType::kI64;
   }
   return type;
 }
@@ -138,10 +149,11 @@ Status check_tensors(const std::vector<TensorInfo>& tensors) {
     if (!internal::ggml_from_dtype(t.dtype)) {
       return fail(ErrorKind::kUsage, where + "GGUF has no type " + std::string(tensor::name(t.dtype)));
     }
-    if (t.shape.rank() < 1 || t.shape.elements() < 1) return fail(ErrorKind::kUsage, where + "shape " + t.shape.to_string());
+    if (t.shape.rank() < 1 || t.shape.elements() < 1)
+      return fail(ErrorKind::kUsage, where + "shape " + t.shape.to_string());
     if (t.shape.back() % tensor::info(t.dtype).block_elements != 0) {
-      return fail(ErrorKind::kUsage, where + "rows of " + std::to_string(t.shape.back()) + " elements are no whole blocks of " +
-                                         std::string(tensor::name(t.dtype)));
+      return fail(ErrorKind::kUsage, where + "rows of " + std::to_string(t.shape.back()) +
+                                         " elements are no whole blocks of " + std::string(tensor::name(t.dtype)));
     }
     names.push_back(t.name);
   }

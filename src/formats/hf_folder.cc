@@ -28,8 +28,10 @@ Result<fs::path> find_weights(const fs::path& folder) {
   }
   if (found.size() == 1) return found.front();
   const std::string where = folder.string() + ": ";
-  if (found.size() > 1) return fail(ErrorKind::kBadInput, where + "several .safetensors files but no model.safetensors.index.json");
-  if (pytorch) return fail(ErrorKind::kBadInput, where + "PyTorch .bin weights are not supported; convert them to safetensors");
+  if (found.size() > 1)
+    return fail(ErrorKind::kBadInput, where + "several .safetensors files but no model.safetensors.index.json");
+  if (pytorch)
+    return fail(ErrorKind::kBadInput, where + "PyTorch .bin weights are not supported; convert them to safetensors");
   return fail(ErrorKind::kBadInput, where + "no model.safetensors");
 }
 

@@ -14,7 +14,8 @@ Result<ModelSource> ModelSource::open(const std::filesystem::path& path) {
     return ModelSource(std::move(folder));
   }
   if (path.extension() == ".safetensors") {
-    return fail(ErrorKind::kBadInput, path.string() + ": weights alone are not a model; give the folder with config.json");
+    return fail(ErrorKind::kBadInput,
+                path.string() + ": weights alone are not a model; give the folder with config.json");
   }
   QW_ASSIGN(auto gguf, GgufFile::open(path));
   return ModelSource(std::move(gguf));
@@ -44,7 +45,8 @@ Result<tensor::ConstView> ModelSource::tensor(std::string_view name, const tenso
   QW_ASSIGN(const auto view, tensor(name));
   if (view.shape != expected) {
     return fail(ErrorKind::kBadInput, path().string() + ": tensor " + internal::quote(name) + " has shape " +
-                                          view.shape.to_string() + ", the configuration asks for " + expected.to_string());
+                                          view.shape.to_string() + ", the configuration asks for " +
+                                          expected.to_string());
   }
   return view;
 }

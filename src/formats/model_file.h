@@ -39,7 +39,7 @@ class ModelSource {
   Result<tensor::ConstView> tensor(std::string_view name, const tensor::Shape& expected) const;
   std::int64_t total_bytes() const;  // of all tensors
 
-  const GgufFile* gguf() const { return std::get_if<GgufFile>(&source_); }      // nullptr for the other kind
+  const GgufFile* gguf() const { return std::get_if<GgufFile>(&source_); }  // nullptr for the other kind
   const HfFolder* hf_folder() const { return std::get_if<HfFolder>(&source_); }
 
  private:

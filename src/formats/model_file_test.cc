@@ -23,7 +23,8 @@ TEST(ModelSource, Gguf) {
   EXPECT_TRUE(model->tensor("matrix.f32", {2, 3}));
   const auto wrong = model->tensor("matrix.f32", {3, 2});
   ASSERT_FALSE(wrong);
-  EXPECT_THAT(wrong.error().message, HasSubstr("tensor 'matrix.f32' has shape [2, 3], the configuration asks for [3, 2]"));
+  EXPECT_THAT(wrong.error().message,
+              HasSubstr("tensor 'matrix.f32' has shape [2, 3], the configuration asks for [3, 2]"));
   EXPECT_THAT(wrong.error().message, HasSubstr("small.gguf"));
   EXPECT_THAT(model->tensor("nope").error().message, HasSubstr("no tensor 'nope'"));
   EXPECT_GT(model->total_bytes(), 1000);

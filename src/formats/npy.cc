@@ -18,9 +18,9 @@ struct DescrRow {
   std::string_view descr;
   DType dtype;
 };
-constexpr DescrRow kDescrs[] = {{"<f4", DType::kF32}, {"<f8", DType::kF64}, {"<f2", DType::kF16}, {"<i8", DType::kI64},
-                                {"<i4", DType::kI32}, {"<i2", DType::kI16}, {"|i1", DType::kI8}, {"|u1", DType::kU8},
-                                {"|b1", DType::kBool}};
+constexpr DescrRow kDescrs[] = {{"<f4", DType::kF32}, {"<f8", DType::kF64}, {"<f2", DType::kF16},
+                                {"<i8", DType::kI64}, {"<i4", DType::kI32}, {"<i2", DType::kI16},
+                                {"|i1", DType::kI8},  {"|u1", DType::kU8},  {"|b1", DType::kBool}};
 // The header is a short dictionary; numpy itself refuses more than 10 kB of it by default.
 constexpr std::uint64_t kMaxHeaderBytes = 10000;
 
@@ -128,7 +128,8 @@ Result<std::string_view> find_header(internal::ByteReader& in) {
   } else {
     QW_ASSIGN(length, in.read<std::uint32_t>("the header length"));
   }
-  if (length > kMaxHeaderBytes) return fail(ErrorKind::kBadInput, "byte 8: header of " + std::to_string(length) + " bytes");
+  if (length > kMaxHeaderBytes)
+    return fail(ErrorKind::kBadInput, "byte 8: header of " + std::to_string(length) + " bytes");
   QW_ASSIGN(const auto header, in.take(length, "the header"));
   return std::string_view(reinterpret_cast<const char*>(header.data()), header.size());
 }
@@ -142,7 +143,8 @@ std::string_view descr_of(DType dtype) {
 
 std::string make_header(std::string_view descr, const tensor::Shape& shape) {
   std::string text = "{'descr': '" + std::string(descr) + "', 'fortran_order': False, 'shape': (";
-  for (int i = 0; i < shape.rank(); ++i) text += std::to_string(shape[i]) + (shape.rank() == 1 ? "," : i + 1 < shape.rank() ? ", " : "");
+  for (int i = 0; i < shape.rank(); ++i)
+    text += std::to_string(shape[i]) + (shape.rank() == 1 ? "," : i + 1 < shape.rank() ? ", " : "");
   text += "), }";
   constexpr std::size_t kPrefix = 10, kAlignment = 64;  // numpy aligns the data so that it can be mapped
   text.resize((kPrefix + text.size() + 1 + kAlignment - 1) / kAlignment * kAlignment - kPrefix - 1, ' ');
@@ -166,7 +168,8 @@ Result<tensor::Tensor> parse_npy(std::span<const std::byte> bytes) {
   if (!dtype) return fail(ErrorKind::kBadInput, "npy dtype " + quote(*fields.descr) + " is not supported");
   if (*fields.fortran_order) return fail(ErrorKind::kBadInput, "npy arrays in Fortran order are not supported");
   if (fields.shape->size() > tensor::Shape::kMaxRank) {
-    return fail(ErrorKind::kBadInput, "npy arrays of " + std::to_string(fields.shape->size()) + " dimensions are not supported");
+    return fail(ErrorKind::kBadInput,
+                "npy arrays of " + std::to_string(fields.shape->size()) + " dimensions are not supported");
   }
   QW_ASSIGN(const std::int64_t elements, tensor::checked_elements(*fields.shape));
   const auto data_bytes = static_cast<std::uint64_t>(tensor::row_bytes(*dtype, elements));
@@ -203,7 +206,8 @@ Status NpyWriter::append(std::span<const std::byte> bytes) {
 }
 
 Status NpyWriter::commit() {
-  if (missing_bytes_ != 0) return fail(ErrorKind::kFailed, "npy file not finished: " + std::to_string(missing_bytes_) + " bytes missing");
+  if (missing_bytes_ != 0)
+    return fail(ErrorKind::kFailed, "npy file not finished: " + std::to_string(missing_bytes_) + " bytes missing");
   return file_.commit();
 }
 

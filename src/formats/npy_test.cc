@@ -70,16 +70,26 @@ TEST(Npy, HeadersOfOtherShapes) {
   EXPECT_TRUE(parse(npy("{\"shape\":(1,1),\"descr\":\"<f4\",\"fortran_order\":False}", four, 3)));
   EXPECT_TRUE(parse(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (0, 5), }", "")));
   const std::string bad[] = {
-      "", "{", "{}", "{'descr': '<f4'}", "{'descr': '>f4', 'fortran_order': False, 'shape': (1,), }",
+      "",
+      "{",
+      "{}",
+      "{'descr': '<f4'}",
+      "{'descr': '>f4', 'fortran_order': False, 'shape': (1,), }",
       "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }",
-      "{'descr': '<f4', 'fortran_order': True, 'shape': (1,), }", "{'descr': '<f4', 'fortran_order': 0, 'shape': (1,), }",
-      "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }", "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }",
+      "{'descr': '<f4', 'fortran_order': True, 'shape': (1,), }",
+      "{'descr': '<f4', 'fortran_order': 0, 'shape': (1,), }",
+      "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }",
+      "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }",
       "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,), }",
       "{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296, 4294967296), }",
       "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1, 1, 1), }",
-      "{'descr': '<f4', 'fortran_order': False, 'shape': (1 1), }", "{'descr': '<f4', 'fortran_order': False, 'shape': (,), }",
-      "{'descr': '<f4', 'fortran_order': False, 'shape': (1,), } x", "{'x': 1, 'descr': '<f4', 'fortran_order': False, 'shape': (1,)}",
-      "{'descr': '<f4' 'fortran_order': False, 'shape': (1,)}", "{'descr: ", std::string(10001, ' ')};
+      "{'descr': '<f4', 'fortran_order': False, 'shape': (1 1), }",
+      "{'descr': '<f4', 'fortran_order': False, 'shape': (,), }",
+      "{'descr': '<f4', 'fortran_order': False, 'shape': (1,), } x",
+      "{'x': 1, 'descr': '<f4', 'fortran_order': False, 'shape': (1,)}",
+      "{'descr': '<f4' 'fortran_order': False, 'shape': (1,)}",
+      "{'descr: ",
+      std::string(10001, ' ')};
   for (const std::string& header : bad) EXPECT_FALSE(parse(npy(header, four))) << header;
   EXPECT_FALSE(parse(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", four, 4)));
   EXPECT_FALSE(parse("\x93NUMPX"));

@@ -51,11 +51,12 @@ RowError convert_row(const tensor::ConstView& source, std::int64_t row, DType ty
 Status check_types(const tensor::ConstView& source, DType type) {
   const bool source_ok = has_codec(source.dtype) || source.dtype == DType::kF64;
   if (!source_ok || !has_codec(type)) {
-    return fail(ErrorKind::kUsage, "no conversion from " + std::string(tensor::name(source.dtype)) + " to " + std::string(tensor::name(type)));
+    return fail(ErrorKind::kUsage, "no conversion from " + std::string(tensor::name(source.dtype)) + " to " +
+                                       std::string(tensor::name(type)));
   }
   if (source.shape.back() % tensor::info(type).block_elements != 0) {
-    return fail(ErrorKind::kUsage, "rows of " + std::to_string(source.shape.back()) + " elements are no whole blocks of " +
-                                       std::string(tensor::name(type)));
+    return fail(ErrorKind::kUsage, "rows of " + std::to_string(source.shape.back()) +
+                                       " elements are no whole blocks of " + std::string(tensor::name(type)));
   }
   return {};
 }
@@ -75,7 +76,8 @@ Result<ConversionError> convert(const tensor::ConstView& source, DType type, bas
     pool.parallel_for(count, std::max<std::int64_t>(1, (std::int64_t{1} << 14) / std::max<std::int64_t>(1, n)),
                       [&](std::int64_t b, std::int64_t e) {
                         for (std::int64_t r = b; r < e; ++r) {
-                          errors[static_cast<std::size_t>(r)] = convert_row(source, begin + r, type, piece.data() + r * out_row_bytes);
+                          errors[static_cast<std::size_t>(r)] =
+                              convert_row(source, begin + r, type, piece.data() + r * out_row_bytes);
                         }
                       });
     for (std::int64_t r = 0; r < count; ++r) {
@@ -98,7 +100,8 @@ Result<ConversionError> convert(const tensor::ConstView& source, DType type, bas
   return error;
 }
 
-Result<tensor::Tensor> convert(const tensor::ConstView& source, DType type, base::ThreadPool& pool, ConversionError* error) {
+Result<tensor::Tensor> convert(const tensor::ConstView& source, DType type, base::ThreadPool& pool,
+                               ConversionError* error) {
   QW_TRY(check_types(source, type));
   tensor::Tensor out(type, source.shape);
   std::byte* at = out.view().data;

@@ -26,7 +26,8 @@ using RowSink = base::FunctionRef<Status(std::span<const std::byte>)>;
 // The bytes and the statistics do not depend on the number of threads. kBadInput: a value that is not finite where
 // `type` cannot hold it, or that leaves the range of `type`; kUsage: rows that are no whole blocks, formats without a
 // codec (integers).
-Result<ConversionError> convert(const tensor::ConstView& source, tensor::DType type, base::ThreadPool& pool, RowSink sink);
+Result<ConversionError> convert(const tensor::ConstView& source, tensor::DType type, base::ThreadPool& pool,
+                                RowSink sink);
 // The same into memory.
 Result<tensor::Tensor> convert(const tensor::ConstView& source, tensor::DType type, base::ThreadPool& pool,
                                ConversionError* error = nullptr);

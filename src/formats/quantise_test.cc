@@ -20,7 +20,8 @@ using testing::HasSubstr;
 
 tensor::Tensor waves(std::int64_t rows, std::int64_t columns) {
   tensor::Tensor t(DType::kF32, {rows, columns});
-  for (std::int64_t i = 0; i < rows * columns; ++i) t.f32()[i] = std::sin(static_cast<float>(i) * 0.37f) * (1.0f + static_cast<float>(i % 5));
+  for (std::int64_t i = 0; i < rows * columns; ++i)
+    t.f32()[i] = std::sin(static_cast<float>(i) * 0.37f) * (1.0f + static_cast<float>(i % 5));
   return t;
 }
 
@@ -30,7 +31,8 @@ TEST(Convert, GivesTheGoldenBytes) {
   const auto rows = read_npy(test::golden("codec_rows.npy"));
   ASSERT_TRUE(rows) << rows.error().message;
   const tensor::ConstView source{DType::kF32, {46, 64}, rows->view().data};
-  for (const auto& [type, name] : {std::pair{DType::kQ8_0, "codec_q8_0.bin"}, std::pair{DType::kQ4_0, "codec_q4_0.bin"}}) {
+  for (const auto& [type, name] :
+       {std::pair{DType::kQ8_0, "codec_q8_0.bin"}, std::pair{DType::kQ4_0, "codec_q4_0.bin"}}) {
     const auto out = convert(source, type, pool);
     ASSERT_TRUE(out) << out.error().message;
     const std::string expected = test::slurp(test::golden(name));
@@ -60,9 +62,15 @@ TEST(Convert, StatisticsAreThoseOfTheDecodedTensor) {
     EXPECT_NEAR(error.rms, std::sqrt(squares / (37 * 96)), 1e-12) << tensor::name(type);
     EXPECT_NEAR(error.relative, std::sqrt(squares / source), 1e-12);
     EXPECT_EQ(error.max, max);
-    if (type == DType::kF32) { EXPECT_EQ(error.max, 0); }
-    if (type == DType::kQ8_0) { EXPECT_TRUE(error.relative > 1e-4 && error.relative < 0.01) << error.relative; }
-    if (type == DType::kQ4_0) { EXPECT_TRUE(error.relative > 0.01 && error.relative < 0.15) << error.relative; }
+    if (type == DType::kF32) {
+      EXPECT_EQ(error.max, 0);
+    }
+    if (type == DType::kQ8_0) {
+      EXPECT_TRUE(error.relative > 1e-4 && error.relative < 0.01) << error.relative;
+    }
+    if (type == DType::kQ4_0) {
+      EXPECT_TRUE(error.relative > 0.01 && error.relative < 0.15) << error.relative;
+    }
   }
 }
 
@@ -104,24 +112,32 @@ TEST(Convert, StopsWhereTheSinkDoes) {
 TEST(Convert, ValuesThatCannotBeHeld) {
   base::ThreadPool pool(2);
   const float inf = std::numeric_limits<float>::infinity(), nan = std::nanf("");
-  const struct { float value; DType type; bool held; } cases[] = {
-      {nan, DType::kQ8_0, false}, {inf, DType::kQ8_0, false}, {-inf, DType::kQ4_0, false}, {nan, DType::kQ4_0, false},
-      {1e10f, DType::kQ8_0, false}, {1e30f, DType::kQ4_0, false}, {70000.0f, DType::kF16, false}, {65504.0f, DType::kF16, true},
-      {3.4e38f, DType::kBF16, false}, {1e38f, DType::kBF16, true}, {nan, DType::kF32, true}, {inf, DType::kF16, true},
-      {nan, DType::kBF16, true}, {1e6f, DType::kQ8_0, true}, {0x1.0p-149f, DType::kQ8_0, true}, {-0x1.0p-149f, DType::kQ4_0, true}};
+  const struct {
+    float value;
+    DType type;
+    bool held;
+  } cases[] = {{nan, DType::kQ8_0, false},        {inf, DType::kQ8_0, false},    {-inf, DType::kQ4_0, false},
+               {nan, DType::kQ4_0, false},        {1e10f, DType::kQ8_0, false},  {1e30f, DType::kQ4_0, false},
+               {70000.0f, DType::kF16, false},    {65504.0f, DType::kF16, true}, {3.4e38f, DType::kBF16, false},
+               {1e38f, DType::kBF16, true},       {nan, DType::kF32, true},      {inf, DType::kF16, true},
+               {nan, DType::kBF16, true},         {1e6f, DType::kQ8_0, true},    {0x1.0p-149f, DType::kQ8_0, true},
+               {-0x1.0p-149f, DType::kQ4_0, true}};
   for (const auto& c : cases) {
     auto x = waves(3, 32);
     x.f32()[2 * 32 + 7] = c.value;
     const auto out = convert(x.view(), c.type, pool);
     EXPECT_EQ(out.has_value(), c.held) << c.value << " " << tensor::name(c.type);
-    if (!out) { EXPECT_THAT(out.error().message, HasSubstr("row 2 holds a value that")); }
+    if (!out) {
+      EXPECT_THAT(out.error().message, HasSubstr("row 2 holds a value that"));
+    }
   }
 }
 
 TEST(Convert, Refusals) {
   base::ThreadPool pool(1);
   EXPECT_THAT(convert(waves(2, 33).view(), DType::kQ8_0, pool).error().message, HasSubstr("whole blocks of q8_0"));
-  EXPECT_THAT(convert(waves(2, 32).view(), DType::kI8, pool).error().message, HasSubstr("no conversion from f32 to i8"));
+  EXPECT_THAT(convert(waves(2, 32).view(), DType::kI8, pool).error().message,
+              HasSubstr("no conversion from f32 to i8"));
   const tensor::Tensor ints(DType::kI32, {4});
   EXPECT_EQ(convert(ints.view(), DType::kF32, pool).error().kind, ErrorKind::kUsage);
   const tensor::Tensor none(DType::kF32, {0, 32});

@@ -47,7 +47,8 @@ Status Safetensors::add_file(const std::filesystem::path& path, const json::Obje
       if (owner == nullptr || owner->as_string() != file_name) continue;
     }
     if (!entry.unsupported.empty()) {
-      unsupported_.emplace(entry.info.name, path.string() + ": tensor " + quote(entry.info.name) + ": " + entry.unsupported);
+      unsupported_.emplace(entry.info.name,
+                           path.string() + ": tensor " + quote(entry.info.name) + ": " + entry.unsupported);
       continue;
     }
     data_.push_back(file.bytes().data() + entry.begin);
@@ -68,7 +69,8 @@ Status Safetensors::open_index() {
   for (const auto& [name, shard] : map->as_object()) {
     if (!shard.is_string() || !shard.as_string().ends_with(".safetensors") ||
         shard.as_string().find_first_of(std::string_view("/\\\0", 3)) != std::string::npos) {
-      return fail(ErrorKind::kBadInput, path_.string() + ": tensor " + quote(name) + ": its shard is no name of a .safetensors file in this folder");
+      return fail(ErrorKind::kBadInput, path_.string() + ": tensor " + quote(name) +
+                                            ": its shard is no name of a .safetensors file in this folder");
     }
     shards.insert(shard.as_string());
   }
@@ -78,7 +80,8 @@ Status Safetensors::open_index() {
   for (const TensorInfo& t : tensors_) found.insert(t.name);
   for (const auto& [name, shard] : map->as_object()) {
     if (found.contains(name) || unsupported_.contains(name)) continue;
-    return fail(ErrorKind::kBadInput, path_.string() + ": tensor " + quote(name) + " is not in " + quote(shard.as_string()));
+    return fail(ErrorKind::kBadInput,
+                path_.string() + ": tensor " + quote(name) + " is not in " + quote(shard.as_string()));
   }
   return {};
 }

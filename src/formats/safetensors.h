@@ -1,8 +1,8 @@
 // Safetensors: reader (one file, or shards named by an index) and writers (one file, or a sharded folder).
 //
 // The reader maps the files and checks them whole before it hands anything out: header length, JSON, shapes against
-// sizes, and that the tensors tile the data without gaps or overlaps. Tensors are viewed in place; one whose data is not
-// aligned for its element type is copied once when asked for. See docs/formats/safetensors.md.
+// sizes, and that the tensors tile the data without gaps or overlaps. Tensors are viewed in place; one whose data is
+// not aligned for its element type is copied once when asked for. See docs/formats/safetensors.md.
 #pragma once
 
 #include <filesystem>
@@ -51,8 +51,8 @@ class Safetensors {
   std::vector<base::MappedFile> files_;
   json::Object metadata_;
   std::vector<TensorInfo> tensors_;
-  std::vector<const std::byte*> data_;  // of tensors_[i]
-  std::vector<std::uint32_t> by_name_;  // indices of tensors_, sorted by name
+  std::vector<const std::byte*> data_;                           // of tensors_[i]
+  std::vector<std::uint32_t> by_name_;                           // indices of tensors_, sorted by name
   std::map<std::string, std::string, std::less<>> unsupported_;  // name -> reason
   std::unique_ptr<Copies> copies_;
 };
@@ -86,8 +86,8 @@ class SafetensorsWriter {
 };
 
 // The same for a model folder: model.safetensors when everything fits into max_shard_bytes, otherwise
-// model-00001-of-000NN.safetensors and model.safetensors.index.json. Files appear at commit(), the index last; each file
-// is atomic, the set of shards is not.
+// model-00001-of-000NN.safetensors and model.safetensors.index.json. Files appear at commit(), the index last; each
+// file is atomic, the set of shards is not.
 class SafetensorsFolderWriter {
  public:
   // max_shard_bytes counts tensor data; a tensor is never cut. 0: never shard.

@@ -64,15 +64,19 @@ constexpr Lie kLies[] = {
     {R"({"a":{"dtype":"F32","shape":[0],"data_offsets":[0,4]}})", 4, "make 0 bytes"},
     // tiling
     {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8, "a gap before"},
-    {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})", 12, "'b': there is a gap"},
-    {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8, "'b': its data overlaps"},
-    {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4, "overlaps"},
+    {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})",
+     12, "'b': there is a gap"},
+    {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
+     8, "'b': its data overlaps"},
+    {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+     4, "overlaps"},
     {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 3, "past the end"},
     {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 5, "1 bytes at the end belong to no tensor"},
     {R"({"a":{"dtype":"U8","shape":[281474976710656],"data_offsets":[0,281474976710656]}})", 5, "past the end"},
     {"{}", 1, "belong to no tensor"},
     // the same name twice: the last wins, so the first's data belongs to nobody
-    {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})", 2, "a gap before"},
+    {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})", 2,
+     "a gap before"},
     // __metadata__
     {R"({"__metadata__":[]})", 0, "__metadata__ is not an object of strings"},
     {R"({"__metadata__":{"a":1}})", 0, "__metadata__ is not an object of strings"},
@@ -91,7 +95,8 @@ TEST(SafetensorsHostile, LiesAreRefused) {
 }
 
 TEST(SafetensorsHostile, LengthsAreRefused) {
-  for (const std::uint64_t length : {std::uint64_t{3}, std::uint64_t{100'000'001}, std::uint64_t{~0ull - 1}, std::uint64_t{~0ull / 2}}) {
+  for (const std::uint64_t length :
+       {std::uint64_t{3}, std::uint64_t{100'000'001}, std::uint64_t{~0ull - 1}, std::uint64_t{~0ull / 2}}) {
     EXPECT_FALSE(parse_safetensors(as_bytes(file_of("{}", 0, length)))) << length;
   }
   EXPECT_FALSE(parse_safetensors(as_bytes(file_of("{}", 0, 1))));
@@ -102,10 +107,12 @@ TEST(SafetensorsHostile, LengthsAreRefused) {
 TEST(SafetensorsHostile, ManyDimensionsAndLongNames) {
   std::string ones = "1";
   for (int i = 0; i < 64; ++i) ones += ",1";
-  const auto refused = parse_safetensors(as_bytes(file_of(R"({"a":{"dtype":"U8","shape":[)" + ones + R"(],"data_offsets":[0,1]}})", 1)));
+  const auto refused =
+      parse_safetensors(as_bytes(file_of(R"({"a":{"dtype":"U8","shape":[)" + ones + R"(],"data_offsets":[0,1]}})", 1)));
   EXPECT_THAT(refused.error().message, HasSubstr("too many dimensions"));
   const std::string name(100000, 'n');
-  const auto named = parse_safetensors(as_bytes(file_of("{\"" + name + R"(":{"dtype":"U8","shape":[2],"data_offsets":[0,1]}})", 1)));
+  const auto named =
+      parse_safetensors(as_bytes(file_of("{\"" + name + R"(":{"dtype":"U8","shape":[2],"data_offsets":[0,1]}})", 1)));
   ASSERT_FALSE(named);
   EXPECT_LT(named.error().message.size(), 300u);
 }
@@ -113,7 +120,8 @@ TEST(SafetensorsHostile, ManyDimensionsAndLongNames) {
 TEST(SafetensorsHostile, HonestFilesAreRead) {
   EXPECT_TRUE(parse_safetensors(as_bytes(file_of("{}", 0))));
   EXPECT_TRUE(parse_safetensors(as_bytes(file_of("{}      ", 0))));
-  EXPECT_TRUE(parse_safetensors(as_bytes(file_of(R"({"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1],"more":null}})", 1))));
+  EXPECT_TRUE(
+      parse_safetensors(as_bytes(file_of(R"({"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1],"more":null}})", 1))));
 }
 
 TEST(SafetensorsHostile, EveryPrefixIsRefused) {
@@ -137,7 +145,8 @@ TEST(SafetensorsHostile, EveryByteMayBeAnything) {
       if (!part) ++refused;
       if (!part) continue;
       for (const auto& e : part->entries) {
-        for (const std::byte b : as_bytes(bytes).subspan(e.begin, e.end - e.begin)) sum += static_cast<std::uint64_t>(b);
+        for (const std::byte b : as_bytes(bytes).subspan(e.begin, e.end - e.begin))
+          sum += static_cast<std::uint64_t>(b);
       }
     }
     bytes[i] = old;

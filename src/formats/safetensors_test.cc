@@ -54,7 +54,10 @@ TEST(SafetensorsRead, BadIndexes) {
   for (const char* shard : {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"}) {
     std::filesystem::copy(golden(std::string("hf_sharded/") + shard), folder / shard);
   }
-  const struct { const char* text; const char* why; } cases[] = {
+  const struct {
+    const char* text;
+    const char* why;
+  } cases[] = {
       {R"({"weight_map": {"x.weight": "model.safetensors.index.json"}})", "no name of a .safetensors file"},
       {R"({"weight_map": {"x.weight": "../other.safetensors"}})", "no name of a .safetensors file"},
       {R"({"weight_map": {"x.weight": "/etc/x.safetensors"}})", "no name of a .safetensors file"},
@@ -77,7 +80,8 @@ TEST(SafetensorsRead, BadIndexes) {
 
 // Nothing in the format aligns data; a view handed out must be.
 TEST(SafetensorsRead, MisalignedTensorsAreCopied) {
-  std::string header = R"({"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},"b":{"dtype":"F32","shape":[2],"data_offsets":[3,11]}})";
+  std::string header =
+      R"({"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},"b":{"dtype":"F32","shape":[2],"data_offsets":[3,11]}})";
   std::string text;
   const std::uint64_t length = header.size();
   text.append(reinterpret_cast<const char*>(&length), 8);
@@ -96,7 +100,8 @@ TEST(SafetensorsRead, MisalignedTensorsAreCopied) {
   EXPECT_EQ(moved.tensor("b")->data, view->data);
 }
 
-// ---- writing ---------------------------------------------------------------------------------------------------------
+// ---- writing
+// ---------------------------------------------------------------------------------------------------------
 
 TEST(SafetensorsWrite, RoundTrip) {
   const test::Folder folder;
@@ -121,7 +126,9 @@ TEST(SafetensorsWrite, RoundTrip) {
 TEST(SafetensorsWrite, PiecesOfAnySize) {
   const test::Folder folder;
   const auto values = ramp(100);
-  auto writer = SafetensorsWriter::create(folder / "x.safetensors", {{"zero", DType::kF32, {0}}, {"x", DType::kF32, {10, 10}}, {"none", DType::kF32, {4, 0}}});
+  auto writer = SafetensorsWriter::create(
+      folder / "x.safetensors",
+      {{"zero", DType::kF32, {0}}, {"x", DType::kF32, {10, 10}}, {"none", DType::kF32, {4, 0}}});
   const auto bytes = std::as_bytes(std::span(values));
   for (std::size_t at = 0, n = 1; at < bytes.size(); at += n, n = std::min<std::size_t>(n * 2 + 1, bytes.size() - at)) {
     ASSERT_TRUE(writer->append(bytes.subspan(at, std::min(n, bytes.size() - at))));
@@ -178,7 +185,8 @@ TEST(SafetensorsWrite, FolderIsShardedBySize) {
   auto writer = SafetensorsFolderWriter::create(folder / "sharded", infos, 250);
   ASSERT_TRUE(writer) << writer.error().message;
   const auto values = ramp(100);
-  for (int i = 0; i < 7; ++i) ASSERT_TRUE(writer->append(std::as_bytes(std::span(values).subspan(static_cast<std::size_t>(i), 25))));
+  for (int i = 0; i < 7; ++i)
+    ASSERT_TRUE(writer->append(std::as_bytes(std::span(values).subspan(static_cast<std::size_t>(i), 25))));
   EXPECT_FALSE(writer->commit());
   ASSERT_TRUE(writer->write({DType::kF32, {100}, reinterpret_cast<const std::byte*>(values.data())}));
   ASSERT_TRUE(writer->commit());

@@ -14,7 +14,8 @@ Status check_tensors(const std::vector<TensorInfo>& tensors) {
   std::vector<std::string_view> names;
   for (const TensorInfo& t : tensors) {
     if (internal::safetensors_from_dtype(t.dtype).empty()) {
-      return fail(ErrorKind::kUsage, "tensor " + quote(t.name) + ": safetensors has no dtype for " + std::string(tensor::name(t.dtype)));
+      return fail(ErrorKind::kUsage,
+                  "tensor " + quote(t.name) + ": safetensors has no dtype for " + std::string(tensor::name(t.dtype)));
     }
     if (t.name == "__metadata__" || !internal::is_valid_utf8(t.name)) {
       return fail(ErrorKind::kUsage, "tensor " + quote(t.name) + ": not a name safetensors can hold");
@@ -112,7 +113,8 @@ Status SafetensorsWriter::append(std::span<const std::byte> bytes) {
 
 Status SafetensorsWriter::commit() {
   if (!complete()) {
-    return fail(ErrorKind::kFailed, "safetensors file not finished: no data for tensor " + quote(tensors_[current_].name));
+    return fail(ErrorKind::kFailed,
+                "safetensors file not finished: no data for tensor " + quote(tensors_[current_].name));
   }
   return file_.commit();
 }
@@ -137,8 +139,10 @@ Result<SafetensorsFolderWriter> SafetensorsFolderWriter::create(const std::files
     writer.shards_.push_back(std::move(shard));
   }
   if (writer.shards_.size() > 1) {
-    writer.index_ = json::dump(json::Object{{"metadata", json::Object{{"total_size", total_bytes}}}, {"weight_map", map}},
-                               {.indent = 2}) + "\n";
+    writer.index_ =
+        json::dump(json::Object{{"metadata", json::Object{{"total_size", total_bytes}}}, {"weight_map", map}},
+                   {.indent = 2}) +
+        "\n";
   }
   return writer;
 }

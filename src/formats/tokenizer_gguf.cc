@@ -10,7 +10,7 @@ using internal::quote;
 // The special ids: one row serves reading and writing.
 struct IdKey {
   const char* key;
-  std::optional<std::int64_t> GgufVocabulary::* member;
+  std::optional<std::int64_t> GgufVocabulary::*member;
 };
 constexpr IdKey kIdKeys[] = {{"tokenizer.ggml.bos_token_id", &GgufVocabulary::bos},
                              {"tokenizer.ggml.eos_token_id", &GgufVocabulary::eos},
@@ -41,7 +41,8 @@ Status read_token_types(const GgufFile& file, GgufVocabulary& out) {
     return {};
   }
   QW_ASSIGN(const auto types, file.integers(kKey));
-  if (types.size() != out.tokens.size()) return wrong(file, std::string(kKey) + " and tokenizer.ggml.tokens differ in length");
+  if (types.size() != out.tokens.size())
+    return wrong(file, std::string(kKey) + " and tokenizer.ggml.tokens differ in length");
   for (const std::int64_t t : types) {
     if (t < 1 || t > 6) return wrong(file, std::string(kKey) + " holds " + std::to_string(t));
     out.token_types.push_back(static_cast<GgufTokenType>(t));
@@ -66,8 +67,9 @@ Status read_ids(const GgufFile& file, GgufVocabulary& out) {
 Result<GgufVocabulary> read_gguf_vocabulary(const GgufFile& file) {
   GgufVocabulary out;
   QW_ASSIGN(out.model, read_text(file, "tokenizer.ggml.model", ""));
-  if (out.model != "gpt2") return wrong(file, "tokenizer model " + quote(out.model) + " is not supported, only 'gpt2' (byte-level BPE)");
-  QW_ASSIGN(out.pre, read_text(file, "tokenizer.ggml.pre", "qwen2"));
+  if (out.model != "gpt2")
+    return wrong(file, "tokenizer model " + quote(out.model) + " is not supported, only 'gpt2' (byte-level BPE)");
+  QW_ASSIGN(out.pre, read_text(file, "tokenizer.ggml.pre", ""));
   QW_ASSIGN(const auto tokens, file.strings("tokenizer.ggml.tokens"));
   if (tokens.empty()) return wrong(file, "tokenizer.ggml.tokens is empty");
   out.tokens = copy_strings(tokens);
@@ -75,7 +77,8 @@ Result<GgufVocabulary> read_gguf_vocabulary(const GgufFile& file) {
   QW_ASSIGN(const auto merges, file.strings("tokenizer.ggml.merges"));
   for (const std::string_view m : merges) {
     const std::size_t blank = m.find(' ', 1);  // the left part is never empty, but may itself be a blank's letter
-    if (blank == std::string_view::npos || blank + 1 == m.size()) return wrong(file, "merge " + quote(m) + " is no pair");
+    if (blank == std::string_view::npos || blank + 1 == m.size())
+      return wrong(file, "merge " + quote(m) + " is no pair");
   }
   out.merges = copy_strings(merges);
   QW_TRY(read_ids(file, out));
@@ -90,12 +93,14 @@ Result<GgufVocabulary> read_gguf_vocabulary(const GgufFile& file) {
 void write_gguf_vocabulary(const GgufVocabulary& vocabulary, GgufMetadata& metadata) {
   QW_CHECK(vocabulary.token_types.size() == vocabulary.tokens.size());
   metadata.set("tokenizer.ggml.model", vocabulary.model);
-  metadata.set("tokenizer.ggml.pre", vocabulary.pre);
+  if (!vocabulary.pre.empty()) metadata.set("tokenizer.ggml.pre", vocabulary.pre);
   json::Array types;
   for (const GgufTokenType t : vocabulary.token_types) types.emplace_back(static_cast<int>(t));
-  metadata.set_array("tokenizer.ggml.tokens", GgufType::kString, json::Array(vocabulary.tokens.begin(), vocabulary.tokens.end()));
+  metadata.set_array("tokenizer.ggml.tokens", GgufType::kString,
+                     json::Array(vocabulary.tokens.begin(), vocabulary.tokens.end()));
   metadata.set_array("tokenizer.ggml.token_type", GgufType::kI32, std::move(types));
-  metadata.set_array("tokenizer.ggml.merges", GgufType::kString, json::Array(vocabulary.merges.begin(), vocabulary.merges.end()));
+  metadata.set_array("tokenizer.ggml.merges", GgufType::kString,
+                     json::Array(vocabulary.merges.begin(), vocabulary.merges.end()));
   for (const IdKey& row : kIdKeys) {
     if (vocabulary.*row.member) metadata.set_typed(row.key, GgufType::kU32, json::Value(*(vocabulary.*row.member)));
   }

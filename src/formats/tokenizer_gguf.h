@@ -13,17 +13,24 @@
 namespace qw::formats {
 
 // Values of tokenizer.ggml.token_type.
-enum class GgufTokenType : std::int32_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
+enum class GgufTokenType : std::int32_t {
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,
+  kUserDefined = 4,
+  kUnused = 5,
+  kByte = 6
+};
 
 struct GgufVocabulary {
-  std::string model = "gpt2";                 // byte-level BPE; nothing else is read
-  std::string pre = "qwen2";                  // name of the pre-tokeniser
-  std::vector<std::string> tokens;            // by id, bytes as GPT-2 letters (special tokens verbatim)
-  std::vector<GgufTokenType> token_types;     // one per token
-  std::vector<std::string> merges;            // "left right", by rank
+  std::string model = "gpt2";                           // byte-level BPE; nothing else is read
+  std::string pre;                                      // name of the pre-tokeniser; empty: the file does not say
+  std::vector<std::string> tokens;                      // by id, bytes as GPT-2 letters (special tokens verbatim)
+  std::vector<GgufTokenType> token_types;               // one per token
+  std::vector<std::string> merges;                      // "left right", by rank
   std::optional<std::int64_t> bos, eos, pad, eot, unk;  // ids inside the vocabulary
   bool add_bos = false;
-  std::string chat_template;                  // Jinja source, may be empty
+  std::string chat_template;  // Jinja source, may be empty
 };
 
 // kBadInput: keys missing, of another type, of different lengths, ids outside the vocabulary, another tokenizer model.

@@ -130,14 +130,29 @@ class Writer {
 
   void code_point(const CodePoint& c, std::string_view bytes) {
     switch (c.value) {
-      case '"': out_ += "\\\""; return;
-      case '\\': out_ += "\\\\"; return;
-      case '\n': out_ += "\\n"; return;
-      case '\r': out_ += "\\r"; return;
-      case '\t': out_ += "\\t"; return;
-      case '\f': out_ += "\\f"; return;
-      case '\b': out_ += "\\b"; return;
-      default: break;
+      case '"':
+        out_ += "\\\"";
+        return;
+      case '\\':
+        out_ += "\\\\";
+        return;
+      case '\n':
+        out_ += "\\n";
+        return;
+      case '\r':
+        out_ += "\\r";
+        return;
+      case '\t':
+        out_ += "\\t";
+        return;
+      case '\f':
+        out_ += "\\f";
+        return;
+      case '\b':
+        out_ += "\\b";
+        return;
+      default:
+        break;
     }
     if (c.value < 0x20 || (style_.ensure_ascii && c.value >= 0x7f)) {
       if (c.value > 0xffff) {

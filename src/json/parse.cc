@@ -4,7 +4,6 @@
 // switch; so only its grammar is used and every number is converted here from its text.
 #include <boost/json/basic_parser_impl.hpp>
 #include <boost/json/src.hpp>
-
 #include <charconv>
 #include <cmath>
 #include <optional>

@@ -20,7 +20,8 @@ struct SipKey {
 SipKey draw_key() {
   SipKey key;
   std::uint64_t words[2];
-  if (::getrandom(words, sizeof(words), GRND_NONBLOCK) == static_cast<ssize_t>(sizeof(words))) key = {words[0], words[1]};
+  if (::getrandom(words, sizeof(words), GRND_NONBLOCK) == static_cast<ssize_t>(sizeof(words)))
+    key = {words[0], words[1]};
   return key;
 }
 

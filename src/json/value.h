@@ -102,8 +102,8 @@ struct ReadLimits {
 Result<Value> parse(std::string_view text, ReadLimits limits = {});
 
 struct WriteStyle {
-  int indent = -1;             // -1: one line
-  bool ensure_ascii = false;   // true: \uXXXX for everything above 0x7e
+  int indent = -1;                    // -1: one line
+  bool ensure_ascii = false;          // true: \uXXXX for everything above 0x7e
   const char* item_separator = ", ";  // Python's defaults; compact() below uses "," and ":"
   const char* key_separator = ": ";
   static WriteStyle compact() { return {-1, false, ",", ":"}; }

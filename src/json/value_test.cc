@@ -88,7 +88,8 @@ TEST(JsonCases, FloatsSpelledAsPythonRepr) {
   EXPECT_GT(count, 400);
 }
 
-// ---- numbers ---------------------------------------------------------------------------------------------------------
+// ---- numbers
+// ---------------------------------------------------------------------------------------------------------
 
 TEST(JsonNumber, IntegersBeyondInt64BecomeDoubles) {
   EXPECT_EQ(parse("9223372036854775807")->as_int(), std::numeric_limits<std::int64_t>::max());
@@ -122,7 +123,8 @@ TEST(JsonNumber, NotFiniteSpelledAsPython) {
   EXPECT_EQ(python_float(std::nan("")), "nan");
 }
 
-// ---- errors ----------------------------------------------------------------------------------------------------------
+// ---- errors
+// ----------------------------------------------------------------------------------------------------------
 
 struct ErrorCase {
   const char* text;
@@ -170,7 +172,8 @@ TEST(JsonLimits, DepthAndSize) {
   EXPECT_FALSE(parse("[1, 2]", {.max_bytes = 5}));
 }
 
-// ---- values ----------------------------------------------------------------------------------------------------------
+// ---- values
+// ----------------------------------------------------------------------------------------------------------
 
 TEST(JsonObject, KeepsOrderAndPlaces) {
   Object o{{"b", 1}, {"a", 2}};
@@ -246,7 +249,10 @@ TEST(JsonValue, TypeNames) {
 }
 
 TEST(JsonDump, IllFormedUtf8IsReplaced) {
-  EXPECT_EQ(dump(Value("a\xff" "b")), "\"a\xef\xbf\xbd" "b\"");
+  EXPECT_EQ(dump(Value("a\xff"
+                       "b")),
+            "\"a\xef\xbf\xbd"
+            "b\"");
   EXPECT_EQ(dump(Value("\xe4\xbd")), "\"\xef\xbf\xbd\"");
   EXPECT_EQ(dump(Value("\xed\xa0\x80"), {.ensure_ascii = true}), "\"\\ufffd\\ufffd\\ufffd\"");
   EXPECT_EQ(dump(Value("\xf0\x9f\x98"), {.ensure_ascii = true}), "\"\\ufffd\"");

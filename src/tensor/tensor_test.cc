@@ -61,7 +61,8 @@ TEST_P(BlockGolden, DecodesTheSameValues) {
   const auto expected = golden_values<float>(std::string("codec_") + GetParam().name + "_decoded.npy");
   std::vector<float> got(expected.size());
   const auto row_size = static_cast<std::size_t>(row_bytes(GetParam().type, kRow));
-  for (std::size_t r = 0; r < 64; ++r) decode_row(GetParam().type, encoded.data() + r * row_size, kRow, got.data() + r * kRow);
+  for (std::size_t r = 0; r < 64; ++r)
+    decode_row(GetParam().type, encoded.data() + r * row_size, kRow, got.data() + r * kRow);
   int compared = 0;
   for (std::size_t i = 0; i < got.size(); ++i) {
     if (std::isnan(expected[i])) {
@@ -74,7 +75,8 @@ TEST_P(BlockGolden, DecodesTheSameValues) {
   EXPECT_GT(compared, 4000);
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, BlockGolden, testing::Values(BlockCase{DType::kQ8_0, "q8_0"}, BlockCase{DType::kQ4_0, "q4_0"}),
+INSTANTIATE_TEST_SUITE_P(Types, BlockGolden,
+                         testing::Values(BlockCase{DType::kQ8_0, "q8_0"}, BlockCase{DType::kQ4_0, "q4_0"}),
                          [](const auto& param_info) { return param_info.param.name; });
 
 TEST(HalfGolden, F16AsNumpy) {
@@ -95,7 +97,8 @@ TEST(HalfGolden, Bf16AsGguf) {
   const auto floats = golden_values<float>("codec_floats.npy");
   const auto expected = golden_values<std::uint16_t>("codec_floats_bf16.bin");
   ASSERT_EQ(floats.size(), expected.size());
-  for (std::size_t i = 0; i < floats.size(); ++i) EXPECT_EQ(f32_to_bf16(floats[i]), expected[i]) << i << ": " << floats[i];
+  for (std::size_t i = 0; i < floats.size(); ++i)
+    EXPECT_EQ(f32_to_bf16(floats[i]), expected[i]) << i << ": " << floats[i];
 }
 
 TEST(Half, EveryF16SurvivesTheRoundTrip) {
@@ -119,8 +122,8 @@ TEST(Half, EveryBf16SurvivesTheRoundTrip) {
 
 // The f16 nearest to a float, by search over all of them in double: independent of the bit tricks.
 TEST(Half, F16RoundsToNearestEven) {
-  for (const float f : {1.0f, 1.00048828125f, 1.0004883f, 65519.9f, 65520.0f, 5.9604645e-8f, 2.9802322e-8f, 2.98023259e-8f,
-                        6.1035156e-5f, 6.1e-5f, 0.1f, -0.3f, 1000.7f, 2049.0f, 2051.0f, -2050.9999f}) {
+  for (const float f : {1.0f, 1.00048828125f, 1.0004883f, 65519.9f, 65520.0f, 5.9604645e-8f, 2.9802322e-8f,
+                        2.98023259e-8f, 6.1035156e-5f, 6.1e-5f, 0.1f, -0.3f, 1000.7f, 2049.0f, 2051.0f, -2050.9999f}) {
     double best = std::numeric_limits<double>::infinity();
     std::uint16_t nearest = 0;
     for (std::uint32_t m = 0; m <= 0x7c00; ++m) {
@@ -133,7 +136,8 @@ TEST(Half, F16RoundsToNearestEven) {
   }
 }
 
-// ---- block bounds ----------------------------------------------------------------------------------------------------
+// ---- block bounds
+// ----------------------------------------------------------------------------------------------------
 
 TEST(Blocks, ErrorIsBoundedByTheStep) {
   std::vector<float> x(kRow), y(kRow);
@@ -167,7 +171,8 @@ TEST(Blocks, TinyBlocksBecomeZero) {
   }
 }
 
-// ---- shapes, names, sizes --------------------------------------------------------------------------------------------
+// ---- shapes, names, sizes
+// --------------------------------------------------------------------------------------------
 
 TEST(DType, NamesAreFoundInAnyCase) {
   EXPECT_EQ(dtype_from_name("Q8_0"), DType::kQ8_0);

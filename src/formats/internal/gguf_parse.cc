@@ -19,9 +19,10 @@ constexpr std::uint64_t kLeastAlignment = 8, kMaxAlignment = 1 << 20;
 
 // Names by ggml type id, for telling which format a file needs. Empty: an id that is retired or unknown.
 constexpr std::string_view kGgmlNames[] = {
-    "F32", "F16", "Q4_0", "Q4_1", "", "", "Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
-    "Q8_K", "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S", "IQ2_S", "IQ4_XS", "I8", "I16", "I32", "I64",
-    "F64", "IQ1_M", "BF16", "", "", "", "TQ1_0", "TQ2_0", "", "", "", "MXFP4", "NVFP4", "Q1_0", "Q2_0"};
+    "F32",   "F16",    "Q4_0",  "Q4_1", "",     "",        "Q5_0",   "Q5_1",    "Q8_0",  "Q8_1",   "Q2_K",
+    "Q3_K",  "Q4_K",   "Q5_K",  "Q6_K", "Q8_K", "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S",
+    "IQ2_S", "IQ4_XS", "I8",    "I16",  "I32",  "I64",     "F64",    "IQ1_M",   "BF16",  "",       "",
+    "",      "TQ1_0",  "TQ2_0", "",     "",     "",        "MXFP4",  "NVFP4",   "Q1_0",  "Q2_0"};
 
 struct Header {
   std::uint32_t version;
@@ -45,7 +46,8 @@ Result<Header> read_header(ByteReader& in) {
     return fail(ErrorKind::kBadInput, "byte 8: " + std::to_string(header.tensors) + " tensors do not fit the file");
   }
   if (header.entries > in.remaining() / kLeastEntryBytes) {
-    return fail(ErrorKind::kBadInput, "byte 16: " + std::to_string(header.entries) + " metadata keys do not fit the file");
+    return fail(ErrorKind::kBadInput,
+                "byte 16: " + std::to_string(header.entries) + " metadata keys do not fit the file");
   }
   return header;
 }
@@ -89,7 +91,8 @@ Result<GgufEntry> read_entry(ByteReader& in, std::span<const std::byte> bytes) {
   entry.element = entry.type;
   if (entry.type == GgufType::kArray) {
     QW_ASSIGN(entry.element, read_type(in, entry.key));
-    if (entry.element == GgufType::kArray) return in.error("metadata " + quote(entry.key) + ": nested arrays are not supported");
+    if (entry.element == GgufType::kArray)
+      return in.error("metadata " + quote(entry.key) + ": nested arrays are not supported");
     QW_ASSIGN(entry.count, in.read<std::uint64_t>("an array length"));
   }
   const std::uint64_t begin = in.position();
@@ -120,7 +123,8 @@ Result<TensorInfo> read_tensor(ByteReader& in) {
   const auto dtype = dtype_from_ggml(id);
   if (!dtype) {
     const bool named = id < std::size(kGgmlNames) && !kGgmlNames[id].empty();
-    return in.error(where + (named ? std::string(kGgmlNames[id]) : "type id " + std::to_string(id)) + " is not supported");
+    return in.error(where + (named ? std::string(kGgmlNames[id]) : "type id " + std::to_string(id)) +
+                    " is not supported");
   }
   info.dtype = *dtype;
   if (info.shape.back() % tensor::info(*dtype).block_elements != 0) {
@@ -148,8 +152,8 @@ Result<std::uint64_t> find_alignment(const std::vector<GgufEntry>& entries) {
     std::uint32_t alignment;
     std::memcpy(&alignment, e.bytes.data(), sizeof(alignment));
     if (!std::has_single_bit(alignment) || alignment < kLeastAlignment || alignment > kMaxAlignment) {
-      return fail(ErrorKind::kBadInput, "general.alignment is " + std::to_string(alignment) +
-                                            ", not a power of two from 8 to 1048576");
+      return fail(ErrorKind::kBadInput,
+                  "general.alignment is " + std::to_string(alignment) + ", not a power of two from 8 to 1048576");
     }
     return alignment;
   }
@@ -164,15 +168,18 @@ Status place_tensors(GgufPart& part, std::uint64_t data_start, std::uint64_t fil
     const std::string where = "tensor " + quote(part.tensors[i].name) + ": ";
     const std::uint64_t offset = part.offsets[i];
     if (offset % alignment != 0) {
-      return fail(ErrorKind::kBadInput, where + "offset " + std::to_string(offset) + " is not aligned to " + std::to_string(alignment));
+      return fail(ErrorKind::kBadInput,
+                  where + "offset " + std::to_string(offset) + " is not aligned to " + std::to_string(alignment));
     }
     const auto size = static_cast<std::uint64_t>(part.tensors[i].bytes());
     if (data_start > file_bytes || offset > file_bytes - data_start || size > file_bytes - data_start - offset) {
-      return fail(ErrorKind::kBadInput, where + "data at offset " + std::to_string(offset) + " runs past the end of the file");
+      return fail(ErrorKind::kBadInput,
+                  where + "data at offset " + std::to_string(offset) + " runs past the end of the file");
     }
     part.offsets[i] = data_start + offset;
   }
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return part.offsets[a] < part.offsets[b]; });
+  std::sort(order.begin(), order.end(),
+            [&](std::size_t a, std::size_t b) { return part.offsets[a] < part.offsets[b]; });
   for (std::size_t k = 1; k < order.size(); ++k) {
     const std::size_t before = order[k - 1], after = order[k];
     if (part.offsets[before] + static_cast<std::uint64_t>(part.tensors[before].bytes()) > part.offsets[after]) {
@@ -204,7 +211,8 @@ Result<GgufPart> parse_gguf(std::span<const std::byte> bytes) {
     part.tensors.push_back(std::move(info));
     part.offsets.push_back(offset);
   }
-  if (const auto twice = first_duplicate(part.tensors, [](const TensorInfo& t) -> std::string_view { return t.name; })) {
+  if (const auto twice =
+          first_duplicate(part.tensors, [](const TensorInfo& t) -> std::string_view { return t.name; })) {
     return fail(ErrorKind::kBadInput, "tensor " + quote(*twice) + " occurs twice");
   }
   const std::uint64_t data_start = (in.position() + alignment - 1) / alignment * alignment;

@@ -11,7 +11,7 @@ namespace qw::formats::internal {
 
 struct GgufPart {
   std::uint32_t version = 0;
-  std::vector<GgufEntry> entries;      // views into the bytes
+  std::vector<GgufEntry> entries;  // views into the bytes
   std::vector<TensorInfo> tensors;
   std::vector<std::uint64_t> offsets;  // of tensors[i] from the start of the file; data lies inside the file
 };

@@ -13,16 +13,27 @@ struct TypeRow {
   const char* name;
   std::uint64_t bytes;
 };
-constexpr std::array<TypeRow, 13> kTypes = {{{"u8", 1}, {"i8", 1}, {"u16", 2}, {"i16", 2}, {"u32", 4}, {"i32", 4},
-                                             {"f32", 4}, {"bool", 1}, {"string", 0}, {"array", 0}, {"u64", 8},
-                                             {"i64", 8}, {"f64", 8}}};
+constexpr std::array<TypeRow, 13> kTypes = {{{"u8", 1},
+                                             {"i8", 1},
+                                             {"u16", 2},
+                                             {"i16", 2},
+                                             {"u32", 4},
+                                             {"i32", 4},
+                                             {"f32", 4},
+                                             {"bool", 1},
+                                             {"string", 0},
+                                             {"array", 0},
+                                             {"u64", 8},
+                                             {"i64", 8},
+                                             {"f64", 8}}};
 
 struct GgmlRow {
   DType dtype;
   std::uint32_t id;
 };
-constexpr GgmlRow kGgml[] = {{DType::kF32, 0},  {DType::kF16, 1},  {DType::kQ4_0, 2}, {DType::kQ8_0, 8}, {DType::kI8, 24},
-                             {DType::kI16, 25}, {DType::kI32, 26}, {DType::kI64, 27}, {DType::kF64, 28}, {DType::kBF16, 30}};
+constexpr GgmlRow kGgml[] = {{DType::kF32, 0},  {DType::kF16, 1},  {DType::kQ4_0, 2}, {DType::kQ8_0, 8},
+                             {DType::kI8, 24},  {DType::kI16, 25}, {DType::kI32, 26}, {DType::kI64, 27},
+                             {DType::kF64, 28}, {DType::kBF16, 30}};
 
 template <class T>
 json::Value number_at(const std::byte* p) {
@@ -35,18 +46,30 @@ json::Value number_at(const std::byte* p) {
 
 json::Value scalar_at(GgufType type, const std::byte* p) {
   switch (type) {
-    case GgufType::kU8: return number_at<std::uint8_t>(p);
-    case GgufType::kI8: return number_at<std::int8_t>(p);
-    case GgufType::kU16: return number_at<std::uint16_t>(p);
-    case GgufType::kI16: return number_at<std::int16_t>(p);
-    case GgufType::kU32: return number_at<std::uint32_t>(p);
-    case GgufType::kI32: return number_at<std::int32_t>(p);
-    case GgufType::kF32: return number_at<float>(p);
-    case GgufType::kBool: return json::Value(*p != std::byte{0});
-    case GgufType::kU64: return number_at<std::uint64_t>(p);
-    case GgufType::kI64: return number_at<std::int64_t>(p);
-    case GgufType::kF64: return number_at<double>(p);
-    default: break;
+    case GgufType::kU8:
+      return number_at<std::uint8_t>(p);
+    case GgufType::kI8:
+      return number_at<std::int8_t>(p);
+    case GgufType::kU16:
+      return number_at<std::uint16_t>(p);
+    case GgufType::kI16:
+      return number_at<std::int16_t>(p);
+    case GgufType::kU32:
+      return number_at<std::uint32_t>(p);
+    case GgufType::kI32:
+      return number_at<std::int32_t>(p);
+    case GgufType::kF32:
+      return number_at<float>(p);
+    case GgufType::kBool:
+      return json::Value(*p != std::byte{0});
+    case GgufType::kU64:
+      return number_at<std::uint64_t>(p);
+    case GgufType::kI64:
+      return number_at<std::int64_t>(p);
+    case GgufType::kF64:
+      return number_at<double>(p);
+    default:
+      break;
   }
   QW_CHECK(!"scalar_at: strings and arrays have no fixed size");
   return {};

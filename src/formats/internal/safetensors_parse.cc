@@ -25,11 +25,12 @@ struct DTypeRow {
   std::optional<DType> dtype;  // nullopt: known to the format, not to us
 };
 constexpr DTypeRow kDTypes[] = {
-    {"F64", 64, DType::kF64}, {"F32", 32, DType::kF32}, {"F16", 16, DType::kF16}, {"BF16", 16, DType::kBF16},
-    {"I64", 64, DType::kI64}, {"I32", 32, DType::kI32}, {"I16", 16, DType::kI16}, {"I8", 8, DType::kI8},
-    {"U8", 8, DType::kU8}, {"BOOL", 8, DType::kBool}, {"U64", 64, {}}, {"U32", 32, {}}, {"U16", 16, {}},
-    {"F8_E4M3", 8, {}}, {"F8_E5M2", 8, {}}, {"F8_E8M0", 8, {}}, {"F8_E4M3FNUZ", 8, {}}, {"F8_E5M2FNUZ", 8, {}},
-    {"C64", 64, {}}, {"F4", 4, {}}, {"F6_E2M3", 6, {}}, {"F6_E3M2", 6, {}}};
+    {"F64", 64, DType::kF64}, {"F32", 32, DType::kF32},  {"F16", 16, DType::kF16}, {"BF16", 16, DType::kBF16},
+    {"I64", 64, DType::kI64}, {"I32", 32, DType::kI32},  {"I16", 16, DType::kI16}, {"I8", 8, DType::kI8},
+    {"U8", 8, DType::kU8},    {"BOOL", 8, DType::kBool}, {"U64", 64, {}},          {"U32", 32, {}},
+    {"U16", 16, {}},          {"F8_E4M3", 8, {}},        {"F8_E5M2", 8, {}},       {"F8_E8M0", 8, {}},
+    {"F8_E4M3FNUZ", 8, {}},   {"F8_E5M2FNUZ", 8, {}},    {"C64", 64, {}},          {"F4", 4, {}},
+    {"F6_E2M3", 6, {}},       {"F6_E3M2", 6, {}}};
 
 tl::unexpected<Error> wrong(std::string_view name, const std::string& why) {
   return fail(ErrorKind::kBadInput, "tensor " + quote(name) + ": " + why);
@@ -54,8 +55,8 @@ Status read_shape(SafetensorsPart::Entry& entry, const json::Value* shape, const
   if (!elements) return wrong(name, elements.error().message);
   const std::uint64_t bits = static_cast<std::uint64_t>(*elements) * static_cast<std::uint64_t>(row.bits);
   if (bits % 8 != 0 || bits / 8 != entry.end - entry.begin) {
-    return wrong(name, "shape and dtype " + std::string(row.name) + " make " + std::to_string(bits / 8) + " bytes, data_offsets " +
-                           std::to_string(entry.end - entry.begin));
+    return wrong(name, "shape and dtype " + std::string(row.name) + " make " + std::to_string(bits / 8) +
+                           " bytes, data_offsets " + std::to_string(entry.end - entry.begin));
   }
   if (!row.dtype) {
     entry.unsupported = "dtype " + std::string(row.name) + " is not supported";
@@ -79,7 +80,8 @@ Result<SafetensorsPart::Entry> read_entry(const json::Member& member) {
                                 [&](const DTypeRow& r) { return r.name == dtype->as_string(); });
   if (row == std::end(kDTypes)) return wrong(name, "unknown dtype " + quote(dtype->as_string()));
   const json::Value* offsets = member.second.find("data_offsets");
-  if (offsets == nullptr || !offsets->is_array() || offsets->as_array().size() != 2) return wrong(name, "no data_offsets");
+  if (offsets == nullptr || !offsets->is_array() || offsets->as_array().size() != 2)
+    return wrong(name, "no data_offsets");
   QW_ASSIGN(entry.begin, read_count(name, offsets->as_array()[0], "data_offsets"));
   QW_ASSIGN(entry.end, read_count(name, offsets->as_array()[1], "data_offsets"));
   if (entry.end < entry.begin) return wrong(name, "data_offsets end before they begin");
@@ -97,9 +99,8 @@ Status read_metadata(SafetensorsPart& part, const json::Value& value) {
 
 // Sorts by offset and checks that the entries tile [0, data_bytes).
 Status check_tiling(std::vector<SafetensorsPart::Entry>& entries, std::uint64_t data_bytes) {
-  std::stable_sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) {
-    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
-  });
+  std::stable_sort(entries.begin(), entries.end(),
+                   [](const auto& a, const auto& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
   std::uint64_t at = 0;
   for (const auto& e : entries) {
     if (e.begin < at) return wrong(e.info.name, "its data overlaps the tensor before it");
@@ -118,7 +119,8 @@ Status check_tiling(std::vector<SafetensorsPart::Entry>& entries, std::uint64_t 
 Result<SafetensorsPart> parse_safetensors(std::span<const std::byte> bytes) {
   ByteReader in(bytes);
   QW_ASSIGN(const std::uint64_t length, in.read<std::uint64_t>("the header length"));
-  if (length > kMaxHeaderBytes) return fail(ErrorKind::kBadInput, "byte 0: header of " + std::to_string(length) + " bytes");
+  if (length > kMaxHeaderBytes)
+    return fail(ErrorKind::kBadInput, "byte 0: header of " + std::to_string(length) + " bytes");
   QW_ASSIGN(const auto header, in.take(length, "the header"));
   const std::string_view text(reinterpret_cast<const char*>(header.data()), header.size());
   if (!text.starts_with('{')) return fail(ErrorKind::kBadInput, "byte 8: the header is no JSON object");
@@ -138,13 +140,6 @@ Result<SafetensorsPart> parse_safetensors(std::span<const std::byte> bytes) {
     e.end += in.position();
   }
   return part;
-}
-
-std::optional<DType> dtype_from_safetensors(std::string_view name) {
-  for (const DTypeRow& row : kDTypes) {
-    if (row.name == name) return row.dtype;
-  }
-  return std::nullopt;
 }
 
 std::string_view safetensors_from_dtype(DType dtype) {

@@ -1,4 +1,5 @@
-// The checks of one safetensors file in memory, apart from files and maps so that tests and fuzzers reach them directly.
+// The checks of one safetensors file in memory, apart from files and maps so that tests and fuzzers reach them
+// directly.
 #pragma once
 
 #include <optional>
@@ -24,8 +25,7 @@ struct SafetensorsPart {
 
 Result<SafetensorsPart> parse_safetensors(std::span<const std::byte> bytes);
 
-// Names of the format; nullopt/empty where the other side has none.
-std::optional<tensor::DType> dtype_from_safetensors(std::string_view name);
+// The format's name of a dtype; empty if it has none.
 std::string_view safetensors_from_dtype(tensor::DType dtype);
 
 }  // namespace qw::formats::internal

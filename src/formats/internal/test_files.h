@@ -34,8 +34,9 @@ class Folder {
   const std::filesystem::path& path() const { return path_; }
   void keep_for_python(const std::string& name) const {
     if (const char* out = std::getenv("QW_FORMATS_OUT")) {
-      std::filesystem::copy(path_ / name, std::filesystem::path(out) / name,
-                            std::filesystem::copy_options::recursive | std::filesystem::copy_options::overwrite_existing);
+      std::filesystem::copy(
+          path_ / name, std::filesystem::path(out) / name,
+          std::filesystem::copy_options::recursive | std::filesystem::copy_options::overwrite_existing);
     }
   }
 
@@ -54,7 +55,9 @@ inline void spill(const std::filesystem::path& path, const std::string& bytes) {
 }
 
 // Bytes in memory aligned as a mapped file is.
-inline std::span<const std::byte> as_bytes(const std::string& s) { return std::as_bytes(std::span(s.data(), s.size())); }
+inline std::span<const std::byte> as_bytes(const std::string& s) {
+  return std::as_bytes(std::span(s.data(), s.size()));
+}
 
 // The golden maker's ramp: (37 i mod 101 - 50) / 8.
 inline std::vector<float> ramp(std::size_t n) {

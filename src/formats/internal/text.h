@@ -7,7 +7,8 @@
 namespace qw::formats::internal {
 
 bool is_valid_utf8(std::string_view text);
-// In quotes, cut at 80 bytes, with control and non-ASCII bytes as \xNN: an error stays one line whatever the file holds.
+// In quotes, cut at 80 bytes, with control and non-ASCII bytes as \xNN: an error stays one line whatever the file
+// holds.
 std::string quote(std::string_view text);
 
 }  // namespace qw::formats::internal

@@ -31,6 +31,7 @@ void tile(const GemmTile& t) {
   const __m256i mask[kTileVectors] = {lane_mask(t.columns), lane_mask(t.columns - 8)};
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
     for (int v = 0; v < kTileVectors; ++v) {
       float* c = t.c + r * t.ldc + 8 * v;
       const __m256 sum = t.add ? _mm256_add_ps(_mm256_maskload_ps(c, mask[v]), sums[r][v]) : sums[r][v];

@@ -18,8 +18,11 @@ namespace {
 // Rows of a quantised tile: six integer sums, six float sums, and four registers for the weights.
 constexpr int kQuantisedRows = 3;
 
+// The loops over registers must be unrolled: an index known only at run time would put the sums in
+// memory, for the inner loop as well.
 template <int kRows>
 QW_INLINE void store_tile(const MatmulTile& t, const __m256 (&sums)[kRows][kTileVectors]) {
+#pragma GCC unroll 2
   for (int v = 0; v < kTileVectors; ++v) {
     const __m256i mask = lane_mask(t.outputs - 8 * v);
     const __m256 bias = t.bias == nullptr ? _mm256_setzero_ps() : _mm256_maskload_ps(t.bias + 8 * v, mask);
@@ -87,6 +90,7 @@ QW_INLINE void q4_block(const char* panel, const ActivationBlock* x, __m256i (&q
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
     const __m256i correction = _mm256_set1_epi32(x[r].correction);
+#pragma GCC unroll 2
     for (int v = 0; v < kTileVectors; ++v) q[r][v] = _mm256_add_epi32(_mm256_madd_epi16(q[r][v], ones), correction);
   }
 }

@@ -39,6 +39,7 @@ struct HalfOp {
 struct BfloatOp {  // a word holds (k, k + 1); either half becomes a float by itself
   static constexpr int kElements = 2, kStepBytes = 64;
   static QW_INLINE void columns(const char* p, __m256 (&w)[2][kTileVectors]) {
+#pragma GCC unroll 2
     for (int v = 0; v < kTileVectors; ++v) {
       const __m256i pair = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32 * v));
       w[0][v] = _mm256_castsi256_ps(_mm256_slli_epi32(pair, 16));

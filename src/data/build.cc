@@ -8,13 +8,16 @@
 #include <unordered_set>
 
 #include "base/file.h"
+#include "base/rng.h"
 #include "base/sha256.h"
 #include "data/chat_tokens.h"
+#include "data/poem_chat.h"
 #include "data/token_shard.h"
 
 namespace qw::data {
 namespace {
 
+constexpr std::uint64_t kPoemStream = std::uint64_t{0x706f656d} << 24;  // Philox streams of exercises, by line
 constexpr std::uint64_t kProgressEvery = 2000;  // documents between two progress calls: some ms of work
 
 // 128 bits of SHA-256 are enough that two different documents never meet.
@@ -95,6 +98,8 @@ class SourceReader {
   ReaderCounts counts_;
 };
 
+bool is_chat(const SourceConfig& source) { return source.poems || source.reader.format == SourceFormat::kChat; }
+
 std::uint64_t heldout_documents(const SourceConfig& source, std::uint64_t documents) {
   return static_cast<std::uint64_t>(std::floor(source.heldout_tail * static_cast<double>(documents)));
 }
@@ -138,7 +143,7 @@ class TrainingText {
   bool open_next() {
     for (; source_ < config_.sources.size(); ) {
       const SourceConfig& source = config_.sources[source_++];
-      if (!source.in_tokenizer || source.reader.format == SourceFormat::kChat) continue;
+      if (!source.in_tokenizer || is_chat(source)) continue;
       seen_.clear();
       SourceReader counter(source, Dedup::kWithin, seen_);
       std::uint64_t documents = 0;
@@ -179,16 +184,33 @@ struct Builder {
   std::unordered_set<Digest, DigestHash>& seen;
   const ProgressFn& progress;
 
+  const HanSimplifier* simplifier;  // may be null
+
   Status add_document(const SourceConfig& source, const Document& document, ShardWriter& writer) const;
+  Status add_poem(const SourceConfig& source, const Document& document, ShardWriter& writer) const;
+  Status add_chat(const json::Object& chat, const SourceConfig& source, std::uint64_t line, ShardWriter& writer) const;
   Result<json::Object> build_source(const SourceConfig& source) const;
 };
 
+Status Builder::add_chat(const json::Object& chat, const SourceConfig& source, std::uint64_t line,
+                         ShardWriter& writer) const {
+  auto tokens = tokenize_chat(chat_template, chat, tokenizer);
+  if (!tokens) return in_context(source.name + " line " + std::to_string(line), std::move(tokens).error());
+  return writer.add(tokens->ids, tokens->text_bytes, tokens->kept);
+}
+
+// Poems that make no exercise are left out; the ledger shows how many documents were read and how many remain.
+Status Builder::add_poem(const SourceConfig& source, const Document& document, ShardWriter& writer) const {
+  const auto poem = parse_poem(document.text);
+  if (!poem) return {};
+  base::Rng rng(config.seed, kPoemStream + document.line);
+  const HanSimplifier* simplify = source.simplify_requests ? simplifier : nullptr;
+  return add_chat(poem_conversation(*poem, rng, simplify), source, document.line, writer);
+}
+
 Status Builder::add_document(const SourceConfig& source, const Document& document, ShardWriter& writer) const {
-  if (source.reader.format == SourceFormat::kChat) {
-    auto chat = tokenize_chat(chat_template, document.chat, tokenizer);
-    if (!chat) return in_context(source.name + " line " + std::to_string(document.line), std::move(chat).error());
-    return writer.add(chat->ids, chat->text_bytes, chat->kept);
-  }
+  if (source.poems) return add_poem(source, document, writer);
+  if (source.reader.format == SourceFormat::kChat) return add_chat(document.chat, source, document.line, writer);
   std::vector<TokenId> ids;
   if (config.leading_end_token) ids.push_back(end_token);
   // Special tokens spelt out in a corpus are ordinary text: no document may end itself.
@@ -225,7 +247,7 @@ Result<json::Object> Builder::build_source(const SourceConfig& source) const {
   const auto train_path = config.output / (source.name + ".train.shard");
   const auto heldout_path = config.output / (source.name + ".heldout.shard");
   QW_ASSIGN(auto writer, ShardWriter::create(train_path, tokenizer.vocab_size(), hash,
-                                             source.reader.format == SourceFormat::kChat));
+                                             is_chat(source)));
   SourceReader reader(source, config.dedup, seen);
   Document document;
   for (;;) {
@@ -340,7 +362,12 @@ Result<json::Object> build_data(const DataConfig& config, const ProgressFn& prog
                                                                                        : config.chat_template));
   QW_TRY(make_folder(config.output));
   std::unordered_set<Digest, DigestHash> seen;
-  const Builder builder{config, tokenizer, chat_template, end_token, hash, seen, progress};
+  std::optional<HanSimplifier> simplifier;
+  for (const auto& source : config.sources)
+    if (source.simplify_requests && !simplifier) {
+      QW_ASSIGN(simplifier, HanSimplifier::create());
+    }
+  const Builder builder{config, tokenizer, chat_template, end_token, hash, seen, progress, simplifier ? &*simplifier : nullptr};
   json::Array sources;
   for (const auto& source : config.sources) {
     QW_ASSIGN(auto record, builder.build_source(source));

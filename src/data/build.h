@@ -22,12 +22,14 @@ enum class Dedup : std::uint8_t { kNone, kWithin, kAcross };  // exact copies of
 
 struct SourceConfig {
   std::string name;                          // also the name of its shards
-  std::vector<std::filesystem::path> files;  // resolved against the corpus folder
+  std::vector<std::filesystem::path> files;  // resolved against the corpus folder; "./x" against the working folder
   std::string licence, origin;               // for the ledger; both must be given
   ReaderOptions reader;
   double weight = 1;             // how often an epoch sees each document; a fraction is drawn by chance
   double heldout_tail = 0;       // this share of the documents, the last ones, is never trained on
   std::int64_t max_documents = 0;  // 0 = all
+  bool poems = false;            // format = "poems": text documents become conversations (poem_chat.h)
+  bool simplify_requests = false;  // poems: half of the requests in simplified characters
   bool in_tokenizer = true;      // whether the tokenizer learns from it
 };
 

@@ -17,13 +17,15 @@ bool is_plain_name(std::string_view name) {
   return true;
 }
 
-Status read_reader(ConfigTable& t, ReaderOptions& reader) {
+Status read_reader(ConfigTable& t, SourceConfig& source) {
+  ReaderOptions& reader = source.reader;
   int format = 0, separator = 0, invalid = 0, han = 0;
-  QW_TRY(t.read_choice("format", {"text", "jsonl", "chat"}, format));
+  QW_TRY(t.read_choice("format", {"text", "jsonl", "chat", "poems"}, format));
   QW_TRY(t.read_choice("separator", {"blank_line", "line", "file"}, separator));
   QW_TRY(t.read_choice("invalid_utf8", {"replace", "drop", "refuse"}, invalid));
   QW_TRY(t.read_choice("han", {"keep", "simplified"}, han));
-  reader.format = static_cast<SourceFormat>(format);
+  source.poems = format == 3;
+  reader.format = source.poems ? SourceFormat::kText : static_cast<SourceFormat>(format);
   reader.separator = static_cast<Separator>(separator);
   reader.invalid_utf8 = static_cast<InvalidUtf8>(invalid);
   reader.simplify_han = han == 1;
@@ -43,12 +45,16 @@ Result<SourceConfig> read_source(ConfigTable& t, const std::filesystem::path& co
   std::vector<std::string> paths;
   QW_TRY(t.read("path", paths));
   if (paths.empty()) return fail(ErrorKind::kUsage, t.name("path") + " is missing");
-  for (const auto& path : paths) source.files.push_back(corpus / path);  // an absolute path stays as it is
+  for (const auto& path : paths) {
+    // "./x" means the working folder; an absolute path stays as it is.
+    source.files.push_back(path.starts_with("./") ? std::filesystem::path(path) : corpus / path);
+  }
   QW_TRY(t.read("licence", source.licence));
   QW_TRY(t.read("origin", source.origin));
   if (source.licence.empty() || source.origin.empty())
     return fail(ErrorKind::kUsage, t.name("licence") + " and " + t.name("origin") + " must be stated");
-  QW_TRY(read_reader(t, source.reader));
+  QW_TRY(read_reader(t, source));
+  QW_TRY(t.read("simplify_requests", source.simplify_requests));
   QW_TRY(t.read("weight", source.weight, 0, 1000));
   QW_TRY(t.read("heldout_tail", source.heldout_tail, 0, 1));
   QW_TRY(t.read("max_documents", source.max_documents, 0, kAnyCount));

@@ -77,6 +77,11 @@ CASES = {
         "{% for i in l %}{{ loop.nope }}{{ loop['index'] }}{% endfor %}", "{% set c = cycler('x', 'y') %}{{ c.next() }}{{ c.next() }}{{ c.current }}{{ c.next() }}{{ c.reset() }}{{ c.current }}",
         "{% set j = joiner('|') %}{% for i in l %}{{ j() }}{{ i }}{% endfor %}", "{% for i in l -%} {{ i }} {%- endfor %}", "{% for a in l for b in l %}{% endfor %}", "{% for i in (1, 2, 3) %}{{ i }}{% endfor %}",
         "{% for i in 1, 2 %}{{ i }}{% endfor %}", "{% for i in l if i is odd %}{{ i }}{% endfor %}",
+        "{% for i in l %}{% for j in e %}{% else %}{% if i == 1 %}{% continue %}{% endif %}{% endfor %}{{ i }}{% endfor %}",
+        "{% for i in l %}{% for j in e %}{% else %}{% if i == 1 %}{% break %}{% endif %}{% endfor %}{{ i }}{% endfor %}",
+        "{% for i in l %}{% with x = i %}{% if x == 1 %}{% continue %}{% endif %}{{ x }}{% endwith %}{% endfor %}",
+        "{% for i in l %}{% filter upper %}a{% if i == 1 %}{% continue %}{% endif %}b{% endfilter %}{% endfor %}",
+        "{% for i in l recursive %}{% else %}{% break %}{% endfor %}",
     ],
     "expressions": [
         "{{ 1 + 2 * 3 - 4 / 2 }}", "{{ 7 // 2 }}{{ -7 // 2 }}{{ 7 % 3 }}{{ -7 % 3 }}{{ 7 % -3 }}", "{{ 2 ** 10 }}{{ 2 ** -1 }}{{ 2 ** 0.5 }}", "{{ 2 ** 3 ** 2 }}", "{{ -2 ** 2 }}",

@@ -21,7 +21,7 @@ inline constexpr std::size_t kMaxTemplateBytes = std::size_t{1} << 20;
 
 struct RenderLimits {
   std::int64_t max_steps = 5'000'000;        // evaluated nodes
-  std::size_t max_output_bytes = 64u << 20;
+  std::size_t max_output_bytes = 16u << 20;  // several times a million tokens; working memory is about 16 times this
   int max_depth = 200;                       // nesting of expressions, macros, loops and values
   std::function<std::tm()> local_time;       // what strftime_now formats; unset: the local time of this machine
 };

@@ -523,7 +523,7 @@ Result<Interpreter::Source> Interpreter::source(const Value& v) {
 
 Result<Values> Interpreter::iterate(const Value& v) {
   if (v.is_sequence()) {
-    QW_TRY(work(static_cast<double>(v.items().size()) / 4));
+    QW_TRY(work(static_cast<double>(v.items().size())));
     return v.items();
   }
   QW_ASSIGN(const Source next, source(v));

@@ -54,6 +54,8 @@ Result<Value> center_filter(Interpreter& in, const Value& v, Args& args) {
 Result<Value> title_filter(Interpreter& in, const Value& v, Args& args) {
   QW_TRY(take_args(in, "title", args, {}, 0, nullptr));
   QW_ASSIGN(const std::string text, in.text(v));
+  QW_TRY(in.characters(text));
+  QW_TRY(in.room(text.size()));
   // Words begin after white space, hyphens and opening brackets, not after apostrophes as str.title() has it.
   std::string out, word;
   const auto flush = [&] {
@@ -143,6 +145,7 @@ Result<Value> indent_filter(Interpreter& in, const Value& v, Args& args) {
     if (width > 10000) return in.fail("indent is too wide", ErrorKind::kResource);
     by.assign(static_cast<std::size_t>(std::max<std::int64_t>(width, 0)), ' ');
   }
+  QW_TRY(in.characters(v.text()));
   const std::vector<std::string> lines = split_lines(v.text() + "\n", false);
   QW_TRY(in.room(v.text().size() + lines.size() * by.size()));
   std::string text = truthy(out[1]) ? by : "";
@@ -177,6 +180,7 @@ Result<Value> truncate_filter(Interpreter& in, const Value& v, Args& args) {
 Result<Value> wordcount_filter(Interpreter& in, const Value& v, Args& args) {
   QW_TRY(take_args(in, "wordcount", args, {}, 0, nullptr));
   QW_ASSIGN(const std::string text, in.text(v));
+  QW_TRY(in.characters(text));
   std::int64_t n = 0;
   bool inside = false;
   for (const std::uint32_t c : to_chars(text)) {
@@ -344,6 +348,7 @@ Result<Value> tojson_filter(Interpreter& in, const Value& v, Args& args) {
     style.item_separator = two[0].text();
     style.key_separator = two[1].text();
   }
+  QW_TRY(in.work(v.weight() / 2));
   std::string text;
   const TextResult result = append_json(&text, v, style, in.limits().max_output_bytes);
   if (!result.ok) return in.fail(std::string("tojson: ") + result.why + " (" + python_type(v) + ")");
@@ -362,6 +367,7 @@ Result<Value> urlencode_filter(Interpreter& in, const Value& v, Args& args) {
   QW_TRY(take_args(in, "urlencode", args, {}, 0, nullptr));
   const auto quote = [&](const Value& part, bool keep_slash) -> Result<std::string> {
     QW_ASSIGN(const std::string text, in.text(part));
+    QW_TRY(in.characters(text));
     static constexpr char kHex[] = "0123456789ABCDEF";
     std::string out;
     for (const char c : text) {

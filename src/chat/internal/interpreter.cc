@@ -14,7 +14,7 @@ namespace {
 // Strings made on the way, in units of the output limit: a long prompt passes through a handful of concatenations.
 constexpr std::size_t kMadePerOutput = 16;
 // Values in one container, shared parts counted each time; more than any conversation holds.
-constexpr double kMaxWeight = 2e7;
+constexpr double kMaxWeight = 4e6;
 constexpr std::size_t kMaxFetched = 1'000'000;  // namespaces and closures kept until the end
 
 }  // namespace
@@ -45,6 +45,8 @@ Status Interpreter::work(double units) {
   return {};
 }
 
+Status Interpreter::characters(const std::string& text) { return work(static_cast<double>(text.size()) / 16); }
+
 Status Interpreter::room(std::size_t bytes) {
   made_bytes_ += std::min(bytes, limits_.max_output_bytes + 1);
   if (bytes > limits_.max_output_bytes || made_bytes_ / kMadePerOutput > limits_.max_output_bytes)
@@ -68,12 +70,12 @@ Result<Value> bounded(Interpreter& in, Value value) {
 }  // namespace
 
 Result<Value> Interpreter::list(Values items) {
-  QW_TRY(work(static_cast<double>(items.size()) / 4));
+  QW_TRY(work(static_cast<double>(items.size())));
   return bounded(*this, Value::list(std::move(items)));
 }
 
 Result<Value> Interpreter::tuple(Values items) {
-  QW_TRY(work(static_cast<double>(items.size()) / 4));
+  QW_TRY(work(static_cast<double>(items.size())));
   return bounded(*this, Value::tuple(std::move(items)));
 }
 
@@ -82,7 +84,7 @@ Result<Value> Interpreter::iterator(std::function<Result<Value>()> next, const V
 }
 
 Result<Value> Interpreter::dict(std::shared_ptr<Dict> dict) {
-  QW_TRY(work(static_cast<double>(dict->items.size()) / 4));
+  QW_TRY(work(static_cast<double>(dict->items.size())));
   return bounded(*this, Value::dict(std::move(dict)));
 }
 
@@ -100,6 +102,7 @@ Result<Value> Interpreter::strings(std::vector<std::string> items, bool markup) 
 
 Result<std::string> Interpreter::text(const Value& value) {
   if (value.is_string()) return value.text();
+  QW_TRY(work(value.weight() / 2));
   std::string out;
   const TextResult result = append_text(&out, value, limits_.max_output_bytes);
   if (!result.ok) return fail(std::string(result.why) + " (" + python_type(value) + ")");
@@ -108,6 +111,7 @@ Result<std::string> Interpreter::text(const Value& value) {
 }
 
 Result<std::string> Interpreter::repr(const Value& value) {
+  QW_TRY(work(value.weight() / 2));
   std::string out;
   const TextResult result = append_repr(&out, value, limits_.max_output_bytes);
   if (!result.ok) return fail(std::string(result.why) + " (" + python_type(value) + ")");
@@ -246,8 +250,7 @@ Result<Interpreter::Flow> Interpreter::exec(const Node& node, Activation* act) {
     case NodeKind::kIf:
       return exec_if(node, act);
     case NodeKind::kFor:
-      QW_TRY(exec_for(node, act));
-      return Flow::kNext;
+      return exec_for(node, act);
     case NodeKind::kSet:
       QW_TRY(exec_set(node, act));
       return Flow::kNext;
@@ -364,7 +367,7 @@ Status Interpreter::exec_generation(const Node& node, Activation* act) {
 
 // ---- loops ----
 
-Status Interpreter::exec_for(const Node& node, Activation* act) {
+Result<Interpreter::Flow> Interpreter::exec_for(const Node& node, Activation* act) {
   QW_ASSIGN(const Value items, eval(*node.b, act));
   line_ = node.line;
   if (!node.recursive) return run_loop(node, act, act, items, 0);
@@ -394,8 +397,8 @@ Result<Interpreter::Flow> Interpreter::loop_body(const Node& node, Activation* a
   return exec_all(node.body, act);
 }
 
-Status Interpreter::run_loop(const Node& node, Activation* act, Activation* outer, const Value& items,
-                             std::int64_t depth0) {
+Result<Interpreter::Flow> Interpreter::run_loop(const Node& node, Activation* act, Activation* outer,
+                                                const Value& items, std::int64_t depth0) {
   auto loop = std::make_shared<Loop>();
   QW_ASSIGN(loop->fetch, source(items));
   if (node.c) {
@@ -424,11 +427,11 @@ Status Interpreter::run_loop(const Node& node, Activation* act, Activation* oute
   }
   leave(node.scope, act);
   // As in Jinja, an iteration cut short by `continue` or `break` does not count as one.
-  if (finished_one || node.else_body.empty()) return {};
+  if (finished_one || node.else_body.empty()) return Flow::kNext;
   enter(node.else_scope, act);
-  QW_TRY(exec_all(node.else_body, act).map([](Flow) {}));
+  QW_ASSIGN(const Flow flow, exec_all(node.else_body, act));  // loop controls in it act on the loop around
   leave(node.else_scope, act);
-  return {};
+  return flow;
 }
 
 Result<Value> Interpreter::call_loop(Loop& loop, Args& args) {
@@ -441,9 +444,9 @@ Result<Value> Interpreter::call_loop(Loop& loop, Args& args) {
   std::string* outer = std::exchange(out_, &body);
   std::unique_ptr<Activation> local;
   Activation* act = activation(node.function, loop.defined_in, &local);
-  const Status status = run_loop(node, act, loop.defined_in, args.positional[0], loop.depth0 + 1);
+  const auto flow = run_loop(node, act, loop.defined_in, args.positional[0], loop.depth0 + 1);
   out_ = outer;
-  QW_TRY(status);
+  if (!flow) return tl::unexpected(flow.error());
   return string(std::move(body));
 }
 

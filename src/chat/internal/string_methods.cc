@@ -30,6 +30,7 @@ std::string put_into(const Value& self, const Value& v) {
 template <std::string (*kConvert)(std::string_view)>
 Result<Value> convert(Interpreter& in, const Value& self, Args& args) {
   QW_TRY(no_args(in, "str method", args));
+  QW_TRY(in.characters(self.text()));
   QW_TRY(in.room(self.text().size()));
   return make(in, self, kConvert(self.text()));
 }
@@ -38,12 +39,15 @@ template <Side kSide>
 Result<Value> strip_method(Interpreter& in, const Value& self, Args& args) {
   Value chars;
   QW_TRY(take_args(in, "strip", args, {"chars"}, 0, &chars));
-  QW_TRY(in.work(static_cast<double>(self.text().size()) / 256));
-  if (chars.is_missing() || chars.is(Kind::kNone)) return make(in, self, std::string(strip(self.text(), kSide)));
-  QW_ASSIGN(const std::string set, string_arg(in, "strip", chars));
-  QW_TRY(in.work(static_cast<double>(set.size()) / 16 * static_cast<double>(self.text().size()) / 256));
-  const std::string_view view = set;
-  return make(in, self, std::string(strip(self.text(), kSide, &view)));
+  const bool spaces = chars.is_missing() || chars.is(Kind::kNone);
+  std::string set;
+  if (!spaces) {
+    QW_ASSIGN(set, string_arg(in, "strip", chars));
+  }
+  const std::string_view view = set, left = strip(self.text(), kSide, spaces ? nullptr : &view);
+  const auto gone = static_cast<double>(self.text().size() - left.size());  // only that much was looked at
+  QW_TRY(in.work(gone / 16 * (1 + static_cast<double>(set.size()) / 16)));
+  return make(in, self, std::string(left));
 }
 
 template <bool kFromRight>
@@ -52,6 +56,7 @@ Result<Value> split_method(Interpreter& in, const Value& self, Args& args) {
   QW_TRY(take_args(in, "split", args, {"sep", "maxsplit"}, 0, out));
   QW_ASSIGN(const std::int64_t limit, int_arg(in, "split", out[1], -1));
   const std::string& text = self.text();
+  QW_TRY(in.characters(text));
   QW_TRY(in.room(text.size()));
   if (out[0].is_missing() || out[0].is(Kind::kNone))
     return in.strings(kFromRight ? rsplit_space(text, limit) : split_space(text, limit), self.is_markup());
@@ -64,6 +69,7 @@ Result<Value> split_method(Interpreter& in, const Value& self, Args& args) {
 Result<Value> splitlines_method(Interpreter& in, const Value& self, Args& args) {
   Value keep;
   QW_TRY(take_args(in, "splitlines", args, {"keepends"}, 0, &keep));
+  QW_TRY(in.characters(self.text()));
   QW_TRY(in.room(self.text().size()));
   return in.strings(split_lines(self.text(), truthy(keep)), self.is_markup());
 }
@@ -278,7 +284,7 @@ Result<Value> expandtabs_method(Interpreter& in, const Value& self, Args& args) 
 template <bool (*kIs)(std::uint32_t)>
 Result<Value> all_method(Interpreter& in, const Value& self, Args& args) {
   QW_TRY(no_args(in, "str method", args));
-  QW_TRY(in.work(static_cast<double>(self.text().size()) / 64));
+  QW_TRY(in.characters(self.text()));
   const auto chars = to_chars(self.text());
   return Value::boolean(!chars.empty() && std::all_of(chars.begin(), chars.end(), kIs));
 }
@@ -289,7 +295,7 @@ bool alnum(std::uint32_t c) { return is_alpha(c) || is_numeric(c); }
 template <bool (*kWanted)(std::uint32_t), bool (*kOther)(std::uint32_t)>
 Result<Value> case_method(Interpreter& in, const Value& self, Args& args) {
   QW_TRY(no_args(in, "str method", args));
-  QW_TRY(in.work(static_cast<double>(self.text().size()) / 64));
+  QW_TRY(in.characters(self.text()));
   bool any = false;
   for (const std::uint32_t c : to_chars(self.text())) {
     if (kOther(c) || is_title(c)) return Value::boolean(false);
@@ -300,7 +306,7 @@ Result<Value> case_method(Interpreter& in, const Value& self, Args& args) {
 
 Result<Value> istitle_method(Interpreter& in, const Value& self, Args& args) {
   QW_TRY(no_args(in, "istitle", args));
-  QW_TRY(in.work(static_cast<double>(self.text().size()) / 64));
+  QW_TRY(in.characters(self.text()));
   bool any = false, inside = false;
   for (const std::uint32_t c : to_chars(self.text())) {
     const bool starts = is_upper(c) || is_title(c);
@@ -318,15 +324,15 @@ Result<Value> isascii_method(Interpreter& in, const Value& self, Args& args) {
 
 Result<Value> isprintable_method(Interpreter& in, const Value& self, Args& args) {
   QW_TRY(no_args(in, "isprintable", args));
+  QW_TRY(in.characters(self.text()));
   const auto chars = to_chars(self.text());
-  QW_TRY(in.work(static_cast<double>(chars.size()) / 64));
   return Value::boolean(std::all_of(chars.begin(), chars.end(), is_printable));
 }
 
 Result<Value> isidentifier_method(Interpreter& in, const Value& self, Args& args) {
   QW_TRY(no_args(in, "isidentifier", args));
+  QW_TRY(in.characters(self.text()));
   const auto chars = to_chars(self.text());
-  QW_TRY(in.work(static_cast<double>(chars.size()) / 64));
   return Value::boolean(!chars.empty() && (chars[0] == '_' || is_alpha(chars[0])) &&
                         std::all_of(chars.begin(), chars.end(), is_word));
 }

@@ -34,7 +34,8 @@ Result<std::string> part_text(const json::Value& part, const std::string& where)
   if (type && !type->is_string()) return wrong(where + ".type", "a string is required");
   const std::string kind = type ? type->as_string() : "text";
   const bool text_kind = kind == "text" || kind == "input_text" || kind == "output_text";
-  if (!text_kind && kind != "refusal") return wrong(where, "part type " + shown(kind) + " is not supported by a text model");
+  if (!text_kind && kind != "refusal")
+    return wrong(where, "part type " + shown(kind) + " is not supported by a text model");
   const char* key = text_kind ? "text" : "refusal";
   const json::Value* text = part.find(key);
   if (!text || !text->is_string()) return wrong(where + "." + key, "a string is required");
@@ -97,8 +98,7 @@ Status convert_tool_calls(json::Object* message, std::string_view role, const st
   if (!calls->is_array()) return wrong(where + ".tool_calls", "a list is required");
   json::Array converted;
   for (std::size_t i = 0; i < calls->as_array().size(); ++i) {
-    QW_ASSIGN(json::Value call,
-              tool_call_of(calls->as_array()[i], where + ".tool_calls[" + std::to_string(i) + "]"));
+    QW_ASSIGN(json::Value call, tool_call_of(calls->as_array()[i], where + ".tool_calls[" + std::to_string(i) + "]"));
     converted.push_back(std::move(call));
   }
   message->set("tool_calls", std::move(converted));

@@ -28,7 +28,7 @@ struct Conversation {
   json::Array messages;              // as the client sent them
   std::optional<json::Value> tools;  // as the client sent them
   bool add_generation_prompt = true;
-  json::Object variables;            // further template variables: enable_thinking, bos_token, ...
+  json::Object variables;  // further template variables: enable_thinking, bos_token, ...
 };
 
 // All variables of one rendering: messages, tools (null if there are none), documents (null), add_generation_prompt and

@@ -23,8 +23,10 @@ std::string converted(std::string_view messages) {
 TEST(Messages, RolesAndContent) {
   EXPECT_EQ(converted(R"([{"role": "developer", "content": "d"}, {"role": "user", "content": "u", "name": "n"}])"),
             R"([{"role": "system", "content": "d"}, {"role": "user", "content": "u", "name": "n"}])");
-  EXPECT_EQ(converted(R"([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "input_text", "text": "b"}, {"text": "c"}]}])"),
-            R"([{"role": "user", "content": "a\nb\nc"}])");
+  EXPECT_EQ(
+      converted(
+          R"([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "input_text", "text": "b"}, {"text": "c"}]}])"),
+      R"([{"role": "user", "content": "a\nb\nc"}])");
   EXPECT_EQ(converted(R"([{"role": "assistant", "content": null}])"), R"([{"role": "assistant", "content": ""}])");
   EXPECT_EQ(converted(R"([{"role": "assistant"}])"), R"([{"role": "assistant", "content": ""}])");
   EXPECT_EQ(converted(R"([{"role": "user", "content": []}])"), R"([{"role": "user", "content": ""}])");
@@ -40,14 +42,16 @@ TEST(Messages, ReasoningIsFoundUnderItsOtherNames) {
 }
 
 TEST(Messages, ToolCallArgumentsBecomeObjects) {
-  EXPECT_EQ(converted(R"([{"role": "assistant", "tool_calls": [
+  EXPECT_EQ(
+      converted(R"([{"role": "assistant", "tool_calls": [
               {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{\"b\": 1.0, \"a\": \"é\"}"}},
               {"function": {"name": "g", "arguments": {"x": 1}}}, {"function": {"name": "h", "arguments": ""}},
               {"function": {"name": "i"}}]}])"),
-            R"([{"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": {"b": 1.0, "a": "é"}}}, )"
-            R"({"function": {"name": "g", "arguments": {"x": 1}}}, {"function": {"name": "h", "arguments": {}}}, )"
-            R"({"function": {"name": "i", "arguments": {}}}], "content": ""}])");
-  EXPECT_EQ(converted(R"([{"role": "user", "content": "a", "tool_calls": null}])"), R"([{"role": "user", "content": "a"}])");
+      R"([{"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": {"b": 1.0, "a": "é"}}}, )"
+      R"({"function": {"name": "g", "arguments": {"x": 1}}}, {"function": {"name": "h", "arguments": {}}}, )"
+      R"({"function": {"name": "i", "arguments": {}}}], "content": ""}])");
+  EXPECT_EQ(converted(R"([{"role": "user", "content": "a", "tool_calls": null}])"),
+            R"([{"role": "user", "content": "a"}])");
 }
 
 TEST(Messages, WrongOnesAreNamed) {
@@ -63,17 +67,21 @@ TEST(Messages, WrongOnesAreNamed) {
               HasSubstr("messages[0].content[0]: part type \"image_url\" is not supported"));
   EXPECT_THAT(error(R"([{"role": "user", "content": [{"type": "text"}]}])"), HasSubstr("messages[0].content[0].text"));
   EXPECT_THAT(error(R"([{"role": "user", "content": "a", "tool_calls": []}])"), HasSubstr("only an assistant"));
-  const auto call = [&](const char* text) { return error(std::string(R"([{"role": "assistant", "tool_calls": [)") + text + "]}]"); };
+  const auto call = [&](const char* text) {
+    return error(std::string(R"([{"role": "assistant", "tool_calls": [)") + text + "]}]");
+  };
   EXPECT_THAT(call("1"), HasSubstr("messages[0].tool_calls[0]: an object"));
   EXPECT_THAT(call(R"({"type": "custom"})"), HasSubstr("tool_calls[0].type"));
   EXPECT_THAT(call(R"({"function": {}})"), HasSubstr("function.name"));
   EXPECT_THAT(call(R"({"function": {"name": "f", "arguments": "{"}})"), HasSubstr("function.arguments: not JSON"));
-  EXPECT_THAT(call(R"({"function": {"name": "f", "arguments": "[1]"}})"), HasSubstr("a JSON object is required, not array"));
+  EXPECT_THAT(call(R"({"function": {"name": "f", "arguments": "[1]"}})"),
+              HasSubstr("a JSON object is required, not array"));
   EXPECT_THAT(error(R"([{"role": "assistant", "content": "", "reasoning": 3}])"), HasSubstr("messages[0].reasoning"));
 }
 
 TEST(Tools, AreCheckedAndPassThrough) {
-  const json::Value tools = parsed(R"([{"type": "function", "function": {"name": "f", "parameters": {"z": 1, "a": 2}, "strict": true}}])");
+  const json::Value tools =
+      parsed(R"([{"type": "function", "function": {"name": "f", "parameters": {"z": 1, "a": 2}, "strict": true}}])");
   const auto out = template_tools(tools);
   ASSERT_TRUE(out) << out.error().message;
   EXPECT_EQ(json::Value(*out), tools);

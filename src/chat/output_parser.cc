@@ -43,7 +43,9 @@ bool prompt_opens_reasoning(std::string_view prompt) {
 
 OutputParser::OutputParser(OutputOptions options)
     : options_(std::move(options)),
-      state_(!options_.reasoning ? State::kContent : options_.starts_in_reasoning ? State::kReasoning : State::kStart) {}
+      state_(!options_.reasoning            ? State::kContent
+             : options_.starts_in_reasoning ? State::kReasoning
+                                            : State::kStart) {}
 
 std::vector<OutputEvent> OutputParser::push(std::string_view piece) {
   buffer_ += piece;
@@ -162,8 +164,7 @@ bool OutputParser::step_content(bool final) {
   const std::size_t call = buffer_.find(kCallOpen), function = buffer_.find(kFunctionOpen);
   const std::size_t marker = std::min(call, function);
   std::size_t end = marker;
-  if (marker == std::string::npos)
-    end = buffer_.size() - (final ? 0 : held_back(buffer_, {kCallOpen, kFunctionOpen}));
+  if (marker == std::string::npos) end = buffer_.size() - (final ? 0 : held_back(buffer_, {kCallOpen, kFunctionOpen}));
   const std::string_view text = std::string_view(buffer_).substr(0, end);
   const std::size_t last = text.find_last_not_of(kSpace);
   const std::size_t shown = last == std::string_view::npos ? 0 : last + 1;
@@ -323,11 +324,20 @@ ParsedOutput parse_output(std::string_view text, const OutputOptions& options) {
   ParsedOutput out;
   for (OutputEvent& e : events) {
     switch (e.kind) {
-      case OutputEvent::Kind::kReasoning: out.reasoning += e.text; break;
-      case OutputEvent::Kind::kContent: out.content += e.text; break;
-      case OutputEvent::Kind::kToolCallBegin: out.tool_calls.push_back({std::move(e.text), {}}); break;
-      case OutputEvent::Kind::kToolCallArguments: out.tool_calls.back().arguments += e.text; break;
-      case OutputEvent::Kind::kToolCallEnd: break;
+      case OutputEvent::Kind::kReasoning:
+        out.reasoning += e.text;
+        break;
+      case OutputEvent::Kind::kContent:
+        out.content += e.text;
+        break;
+      case OutputEvent::Kind::kToolCallBegin:
+        out.tool_calls.push_back({std::move(e.text), {}});
+        break;
+      case OutputEvent::Kind::kToolCallArguments:
+        out.tool_calls.back().arguments += e.text;
+        break;
+      case OutputEvent::Kind::kToolCallEnd:
+        break;
     }
   }
   return out;

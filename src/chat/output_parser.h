@@ -32,10 +32,10 @@ struct OutputEvent {
 };
 
 struct OutputOptions {
-  bool reasoning = true;            // recognise <think>; false: it is answer text
+  bool reasoning = true;             // recognise <think>; false: it is answer text
   bool starts_in_reasoning = false;  // the prompt ended inside an open <think> (see prompt_opens_reasoning)
-  bool tool_calls = false;          // recognise tool calls; false: they are answer text
-  json::Value tools;                // the request's tools array or null; types of XML parameters come from it
+  bool tool_calls = false;           // recognise tool calls; false: they are answer text
+  json::Value tools;                 // the request's tools array or null; types of XML parameters come from it
 };
 
 // True if a rendered prompt leaves a <think> block open for the model to go on with.
@@ -65,11 +65,11 @@ class OutputParser {
 
   OutputOptions options_;
   State state_;
-  std::string buffer_;        // not yet decided
-  std::string space_;         // white space held back: emitted before text, dropped before a call
-  std::string opening_;       // the marker that began the present tool call
-  std::size_t scanned_ = 0;   // of buffer_, inside a tool call: nothing can end before here
-  int nesting_ = 0;           // JSON scanner's state at scanned_
+  std::string buffer_;       // not yet decided
+  std::string space_;        // white space held back: emitted before text, dropped before a call
+  std::string opening_;      // the marker that began the present tool call
+  std::size_t scanned_ = 0;  // of buffer_, inside a tool call: nothing can end before here
+  int nesting_ = 0;          // JSON scanner's state at scanned_
   bool in_string_ = false, escaped_ = false;
   bool reasoning_begun_ = false, after_call_ = false;
   int calls_ = 0;

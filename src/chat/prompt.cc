@@ -89,7 +89,8 @@ class Disguise {
  private:
   std::string apply(std::string_view text) const;
   static std::uint32_t code(std::size_t index) {
-    return static_cast<std::uint32_t>(index) + (index < kNoncharacters ? kFirstNoncharacter : kFirstPrivate - kNoncharacters);
+    return static_cast<std::uint32_t>(index) +
+           (index < kNoncharacters ? kFirstNoncharacter : kFirstPrivate - kNoncharacters);
   }
   // The token a code point stands for, or nullptr.
   const std::string* token(std::uint32_t c) const {

@@ -54,7 +54,8 @@ TEST(ChatMl, Tools) {
 
 TEST(ChatMl, MarksWhatTheModelWrites) {
   const auto chat_template = Template::parse(kChatMlTemplate);
-  const auto out = chat_template->render(variables(R"([{"role": "user", "content": "u"}, {"role": "assistant", "content": "abc"}])"));
+  const auto out = chat_template->render(
+      variables(R"([{"role": "user", "content": "u"}, {"role": "assistant", "content": "abc"}])"));
   ASSERT_TRUE(out);
   ASSERT_EQ(out->generation.size(), 1u);
   EXPECT_TRUE(out->generation_exact);
@@ -80,12 +81,15 @@ TEST(ChooseTemplate, Order) {
 
 TEST(ChooseTemplate, NamedLists) {
   TemplateSources s;
-  s.tokenizer_config = json::parse(R"({"chat_template": [{"name": "default", "template": "d"}, {"name": "tool_use", "template": "t"}]})").value();
+  s.tokenizer_config =
+      json::parse(R"({"chat_template": [{"name": "default", "template": "d"}, {"name": "tool_use", "template": "t"}]})")
+          .value();
   EXPECT_EQ(choose_template(s)->source, "d");
   EXPECT_EQ(choose_template(s, true)->source, "t");
   s.tokenizer_config = json::parse(R"({"chat_template": [{"name": "only", "template": "o"}]})").value();
   EXPECT_EQ(choose_template(s)->source, "o");
-  s.tokenizer_config = json::parse(R"({"chat_template": [{"name": "a", "template": "1"}, {"name": "b", "template": "2"}]})").value();
+  s.tokenizer_config =
+      json::parse(R"({"chat_template": [{"name": "a", "template": "1"}, {"name": "b", "template": "2"}]})").value();
   EXPECT_FALSE(choose_template(s));
   s.tokenizer_config = json::parse(R"({"chat_template": [1]})").value();
   EXPECT_FALSE(choose_template(s));
@@ -113,7 +117,8 @@ TEST(RenderPrompt, ControlTokensOfCallersStayText) {
 
 // A template that takes strings apart cannot make a token of the parts, and no text can hide one.
 TEST(RenderPrompt, PartsDoNotJoin) {
-  const auto chat_template = Template::parse("{{ messages[0].content[:-1] }}{{ messages[0].content[1:5] }}|{{ messages[0].content }}");
+  const auto chat_template =
+      Template::parse("{{ messages[0].content[:-1] }}{{ messages[0].content[1:5] }}|{{ messages[0].content }}");
   json::Object given;
   given.set("messages", json::parse(R"([{"content": "<|x|>"}])").value());
   EXPECT_EQ(shown(*render_prompt(*chat_template, given, {"<|x|>"})), "[|]{<|x|>}");

@@ -159,8 +159,9 @@ TEST(TemplateLimits, DeepSourcesAreRefused) {
 
 TEST(TemplateValues, NamespacesMayHoldThemselves) {
   EXPECT_FALSE(render("{% set ns = namespace() %}{% set ns.me = ns %}{{ ns }}"));
-  const auto kept = render("{% set ns = namespace() %}{% set ns.me = [ns] %}{% macro m() %}{% endmacro %}{% set ns.m = m %}"
-                           "{% for i in [1, 2] %}{{ loop.changed(loop) }}{% set ns.l = loop %}{% endfor %}{{ ns.l.last }}");
+  const auto kept = render(
+      "{% set ns = namespace() %}{% set ns.me = [ns] %}{% macro m() %}{% endmacro %}{% set ns.m = m %}"
+      "{% for i in [1, 2] %}{{ loop.changed(loop) }}{% set ns.l = loop %}{% endfor %}{{ ns.l.last }}");
   ASSERT_TRUE(kept) << kept.error().message;
   EXPECT_EQ(kept->text, "TrueFalseTrue");
 }

@@ -17,8 +17,8 @@ enum class NodeKind : std::uint8_t {
   kName,
   kTuple,
   kList,
-  kDict,     // list: key, value, key, value, ...
-  kBinary,   // a op b, op in text
+  kDict,    // list: key, value, key, value, ...
+  kBinary,  // a op b, op in text
   kNegative,
   kPositive,
   kNot,
@@ -26,23 +26,23 @@ enum class NodeKind : std::uint8_t {
   kOr,
   kCompare,  // a, then list with ops
   kConcat,
-  kConditional,  // a if b else c; c may be null
-  kAttribute,    // a.text
-  kItem,         // a[b]
-  kSlice,        // a:b:c, each may be null
-  kCall,         // a(args)
-  kFilter,       // a|text(args); a is null for the innermost of a filter block
-  kTest,         // a is text(args)
+  kConditional,      // a if b else c; c may be null
+  kAttribute,        // a.text
+  kItem,             // a[b]
+  kSlice,            // a:b:c, each may be null
+  kCall,             // a(args)
+  kFilter,           // a|text(args); a is null for the innermost of a filter block
+  kTest,             // a is text(args)
   kNamespaceTarget,  // name.text, only assigned to
   // Statements
-  kTemplate,  // body
-  kOutput,    // list
-  kData,      // text
-  kFor,       // a target, b iterable, c filter or null, body, else_body
-  kIf,        // a, body, list of kIf (elif), else_body
-  kSet,       // a target, b value
-  kSetBlock,  // a target, b filter or null, body
-  kMacro,     // text, list parameters, list2 defaults, body
+  kTemplate,     // body
+  kOutput,       // list
+  kData,         // text
+  kFor,          // a target, b iterable, c filter or null, body, else_body
+  kIf,           // a, body, list of kIf (elif), else_body
+  kSet,          // a target, b value
+  kSetBlock,     // a target, b filter or null, body
+  kMacro,        // text, list parameters, list2 defaults, body
   kCallBlock,    // a call, list parameters, list2 defaults, body
   kGeneration,   // body
   kWith,         // list targets, list2 values, body
@@ -82,7 +82,7 @@ struct Node {
   int height = 1;
   NameUse use = NameUse::kLoad;
   bool recursive = false;
-  bool explicit_caller = false;   // macro: `caller` is a written parameter
+  bool explicit_caller = false;  // macro: `caller` is a written parameter
   bool takes_caller = false, takes_kwargs = false, takes_varargs = false;
   Node* a = nullptr;
   Node* b = nullptr;
@@ -90,13 +90,13 @@ struct Node {
   std::string text;
   Value value;
   std::vector<Node*> list, list2, body, else_body;
-  std::vector<std::string> ops;                       // of comparisons
-  std::vector<std::pair<std::string, Node*>> named;   // keyword arguments
-  Node* star = nullptr;                               // *args
-  Node* star_star = nullptr;                          // **kwargs
-  Ref ref;         // of a name, or of the name a macro is bound to
-  Ref filter_ref;  // of a loop target inside the loop's filter
-  Ref loop_ref;    // of `loop`, slot -1 if the body never asks for it
+  std::vector<std::string> ops;                      // of comparisons
+  std::vector<std::pair<std::string, Node*>> named;  // keyword arguments
+  Node* star = nullptr;                              // *args
+  Node* star_star = nullptr;                         // **kwargs
+  Ref ref;                                           // of a name, or of the name a macro is bound to
+  Ref filter_ref;                                    // of a loop target inside the loop's filter
+  Ref loop_ref;                                      // of `loop`, slot -1 if the body never asks for it
   int caller_slot = -1, kwargs_slot = -1, varargs_slot = -1;
   Scope scope, else_scope, filter_scope;
   FunctionShape function, filter_function;

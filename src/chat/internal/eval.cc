@@ -366,7 +366,7 @@ Result<Value> bound(const Value& self, const std::string& name, Builtin method) 
 
 // Methods that change a container; Jinja's sandbox hides them.
 bool changes_container(std::string_view name) {
-  static constexpr std::string_view kNames[] = {"append", "clear", "pop",        "reverse", "insert", "sort",
+  static constexpr std::string_view kNames[] = {"append", "clear",  "pop",        "reverse", "insert", "sort",
                                                 "extend", "remove", "setdefault", "update",  "popitem"};
   return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
@@ -458,17 +458,24 @@ Result<Value> Interpreter::item(const Value& value, const Value& key) {
 Result<std::int64_t> Interpreter::length(const Value& v) {
   const auto size = [](std::size_t n) { return static_cast<std::int64_t>(n); };
   switch (v.kind()) {
-    case Kind::kUndefined: return 0;
+    case Kind::kUndefined:
+      return 0;
     case Kind::kString:
       QW_TRY(work(static_cast<double>(v.text().size()) / 256));
       return size(char_count(v.text()));
     case Kind::kList:
-    case Kind::kTuple: return size(v.items().size());
-    case Kind::kDict: return size(v.dict().items.size());
-    case Kind::kRange: return v.range().size();
-    case Kind::kView: return size(v.view().dict.dict().items.size());
-    case Kind::kLoop: return v.loop().length();
-    default: return fail(std::string("object of type '") + python_type(v) + "' has no len()");
+    case Kind::kTuple:
+      return size(v.items().size());
+    case Kind::kDict:
+      return size(v.dict().items.size());
+    case Kind::kRange:
+      return v.range().size();
+    case Kind::kView:
+      return size(v.view().dict.dict().items.size());
+    case Kind::kLoop:
+      return v.loop().length();
+    default:
+      return fail(std::string("object of type '") + python_type(v) + "' has no len()");
   }
 }
 
@@ -491,9 +498,8 @@ Result<Interpreter::Source> Interpreter::source(const Value& v) {
     case Kind::kTuple:
       return Source([v, at]() -> Result<Value> { return *at < v.items().size() ? v.items()[(*at)++] : Value(); });
     case Kind::kDict:
-      return Source([v, at]() -> Result<Value> {
-        return *at < v.dict().items.size() ? v.dict().items[(*at)++].first : Value();
-      });
+      return Source(
+          [v, at]() -> Result<Value> { return *at < v.dict().items.size() ? v.dict().items[(*at)++].first : Value(); });
     case Kind::kView:
       return Source([this, v, at]() -> Result<Value> {
         const auto& items = v.view().dict.dict().items;
@@ -560,7 +566,8 @@ Status take_args(Interpreter& in, std::string_view function, Args& args, std::in
 Result<std::int64_t> int_arg(Interpreter& in, std::string_view function, const Value& value, std::int64_t otherwise) {
   if (value.is_missing()) return otherwise;
   if (value.is_undefined()) return in.fail(value.text());
-  if (!value.is_integral()) return in.fail(std::string(function) + "(): an integer is required, not " + python_type(value));
+  if (!value.is_integral())
+    return in.fail(std::string(function) + "(): an integer is required, not " + python_type(value));
   return value.as_int();
 }
 

@@ -359,7 +359,8 @@ Result<Value> attr_filter(Interpreter& in, const Value& v, Args& args) {
   Value name;
   QW_TRY(take_args(in, "attr", args, {"name"}, 1, &name));
   QW_ASSIGN(const std::string text, in.text(name));
-  if (v.is(Kind::kDict) && !find_dict_method(text)) return Value::undefined("'dict object' has no attribute '" + text + "'");
+  if (v.is(Kind::kDict) && !find_dict_method(text))
+    return Value::undefined("'dict object' has no attribute '" + text + "'");
   return in.attribute(v, text);
 }
 

@@ -61,17 +61,31 @@ std::string integer_text(const Spec& spec, std::int64_t value) {
   char buffer[80];
   std::string digits;
   switch (spec.type) {
-    case 'x': std::snprintf(buffer, sizeof buffer, "%lx", static_cast<unsigned long>(size)); digits = buffer; break;
-    case 'X': std::snprintf(buffer, sizeof buffer, "%lX", static_cast<unsigned long>(size)); digits = buffer; break;
-    case 'o': std::snprintf(buffer, sizeof buffer, "%lo", static_cast<unsigned long>(size)); digits = buffer; break;
+    case 'x':
+      std::snprintf(buffer, sizeof buffer, "%lx", static_cast<unsigned long>(size));
+      digits = buffer;
+      break;
+    case 'X':
+      std::snprintf(buffer, sizeof buffer, "%lX", static_cast<unsigned long>(size));
+      digits = buffer;
+      break;
+    case 'o':
+      std::snprintf(buffer, sizeof buffer, "%lo", static_cast<unsigned long>(size));
+      digits = buffer;
+      break;
     case 'b':
       for (std::uint64_t v = size; v > 0 || digits.empty(); v >>= 1) digits.insert(digits.begin(), v & 1 ? '1' : '0');
       break;
-    default: digits = std::to_string(size);
+    default:
+      digits = std::to_string(size);
   }
   while (static_cast<int>(digits.size()) < spec.precision) digits.insert(digits.begin(), '0');
-  const char* prefix = !spec.alternate ? "" : spec.type == 'x' ? "0x" : spec.type == 'X' ? "0X"
-                       : spec.type == 'o' ? "0o" : spec.type == 'b' ? "0b" : "";
+  const char* prefix = !spec.alternate    ? ""
+                       : spec.type == 'x' ? "0x"
+                       : spec.type == 'X' ? "0X"
+                       : spec.type == 'o' ? "0o"
+                       : spec.type == 'b' ? "0b"
+                                          : "";
   std::string text = (value < 0 ? "-" : "") + std::string(prefix) + digits;
   if (spec.thousands) text = with_thousands(std::move(text));
   return signed_text(spec, std::move(text));
@@ -79,8 +93,12 @@ std::string integer_text(const Spec& spec, std::int64_t value) {
 
 std::string float_text(const Spec& spec, double value) {
   if (!std::isfinite(value)) return signed_text(spec, std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf");
-  const char format[] = {'%', spec.alternate ? '#' : '.', spec.alternate ? '.' : '*', spec.alternate ? '*' : spec.type,
-                         spec.alternate ? spec.type : '\0', '\0'};
+  const char format[] = {'%',
+                         spec.alternate ? '#' : '.',
+                         spec.alternate ? '.' : '*',
+                         spec.alternate ? '*' : spec.type,
+                         spec.alternate ? spec.type : '\0',
+                         '\0'};
   const int precision = spec.precision < 0 ? 6 : spec.precision;
   std::string text(static_cast<std::size_t>(precision) + 400, '\0');  // 309 digits before the point at most
   text.resize(static_cast<std::size_t>(std::snprintf(text.data(), text.size(), format, precision, value)));
@@ -113,7 +131,8 @@ Result<std::string> percent_one(Interpreter& in, Spec spec, const Value& value, 
     return in.fail("%c requires a single character");
   }
   if (value.is_undefined()) return in.fail(value.text());
-  if (!value.is_number()) return in.fail(std::string("%") + spec.type + " format: a number is required, not " + python_type(value));
+  if (!value.is_number())
+    return in.fail(std::string("%") + spec.type + " format: a number is required, not " + python_type(value));
   std::string text;
   if (is_float_type(spec.type)) {
     text = float_text(spec, value.as_double());
@@ -196,8 +215,8 @@ Result<Value> format_percent(Interpreter& in, const Value& format, const Value& 
     out += piece;
   }
   // Python lets anything with subscripts, save tuples and strings, go unused.
-  const bool accepts_rest = by_name || value.is(Kind::kDict) || value.is(Kind::kList) || value.is(Kind::kRange) ||
-                            value.is_undefined();
+  const bool accepts_rest =
+      by_name || value.is(Kind::kDict) || value.is(Kind::kList) || value.is(Kind::kRange) || value.is_undefined();
   if (used < given.size() && !accepts_rest) return in.fail("not all arguments converted during string formatting");
   return in.string(std::move(out), format.is_markup());
 }
@@ -246,7 +265,8 @@ Result<std::string> format_one(Interpreter& in, const Value& value, std::string_
   }
   if (!value.is_number()) return in.fail(std::string("unsupported format string for ") + python_type(value));
   std::string text;
-  const bool whole = value.is_integral() && (!spec.type || std::string_view("dxXob").find(spec.type) != std::string_view::npos);
+  const bool whole =
+      value.is_integral() && (!spec.type || std::string_view("dxXob").find(spec.type) != std::string_view::npos);
   if (whole && spec.precision >= 0) return in.fail("Precision not allowed in integer format specifier");
   if (value.is(Kind::kBool) && !spec.type) {
     QW_ASSIGN(text, in.text(value));
@@ -297,7 +317,8 @@ Result<Value> field_value(Interpreter& in, std::string_view field, const Args& a
     if (end == std::string_view::npos) return in.fail("Missing ']' in format string");
     const std::string key(field.substr(at + 1, end - at - 1));
     if (bracket) {
-      const bool index = !key.empty() && std::all_of(key.begin(), key.end(), [](char c) { return c >= '0' && c <= '9'; });
+      const bool index =
+          !key.empty() && std::all_of(key.begin(), key.end(), [](char c) { return c >= '0' && c <= '9'; });
       std::size_t zero = 0;
       QW_ASSIGN(value, in.item(value, index ? Value::integer(read_number(key, &zero)) : Value::string(key)));
       ++end;

@@ -41,7 +41,8 @@ tl::unexpected<Error> Interpreter::fail(std::string_view message, ErrorKind kind
 
 Status Interpreter::work(double units) {
   steps_ += units;
-  if (steps_ > static_cast<double>(limits_.max_steps)) return fail("template takes too many steps", ErrorKind::kResource);
+  if (steps_ > static_cast<double>(limits_.max_steps))
+    return fail("template takes too many steps", ErrorKind::kResource);
   return {};
 }
 
@@ -141,7 +142,8 @@ Value& Interpreter::slot(const Ref& ref, Activation* act) {
   return act->slots[static_cast<std::size_t>(ref.slot)];
 }
 
-Activation* Interpreter::activation(const FunctionShape& shape, Activation* parent, std::unique_ptr<Activation>* local) {
+Activation* Interpreter::activation(const FunctionShape& shape, Activation* parent,
+                                    std::unique_ptr<Activation>* local) {
   *local = std::make_unique<Activation>();
   Activation* act = local->get();
   act->parent = parent;
@@ -167,10 +169,17 @@ void Interpreter::enter(const Scope& scope, Activation* act) {
   for (const Load& load : scope.loads) {
     Value& to = act->slots[static_cast<std::size_t>(load.slot)];
     switch (load.action) {
-      case Load::Action::kParameter: break;
-      case Load::Action::kResolve: to = resolve(load.variable); break;
-      case Load::Action::kAlias: to = slot(load.source, act); break;
-      case Load::Action::kUnset: to = Value(); break;
+      case Load::Action::kParameter:
+        break;
+      case Load::Action::kResolve:
+        to = resolve(load.variable);
+        break;
+      case Load::Action::kAlias:
+        to = slot(load.source, act);
+        break;
+      case Load::Action::kUnset:
+        to = Value();
+        break;
     }
   }
 }

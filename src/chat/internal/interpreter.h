@@ -37,9 +37,9 @@ class Interpreter {
 
   // For filters, methods and functions.
   tl::unexpected<Error> fail(std::string_view message, ErrorKind kind = ErrorKind::kBadInput) const;
-  Status work(double units);  // counts like `units` evaluated nodes
+  Status work(double units);                   // counts like `units` evaluated nodes
   Status characters(const std::string& text);  // before looking at each of its characters
-  Status room(std::size_t bytes);  // before making a string that large
+  Status room(std::size_t bytes);              // before making a string that large
   Result<Value> string(std::string text, bool markup = false);
   Result<Value> list(Values items);
   Result<Value> tuple(Values items);
@@ -95,8 +95,7 @@ class Interpreter {
   Result<Flow> exec(const Node& node, Activation* act);
   Result<Flow> exec_if(const Node& node, Activation* act);
   Result<Flow> exec_for(const Node& node, Activation* act);
-  Result<Flow> run_loop(const Node& node, Activation* act, Activation* outer, const Value& items,
-                        std::int64_t depth0);
+  Result<Flow> run_loop(const Node& node, Activation* act, Activation* outer, const Value& items, std::int64_t depth0);
   Result<Source> filtered(const Node& node, Activation* outer, Source from);
   Result<Flow> loop_body(const Node& node, Activation* act, const Value& item);
   Result<Value> call_loop(Loop& loop, Args& args);

@@ -416,7 +416,8 @@ Status Lexer::op() {
 
 tl::unexpected<Error> template_error(int line, std::string_view message, ErrorKind kind) {
   std::string text = "chat template line " + std::to_string(line) + ": " + std::string(message);
-  std::replace_if(text.begin(), text.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
   return fail(kind, std::move(text));
 }
 

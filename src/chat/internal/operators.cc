@@ -252,14 +252,16 @@ Result<Value> slice(Interpreter& in, const Value& value, const Value& begin, con
   if (value.is_sequence()) {
     Values items;
     items.reserve(static_cast<std::size_t>(s.count));
-    for (std::int64_t i = 0; i < s.count; ++i) items.push_back(value.items()[static_cast<std::size_t>(s.start + i * s.step)]);
+    for (std::int64_t i = 0; i < s.count; ++i)
+      items.push_back(value.items()[static_cast<std::size_t>(s.start + i * s.step)]);
     return value.is(Kind::kList) ? in.list(std::move(items)) : in.tuple(std::move(items));
   }
   const std::string& text = value.text();
   if (s.step == 1) {
     const std::size_t at = byte_offset(text, static_cast<std::size_t>(s.start));
     const std::string_view rest = std::string_view(text).substr(at);
-    return in.string(std::string(rest.substr(0, byte_offset(rest, static_cast<std::size_t>(s.count)))), value.is_markup());
+    return in.string(std::string(rest.substr(0, byte_offset(rest, static_cast<std::size_t>(s.count)))),
+                     value.is_markup());
   }
   const auto chars = to_chars(text);
   std::string out;

@@ -183,7 +183,9 @@ class Binder {
   Frame inner(const Frame& outer, FunctionBuild* function = nullptr) const;
   FunctionBuild function(const Frame& outer, FunctionShape* shape, bool outlives) const;
   static Scope scope_of(const Frame& frame);
-  static Ref ref_of(const Ident& ident, const FunctionBuild& from) { return {from.depth - ident.function->depth, ident.slot}; }
+  static Ref ref_of(const Ident& ident, const FunctionBuild& from) {
+    return {from.depth - ident.function->depth, ident.slot};
+  }
 
   Status bind_all(const std::vector<Node*>& nodes, Frame* frame);
   Status bind(Node* node, Frame* frame);

@@ -121,14 +121,16 @@ Result<Value> join_filter(Interpreter& in, const Value& v, Args& args) {
     QW_TRY(in.room(piece.size() + separator.size()));
     if (i > 0) text += separator;
     text += piece;
-    if (text.size() > in.limits().max_output_bytes) return in.fail("template makes too much text", ErrorKind::kResource);
+    if (text.size() > in.limits().max_output_bytes)
+      return in.fail("template makes too much text", ErrorKind::kResource);
   }
   return in.string(std::move(text));
 }
 
 Result<Interpreter::Source> start_map(Interpreter& in, const Value& v, Args args) {
   if (!truthy(v)) return nothing();
-  const auto by_attribute = std::any_of(args.named.begin(), args.named.end(), [](const auto& n) { return n.first == "attribute"; });
+  const auto by_attribute =
+      std::any_of(args.named.begin(), args.named.end(), [](const auto& n) { return n.first == "attribute"; });
   if (args.positional.empty() && by_attribute) {
     Value named[2];
     QW_TRY(take_args(in, "map", args, {"attribute", "default"}, 1, named));
@@ -220,7 +222,8 @@ Status sort_rows(Interpreter& in, std::vector<std::pair<Value, Value>>* rows, bo
   return status;
 }
 
-Result<Value> keys_of(Interpreter& in, const Value& item, const std::vector<std::vector<Value>>& paths, bool sensitive) {
+Result<Value> keys_of(Interpreter& in, const Value& item, const std::vector<std::vector<Value>>& paths,
+                      bool sensitive) {
   Values keys;
   for (const auto& path : paths) {
     QW_ASSIGN(Value key, follow(in, item, path));

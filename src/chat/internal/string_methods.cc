@@ -63,7 +63,8 @@ Result<Value> split_method(Interpreter& in, const Value& self, Args& args) {
   QW_ASSIGN(const std::string separator, string_arg(in, "split", out[0]));
   if (separator.empty()) return in.fail("empty separator");
   QW_TRY(in.work(static_cast<double>(text.size()) / 256 * static_cast<double>(separator.size())));
-  return in.strings(kFromRight ? rsplit_on(text, separator, limit) : split_on(text, separator, limit), self.is_markup());
+  return in.strings(kFromRight ? rsplit_on(text, separator, limit) : split_on(text, separator, limit),
+                    self.is_markup());
 }
 
 Result<Value> splitlines_method(Interpreter& in, const Value& self, Args& args) {
@@ -149,8 +150,7 @@ Result<Value> find_method(Interpreter& in, const Value& self, Args& args) {
   std::int64_t first = 0;
   QW_ASSIGN(const bool valid, window(in, "find", self, out[1], out[2], &text, &first));
   QW_TRY(in.work(static_cast<double>(text.size()) / 256 * static_cast<double>(needle.size() + 1)));
-  const std::size_t hit =
-      !valid ? std::string_view::npos : kFromRight ? text.rfind(needle) : text.find(needle);
+  const std::size_t hit = !valid ? std::string_view::npos : kFromRight ? text.rfind(needle) : text.find(needle);
   if (hit != std::string_view::npos)
     return Value::integer(first + static_cast<std::int64_t>(char_count(text.substr(0, hit))));
   if (kMustFind) return in.fail("substring not found");
@@ -197,7 +197,8 @@ Result<Value> join_method(Interpreter& in, const Value& self, Args& args) {
   for (std::size_t i = 0; i < items.size(); ++i) {
     if (!items[i].is_string()) {
       if (!self.is_markup())
-        return in.fail("sequence item " + std::to_string(i) + ": expected str instance, " + python_type(items[i]) + " found");
+        return in.fail("sequence item " + std::to_string(i) + ": expected str instance, " + python_type(items[i]) +
+                       " found");
     }
     QW_ASSIGN(std::string piece, in.text(items[i]));
     if (self.is_markup() && !items[i].is_markup()) piece = escape_html(piece);
@@ -244,7 +245,8 @@ Result<Value> zfill_method(Interpreter& in, const Value& self, Args& args) {
   if (width > static_cast<std::int64_t>(in.limits().max_output_bytes))
     return in.fail("template makes too much text", ErrorKind::kResource);
   const bool sign = !text.empty() && (text[0] == '+' || text[0] == '-');
-  return make(in, self, text.substr(0, sign) + std::string(static_cast<std::size_t>(width - n), '0') + text.substr(sign));
+  return make(in, self,
+              text.substr(0, sign) + std::string(static_cast<std::size_t>(width - n), '0') + text.substr(sign));
 }
 
 template <bool kSuffix>

@@ -171,8 +171,8 @@ using Builtin = Result<Value> (*)(Interpreter&, const Value& self, Args& args);
 struct Function final : Heap {
   std::string name;
   Builtin call = nullptr;
-  Value self;                        // of a bound method
-  std::shared_ptr<Values> items;     // what cycler() goes through
+  Value self;                         // of a bound method
+  std::shared_ptr<Values> items;      // what cycler() goes through
   std::shared_ptr<std::size_t> uses;  // how often a cycler or joiner was used
 };
 

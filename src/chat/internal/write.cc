@@ -126,14 +126,29 @@ void append_json_string(std::string* out, std::string_view text, bool ensure_asc
   for (std::size_t at = 0; at < text.size();) {
     const std::uint32_t c = decode_char(text, &at);
     switch (c) {
-      case '"': out->append("\\\""); continue;
-      case '\\': out->append("\\\\"); continue;
-      case '\n': out->append("\\n"); continue;
-      case '\r': out->append("\\r"); continue;
-      case '\t': out->append("\\t"); continue;
-      case '\f': out->append("\\f"); continue;
-      case '\b': out->append("\\b"); continue;
-      default: break;
+      case '"':
+        out->append("\\\"");
+        continue;
+      case '\\':
+        out->append("\\\\");
+        continue;
+      case '\n':
+        out->append("\\n");
+        continue;
+      case '\r':
+        out->append("\\r");
+        continue;
+      case '\t':
+        out->append("\\t");
+        continue;
+      case '\f':
+        out->append("\\f");
+        continue;
+      case '\b':
+        out->append("\\b");
+        continue;
+      default:
+        break;
     }
     if (c < 0x20) {
       append_escape(out, c);
@@ -156,12 +171,23 @@ void append_json_float(std::string* out, double d) {
 // The string a dictionary key becomes; false for keys json.dumps refuses.
 bool json_key(const Value& key, std::string* out) {
   switch (key.kind()) {
-    case Kind::kString: *out = key.text(); return true;
-    case Kind::kNone: *out = "null"; return true;
-    case Kind::kBool: *out = key.as_bool() ? "true" : "false"; return true;
-    case Kind::kInt: *out = std::to_string(key.as_int()); return true;
-    case Kind::kFloat: append_json_float(out, key.as_double()); return true;
-    default: return false;
+    case Kind::kString:
+      *out = key.text();
+      return true;
+    case Kind::kNone:
+      *out = "null";
+      return true;
+    case Kind::kBool:
+      *out = key.as_bool() ? "true" : "false";
+      return true;
+    case Kind::kInt:
+      *out = std::to_string(key.as_int());
+      return true;
+    case Kind::kFloat:
+      append_json_float(out, key.as_double());
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -214,15 +240,28 @@ TextResult append_json(std::string* out, const Value& v, const JsonStyle& style,
   if (out->size() > limit) return {false, "text is too long"};
   if (++depth > kMaxNesting) return {false, "value nests too deeply"};
   switch (v.kind()) {
-    case Kind::kNone: out->append("null"); return {};
-    case Kind::kBool: out->append(v.as_bool() ? "true" : "false"); return {};
-    case Kind::kInt: out->append(std::to_string(v.as_int())); return {};
-    case Kind::kFloat: append_json_float(out, v.as_double()); return {};
-    case Kind::kString: append_json_string(out, v.text(), style.ensure_ascii); return {};
+    case Kind::kNone:
+      out->append("null");
+      return {};
+    case Kind::kBool:
+      out->append(v.as_bool() ? "true" : "false");
+      return {};
+    case Kind::kInt:
+      out->append(std::to_string(v.as_int()));
+      return {};
+    case Kind::kFloat:
+      append_json_float(out, v.as_double());
+      return {};
+    case Kind::kString:
+      append_json_string(out, v.text(), style.ensure_ascii);
+      return {};
     case Kind::kList:
-    case Kind::kTuple: return append_json_list(out, v.items(), style, limit, depth);
-    case Kind::kDict: return append_json_dict(out, v.dict(), style, limit, depth);
-    default: return {false, "value is not JSON serializable"};
+    case Kind::kTuple:
+      return append_json_list(out, v.items(), style, limit, depth);
+    case Kind::kDict:
+      return append_json_dict(out, v.dict(), style, limit, depth);
+    default:
+      return {false, "value is not JSON serializable"};
   }
 }
 

@@ -19,9 +19,19 @@ int report(const Error& error);
 // Set by SIGINT and SIGTERM; long work looks at it and ends with exit code 130 (serve: drains and ends with 0).
 std::atomic<bool>& interrupted();
 
+void add_bench(CLI::App& app, Outcome& outcome);
+void add_chat(CLI::App& app, Outcome& outcome);
+void add_complete(CLI::App& app, Outcome& outcome);
+void add_convert(CLI::App& app, Outcome& outcome);
 void add_data(CLI::App& app, Outcome& outcome);
+void add_doctor(CLI::App& app, Outcome& outcome);
+void add_quantize(CLI::App& app, Outcome& outcome);
+void add_render(CLI::App& app, Outcome& outcome);
+void add_score(CLI::App& app, Outcome& outcome);
+void add_serve(CLI::App& app, Outcome& outcome);
+void add_show(CLI::App& app, Outcome& outcome);
+void add_tokenize(CLI::App& app, Outcome& outcome);
 void add_tokenizer(CLI::App& app, Outcome& outcome);
 void add_train(CLI::App& app, Outcome& outcome);
-
 
 }  // namespace qw::app

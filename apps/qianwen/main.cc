@@ -31,9 +31,10 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", QW_VERSION);
   app.require_subcommand(1);
   Outcome outcome;
-  add_data(app, outcome);
-  add_tokenizer(app, outcome);
-  add_train(app, outcome);
+  for (const auto add : {add_chat, add_complete, add_serve, add_show, add_score, add_bench, add_tokenize, add_render,
+                         add_convert, add_quantize, add_tokenizer, add_data, add_train, add_doctor}) {
+    add(app, outcome);
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -1,0 +1,243 @@
+// qianwen convert: between Hugging Face folders and GGUF. qianwen quantize: the same into a smaller number format.
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <numbers>
+
+#include "base/file.h"
+#include "commands.h"
+#include "formats/gguf.h"
+#include "formats/quantise.h"
+#include "formats/safetensors.h"
+#include "formats/tokenizer_gguf.h"
+#include "json/value.h"
+#include "open_model.h"
+#include "text_source.h"
+#include "tokenizer/gguf_vocabulary.h"
+
+namespace qw::app {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct ConvertOptions {
+  std::string in, out, type, file, name, licence;
+  int threads = 0;
+  bool json = false, quantize = false;
+};
+
+// The type of the output's matrices: as asked, or what most of the input has.
+Result<tensor::DType> wanted_type(const ConvertOptions& o, const OpenedModel& in) {
+  if (o.type.empty()) return weight_dtype(in);
+  const auto type = tensor::dtype_from_name(o.type);
+  using enum tensor::DType;
+  for (const tensor::DType known : {kF32, kF16, kBF16, kQ8_0, kQ4_0}) {
+    if (type == known) return known;
+  }
+  return fail(ErrorKind::kUsage, "unknown type " + o.type + ": expected f32, f16, bf16, q8_0 or q4_0");
+}
+
+int file_type(tensor::DType type) {   // general.file_type
+  switch (type) {
+    case tensor::DType::kF16: return 1;
+    case tensor::DType::kQ4_0: return 2;
+    case tensor::DType::kQ8_0: return 7;
+    case tensor::DType::kBF16: return 32;
+    default: return 0;
+  }
+}
+
+formats::GgufVocabulary vocabulary_for_file(tokenizer::GgufVocabulary v) {
+  formats::GgufVocabulary out;
+  out.tokens = std::move(v.tokens);
+  for (const auto type : v.token_types) out.token_types.push_back(static_cast<formats::GgufTokenType>(type));
+  out.merges = std::move(v.merges);
+  out.pre = std::move(v.pre);
+  out.bos = v.bos;
+  out.eos = v.eos;
+  out.pad = v.pad;
+  out.eot = v.eot;
+  out.add_bos = v.add_bos;
+  out.chat_template = std::move(v.chat_template);
+  return out;
+}
+
+Result<formats::GgufMetadata> gguf_metadata(const ConvertOptions& o, const OpenedModel& in, tensor::DType type) {
+  formats::GgufMetadata metadata;
+  if (in.source.gguf() != nullptr) {
+    metadata = formats::GgufMetadata::copy_of(*in.source.gguf());
+  } else {
+    metadata = formats::GgufMetadata::from_object(in.model->gguf_metadata());
+    QW_ASSIGN(auto spec, tokenizer_of(in.path));
+    spec.chat_template = chat_template_of(spec);
+    QW_ASSIGN(auto vocabulary, tokenizer::spec_to_gguf(spec, in.model->traits().vocab));
+    formats::write_gguf_vocabulary(vocabulary_for_file(std::move(vocabulary)), metadata);
+  }
+  metadata.set("general.type", "model");
+  if (!o.name.empty()) metadata.set("general.name", o.name);
+  if (!o.licence.empty()) metadata.set("general.license", o.licence);
+  metadata.set("general.file_type", file_type(type));
+  metadata.set("general.quantization_version", 2);
+  return metadata;
+}
+
+struct Report {
+  json::Array tensors;
+  std::int64_t in_bytes = 0, out_bytes = 0;
+  void add(const formats::TensorInfo& out, const tensor::ConstView& in, const formats::ConversionError& e) {
+    in_bytes += in.bytes();
+    out_bytes += out.bytes();
+    tensors.push_back(json::Object{{"name", out.name},
+                                   {"type", std::string(tensor::name(out.dtype))},
+                                   {"bytes", out.bytes()},
+                                   {"rms_error", e.rms},
+                                   {"max_error", e.max},
+                                   {"relative_error", e.relative}});
+  }
+};
+
+// Streams every parameter through the codec into `writer` (GGUF or safetensors), in table order.
+template <class Writer>
+Result<Report> write_all(Writer& writer, const std::vector<formats::TensorInfo>& infos,
+                         const std::vector<tensor::ConstView>& views, base::ThreadPool& pool, bool quiet) {
+  Report report;
+  for (std::size_t i = 0; i < infos.size(); ++i) {
+    if (interrupted().load()) return fail(ErrorKind::kInterrupted, "interrupted; nothing was written");
+    auto error = formats::convert(views[i], infos[i].dtype, pool,
+                                  [&](std::span<const std::byte> rows) { return writer.append(rows); });
+    if (!error) return in_context(infos[i].name, error.error());
+    report.add(infos[i], views[i], *error);
+    if (!quiet) std::fprintf(stderr, "[%zu/%zu] %s %s\n", i + 1, infos.size(), infos[i].name.c_str(), std::string(tensor::name(infos[i].dtype)).c_str());
+  }
+  QW_TRY(writer.commit());
+  return report;
+}
+
+Result<Report> write_gguf(const ConvertOptions& o, const OpenedModel& in, const std::vector<tensor::ConstView>& views,
+                          tensor::DType type, base::ThreadPool& pool) {
+  std::vector<formats::TensorInfo> infos;
+  for (const auto& p : in.model->parameters()) {
+    infos.push_back({p.gguf_name, formats::storage_type(p.gguf_name, p.shape, type), p.shape});
+  }
+  QW_ASSIGN(const auto metadata, gguf_metadata(o, in, type));
+  QW_ASSIGN(auto writer, formats::GgufWriter::create(o.out, metadata, infos));
+  return write_all(writer, infos, views, pool, o.json);
+}
+
+Result<Report> write_folder(const ConvertOptions& o, const OpenedModel& in, const std::vector<tensor::ConstView>& views,
+                            tensor::DType type, base::ThreadPool& pool) {
+  if (tensor::is_quantised(type)) {
+    // A folder of block-quantised tensors is no format anybody reads: widen, unless the user asked for the type.
+    if (!o.type.empty()) return fail(ErrorKind::kUsage, "a folder holds f32, f16 or bf16; write a .gguf file for " + o.type);
+    type = tensor::DType::kBF16;
+  }
+  std::error_code code;
+  fs::create_directories(o.out, code);
+  if (code) return fail(ErrorKind::kFailed, o.out + ": cannot create: " + code.message());
+  std::vector<formats::TensorInfo> infos;
+  for (const auto& p : in.model->parameters()) infos.push_back({p.hf_name, type, p.shape});
+  QW_ASSIGN(auto spec, tokenizer_of(in.path));
+  spec.chat_template = chat_template_of(spec);
+  QW_TRY(tokenizer::save_tokenizer_folder(spec, o.out));
+  // 5 GB shards, as transformers writes them.
+  QW_ASSIGN(auto writer, formats::SafetensorsFolderWriter::create(o.out, infos, std::uint64_t{5} << 30));
+  QW_ASSIGN(auto report, write_all(writer, infos, views, pool, o.json));
+  json::Object config = in.model->hf_config();
+  config.set("torch_dtype", type == tensor::DType::kBF16 ? "bfloat16" : type == tensor::DType::kF16 ? "float16" : "float32");
+  QW_TRY(base::write_file_atomically(fs::path(o.out) / "config.json", json::dump(config, {.indent = 2}) + "\n"));
+  json::Array stops;
+  for (const auto id : spec.stop) stops.emplace_back(static_cast<std::int64_t>(id));
+  if (!stops.empty()) {
+    QW_TRY(base::write_file_atomically(fs::path(o.out) / "generation_config.json",
+                                       json::dump(json::Object{{"eos_token_id", stops}}, {.indent = 2}) + "\n"));
+  }
+  return report;
+}
+
+// Perplexity of a text under a model on disk, in windows of up to 512 tokens.
+Result<double> perplexity(const std::string& path, const std::string& text, int threads) {
+  engine::LoadOptions load;
+  load.threads = threads;
+  load.context = 512;
+  load.logit_rows = 64;
+  QW_ASSIGN(ReadyModel model, load_model(path, load));
+  const auto ids = model.tokenizer->encode(text, false);
+  double nll = 0;
+  std::int64_t count = 0;
+  for (std::size_t begin = 0; begin + 1 < ids.size(); begin += 512) {
+    const auto window = std::span(ids).subspan(begin, std::min<std::size_t>(512, ids.size() - begin));
+    QW_TRY(model.loaded->for_each_logits(window, [&](std::int64_t t, std::span<const float> row) {
+      if (static_cast<std::size_t>(t) + 1 >= window.size()) return;
+      double max = -INFINITY, sum = 0;
+      for (const float x : row) max = std::max(max, static_cast<double>(x));
+      for (const float x : row) sum += std::exp(x - max);
+      nll += max + std::log(sum) - row[static_cast<std::size_t>(window[static_cast<std::size_t>(t) + 1])];
+      ++count;
+    }));
+  }
+  if (count == 0) return fail(ErrorKind::kUsage, "the text has fewer than two tokens");
+  return std::exp(nll / static_cast<double>(count));
+}
+
+Status convert(const ConvertOptions& o) {
+  std::error_code code;
+  QW_ASSIGN(const OpenedModel in, open_model(o.in));
+  if (fs::equivalent(in.path, o.out, code)) return fail(ErrorKind::kUsage, o.out + ": is the input itself");
+  QW_ASSIGN(const auto type, wanted_type(o, in));
+  QW_ASSIGN(const auto views, parameter_views(in));
+  base::ThreadPool pool(o.threads);
+  const bool to_gguf = o.out.ends_with(".gguf");
+  auto report = to_gguf ? write_gguf(o, in, views, type, pool) : write_folder(o, in, views, type, pool);
+  if (!report) return in_context(o.out, report.error());
+
+  json::Object out{{"in", in.path}, {"out", o.out}, {"in_bytes", report->in_bytes}, {"out_bytes", report->out_bytes}};
+  if (!o.file.empty()) {
+    QW_ASSIGN(const std::string text, read_text(o.file));
+    QW_ASSIGN(const double before, perplexity(in.path, text, o.threads));
+    QW_ASSIGN(const double after, perplexity(o.out, text, o.threads));
+    out.set("ppl_before", before);
+    out.set("ppl_after", after);
+  }
+  out.set("tensors", std::move(report->tensors));
+  if (o.json) {
+    std::puts(json::dump(out).c_str());
+    return {};
+  }
+  std::printf("%s: %.2f MB -> %s: %.2f MB\n", in.path.c_str(), static_cast<double>(report->in_bytes) / 1e6, o.out.c_str(),
+              static_cast<double>(report->out_bytes) / 1e6);
+  if (const auto* before = out.find("ppl_before")) {
+    std::printf("perplexity %.4f -> %.4f\n", before->as_double(), out.find("ppl_after")->as_double());
+  }
+  return {};
+}
+
+CLI::App* add_common(CLI::App& app, const char* name, const char* help, const std::shared_ptr<ConvertOptions>& o, Outcome& outcome) {
+  CLI::App* cmd = app.add_subcommand(name, help);
+  cmd->add_option("in", o->in, "MODEL to read")->required();
+  cmd->add_option("out", o->out, "a .gguf file, or a folder for safetensors")->required();
+  cmd->add_option("--file", o->file, "a text: report perplexity before and after");
+  cmd->add_option("--name", o->name, "general.name of a GGUF file");
+  cmd->add_option("--licence", o->licence, "general.license of a GGUF file");
+  cmd->add_option("-t,--threads", o->threads, "threads (default: one per processor)");
+  cmd->add_flag("--json", o->json, "print one JSON object");
+  cmd->callback([o, &outcome] {
+    if (auto status = convert(*o); !status) outcome.code = report(status.error());
+  });
+  return cmd;
+}
+
+}  // namespace
+
+void add_convert(CLI::App& app, Outcome& outcome) {
+  auto o = std::make_shared<ConvertOptions>();
+  add_common(app, "convert", "Convert a model between GGUF and safetensors", o, outcome)
+      ->add_option("--type", o->type, "f32, f16, bf16, q8_0, q4_0 (default: as the input)");
+}
+
+void add_quantize(CLI::App& app, Outcome& outcome) {
+  auto o = std::make_shared<ConvertOptions>();
+  add_common(app, "quantize", "Write a model in a smaller number format", o, outcome)
+      ->add_option("--type", o->type, "q8_0, q4_0, bf16, f16")->required();
+}
+
+}  // namespace qw::app

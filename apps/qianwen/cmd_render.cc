@@ -1,0 +1,83 @@
+// qianwen render: runs a chat template over messages and prints the prompt.
+#include <cstdio>
+
+#include "base/file.h"
+#include "chat/template.h"
+#include "commands.h"
+#include "json/value.h"
+#include "open_model.h"
+#include "text_source.h"
+
+namespace qw::app {
+namespace {
+
+struct RenderOptions {
+  std::string model, template_file, messages, tools;
+  std::vector<std::string> set;
+  bool add_generation_prompt = false, json = false;
+};
+
+Result<json::Value> read_json(const std::string& path) {
+  QW_ASSIGN(const std::string text, read_text(path));
+  auto value = json::parse(text);
+  if (!value) return in_context(path, value.error());
+  return std::move(*value);
+}
+
+Result<std::string> template_source(const RenderOptions& o) {
+  if (!o.template_file.empty()) return base::read_file(o.template_file);
+  if (o.model.empty()) return fail(ErrorKind::kUsage, "render: give --model or --template");
+  QW_ASSIGN(auto spec, tokenizer_of(o.model));
+  std::string source = chat_template_of(spec);
+  if (source.empty()) return fail(ErrorKind::kBadInput, o.model + ": has no chat template");
+  return source;
+}
+
+Result<json::Object> variables_of(const RenderOptions& o) {
+  QW_ASSIGN(json::Value messages, read_json(o.messages));
+  if (const json::Value* inner = messages.find("messages")) messages = json::Value(*inner);
+  if (!messages.is_array()) return fail(ErrorKind::kBadInput, o.messages + ": expected an array of messages");
+  json::Object variables{{"messages", std::move(messages)}, {"add_generation_prompt", o.add_generation_prompt}};
+  if (!o.tools.empty()) {
+    QW_ASSIGN(json::Value tools, read_json(o.tools));
+    variables.set("tools", std::move(tools));
+  }
+  for (const std::string& pair : o.set) {
+    const std::size_t equals = pair.find('=');
+    if (equals == std::string::npos) return fail(ErrorKind::kUsage, "render: --set expects key=value, not " + pair);
+    // JSON if it is JSON (true, 3, "x", [..]); otherwise the bare word as a string.
+    auto value = json::parse(pair.substr(equals + 1));
+    variables.set(pair.substr(0, equals), value ? std::move(*value) : json::Value(pair.substr(equals + 1)));
+  }
+  return variables;
+}
+
+Status render(const RenderOptions& o) {
+  QW_ASSIGN(const std::string source, template_source(o));
+  auto parsed = chat::Template::parse(source);
+  if (!parsed) return in_context(o.template_file.empty() ? o.model : o.template_file, parsed.error());
+  QW_ASSIGN(const json::Object variables, variables_of(o));
+  QW_ASSIGN(const chat::Rendered rendered, parsed->render(variables));
+  const std::string out = o.json ? json::dump(json::Object{{"text", rendered.text}}) + "\n" : rendered.text;
+  std::fwrite(out.data(), 1, out.size(), stdout);
+  return {};
+}
+
+}  // namespace
+
+void add_render(CLI::App& app, Outcome& outcome) {
+  auto o = std::make_shared<RenderOptions>();
+  CLI::App* cmd = app.add_subcommand("render", "Render chat messages through a template");
+  cmd->add_option("-m,--model", o->model, "model whose chat template is used");
+  cmd->add_option("--template", o->template_file, "a Jinja file instead");
+  cmd->add_option("--messages", o->messages, "JSON file of messages (- for standard input)")->required();
+  cmd->add_option("--tools", o->tools, "JSON file of tools");
+  cmd->add_flag("--add-generation-prompt", o->add_generation_prompt, "end with the assistant's header");
+  cmd->add_option("--set", o->set, "another template variable, key=value (value as JSON)");
+  cmd->add_flag("--json", o->json, "print {\"text\": ...}");
+  cmd->callback([o, &outcome] {
+    if (auto status = render(*o); !status) outcome.code = report(status.error());
+  });
+}
+
+}  // namespace qw::app

@@ -1,0 +1,144 @@
+// qianwen score: log-likelihood of a text under a model; with --logits, the logits themselves.
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <numbers>
+
+#include "commands.h"
+#include "formats/npy.h"
+#include "json/value.h"
+#include "open_model.h"
+#include "text_source.h"
+
+namespace qw::app {
+namespace {
+
+struct ScoreOptions {
+  std::string model, ids, file, logits;
+  std::int64_t context = 0, stride = 0;
+  int threads = 0;
+  bool json = false;
+};
+
+struct Score {
+  std::vector<float> logprobs;   // of tokens 1.. (the first has no context)
+  double nll = 0;
+};
+
+float logprob_of(std::span<const float> logits, engine::TokenId id) {
+  double max = -INFINITY, sum = 0;
+  for (const float x : logits) max = std::max(max, static_cast<double>(x));
+  for (const float x : logits) sum += std::exp(x - max);
+  return static_cast<float>(logits[static_cast<std::size_t>(id)] - max - std::log(sum));
+}
+
+// Windows of `context` tokens, each starting `stride` after the one before; a token is scored in the first window that
+// holds it, so with stride < context every token (but the first window's) has at least context - stride before it.
+Result<Score> score_windows(engine::LoadedModel& model, std::span<const engine::TokenId> ids, std::int64_t context,
+                            std::int64_t stride, formats::NpyWriter* logits) {
+  Score score;
+  const auto total = static_cast<std::int64_t>(ids.size());
+  Status written;
+  std::int64_t scored = 0;   // tokens before this one are done
+  for (std::int64_t begin = 0; scored < total; begin += stride) {
+    const std::int64_t end = std::min(total, begin + context);
+    QW_TRY(model.for_each_logits(ids.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
+                                 [&](std::int64_t t, std::span<const float> row) {
+                                   const std::int64_t at = begin + t;
+                                   if (logits != nullptr && written && at >= scored) written = logits->append(row);
+                                   if (at + 1 < end && at + 1 >= std::max<std::int64_t>(scored, 1)) {
+                                     score.logprobs.push_back(logprob_of(row, ids[static_cast<std::size_t>(at + 1)]));
+                                     score.nll -= score.logprobs.back();
+                                   }
+                                 }));
+    QW_TRY(written);
+    if (interrupted().load()) return fail(ErrorKind::kInterrupted, "interrupted");
+    scored = end;
+  }
+  return score;
+}
+
+Result<std::vector<engine::TokenId>> parse_ids(std::string_view text) {
+  std::vector<engine::TokenId> ids;
+  for (const char *p = text.data(), *end = p + text.size(); p != end;) {
+    if (*p == ',' || *p == ' ' || *p == '[' || *p == ']') {
+      ++p;
+      continue;
+    }
+    engine::TokenId id = 0;
+    const auto [next, error] = std::from_chars(p, end, id);
+    if (error != std::errc()) return fail(ErrorKind::kUsage, "score: --ids expects ids such as 1,2,3");
+    ids.push_back(id);
+    p = next;
+  }
+  return ids;
+}
+
+Status score(const ScoreOptions& o) {
+  engine::LoadOptions load;
+  load.threads = o.threads;
+  load.logit_rows = 64;   // rows whose logits are computed together
+  QW_ASSIGN(ReadyModel model, load_model(o.model, load));
+  std::vector<engine::TokenId> ids;
+  std::size_t bytes = 0;
+  if (!o.ids.empty()) {
+    QW_ASSIGN(ids, parse_ids(o.ids));
+    bytes = model.tokenizer->decode_bytes(ids, true).size();
+  } else {
+    QW_ASSIGN(const std::string text, read_text(o.file));
+    ids = model.tokenizer->encode(text, false);
+    bytes = text.size();
+  }
+  if (ids.empty()) return fail(ErrorKind::kUsage, "score: nothing to score");
+  const std::int64_t longest = model.loaded->engine().max_sequence_tokens();
+  const std::int64_t context = o.context > 0 ? std::min(o.context, longest) : longest;
+  const std::int64_t stride = o.stride > 0 ? std::min(o.stride, context) : context;
+  std::optional<formats::NpyWriter> writer;
+  if (!o.logits.empty()) {
+    QW_ASSIGN(auto npy, formats::NpyWriter::create(o.logits, tensor::DType::kF32,
+                                                   {static_cast<std::int64_t>(ids.size()), model.loaded->engine().vocab()}));
+    writer.emplace(std::move(npy));
+  }
+  QW_ASSIGN(const Score s, score_windows(*model.loaded, ids, context, stride, writer ? &*writer : nullptr));
+  if (writer) QW_TRY(writer->commit());
+  const auto n = static_cast<double>(s.logprobs.size());
+  const double ppl = n > 0 ? std::exp(s.nll / n) : 1;
+  const double bits_per_byte = bytes > 0 ? s.nll / std::numbers::ln2 / static_cast<double>(bytes) : 0;
+  if (o.json) {
+    json::Array logprobs;
+    for (const float l : s.logprobs) logprobs.emplace_back(static_cast<double>(l));
+    std::puts(json::dump(json::Object{{"tokens", static_cast<std::int64_t>(ids.size())},
+                                      {"nll", s.nll},
+                                      {"ppl", ppl},
+                                      {"bits_per_byte", bits_per_byte},
+                                      {"token_logprobs", std::move(logprobs)}}).c_str());
+  } else {
+    std::printf("%zu tokens, %zu bytes: nll %.4f nats, perplexity %.4f, %.4f bits per byte\n", ids.size(), bytes, s.nll, ppl,
+                bits_per_byte);
+  }
+  return {};
+}
+
+}  // namespace
+
+void add_score(CLI::App& app, Outcome& outcome) {
+  auto o = std::make_shared<ScoreOptions>();
+  CLI::App* cmd = app.add_subcommand("score", "Log-likelihood of a text under a model");
+  cmd->add_option("-m,--model", o->model, "MODEL")->required();
+  auto* ids = cmd->add_option("--ids", o->ids, "token ids, e.g. 1,2,3");
+  auto* file = cmd->add_option("--file", o->file, "text file (- for standard input)")->excludes(ids);
+  cmd->add_option("--logits", o->logits, "write float32 [T, V] here (.npy); row t = logits after token t");
+  cmd->add_option("--context", o->context, "tokens of a window (default: the model's context)")->check(CLI::PositiveNumber);
+  cmd->add_option("--stride", o->stride, "tokens between windows (default: the window)")->check(CLI::PositiveNumber);
+  cmd->add_option("-t,--threads", o->threads, "threads (default: one per processor)");
+  cmd->add_flag("--json", o->json, "print one JSON object");
+  cmd->callback([o, ids, file, &outcome] {
+    if (ids->count() + file->count() == 0) {
+      outcome.code = report({ErrorKind::kUsage, "score: give --ids or --file"});
+    } else if (auto status = score(*o); !status) {
+      outcome.code = report(status.error());
+    }
+  });
+}
+
+}  // namespace qw::app

@@ -1,0 +1,108 @@
+// qianwen serve: opens models to clients over HTTP.
+#include <chrono>
+#include <cstdio>
+#include <thread>
+
+#include "api/server.h"
+#include "base/log.h"
+#include "builtin_page.h"
+#include "commands.h"
+#include "open_model.h"
+
+namespace qw::app {
+namespace {
+
+struct ServeOptions {
+  std::vector<std::string> models;
+  std::string host = "127.0.0.1", log_level = "info";
+  int port = 8080, threads = 0, grace_seconds = 30;
+  std::int64_t context = 0, cache_tokens = 0, max_sequences = 16;
+  bool log_json = false;
+};
+
+api::ServedModel served(ReadyModel& ready) {
+  api::ServedModel model;
+  model.id = ready.name;
+  model.created = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  model.engine = &ready.loaded->engine();
+  model.tokenizer = ready.tokenizer.get();
+  model.chat_template = ready.chat_template ? &*ready.chat_template : nullptr;
+  model.defaults = ready.defaults;
+  return model;
+}
+
+void print_banner(const std::string& host, int port, const std::string& model) {
+  const std::string address = "http://" + (host == "0.0.0.0" ? std::string("127.0.0.1") : host) + ":" + std::to_string(port);
+  std::fprintf(stderr,
+               "\n  Chat page   %s/\n"
+               "  API         curl %s/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+               "                -d '{\"model\": \"%s\", \"messages\": [{\"role\": \"user\", \"content\": \"写一首关于春江的七言绝句\"}]}'\n"
+               "  Stop        Ctrl-C\n\n",
+               address.c_str(), address.c_str(), model.c_str());
+}
+
+base::LogLevel level_of(const std::string& name) {
+  if (name == "debug") return base::LogLevel::kDebug;
+  if (name == "warning") return base::LogLevel::kWarning;
+  if (name == "error") return base::LogLevel::kError;
+  return base::LogLevel::kInfo;
+}
+
+Status serve(const ServeOptions& o) {
+  base::configure_log(level_of(o.log_level), o.log_json);
+  std::vector<ReadyModel> ready;
+  for (const std::string& name : o.models) {
+    engine::LoadOptions load;
+    load.threads = o.threads;
+    load.context = o.context;
+    load.engine.max_sequences = o.max_sequences;
+    load.cache_tokens = o.cache_tokens;
+    QW_ASSIGN(ReadyModel model, load_model(name, load));
+    base::log_info("loaded " + model.name + " in " + std::to_string(static_cast<int>(model.load_ms)) + " ms");
+    ready.push_back(std::move(model));
+  }
+  api::ModelList models;
+  for (ReadyModel& model : ready) {
+    models.push_back(served(model));
+    model.loaded->engine().start();
+  }
+  api::ServiceOptions options;
+  options.http.host = o.host;
+  options.http.port = static_cast<std::uint16_t>(o.port);
+  options.http.threads = 2;   // parsing and templates of one request must not hold up the streams of the others
+  options.page = [](std::string_view name) { return web::file(name); };
+  QW_ASSIGN(auto service, api::Service::start(models, std::move(options)));
+  base::log_info("listening on " + o.host + ":" + std::to_string(service->port()));
+  if (!o.log_json) print_banner(o.host, service->port(), models.front().id);
+
+  while (!interrupted().load()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  base::log_info("stopping: running answers may finish within " + std::to_string(o.grace_seconds) + " s");
+  const bool all = service->drain(std::chrono::seconds(o.grace_seconds));
+  if (!all) base::log_warning("some answers were cut off");
+  for (ReadyModel& model : ready) model.loaded->engine().stop();
+  service.reset();
+  return {};
+}
+
+}  // namespace
+
+void add_serve(CLI::App& app, Outcome& outcome) {
+  auto o = std::make_shared<ServeOptions>();
+  CLI::App* cmd = app.add_subcommand("serve", "Serve models over HTTP (OpenAI protocol and a chat page)");
+  cmd->add_option("-m,--model", o->models, "MODEL, may be given more than once (default: mini)");
+  cmd->add_option("--host", o->host, "address to listen on");
+  cmd->add_option("--port", o->port, "port (0: any free one)")->check(CLI::Range(0, 65535));
+  cmd->add_option("--context", o->context, "longest sequence in tokens")->check(CLI::NonNegativeNumber);
+  cmd->add_option("--cache-tokens", o->cache_tokens, "tokens of cache shared by all requests")->check(CLI::NonNegativeNumber);
+  cmd->add_option("--max-sequences", o->max_sequences, "requests computed together")->check(CLI::PositiveNumber);
+  cmd->add_option("-t,--threads", o->threads, "threads of each model (default: one per processor)");
+  cmd->add_option("--grace", o->grace_seconds, "seconds for running answers when stopping")->check(CLI::NonNegativeNumber);
+  cmd->add_option("--log-level", o->log_level, "debug, info, warning, error")->check(CLI::IsMember({"debug", "info", "warning", "error"}));
+  cmd->add_flag("--log-json", o->log_json, "log as JSON lines");
+  cmd->callback([o, &outcome] {
+    if (o->models.empty()) o->models.push_back("mini");
+    if (auto status = serve(*o); !status) outcome.code = report(status.error());
+  });
+}
+
+}  // namespace qw::app

@@ -1,0 +1,162 @@
+// qianwen show: what a model is, and what it needs, without loading it. qianwen doctor: what this machine can do.
+#include <cstdio>
+#include <filesystem>
+#include <map>
+
+#include "base/cpu.h"
+#include "base/thread_pool.h"
+#include "commands.h"
+#include "json/value.h"
+#include "kernels/kernels.h"
+#include "open_model.h"
+#include "text_source.h"
+
+namespace qw::app {
+namespace {
+
+struct ShowOptions {
+  std::string model;
+  std::vector<std::int64_t> contexts;
+  bool json = false;
+};
+
+std::string licence_of(const OpenedModel& opened) {
+  for (const char* key : {"general.license", "license"}) {
+    const json::Value* v = opened.source.config().find(key);
+    if (v != nullptr && v->is_string()) return v->as_string();
+  }
+  for (const char* name : {"LICENSE", "LICENSE.txt"}) {
+    const auto file = std::filesystem::path(opened.path) / name;
+    if (std::filesystem::is_regular_file(file)) return file.string();
+  }
+  return "";
+}
+
+json::Array memory_table(const OpenedModel& opened, std::vector<std::int64_t> contexts) {
+  const std::int64_t own = opened.model->traits().context;
+  if (contexts.empty()) {
+    for (const std::int64_t c : {std::int64_t{2048}, std::int64_t{8192}, std::int64_t{32768}, own}) {
+      if (c <= own && (contexts.empty() || contexts.back() < c)) contexts.push_back(c);
+    }
+  }
+  json::Array rows;
+  for (const std::int64_t context : contexts) {
+    engine::LoadOptions options;
+    options.context = context;
+    options.cache_tokens = context;
+    const auto need = engine::estimate_memory(*opened.model, weight_dtype(opened), options);
+    rows.push_back(json::Object{{"context", context},
+                                {"weight_bytes", need.weight_bytes},
+                                {"cache_bytes", need.cache_bytes},
+                                {"workspace_bytes", need.workspace_bytes},
+                                {"total_bytes", need.total()}});
+  }
+  return rows;
+}
+
+json::Object describe(const OpenedModel& opened, const ShowOptions& o) {
+  const auto& t = opened.model->traits();
+  std::int64_t parameters = 0;
+  for (const auto& p : opened.model->parameters()) parameters += p.shape.elements();
+  std::map<std::string, std::int64_t> formats;
+  for (const auto& tensor : opened.source.tensors()) formats[std::string(tensor::name(tensor.dtype))] += tensor.bytes();
+  json::Object quantisation;
+  for (const auto& [name, bytes] : formats) quantisation.set(name, bytes);
+  std::string chat_template;
+  if (auto spec = tokenizer_of(opened.path)) chat_template = spec->chat_template;
+  return {{"path", opened.path},
+          {"format", opened.source.kind() == formats::ModelKind::kGguf ? "gguf" : "safetensors"},
+          {"architecture", t.architecture},
+          {"parameters", parameters},
+          {"layers", t.layers},
+          {"width", t.width},
+          {"heads", t.heads},
+          {"kv_heads", t.kv_heads},
+          {"head_dim", t.head_dim},
+          {"ffn_width", t.ffn_width},
+          {"vocab", t.vocab},
+          {"tied_embeddings", t.tied_embeddings},
+          {"context", t.context},
+          {"tensors", static_cast<std::int64_t>(opened.source.tensors().size())},
+          {"bytes", opened.source.total_bytes()},
+          {"bytes_by_type", std::move(quantisation)},
+          {"chat_template", chat_template},
+          {"licence", licence_of(opened)},
+          {"memory", memory_table(opened, o.contexts)},
+          {"memory_available_bytes", static_cast<std::int64_t>(base::available_memory_bytes())}};
+}
+
+void print_for_person(const json::Object& d) {
+  for (const auto& [key, value] : d) {
+    if (key == "memory" || key == "chat_template") continue;
+    std::printf("%-24s %s\n", key.c_str(), value.is_string() ? value.as_string().c_str() : json::dump(value).c_str());
+  }
+  const std::string& text = d.find("chat_template")->as_string();
+  std::printf("%-24s %s\n", "chat_template", text.empty() ? "none" : (std::to_string(text.size()) + " bytes (see --json)").c_str());
+  for (const json::Value& row : d.find("memory")->as_array()) {
+    std::printf("memory at context %-6lld %.3f GB\n", static_cast<long long>(row.find("context")->as_int()),
+                static_cast<double>(row.find("total_bytes")->as_int()) / 1e9);
+  }
+}
+
+Status show(const ShowOptions& o) {
+  QW_ASSIGN(const OpenedModel opened, open_model(o.model));
+  QW_TRY(parameter_views(opened));   // every tensor is there and has its shape
+  const json::Object description = describe(opened, o);
+  if (o.json) {
+    std::puts(json::dump(description).c_str());
+  } else {
+    print_for_person(description);
+  }
+  return {};
+}
+
+Status doctor(bool json_output) {
+  QW_ASSIGN(const base::Isa isa, base::chosen_isa());
+  const auto shipped = resolve_model("mini");
+  const json::Object found{{"version", QW_VERSION},
+                           {"cpu", base::cpu_name()},
+                           {"threads", base::hardware_threads()},
+                           {"best_isa", std::string(base::isa_name(base::best_isa()))},
+                           {"isa", kernels::kernels_for(isa).name},
+                           {"memory_available_bytes", static_cast<std::int64_t>(base::available_memory_bytes())},
+                           {"shipped_model", shipped ? json::Value(*shipped) : json::Value()},
+                           {"model_store", model_store()}};
+  if (json_output) {
+    std::puts(json::dump(found).c_str());
+  } else {
+    for (const auto& [key, value] : found) {
+      std::printf("%-24s %s\n", key.c_str(), value.is_string() ? value.as_string().c_str() : json::dump(value).c_str());
+    }
+  }
+  // The model that everything defaults to must be there and whole.
+  if (!shipped) return tl::unexpected(shipped.error());
+  QW_ASSIGN(const OpenedModel opened, open_model(*shipped));
+  QW_TRY(parameter_views(opened));
+  if (!json_output) std::puts("everything needed to run is here");
+  return {};
+}
+
+}  // namespace
+
+void add_show(CLI::App& app, Outcome& outcome) {
+  auto o = std::make_shared<ShowOptions>();
+  CLI::App* cmd = app.add_subcommand("show", "Describe a model without loading it");
+  cmd->add_option("model", o->model, "MODEL")->required();
+  cmd->add_option("--context", o->contexts, "contexts to give memory needs for")->delimiter(',')->check(CLI::PositiveNumber);
+  cmd->add_flag("--json", o->json, "print one JSON object");
+  cmd->callback([o, &outcome] {
+    if (auto status = show(*o); !status) outcome.code = report(status.error());
+  });
+}
+
+void add_doctor(CLI::App& app, Outcome& outcome) {
+  auto json_output = std::make_shared<bool>(false);
+  CLI::App* cmd = app.add_subcommand("doctor", "What this machine offers, and whether the installation is whole");
+  cmd->add_flag("--json", *json_output, "print one JSON object");
+  cmd->callback([json_output, &outcome] {
+    if (auto status = doctor(*json_output); !status) outcome.code = report(status.error());
+  });
+}
+
+}  // namespace qw::app

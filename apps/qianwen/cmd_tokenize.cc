@@ -1,0 +1,108 @@
+// qianwen tokenize: text to token ids and back.
+#include <charconv>
+#include <cstdio>
+
+#include "commands.h"
+#include "json/value.h"
+#include "text_source.h"
+#include "tokenizer/tokenizer.h"
+
+namespace qw::app {
+namespace {
+
+struct TokenizeOptions {
+  std::string model, file, text, decode;
+  bool has_text = false, has_decode = false, no_special = false, lines = false, json = false;
+};
+
+json::Array to_json(const std::vector<tokenizer::TokenId>& ids) {
+  json::Array out;
+  out.reserve(ids.size());
+  for (const auto id : ids) out.emplace_back(static_cast<std::int64_t>(id));
+  return out;
+}
+
+Result<std::vector<tokenizer::TokenId>> parse_ids(std::string_view text) {
+  std::vector<tokenizer::TokenId> ids;
+  const char* p = text.data();
+  const char* end = p + text.size();
+  while (p != end) {
+    if (*p == ',' || *p == ' ' || *p == '[' || *p == ']' || *p == '\n') {
+      ++p;
+      continue;
+    }
+    tokenizer::TokenId id = 0;
+    const auto [next, error] = std::from_chars(p, end, id);
+    if (error != std::errc()) return fail(ErrorKind::kUsage, "tokenize: --decode expects ids such as 1,2,3");
+    ids.push_back(id);
+    p = next;
+  }
+  return ids;
+}
+
+// One JSON string or {"text": ...} a line; one object of ids a line.
+Status tokenize_lines(const tokenizer::Tokenizer& tokenizer, const TokenizeOptions& o, std::string_view input) {
+  for (std::size_t number = 1; !input.empty(); ++number) {
+    const std::size_t end = std::min(input.find('\n'), input.size());
+    const std::string_view line = input.substr(0, end);
+    input.remove_prefix(std::min(end + 1, input.size()));
+    if (line.empty()) continue;
+    auto value = json::parse(line);
+    if (!value) return in_context("line " + std::to_string(number), value.error());
+    const json::Value* text = value->is_object() ? value->find("text") : &*value;
+    if (text == nullptr || !text->is_string()) {
+      return fail(ErrorKind::kBadInput, "line " + std::to_string(number) + ": expected a string or {\"text\": ...}");
+    }
+    const auto ids = tokenizer.encode(text->as_string(), !o.no_special);
+    std::puts(json::dump(json::Object{{"ids", to_json(ids)}}).c_str());
+  }
+  return {};
+}
+
+Status tokenize(const TokenizeOptions& o) {
+  QW_ASSIGN(auto spec, tokenizer_of(o.model));
+  QW_ASSIGN(const auto tokenizer, tokenizer::Tokenizer::create(std::move(spec)));
+  if (o.has_decode) {
+    QW_ASSIGN(const auto ids, parse_ids(o.decode));
+    const std::string text = tokenizer.decode(ids, o.no_special);
+    const std::string out = o.json ? json::dump(json::Object{{"text", text}}) + "\n" : text + "\n";
+    std::fwrite(out.data(), 1, out.size(), stdout);
+    return {};
+  }
+  std::string input = o.text;
+  if (!o.has_text) {
+    QW_ASSIGN(input, read_text(o.file.empty() ? "-" : o.file));
+  }
+  if (o.lines) return tokenize_lines(tokenizer, o, input);
+  const auto ids = tokenizer.encode(input, !o.no_special);
+  if (o.json) {
+    std::puts(json::dump(json::Object{{"ids", to_json(ids)}}).c_str());
+    return {};
+  }
+  for (const auto id : ids) {
+    std::printf("%7d  %s\n", id, json::dump(json::Value(tokenizer.decode(std::span(&id, 1), false))).c_str());
+  }
+  std::fprintf(stderr, "%zu tokens, %zu bytes\n", ids.size(), input.size());
+  return {};
+}
+
+}  // namespace
+
+void add_tokenize(CLI::App& app, Outcome& outcome) {
+  auto o = std::make_shared<TokenizeOptions>();
+  CLI::App* cmd = app.add_subcommand("tokenize", "Turn text into token ids, or ids into text");
+  cmd->add_option("-m,--model", o->model, "model or tokenizer folder")->required();
+  auto* file = cmd->add_option("--file", o->file, "text file (- for standard input, the default)");
+  auto* text = cmd->add_option("--text", o->text, "the text itself")->excludes(file);
+  auto* decode = cmd->add_option("--decode", o->decode, "ids to turn into text, e.g. 1,2,3")->excludes(file)->excludes(text);
+  cmd->add_flag("--no-special", o->no_special, "special tokens in the text are plain text; with --decode, leave them out");
+  cmd->add_flag("--lines", o->lines, "each input line is a JSON string or {\"text\": ...} and gives one JSON object");
+  cmd->add_flag("--json", o->json, "print {\"ids\": [...]} or {\"text\": ...}");
+  cmd->callback([o, text, decode, &outcome] {
+    o->has_text = text->count() > 0;
+    o->has_decode = decode->count() > 0;
+    if (auto status = tokenize(*o); !status) outcome.code = report(status.error());
+  });
+}
+
+}  // namespace qw::app

@@ -1,0 +1,94 @@
+#include "text_source.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+
+#include "base/file.h"
+#include "formats/gguf.h"
+#include "formats/tokenizer_gguf.h"
+#include "tokenizer/gguf_vocabulary.h"
+
+namespace qw::app {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path program_folder() {
+  std::error_code ignored;
+  return fs::read_symlink("/proc/self/exe", ignored).parent_path();
+}
+
+// The shipped model: beside an installed program, or in the source tree the program was built in.
+fs::path shipped_model() {
+  const fs::path folder = program_folder();
+  for (const fs::path& candidate : {folder / "../share/qianwen/mini.gguf", folder / "../../models/mini/mini.gguf",
+                                    fs::path("models/mini/mini.gguf")}) {
+    if (fs::exists(candidate)) return candidate.lexically_normal();
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string model_store() {
+  if (const char* folder = std::getenv("QW_MODELS"); folder != nullptr && *folder != '\0') return folder;
+  if (const char* data = std::getenv("XDG_DATA_HOME"); data != nullptr && *data != '\0') return std::string(data) + "/qianwen/models";
+  const char* home = std::getenv("HOME");
+  return std::string(home != nullptr ? home : ".") + "/.local/share/qianwen/models";
+}
+
+Result<std::string> read_text(const std::string& path) {
+  if (path != "-") return base::read_file(path);
+  std::string text;
+  char buffer[1 << 16];
+  for (;;) {
+    const ssize_t n = ::read(STDIN_FILENO, buffer, sizeof(buffer));
+    if (n < 0) return fail(ErrorKind::kFailed, "standard input: cannot read");
+    if (n == 0) return text;
+    text.append(buffer, static_cast<std::size_t>(n));
+  }
+}
+
+Result<std::string> resolve_model(const std::string& model) {
+  if (model == "mini" && !fs::exists(model)) {
+    const fs::path path = shipped_model();
+    if (path.empty()) return fail(ErrorKind::kBadInput, "mini: the shipped model (models/mini/mini.gguf) was not found");
+    return path.string();
+  }
+  if (fs::exists(model)) return model;
+  for (const char* suffix : {"", ".gguf"}) {
+    const fs::path stored = fs::path(model_store()) / (model + suffix);
+    if (model.find('/') == std::string::npos && fs::exists(stored)) return stored.string();
+  }
+  return fail(ErrorKind::kBadInput, model + ": no such file or folder, and no model of that name in " + model_store());
+}
+
+Result<tokenizer::TokenizerSpec> tokenizer_of_gguf(const formats::GgufFile& file) {
+  QW_ASSIGN(formats::GgufVocabulary in, formats::read_gguf_vocabulary(file));
+  tokenizer::GgufVocabulary out;
+  out.tokens = std::move(in.tokens);
+  for (const auto type : in.token_types) out.token_types.push_back(static_cast<std::int32_t>(type));
+  out.merges = std::move(in.merges);
+  out.pre = std::move(in.pre);
+  out.bos = in.bos;
+  out.eos = in.eos;
+  out.pad = in.pad;
+  out.eot = in.eot;
+  out.add_bos = in.add_bos;
+  out.chat_template = std::move(in.chat_template);
+  return tokenizer::spec_from_gguf(out);
+}
+
+Result<tokenizer::TokenizerSpec> tokenizer_of(const std::string& model) {
+  QW_ASSIGN(const std::string path, resolve_model(model));
+  if (fs::is_directory(path)) return tokenizer::load_tokenizer_folder(path);
+  QW_ASSIGN(const auto file, formats::GgufFile::open(path));
+  auto spec = tokenizer_of_gguf(file);
+  if (!spec) return in_context(path, spec.error());
+  return spec;
+}
+
+}  // namespace qw::app

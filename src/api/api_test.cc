@@ -1,0 +1,268 @@
+// The OpenAI protocol against a real engine over a tiny scripted model, through real sockets.
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "api/field_reader.h"
+#include "api/openai/request.h"
+#include "api/server.h"
+#include "json/value.h"
+
+namespace qw::api {
+namespace {
+
+// After token t comes token t + 1, most likely: "abc" is continued by "defg...". Byte tokens only, then <|im_end|>.
+class AlphabetModel final : public engine::StepExecutor {
+ public:
+  Status run(const ops::StepBatch& batch) override {
+    rows_.assign(batch.logit_rows.size() * kVocab, 0.0f);
+    for (std::size_t i = 0; i < batch.logit_rows.size(); ++i) {
+      const auto token = batch.tokens[static_cast<std::size_t>(batch.logit_rows[i])];
+      rows_[i * kVocab + static_cast<std::size_t>((token + 1) % kVocab)] = 20.0f;
+    }
+    return {};
+  }
+  std::span<float> logits(std::int64_t i) override { return std::span(rows_).subspan(static_cast<std::size_t>(i) * kVocab, kVocab); }
+  std::int64_t vocab() const override { return kVocab; }
+  std::int64_t max_rows() const override { return 64; }
+  std::int64_t max_logit_rows() const override { return 64; }
+  static constexpr std::size_t kVocab = 260;
+
+ private:
+  std::vector<float> rows_;
+};
+
+tokenizer::Tokenizer byte_tokenizer() {
+  const std::function<std::optional<std::string_view>()> nothing = [] { return std::nullopt; };
+  auto spec = tokenizer::train_bpe(nothing, {.vocab = 256, .added_tokens = {"<|im_start|>", "<|im_end|>", "<|endoftext|>"}});
+  EXPECT_TRUE(spec.has_value()) << spec.error().message;
+  return std::move(*tokenizer::Tokenizer::create(std::move(*spec)));
+}
+
+struct HttpAnswer {
+  int status = 0;
+  std::string head, body;
+};
+
+class ApiTest : public testing::Test {
+ protected:
+  ApiTest() : tokenizer_(byte_tokenizer()), template_(*chat::Template::parse("{{ messages[-1].content }}")) {
+    auto pool = kvcache::BlockPool::create({.layers = 1, .kv_heads = 1, .head_dim = 1}, 64);
+    pool_.emplace(std::move(*pool));
+    engine::EngineConfig config;
+    config.context = 512;
+    config.max_rows = 64;
+    auto made = engine::Engine::create(model_, *pool_, config);
+    EXPECT_TRUE(made.has_value()) << made.error().message;
+    engine_ = std::move(*made);
+    engine_->start();
+    ServedModel served;
+    served.id = "alphabet";
+    served.created = 1;
+    served.engine = engine_.get();
+    served.tokenizer = &tokenizer_;
+    served.chat_template = &template_;
+    served.defaults.temperature = 0;
+    models_.push_back(std::move(served));
+    ServiceOptions options;
+    options.http.port = 0;
+    options.http.max_body_bytes = 10'000;
+    options.page = [](std::string_view name) -> std::string_view { return name == "index.html" ? "<!doctype html>page" : ""; };
+    service_ = std::move(*Service::start(models_, std::move(options)));
+  }
+
+  HttpAnswer ask(const std::string& method, const std::string& path, const std::string& body) {
+    const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(service_->port());
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    const std::string text = method + " " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: " +
+                             std::to_string(body.size()) + "\r\n\r\n" + body;
+    EXPECT_EQ(::send(fd, text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
+    std::string all;
+    char buffer[4096];
+    for (ssize_t n; (n = ::recv(fd, buffer, sizeof(buffer), 0)) > 0;) all.append(buffer, static_cast<std::size_t>(n));
+    ::close(fd);
+    HttpAnswer answer;
+    const std::size_t split = all.find("\r\n\r\n");
+    answer.head = all.substr(0, split);
+    answer.body = split == std::string::npos ? "" : all.substr(split + 4);
+    if (all.size() > 12) answer.status = std::atoi(all.c_str() + 9);
+    return answer;
+  }
+  json::Value ask_json(const std::string& path, const std::string& body, int status = 200) {
+    const HttpAnswer answer = ask("POST", path, body);
+    EXPECT_EQ(answer.status, status) << answer.body;
+    auto value = json::parse(answer.body);
+    EXPECT_TRUE(value.has_value()) << answer.body;
+    return value ? std::move(*value) : json::Value();
+  }
+  static std::string dump(const json::Value* v) { return v == nullptr ? "(absent)" : json::dump(*v); }
+  static const json::Value& at(const json::Value& v, std::string_view key) {
+    const json::Value* found = v.find(key);
+    EXPECT_NE(found, nullptr) << key << " in " << json::dump(v);
+    return *found;
+  }
+
+  AlphabetModel model_;
+  tokenizer::Tokenizer tokenizer_;
+  chat::Template template_;
+  std::optional<kvcache::BlockPool> pool_;
+  std::unique_ptr<engine::Engine> engine_;
+  ModelList models_;
+  std::unique_ptr<Service> service_;
+};
+
+constexpr const char* kChat = "/v1/chat/completions";
+
+TEST_F(ApiTest, ChatAnswersInOpenAiShape) {
+  const auto answer = ask_json(kChat, R"({"model":"alphabet","messages":[{"role":"user","content":"abc"}],"max_tokens":4})");
+  EXPECT_EQ(at(answer, "object").as_string(), "chat.completion");
+  const auto& choice = at(answer, "choices").as_array()[0];
+  EXPECT_EQ(at(at(choice, "message"), "content").as_string(), "defg");
+  EXPECT_EQ(at(choice, "finish_reason").as_string(), "length");
+  EXPECT_EQ(at(at(answer, "usage"), "prompt_tokens").as_int(), 3);
+  EXPECT_EQ(at(at(answer, "usage"), "completion_tokens").as_int(), 4);
+}
+
+TEST_F(ApiTest, StreamGivesTheSameTextAndEndsInDone) {
+  const auto answer = ask("POST", kChat, R"({"messages":[{"role":"user","content":"abc"}],"max_tokens":5,"stream":true,"stream_options":{"include_usage":true}})");
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_NE(answer.head.find("text/event-stream"), std::string::npos);
+  std::string text, role, reason;
+  bool done = false, usage = false;
+  for (std::size_t p = 0; (p = answer.body.find("data: ", p)) != std::string::npos;) {
+    const std::size_t end = answer.body.find("\n\n", p);
+    const std::string data = answer.body.substr(p + 6, end - p - 6);
+    p = end;
+    if (data == "[DONE]") {
+      done = true;
+      continue;
+    }
+    auto chunk = json::parse(data);
+    ASSERT_TRUE(chunk.has_value()) << data;
+    if (at(*chunk, "usage").is_object()) usage = true;
+    for (const auto& choice : at(*chunk, "choices").as_array()) {
+      const auto& delta = at(choice, "delta");
+      if (const auto* r = delta.find("role")) role += r->as_string();
+      if (const auto* c = delta.find("content")) text += c->as_string();
+      if (at(choice, "finish_reason").is_string()) reason = at(choice, "finish_reason").as_string();
+    }
+  }
+  EXPECT_EQ(role, "assistant");
+  EXPECT_EQ(text, "defgh");
+  EXPECT_EQ(reason, "length");
+  EXPECT_TRUE(done);
+  EXPECT_TRUE(usage);
+}
+
+TEST_F(ApiTest, StopStringEndsTheAnswerBeforeIt) {
+  const auto answer = ask_json(kChat, R"({"messages":[{"role":"user","content":"abc"}],"stop":"hi"})");
+  const auto& choice = at(answer, "choices").as_array()[0];
+  EXPECT_EQ(at(at(choice, "message"), "content").as_string(), "defg");
+  EXPECT_EQ(at(choice, "finish_reason").as_string(), "stop");
+}
+
+TEST_F(ApiTest, LogprobsNameTokensAndAlternatives) {
+  const auto answer = ask_json(kChat, R"({"messages":[{"role":"user","content":"a"}],"max_tokens":2,"logprobs":true,"top_logprobs":3})");
+  const auto& content = at(at(at(answer, "choices").as_array()[0], "logprobs"), "content").as_array();
+  ASSERT_EQ(content.size(), 2u);
+  EXPECT_EQ(at(content[0], "token").as_string(), "b");
+  EXPECT_LT(at(content[0], "logprob").as_double(), 0.0);
+  EXPECT_GT(at(content[0], "logprob").as_double(), -0.001);
+  EXPECT_EQ(at(content[0], "top_logprobs").as_array().size(), 3u);
+  EXPECT_EQ(dump(at(content[0], "top_logprobs").as_array()[0].find("token")), "\"b\"");
+}
+
+TEST_F(ApiTest, SeveralChoicesAndCompletions) {
+  const auto chat = ask_json(kChat, R"({"messages":[{"role":"user","content":"a"}],"max_tokens":2,"n":3})");
+  EXPECT_EQ(at(chat, "choices").as_array().size(), 3u);
+  const auto text = ask_json("/v1/completions", R"({"prompt":["ab","xy"],"max_tokens":1,"echo":true})");
+  ASSERT_EQ(at(text, "choices").as_array().size(), 2u);
+  EXPECT_EQ(at(at(text, "choices").as_array()[0], "text").as_string(), "abc");
+  EXPECT_EQ(at(at(text, "choices").as_array()[1], "text").as_string(), "xyz");
+  const auto ids = ask_json("/v1/completions", R"({"prompt":[1,2,3],"max_tokens":1,"logprobs":0})");
+  EXPECT_EQ(at(at(ids, "usage"), "prompt_tokens").as_int(), 3);
+}
+
+TEST_F(ApiTest, ErrorsAreShapedAndNameTheField) {
+  const struct {
+    const char* body;
+    int status;
+    const char* param;
+  } kCases[] = {
+      {"{", 400, "null"},
+      {"[]", 400, "null"},
+      {"{}", 400, "\"messages\""},
+      {R"({"messages":"x"})", 400, "\"messages\""},
+      {R"({"messages":[]})", 400, "\"messages\""},
+      {R"({"messages":[{"role":"robot","content":"x"}]})", 400, "\"messages\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"temperature":"hot"})", 400, "\"temperature\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"temperature":9})", 400, "\"temperature\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"max_tokens":0})", 400, "\"max_tokens\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"n":1.5})", 400, "\"n\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"stop":[1]})", 400, "\"stop\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_object"}})", 400, "\"response_format\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"tool_choice":"required"})", 400, "\"tool_choice\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"top_logprobs":2})", 400, "\"top_logprobs\""},
+      {R"({"model":"gpt-9","messages":[{"role":"user","content":"x"}]})", 404, "\"model\""},
+  };
+  for (const auto& c : kCases) {
+    const auto answer = ask_json(kChat, c.body, c.status);
+    const auto& error = at(answer, "error");
+    EXPECT_EQ(dump(error.find("param")), c.param) << c.body;
+    EXPECT_EQ(at(error, "type").as_string(), "invalid_request_error") << c.body;
+    EXPECT_FALSE(at(error, "message").as_string().empty());
+  }
+}
+
+TEST_F(ApiTest, TooLongPromptsAndBodiesAreRefused) {
+  const std::string body = R"({"messages":[{"role":"user","content":")" + std::string(600, 'a') + "\"}]}";
+  EXPECT_EQ(dump(at(ask_json(kChat, body, 400), "error").find("code")), "\"context_length_exceeded\"");
+  const auto answer = ask("POST", kChat, std::string(20'000, ' '));
+  EXPECT_EQ(answer.status, 413);
+  EXPECT_NE(answer.body.find("\"error\""), std::string::npos);
+}
+
+TEST_F(ApiTest, UnknownFieldsAreNamedInAHeader) {
+  const auto answer = ask("POST", kChat, R"({"messages":[{"role":"user","content":"a"}],"max_tokens":1,"frobnicate":1,"user":"u"})");
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_NE(answer.head.find("X-Ignored-Params: frobnicate\r\n"), std::string::npos) << answer.head;
+  EXPECT_NE(answer.head.find("x-request-id: req_"), std::string::npos);
+}
+
+TEST_F(ApiTest, ModelsHealthPageAndTheRest) {
+  EXPECT_NE(ask("GET", "/v1/models", "").body.find("\"alphabet\""), std::string::npos);
+  EXPECT_EQ(ask("GET", "/v1/models/alphabet", "").status, 200);
+  EXPECT_EQ(ask("GET", "/v1/models/nope", "").status, 404);
+  EXPECT_EQ(ask("GET", "/health/live", "").status, 200);
+  EXPECT_EQ(ask("GET", "/health/ready", "").status, 200);
+  EXPECT_EQ(ask("GET", "/", "").body, "<!doctype html>page");
+  EXPECT_NE(ask("GET", "/", "").head.find("Content-Security-Policy"), std::string::npos);
+  EXPECT_EQ(ask("GET", "/etc/passwd", "").status, 404);
+  EXPECT_EQ(ask("GET", kChat, "").status, 405);
+}
+
+TEST_F(ApiTest, ADisconnectedClientFreesTheEngine) {
+  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(service_->port());
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  const std::string body = R"({"messages":[{"role":"user","content":"a"}],"stream":true,"n":8})";
+  const std::string text = std::string("POST ") + kChat + " HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+  ASSERT_EQ(::send(fd, text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
+  char first;
+  ASSERT_EQ(::recv(fd, &first, 1, 0), 1);
+  ::close(fd);
+  for (int i = 0; i < 500 && engine_->stats().running + engine_->stats().waiting > 0; ++i) ::usleep(10'000);
+  EXPECT_EQ(engine_->stats().running + engine_->stats().waiting, 0);
+}
+
+}  // namespace
+}  // namespace qw::api

@@ -1,0 +1,61 @@
+#include "api/exchange.h"
+
+#include <random>
+
+namespace qw::api {
+
+std::string new_id(std::string_view prefix) {
+  std::random_device device;   // the operating system's generator: ids must not be guessable
+  std::string id(prefix);
+  for (int word = 0; word < 3; ++word) {
+    const unsigned bits = device();
+    for (int nibble = 0; nibble < 8; ++nibble) id += "0123456789abcdef"[(bits >> (4 * nibble)) & 15];
+  }
+  return id;
+}
+
+json::Value error_body(const ApiError& error) {
+  const auto text_or_null = [](const std::string& s) { return s.empty() ? json::Value() : json::Value(s); };
+  return json::Object{{"error", json::Object{{"message", error.message},
+                                             {"type", error.type},
+                                             {"param", text_or_null(error.param)},
+                                             {"code", text_or_null(error.code)}}}};
+}
+
+net::Response error_response(const ApiError& error) {
+  return {error.status, {{"Content-Type", "application/json"}}, json::dump(error_body(error), json::WriteStyle::compact())};
+}
+
+Exchange::Exchange(std::shared_ptr<net::Reply> reply, std::string request_id)
+    : reply_(std::move(reply)), request_id_(std::move(request_id)) {
+  headers_.emplace_back("x-request-id", request_id_);
+}
+
+void Exchange::add_header(std::string name, std::string value) { headers_.emplace_back(std::move(name), std::move(value)); }
+
+void Exchange::send_json(int status, const json::Value& body) {
+  net::Headers headers = headers_;
+  headers.emplace_back("Content-Type", "application/json");
+  reply_->send({status, std::move(headers), json::dump(body, json::WriteStyle::compact())});
+}
+
+void Exchange::send_error(const ApiError& error) {
+  net::Response response = error_response(error);
+  response.headers.insert(response.headers.begin(), headers_.begin(), headers_.end());
+  if (error.status == 503 || error.status == 429) response.headers.emplace_back("Retry-After", "1");
+  reply_->send(std::move(response));
+}
+
+void Exchange::begin_events() {
+  net::Headers headers = headers_;
+  headers.emplace_back("Content-Type", "text/event-stream");
+  headers.emplace_back("Cache-Control", "no-cache");
+  headers.emplace_back("X-Accel-Buffering", "no");  // proxies such as nginx would hold events back
+  reply_->begin_stream({200, std::move(headers), ""}, ": still working\n\n");
+}
+
+void Exchange::event(const json::Value& data) { event_text(json::dump(data, json::WriteStyle::compact())); }
+void Exchange::event_text(std::string_view data) { reply_->write("data: " + std::string(data) + "\n\n"); }
+void Exchange::end_events() { reply_->finish(); }
+
+}  // namespace qw::api

@@ -1,0 +1,41 @@
+// One HTTP exchange of an API: the reply with the headers that every answer carries, JSON bodies, and SSE events.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "api/error.h"
+#include "json/value.h"
+#include "net/http_server.h"
+
+namespace qw::api {
+
+// A fresh identifier such as "chatcmpl-3f2a...": prefix and 24 hexadecimal digits of randomness.
+std::string new_id(std::string_view prefix);
+
+// OpenAI's error body.
+json::Value error_body(const ApiError& error);
+net::Response error_response(const ApiError& error);
+
+class Exchange {
+ public:
+  Exchange(std::shared_ptr<net::Reply> reply, std::string request_id);
+
+  void add_header(std::string name, std::string value);      // before the answer begins
+  void send_json(int status, const json::Value& body);
+  void send_error(const ApiError& error);
+  void begin_events();                                       // 200 text/event-stream, heartbeats as comments
+  void event(const json::Value& data);                       // data: {...}
+  void event_text(std::string_view data);                    // data: [DONE]
+  void end_events();
+  net::Reply& reply() { return *reply_; }
+  const std::string& request_id() const { return request_id_; }
+
+ private:
+  std::shared_ptr<net::Reply> reply_;
+  std::string request_id_;
+  net::Headers headers_;
+};
+
+}  // namespace qw::api

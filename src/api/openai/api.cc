@@ -1,0 +1,185 @@
+#include "api/openai/api.h"
+
+#include "api/openai/answer.h"
+#include "chat/messages.h"
+#include "chat/output_parser.h"
+#include "json/value.h"
+
+namespace qw::api::openai {
+namespace {
+
+ApiResult<json::Value> parse_body(const net::Request& request) {
+  auto value = json::parse(request.body);
+  if (!value) return tl::unexpected(bad_request("", "The request body is not valid JSON: " + value.error().message));
+  return std::move(*value);
+}
+
+void name_ignored(Exchange& exchange, const std::vector<std::string>& names) {
+  if (names.empty()) return;
+  std::string list;
+  for (const std::string& name : names) list += (list.empty() ? "" : ",") + name;
+  exchange.add_header("X-Ignored-Params", list);
+}
+
+json::Value model_entry(const ServedModel& model) {
+  return json::Object{{"id", model.id}, {"object", "model"}, {"created", model.created}, {"owned_by", "qianwen"}};
+}
+
+// A prompt must leave room for at least one token.
+ApiResult<std::int64_t> check_length(const ServedModel& model, std::size_t prompt, std::int64_t wanted, const char* param) {
+  const std::int64_t room = model.engine->max_sequence_tokens() - static_cast<std::int64_t>(prompt);
+  if (prompt == 0) return tl::unexpected(bad_request(param, std::string("'") + param + "' is empty."));
+  if (room <= 0) {
+    ApiError error = bad_request(param, "This model's context is " + std::to_string(model.engine->max_sequence_tokens()) +
+                                            " tokens; the prompt alone has " + std::to_string(prompt) + ".");
+    error.code = "context_length_exceeded";
+    return tl::unexpected(std::move(error));
+  }
+  return std::min(wanted, room);
+}
+
+struct Prompt {
+  std::vector<engine::TokenId> ids;
+  bool opens_reasoning = false;
+};
+
+ApiResult<Prompt> chat_prompt(const ServedModel& model, const ChatRequest& request) {
+  chat::Conversation conversation{request.messages, {}, true, request.template_variables};
+  if (request.tools_allowed) conversation.tools = request.tools;
+  auto variables = chat::template_variables(conversation);
+  if (!variables) return tl::unexpected(bad_request("messages", variables.error().message));
+  auto rendered = model.chat_template->render(*variables);
+  if (!rendered) return tl::unexpected(bad_request("messages", "The chat template refused: " + rendered.error().message));
+  return Prompt{model.tokenizer->encode(rendered->text), chat::prompt_opens_reasoning(rendered->text)};
+}
+
+// Submits the choices; the answer takes care of everything that follows.
+void launch(const std::shared_ptr<Answer>& answer, const ServedModel& model, const sampling::SamplingParams& params,
+            const std::vector<std::vector<engine::TokenId>>& prompts, std::int64_t n, const std::vector<std::int64_t>& limits,
+            bool skip_special) {
+  answer->begin();
+  std::size_t index = 0;
+  for (std::size_t p = 0; p < prompts.size(); ++p) {
+    for (std::int64_t i = 0; i < n; ++i, ++index) {
+      engine::Request request;
+      request.prompt = prompts[p];
+      request.params = params;
+      request.params.seed += static_cast<std::uint64_t>(i);   // choices differ, and each is repeatable
+      request.max_tokens = limits[p];
+      request.sink = std::make_shared<TextSink>(*model.tokenizer, request.params, skip_special, answer->receiver(index));
+      auto id = model.engine->submit(std::move(request));
+      if (!id) return answer->abandon(from_internal(id.error()));
+      answer->running(*id);
+    }
+  }
+}
+
+std::uint64_t random_seed() {
+  const std::string digits = new_id("").substr(0, 16);
+  return std::stoull(digits, nullptr, 16);
+}
+
+}  // namespace
+
+bool Api::handle(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const {
+  const auto only = [&](const char* method) {
+    if (request.method == method || (request.method == "HEAD" && std::string_view(method) == "GET")) return true;
+    exchange->add_header("Allow", method);
+    exchange->send_error({405, "invalid_request_error", request.path + " takes " + method + " only.", "", "method_not_allowed"});
+    return false;
+  };
+  if (request.path == "/v1/chat/completions") {
+    if (only("POST")) chat(request, exchange);
+    return true;
+  }
+  if (request.path == "/v1/completions") {
+    if (only("POST")) complete(request, exchange);
+    return true;
+  }
+  if (request.path == "/v1/models") {
+    if (only("GET")) list_models(exchange);
+    return true;
+  }
+  if (request.path.rfind("/v1/models/", 0) == 0) {
+    if (!only("GET")) return true;
+    const std::string name = request.path.substr(11);
+    const ServedModel* model = name.empty() ? nullptr : find_model(models_, name);
+    if (model == nullptr) {
+      exchange->send_error(model_not_found(name));
+    } else {
+      exchange->send_json(200, model_entry(*model));
+    }
+    return true;
+  }
+  return false;
+}
+
+void Api::list_models(const std::shared_ptr<Exchange>& exchange) const {
+  json::Array data;
+  for (const ServedModel& model : models_) data.push_back(model_entry(model));
+  exchange->send_json(200, json::Object{{"object", "list"}, {"data", std::move(data)}});
+}
+
+void Api::chat(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
+  auto body = parse_body(http);
+  if (!body) return exchange->send_error(body.error());
+  auto request = read_chat_request(*body);
+  if (!request) return exchange->send_error(request.error());
+  const ServedModel* model = find_model(models_, request->model);
+  if (model == nullptr) return exchange->send_error(model_not_found(request->model));
+  if (model->chat_template == nullptr) {
+    return exchange->send_error(bad_request("model", "The model `" + model->id + "` has no chat template; use /v1/completions."));
+  }
+  auto prompt = chat_prompt(*model, *request);
+  if (!prompt) return exchange->send_error(prompt.error());
+  auto limit = check_length(*model, prompt->ids.size(), request->max_tokens.value_or(model->engine->max_sequence_tokens()), "messages");
+  if (!limit) return exchange->send_error(limit.error());
+
+  name_ignored(*exchange, request->ignored);
+  auto params = sampling_params(*request, model->defaults);
+  if (!request->sampling.seed) params.seed = random_seed();
+  AnswerSpec spec;
+  spec.stream = request->stream;
+  spec.include_usage = request->include_usage;
+  spec.logprobs = request->logprobs;
+  spec.split_reasoning = true;
+  spec.starts_in_reasoning = prompt->opens_reasoning;
+  spec.parse_tools = request->tools.has_value() && request->tools_allowed;
+  if (spec.parse_tools) spec.tools = *request->tools;
+  auto answer = std::make_shared<Answer>(exchange, *model, std::move(spec), static_cast<std::size_t>(request->n));
+  launch(answer, *model, params, {std::move(prompt->ids)}, request->n, {*limit}, true);
+}
+
+void Api::complete(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
+  auto body = parse_body(http);
+  if (!body) return exchange->send_error(body.error());
+  auto request = read_completion_request(*body);
+  if (!request) return exchange->send_error(request.error());
+  const ServedModel* model = find_model(models_, request->model);
+  if (model == nullptr) return exchange->send_error(model_not_found(request->model));
+  std::vector<std::vector<engine::TokenId>> prompts = request->prompt_ids;
+  for (const std::string& text : request->prompts) prompts.push_back(model->tokenizer->encode(text));
+  std::vector<std::int64_t> limits;
+  AnswerSpec spec;
+  for (const auto& ids : prompts) {
+    for (const auto id : ids) {
+      if (id >= model->engine->vocab()) return exchange->send_error(bad_request("prompt", "token id " + std::to_string(id) + " is outside the vocabulary."));
+    }
+    auto limit = check_length(*model, ids.size(), *request->max_tokens, "prompt");
+    if (!limit) return exchange->send_error(limit.error());
+    limits.push_back(*limit);
+    for (std::int64_t i = 0; i < request->n; ++i) spec.echoes.push_back(request->echo ? model->tokenizer->decode(ids) : "");
+  }
+  name_ignored(*exchange, request->ignored);
+  auto params = sampling_params(*request, model->defaults);
+  if (!request->sampling.seed) params.seed = random_seed();
+  spec.kind = AnswerKind::kCompletion;
+  spec.stream = request->stream;
+  spec.include_usage = request->include_usage;
+  spec.logprobs = request->logprobs;
+  const std::size_t choices = prompts.size() * static_cast<std::size_t>(request->n);
+  auto answer = std::make_shared<Answer>(exchange, *model, std::move(spec), choices);
+  launch(answer, *model, params, prompts, request->n, limits, true);
+}
+
+}  // namespace qw::api::openai

@@ -1,0 +1,27 @@
+// The OpenAI protocol: POST /v1/chat/completions, POST /v1/completions, GET /v1/models, GET /v1/models/{id}.
+#pragma once
+
+#include <memory>
+
+#include "api/exchange.h"
+#include "api/openai/request.h"
+#include "api/served_model.h"
+#include "net/http_server.h"
+
+namespace qw::api::openai {
+
+class Api {
+ public:
+  // `models` must outlive this object and every request it began.
+  explicit Api(const ModelList& models) : models_(models) {}
+  // True if the path belongs to this protocol; the exchange is then answered, now or later.
+  bool handle(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
+
+ private:
+  void chat(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
+  void complete(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
+  void list_models(const std::shared_ptr<Exchange>& exchange) const;
+  const ModelList& models_;
+};
+
+}  // namespace qw::api::openai

@@ -1,0 +1,30 @@
+// A model as the protocols see it: a name, an engine, and the text side. Owned by the composition root.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "chat/template.h"
+#include "engine/engine.h"
+#include "sampling/params.h"
+#include "tokenizer/tokenizer.h"
+
+namespace qw::api {
+
+struct ServedModel {
+  std::string id;                                   // what clients write in "model"
+  std::int64_t created = 0;                         // Unix seconds, for listings
+  engine::Engine* engine = nullptr;
+  const tokenizer::Tokenizer* tokenizer = nullptr;
+  const chat::Template* chat_template = nullptr;    // null: no chat with this model
+  sampling::SamplingParams defaults;                // of the model's generation config; stop ids included
+};
+
+// The models of a server, in order; the first answers requests that name none.
+using ModelList = std::vector<ServedModel>;
+
+// nullptr if there is none of that name.
+const ServedModel* find_model(const ModelList& models, const std::string& name);
+
+}  // namespace qw::api

@@ -1,0 +1,91 @@
+#include "api/server.h"
+
+#include "api/exchange.h"
+
+namespace qw::api {
+namespace {
+
+// Only this origin's own files and calls: the page must not be able to load or leak anything.
+constexpr const char* kContentSecurityPolicy =
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const char* content_type(std::string_view name) {
+  if (name.ends_with(".html")) return "text/html; charset=utf-8";
+  if (name.ends_with(".css")) return "text/css; charset=utf-8";
+  if (name.ends_with(".js")) return "text/javascript; charset=utf-8";
+  return "application/octet-stream";
+}
+
+// A client's own request id is kept if it cannot do harm in logs and headers.
+std::string request_id(const net::Request& request) {
+  const std::string_view given = net::find_header(request.headers, "x-request-id");
+  const bool plain = !given.empty() && given.size() <= 128 &&
+                     given.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.") ==
+                         std::string_view::npos;
+  return plain ? std::string(given) : new_id("req_");
+}
+
+ApiError transport_error(int status, const std::string& message) {
+  return {status, status >= 500 ? "server_error" : "invalid_request_error", message, "", ""};
+}
+
+}  // namespace
+
+Service::Service(const ModelList& models, ServiceOptions options)
+    : models_(models), options_(std::move(options)), openai_(models) {}
+
+Result<std::unique_ptr<Service>> Service::start(const ModelList& models, ServiceOptions options) {
+  options.http.error_response = [](int status, const std::string& message) {
+    return error_response(transport_error(status, message));
+  };
+  std::unique_ptr<Service> service(new Service(models, std::move(options)));
+  auto server = net::HttpServer::start(service->options_.http, [raw = service.get()](net::Request request,
+                                                                                    std::shared_ptr<net::Reply> reply) {
+    raw->handle(std::move(request), std::move(reply));
+  });
+  if (!server) return tl::unexpected(server.error());
+  service->server_ = std::move(*server);
+  return service;
+}
+
+Service::~Service() {
+  if (server_) server_->stop();
+}
+
+bool Service::drain(std::chrono::milliseconds grace) {
+  draining_.store(true);
+  return server_->drain(grace);
+}
+
+bool Service::serve_page(const net::Request& request, net::Reply& reply) const {
+  if (!options_.page || (request.method != "GET" && request.method != "HEAD")) return false;
+  const std::string name = request.path == "/" ? "index.html" : request.path.substr(1);
+  const std::string_view bytes = options_.page(name);
+  if (bytes.empty()) return false;
+  reply.send({200,
+              {{"Content-Type", content_type(name)},
+               {"Content-Security-Policy", kContentSecurityPolicy},
+               {"X-Content-Type-Options", "nosniff"},
+               {"Referrer-Policy", "no-referrer"},
+               {"Cache-Control", "no-cache"}},
+              std::string(bytes)});
+  return true;
+}
+
+void Service::handle(net::Request request, std::shared_ptr<net::Reply> reply) {
+  auto exchange = std::make_shared<Exchange>(reply, request_id(request));
+  if (const auto parent = net::find_header(request.headers, "traceparent"); !parent.empty()) {
+    exchange->add_header("traceparent", std::string(parent));
+  }
+  if (request.path == "/health/live") return exchange->send_json(200, json::Object{{"status", "live"}});
+  if (request.path == "/health/ready") {
+    const bool ready = !draining_.load() && !models_.empty();
+    return exchange->send_json(ready ? 200 : 503, json::Object{{"status", ready ? "ready" : "draining"}});
+  }
+  if (openai_.handle(request, exchange)) return;
+  if (serve_page(request, *reply)) return;
+  exchange->send_error({404, "invalid_request_error", "There is nothing at " + request.method + " " + request.path + ".", "", "not_found"});
+}
+
+}  // namespace qw::api

@@ -1,0 +1,43 @@
+// The public face: routes of all protocols, health, and the chat page, over one HTTP server.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "api/openai/api.h"
+#include "api/served_model.h"
+#include "net/http_server.h"
+
+namespace qw::api {
+
+struct ServiceOptions {
+  net::ServerOptions http;
+  // Bytes of a static file of the web page by name ("index.html"), "" if there is none.
+  std::function<std::string_view(std::string_view name)> page;
+};
+
+class Service {
+ public:
+  // `models` must outlive the service; their engines must be started.
+  static Result<std::unique_ptr<Service>> start(const ModelList& models, ServiceOptions options);
+  ~Service();
+  std::uint16_t port() const { return server_->port(); }
+  // Readiness says no from now on, running answers may finish within `grace`.
+  bool drain(std::chrono::milliseconds grace);
+
+ private:
+  Service(const ModelList& models, ServiceOptions options);
+  void handle(net::Request request, std::shared_ptr<net::Reply> reply);
+  bool serve_page(const net::Request& request, net::Reply& reply) const;
+
+  const ModelList& models_;
+  ServiceOptions options_;
+  openai::Api openai_;
+  std::atomic<bool> draining_{false};
+  std::unique_ptr<net::HttpServer> server_;
+};
+
+}  // namespace qw::api

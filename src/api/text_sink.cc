@@ -1,0 +1,33 @@
+#include "api/text_sink.h"
+
+#include "api/served_model.h"
+
+namespace qw::api {
+
+const ServedModel* find_model(const ModelList& models, const std::string& name) {
+  if (name.empty()) return models.empty() ? nullptr : &models.front();
+  for (const ServedModel& model : models) {
+    if (model.id == name) return &model;
+  }
+  return nullptr;
+}
+
+TextSink::TextSink(const tokenizer::Tokenizer& tokenizer, const sampling::SamplingParams& params, bool skip_special,
+                   std::shared_ptr<TextReceiver> receiver)
+    : text_(tokenizer, params, skip_special), details_(params.logprobs), receiver_(std::move(receiver)) {}
+
+engine::Verdict TextSink::on_token(const engine::TokenEvent& event) noexcept {
+  if (event.stop) return engine::Verdict::kContinue;  // the engine ends the request itself
+  std::string text = text_.push(event.id);
+  if (details_) pending_.push_back({event.id, event.logprob, {event.top.begin(), event.top.end()}});
+  if (!text.empty()) receiver_->on_piece({std::move(text), std::exchange(pending_, {})});
+  return text_.stopped() ? engine::Verdict::kStop : engine::Verdict::kContinue;
+}
+
+void TextSink::on_finished(const engine::Finished& finished) noexcept {
+  std::string rest = text_.finish();
+  if (!rest.empty() || !pending_.empty()) receiver_->on_piece({std::move(rest), std::exchange(pending_, {})});
+  receiver_->on_end(finished);
+}
+
+}  // namespace qw::api

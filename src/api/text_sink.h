@@ -1,0 +1,49 @@
+// From an engine's tokens to text: one object per running request, called on the engine's thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/request.h"
+#include "sampling/text_stream.h"
+#include "tokenizer/tokenizer.h"
+
+namespace qw::api {
+
+struct TokenDetail {
+  engine::TokenId id = 0;
+  float logprob = 0;
+  std::vector<sampling::TokenLogprob> top;
+};
+
+// Text that became certain, and the tokens behind it (only when log-probabilities were asked for).
+struct TextPiece {
+  std::string text;
+  std::vector<TokenDetail> tokens;
+};
+
+// Gets the pieces of one request in order, then the end, once. Called on the engine's thread: must be quick.
+class TextReceiver {
+ public:
+  virtual ~TextReceiver() = default;
+  virtual void on_piece(TextPiece piece) noexcept = 0;
+  virtual void on_end(const engine::Finished& finished) noexcept = 0;
+};
+
+class TextSink final : public engine::Sink {
+ public:
+  // `tokenizer` must outlive the request. `skip_special`: leave special tokens out of the text.
+  TextSink(const tokenizer::Tokenizer& tokenizer, const sampling::SamplingParams& params, bool skip_special,
+           std::shared_ptr<TextReceiver> receiver);
+  engine::Verdict on_token(const engine::TokenEvent& event) noexcept override;
+  void on_finished(const engine::Finished& finished) noexcept override;
+
+ private:
+  sampling::TextStream text_;
+  bool details_;
+  std::vector<TokenDetail> pending_;
+  std::shared_ptr<TextReceiver> receiver_;
+};
+
+}  // namespace qw::api

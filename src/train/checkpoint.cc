@@ -29,11 +29,12 @@ json::Object identity(const TrainConfig& config, const models::Model& model, con
   return o;
 }
 
-Result<json::Value> parse_state(const TensorFile& file, const std::filesystem::path& path) {
-  const auto format = file.metadata().find("format"), state = file.metadata().find("state");
-  if (format == file.metadata().end() || format->second != kFormat || state == file.metadata().end())
+Result<json::Value> parse_state(const formats::Safetensors& file, const std::filesystem::path& path) {
+  const json::Value *format = file.metadata().find("format"), *state = file.metadata().find("state");
+  if (format == nullptr || !format->is_string() || format->as_string() != kFormat || state == nullptr ||
+      !state->is_string())
     return fail(ErrorKind::kBadInput, path.string() + ": not a training checkpoint of this program");
-  auto parsed = json::parse(state->second);
+  auto parsed = json::parse(state->as_string());
   if (!parsed) return in_context(path.string() + ": state", std::move(parsed).error());
   for (const char* key : {"step", "tokens", "epoch", "sequence"}) {
     const json::Value* v = parsed->find(key);
@@ -95,13 +96,13 @@ Status Trainer::save_checkpoint(const std::filesystem::path& path) {
 
 Status Trainer::load_checkpoint(const std::filesystem::path& path) {
   State& s = *state_;
-  QW_ASSIGN(const auto file, TensorFile::open(path));
+  QW_ASSIGN(const auto file, formats::Safetensors::open(path));
   QW_ASSIGN(const auto state, parse_state(file, path));
   QW_TRY(check_identity(identity(s.config, *s.model, s.dataset), *state.find("identity"), path));
   const auto load = [&](const char* kind, ops::ParameterBuffer& buffer) -> Status {
     for (std::size_t i = 0; i < buffer.size(); ++i)
       if (buffer.elements(i) > 0)
-        QW_TRY(file.read(kind + s.model->parameters()[i].hf_name, buffer.shape(i), buffer.data(i)));
+        QW_TRY(read_tensor(file, kind + s.model->parameters()[i].hf_name, buffer.shape(i), buffer.data(i)));
     return {};
   };
   QW_TRY(load("weight.", s.weights));

@@ -5,6 +5,7 @@
 
 #include "base/cpu.h"
 #include "base/rng.h"
+#include "formats/hf_folder.h"
 #include "ops/gemm.h"
 #include "train/internal/state.h"
 #include "train/internal/tensor_file.h"
@@ -34,18 +35,16 @@ std::string shortened(double value) {
 // The model of a recipe: its own table, or the config.json of the folder it starts from.
 Result<std::unique_ptr<models::Model>> make_model(const TrainConfig& config) {
   if (config.init_from.empty()) return models::model_from_hf_config(config.model);
-  const auto path = std::filesystem::path(config.init_from) / "config.json";
-  QW_ASSIGN(const std::string text, base::read_file(path, 16 << 20));
-  auto parsed = json::parse(text);
-  if (!parsed) return in_context(path.string(), std::move(parsed).error());
-  if (!parsed->is_object()) return fail(ErrorKind::kBadInput, path.string() + ": not an object");
-  return models::model_from_hf_config(parsed->as_object());
+  QW_ASSIGN(const auto folder, formats::HfFolder::open(config.init_from));
+  auto model = models::model_from_hf_config(folder.config());
+  if (!model) return in_context(config.init_from + "/config.json", std::move(model).error());
+  return model;
 }
 
 Status load_weights(const std::filesystem::path& folder, const models::Model& model, ops::ParameterBuffer& weights) {
-  QW_ASSIGN(const auto file, TensorFile::open(folder / "model.safetensors"));
+  QW_ASSIGN(const auto opened, formats::HfFolder::open(folder));
   for (std::size_t i = 0; i < weights.size(); ++i)
-    QW_TRY(file.read(model.parameters()[i].hf_name, weights.shape(i), weights.data(i)));
+    QW_TRY(read_tensor(opened.weights(), model.parameters()[i].hf_name, weights.shape(i), weights.data(i)));
   return {};
 }
 

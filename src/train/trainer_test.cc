@@ -13,7 +13,6 @@
 #include "base/rng.h"
 #include "data/build.h"
 #include "data/config_table.h"
-#include "train/internal/tensor_file.h"
 #include "train/optimizer.h"
 
 namespace qw::train {

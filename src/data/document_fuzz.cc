@@ -1,0 +1,33 @@
+// Corpus files of any bytes: what comes out is valid UTF-8, without carriage returns, and within the size asked for.
+#include "data/document_reader.h"
+#include "data/internal/fuzz_file.h"
+#include "data/poem_chat.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace qw;
+  if (size < 1) return 0;
+  const data::FuzzFile file(data + 1, size - 1);
+  data::ReaderOptions options;
+  options.format = static_cast<data::SourceFormat>(data[0] % 3);
+  options.separator = static_cast<data::Separator>(data[0] / 3 % 3);
+  options.invalid_utf8 = static_cast<data::InvalidUtf8>(data[0] / 9 % 3);
+  options.max_document_bytes = 64;
+  options.max_line_bytes = 1 << 16;
+  auto reader = data::DocumentReader::open(file.path(), options);
+  if (!reader) return 0;
+  data::Document document;
+  for (;;) {
+    const auto more = reader->next(document);
+    if (!more || !*more) break;
+    QW_CHECK(data::is_valid_utf8(document.text));
+    if (options.format != data::SourceFormat::kChat) {
+      QW_CHECK(!document.text.empty());
+      QW_CHECK(document.text.find('\r') == std::string::npos);
+    }
+    if (const auto poem = data::parse_poem(document.text)) {
+      base::Rng rng(1);
+      QW_CHECK(data::poem_conversation(*poem, rng, nullptr).size() == 1);
+    }
+  }
+  return 0;
+}

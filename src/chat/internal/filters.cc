@@ -386,7 +386,8 @@ Result<Value> urlencode_filter(Interpreter& in, const Value& v, Args& args) {
     QW_TRY(in.room(out.size()));
     return out;
   };
-  const bool pairs = v.is(Kind::kDict) || v.is_sequence() || v.is(Kind::kIterator) || v.is(Kind::kView);
+  const bool pairs = v.is(Kind::kDict) || v.is_sequence() || v.is(Kind::kIterator) || v.is(Kind::kView) ||
+                     v.is(Kind::kRange) || v.is_undefined();
   if (!pairs) {
     QW_ASSIGN(std::string text, quote(v, true));
     return in.string(std::move(text));

@@ -1,4 +1,5 @@
 // qianwen data build CONFIG.toml | data show DIR
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 
@@ -13,6 +14,7 @@ namespace {
 struct Options {
   std::string config, corpus, folder;
   std::vector<std::string> overrides;
+  std::int64_t samples = 0;
   bool json = false;
 };
 
@@ -55,9 +57,48 @@ int build(const Options& o) {
   return 0;
 }
 
+// One document as text. What counts in the loss stands between 【 and 】 when the shard has a mask.
+std::string sample_text(const data::TokenShard& shard, std::uint64_t document, const tokenizer::Tokenizer& tokenizer) {
+  std::string out;
+  std::vector<tokenizer::TokenId> run;
+  bool kept = false;
+  const auto flush = [&] {
+    const std::string text = tokenizer.decode(run, /*skip_special=*/false);
+    if (!text.empty()) out += kept && shard.has_mask() ? "【" + text + "】" : text;
+    run.clear();
+  };
+  for (std::uint64_t at = shard.begin(document); at < shard.end(document); ++at) {
+    if (shard.kept(at) != kept) flush();
+    kept = shard.kept(at);
+    run.push_back(shard.token(at));
+  }
+  flush();
+  return out;
+}
+
+// Evenly spaced documents of every training shard, to look at what a model will see and learn.
+Status print_samples(const data::Dataset& dataset, std::int64_t count) {
+  QW_ASSIGN(auto spec, tokenizer::load_tokenizer_folder(dataset.tokenizer_folder));
+  QW_ASSIGN(const auto tokenizer, tokenizer::Tokenizer::create(std::move(spec)));
+  for (const auto& source : dataset.train) {
+    const std::uint64_t n = std::min(static_cast<std::uint64_t>(count), source.shard.documents());
+    for (std::uint64_t i = 0; i < n; ++i) {
+      const std::uint64_t document = i * source.shard.documents() / n;
+      std::printf("--- %s, document %llu\n%s\n", source.name.c_str(), static_cast<unsigned long long>(document),
+                  sample_text(source.shard, document, tokenizer).c_str());
+    }
+  }
+  return {};
+}
+
 int show(const Options& o) {
   // Opens every shard first, so that what is shown is also there and fits the ledger.
-  if (auto dataset = data::open_dataset(o.folder); !dataset) return report(dataset.error());
+  const auto dataset = data::open_dataset(o.folder);
+  if (!dataset) return report(dataset.error());
+  if (o.samples > 0) {
+    const auto status = print_samples(*dataset, o.samples);
+    return status ? 0 : report(status.error());
+  }
   auto file = base::read_file(std::filesystem::path(o.folder) / "ledger.json");
   if (!file) return report(file.error());
   auto ledger = json::parse(*file);
@@ -80,6 +121,7 @@ void add_data(CLI::App& app, Outcome& outcome) {
   build_command->callback([&outcome, options] { outcome.code = build(*options); });
   auto* show_command = data->add_subcommand("show", "Checks the shards of a folder and shows its ledger");
   show_command->add_option("folder", options->folder, "folder with ledger.json")->required();
+  show_command->add_option("--samples", options->samples, "print this many documents of each source; 【】 = learnt from");
   show_command->add_flag("--json", options->json, "machine-readable output");
   show_command->callback([&outcome, options] { outcome.code = show(*options); });
 }

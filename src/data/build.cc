@@ -293,6 +293,17 @@ Result<TokenId> end_token_of(const tokenizer::Tokenizer& tokenizer) {
   return fail(ErrorKind::kBadInput, "the tokenizer has neither <|endoftext|> nor an eos token");
 }
 
+// Before any work: a corpus that is not there is the commonest mistake, and it should not show after minutes.
+Status check_files(const DataConfig& config) {
+  std::error_code code;
+  for (const auto& source : config.sources)
+    for (const auto& path : source.files)
+      if (!std::filesystem::exists(path, code))
+        return fail(ErrorKind::kBadInput, path.string() + ": no such file (source " + source.name +
+                                              "); name the folder of the corpora by --corpus or QW_CORPUS");
+  return {};
+}
+
 Status make_folder(const std::filesystem::path& folder) {
   std::error_code code;
   std::filesystem::create_directories(folder, code);
@@ -349,6 +360,7 @@ Status train_tokenizer(const DataConfig& config, const ProgressFn& progress) {
 }
 
 Result<json::Object> build_data(const DataConfig& config, const ProgressFn& progress) {
+  QW_TRY(check_files(config));
   if (!holds_tokenizer(config.tokenizer.folder)) {
     if (config.tokenizer.vocab == 0)
       return fail(ErrorKind::kBadInput, config.tokenizer.folder.string() + ": no tokenizer there, and tokenizer.vocab is not set");

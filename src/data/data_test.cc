@@ -533,6 +533,14 @@ TEST_F(BuildTest, ShardsOfAnotherTokenizerAreRefused) {
   EXPECT_THAT(dataset.error().message, HasSubstr("another tokenizer"));
 }
 
+TEST_F(BuildTest, AMissingCorpusIsNoticedBeforeAnyWork) {
+  fs::remove(folder_ / "chat.jsonl");
+  const auto ledger = build_data(*data_config(config_object(), folder_), {});
+  ASSERT_FALSE(ledger);
+  EXPECT_THAT(ledger.error().message, HasSubstr("chat.jsonl: no such file (source chat)"));
+  EXPECT_FALSE(fs::exists(folder_ / "tok"));
+}
+
 TEST_F(BuildTest, ConfigurationErrorsNameTheKey) {
   const auto error_of = [&](std::string_view more) {
     auto object = config_object();

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <csignal>
@@ -272,6 +274,27 @@ TEST_F(TrainerTest, AFullDiskLeavesThePreviousCheckpointIntact) {
   EXPECT_EQ(files, 1);  // nothing half-written is left
   auto fresh = trainer(config, pool);
   EXPECT_TRUE(fresh->load_checkpoint(path));
+}
+
+TEST_F(TrainerTest, AKillDuringASaveLeavesACompleteCheckpoint) {
+  base::ThreadPool pool(1);  // no threads: the child of fork has everything
+  const auto config = config_with({output("killed")});
+  auto t = trainer(config, pool);
+  const auto path = config.output / "checkpoints" / "step-0000000000.safetensors";
+  ASSERT_TRUE(t->save_checkpoint(path));
+  const auto good = *base::read_file(path);
+  for (int round = 0; round < 12; ++round) {
+    const pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0)
+      for (;;) (void)t->save_checkpoint(path);
+    ::usleep(static_cast<useconds_t>(300 + 1700 * round));  // from before the first write to within later saves
+    ::kill(child, SIGKILL);
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_TRUE(*base::read_file(path) == good) << round;
+    EXPECT_EQ(list_checkpoints(config.output).size(), 1u);  // what a killed save leaves beside is not taken for one
+  }
 }
 
 TEST_F(TrainerTest, ACheckpointOfAnotherRunIsRefusedByName) {

@@ -216,7 +216,9 @@ Status ShardWriter::add(std::span<const TokenId> ids, std::uint32_t text_bytes, 
   State& s = *state_;
   QW_CHECK(s.masked ? kept.size() == ids.size() : kept.empty());
   bool written = true;
-  if (s.token_bytes == 2) {
+  if (ids.empty()) {
+    // An empty document has no bytes to write.
+  } else if (s.token_bytes == 2) {
     std::vector<std::uint16_t> narrow(ids.begin(), ids.end());
     written = std::fwrite(narrow.data(), 2, narrow.size(), s.file) == narrow.size();
   } else {

@@ -9,6 +9,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <thread>
 
@@ -260,14 +261,20 @@ class Session : public std::enable_shared_from_this<Session> {
     stream_.expires_after(options.head_timeout);
     auto [head_error, head_bytes] = co_await http::async_read_header(stream_, buffer, parser, kAwait);
     idle_ = false;
-    if (head_error) co_return co_await refuse(head_error, !buffer.size() && !parser.got_some());
+    if (head_error) {
+      co_await refuse(head_error, !buffer.size() && !parser.got_some());
+      co_return false;
+    }
     if (beast::iequals(parser.get()[http::field::expect], "100-continue")) {
       static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
       co_await asio::async_write(stream_, asio::buffer(kContinue), kAwait);
     }
     stream_.expires_after(options.body_timeout);
     auto [body_error, body_bytes] = co_await http::async_read(stream_, buffer, parser, kAwait);
-    if (body_error) co_return co_await refuse(body_error, false);
+    if (body_error) {
+      co_await refuse(body_error, false);
+      co_return false;
+    }
     auto message = parser.release();
     const bool keep_alive = message.keep_alive() && !server_->draining.load();
 
@@ -277,7 +284,9 @@ class Session : public std::enable_shared_from_this<Session> {
     const std::string_view target = message.target();
     const std::size_t mark = target.find('?');
     if (target.empty() || target[0] != '/' || !percent_decode(target.substr(0, mark), request.path)) {
-      co_return co_await send_whole(server_->error(400, "malformed request target"), false, false);
+      const Response bad = server_->error(400, "malformed request target");
+      co_await send_whole(bad, false, false);
+      co_return false;
     }
     if (mark != std::string_view::npos) request.query = target.substr(mark + 1);
     for (const auto& field : message) request.headers.emplace_back(field.name_string(), field.value());
@@ -287,25 +296,29 @@ class Session : public std::enable_shared_from_this<Session> {
     auto state = std::make_shared<ReplyState>(stream_.get_executor(), options.max_pending_bytes);
     server_->handler(std::move(request),
                      std::make_shared<ReplyHandle>(state, server_->error(500, "the request was not answered")));
-    co_return co_await answer(state, keep_alive, head_only, buffer.size() > 0);
+    const bool again = co_await answer(state, keep_alive, head_only, buffer.size() > 0);
+    co_return again;
   }
 
-  asio::awaitable<bool> refuse(error_code error, bool nothing_received) {
+  // What to tell a client whose request could not be read; nullopt: nothing.
+  std::optional<Response> refusal(error_code error, bool nothing_received) const {
     if (error == http::error::body_limit) {
-      co_return co_await send_whole(server_->error(413, "request body is larger than " +
-                                                            std::to_string(server_->options.max_body_bytes) + " bytes"),
-                                    false, false);
+      return server_->error(413, "request body is larger than " + std::to_string(server_->options.max_body_bytes) + " bytes");
     }
-    if (error == http::error::header_limit) {
-      co_return co_await send_whole(server_->error(431, "request head is too large"), false, false);
-    }
+    if (error == http::error::header_limit) return server_->error(431, "request head is too large");
     if (error == beast::error::timeout) {
-      if (nothing_received) co_return false;  // an idle keep-alive connection ends without a word
-      co_return co_await send_whole(server_->error(408, "request was not received in time"), false, false);
+      if (nothing_received) return std::nullopt;  // an idle keep-alive connection ends without a word
+      return server_->error(408, "request was not received in time");
     }
     const bool malformed = error.category() == http::make_error_code(http::error::bad_method).category() &&
                            error != http::error::end_of_stream && error != http::error::partial_message;
-    if (malformed) co_return co_await send_whole(server_->error(400, "malformed HTTP request: " + error.message()), false, false);
+    if (malformed) return server_->error(400, "malformed HTTP request: " + error.message());
+    return std::nullopt;
+  }
+
+  asio::awaitable<bool> refuse(error_code error, bool nothing_received) {
+    const std::optional<Response> answer = refusal(error, nothing_received);
+    if (answer) co_await send_whole(*answer, false, false);
     co_return false;
   }
 
@@ -315,7 +328,9 @@ class Session : public std::enable_shared_from_this<Session> {
     co_return !error;
   }
 
-  asio::awaitable<bool> send_whole(Response response, bool keep_alive, bool head_only) {
+  // `response` must live until this is done. (Arguments of awaited calls are named objects throughout this file: GCC 12
+  // destroys some temporaries of co_await expressions twice.)
+  asio::awaitable<bool> send_whole(const Response& response, bool keep_alive, bool head_only) {
     const std::string framing = "Content-Length: " + std::to_string(response.body.size()) + "\r\n";
     std::string text = head_text(response, keep_alive, framing.c_str());
     if (!head_only) text += response.body;
@@ -365,17 +380,21 @@ class Session : public std::enable_shared_from_this<Session> {
       auto next = state->take();
       if (state->closed() || next.overflow) co_return false;
       if (next.begun && !next.streaming) {
-        const bool again = co_await send_whole(std::move(state->head()), keep_alive, head_only);
+        const bool again = co_await send_whole(state->head(), keep_alive, head_only);
         state->complete();
         co_return again;
       }
-      if (next.streaming && !head_sent) {
-        head_sent = true;
-        if (!co_await write_all(head_text(state->head(), keep_alive, "Transfer-Encoding: chunked\r\n"))) co_return false;
+      std::string out;
+      if (next.streaming && !std::exchange(head_sent, true)) {
+        out = head_text(state->head(), keep_alive, "Transfer-Encoding: chunked\r\n");
       }
-      if (!next.data.empty() && !co_await write_all(chunk(next.data))) co_return false;
+      if (!next.data.empty()) out += chunk(next.data);
+      if (next.done) out += "0\r\n\r\n";
+      if (!out.empty()) {
+        const bool sent = co_await write_all(out);
+        if (!sent) co_return false;
+      }
       if (next.done) {
-        if (!co_await write_all("0\r\n\r\n")) co_return false;
         state->complete();
         co_return keep_alive;
       }
@@ -388,7 +407,11 @@ class Session : public std::enable_shared_from_this<Session> {
       if (state->has_news()) continue;
       stream_.expires_never();
       auto [error] = co_await state->wake().async_wait(kAwait);
-      if (!error && beats && !co_await write_all(chunk(state->heartbeat()))) co_return false;
+      if (!error && beats) {
+        const std::string beat = chunk(state->heartbeat());
+        const bool sent = co_await write_all(beat);
+        if (!sent) co_return false;
+      }
     }
   }
 
@@ -485,6 +508,9 @@ void HttpServer::stop() {
   impl_->io.stop();
   for (auto& thread : impl_->threads) thread.join();
   impl_->threads.clear();
+  // Coroutines that were cancelled but had no thread to end on: let them end, so that nothing keeps the server alive.
+  impl_->io.restart();
+  impl_->io.poll();
 }
 
 }  // namespace qw::net

@@ -220,7 +220,7 @@ Status ShardWriter::add(std::span<const TokenId> ids, std::uint32_t text_bytes, 
     // An empty document has no bytes to write.
   } else if (s.token_bytes == 2) {
     std::vector<std::uint16_t> narrow(ids.begin(), ids.end());
-    if (!out.empty()) written = std::fwrite(narrow.data(), 2, narrow.size(), s.file) == narrow.size();
+    if (!ids.empty()) written = std::fwrite(narrow.data(), 2, narrow.size(), s.file) == narrow.size();
   } else {
     written = std::fwrite(ids.data(), 4, ids.size(), s.file) == ids.size();
   }

@@ -76,8 +76,9 @@ namespace {
 // Pieces of one answer, filled by any thread, drained by the connection's coroutine.
 class ReplyState : public Reply, public std::enable_shared_from_this<ReplyState> {
  public:
-  ReplyState(asio::any_io_executor executor, std::size_t max_pending)
-      : wake_(executor, asio::steady_timer::time_point::max()), max_pending_(max_pending) {}
+  // `server` is kept alive: whoever holds a reply may outlive the server object, and the timer needs its context.
+  ReplyState(std::shared_ptr<void> server, asio::any_io_executor executor, std::size_t max_pending)
+      : server_(std::move(server)), wake_(executor, asio::steady_timer::time_point::max()), max_pending_(max_pending) {}
 
   void send(Response response) override {
     std::lock_guard lock(mutex_);
@@ -168,6 +169,7 @@ class ReplyState : public Reply, public std::enable_shared_from_this<ReplyState>
     });
   }
 
+  std::shared_ptr<void> server_;   // first, so that it goes last
   mutable std::mutex mutex_;
   asio::steady_timer wake_;
   std::size_t max_pending_;
@@ -293,7 +295,7 @@ class Session : public std::enable_shared_from_this<Session> {
     request.body = std::move(message.body());
     const bool head_only = request.method == "HEAD";
 
-    auto state = std::make_shared<ReplyState>(stream_.get_executor(), options.max_pending_bytes);
+    auto state = std::make_shared<ReplyState>(server_, stream_.get_executor(), options.max_pending_bytes);
     server_->handler(std::move(request),
                      std::make_shared<ReplyHandle>(state, server_->error(500, "the request was not answered")));
     const bool again = co_await answer(state, keep_alive, head_only, buffer.size() > 0);

@@ -73,6 +73,8 @@ class ApiTest : public testing::Test {
     service_ = std::move(*Service::start(models_, std::move(options)));
   }
 
+  ~ApiTest() override { engine_->stop(); }  // while the models it answers for are still there
+
   HttpAnswer ask(const std::string& method, const std::string& path, const std::string& body) {
     const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
     sockaddr_in address{};

@@ -2,8 +2,6 @@
 
 namespace qw::models::qwen2 {
 
-Qwen2::Qwen2(DenseConfig config) : config_(std::move(config)), weights_(config_) {}
-
 Result<std::unique_ptr<Model>> from_hf_config(const json::Object& config) {
   QW_ASSIGN(DenseConfig c, read_dense_hf(config, "qwen2", 0));
   return std::make_unique<Qwen2>(std::move(c));

@@ -3,39 +3,25 @@
 
 #include <vector>
 
-#include "models/internal/dense.h"
-#include "models/model.h"
+#include "models/internal/decoder.h"
 
 namespace qw::models::qwen2 {
 
 struct Layer {
-  ops::Weight attention_norm;
-  ops::Weight q, q_bias, k, k_bias, v, v_bias, o;
+  AttentionWeights attention;
   ops::Weight ffn_norm;
-  ops::Weight gate, up, down;
+  FfnWeights ffn;
 };
 
-struct Weights {
-  explicit Weights(const DenseConfig& config);
-  ParameterTable table;
-  ops::Weight embedding, norm, head;  // head == embedding when tied
-  std::vector<Layer> layers;
-};
-
-class Qwen2 final : public Model {
+class Qwen2 final : public Decoder {
  public:
   explicit Qwen2(DenseConfig config);
-  const ModelTraits& traits() const override { return config_.traits; }
-  const std::vector<ParameterSpec>& parameters() const override { return weights_.table.specs(); }
-  ops::Weight embedding() const override { return weights_.embedding; }
-  ops::Weight head() const override { return weights_.head; }
   void forward(ops::Executor& ex) const override;
   json::Object hf_config() const override;
   json::Object gguf_metadata() const override;
 
  private:
-  DenseConfig config_;
-  Weights weights_;
+  std::vector<Layer> layers_;
 };
 
 Result<std::unique_ptr<Model>> from_hf_config(const json::Object& config);

@@ -7,8 +7,6 @@ namespace {
 constexpr std::int32_t kDefaultHeadDim = 128;  // of a config.json without head_dim; every published size has 128
 }
 
-Qwen3::Qwen3(DenseConfig config) : config_(std::move(config)), weights_(config_) {}
-
 Result<std::unique_ptr<Model>> from_hf_config(const json::Object& config) {
   QW_ASSIGN(DenseConfig c, read_dense_hf(config, "qwen3", kDefaultHeadDim));
   const ConfigReader in(config, "");

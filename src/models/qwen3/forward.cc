@@ -1,5 +1,3 @@
-#include <cmath>
-
 #include "models/qwen3/qwen3.h"
 
 namespace qw::models::qwen3 {
@@ -7,29 +5,13 @@ namespace qw::models::qwen3 {
 using ops::Value;
 
 void Qwen3::forward(ops::Executor& ex) const {
-  const ModelTraits& t = config_.traits;
-  const float eps = config_.eps;
-  ops::AttentionSpec attention{.heads = t.heads,
-                               .kv_heads = t.kv_heads,
-                               .head_dim = t.head_dim,
-                               .scale = 1.0f / std::sqrt(static_cast<float>(t.head_dim))};
-  Value x = ex.embed(weights_.embedding);  // [N, D]
-  for (const Layer& l : weights_.layers) {
-    const Value h = ex.rms_norm(x, l.attention_norm, eps);
-    // Query and key heads are normalised, each over its own head width, before they are turned.
-    const Value q =
-        ex.rope(ex.head_rms_norm(ex.linear(h, l.q), l.q_norm, t.head_dim, eps), config_.rope);  // [N, H * Dh]
-    const Value k =
-        ex.rope(ex.head_rms_norm(ex.linear(h, l.k), l.k_norm, t.head_dim, eps), config_.rope);  // [N, K * Dh]
-    const Value v = ex.linear(h, l.v);
-    x = ex.add(x, ex.linear(ex.attention(q, k, v, attention), l.o));
-    ++attention.layer;
-
-    const Value f = ex.rms_norm(x, l.ffn_norm, eps);
-    const Value gate = ex.linear(f, l.gate), up = ex.linear(f, l.up);  // [N, F]
-    x = ex.add(x, ex.linear(ex.swiglu(gate, up), l.down));
+  Value x = ex.embed(embedding_);  // [N, D]
+  for (int i = 0; i < config_.traits.layers; ++i) {
+    const Layer& l = layers_[static_cast<std::size_t>(i)];
+    x = attention_block(ex, x, l.attention, config_, i);
+    x = ex.add(x, swiglu_ffn(ex, ex.rms_norm(x, l.ffn_norm, config_.eps), l.ffn));
   }
-  ex.head(ex.rms_norm(x, weights_.norm, eps), weights_.head);  // [N, V]
+  finish(ex, x);
 }
 
 }  // namespace qw::models::qwen3

@@ -1,0 +1,78 @@
+#include "models/internal/decoder.h"
+
+#include <cmath>
+
+namespace qw::models {
+
+using ops::Value;
+
+AttentionWeights attention_weights(ParameterTable& table, const ModelTraits& t, const LayerNames& names,
+                                   AttentionParts parts) {
+  const std::string hf = names.hf + "self_attn.", gguf = names.gguf + "attn_";
+  const std::int64_t d = t.width, hd = std::int64_t{t.heads} * t.head_dim, kd = std::int64_t{t.kv_heads} * t.head_dim;
+  AttentionWeights w;
+  w.norm = table.norm(names.hf + "input_layernorm.weight", gguf + "norm.weight", d);
+  const auto projection = [&](const std::string& which, std::int64_t out, ops::Weight& matrix, ops::Weight& bias) {
+    matrix = table.matrix(hf + which + "_proj.weight", gguf + which + ".weight", out, d);
+    if (parts.biases) bias = table.bias(hf + which + "_proj.bias", gguf + which + ".bias", out);
+  };
+  projection("q", hd, w.q, w.q_bias);
+  projection("k", kd, w.k, w.k_bias);
+  projection("v", kd, w.v, w.v_bias);
+  if (parts.head_norms) {
+    w.q_norm = table.norm(hf + "q_norm.weight", gguf + "q_norm.weight", t.head_dim);
+    w.k_norm = table.norm(hf + "k_norm.weight", gguf + "k_norm.weight", t.head_dim);
+  }
+  w.o = table.matrix(hf + "o_proj.weight", gguf + "output.weight", d, hd);
+  return w;
+}
+
+FfnWeights ffn_weights(ParameterTable& table, const std::string& hf, const std::string& gguf,
+                       const std::string& gguf_end, std::int64_t ffn_width, std::int64_t width) {
+  FfnWeights w;
+  w.gate = table.matrix(hf + "gate_proj.weight", gguf + "gate" + gguf_end, ffn_width, width);
+  w.up = table.matrix(hf + "up_proj.weight", gguf + "up" + gguf_end, ffn_width, width);
+  w.down = table.matrix(hf + "down_proj.weight", gguf + "down" + gguf_end, width, ffn_width);
+  return w;
+}
+
+Value attention_block(ops::Executor& ex, Value x, const AttentionWeights& w, const DenseConfig& config, int layer) {
+  const ModelTraits& t = config.traits;
+  const Value h = ex.rms_norm(x, w.norm, config.eps);
+  // Query and key heads are normalised, each over its own head width, before they are turned.
+  const auto turned = [&](ops::Weight matrix, ops::Weight bias, ops::Weight norm) {
+    Value y = ex.linear(h, matrix, bias);
+    if (norm.present()) y = ex.head_rms_norm(y, norm, t.head_dim, config.eps);
+    return ex.rope(y, config.rope);
+  };
+  const Value q = turned(w.q, w.q_bias, w.q_norm);  // [N, H * Dh]
+  const Value k = turned(w.k, w.k_bias, w.k_norm);  // [N, K * Dh]
+  const Value v = ex.linear(h, w.v, w.v_bias);
+  const ops::AttentionSpec spec{.layer = layer,
+                                .heads = t.heads,
+                                .kv_heads = t.kv_heads,
+                                .head_dim = t.head_dim,
+                                .scale = 1.0f / std::sqrt(static_cast<float>(t.head_dim))};
+  return ex.add(x, ex.linear(ex.attention(q, k, v, spec), w.o));
+}
+
+Value swiglu_ffn(ops::Executor& ex, Value x, const FfnWeights& w) {
+  const Value gate = ex.linear(x, w.gate), up = ex.linear(x, w.up);  // [N, F]
+  return ex.linear(ex.swiglu(gate, up), w.down);
+}
+
+void Decoder::begin_table() {
+  embedding_ = table_.matrix("model.embed_tokens.weight", "token_embd.weight", config_.traits.vocab, config_.traits.width);
+}
+
+void Decoder::end_table() {
+  const ModelTraits& t = config_.traits;
+  norm_ = table_.norm("model.norm.weight", "output_norm.weight", t.width);
+  head_ = t.tied_embeddings ? embedding_ : table_.matrix("lm_head.weight", "output.weight", t.vocab, t.width);
+}
+
+void Decoder::finish(ops::Executor& ex, Value x) const {
+  ex.head(ex.rms_norm(x, norm_, config_.eps), head_);  // [N, V]
+}
+
+}  // namespace qw::models

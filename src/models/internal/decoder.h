@@ -1,0 +1,71 @@
+// What the decoders share beyond their numbers: the table of ends and of attention weights, and the two runs of the
+// forward pass (attention with its norm and residual; SwiGLU). Each architecture says which parts it has.
+#pragma once
+
+#include <string>
+
+#include "models/internal/dense.h"
+#include "models/model.h"
+
+namespace qw::models {
+
+// Absent weights (id -1) are parts the architecture does not have.
+struct AttentionWeights {
+  ops::Weight norm;
+  ops::Weight q, q_bias, k, k_bias, v, v_bias;
+  ops::Weight q_norm, k_norm;  // RMS norms over each head, before the rotation
+  ops::Weight o;
+};
+
+struct FfnWeights {
+  ops::Weight gate, up, down;
+};
+
+struct AttentionParts {
+  bool biases = false;      // on q, k and v
+  bool head_norms = false;  // q_norm and k_norm
+};
+
+// "model.layers.3." and "blk.3.".
+struct LayerNames {
+  explicit LayerNames(int layer)
+      : hf("model.layers." + std::to_string(layer) + "."), gguf("blk." + std::to_string(layer) + ".") {}
+  std::string hf, gguf;
+};
+
+AttentionWeights attention_weights(ParameterTable& table, const ModelTraits& t, const LayerNames& names,
+                                   AttentionParts parts);
+// `hf` and `gguf` are the beginnings of the three names: hf + "gate_proj.weight", gguf + "gate" + gguf_end.
+FfnWeights ffn_weights(ParameterTable& table, const std::string& hf, const std::string& gguf,
+                       const std::string& gguf_end, std::int64_t ffn_width, std::int64_t width);
+
+// x + attention(norm(x)) of cache layer `layer` -> [N, D].
+ops::Value attention_block(ops::Executor& ex, ops::Value x, const AttentionWeights& w, const DenseConfig& config,
+                           int layer);
+// down(silu(gate x) up x) -> [N, D].
+ops::Value swiglu_ffn(ops::Executor& ex, ops::Value x, const FfnWeights& w);
+
+// A model whose table begins with the embedding and ends with the last norm and the head. A subclass fills the layers
+// in between: begin_table(), its layers, end_table().
+class Decoder : public Model {
+ public:
+  const ModelTraits& traits() const override { return config_.traits; }
+  const std::vector<ParameterSpec>& parameters() const override { return table_.specs(); }
+  ops::Weight embedding() const override { return embedding_; }
+  ops::Weight head() const override { return head_; }
+
+ protected:
+  explicit Decoder(DenseConfig config) : config_(std::move(config)), table_(config_.init_std) { begin_table(); }
+  void end_table();
+  // The last norm and the head.
+  void finish(ops::Executor& ex, ops::Value x) const;
+
+  DenseConfig config_;
+  ParameterTable table_;
+  ops::Weight embedding_, norm_, head_;  // head_ == embedding_ when tied
+
+ private:
+  void begin_table();
+};
+
+}  // namespace qw::models

@@ -134,6 +134,35 @@ def make_codecs():
     gguf.quants.quantize(floats.reshape(1, -1), Q.BF16).tofile(OUT / "codec_floats_bf16.bin")
 
 
+# Bytes of a block that hold f16 scales.
+HALVES = {Q.Q4_1: (0, 2), Q.Q5_0: (0,), Q.Q5_1: (0, 2), Q.Q2_K: (80, 82), Q.Q3_K: (108,), Q.Q4_K: (0, 2),
+          Q.Q5_K: (0, 2), Q.Q6_K: (208,), Q.IQ4_NL: (0,), Q.IQ4_XS: (0,), Q.MXFP4: ()}
+
+
+def make_blocks():
+    """blocks.gguf: two rows of 256 random elements in every block format, every bit used; blocks_decoded.npy: their values
+    as gguf decodes them, tensors one after the other."""
+    rng = np.random.default_rng(23)
+    writer = gguf.GGUFWriter(OUT / "blocks.gguf", "qwen3")
+    decoded = []
+    for kind, halves in HALVES.items():
+        elements, size = gguf.GGML_QUANT_SIZES[kind]
+        blocks = rng.integers(0, 256, (512 // elements, size), dtype=np.uint8)
+        for at in halves:
+            scales = (rng.standard_normal(len(blocks)) * 10.0 ** rng.uniform(-6, 0, len(blocks))).astype(np.float16)
+            blocks[:, at:at + 2] = scales.view(np.uint8).reshape(-1, 2)
+        if kind == Q.MXFP4:
+            blocks[:, 0] = [0, 1, 2, 3, 100, 120, 126, 127, 128, 129, 130, 140, 200, 240, 250, 251]
+        rows = blocks.reshape(2, -1)
+        writer.add_tensor(kind.name.lower(), rows, raw_dtype=kind)
+        decoded.append(gguf.quants.dequantize(rows, kind).astype(np.float32))
+    np.save(OUT / "blocks_decoded.npy", np.concatenate(decoded))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def make_npy():
     np.save(OUT / "f32.npy", ramp(2, 3))
     np.save(OUT / "i64.npy", np.array([2**40, -1, 7]))
@@ -180,6 +209,7 @@ def main():
     make_split()
     make_safetensors()
     make_codecs()
+    make_blocks()
     make_npy()
 
 

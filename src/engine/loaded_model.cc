@@ -6,6 +6,7 @@
 
 #include "kernels/kernels.h"
 #include "models/cache_view.h"
+#include "tensor/groups.h"
 
 namespace qw::engine {
 namespace {
@@ -40,7 +41,9 @@ std::optional<kernels::WeightType> kernel_type(tensor::DType type) {
     case tensor::DType::kBF16: return kernels::WeightType::kBF16;
     case tensor::DType::kQ8_0: return kernels::WeightType::kQ8_0;
     case tensor::DType::kQ4_0: return kernels::WeightType::kQ4_0;
-    default: return std::nullopt;
+    default:
+      if (!tensor::has_groups(type)) return std::nullopt;
+      return tensor::fits_groups4(type) ? kernels::WeightType::kGroups4 : kernels::WeightType::kGroups8;
   }
 }
 

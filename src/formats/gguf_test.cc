@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "formats/internal/test_files.h"
+#include "formats/npy.h"
 #include "formats/tokenizer_gguf.h"
 #include "tensor/blocks.h"
 
@@ -323,6 +324,27 @@ TEST(GgufRead, LargeVocabularyOpensFast) {
   RecordProperty("open_ms", std::to_string(open_ms));
   RecordProperty("vocabulary_ms", std::to_string(all_ms));
   EXPECT_LT(all_ms, 5000);
+}
+
+// Every bit of every block format, against the values gguf decodes from the same file.
+TEST(GgufRead, EveryBlockFormatDecodesBitForBit) {
+  const auto file = GgufFile::open(test::golden("blocks.gguf"));
+  ASSERT_TRUE(file) << file.error().message;
+  const auto expected = read_npy(test::golden("blocks_decoded.npy"));
+  ASSERT_TRUE(expected) << expected.error().message;
+  ASSERT_EQ(expected->shape(), (tensor::Shape{22, 256}));
+  ASSERT_EQ(file->tensors().size(), 11u);
+  const float* want = expected->f32();
+  for (const TensorInfo& info : file->tensors()) {
+    EXPECT_EQ(info.name, tensor::name(info.dtype));
+    ASSERT_EQ(info.shape, (tensor::Shape{2, 256})) << info.name;
+    const auto view = *file->tensor(info.name);
+    std::vector<float> row(256);
+    for (int r = 0; r < 2; ++r, want += 256) {
+      tensor::decode_row(info.dtype, view.data + r * tensor::row_bytes(info.dtype, 256), 256, row.data());
+      EXPECT_EQ(std::memcmp(row.data(), want, 256 * 4), 0) << info.name << " row " << r;
+    }
+  }
 }
 
 }  // namespace

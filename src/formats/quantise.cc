@@ -20,6 +20,9 @@ bool has_codec(DType type) {
   return tensor::is_quantised(type) || type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
 }
 
+// Can hold `source` as it is, or be written from its values.
+bool can_become(DType source, DType type) { return has_codec(type) && (source == type || tensor::can_encode(type)); }
+
 // Sums of one row; added up in row order so that the total does not depend on the threads.
 struct RowError {
   double squares = 0, source_squares = 0, max = 0;
@@ -35,7 +38,11 @@ RowError convert_row(const tensor::ConstView& source, std::int64_t row, DType ty
   // F32 and BF16 hold infinities and NaN, F16 too; a block has one scale for all its values and would be lost whole.
   error.bad = tensor::is_quantised(type) && !std::all_of(before.begin(), before.end(), finite);
   if (error.bad) return error;
-  tensor::encode_row(type, before.data(), n, out);
+  if (source.dtype == type) {  // its own bytes: nothing is lost, whatever an encoder would choose
+    std::memcpy(out, source.data + row * tensor::row_bytes(type, n), static_cast<std::size_t>(tensor::row_bytes(type, n)));
+  } else {
+    tensor::encode_row(type, before.data(), n, out);
+  }
   tensor::decode_row(type, out, n, after.data());
   for (std::size_t i = 0; i < before.size(); ++i) {
     if (!finite(before[i])) continue;
@@ -50,7 +57,7 @@ RowError convert_row(const tensor::ConstView& source, std::int64_t row, DType ty
 
 Status check_types(const tensor::ConstView& source, DType type) {
   const bool source_ok = has_codec(source.dtype) || source.dtype == DType::kF64;
-  if (!source_ok || !has_codec(type)) {
+  if (!source_ok || !can_become(source.dtype, type)) {
     return fail(ErrorKind::kUsage, "no conversion from " + std::string(tensor::name(source.dtype)) + " to " +
                                        std::string(tensor::name(type)));
   }

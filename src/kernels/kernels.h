@@ -20,7 +20,10 @@ namespace qw::kernels {
 using base::Isa;
 
 // Formats a weight matrix may be stored in. Values equal nothing in files; `ops` maps tensor::DType to them.
-enum class WeightType : std::uint8_t { kF32, kF16, kBF16, kQ8_0, kQ4_0 };
+// kGroups8 and kGroups4 are what every other block format is opened into when it is loaded, exact in value:
+//   kGroups8  32 elements: float scale[2], float min[2], int8 q[32];  w[j] = scale[j / 16] * q[j] - min[j / 16]
+//   kGroups4  32 elements: float scale, float min, u8 q[16] (nibbles as in Q4_0, 0..15);  w[j] = scale * q - min
+enum class WeightType : std::uint8_t { kF32, kF16, kBF16, kQ8_0, kQ4_0, kGroups8, kGroups4 };
 
 // y[r, o] = bias[o] + sum_i x[r, i] * W[o, i] over packed weights and prepared activations.
 struct MatmulArgs {
@@ -98,6 +101,7 @@ struct Kernels {
   // a value that is not finite makes its row's outputs NaN.
   std::int64_t out_granule;                                        // outputs are tiled by this many rows of W
   std::size_t (*packed_bytes)(WeightType, std::int64_t out, std::int64_t in);
+  // A matrix may be packed in several calls: rows from o on, a multiple of out_granule, go to packed_bytes(type, o, in).
   void (*pack)(WeightType, const void* rows, std::int64_t out, std::int64_t in, void* packed);
   std::size_t (*prepared_bytes)(WeightType, std::int64_t rows, std::int64_t in);
   // Prepares rows [row_begin, row_end) of x (row r at x + r*ldx): copies, rounds or quantises them for `type`.

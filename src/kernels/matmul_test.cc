@@ -79,7 +79,31 @@ std::vector<double> effective_activations(WeightType type, const float* x, std::
 // Float formats: gamma_(in + 2) * sum |a w| as for the training product, unit doubled for pairs of bfloat16.
 // Quantised formats: block sums are exact integers below 2^24; what rounds is the product of the scales, its product
 // with the sum, and the additions over blocks: gamma_(in/32 + 3) * sum |block term|.
+// Grouped formats: as quantised ones, but a group's product and its min are two terms that may cancel, each with its own
+// roundings: gamma_(4 in/32 + 8) * (sum |group product| + sum |group min|).
+void check_grouped(const Product& p) {
+  const std::vector<float> y = p.run();
+  const double n = 4.0 * static_cast<double>(p.shape.in / kBlock) + 8, u = 0x1p-24, gamma = n * u / (1 - n * u);
+  for (std::int64_t r = 0; r < p.shape.rows; ++r) {
+    const std::vector<double> a = effective_activations(p.type, p.x.data() + r * p.ldx, p.shape.in);
+    for (std::int64_t o = 0; o < p.shape.out; ++o) {
+      double sum = p.bias[static_cast<std::size_t>(o)], size = std::fabs(sum), product = 0, min = 0;
+      for (std::int64_t i = 0; i < p.shape.in; ++i) {
+        const RawGroup g = raw_group(p.type, p.raw, p.shape.in, o, i);
+        product += a[static_cast<std::size_t>(i)] * g.scale * g.q;
+        min += a[static_cast<std::size_t>(i)] * g.min;
+        if (i % 16 != 15) continue;
+        sum += product - min;
+        size += std::fabs(std::exchange(product, 0.0)) + std::fabs(std::exchange(min, 0.0));
+      }
+      ASSERT_NEAR(y[static_cast<std::size_t>(r * p.shape.out + o)], sum, gamma * size + 1e-37)
+          << p.describe() << " at row " << r << " output " << o;
+    }
+  }
+}
+
 void check(const Product& p) {
+  if (is_grouped(p.type)) return check_grouped(p);
   const std::vector<float> y = p.run();
   const bool quantised = is_quantised(p.type);
   const double n = static_cast<double>(quantised ? p.shape.in / kBlock + 4 : p.shape.in + 3);
@@ -128,7 +152,7 @@ TEST(Matmul, MatchesDoubleWithinTheDerivedBound) {
 // The bound against activations that were never quantised: half a step (amax / 254) per element, times |w|.
 TEST(Matmul, QuantisingActivationsCostsAtMostHalfAStep) {
   for (Isa isa : supported_isas()) {
-    for (WeightType type : {WeightType::kQ8_0, WeightType::kQ4_0}) {
+    for (WeightType type : {WeightType::kQ8_0, WeightType::kQ4_0, WeightType::kGroups8, WeightType::kGroups4}) {
       const Product p(kernels_for(isa), type, {3, 50, 256});
       const std::vector<float> y = p.run();
       for (std::int64_t r = 0; r < 3; ++r) {

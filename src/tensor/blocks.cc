@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/result.h"
+#include "tensor/groups.h"
 
 namespace qw::tensor {
 namespace {
@@ -66,7 +67,30 @@ void decode_row(DType type, const void* row, std::int64_t n, float* out) {
       }
       return;
     }
-    default: QW_CHECK(!"decode_row: not a float or block format");
+    default: {
+      QW_CHECK(has_groups(type));  // an integer format is a bug of the caller
+      const DTypeInfo& format = info(type);
+      const auto* block = static_cast<const std::uint8_t*>(row);
+      Groups8 groups[8];
+      for (std::int64_t i = 0; i < n; i += format.block_elements, block += format.block_bytes) {
+        open_groups(type, block, format.block_elements, groups);
+        for (int j = 0; j < format.block_elements; ++j) {
+          const Groups8& g = groups[j / 32];
+          out[i + j] = g.scale[j % 32 / 16] * static_cast<float>(g.q[j % 32]) - g.min[j % 32 / 16];
+        }
+      }
+    }
+  }
+}
+
+bool can_encode(DType type) {
+  switch (type) {
+    case DType::kF32:
+    case DType::kF16:
+    case DType::kBF16:
+    case DType::kQ8_0:
+    case DType::kQ4_0: return true;
+    default: return false;
   }
 }
 

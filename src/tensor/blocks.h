@@ -25,5 +25,7 @@ static_assert(sizeof(BlockQ4_0) == 18);
 // block formats only; others are a bug). Encoding rounds as ggml's reference does; values of a block must be finite.
 void decode_row(DType type, const void* row, std::int64_t n, float* out);
 void encode_row(DType type, const float* row, std::int64_t n, void* out);
+// Formats that encode_row writes; decode_row reads every float and block format.
+bool can_encode(DType type);
 
 }  // namespace qw::tensor

@@ -5,7 +5,7 @@
 
 namespace qw::tensor {
 namespace {
-constexpr std::array<DTypeInfo, 12> kInfos = {{{"f32", 1, 4},
+constexpr std::array<DTypeInfo, kDTypeCount> kInfos = {{{"f32", 1, 4},
                                                {"f16", 1, 2},
                                                {"bf16", 1, 2},
                                                {"q8_0", 32, 34},
@@ -16,7 +16,18 @@ constexpr std::array<DTypeInfo, 12> kInfos = {{{"f32", 1, 4},
                                                {"i32", 1, 4},
                                                {"i64", 1, 8},
                                                {"u8", 1, 1},
-                                               {"bool", 1, 1}}};
+                                               {"bool", 1, 1},
+                                               {"q4_1", 32, 20},
+                                               {"q5_0", 32, 22},
+                                               {"q5_1", 32, 24},
+                                               {"q2_k", 256, 84},
+                                               {"q3_k", 256, 110},
+                                               {"q4_k", 256, 144},
+                                               {"q5_k", 256, 176},
+                                               {"q6_k", 256, 210},
+                                               {"iq4_nl", 32, 18},
+                                               {"iq4_xs", 256, 136},
+                                               {"mxfp4", 32, 17}}};
 }  // namespace
 
 const DTypeInfo& info(DType type) { return kInfos[static_cast<std::size_t>(type)]; }

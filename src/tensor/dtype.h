@@ -8,7 +8,12 @@
 
 namespace qw::tensor {
 
-enum class DType : std::uint8_t { kF32, kF16, kBF16, kQ8_0, kQ4_0, kF64, kI8, kI16, kI32, kI64, kU8, kBool };
+enum class DType : std::uint8_t {
+  kF32, kF16, kBF16, kQ8_0, kQ4_0, kF64, kI8, kI16, kI32, kI64, kU8, kBool,
+  // Block formats that GGUF files bring along; groups.h opens them.
+  kQ4_1, kQ5_0, kQ5_1, kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K, kIQ4_NL, kIQ4_XS, kMXFP4
+};
+inline constexpr int kDTypeCount = static_cast<int>(DType::kMXFP4) + 1;
 
 struct DTypeInfo {
   std::string_view name;       // "f32", "q8_0", ...

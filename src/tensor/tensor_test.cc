@@ -177,8 +177,9 @@ TEST(Blocks, TinyBlocksBecomeZero) {
 TEST(DType, NamesAreFoundInAnyCase) {
   EXPECT_EQ(dtype_from_name("Q8_0"), DType::kQ8_0);
   EXPECT_EQ(dtype_from_name("bf16"), DType::kBF16);
-  EXPECT_EQ(dtype_from_name("q4_k"), std::nullopt);
-  for (int i = 0; i <= static_cast<int>(DType::kBool); ++i) {
+  EXPECT_EQ(dtype_from_name("Q4_K"), DType::kQ4_K);
+  EXPECT_EQ(dtype_from_name("q4_k_m"), std::nullopt);
+  for (int i = 0; i < kDTypeCount; ++i) {
     EXPECT_EQ(dtype_from_name(name(static_cast<DType>(i))), static_cast<DType>(i));
   }
 }

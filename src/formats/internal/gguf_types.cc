@@ -33,7 +33,10 @@ struct GgmlRow {
 };
 constexpr GgmlRow kGgml[] = {{DType::kF32, 0},  {DType::kF16, 1},  {DType::kQ4_0, 2}, {DType::kQ8_0, 8},
                              {DType::kI8, 24},  {DType::kI16, 25}, {DType::kI32, 26}, {DType::kI64, 27},
-                             {DType::kF64, 28}, {DType::kBF16, 30}};
+                             {DType::kF64, 28}, {DType::kBF16, 30},
+                             {DType::kQ4_1, 3}, {DType::kQ5_0, 6}, {DType::kQ5_1, 7}, {DType::kQ2_K, 10},
+                             {DType::kQ3_K, 11}, {DType::kQ4_K, 12}, {DType::kQ5_K, 13}, {DType::kQ6_K, 14},
+                             {DType::kIQ4_NL, 20}, {DType::kIQ4_XS, 23}, {DType::kMXFP4, 39}};
 
 template <class T>
 json::Value number_at(const std::byte* p) {

@@ -25,8 +25,22 @@ struct RawQ4 {  // y[j] = d * (lo(q[j]) - 8), y[j + 16] = d * (hi(q[j]) - 8)
 };
 static_assert(sizeof(RawQ4) == 18);
 
+struct RawGroups8 {  // w[j] = scale[j / 16] * q[j] - min[j / 16]
+  float scale[2];
+  float min[2];
+  std::int8_t q[32];
+};
+static_assert(sizeof(RawGroups8) == 48);
+
+struct RawGroups4 {  // w[j] = scale * lo(q[j]) - min, w[j + 16] = scale * hi(q[j]) - min
+  float scale, min;
+  std::uint8_t q[16];
+};
+static_assert(sizeof(RawGroups4) == 24);
+
 // Activations of a quantised product: x[j] ~ d * q[j]. `correction` undoes the offset that makes the weights unsigned:
 // -offset * sum(q), with offset 128 (Q8_0) or 8 (Q4_0); instruction sets that multiply signed bytes do not read it.
+// For grouped weights it holds the sums of q over either half instead, for their minima (see low_sum).
 struct ActivationBlock {
   std::int8_t q[32];
   float d;
@@ -37,9 +51,24 @@ static_assert(sizeof(ActivationBlock) == 40);
 inline constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 inline constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
-inline bool is_quantised(WeightType type) { return type == WeightType::kQ8_0 || type == WeightType::kQ4_0; }
+inline bool is_grouped(WeightType type) { return type == WeightType::kGroups8 || type == WeightType::kGroups4; }
+inline bool is_quantised(WeightType type) {
+  return type == WeightType::kQ8_0 || type == WeightType::kQ4_0 || is_grouped(type);
+}
+
+// Sums of either half of a block's q, at most 16 * 127 in size, as two int16 in one word.
+inline std::int32_t half_sums(const std::int8_t* q) {
+  std::int32_t low = 0, high = 0;
+  for (int j = 0; j < 16; ++j) {
+    low += q[j];
+    high += q[j + 16];
+  }
+  return static_cast<std::int32_t>((static_cast<std::uint32_t>(high) << 16) | (static_cast<std::uint32_t>(low) & 0xffffu));
+}
+inline std::int32_t low_sum(std::int32_t sums) { return static_cast<std::int16_t>(sums & 0xffff); }
+inline std::int32_t high_sum(std::int32_t sums) { return sums >> 16; }
 // Offset that turns a stored weight into an unsigned byte.
-inline int weight_offset(WeightType type) { return type == WeightType::kQ8_0 ? 128 : 8; }
+inline int weight_offset(WeightType type) { return is_grouped(type) ? 0 : type == WeightType::kQ8_0 ? 128 : 8; }
 
 // Bytes of one row of `in` elements as the caller hands it to Kernels::pack.
 inline std::int64_t raw_row_bytes(WeightType type, std::int64_t in) {
@@ -49,6 +78,8 @@ inline std::int64_t raw_row_bytes(WeightType type, std::int64_t in) {
     case WeightType::kBF16: return in * 2;
     case WeightType::kQ8_0: return in / kBlock * static_cast<std::int64_t>(sizeof(RawQ8));
     case WeightType::kQ4_0: return in / kBlock * static_cast<std::int64_t>(sizeof(RawQ4));
+    case WeightType::kGroups8: return in / kBlock * static_cast<std::int64_t>(sizeof(RawGroups8));
+    case WeightType::kGroups4: return in / kBlock * static_cast<std::int64_t>(sizeof(RawGroups4));
   }
   return 0;
 }

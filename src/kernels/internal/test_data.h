@@ -36,12 +36,13 @@ inline std::vector<float> noise(std::int64_t n, std::uint64_t seed) {
 }
 
 inline const char* weight_name(WeightType type) {
-  constexpr const char* kNames[] = {"f32", "f16", "bf16", "q8_0", "q4_0"};
+  constexpr const char* kNames[] = {"f32", "f16", "bf16", "q8_0", "q4_0", "groups8", "groups4"};
   return kNames[static_cast<int>(type)];
 }
 
 inline constexpr WeightType kAllWeightTypes[] = {WeightType::kF32, WeightType::kF16, WeightType::kBF16,
-                                                 WeightType::kQ8_0, WeightType::kQ4_0};
+                                                 WeightType::kQ8_0, WeightType::kQ4_0,
+                                                 WeightType::kGroups8, WeightType::kGroups4};
 
 // A half of either sign below 2 in size, subnormals included.
 inline std::uint16_t random_half(Noise& source) { return static_cast<std::uint16_t>(source.bits() & 0xbfffu); }
@@ -61,6 +62,15 @@ inline std::vector<std::uint8_t> random_weights(WeightType type, std::int64_t ou
       const std::uint16_t v = type == WeightType::kF16 ? random_half(source) : float_to_bfloat(source.next());
       std::memcpy(&raw[i], &v, 2);
     }
+  } else if (is_grouped(type)) {
+    for (std::uint8_t& b : raw) b = static_cast<std::uint8_t>(source.bits() >> 24);
+    const std::size_t floats = type == WeightType::kGroups8 ? 4 : 2;
+    for (std::size_t i = 0; i < raw.size(); i += type == WeightType::kGroups8 ? 48 : 24) {
+      for (std::size_t f = 0; f < floats; ++f) {
+        const float v = source.next();
+        std::memcpy(&raw[i + 4 * f], &v, 4);
+      }
+    }
   } else {
     for (std::uint8_t& b : raw) b = static_cast<std::uint8_t>(source.bits() >> 24);
     const std::size_t block = type == WeightType::kQ8_0 ? sizeof(RawQ8) : sizeof(RawQ4);
@@ -70,6 +80,22 @@ inline std::vector<std::uint8_t> random_weights(WeightType type, std::int64_t ou
     }
   }
   return raw;
+}
+
+// Scale, quant and min of element i of row o of a grouped format, read the plain way.
+struct RawGroup {
+  float scale, q, min;
+};
+inline RawGroup raw_group(WeightType type, const std::vector<std::uint8_t>& raw, std::int64_t in, std::int64_t o,
+                          std::int64_t i) {
+  const bool bytes = type == WeightType::kGroups8;
+  const std::uint8_t* b = raw.data() + o * raw_row_bytes(type, in) + i / 32 * (bytes ? 48 : 24);
+  const auto j = i % 32, g = bytes ? j / 16 : 0;
+  RawGroup out{};
+  std::memcpy(&out.scale, b + 4 * g, 4);
+  std::memcpy(&out.min, b + (bytes ? 8 : 4) + 4 * g, 4);
+  out.q = static_cast<float>(bytes ? static_cast<std::int8_t>(b[16 + j]) : j < 16 ? b[8 + j] & 15 : b[8 + j - 16] >> 4);
+  return out;
 }
 
 // Element i of row o, read from the raw bytes the plain way.
@@ -93,6 +119,12 @@ inline double raw_weight(WeightType type, const std::vector<std::uint8_t>& raw, 
       const std::uint8_t* b = row + i / 32 * 18;
       const auto j = i % 32;
       return static_cast<double>(half_to_float(half(b))) * ((j < 16 ? b[2 + j] & 15 : b[2 + j - 16] >> 4) - 8);
+    }
+    case WeightType::kGroups8:
+    case WeightType::kGroups4: {
+      const RawGroup g = raw_group(type, raw, in, o, i);
+      const float product = g.scale * g.q;  // rounded before the min comes off, as the formats' decoders do
+      return product - g.min;
     }
   }
   return 0;

@@ -28,7 +28,11 @@ constexpr std::int64_t kStripBytes = kStripWords * 4;
 constexpr std::int64_t kInPadding = 32;
 
 constexpr std::int64_t quantised_panel_block_bytes(WeightType type, std::int64_t granule) {
-  return granule * ((type == WeightType::kQ8_0 ? 32 : 16) + 2);  // quants of every output, then their f16 scales
+  switch (type) {  // quants of every output, then their scales: f16, or f32 with minima for grouped formats
+    case WeightType::kGroups8: return granule * (32 + 16);
+    case WeightType::kGroups4: return granule * (16 + 8);
+    default: return granule * ((type == WeightType::kQ8_0 ? 32 : 16) + 2);
+  }
 }
 
 constexpr std::int64_t panel_bytes(WeightType type, std::int64_t granule, std::int64_t in) {
@@ -81,7 +85,43 @@ void pack_quantised_panel(WeightType type, const Raw* rows, std::int64_t outputs
   }
 }
 
-// kFlipQ8: stored Q8_0 bytes get their top bit flipped, which adds 128 and makes them unsigned.
+// Grouped formats: the words of q, then each float of the raw block (scales before minima) for all outputs.
+template <class Raw>
+void pack_grouped_panel(WeightType type, const Raw* rows, std::int64_t outputs, std::int64_t granule,
+                        std::int64_t blocks, std::uint32_t flip, char* panel) {
+  constexpr int kWords = static_cast<int>(sizeof(Raw::q) / 4), kFloats = static_cast<int>(sizeof(Raw) / 4) - kWords;
+  for (std::int64_t b = 0; b < blocks; ++b, panel += quantised_panel_block_bytes(type, granule)) {
+    for (std::int64_t o = 0; o < outputs; ++o) {
+      const char* raw = reinterpret_cast<const char*>(&rows[o * blocks + b]);
+      for (int w = 0; w < kWords; ++w) {
+        std::uint32_t word;
+        std::memcpy(&word, raw + 4 * (kFloats + w), 4);
+        word ^= flip;
+        std::memcpy(panel + (w * granule + o) * 4, &word, 4);
+      }
+      for (int f = 0; f < kFloats; ++f) std::memcpy(panel + ((kWords + f) * granule + o) * 4, raw + 4 * f, 4);
+    }
+  }
+}
+
+template <std::int64_t kGranule, bool kFlipQ8>
+void unpack_grouped_row(WeightType type, const char* panel, std::int64_t o, std::int64_t in, float* y) {
+  const int words = type == WeightType::kGroups8 ? 8 : 4, groups = type == WeightType::kGroups8 ? 2 : 1;
+  for (std::int64_t b = 0; b < in / kBlock; ++b, y += kBlock, panel += quantised_panel_block_bytes(type, kGranule)) {
+    std::uint8_t q[32];
+    float of[4];
+    for (int w = 0; w < words; ++w) std::memcpy(q + 4 * w, panel + (w * kGranule + o) * 4, 4);
+    for (int f = 0; f < 2 * groups; ++f) std::memcpy(of + f, panel + ((words + f) * kGranule + o) * 4, 4);
+    for (int j = 0; j < 32; ++j) {
+      const int g = groups == 2 ? j / 16 : 0;
+      const int level = groups == 2 ? static_cast<std::int8_t>(q[j] ^ (kFlipQ8 ? 0x80 : 0))
+                                    : (j < 16 ? q[j] & 15 : q[j - 16] >> 4);
+      y[j] = of[g] * static_cast<float>(level) - of[groups + g];
+    }
+  }
+}
+
+// kFlipQ8: stored Q8_0 (and kGroups8) bytes get their top bit flipped, which adds 128 and makes them unsigned.
 template <std::int64_t kGranule, bool kFlipQ8>
 void tiled_pack(WeightType type, const void* rows, std::int64_t out, std::int64_t in, void* packed) {
   std::memset(packed, 0, tiled_packed_bytes<kGranule>(type, out, in));  // padding: zeros, and scales of zero
@@ -105,6 +145,13 @@ void tiled_pack(WeightType type, const void* rows, std::int64_t out, std::int64_
       case WeightType::kQ4_0:
         pack_quantised_panel(type, reinterpret_cast<const RawQ4*>(from), n, kGranule, in / kBlock, 0u, panel);
         break;
+      case WeightType::kGroups8:
+        pack_grouped_panel(type, reinterpret_cast<const RawGroups8*>(from), n, kGranule, in / kBlock,
+                           kFlipQ8 ? 0x80808080u : 0u, panel);
+        break;
+      case WeightType::kGroups4:
+        pack_grouped_panel(type, reinterpret_cast<const RawGroups4*>(from), n, kGranule, in / kBlock, 0u, panel);
+        break;
     }
   }
 }
@@ -123,6 +170,7 @@ void tiled_unpack_row(WeightType type, const void* packed, std::int64_t, std::in
     }
     return;
   }
+  if (is_grouped(type)) return unpack_grouped_row<kGranule, kFlipQ8>(type, panel, o, in, y);
   const int words = type == WeightType::kQ8_0 ? 8 : 4;
   for (std::int64_t b = 0; b < in / kBlock; ++b, y += kBlock, panel += quantised_panel_block_bytes(type, kGranule)) {
     std::uint8_t q[32];
@@ -162,7 +210,9 @@ void tiled_prepare(WeightType type, const float* x, std::int64_t ldx, std::int64
     if (is_quantised(type)) {
       auto* blocks = reinterpret_cast<ActivationBlock*>(tile) + (r - first);
       for (std::int64_t b = 0; b < in / kBlock; ++b) {
-        Isa::quantise(x + r * ldx + b * kBlock, weight_offset(type), blocks[b * in_tile]);
+        ActivationBlock& block = blocks[b * in_tile];
+        Isa::quantise(x + r * ldx + b * kBlock, weight_offset(type), block);
+        if (is_grouped(type)) block.correction = half_sums(block.q);
       }
     } else {
       Isa::prepare_row(type, x + r * ldx, in, reinterpret_cast<std::uint32_t*>(tile) + (r - first) * kStripWords,

@@ -1,9 +1,11 @@
 #include "ops/internal/packed_weights.h"
 
+#include <algorithm>
 #include <optional>
 #include <string>
 
 #include "tensor/blocks.h"
+#include "tensor/groups.h"
 
 namespace qw::ops {
 namespace {
@@ -21,7 +23,24 @@ std::optional<kernels::WeightType> weight_type(tensor::DType type) {
     case tensor::DType::kQ4_0:
       return kernels::WeightType::kQ4_0;
     default:
-      return std::nullopt;
+      if (!tensor::has_groups(type)) return std::nullopt;
+      return tensor::fits_groups4(type) ? kernels::WeightType::kGroups4 : kernels::WeightType::kGroups8;
+  }
+}
+
+// Block formats the kernels do not take as they lie in a file are opened some rows at a time: the opened copy is up to
+// three times as large as the file's bytes and must not stand in memory for a whole token table.
+template <class Group>
+void pack_opened(const kernels::Kernels& k, const tensor::ConstView& view, PackedWeight& w) {
+  constexpr std::int64_t kRows = 64;
+  const std::int64_t step = round_up(kRows, k.out_granule), groups = w.in / 32;
+  const std::int64_t row_bytes = tensor::row_bytes(view.dtype, w.in);
+  std::vector<Group> opened(static_cast<std::size_t>(std::min(step, w.out) * groups));
+  for (std::int64_t o = 0; o < w.out; o += step) {
+    const std::int64_t rows = std::min(step, w.out - o);
+    for (std::int64_t r = 0; r < rows; ++r)
+      tensor::open_groups(view.dtype, view.data + (o + r) * row_bytes, w.in, opened.data() + r * groups);
+    k.pack(w.type, opened.data(), rows, w.in, w.data.data() + k.packed_bytes(w.type, o, w.in));
   }
 }
 
@@ -70,7 +89,13 @@ PackedWeight pack(const Machine& m, const tensor::ConstView& view, Use use) {
   w.out = view.shape[0];
   w.in = view.shape[1];
   w.data = tensor::Buffer(m.kernels.packed_bytes(w.type, w.out, w.in));
-  m.kernels.pack(w.type, view.data, w.out, w.in, w.data.data());
+  if (w.type == kernels::WeightType::kGroups8) {
+    pack_opened<tensor::Groups8>(m.kernels, view, w);
+  } else if (w.type == kernels::WeightType::kGroups4) {
+    pack_opened<tensor::Groups4>(m.kernels, view, w);
+  } else {
+    m.kernels.pack(w.type, view.data, w.out, w.in, w.data.data());
+  }
   return w;
 }
 

@@ -49,12 +49,12 @@ QW_INLINE __m256i broadcast_word(const ActivationBlock& x, int word) {
 }
 
 // |w| as the unsigned factor and x with the sign of w: a pair sums to at most 2 * 128 * 127 = 32512 < 2^15.
-template <int kRows>
+template <int kRows, int kBegin = 0, int kEnd = 8>
 QW_INLINE void q8_block(const char* panel, const ActivationBlock* x, __m256i (&q)[kRows][kTileVectors]) {
   const __m256i ones = _mm256_set1_epi16(1);
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) q[r][0] = q[r][1] = _mm256_setzero_si256();
-  for (int word = 0; word < 8; ++word) {
+  for (int word = kBegin; word < kEnd; ++word) {
 #pragma GCC unroll 2
     for (int v = 0; v < kTileVectors; ++v) {
       const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panel + word * 64 + v * 32));
@@ -69,7 +69,7 @@ QW_INLINE void q8_block(const char* panel, const ActivationBlock* x, __m256i (&q
 }
 
 // Nibbles are 0..15: eight words of pairs sum to at most 8 * 2 * 15 * 127 = 30480 < 2^15, so they are widened once.
-template <int kRows>
+template <int kRows, bool kCorrect = true>
 QW_INLINE void q4_block(const char* panel, const ActivationBlock* x, __m256i (&q)[kRows][kTileVectors]) {
   const __m256i ones = _mm256_set1_epi16(1), nibble = _mm256_set1_epi8(15);
 #pragma GCC unroll 8
@@ -89,7 +89,7 @@ QW_INLINE void q4_block(const char* panel, const ActivationBlock* x, __m256i (&q
   }
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
-    const __m256i correction = _mm256_set1_epi32(x[r].correction);
+    const __m256i correction = _mm256_set1_epi32(kCorrect ? x[r].correction : 0);
 #pragma GCC unroll 2
     for (int v = 0; v < kTileVectors; ++v) q[r][v] = _mm256_add_epi32(_mm256_madd_epi16(q[r][v], ones), correction);
   }
@@ -123,7 +123,51 @@ void quantised_tile(const MatmulTile& t) {
   store_tile<kRows>(t, sums);
 }
 
+// Grouped blocks: one integer sum per scale; the minima meet the sums of the activations.
+template <WeightType kType, int kRows>
+void grouped_tile(const MatmulTile& t) {
+  constexpr bool kBytes = kType == WeightType::kGroups8;
+  constexpr int kGroups = kBytes ? 2 : 1, kWords = kBytes ? 8 : 4;
+  constexpr std::int64_t kPanelBlock = quantised_panel_block_bytes(kType, kTileColumns);
+  __m256 sums[kRows][kTileVectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_ps();
+  const auto* x = reinterpret_cast<const ActivationBlock*>(t.rows);
+  const char* panel = t.panel;
+  for (std::int64_t b = 0; b < t.steps; ++b, x += kRows, panel += kPanelBlock) {
+#pragma GCC unroll 2
+    for (int g = 0; g < kGroups; ++g) {
+      __m256i q[kRows][kTileVectors];
+      if constexpr (!kBytes) {
+        q4_block<kRows, false>(panel, x, q);
+      } else if (g == 0) {
+        q8_block<kRows, 0, 4>(panel, x, q);
+      } else {
+        q8_block<kRows, 4, 8>(panel, x, q);
+      }
+      const auto* scale = reinterpret_cast<const float*>(panel + (kWords + g) * kTileColumns * 4);
+      const float* min = scale + kGroups * kTileColumns;
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const std::int32_t c = x[r].correction;
+        const std::int32_t x_sum = !kBytes ? low_sum(c) + high_sum(c) : g == 0 ? low_sum(c) : high_sum(c);
+        const __m256 d = _mm256_set1_ps(x[r].d), dx = _mm256_set1_ps(x[r].d * static_cast<float>(x_sum));
+#pragma GCC unroll 2
+        for (int v = 0; v < kTileVectors; ++v) {
+          sums[r][v] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(q[r][v]), _mm256_mul_ps(_mm256_loadu_ps(scale + 8 * v), d),
+                                       sums[r][v]);
+          sums[r][v] = _mm256_fnmadd_ps(_mm256_loadu_ps(min + 8 * v), dx, sums[r][v]);
+        }
+      }
+    }
+  }
+  store_tile<kRows>(t, sums);
+}
+
 using TileFunction = void (*)(const MatmulTile&);
+template <WeightType kType>
+constexpr std::array<TileFunction, kQuantisedRows> kGroupedTiles = {grouped_tile<kType, 1>, grouped_tile<kType, 2>,
+                                                                    grouped_tile<kType, 3>};
 template <class Op>
 constexpr std::array<TileFunction, kTileRows> kFloatTiles = {float_tile<Op, 1>, float_tile<Op, 2>, float_tile<Op, 3>,
                                                              float_tile<Op, 4>, float_tile<Op, 5>, float_tile<Op, 6>};
@@ -187,6 +231,8 @@ struct Avx2Matmul {
       case WeightType::kBF16: return kFloatTiles<BfloatOp>[index](t);
       case WeightType::kQ8_0: return kQuantisedTiles<WeightType::kQ8_0>[index](t);
       case WeightType::kQ4_0: return kQuantisedTiles<WeightType::kQ4_0>[index](t);
+      case WeightType::kGroups8: return kGroupedTiles<WeightType::kGroups8>[index](t);
+      case WeightType::kGroups4: return kGroupedTiles<WeightType::kGroups4>[index](t);
     }
   }
 };

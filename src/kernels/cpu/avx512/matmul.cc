@@ -99,7 +99,66 @@ void quantised_tile(const MatmulTile& t) {
   store_tile<kRows>(t, sums);
 }
 
+// Grouped blocks: one integer sum per scale; the minima meet the sums of the activations. VPDPBUSD wants unsigned
+// weights: kGroups8 is stored with 128 added, which the start of its sums takes away again.
+template <WeightType kType, int kRows>
+void grouped_tile(const MatmulTile& t) {
+  constexpr bool kBytes = kType == WeightType::kGroups8;
+  constexpr int kGroups = kBytes ? 2 : 1, kWords = kBytes ? 8 : 4;
+  constexpr std::int64_t kPanelBlock = quantised_panel_block_bytes(kType, kTileColumns);
+  __m512 sums[kRows][kTileVectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
+  const auto* x = reinterpret_cast<const ActivationBlock*>(t.rows);
+  const char* panel = t.panel;
+  const __m512i nibble = _mm512_set1_epi8(15);
+  for (std::int64_t b = 0; b < t.steps; ++b, x += kRows, panel += kPanelBlock) {
+#pragma GCC unroll 2
+    for (int g = 0; g < kGroups; ++g) {
+      const auto x_sum = [&](int r) {
+        const std::int32_t c = x[r].correction;
+        return !kBytes ? low_sum(c) + high_sum(c) : g == 0 ? low_sum(c) : high_sum(c);
+      };
+      __m512i q[kRows][kTileVectors];
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) q[r][0] = q[r][1] = _mm512_set1_epi32(kBytes ? -128 * x_sum(r) : 0);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        const int word = 4 * g + i;
+        const __m512i w[kTileVectors] = {_mm512_loadu_si512(panel + word * 128),
+                                         _mm512_loadu_si512(panel + word * 128 + 64)};
+        if constexpr (kBytes) {
+          add_word<kRows>(x, word, w, q);
+        } else {
+          const __m512i low[kTileVectors] = {_mm512_and_si512(w[0], nibble), _mm512_and_si512(w[1], nibble)};
+          add_word<kRows>(x, word, low, q);
+          const __m512i high[kTileVectors] = {_mm512_and_si512(_mm512_srli_epi16(w[0], 4), nibble),
+                                              _mm512_and_si512(_mm512_srli_epi16(w[1], 4), nibble)};
+          add_word<kRows>(x, word + 4, high, q);
+        }
+      }
+      const auto* scale = reinterpret_cast<const float*>(panel + (kWords + g) * kTileColumns * 4);
+      const float* min = scale + kGroups * kTileColumns;
+      const __m512 s0 = _mm512_loadu_ps(scale), s1 = _mm512_loadu_ps(scale + 16);
+      const __m512 m0 = _mm512_loadu_ps(min), m1 = _mm512_loadu_ps(min + 16);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const __m512 d = _mm512_set1_ps(x[r].d), dx = _mm512_set1_ps(x[r].d * static_cast<float>(x_sum(r)));
+        sums[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[r][0]), _mm512_mul_ps(s0, d), sums[r][0]);
+        sums[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[r][1]), _mm512_mul_ps(s1, d), sums[r][1]);
+        sums[r][0] = _mm512_fnmadd_ps(m0, dx, sums[r][0]);
+        sums[r][1] = _mm512_fnmadd_ps(m1, dx, sums[r][1]);
+      }
+    }
+  }
+  store_tile<kRows>(t, sums);
+}
+
 using TileFunction = void (*)(const MatmulTile&);
+template <WeightType kType, std::size_t... kIndex>
+constexpr std::array<TileFunction, sizeof...(kIndex)> grouped_tiles(std::index_sequence<kIndex...>) {
+  return {&grouped_tile<kType, static_cast<int>(kIndex) + 1>...};
+}
 template <class Op, std::size_t... kIndex>
 constexpr std::array<TileFunction, sizeof...(kIndex)> float_tiles(std::index_sequence<kIndex...>) {
   return {&float_tile<Op, static_cast<int>(kIndex) + 1>...};
@@ -113,6 +172,9 @@ constexpr auto kHalfTiles = float_tiles<HalfOp>(std::make_index_sequence<kTileRo
 constexpr auto kBfloatTiles = float_tiles<BfloatOp>(std::make_index_sequence<kTileRows>{});
 constexpr auto kQ8Tiles = quantised_tiles<WeightType::kQ8_0>(std::make_index_sequence<kQuantisedRows>{});
 constexpr auto kQ4Tiles = quantised_tiles<WeightType::kQ4_0>(std::make_index_sequence<kQuantisedRows>{});
+
+constexpr auto kGroups8Tiles = grouped_tiles<WeightType::kGroups8>(std::make_index_sequence<kQuantisedRows>{});
+constexpr auto kGroups4Tiles = grouped_tiles<WeightType::kGroups4>(std::make_index_sequence<kQuantisedRows>{});
 
 struct Avx512Matmul {
   static constexpr std::int64_t kGranule = kTileColumns;
@@ -162,6 +224,8 @@ struct Avx512Matmul {
       case WeightType::kBF16: return kBfloatTiles[index](t);
       case WeightType::kQ8_0: return kQ8Tiles[index](t);
       case WeightType::kQ4_0: return kQ4Tiles[index](t);
+      case WeightType::kGroups8: return kGroups8Tiles[index](t);
+      case WeightType::kGroups4: return kGroups4Tiles[index](t);
     }
   }
 };

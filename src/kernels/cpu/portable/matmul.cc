@@ -35,12 +35,28 @@ void prepare(WeightType type, const float* x, std::int64_t ldx, std::int64_t, st
       auto* blocks = static_cast<ActivationBlock*>(prepared) + r * (in / kBlock);
       for (std::int64_t b = 0; b < in / kBlock; ++b) {
         quantise_activations(row + b * kBlock, weight_offset(type), blocks[b]);
+        if (is_grouped(type)) blocks[b].correction = half_sums(blocks[b].q);
       }
       continue;
     }
     float* y = static_cast<float*>(prepared) + r * in;
     for (std::int64_t i = 0; i < in; ++i) y[i] = type == WeightType::kBF16 ? round_to_bfloat(row[i]) : row[i];
   }
+}
+
+// kGroups4 as kGroups8.
+RawGroups8 widen(const RawGroups4& raw) {
+  RawGroups8 g{{raw.scale, raw.scale}, {raw.min, raw.min}, {}};
+  for (int j = 0; j < 16; ++j) {
+    g.q[j] = static_cast<std::int8_t>(raw.q[j] & 15);
+    g.q[j + 16] = static_cast<std::int8_t>(raw.q[j] >> 4);
+  }
+  return g;
+}
+
+RawGroups8 group_at(WeightType type, const void* row, std::int64_t block) {
+  return type == WeightType::kGroups8 ? static_cast<const RawGroups8*>(row)[block]
+                                      : widen(static_cast<const RawGroups4*>(row)[block]);
 }
 
 // Elements [begin, begin + n) of one row of weights as float.
@@ -66,6 +82,13 @@ void decode(WeightType type, const void* row, std::int64_t begin, std::int64_t n
         *y++ = half_to_float(b.d) * ((j < 16 ? b.q[j] & 15 : b.q[j - 16] >> 4) - 8);
       }
       return;
+    case WeightType::kGroups8:
+    case WeightType::kGroups4:
+      for (std::int64_t b = begin / kBlock; b < (begin + n) / kBlock; ++b) {
+        const RawGroups8 g = group_at(type, row, b);
+        for (int j = 0; j < kBlock; ++j) *y++ = g.scale[j / 16] * static_cast<float>(g.q[j]) - g.min[j / 16];
+      }
+      return;
   }
 }
 
@@ -87,6 +110,24 @@ void float_output(const MatmulArgs& a, std::int64_t o, const void* w) {
     decode(a.type, w, begin, n, chunk);
     for (std::int64_t r = 0; r < a.rows; ++r) {
       a.y[r * a.ldy + o] += dot(static_cast<const float*>(a.prepared) + r * a.in + begin, chunk, n);
+    }
+  }
+}
+
+void grouped_output(const MatmulArgs& a, std::int64_t o, const void* w) {
+  const std::int64_t blocks = a.in / kBlock;
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    const RawGroups8 g = group_at(a.type, w, b);
+    for (std::int64_t r = 0; r < a.rows; ++r) {
+      const ActivationBlock& x = static_cast<const ActivationBlock*>(a.prepared)[r * blocks + b];
+      float& y = a.y[r * a.ldy + o];
+      for (int h = 0; h < 2; ++h) {
+        std::int32_t sum = 0;
+        for (int j = 16 * h; j < 16 * h + 16; ++j) sum += g.q[j] * x.q[j];
+        const std::int32_t x_sum = h == 0 ? low_sum(x.correction) : high_sum(x.correction);
+        y += static_cast<float>(sum) * (g.scale[h] * x.d);
+        y -= g.min[h] * (x.d * static_cast<float>(x_sum));
+      }
     }
   }
 }
@@ -119,7 +160,9 @@ void matmul(const MatmulArgs& a) {
   for (std::int64_t o = a.out_begin; o < a.out_end; ++o) {
     for (std::int64_t r = 0; r < a.rows; ++r) a.y[r * a.ldy + o] = 0;
     const void* w = static_cast<const char*>(a.packed) + o * raw_row_bytes(a.type, a.in);
-    if (is_quantised(a.type)) {
+    if (is_grouped(a.type)) {
+      grouped_output(a, o, w);
+    } else if (is_quantised(a.type)) {
       quantised_output(a, o, w);
     } else {
       float_output(a, o, w);

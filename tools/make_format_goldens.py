@@ -117,6 +117,8 @@ def make_codecs():
     rows = codec_rows()
     assert rows.shape == (64, 64), rows.shape
     np.save(OUT / "codec_rows.npy", rows)
+    for kind in (Q.Q4_1, Q.Q5_0, Q.Q5_1, Q.MXFP4):  # rows whose scales an f16 holds
+        gguf.quants.quantize(rows[:46], kind).tofile(OUT / f"codec_{kind.name.lower()}.bin")
     for kind in (Q.Q8_0, Q.Q4_0):
         with np.errstate(all="ignore"):
             encoded = gguf.quants.quantize(rows, kind)

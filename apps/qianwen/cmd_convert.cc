@@ -3,11 +3,14 @@
 #include <cstdio>
 #include <filesystem>
 #include <numbers>
+#include <optional>
 
 #include "base/file.h"
 #include "commands.h"
 #include "formats/gguf.h"
+#include "formats/imatrix.h"
 #include "formats/quantise.h"
+#include "formats/recipe.h"
 #include "formats/safetensors.h"
 #include "formats/tokenizer_gguf.h"
 #include "json/value.h"
@@ -21,30 +24,22 @@ namespace {
 namespace fs = std::filesystem;
 
 struct ConvertOptions {
-  std::string in, out, type, file, name, licence;
+  std::string in, out, type, file, name, licence, imatrix;
   int threads = 0;
   bool json = false, quantize = false;
 };
 
-// The type of the output's matrices: as asked, or what most of the input has.
-Result<tensor::DType> wanted_type(const ConvertOptions& o, const OpenedModel& in) {
-  if (o.type.empty()) return weight_dtype(in);
-  const auto type = tensor::dtype_from_name(o.type);
-  using enum tensor::DType;
-  for (const tensor::DType known : {kF32, kF16, kBF16, kQ8_0, kQ4_0}) {
-    if (type == known) return known;
+// What the output's matrices become; nullptr: each tensor stays as it is in the input.
+Result<const formats::Recipe*> wanted_recipe(const ConvertOptions& o, const OpenedModel& in) {
+  if (o.type.empty()) {
+    if (in.source.gguf() != nullptr) return nullptr;
+    return formats::find_recipe(tensor::name(weight_dtype(in)));
   }
-  return fail(ErrorKind::kUsage, "unknown type " + o.type + ": expected f32, f16, bf16, q8_0 or q4_0");
-}
-
-int file_type(tensor::DType type) {   // general.file_type
-  switch (type) {
-    case tensor::DType::kF16: return 1;
-    case tensor::DType::kQ4_0: return 2;
-    case tensor::DType::kQ8_0: return 7;
-    case tensor::DType::kBF16: return 32;
-    default: return 0;
+  const formats::Recipe* recipe = formats::find_recipe(o.type);
+  if (recipe == nullptr) {
+    return fail(ErrorKind::kUsage, "unknown type " + o.type + ": expected one of " + formats::recipe_names());
   }
+  return recipe;
 }
 
 formats::GgufVocabulary vocabulary_for_file(tokenizer::GgufVocabulary v) {
@@ -62,7 +57,8 @@ formats::GgufVocabulary vocabulary_for_file(tokenizer::GgufVocabulary v) {
   return out;
 }
 
-Result<formats::GgufMetadata> gguf_metadata(const ConvertOptions& o, const OpenedModel& in, tensor::DType type) {
+Result<formats::GgufMetadata> gguf_metadata(const ConvertOptions& o, const OpenedModel& in,
+                                            const formats::Recipe* recipe) {
   formats::GgufMetadata metadata;
   if (in.source.gguf() != nullptr) {
     metadata = formats::GgufMetadata::copy_of(*in.source.gguf());
@@ -76,7 +72,7 @@ Result<formats::GgufMetadata> gguf_metadata(const ConvertOptions& o, const Opene
   metadata.set("general.type", "model");
   if (!o.name.empty()) metadata.set("general.name", o.name);
   if (!o.licence.empty()) metadata.set("general.license", o.licence);
-  metadata.set("general.file_type", file_type(type));
+  if (recipe != nullptr) metadata.set("general.file_type", recipe->file_type);
   metadata.set("general.quantization_version", 2);
   return metadata;
 }
@@ -99,29 +95,44 @@ struct Report {
 // Streams every parameter through the codec into `writer` (GGUF or safetensors), in table order.
 template <class Writer>
 Result<Report> write_all(Writer& writer, const std::vector<formats::TensorInfo>& infos,
-                         const std::vector<tensor::ConstView>& views, base::ThreadPool& pool, bool quiet) {
+                         const std::vector<tensor::ConstView>& views, base::ThreadPool& pool, bool quiet,
+                         const formats::ImportanceMatrix* importance = nullptr) {
   Report report;
   for (std::size_t i = 0; i < infos.size(); ++i) {
     if (interrupted().load()) return fail(ErrorKind::kInterrupted, "interrupted; nothing was written");
     auto error = formats::convert(views[i], infos[i].dtype, pool,
-                                  [&](std::span<const std::byte> rows) { return writer.append(rows); });
+                                  [&](std::span<const std::byte> rows) { return writer.append(rows); },
+                                  importance == nullptr ? std::span<const float>() : importance->find(infos[i].name));
     if (!error) return in_context(infos[i].name, error.error());
     report.add(infos[i], views[i], *error);
-    if (!quiet) std::fprintf(stderr, "[%zu/%zu] %s %s\n", i + 1, infos.size(), infos[i].name.c_str(), std::string(tensor::name(infos[i].dtype)).c_str());
+    if (!quiet) {
+      std::fprintf(stderr, "[%zu/%zu] %s %s, rms error %.3g (%.3f %%)\n", i + 1, infos.size(), infos[i].name.c_str(),
+                   std::string(tensor::name(infos[i].dtype)).c_str(), error->rms, 100 * error->relative);
+    }
   }
   QW_TRY(writer.commit());
   return report;
 }
 
 Result<Report> write_gguf(const ConvertOptions& o, const OpenedModel& in, const std::vector<tensor::ConstView>& views,
-                          tensor::DType type, base::ThreadPool& pool) {
-  std::vector<formats::TensorInfo> infos;
-  for (const auto& p : in.model->parameters()) {
-    infos.push_back({p.gguf_name, formats::storage_type(p.gguf_name, p.shape, type), p.shape});
+                          const formats::Recipe* recipe, base::ThreadPool& pool) {
+  std::optional<formats::ImportanceMatrix> importance;
+  if (!o.imatrix.empty()) {
+    QW_ASSIGN(importance, formats::ImportanceMatrix::open(o.imatrix));
   }
-  QW_ASSIGN(const auto metadata, gguf_metadata(o, in, type));
+  const auto& traits = in.model->traits();
+  const formats::RecipeModel shape{traits.layers, traits.heads, traits.kv_heads, traits.tied_embeddings,
+                                   importance.has_value()};
+  std::vector<formats::TensorInfo> infos;
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    const auto& p = in.model->parameters()[i];
+    infos.push_back({p.gguf_name,
+                     recipe == nullptr ? views[i].dtype : formats::recipe_type(*recipe, p.gguf_name, p.shape, shape),
+                     p.shape});
+  }
+  QW_ASSIGN(const auto metadata, gguf_metadata(o, in, recipe));
   QW_ASSIGN(auto writer, formats::GgufWriter::create(o.out, metadata, infos));
-  return write_all(writer, infos, views, pool, o.json);
+  return write_all(writer, infos, views, pool, o.json, importance ? &*importance : nullptr);
 }
 
 Result<Report> write_folder(const ConvertOptions& o, const OpenedModel& in, const std::vector<tensor::ConstView>& views,
@@ -183,11 +194,12 @@ Status convert(const ConvertOptions& o) {
   std::error_code code;
   QW_ASSIGN(const OpenedModel in, open_model(o.in));
   if (fs::equivalent(in.path, o.out, code)) return fail(ErrorKind::kUsage, o.out + ": is the input itself");
-  QW_ASSIGN(const auto type, wanted_type(o, in));
+  QW_ASSIGN(const formats::Recipe* recipe, wanted_recipe(o, in));
   QW_ASSIGN(const auto views, parameter_views(in));
   base::ThreadPool pool(o.threads);
   const bool to_gguf = o.out.ends_with(".gguf");
-  auto report = to_gguf ? write_gguf(o, in, views, type, pool) : write_folder(o, in, views, type, pool);
+  auto report = to_gguf ? write_gguf(o, in, views, recipe, pool)
+                        : write_folder(o, in, views, recipe == nullptr ? weight_dtype(in) : recipe->base, pool);
   if (!report) return in_context(o.out, report.error());
 
   json::Object out{{"in", in.path}, {"out", o.out}, {"in_bytes", report->in_bytes}, {"out_bytes", report->out_bytes}};
@@ -231,13 +243,14 @@ CLI::App* add_common(CLI::App& app, const char* name, const char* help, const st
 void add_convert(CLI::App& app, Outcome& outcome) {
   auto o = std::make_shared<ConvertOptions>();
   add_common(app, "convert", "Convert a model between GGUF and safetensors", o, outcome)
-      ->add_option("--type", o->type, "f32, f16, bf16, q8_0, q4_0 (default: as the input)");
+      ->add_option("--type", o->type, formats::recipe_names() + " (default: as the input)");
 }
 
 void add_quantize(CLI::App& app, Outcome& outcome) {
   auto o = std::make_shared<ConvertOptions>();
-  add_common(app, "quantize", "Write a model in a smaller number format", o, outcome)
-      ->add_option("--type", o->type, "q8_0, q4_0, bf16, f16")->required();
+  CLI::App* cmd = add_common(app, "quantize", "Write a model in a smaller number format", o, outcome);
+  cmd->add_option("--type", o->type, "one of " + formats::recipe_names())->required();
+  cmd->add_option("--imatrix", o->imatrix, "importance matrix (GGUF) that weighs the errors");
 }
 
 }  // namespace qw::app

@@ -59,8 +59,13 @@ json::Object describe(const OpenedModel& opened, const ShowOptions& o) {
   std::int64_t parameters = 0;
   for (const auto& p : opened.model->parameters()) parameters += p.shape.elements();
   std::map<std::string, std::int64_t> formats;
-  for (const auto& tensor : opened.source.tensors()) formats[std::string(tensor::name(tensor.dtype))] += tensor.bytes();
-  json::Object quantisation;
+  std::map<std::string, std::int64_t> counts;
+  for (const auto& tensor : opened.source.tensors()) {
+    formats[std::string(tensor::name(tensor.dtype))] += tensor.bytes();
+    ++counts[std::string(tensor::name(tensor.dtype))];
+  }
+  json::Object quantisation, histogram;
+  for (const auto& [name, count] : counts) histogram.set(name, count);
   for (const auto& [name, bytes] : formats) quantisation.set(name, bytes);
   std::string chat_template;
   if (auto spec = tokenizer_of(opened.path)) chat_template = spec->chat_template;
@@ -80,6 +85,7 @@ json::Object describe(const OpenedModel& opened, const ShowOptions& o) {
           {"tensors", static_cast<std::int64_t>(opened.source.tensors().size())},
           {"bytes", opened.source.total_bytes()},
           {"bytes_by_type", std::move(quantisation)},
+          {"tensors_by_type", std::move(histogram)},
           {"chat_template", chat_template},
           {"licence", licence_of(opened)},
           {"memory", memory_table(opened, o.contexts)},

@@ -173,7 +173,8 @@ TEST_P(RealModel, EstimateCoversWhatIsTaken) {
 INSTANTIATE_TEST_SUITE_P(All, RealModel,
                          testing::Values(Case{"qwen2", tensor::DType::kF32}, Case{"qwen3", tensor::DType::kF32},
                                          Case{"qwen3", tensor::DType::kBF16}, Case{"qwen3", tensor::DType::kQ8_0},
-                                         Case{"qwen2", tensor::DType::kQ4_0}),
+                                         Case{"qwen2", tensor::DType::kQ4_0}, Case{"qwen3", tensor::DType::kQ4_1},
+                                         Case{"qwen2", tensor::DType::kMXFP4}),
                          [](const auto& case_info) {
                            return case_info.param.arch + "_" + std::string(tensor::name(case_info.param.weights));
                          });

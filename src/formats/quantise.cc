@@ -29,7 +29,8 @@ struct RowError {
   bool bad = false;  // holds a value that the format cannot
 };
 
-RowError convert_row(const tensor::ConstView& source, std::int64_t row, DType type, std::byte* out) {
+RowError convert_row(const tensor::ConstView& source, std::int64_t row, DType type, const float* importance,
+                     std::byte* out) {
   const std::int64_t n = source.shape.back();
   std::vector<float> before(static_cast<std::size_t>(n)), after(static_cast<std::size_t>(n));
   tensor::decode_row(source.dtype, source.data + row * tensor::row_bytes(source.dtype, n), n, before.data());
@@ -41,7 +42,7 @@ RowError convert_row(const tensor::ConstView& source, std::int64_t row, DType ty
   if (source.dtype == type) {  // its own bytes: nothing is lost, whatever an encoder would choose
     std::memcpy(out, source.data + row * tensor::row_bytes(type, n), static_cast<std::size_t>(tensor::row_bytes(type, n)));
   } else {
-    tensor::encode_row(type, before.data(), n, out);
+    tensor::encode_row(type, before.data(), n, out, importance);
   }
   tensor::decode_row(type, out, n, after.data());
   for (std::size_t i = 0; i < before.size(); ++i) {
@@ -70,8 +71,13 @@ Status check_types(const tensor::ConstView& source, DType type) {
 
 }  // namespace
 
-Result<ConversionError> convert(const tensor::ConstView& source, DType type, base::ThreadPool& pool, RowSink sink) {
+Result<ConversionError> convert(const tensor::ConstView& source, DType type, base::ThreadPool& pool, RowSink sink,
+                                std::span<const float> importance) {
   QW_TRY(check_types(source, type));
+  if (!importance.empty() && static_cast<std::int64_t>(importance.size()) != source.shape.back()) {
+    return fail(ErrorKind::kBadInput, "importance of " + std::to_string(importance.size()) + " inputs for rows of " +
+                                          std::to_string(source.shape.back()));
+  }
   const std::int64_t n = source.shape.back(), rows = source.shape.rows();
   const std::int64_t piece_rows = std::max<std::int64_t>(1, kPieceElements / std::max<std::int64_t>(1, n));
   const std::int64_t out_row_bytes = tensor::row_bytes(type, n);
@@ -84,7 +90,8 @@ Result<ConversionError> convert(const tensor::ConstView& source, DType type, bas
                       [&](std::int64_t b, std::int64_t e) {
                         for (std::int64_t r = b; r < e; ++r) {
                           errors[static_cast<std::size_t>(r)] =
-                              convert_row(source, begin + r, type, piece.data() + r * out_row_bytes);
+                              convert_row(source, begin + r, type, importance.empty() ? nullptr : importance.data(),
+                                          piece.data() + r * out_row_bytes);
                         }
                       });
     for (std::int64_t r = 0; r < count; ++r) {

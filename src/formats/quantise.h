@@ -27,7 +27,8 @@ using RowSink = base::FunctionRef<Status(std::span<const std::byte>)>;
 // `type` cannot hold it, or that leaves the range of `type`; kUsage: rows that are no whole blocks, formats without a
 // codec (integers).
 Result<ConversionError> convert(const tensor::ConstView& source, tensor::DType type, base::ThreadPool& pool,
-                                RowSink sink);
+                                RowSink sink, std::span<const float> importance = {});
+// `importance`: one weight >= 0 per input, or empty (see tensor::encode_row).
 // The same into memory.
 Result<tensor::Tensor> convert(const tensor::ConstView& source, tensor::DType type, base::ThreadPool& pool,
                                ConversionError* error = nullptr);

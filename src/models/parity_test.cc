@@ -112,7 +112,8 @@ TEST(Invariance, PrefillEqualsDecodeEqualsChunksEqualsBatched) {
   Golden g("qwen2_tied_f32");
   for (const auto* k : all_kernels()) {
     for (const auto type :
-         {tensor::DType::kF32, tensor::DType::kBF16, tensor::DType::kF16, tensor::DType::kQ8_0, tensor::DType::kQ4_0}) {
+         {tensor::DType::kF32, tensor::DType::kBF16, tensor::DType::kF16, tensor::DType::kQ8_0, tensor::DType::kQ4_0,
+          tensor::DType::kQ4_1, tensor::DType::kQ5_0, tensor::DType::kMXFP4}) {
       SCOPED_TRACE(std::string(k->name) + " " + std::string(tensor::name(type)));
       const Converted w(g, type);
       base::ThreadPool one(1), three(3);

@@ -6,6 +6,7 @@
 
 #include "base/result.h"
 #include "tensor/groups.h"
+#include "tensor/search_encode.h"
 
 namespace qw::tensor {
 namespace {
@@ -90,11 +91,11 @@ bool can_encode(DType type) {
     case DType::kBF16:
     case DType::kQ8_0:
     case DType::kQ4_0: return true;
-    default: return false;
+    default: return has_groups(type);
   }
 }
 
-void encode_row(DType type, const float* row, std::int64_t n, void* out) {
+void encode_row(DType type, const float* row, std::int64_t n, void* out, const float* importance) {
   switch (type) {
     case DType::kF32: std::memcpy(out, row, static_cast<std::size_t>(n) * 4); return;
     case DType::kF16:
@@ -105,7 +106,7 @@ void encode_row(DType type, const float* row, std::int64_t n, void* out) {
       return;
     case DType::kQ8_0: return encode_q8_0(row, n, static_cast<BlockQ8_0*>(out));
     case DType::kQ4_0: return encode_q4_0(row, n, static_cast<BlockQ4_0*>(out));
-    default: QW_CHECK(!"encode_row: not a float or block format");
+    default: return encode_groups(type, row, n, importance, out);
   }
 }
 

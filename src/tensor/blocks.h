@@ -24,7 +24,9 @@ static_assert(sizeof(BlockQ4_0) == 18);
 // Decodes / encodes one row of n elements (n a multiple of the block size) between float and `type` (float types and
 // block formats only; others are a bug). Encoding rounds as ggml's reference does; values of a block must be finite.
 void decode_row(DType type, const void* row, std::int64_t n, float* out);
-void encode_row(DType type, const float* row, std::int64_t n, void* out);
+// `importance`: n weights >= 0 of the elements' squared errors, or nullptr; formats with one rule of rounding (all up to
+// Q4_0) do without.
+void encode_row(DType type, const float* row, std::int64_t n, void* out, const float* importance = nullptr);
 // Formats that encode_row writes; decode_row reads every float and block format.
 bool can_encode(DType type);
 

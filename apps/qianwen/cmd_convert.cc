@@ -98,11 +98,15 @@ Result<Report> write_all(Writer& writer, const std::vector<formats::TensorInfo>&
                          const std::vector<tensor::ConstView>& views, base::ThreadPool& pool, bool quiet,
                          const formats::ImportanceMatrix* importance = nullptr) {
   Report report;
+  std::size_t part = 0;  // how many parameters before this one are parts of the same tensor
   for (std::size_t i = 0; i < infos.size(); ++i) {
+    part = i > 0 && infos[i].name == infos[i - 1].name ? part + 1 : 0;
+    std::span<const float> weight = importance == nullptr ? std::span<const float>() : importance->find(infos[i].name);
+    const auto columns = static_cast<std::size_t>(infos[i].shape.back());
+    if (weight.size() >= (part + 1) * columns && weight.size() > columns) weight = weight.subspan(part * columns, columns);
     if (interrupted().load()) return fail(ErrorKind::kInterrupted, "interrupted; nothing was written");
     auto error = formats::convert(views[i], infos[i].dtype, pool,
-                                  [&](std::span<const std::byte> rows) { return writer.append(rows); },
-                                  importance == nullptr ? std::span<const float>() : importance->find(infos[i].name));
+                                  [&](std::span<const std::byte> rows) { return writer.append(rows); }, weight);
     if (!error) return in_context(infos[i].name, error.error());
     report.add(infos[i], views[i], *error);
     if (!quiet) {
@@ -123,15 +127,19 @@ Result<Report> write_gguf(const ConvertOptions& o, const OpenedModel& in, const 
   const auto& traits = in.model->traits();
   const formats::RecipeModel shape{traits.layers, traits.heads, traits.kv_heads, traits.tied_embeddings,
                                    importance.has_value()};
-  std::vector<formats::TensorInfo> infos;
+  // Parts of one tensor (experts) follow one another in the table, and so do their bytes in the file.
+  std::vector<formats::TensorInfo> infos, whole;
   for (std::size_t i = 0; i < views.size(); ++i) {
     const auto& p = in.model->parameters()[i];
-    infos.push_back({p.gguf_name,
-                     recipe == nullptr ? views[i].dtype : formats::recipe_type(*recipe, p.gguf_name, p.shape, shape),
-                     p.shape});
+    if (p.gguf_part == 0) {
+      const tensor::DType type =
+          recipe == nullptr ? views[i].dtype : formats::recipe_type(*recipe, p.gguf_name, p.gguf_shape(), shape);
+      whole.push_back({p.gguf_name, type, p.gguf_shape()});
+    }
+    infos.push_back({p.gguf_name, whole.back().dtype, p.shape});
   }
   QW_ASSIGN(const auto metadata, gguf_metadata(o, in, recipe));
-  QW_ASSIGN(auto writer, formats::GgufWriter::create(o.out, metadata, infos));
+  QW_ASSIGN(auto writer, formats::GgufWriter::create(o.out, metadata, whole));
   return write_all(writer, infos, views, pool, o.json, importance ? &*importance : nullptr);
 }
 

@@ -3,7 +3,9 @@
 
 #include "models/model.h"
 #include "models/qwen2/qwen2.h"
+#include "models/qwen2_moe/qwen2_moe.h"
 #include "models/qwen3/qwen3.h"
+#include "models/qwen3_moe/qwen3_moe.h"
 
 namespace qw::models {
 namespace {
@@ -16,7 +18,9 @@ struct Architecture {
 
 constexpr Architecture kArchitectures[] = {
     {"qwen2", "qwen2", qwen2::from_hf_config, qwen2::from_gguf_metadata},
+    {"qwen2_moe", "qwen2moe", qwen2_moe::from_hf_config, qwen2_moe::from_gguf_metadata},
     {"qwen3", "qwen3", qwen3::from_hf_config, qwen3::from_gguf_metadata},
+    {"qwen3_moe", "qwen3moe", qwen3_moe::from_hf_config, qwen3_moe::from_gguf_metadata},
 };
 
 Result<const Architecture*> find(const json::Object& object, std::string_view key,

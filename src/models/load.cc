@@ -8,7 +8,7 @@ namespace qw::models {
 namespace {
 
 constexpr std::string_view kGgufTokenTable = "token_embd.weight", kGgufHead = "output.weight",
-                           kHfHead = "lm_head.weight", kHfFrequencies = ".rotary_emb.inv_freq";
+                           kHfHead = "lm_head.weight", kHfBody = "model.", kHfFrequencies = ".rotary_emb.inv_freq";
 
 // Tensors which may stand in a file and say nothing that the configuration does not.
 bool redundant(std::string_view name, const Model& model, formats::ModelKind kind) {
@@ -16,7 +16,54 @@ bool redundant(std::string_view name, const Model& model, formats::ModelKind kin
   return name.ends_with(kHfFrequencies) || (model.traits().tied_embeddings && name == kHfHead);
 }
 
+// Views part `part` of `parts` of a tensor whose rows are those of the parameter.
+Result<tensor::ConstView> part_of(const formats::ModelSource& source, const std::string& name,
+                                  const tensor::Shape& whole, const tensor::Shape& shape, std::int32_t part) {
+  QW_ASSIGN(tensor::ConstView view, source.tensor(name, whole));
+  view.data += part * tensor::row_bytes(view.dtype, shape.back()) * shape.rows();
+  view.shape = shape;
+  return view;
+}
+
+Result<tensor::ConstView> from_gguf(const formats::ModelSource& source, const ParameterSpec& p, std::string& name) {
+  name = p.gguf_name;
+  tensor::Shape whole = p.gguf_shape();
+  const formats::TensorInfo* info = source.find(name);
+  if (p.gguf_vector && info != nullptr && info->shape == p.shape) whole = p.shape;  // some writers keep the [1, n]
+  return part_of(source, name, whole, p.shape, p.gguf_part);
+}
+
+// Whole experts of the newer layout: [E, 2F, D] or [E, D, F], with or without ".weight".
+Result<tensor::ConstView> from_fused(const formats::ModelSource& source, const ParameterSpec& p, std::string& name) {
+  for (const char* end : {"", ".weight"}) {
+    const formats::TensorInfo* info = source.find(p.hf_fused + end);
+    if (info == nullptr) continue;
+    name = p.hf_fused + end;
+    if (info->shape.rank() != 3 || info->shape.back() != p.shape.back() ||
+        info->shape.elements() != p.shape.elements() * p.hf_fused_parts)
+      return fail(ErrorKind::kBadInput, source.path().string() + ": tensor \"" + name + "\" has shape " +
+                                            info->shape.to_string() + ", should hold " +
+                                            std::to_string(p.hf_fused_parts) + " of " + p.shape.to_string());
+    return part_of(source, name, info->shape, p.shape, p.hf_fused_part);
+  }
+  return source.tensor(p.hf_name, p.shape);  // says that the tensor is missing
+}
+
+Result<tensor::ConstView> from_folder(const formats::ModelSource& source, const ParameterSpec& p, std::string& name) {
+  name = p.hf_name;
+  if (source.find(name) != nullptr) return source.tensor(name, p.shape);
+  // Checkpoints of a bare body (embedding models) leave out the beginning.
+  if (name.starts_with(kHfBody) && source.find(name.substr(kHfBody.size())) != nullptr) name.erase(0, kHfBody.size());
+  else if (!p.hf_fused.empty()) return from_fused(source, p, name);
+  return source.tensor(name, p.shape);
+}
+
 }  // namespace
+
+tensor::Shape ParameterSpec::gguf_shape() const {
+  if (gguf_vector) return tensor::Shape{shape.elements()};
+  return gguf_parts == 1 ? shape : tensor::Shape{gguf_parts, shape[0], shape[1]};
+}
 
 Result<std::unique_ptr<Model>> model_from_source(const formats::ModelSource& source) {
   const auto located = [&](Error e) { return in_context(source.path().string(), std::move(e)).value(); };
@@ -31,10 +78,11 @@ Result<std::unique_ptr<Model>> model_from_source(const formats::ModelSource& sou
 
 Result<std::vector<tensor::ConstView>> load_weights(const Model& model, const formats::ModelSource& source) {
   std::vector<tensor::ConstView> views;
-  std::unordered_set<std::string_view> used;
+  std::unordered_set<std::string> used;
   for (const ParameterSpec& p : model.parameters()) {
-    const std::string& name = source.kind() == formats::ModelKind::kGguf ? p.gguf_name : p.hf_name;
-    QW_ASSIGN(const tensor::ConstView view, source.tensor(name, p.shape));
+    std::string name;
+    const bool gguf = source.kind() == formats::ModelKind::kGguf;
+    QW_ASSIGN(const tensor::ConstView view, gguf ? from_gguf(source, p, name) : from_folder(source, p, name));
     views.push_back(view);
     used.insert(name);
   }

@@ -34,6 +34,15 @@ struct ParameterSpec {
   bool is_norm = false;          // initialised to 1; kept F32 in files; no weight decay
   bool is_bias = false;          // initialised to 0; kept F32; no weight decay
   float init_std = 0.02f;        // N(0, init_std) otherwise
+  // A parameter may be one part of a larger tensor: the whole is `parts` parameters' shapes, one after the other. GGUF
+  // stores the experts of a layer so; parameters that share a gguf_name stand side by side in the table, in order.
+  std::int32_t gguf_part = 0, gguf_parts = 1;
+  bool gguf_vector = false;      // [1, n] here is [n] there
+  std::string hf_fused = {};     // another home in Hugging Face folders: a whole with hf_fused_parts parts; "" = none
+  std::int32_t hf_fused_part = 0, hf_fused_parts = 1;
+
+  // Shape of the whole tensor in GGUF.
+  tensor::Shape gguf_shape() const;
 };
 
 class Model {

@@ -45,6 +45,15 @@ struct AttentionSpec {
   float scale = 0;  // 1/sqrt(head_dim)
 };
 
+// A mixture of experts (experts.h). The weights of expert e are gate.id + e [F, D], up.id + e [F, D], down.id + e [D, F].
+struct ExpertsSpec {
+  std::int32_t experts = 0, top_k = 0;
+  std::int32_t width = 0;    // F of one expert
+  bool normalise = false;    // the chosen probabilities are divided by their sum
+  float balance = 0;         // coefficient of the load-balancing loss in training; 0: none
+  Weight gate, up, down;
+};
+
 class Executor {
  public:
   virtual ~Executor() = default;
@@ -64,6 +73,10 @@ class Executor {
   // silu(gate) * up.
   virtual Value swiglu(Value gate, Value up) = 0;
   virtual Value add(Value a, Value b) = 0;
+  // Each row through its top k experts by `logits` [N, E] -> [N, D].
+  virtual Value experts(Value x, Value logits, const ExpertsSpec& spec) = 0;
+  // x * sigmoid(gate), gate [N, 1].
+  virtual Value gate_rows(Value x, Value gate) = 0;
   // The language-model head: final hidden rows x W^T. Running: logits of the rows the batch asks for. Recording: the
   // chunked linear + cross-entropy, which never holds [N, V] at once.
   virtual void head(Value x, Weight w) = 0;

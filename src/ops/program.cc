@@ -22,6 +22,10 @@ const char* op_name(OpKind kind) {
       return "swiglu";
     case OpKind::kAdd:
       return "add";
+    case OpKind::kExperts:
+      return "experts";
+    case OpKind::kGateRows:
+      return "gate_rows";
     case OpKind::kHead:
       return "head";
   }
@@ -36,6 +40,8 @@ int Op::inputs() const {
       return 3;
     case OpKind::kSwiglu:
     case OpKind::kAdd:
+    case OpKind::kExperts:
+    case OpKind::kGateRows:
       return 2;
     default:
       return 1;
@@ -113,6 +119,21 @@ Value RecordingExecutor::swiglu(Value gate, Value up) {
 Value RecordingExecutor::add(Value a, Value b) {
   QW_CHECK(a.width == b.width);
   return push({.kind = OpKind::kAdd, .in = {a, b}}, a.width);
+}
+
+Value RecordingExecutor::experts(Value x, Value logits, const ExpertsSpec& spec) {
+  QW_CHECK(spec.experts == logits.width && spec.top_k > 0 && spec.top_k <= spec.experts);
+  for (std::int32_t e = 0; e < spec.experts; ++e) {
+    QW_CHECK(shape({spec.gate.id + e}) == (tensor::Shape{spec.width, x.width}));
+    QW_CHECK(shape({spec.up.id + e}) == (tensor::Shape{spec.width, x.width}));
+    QW_CHECK(shape({spec.down.id + e}) == (tensor::Shape{x.width, spec.width}));
+  }
+  return push({.kind = OpKind::kExperts, .in = {x, logits}, .experts = spec}, x.width);
+}
+
+Value RecordingExecutor::gate_rows(Value x, Value gate) {
+  QW_CHECK(gate.width == 1);
+  return push({.kind = OpKind::kGateRows, .in = {x, gate}}, x.width);
 }
 
 void RecordingExecutor::head(Value x, Weight w) {

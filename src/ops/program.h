@@ -13,18 +13,19 @@
 
 namespace qw::ops {
 
-enum class OpKind : std::uint8_t { kEmbed, kRmsNorm, kLinear, kRope, kAttention, kSwiglu, kAdd, kHead };
+enum class OpKind : std::uint8_t { kEmbed, kRmsNorm, kLinear, kRope, kAttention, kSwiglu, kAdd, kExperts, kGateRows, kHead };
 const char* op_name(OpKind kind);
 
 struct Op {
   OpKind kind = OpKind::kAdd;
   Value out{};    // none (id -1) for kHead
-  Value in[3]{};  // attention q, k, v; swiglu gate, up; add a, b; others in[0]
+  Value in[3]{};  // attention q, k, v; swiglu gate, up; add a, b; experts x, logits; gate_rows x, gate; others in[0]
   Weight weight{}, bias{};
   float eps = 0;                // kRmsNorm
   std::int32_t norm_width = 0;  // kRmsNorm: width of one normalised group (the row, or head_dim)
   RopeSpec rope{};
   AttentionSpec attention{};
+  ExpertsSpec experts{};
   int inputs() const;  // how many of in[] are used
 };
 
@@ -50,6 +51,8 @@ class RecordingExecutor final : public Executor {
   Value attention(Value q, Value k, Value v, const AttentionSpec& spec) override;
   Value swiglu(Value gate, Value up) override;
   Value add(Value a, Value b) override;
+  Value experts(Value x, Value logits, const ExpertsSpec& spec) override;
+  Value gate_rows(Value x, Value gate) override;
   void head(Value x, Weight w) override;
 
  private:

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "ops/elementwise.h"
+#include "ops/experts.h"
 #include "ops/internal/arena.h"
 #include "ops/internal/forward_plan.h"
 #include "ops/internal/packed_weights.h"
@@ -45,6 +46,14 @@ struct RunningExecutor::State {
   };
   std::vector<Angles> angles;
   std::int32_t layers = 0;  // of the cache that the program uses
+  // Experts: probabilities [N, E]; gate and up [A, F], outputs [A, D] of A = N k assignments; scratch of each thread.
+  Routing routing;
+  tensor::Buffer probabilities, gate, up, outputs, expert_scratch;
+  std::size_t scratch_bytes = 0;  // of one thread
+  struct Group {                  // rows of one expert that a piece takes together
+    std::int32_t expert, first, rows;
+  };
+  std::vector<Group> groups;
   // The step in progress.
   StepBatch batch;
   std::int64_t rows = 0;
@@ -74,6 +83,10 @@ struct RunningExecutor::State {
   const Op& next(OpKind kind);
   const void* prepare(Value x, kernels::WeightType type);
   void write_cache(const Op& op, const float* kv, std::byte* pool);
+  void plan_experts(const Op& op);
+  void run_experts(const Op& op);
+  void expert_in(const Op& op, const Group& group, std::byte* scratch, std::int64_t cut, std::int64_t cuts);
+  void expert_out(const Op& op, const Group& group, std::byte* scratch, std::int64_t cut, std::int64_t cuts);
   void attend(const Op& op, const Run& run, std::int64_t kv_head);
 };
 
@@ -109,8 +122,118 @@ void RunningExecutor::State::take_workspaces() {
     if (!known) angles.push_back({op.rope, rope_frequencies(op.rope), float_buffer(n), float_buffer(n)});
   }
   prepared = tensor::Buffer(bytes);
+  for (const Op& op : program.ops)
+    if (op.kind == OpKind::kExperts) plan_experts(op);
   head_rows = float_buffer(options.max_logit_rows * head_op().in[0].width);
   logits = float_buffer(options.max_logit_rows * weight(head_op().weight).out);
+}
+
+// Rows of one expert in one piece: its weights are read once for all of them, and a long prompt still splits well.
+constexpr std::int64_t kExpertRows = 32;
+
+void RunningExecutor::State::plan_experts(const Op& op) {
+  const ExpertsSpec& spec = op.experts;
+  const std::int64_t assigned = options.max_rows * spec.top_k, d = op.out.width, f = spec.width;
+  const auto grow = [](tensor::Buffer& b, std::int64_t n) {
+    if (b.size() < index(n) * sizeof(float)) b = float_buffer(n);
+  };
+  if (routing.expert.size() < index(assigned)) {
+    Routing larger(options.max_rows, spec);
+    larger.begin.resize(std::max(larger.begin.size(), routing.begin.size()));
+    routing = std::move(larger);
+  }
+  routing.begin.resize(std::max(routing.begin.size(), index(spec.experts) + 1));
+  grow(probabilities, options.max_rows * spec.experts);
+  grow(gate, assigned * f);
+  grow(up, assigned * f);
+  grow(outputs, assigned * d);
+  groups.reserve(std::max(groups.capacity(), index(assigned)));
+  std::size_t bytes = 0;
+  for (std::int32_t e = 0; e < spec.experts; ++e)
+    for (const Weight first : {spec.gate, spec.up, spec.down}) {
+      const PackedWeight& w = weight({first.id + e});
+      bytes = std::max(bytes, align64(machine.kernels.prepared_bytes(w.type, kExpertRows, w.in)) +
+                                  align64(index(kExpertRows * w.in) * sizeof(float)));
+    }
+  scratch_bytes = std::max(scratch_bytes, bytes);
+  const std::size_t all = scratch_bytes * index(machine.pool.size());
+  if (expert_scratch.size() < all) expert_scratch = tensor::Buffer(all);
+}
+
+namespace {
+
+// Outputs [begin, end) of cut `cut` of `cuts`, on the borders the kernels want.
+std::pair<std::int64_t, std::int64_t> cut_range(const Machine& m, std::int64_t out, std::int64_t cut, std::int64_t cuts) {
+  const std::int64_t grain = round_up(ceil_div(out, cuts), m.kernels.out_granule);
+  return {std::min(out, cut * grain), std::min(out, (cut + 1) * grain)};
+}
+
+void product(const Machine& m, const PackedWeight& w, const void* prepared, std::int64_t rows, float* y,
+             std::pair<std::int64_t, std::int64_t> range) {
+  if (range.first >= range.second) return;
+  m.kernels.matmul({.type = w.type,
+                    .packed = w.data.data(),
+                    .prepared = prepared,
+                    .bias = nullptr,
+                    .y = y,
+                    .ldy = w.out,
+                    .rows = rows,
+                    .out = w.out,
+                    .in = w.in,
+                    .out_begin = range.first,
+                    .out_end = range.second});
+}
+
+}  // namespace
+
+// gate and up of one group's rows, some of the outputs.
+void RunningExecutor::State::expert_in(const Op& op, const Group& g, std::byte* scratch, std::int64_t cut,
+                                       std::int64_t cuts) {
+  const std::int64_t d = op.in[0].width, f = op.experts.width;
+  auto* x = reinterpret_cast<float*>(scratch);
+  std::byte* ready = scratch + align64(index(kExpertRows * d) * sizeof(float));
+  for (std::int32_t r = 0; r < g.rows; ++r)
+    std::memcpy(x + r * d, value(op.in[0]) + routing.row[index(g.first + r)] * d, index(d) * sizeof(float));
+  const PackedWeight &gate_w = weight({op.experts.gate.id + g.expert}), &up_w = weight({op.experts.up.id + g.expert});
+  machine.kernels.prepare(gate_w.type, x, d, g.rows, d, ready, 0, g.rows);
+  product(machine, gate_w, ready, g.rows, floats(gate) + g.first * f, cut_range(machine, f, cut, cuts));
+  if (up_w.type != gate_w.type) machine.kernels.prepare(up_w.type, x, d, g.rows, d, ready, 0, g.rows);
+  product(machine, up_w, ready, g.rows, floats(up) + g.first * f, cut_range(machine, f, cut, cuts));
+}
+
+// silu(gate) up, row by row so that a row does not depend on its neighbours, and some of the outputs of down.
+void RunningExecutor::State::expert_out(const Op& op, const Group& g, std::byte* scratch, std::int64_t cut,
+                                        std::int64_t cuts) {
+  const std::int64_t d = op.out.width, f = op.experts.width;
+  auto* h = reinterpret_cast<float*>(scratch);
+  std::byte* ready = scratch + align64(index(kExpertRows * f) * sizeof(float));
+  for (std::int32_t r = 0; r < g.rows; ++r)
+    machine.kernels.swiglu(floats(gate) + (g.first + r) * f, floats(up) + (g.first + r) * f, f, h + r * f);
+  const PackedWeight& down = weight({op.experts.down.id + g.expert});
+  machine.kernels.prepare(down.type, h, f, g.rows, f, ready, 0, g.rows);
+  product(machine, down, ready, g.rows, floats(outputs) + g.first * d, cut_range(machine, d, cut, cuts));
+}
+
+void RunningExecutor::State::run_experts(const Op& op) {
+  const ExpertsSpec& spec = op.experts;
+  routing.top_k = spec.top_k;
+  routing.begin.resize(index(spec.experts) + 1);  // within its capacity
+  route(machine, spec, value(op.in[1]), rows, floats(probabilities), routing);
+  groups.clear();
+  for (std::int32_t e = 0; e < spec.experts; ++e)
+    for (std::int32_t at = routing.begin[index(e)]; at < routing.begin[index(e) + 1]; at += kExpertRows)
+      groups.push_back({e, at, std::min<std::int32_t>(kExpertRows, routing.begin[index(e) + 1] - at)});
+  // Few rows choose few experts: their outputs are cut, so that every thread finds work.
+  const auto n = static_cast<std::int64_t>(groups.size());
+  const std::int64_t cuts = std::max<std::int64_t>(1, ceil_div(4 * machine.pool.size(), n));
+  const auto scratch = [&](int worker) { return expert_scratch.data() + scratch_bytes * index(worker); };
+  for_pieces(machine.pool, n * cuts, [&](int worker, std::int64_t piece) {
+    expert_in(op, groups[index(piece / cuts)], scratch(worker), piece % cuts, cuts);
+  });
+  for_pieces(machine.pool, n * cuts, [&](int worker, std::int64_t piece) {
+    expert_out(op, groups[index(piece / cuts)], scratch(worker), piece % cuts, cuts);
+  });
+  combine(machine, routing, floats(outputs), rows, op.out.width, value(op.out));
 }
 
 Status RunningExecutor::State::check_rows(const StepBatch& b) const {
@@ -260,7 +383,8 @@ std::int64_t RunningExecutor::weight_bytes() const {
 
 std::int64_t RunningExecutor::arena_bytes() const {
   const State& s = *state_;
-  std::size_t bytes = s.arena.size() + s.prepared.size() + s.head_rows.size() + s.logits.size();
+  std::size_t bytes = s.arena.size() + s.prepared.size() + s.head_rows.size() + s.logits.size() + s.probabilities.size() +
+                      s.gate.size() + s.up.size() + s.outputs.size() + s.expert_scratch.size();
   for (const State::Angles& a : s.angles) bytes += a.cos.size() + a.sin.size();
   return static_cast<std::int64_t>(bytes);
 }
@@ -346,6 +470,22 @@ Value RunningExecutor::add(Value a, Value b) {
   const Op& op = s.next(OpKind::kAdd);
   QW_CHECK(op.in[0].id == a.id && op.in[1].id == b.id);
   add_forward(s.machine, s.value(a), s.value(b), s.rows * a.width, s.value(op.out));
+  return op.out;
+}
+
+Value RunningExecutor::experts(Value x, Value logits, const ExpertsSpec& spec) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kExperts);
+  QW_CHECK(op.in[0].id == x.id && op.in[1].id == logits.id && op.experts.gate.id == spec.gate.id);
+  s.run_experts(op);
+  return op.out;
+}
+
+Value RunningExecutor::gate_rows(Value x, Value gate) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kGateRows);
+  QW_CHECK(op.in[0].id == x.id && op.in[1].id == gate.id);
+  gate_rows_forward(s.machine, s.value(x), s.value(gate), s.rows, x.width, s.value(op.out));
   return op.out;
 }
 

@@ -76,6 +76,8 @@ class RunningExecutor final : public Executor {
   Value attention(Value q, Value k, Value v, const AttentionSpec& spec) override;
   Value swiglu(Value gate, Value up) override;
   Value add(Value a, Value b) override;
+  Value experts(Value x, Value logits, const ExpertsSpec& spec) override;
+  Value gate_rows(Value x, Value gate) override;
   void head(Value x, Weight w) override;
 
  private:

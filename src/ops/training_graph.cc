@@ -6,6 +6,7 @@
 #include "ops/attention.h"
 #include "ops/elementwise.h"
 #include "ops/embed.h"
+#include "ops/experts.h"
 #include "ops/head.h"
 #include "ops/internal/training_plan.h"
 #include "ops/linear.h"
@@ -60,6 +61,9 @@ struct TrainingGraph::State {
   };
   std::vector<Angles> angles;
   std::vector<float> nll;
+  std::vector<Routing> routings;            // by op; empty but for experts
+  std::vector<std::vector<double>> balance;  // by op: gradient of every row's probabilities by load balancing
+  double balance_loss = 0;
   const ParameterBuffer* weights = nullptr;
   TrainingBatch batch;
   std::int64_t rows = 0;
@@ -86,10 +90,17 @@ struct TrainingGraph::State {
 
   void take_workspaces() {
     std::size_t attention = 0;
+    routings.resize(program.ops.size());
+    balance.resize(program.ops.size());
     for (std::size_t i = 0; i < program.ops.size(); ++i) {
       const Op& op = program.ops[i];
       if (op.kind == OpKind::kAttention)
         attention = std::max(attention, attention_scratch_bytes(machine, options.max_tokens, op.attention.head_dim));
+      if (op.kind == OpKind::kExperts) {
+        routings[i] = Routing(options.max_tokens, op.experts);
+        linear_plan(workspace, options.max_tokens, op.out.width, op.experts.width, 0);
+        linear_plan(workspace, options.max_tokens, op.experts.width, op.out.width, 0);
+      }
       if (op.kind == OpKind::kLinear) {
         const int a = plan.ops[i].adapter;
         linear_plan(workspace, options.max_tokens, weight_shape(op.weight)[1], weight_shape(op.weight)[0],
@@ -120,6 +131,10 @@ struct TrainingGraph::State {
   void norm_back(std::size_t i);
   void attention_back(std::size_t i);
   void swiglu_back(std::size_t i);
+  ExpertsArgs experts_args(std::size_t i);
+  void experts_back(std::size_t i);
+  void gate_rows_back(std::size_t i);
+  void weigh_balance(double scale);
   void rope_back(std::size_t i);
   void add_back(std::size_t i);
   // Where an overwriting kernel puts d(in[j]), and the addition that follows if others wrote before.
@@ -217,6 +232,13 @@ void TrainingGraph::State::run_forward(std::size_t i) {
     case OpKind::kAdd:
       add_forward(machine, value(op.in[0]), value(op.in[1]), count(op.out), value(op.out));
       break;
+    case OpKind::kExperts:
+      route(machine, op.experts, value(op.in[1]), rows, buffer(p.probabilities), routings[i]);
+      experts_forward(machine, workspace, experts_args(i));
+      break;
+    case OpKind::kGateRows:
+      gate_rows_forward(machine, value(op.in[0]), value(op.in[1]), rows, op.out.width, value(op.out));
+      break;
     case OpKind::kHead:
       break;  // runs with its gradient, or when logits are asked for
   }
@@ -258,6 +280,90 @@ void TrainingGraph::State::swiglu_back(std::size_t i) {
   const Op& op = program.ops[i];
   swiglu_backward(machine, value(op.in[0]), value(op.in[1]), gradient(op.out), count(op.out), target(i, 0),
                   target(i, 1));
+  for (int j = 0; j < 2; ++j) settle(i, j);
+}
+
+ExpertsArgs TrainingGraph::State::experts_args(std::size_t i) {
+  const Op& op = program.ops[i];
+  const TrainingPlan::OpPlan& p = plan.ops[i];
+  ExpertsArgs a{.spec = op.experts,
+                .rows = rows,
+                .d = op.out.width,
+                .routing = &routings[i],
+                .x = value(op.in[0]),
+                .probabilities = buffer(p.probabilities)};
+  for (std::int32_t e = 0; e < op.experts.experts; ++e) {
+    a.gate_w.push_back(weight({op.experts.gate.id + e}));
+    a.up_w.push_back(weight({op.experts.up.id + e}));
+    a.down_w.push_back(weight({op.experts.down.id + e}));
+  }
+  a.gate = buffer(p.gate);
+  a.up = buffer(p.up);
+  a.outputs = buffer(p.outputs);
+  a.inputs = buffer(p.inputs);
+  a.hidden = buffer(p.hidden);
+  a.y = value(op.out);
+  return a;
+}
+
+void TrainingGraph::State::experts_back(std::size_t i) {
+  const Op& op = program.ops[i];
+  const TrainingPlan::OpPlan& p = plan.ops[i];
+  ExpertsArgs a = experts_args(i);
+  const auto wanted = [&](Weight w) {
+    return weight_gradient(w, options.frozen.empty() || !options.frozen[index(w.id)]);
+  };
+  for (std::int32_t e = 0; e < op.experts.experts; ++e) {
+    a.dgate_w.push_back(wanted({op.experts.gate.id + e}));
+    a.dup_w.push_back(wanted({op.experts.up.id + e}));
+    a.ddown_w.push_back(wanted({op.experts.down.id + e}));
+  }
+  a.dy = gradient(op.out);
+  a.balance = balance[i];
+  a.inputs = buffer(p.back_inputs);
+  a.hidden = buffer(p.back_hidden);
+  a.doutputs = buffer(p.doutputs);
+  a.dhidden = buffer(p.dhidden);
+  a.dgate = buffer(p.dgate);
+  a.dup = buffer(p.dup);
+  a.dx = target(i, 0);
+  a.dlogits = target(i, 1);
+  experts_backward(machine, workspace, a);
+  for (int j = 0; j < 2; ++j) settle(i, j);
+}
+
+// Load balancing looks at the rows of all layers at once, so its gradient is known once the forward has run.
+void TrainingGraph::State::weigh_balance(double scale) {
+  std::vector<double> choices, probabilities;
+  double seen = 0, coefficient = 0;
+  for (std::size_t i = 0; i < program.ops.size(); ++i) {
+    const Op& op = program.ops[i];
+    if (op.kind != OpKind::kExperts || op.experts.balance == 0) continue;
+    const auto n = index(op.experts.experts);
+    choices.resize(n);
+    probabilities.resize(n);
+    const float* p = buffer(plan.ops[i].probabilities);
+    for (std::size_t e = 0; e < n; ++e) choices[e] += routings[i].count(static_cast<std::int32_t>(e));
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::size_t e = 0; e < n; ++e) probabilities[e] += static_cast<double>(p[index(r) * n + e]);
+    seen += static_cast<double>(rows);
+    coefficient = static_cast<double>(op.experts.balance);
+  }
+  balance_loss = 0;
+  if (seen == 0) return;
+  const double each = coefficient * static_cast<double>(choices.size()) / (seen * seen);
+  for (std::size_t e = 0; e < choices.size(); ++e) balance_loss += each * choices[e] * probabilities[e];
+  for (std::size_t i = 0; i < program.ops.size(); ++i) {
+    if (program.ops[i].kind != OpKind::kExperts || program.ops[i].experts.balance == 0) continue;
+    balance[i].assign(choices.begin(), choices.end());
+    for (double& b : balance[i]) b *= each * scale;
+  }
+}
+
+void TrainingGraph::State::gate_rows_back(std::size_t i) {
+  const Op& op = program.ops[i];
+  gate_rows_backward(machine, value(op.in[0]), value(op.in[1]), gradient(op.out), rows, op.out.width, target(i, 0),
+                     target(i, 1));
   for (int j = 0; j < 2; ++j) settle(i, j);
 }
 
@@ -314,6 +420,12 @@ void TrainingGraph::State::run_backward(std::size_t i) {
     case OpKind::kAdd:
       add_back(i);
       break;
+    case OpKind::kExperts:
+      experts_back(i);
+      break;
+    case OpKind::kGateRows:
+      gate_rows_back(i);
+      break;
     case OpKind::kHead:
       break;  // see TrainingGraph::backward
   }
@@ -332,6 +444,7 @@ const float* TrainingGraph::final_hidden() const {
   QW_CHECK(state_->ready);
   return state_->value({state_->plan.hidden, 0});
 }
+double TrainingGraph::balance_loss() const { return state_->balance_loss; }
 std::span<const float> TrainingGraph::row_nll() const { return {state_->nll.data(), index(state_->rows)}; }
 
 std::int64_t TrainingGraph::arena_bytes() const {
@@ -378,6 +491,8 @@ double TrainingGraph::backward(float loss_scale, std::span<const float> row_weig
   const double loss = s.head.backward(final_hidden(), s.weight(op.weight), s.batch.labels, row_weights, loss_scale,
                                       {s.nll.data(), index(s.rows)}, p.wanted[0] ? s.gradient(op.in[0]) : nullptr,
                                       s.weight_gradient(op.weight, p.train_weight));
+  const auto kept = std::count_if(s.batch.labels.begin(), s.batch.labels.end(), [](std::int32_t l) { return l >= 0; });
+  s.weigh_balance(static_cast<double>(loss_scale) * static_cast<double>(kept));
   for (std::size_t i = last; i-- > 0;) s.run_backward(i);
   s.ready = false;
   return loss;

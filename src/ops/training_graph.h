@@ -81,6 +81,9 @@ class TrainingGraph {
   // After forward: adds the gradient of  loss_scale * sum_r weight_r * -log p(label_r)  over kept rows to gradients()
   // and returns sum_r weight_r * -log p(label_r), unscaled. `row_weights` is [N], or empty for all 1. Once a forward.
   double backward(float loss_scale, std::span<const float> row_weights = {});
+  // After backward: the load-balancing loss of the experts (with its coefficient; 0 without experts). Its gradient went
+  // in with the weight loss_scale * kept rows, so that it stands beside a mean over rows as the coefficient says.
+  double balance_loss() const;
   // After backward: -log p(label_r) of each row, 0 where ignored. [N]
   std::span<const float> row_nll() const;
 

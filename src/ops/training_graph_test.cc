@@ -74,9 +74,11 @@ void expect_gradients(const Case& c) {
   auto reference_loss = [&] {
     ReferenceExecutor reference(parameters, graph->parameter_shapes(), f.batch(), c.options.adapters);
     c.forward(reference);
-    return reference.loss(c.row_weights);
+    const auto kept = std::count_if(f.labels.begin(), f.labels.end(), [](int l) { return l >= 0; });
+    return reference.loss(c.row_weights) + static_cast<double>(kept) * reference.balance_loss();
   };
-  EXPECT_NEAR(loss, reference_loss(), 1e-5 * std::abs(loss));
+  const auto labelled = std::count_if(f.labels.begin(), f.labels.end(), [](int l) { return l >= 0; });
+  EXPECT_NEAR(loss + static_cast<double>(labelled) * graph->balance_loss(), reference_loss(), 1e-5 * std::abs(loss));
   const double h = 1e-4;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     std::vector<double> wanted(parameters[i].size(), 0.0);
@@ -192,6 +194,48 @@ TEST(Gradient, Attention) {
 TEST(Gradient, AttentionOfOneValue) {
   const AttentionSpec spec{.heads = 2, .kv_heads = 2, .head_dim = 4, .scale = 0.5f};
   expect_gradients(one_op({}, [spec](Executor& ex, Value x) { return ex.attention(x, x, x, spec); }));
+}
+
+// Two layers of experts behind one another, so that load balancing couples them; every expert is chosen by some row.
+Case mixture(bool normalise, float balance) {
+  Case c;
+  constexpr int kExperts = 5, kWidth = 3;
+  c.shapes = {{kVocab, 8}, {kVocab, 8}};
+  for (int l = 0; l < 2; ++l) {
+    c.shapes.push_back({kExperts, 8});
+    for (int e = 0; e < 2 * kExperts; ++e) c.shapes.push_back({kWidth, 8});
+    for (int e = 0; e < kExperts; ++e) c.shapes.push_back({8, kWidth});
+  }
+  c.forward = [=](Executor& ex) {
+    Value x = ex.embed({0});
+    for (int l = 0; l < 2; ++l) {
+      const int b = 2 + l * (1 + 3 * kExperts);
+      x = ex.add(x, ex.experts(x, ex.linear(x, {b}), {.experts = kExperts, .top_k = 2, .width = kWidth,
+                                                      .normalise = normalise, .balance = balance, .gate = {b + 1},
+                                                      .up = {b + 1 + kExperts}, .down = {b + 1 + 2 * kExperts}}));
+    }
+    ex.head(x, {1});
+  };
+  return c;
+}
+
+TEST(Gradient, Experts) {
+  for (const bool normalise : {false, true})
+    for (const float balance : {0.0f, 0.5f}) expect_gradients(mixture(normalise, balance));
+}
+
+TEST(Gradient, FrozenExperts) {
+  Case c = mixture(true, 0.1f);
+  c.options.frozen.assign(c.shapes.size(), false);
+  for (std::size_t i = 1; i < c.shapes.size(); i += 2) c.options.frozen[i] = true;
+  expect_gradients(c);
+}
+
+TEST(Gradient, GateRows) {
+  expect_gradients(one_op({{8, 8}, {1, 8}}, [](Executor& ex, Value x) {
+    return ex.gate_rows(ex.linear(x, {2}), ex.linear(x, {3}));
+  }));
+  expect_gradients(one_op({{1, 8}}, [](Executor& ex, Value x) { return ex.add(x, ex.gate_rows(x, ex.linear(x, {2}))); }));
 }
 
 // A whole decoder of two layers: norms, biases, grouped queries, residuals.

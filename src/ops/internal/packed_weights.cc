@@ -56,6 +56,8 @@ std::vector<Use> uses(const Program& program, std::size_t n) {
   for (const Op& op : program.ops) {
     mark(op.weight, op.kind == OpKind::kRmsNorm ? Use::kVector : Use::kMatrix);
     mark(op.bias, Use::kVector);
+    for (std::int32_t e = 0; op.kind == OpKind::kExperts && e < op.experts.experts; ++e)
+      for (const Weight first : {op.experts.gate, op.experts.up, op.experts.down}) mark({first.id + e}, Use::kMatrix);
   }
   return use;
 }

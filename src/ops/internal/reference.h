@@ -2,6 +2,7 @@
 // Slow and plain on purpose; used by tests only.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <numbers>
@@ -122,12 +123,63 @@ class ReferenceExecutor final : public Executor {
     return push(std::move(y), width(a));
   }
 
+  Value experts(Value x, Value logits, const ExpertsSpec& spec) override {
+    const std::size_t d = width(x), f = static_cast<std::size_t>(spec.width), n = static_cast<std::size_t>(spec.experts);
+    Matrix y(n_ * d, 0.0);
+    std::vector<double>& chosen = balance_f_;
+    chosen.resize(n), balance_p_.resize(n);
+    for (std::size_t r = 0; r < n_; ++r) {
+      std::vector<double> p(value(logits).begin() + static_cast<std::ptrdiff_t>(r * n),
+                            value(logits).begin() + static_cast<std::ptrdiff_t>((r + 1) * n));
+      double sum = 0, kept = 0;
+      for (double& q : p) sum += q = std::exp(q);
+      for (double& q : p) q /= sum;
+      std::vector<std::size_t> order(n);
+      for (std::size_t e = 0; e < n; ++e) order[e] = e;
+      std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return p[a] > p[b]; });
+      order.resize(static_cast<std::size_t>(spec.top_k));
+      for (const std::size_t e : order) kept += p[e];
+      for (const std::size_t e : order) expert(x, r, spec, e, p[e] / (spec.normalise ? kept : 1.0), d, f, y);
+      for (std::size_t e = 0; e < n; ++e) balance_p_[e] += p[e];
+      for (const std::size_t e : order) chosen[e] += 1;
+    }
+    balance_rows_ += static_cast<double>(n_);
+    balance_ = spec.balance;
+    return push(std::move(y), d);
+  }
+
+  // The load-balancing loss over all layers.
+  double balance_loss() const {
+    double sum = 0;
+    for (std::size_t e = 0; e < balance_f_.size(); ++e) sum += balance_f_[e] * balance_p_[e];
+    return sum == 0 ? 0 : static_cast<double>(balance_) * static_cast<double>(balance_f_.size()) * sum / balance_rows_ / balance_rows_;
+  }
+
+  Value gate_rows(Value x, Value gate) override {
+    Matrix y = value(x);
+    for (std::size_t i = 0; i < y.size(); ++i) y[i] /= 1 + std::exp(-value(gate)[i / width(x)]);
+    return push(std::move(y), width(x));
+  }
+
   void head(Value x, Weight w) override {
     vocab_ = dim(w, 0);
     logits_ = product(value(x), width(x), w);
   }
 
  private:
+  void expert(Value x, std::size_t r, const ExpertsSpec& spec, std::size_t e, double weight, std::size_t d,
+              std::size_t f, Matrix& y) const {
+    const auto at = [&](Weight w) -> const std::vector<double>& { return parameters_[static_cast<std::size_t>(w.id) + e]; };
+    for (std::size_t j = 0; j < f; ++j) {
+      double g = 0, u = 0;
+      for (std::size_t i = 0; i < d; ++i) {
+        g += value(x)[r * d + i] * at(spec.gate)[j * d + i];
+        u += value(x)[r * d + i] * at(spec.up)[j * d + i];
+      }
+      const double h = g / (1 + std::exp(-g)) * u;
+      for (std::size_t i = 0; i < d; ++i) y[r * d + i] += weight * h * at(spec.down)[i * f + j];
+    }
+  }
   static std::size_t width(Value v) { return static_cast<std::size_t>(v.width); }
   const Matrix& value(Value v) const { return values_[static_cast<std::size_t>(v.id)]; }
   const std::vector<double>& parameter(Weight w) const { return parameters_[static_cast<std::size_t>(w.id)]; }
@@ -169,6 +221,9 @@ class ReferenceExecutor final : public Executor {
   std::size_t n_, vocab_ = 0;
   std::vector<Matrix> values_;
   Matrix logits_;
+  std::vector<double> balance_f_, balance_p_;
+  double balance_rows_ = 0;
+  float balance_ = 0;
 };
 
 }  // namespace qw::ops

@@ -45,6 +45,11 @@ class Planner {
       TrainingPlan::OpPlan& p = plan_.ops[i];
       p.train_weight = trained(op.weight);
       p.train_bias = trained(op.bias);
+      for (std::int32_t e = 0; op.kind == OpKind::kExperts && e < op.experts.experts; ++e)
+        for (const Weight first : {op.experts.gate, op.experts.up, op.experts.down}) {
+          p.train_weight |= trained({first.id + e});
+          for (const Adapter& a : options_.adapters) QW_CHECK(a.target.id != first.id + e);  // linear weights only
+        }
       for (std::size_t a = 0; a < options_.adapters.size() && op.kind == OpKind::kLinear; ++a)
         if (options_.adapters[a].target.id == op.weight.id) p.adapter = static_cast<int>(a);
       p.backward = p.train_weight || p.train_bias || (p.adapter >= 0 && !options_.forward_only);
@@ -129,8 +134,12 @@ class Planner {
           for (const Value v : {op.in[0], op.in[1], op.in[2], op.out}) touch(v, t);
           break;
         case OpKind::kSwiglu:
+        case OpKind::kGateRows:
           touch(op.in[0], t);
           touch(op.in[1], t);
+          break;
+        case OpKind::kExperts:
+          touch(op.in[0], t);
           break;
         default:
           break;
@@ -178,6 +187,9 @@ class Planner {
           p.t = p.backward ? plan_.arena.add(bytes, t, t) : -1;
         }
         break;
+      case OpKind::kExperts:
+        place_experts(op, i, keep_until, t, p);
+        break;
       case OpKind::kRope: {
         const auto found = std::find(plan_.rope_specs.begin(), plan_.rope_specs.end(), op.rope);
         p.angles = static_cast<int>(found - plan_.rope_specs.begin());
@@ -188,9 +200,28 @@ class Planner {
         break;
     }
     // These kernels overwrite the gradients they make; one that must add goes through a temporary.
-    if (op.kind != OpKind::kAttention && op.kind != OpKind::kSwiglu) return;
+    if (op.kind != OpKind::kAttention && op.kind != OpKind::kSwiglu && op.kind != OpKind::kExperts &&
+        op.kind != OpKind::kGateRows)
+      return;
     for (int j = 0; j < op.inputs(); ++j)
       if (p.backward && (!p.wanted[j] || !p.first[j])) p.temporary[j] = plan_.arena.add(value_bytes(op.in[j].id), t, t);
+  }
+
+  void place_experts(const Op& op, std::int32_t i, std::int32_t keep_until, std::int32_t t, TrainingPlan::OpPlan& p) {
+    constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
+    const std::int64_t assigned = options_.max_tokens * op.experts.top_k;
+    const std::int64_t wide = assigned * op.out.width * kFloat, inner = assigned * op.experts.width * kFloat;
+    p.probabilities = plan_.arena.add(options_.max_tokens * op.experts.experts * kFloat, i, keep_until);
+    p.gate = plan_.arena.add(inner, i, keep_until);
+    p.up = plan_.arena.add(inner, i, keep_until);
+    p.outputs = plan_.arena.add(wide, i, keep_until);
+    p.inputs = plan_.arena.add(wide, i, i);
+    p.hidden = plan_.arena.add(inner, i, i);
+    if (!p.backward) return;
+    p.back_inputs = plan_.arena.add(wide, t, t);
+    p.back_hidden = plan_.arena.add(inner, t, t);
+    p.doutputs = plan_.arena.add(wide, t, t);
+    for (int* b : {&p.dhidden, &p.dgate, &p.dup}) *b = plan_.arena.add(inner, t, t);
   }
 
   const Program& program_;

@@ -25,6 +25,9 @@ struct TrainingPlan {
     int lse = -1;                     // attention: log-sum-exp
     int u = -1, t = -1;               // adapter: x A^T scaled, and its gradient
     int partials = -1;                // rms_norm: partial sums of dw
+    // experts: softmax [N, E], gate and up [A, F] and outputs [A, D] of the assignments; and scratch of one direction
+    int probabilities = -1, gate = -1, up = -1, outputs = -1, inputs = -1, hidden = -1;
+    int back_inputs = -1, back_hidden = -1, doutputs = -1, dhidden = -1, dgate = -1, dup = -1;
     int angles = -1;                  // rope: index into rope_specs
   };
   std::vector<OpPlan> ops;

@@ -1,0 +1,274 @@
+// Mixtures of experts against the reference implementation: tests/golden/*_moe_*, made by
+// tools/reference/make_mixture_golden.py. Tolerances are relative to the largest wanted value.
+#include <gmock/gmock.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "models/internal/test_model.h"
+#include "models/load.h"
+#include "tensor/blocks.h"
+
+namespace qw::models {
+namespace {
+
+using models::testing::Runner;
+using models::testing::TensorFile;
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
+
+const char* const kFolders[] = {"qwen2_moe_untied_f32", "qwen2_moe_tied_bf16", "qwen3_moe_untied_f32",
+                                "qwen3_moe_tied_bf16"};
+
+std::vector<const kernels::Kernels*> all_kernels() {
+  std::vector<const kernels::Kernels*> all;
+  for (int i = 0; i <= static_cast<int>(base::best_isa()); ++i)
+    all.push_back(&kernels::kernels_for(static_cast<base::Isa>(i)));
+  return all;
+}
+
+struct Golden {
+  fs::path folder;
+  TensorFile expected;
+  formats::ModelSource source;
+  std::unique_ptr<Model> model;
+  std::vector<tensor::ConstView> views;
+  std::vector<std::int32_t> ids;
+  explicit Golden(const std::string& name)
+      : folder(models::testing::golden_folder() / name),
+        expected(folder / "expected.safetensors"),
+        source(std::move(*formats::ModelSource::open(folder))) {
+    auto made = model_from_source(source);
+    if (!made) throw std::runtime_error(made.error().message);
+    model = std::move(*made);
+    auto loaded = load_weights(*model, source);
+    if (!loaded) throw std::runtime_error(loaded.error().message);
+    views = *loaded;
+    ids = expected.ids("input_ids");
+  }
+};
+
+void expect_close(std::span<const float> got, std::span<const float> wanted, double relative, const std::string& what) {
+  const double tolerance = relative * models::testing::max_abs(wanted);
+  ASSERT_EQ(got.size(), wanted.size()) << what;
+  for (std::size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], wanted[i], tolerance) << what << " at " << i;
+}
+
+std::vector<float> flat(const std::vector<std::vector<float>>& rows) {
+  std::vector<float> out;
+  for (const auto& r : rows) out.insert(out.end(), r.begin(), r.end());
+  return out;
+}
+
+// The weights of a model in another number format (routers, as all files keep them, in float).
+struct Converted {
+  std::vector<tensor::Tensor> tensors;
+  std::vector<tensor::ConstView> views;
+  Converted(const Golden& g, tensor::DType type) {
+    for (std::size_t p = 0; p < g.views.size(); ++p) {
+      const auto& v = g.views[p];
+      const bool router = g.model->parameters()[p].gguf_name.find("ffn_gate_inp") != std::string::npos;
+      const auto to = v.shape.rank() == 1 || router ? tensor::DType::kF32 : type;
+      tensors.emplace_back(to, v.shape);
+      std::vector<float> row(static_cast<std::size_t>(v.shape.back()));
+      for (std::int64_t r = 0; r < v.shape.rows(); ++r) {
+        tensor::decode_row(v.dtype, v.data + r * tensor::row_bytes(v.dtype, v.shape.back()), v.shape.back(), row.data());
+        tensor::encode_row(to, row.data(), v.shape.back(),
+                           tensors.back().view().data + r * tensor::row_bytes(to, v.shape.back()));
+      }
+      views.push_back(tensors.back().view());
+    }
+  }
+};
+
+TEST(Mixture, LogitsAgreeWithTheReference) {
+  base::ThreadPool threads(2);
+  for (const char* name : kFolders) {
+    SCOPED_TRACE(name);
+    Golden g(name);
+    // In float the choice of experts is the reference's; activations rounded to bfloat16 may choose another expert
+    // where two are nearly equal, so the files in bfloat16 are also computed with their values in float.
+    const Converted exact(g, tensor::DType::kF32);
+    const auto wanted = g.expected.read<float>("logits");
+    for (const auto* k : all_kernels()) {
+      SCOPED_TRACE(k->name);
+      Runner in_float(*g.model, exact.views, threads, *k), stored(*g.model, g.views, threads, *k);
+      expect_close(flat(in_float.step(in_float.rows_of(g.ids))), wanted, 1e-4, "float");
+      const bool f32 = g.views[0].dtype == tensor::DType::kF32;
+      expect_close(flat(stored.step(stored.rows_of(g.ids))), wanted, f32 ? 1e-4 : 2e-2, "as stored");
+    }
+  }
+}
+
+TEST(Mixture, GreedyContinuationIsTheReferences) {
+  base::ThreadPool threads(1);
+  for (const char* name : kFolders) {
+    SCOPED_TRACE(name);
+    Golden g(name);
+    const Converted exact(g, tensor::DType::kF32);
+    Runner runner(*g.model, exact.views, threads, kernels::kernels_for(base::best_isa()));
+    auto last = runner.step(runner.rows_of(g.ids)).back();
+    auto position = static_cast<std::int32_t>(g.ids.size());
+    for (const std::int32_t wanted : g.expected.ids("greedy")) {
+      const auto best = static_cast<std::int32_t>(std::max_element(last.begin(), last.end()) - last.begin());
+      ASSERT_EQ(best, wanted) << "at position " << position;
+      last = runner.step({{best, position++, 0}})[0];
+    }
+  }
+}
+
+TEST(Mixture, PrefillEqualsDecodeEqualsChunksEqualsBatched) {
+  for (const char* name : {"qwen2_moe_untied_f32", "qwen3_moe_untied_f32"}) {
+    Golden g(name);
+    for (const auto* k : all_kernels())
+      for (const auto type : {tensor::DType::kF32, tensor::DType::kBF16, tensor::DType::kF16, tensor::DType::kQ8_0,
+                              tensor::DType::kQ4_0}) {
+        SCOPED_TRACE(std::string(name) + " " + k->name + " " + std::string(tensor::name(type)));
+        const Converted w(g, type);
+        base::ThreadPool one(1), three(3);
+        Runner whole(*g.model, w.views, one, *k), other(*g.model, w.views, three, *k);
+        const auto rows = whole.rows_of(g.ids);
+        const auto wanted = whole.step(rows);
+        for (const std::size_t chunk : {std::size_t{1}, std::size_t{5}, std::size_t{17}}) {
+          std::vector<std::vector<float>> got;
+          for (std::size_t i = 0; i < rows.size(); i += chunk) {
+            const auto part = other.step({rows.begin() + static_cast<std::ptrdiff_t>(i),
+                                          rows.begin() + static_cast<std::ptrdiff_t>(std::min(rows.size(), i + chunk))});
+            got.insert(got.end(), part.begin(), part.end());
+          }
+          ASSERT_EQ(got, wanted) << "chunks of " << chunk;
+        }
+        std::vector<std::int32_t> reversed(g.ids.rbegin(), g.ids.rend());
+        auto batch = other.rows_of(reversed, 2);
+        for (const auto& r : other.rows_of(g.ids, 1)) batch.push_back(r);
+        for (const auto& r : other.rows_of(reversed, 3)) batch.push_back(r);
+        const auto got = other.step(batch);
+        const auto first = got.begin() + static_cast<std::ptrdiff_t>(rows.size());
+        ASSERT_EQ(std::vector(first, first + static_cast<std::ptrdiff_t>(rows.size())), wanted) << "in a batch";
+      }
+  }
+}
+
+TEST(Mixture, LossBalanceAndGradientsAgreeWithTheReference) {
+  for (const char* name : {"qwen2_moe_untied_f32", "qwen3_moe_untied_f32"}) {
+    Golden g(name);
+    const auto n = static_cast<std::int32_t>(g.ids.size());
+    std::vector<std::int32_t> positions(g.ids.size()), labels(g.ids.begin() + 1, g.ids.end());
+    labels.push_back(-1);
+    std::iota(positions.begin(), positions.end(), 0);
+    const std::vector<std::int32_t> cu{0, n};
+    for (const auto* k : all_kernels()) {
+      SCOPED_TRACE(std::string(name) + " " + k->name);
+      base::ThreadPool threads(2);
+      ops::TrainingGraph graph(models::testing::record(*g.model), models::testing::shapes_of(*g.model),
+                               {.max_tokens = n, .precision = kernels::GemmPrecision::kF32, .adapters = {}, .frozen = {}},
+                               *k, threads);
+      ops::ParameterBuffer w(graph.parameter_shapes());
+      for (std::size_t i = 0; i < w.size(); ++i)
+        std::memcpy(w.data(i), g.views[i].data, static_cast<std::size_t>(g.views[i].bytes()));
+      ASSERT_TRUE(graph.forward(w, {g.ids, positions, cu, labels}));
+      const double loss = graph.backward(1.0f / static_cast<float>(n - 1)) / (n - 1);
+      const double wanted = static_cast<double>(g.expected.read<float>("loss")[0]);
+      const double balance = static_cast<double>(g.expected.read<float>("balance")[0]);
+      EXPECT_NEAR(loss, wanted, 1e-5 * wanted);
+      EXPECT_GT(balance, 0.01);
+      EXPECT_NEAR(graph.balance_loss(), balance, 1e-5 * balance);
+      for (std::size_t i = 0; i < w.size(); ++i) {
+        const std::string& parameter = g.model->parameters()[i].hf_name;
+        expect_close(graph.gradients().tensor(i), g.expected.read<float>("grad." + parameter), 2e-4, parameter);
+      }
+    }
+  }
+}
+
+TEST(Mixture, GgufHoldsTheSameModel) {
+  const fs::path path = fs::temp_directory_path() / ("qw_mixture_" + std::to_string(::getpid()) + ".gguf");
+  for (const char* name : kFolders) {
+    SCOPED_TRACE(name);
+    Golden g(name);
+    std::vector<formats::TensorInfo> infos;
+    for (std::size_t i = 0; i < g.views.size(); ++i) {
+      const ParameterSpec& p = g.model->parameters()[i];
+      if (p.gguf_part == 0) infos.push_back({p.gguf_name, g.views[i].dtype, p.gguf_shape()});
+    }
+    auto writer = formats::GgufWriter::create(path, formats::GgufMetadata::from_object(g.model->gguf_metadata()), infos);
+    ASSERT_TRUE(writer) << writer.error().message;
+    for (const auto& v : g.views) ASSERT_TRUE(writer->append({v.data, static_cast<std::size_t>(v.bytes())}));
+    ASSERT_TRUE(writer->commit());
+    const auto source = formats::ModelSource::open(path);
+    ASSERT_TRUE(source) << source.error().message;
+    ASSERT_NE(source->find("blk.1.ffn_gate_exps.weight"), nullptr);
+    EXPECT_EQ(source->find("blk.1.ffn_gate_exps.weight")->shape, (tensor::Shape{6, 32, 32}));
+    const auto model = model_from_source(*source);
+    ASSERT_TRUE(model) << model.error().message;
+    json::Object config = g.model->hf_config(), again = (*model)->hf_config();
+    for (const char* key : {"router_aux_loss_coef", "initializer_range"}) config.erase(key), again.erase(key);
+    EXPECT_EQ(json::Value(again), json::Value(config));
+    const auto views = load_weights(**model, *source);
+    ASSERT_TRUE(views) << views.error().message;
+    for (std::size_t i = 0; i < g.views.size(); ++i) {
+      ASSERT_EQ((*views)[i].shape, g.views[i].shape);
+      ASSERT_EQ(0, std::memcmp((*views)[i].data, g.views[i].data, static_cast<std::size_t>(g.views[i].bytes())))
+          << (*model)->parameters()[i].hf_name;
+    }
+  }
+  fs::remove(path);
+}
+
+json::Object published_a3b() {
+  return json::Object{{"model_type", "qwen3_moe"},  {"vocab_size", 151936},      {"hidden_size", 2048},
+                      {"intermediate_size", 6144},  {"num_hidden_layers", 48},   {"num_attention_heads", 32},
+                      {"num_key_value_heads", 4},   {"head_dim", 128},           {"num_experts", 128},
+                      {"num_experts_per_tok", 8},   {"moe_intermediate_size", 768}, {"norm_topk_prob", true},
+                      {"decoder_sparse_step", 1},   {"mlp_only_layers", json::Array{}}};
+}
+
+std::int64_t count(const json::Object& config) {
+  const auto model = model_from_hf_config(config);
+  if (!model) throw std::runtime_error(model.error().message);
+  std::int64_t n = 0;
+  for (const auto& p : (*model)->parameters()) n += p.shape.elements();
+  return n;
+}
+
+// Published sizes: 30,532,122,624 parameters (Qwen3-30B-A3B), 14,315,784,192 (Qwen1.5-MoE-A2.7B).
+TEST(Mixture, CountsTheParametersOfPublishedSizes) {
+  json::Object o = published_a3b();
+  EXPECT_EQ(count(o), 30532122624);
+  o.set("model_type", "qwen2_moe");
+  o.erase("head_dim");
+  o.set("intermediate_size", 5632);
+  o.set("num_hidden_layers", 24);
+  o.set("num_attention_heads", 16);
+  o.set("num_key_value_heads", 16);
+  o.set("num_experts", 60);
+  o.set("num_experts_per_tok", 4);
+  o.set("moe_intermediate_size", 1408);
+  o.set("shared_expert_intermediate_size", 5632);
+  o.set("norm_topk_prob", false);
+  EXPECT_EQ(count(o), 14315784192);
+}
+
+TEST(Mixture, ErrorsNameTheKey) {
+  const auto error = [](const char* key, json::Value value) {
+    json::Object o = published_a3b();
+    o.set(key, std::move(value));
+    const auto model = model_from_hf_config(o);
+    return model ? std::string("accepted") : model.error().message;
+  };
+  EXPECT_THAT(error("num_experts", nullptr), HasSubstr("num_local_experts: missing"));
+  EXPECT_THAT(error("num_experts", 4), HasSubstr("num_experts_per_tok: 8 of 4 experts"));
+  EXPECT_THAT(error("num_experts", 100000), HasSubstr("num_experts"));
+  EXPECT_THAT(error("moe_intermediate_size", 0), HasSubstr("moe_intermediate_size"));
+  EXPECT_THAT(error("decoder_sparse_step", 0), HasSubstr("decoder_sparse_step"));
+  EXPECT_THAT(error("mlp_only_layers", json::Array{48}), HasSubstr("mlp_only_layers"));
+  EXPECT_THAT(error("norm_topk_prob", 1), HasSubstr("norm_topk_prob"));
+  EXPECT_THAT(error("attention_bias", true), HasSubstr("attention_bias"));
+  json::Object many = published_a3b();
+  many.set("num_experts", 4096);
+  many.set("num_hidden_layers", 1024);
+  EXPECT_THAT(model_from_hf_config(many).error().message, HasSubstr("too many"));
+}
+
+}  // namespace
+}  // namespace qw::models

@@ -7,6 +7,7 @@
 
 #include "base/cpu.h"
 #include "chat/prompt.h"
+#include "models/load.h"
 #include "text_source.h"
 
 namespace qw::app {
@@ -19,16 +20,6 @@ Result<std::unique_ptr<models::Model>> make_model(const formats::ModelSource& so
   const auto* table = source.find("token_embd.weight");
   if (table == nullptr) return fail(ErrorKind::kBadInput, "no tensor token_embd.weight");
   return models::model_from_gguf_metadata(source.config(), source.find("output.weight") != nullptr, table->shape[0]);
-}
-
-std::string tensor_name(const OpenedModel& opened, const models::ParameterSpec& parameter) {
-  if (opened.source.kind() == formats::ModelKind::kGguf) return parameter.gguf_name;
-  // Embedding checkpoints hold the bare body: the same names without "model.".
-  const std::string& name = parameter.hf_name;
-  if (opened.source.find(name) == nullptr && name.rfind("model.", 0) == 0 && opened.source.find(name.substr(6)) != nullptr) {
-    return name.substr(6);
-  }
-  return name;
 }
 
 // Sampling defaults of generation_config.json; GGUF files may carry general.sampling.*.
@@ -80,13 +71,7 @@ Result<OpenedModel> open_model(const std::string& name) {
 }
 
 Result<std::vector<tensor::ConstView>> parameter_views(const OpenedModel& opened) {
-  std::vector<tensor::ConstView> views;
-  for (const auto& parameter : opened.model->parameters()) {
-    auto view = opened.source.tensor(tensor_name(opened, parameter), parameter.shape);
-    if (!view) return tl::unexpected(view.error());
-    views.push_back(*view);
-  }
-  return views;
+  return models::load_weights(*opened.model, opened.source);
 }
 
 tensor::DType weight_dtype(const OpenedModel& opened) {

@@ -76,7 +76,10 @@ MemoryNeed estimate_memory(const models::Model& model, tensor::DType weights, co
   // of the widest product (float at most); cosines and sines. Logits and the head's rows come on top.
   const std::int64_t heads = std::int64_t{t.heads + t.kv_heads} * t.head_dim;
   const std::int64_t widest = std::max<std::int64_t>({t.width, t.ffn_width, std::int64_t{t.heads} * t.head_dim});
-  const std::int64_t row_floats = 4 * std::int64_t{t.width} + 4 * heads + 3 * std::int64_t{t.ffn_width} + widest;
+  // Mixtures: probabilities, and for each chosen expert gate, up and output.
+  const std::int64_t mixture =
+      t.experts + std::int64_t{t.experts_per_token} * (2 * std::int64_t{t.expert_width} + t.width);
+  const std::int64_t row_floats = mixture + 4 * std::int64_t{t.width} + 4 * heads + 3 * std::int64_t{t.ffn_width} + widest;
   const std::int64_t logit_floats = t.vocab + 2 * std::int64_t{t.width};
   need.workspace_bytes = (sizes.max_rows * row_floats + sizes.max_logit_rows * logit_floats) * std::int64_t{sizeof(float)};
   return need;

@@ -24,6 +24,8 @@ struct ModelTraits {
   std::int32_t width = 0, ffn_width = 0;
   std::int64_t context = 0;      // longest sequence the checkpoint was made for
   bool tied_embeddings = false;
+  // Mixtures of experts: experts of a layer, how many of them a token takes, and the width of one; 0: none.
+  std::int32_t experts = 0, experts_per_token = 0, expert_width = 0;
 };
 
 // One parameter: how it is named in each file format, its shape, and how a fresh model draws it.

@@ -65,7 +65,10 @@ double training_flops(const models::Model& model, const data::PackedBatch& batch
   const auto& parameters = model.parameters();
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     const bool lookup_only = static_cast<std::int32_t>(i) == model.embedding().id && model.embedding().id != model.head().id;
-    if (parameters[i].shape.rank() == 2 && !lookup_only) matrix += static_cast<double>(parameters[i].shape.elements());
+    if (parameters[i].shape.rank() != 2 || lookup_only) continue;
+    // Of the experts, a token meets those it chooses.
+    const double met = parameters[i].gguf_parts > 1 ? static_cast<double>(model.traits().experts_per_token) / parameters[i].gguf_parts : 1.0;
+    matrix += met * static_cast<double>(parameters[i].shape.elements());
   }
   const auto& t = model.traits();
   double attention = 0;

@@ -169,7 +169,10 @@ Value mixture(ops::Executor& ex, Value x, const MixtureWeights& w, const Mixture
 
 MixtureDecoder::MixtureDecoder(MixtureConfig config, AttentionParts parts)
     : Decoder(config.dense), mixture_(std::move(config)) {
-  const ModelTraits& t = config_.traits;
+  ModelTraits& t = config_.traits;
+  t.experts = mixture_.experts;
+  t.experts_per_token = mixture_.top_k;
+  t.expert_width = mixture_.expert_width;
   for (int i = 0; i < t.layers; ++i) {
     const LayerNames names(i);
     Layer l;

@@ -2,6 +2,7 @@
 #include <string>
 
 #include "models/model.h"
+#include "models/qwen/qwen.h"
 #include "models/qwen2/qwen2.h"
 #include "models/qwen2_moe/qwen2_moe.h"
 #include "models/qwen3/qwen3.h"
@@ -17,6 +18,7 @@ struct Architecture {
 };
 
 constexpr Architecture kArchitectures[] = {
+    {"qwen", "qwen", qwen::from_hf_config, qwen::from_gguf_metadata},
     {"qwen2", "qwen2", qwen2::from_hf_config, qwen2::from_gguf_metadata},
     {"qwen2_moe", "qwen2moe", qwen2_moe::from_hf_config, qwen2_moe::from_gguf_metadata},
     {"qwen3", "qwen3", qwen3::from_hf_config, qwen3::from_gguf_metadata},

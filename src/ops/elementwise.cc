@@ -38,4 +38,22 @@ void fill_zero(const Machine& m, std::int64_t n, float* x) {
   m.pool.parallel_for(n, kPiece, [&](std::int64_t b, std::int64_t e) { std::fill(x + b, x + e, 0.0f); });
 }
 
+void columns_forward(const Machine& m, const float* x, std::int64_t rows, std::int64_t from, std::int64_t begin,
+                     std::int64_t width, float* y) {
+  for_rows(m.pool, rows, [&](std::int64_t first, std::int64_t end) {
+    for (std::int64_t r = first; r < end; ++r)
+      std::memcpy(y + r * width, x + r * from + begin, static_cast<std::size_t>(width) * sizeof(float));
+  });
+}
+
+void columns_backward(const Machine& m, const float* dy, std::int64_t rows, std::int64_t from, std::int64_t begin,
+                      std::int64_t width, float* dx) {
+  for_rows(m.pool, rows, [&](std::int64_t first, std::int64_t end) {
+    for (std::int64_t r = first; r < end; ++r) {
+      std::fill(dx + r * from, dx + (r + 1) * from, 0.0f);
+      std::memcpy(dx + r * from + begin, dy + r * width, static_cast<std::size_t>(width) * sizeof(float));
+    }
+  });
+}
+
 }  // namespace qw::ops

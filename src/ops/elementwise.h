@@ -18,6 +18,12 @@ void swiglu_backward(const Machine& m, const float* gate, const float* up, const
 void add_forward(const Machine& m, const float* a, const float* b, std::int64_t n, float* y);
 void accumulate(const Machine& m, const float* dy, std::int64_t n, float* dx);
 void copy(const Machine& m, const float* from, std::int64_t n, float* to);
+// y [rows, width] = columns [begin, begin + width) of x [rows, from]; and the gradient, which overwrites dx, with zeros
+// in the other columns.
+void columns_forward(const Machine& m, const float* x, std::int64_t rows, std::int64_t from, std::int64_t begin,
+                     std::int64_t width, float* y);
+void columns_backward(const Machine& m, const float* dy, std::int64_t rows, std::int64_t from, std::int64_t begin,
+                      std::int64_t width, float* dx);
 void fill_zero(const Machine& m, std::int64_t n, float* x);
 
 }  // namespace qw::ops

@@ -75,6 +75,8 @@ class Executor {
   virtual Value add(Value a, Value b) = 0;
   // Each row through its top k experts by `logits` [N, E] -> [N, D].
   virtual Value experts(Value x, Value logits, const ExpertsSpec& spec) = 0;
+  // Columns [begin, begin + width) of x: a part of a fused projection.
+  virtual Value columns(Value x, std::int32_t begin, std::int32_t width) = 0;
   // x * sigmoid(gate), gate [N, 1].
   virtual Value gate_rows(Value x, Value gate) = 0;
   // The language-model head: final hidden rows x W^T. Running: logits of the rows the batch asks for. Recording: the

@@ -24,6 +24,8 @@ const char* op_name(OpKind kind) {
       return "add";
     case OpKind::kExperts:
       return "experts";
+    case OpKind::kColumns:
+      return "columns";
     case OpKind::kGateRows:
       return "gate_rows";
     case OpKind::kHead:
@@ -129,6 +131,11 @@ Value RecordingExecutor::experts(Value x, Value logits, const ExpertsSpec& spec)
     QW_CHECK(shape({spec.down.id + e}) == (tensor::Shape{x.width, spec.width}));
   }
   return push({.kind = OpKind::kExperts, .in = {x, logits}, .experts = spec}, x.width);
+}
+
+Value RecordingExecutor::columns(Value x, std::int32_t begin, std::int32_t width) {
+  QW_CHECK(begin >= 0 && width > 0 && begin + width <= x.width);
+  return push({.kind = OpKind::kColumns, .in = {x}, .first_column = begin}, width);
 }
 
 Value RecordingExecutor::gate_rows(Value x, Value gate) {

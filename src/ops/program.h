@@ -13,7 +13,7 @@
 
 namespace qw::ops {
 
-enum class OpKind : std::uint8_t { kEmbed, kRmsNorm, kLinear, kRope, kAttention, kSwiglu, kAdd, kExperts, kGateRows, kHead };
+enum class OpKind : std::uint8_t { kEmbed, kRmsNorm, kLinear, kRope, kAttention, kSwiglu, kAdd, kExperts, kColumns, kGateRows, kHead };
 const char* op_name(OpKind kind);
 
 struct Op {
@@ -26,6 +26,7 @@ struct Op {
   RopeSpec rope{};
   AttentionSpec attention{};
   ExpertsSpec experts{};
+  std::int32_t first_column = 0;  // kColumns
   int inputs() const;  // how many of in[] are used
 };
 
@@ -52,6 +53,7 @@ class RecordingExecutor final : public Executor {
   Value swiglu(Value gate, Value up) override;
   Value add(Value a, Value b) override;
   Value experts(Value x, Value logits, const ExpertsSpec& spec) override;
+  Value columns(Value x, std::int32_t begin, std::int32_t width) override;
   Value gate_rows(Value x, Value gate) override;
   void head(Value x, Weight w) override;
 

@@ -481,6 +481,14 @@ Value RunningExecutor::experts(Value x, Value logits, const ExpertsSpec& spec) {
   return op.out;
 }
 
+Value RunningExecutor::columns(Value x, std::int32_t begin, std::int32_t width) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kColumns);
+  QW_CHECK(op.in[0].id == x.id && op.first_column == begin && op.out.width == width);
+  columns_forward(s.machine, s.value(x), s.rows, x.width, begin, width, s.value(op.out));
+  return op.out;
+}
+
 Value RunningExecutor::gate_rows(Value x, Value gate) {
   State& s = *state_;
   const Op& op = s.next(OpKind::kGateRows);

@@ -77,6 +77,7 @@ class RunningExecutor final : public Executor {
   Value swiglu(Value gate, Value up) override;
   Value add(Value a, Value b) override;
   Value experts(Value x, Value logits, const ExpertsSpec& spec) override;
+  Value columns(Value x, std::int32_t begin, std::int32_t width) override;
   Value gate_rows(Value x, Value gate) override;
   void head(Value x, Weight w) override;
 

@@ -236,6 +236,9 @@ void TrainingGraph::State::run_forward(std::size_t i) {
       route(machine, op.experts, value(op.in[1]), rows, buffer(p.probabilities), routings[i]);
       experts_forward(machine, workspace, experts_args(i));
       break;
+    case OpKind::kColumns:
+      columns_forward(machine, value(op.in[0]), rows, op.in[0].width, op.first_column, op.out.width, value(op.out));
+      break;
     case OpKind::kGateRows:
       gate_rows_forward(machine, value(op.in[0]), value(op.in[1]), rows, op.out.width, value(op.out));
       break;
@@ -422,6 +425,10 @@ void TrainingGraph::State::run_backward(std::size_t i) {
       break;
     case OpKind::kExperts:
       experts_back(i);
+      break;
+    case OpKind::kColumns:
+      columns_backward(machine, gradient(op.out), rows, op.in[0].width, op.first_column, op.out.width, target(i, 0));
+      settle(i, 0);
       break;
     case OpKind::kGateRows:
       gate_rows_back(i);

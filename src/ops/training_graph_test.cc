@@ -231,6 +231,13 @@ TEST(Gradient, FrozenExperts) {
   expect_gradients(c);
 }
 
+TEST(Gradient, Columns) {
+  expect_gradients(one_op({{10, 8}, {10}}, [](Executor& ex, Value x) {
+    const Value y = ex.linear(x, {2}, {3});
+    return ex.add(ex.columns(y, 0, 8), ex.columns(y, 2, 8));
+  }));
+}
+
 TEST(Gradient, GateRows) {
   expect_gradients(one_op({{8, 8}, {1, 8}}, [](Executor& ex, Value x) {
     return ex.gate_rows(ex.linear(x, {2}), ex.linear(x, {3}));

@@ -62,12 +62,12 @@ Value swiglu_ffn(ops::Executor& ex, Value x, const FfnWeights& w) {
 }
 
 void Decoder::begin_table() {
-  embedding_ = table_.matrix("model.embed_tokens.weight", "token_embd.weight", config_.traits.vocab, config_.traits.width);
+  embedding_ = table_.matrix(names_.embedding, "token_embd.weight", config_.traits.vocab, config_.traits.width);
 }
 
 void Decoder::end_table() {
   const ModelTraits& t = config_.traits;
-  norm_ = table_.norm("model.norm.weight", "output_norm.weight", t.width);
+  norm_ = table_.norm(names_.norm, "output_norm.weight", t.width);
   head_ = t.tied_embeddings ? embedding_ : table_.matrix("lm_head.weight", "output.weight", t.vocab, t.width);
 }
 

@@ -45,6 +45,12 @@ ops::Value attention_block(ops::Executor& ex, ops::Value x, const AttentionWeigh
 // down(silu(gate x) up x) -> [N, D].
 ops::Value swiglu_ffn(ops::Executor& ex, ops::Value x, const FfnWeights& w);
 
+// Hugging Face names of the ends (GGUF's are the same for all).
+struct EndNames {
+  const char* embedding = "model.embed_tokens.weight";
+  const char* norm = "model.norm.weight";
+};
+
 // A model whose table begins with the embedding and ends with the last norm and the head. A subclass fills the layers
 // in between: begin_table(), its layers, end_table().
 class Decoder : public Model {
@@ -55,7 +61,10 @@ class Decoder : public Model {
   ops::Weight head() const override { return head_; }
 
  protected:
-  explicit Decoder(DenseConfig config) : config_(std::move(config)), table_(config_.init_std) { begin_table(); }
+  explicit Decoder(DenseConfig config, EndNames names = {})
+      : config_(std::move(config)), table_(config_.init_std), names_(names) {
+    begin_table();
+  }
   void end_table();
   // The last norm and the head.
   void finish(ops::Executor& ex, ops::Value x) const;
@@ -66,6 +75,7 @@ class Decoder : public Model {
 
  private:
   void begin_table();
+  EndNames names_;
 };
 
 }  // namespace qw::models

@@ -155,6 +155,13 @@ class ReferenceExecutor final : public Executor {
     return sum == 0 ? 0 : static_cast<double>(balance_) * static_cast<double>(balance_f_.size()) * sum / balance_rows_ / balance_rows_;
   }
 
+  Value columns(Value x, std::int32_t begin, std::int32_t n) override {
+    Matrix y;
+    for (std::size_t r = 0; r < n_; ++r)
+      for (std::int32_t i = 0; i < n; ++i) y.push_back(value(x)[r * width(x) + static_cast<std::size_t>(begin + i)]);
+    return push(std::move(y), static_cast<std::size_t>(n));
+  }
+
   Value gate_rows(Value x, Value gate) override {
     Matrix y = value(x);
     for (std::size_t i = 0; i < y.size(); ++i) y[i] /= 1 + std::exp(-value(gate)[i / width(x)]);

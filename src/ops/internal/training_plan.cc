@@ -201,7 +201,7 @@ class Planner {
     }
     // These kernels overwrite the gradients they make; one that must add goes through a temporary.
     if (op.kind != OpKind::kAttention && op.kind != OpKind::kSwiglu && op.kind != OpKind::kExperts &&
-        op.kind != OpKind::kGateRows)
+        op.kind != OpKind::kColumns && op.kind != OpKind::kGateRows)
       return;
     for (int j = 0; j < op.inputs(); ++j)
       if (p.backward && (!p.wanted[j] || !p.first[j])) p.temporary[j] = plan_.arena.add(value_bytes(op.in[j].id), t, t);

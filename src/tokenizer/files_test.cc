@@ -267,6 +267,7 @@ TEST_F(Folder, TiktokenFileGivesTheMergesBack) {
   EXPECT_EQ(loaded.merges, spec.merges);
   EXPECT_EQ(loaded.added.size(), 208u);
   EXPECT_EQ(loaded.added.back().text, "<|extra_204|>");
+  EXPECT_THAT(loaded.chat_template, HasSubstr("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"));
   EXPECT_THAT(loaded.stop, ElementsAre(spec.tokens.size(), spec.tokens.size() + 2));
   EXPECT_TRUE(Tokenizer::create(loaded).has_value());
 }

@@ -16,6 +16,13 @@ constexpr std::size_t kMaxTokenBytes = 256;
 // <|extra_0|> to <|extra_204|> follow the three tokens of ChatML.
 constexpr int kExtras = 205;
 
+// Their chats are built by code, not by a template of the checkpoint: a system turn always comes first, with this text if
+// the caller has none.
+constexpr std::string_view kChatTemplate =
+    "{% if messages[0].role != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
 int base64_value(char c) {
   if (c >= 'A' && c <= 'Z') return c - 'A';
   if (c >= 'a' && c <= 'z') return c - 'a' + 26;
@@ -123,6 +130,7 @@ Status read_tiktoken(const std::string& text, AddedReader& added, TokenizerSpec&
   for (std::string& name : names) QW_TRY(added.add("special tokens", {std::move(name), id++}));
   spec.eos = spec.pad = added.find("<|endoftext|>");
   spec.stop = {*spec.eos, *added.find("<|im_end|>")};
+  spec.chat_template = kChatTemplate;
   return {};
 }
 

@@ -22,6 +22,12 @@ int level(float v, int low, int high) {
   return static_cast<int>(std::lrint(v));
 }
 
+// v without its fraction, inside [0, high]; a NaN (values whose range overflows) becomes 0.
+int truncated(float v, int high) {
+  if (!(v > 0)) return 0;
+  return v >= static_cast<float>(high) ? high : static_cast<int>(v);
+}
+
 float extreme_of(const float* x, int n) {  // the signed element of greatest magnitude
   float best = 0;
   for (int i = 0; i < n; ++i) best = std::fabs(x[i]) > std::fabs(best) ? x[i] : best;
@@ -165,7 +171,7 @@ void encode_line32(const float* x, const float* importance, Byte* out, bool five
     min = *std::min_element(x, x + 32);
     scale = (*std::max_element(x, x + 32) - min) / static_cast<float>(top);
     const float inverse = scale != 0 && std::isfinite(1 / scale) ? 1 / scale : 0;
-    for (int j = 0; j < 32; ++j) q[j] = static_cast<int>(std::min((x[j] - min) * inverse + 0.5f, static_cast<float>(top)));
+    for (int j = 0; j < 32; ++j) q[j] = truncated((x[j] - min) * inverse + 0.5f, top);
   } else {
     float w[32];
     weights_of(x, 32, importance, 1, OwnWeights::kSquare).of(x, 0, 32, w);
@@ -186,7 +192,7 @@ void encode_q5_0(const float* x, const float* importance, Byte* out) {
   if (importance == nullptr) {
     scale = extreme_of(x, 32) / -16.0f;
     const float inverse = scale != 0 && std::isfinite(1 / scale) ? 1 / scale : 0;
-    for (int j = 0; j < 32; ++j) q[j] = static_cast<int>(std::min(x[j] * inverse + 16.5f, 31.0f));
+    for (int j = 0; j < 32; ++j) q[j] = truncated(x[j] * inverse + 16.5f, 31);
   } else {
     float w[32];
     weights_of(x, 32, importance, 1, OwnWeights::kSquare).of(x, 0, 32, w);

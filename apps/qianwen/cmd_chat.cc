@@ -5,13 +5,14 @@
 #include <iostream>
 #include <random>
 
-#include "chat/messages.h"
+#include "api/prompt.h"
 #include "chat/output_parser.h"
 #include "commands.h"
 #include "json/value.h"
 #include "open_model.h"
 #include "sampling/text_stream.h"
 #include "text_source.h"
+#include "tokenizer/prompt.h"
 
 namespace qw::app {
 namespace {
@@ -119,22 +120,15 @@ void print_json(const ReadyModel& model, const Answer& a) {
   std::puts(json::dump(out).c_str());
 }
 
-Result<std::vector<engine::TokenId>> chat_prompt(const ReadyModel& model, const ChatOptions& o, const json::Array& messages, bool& open_reasoning) {
-  chat::Conversation conversation{messages, {}, true, {}};
-  if (!o.think.empty()) conversation.variables.set("enable_thinking", o.think == "on");
-  QW_ASSIGN(const auto variables, chat::template_variables(conversation));
-  QW_ASSIGN(const auto rendered, model.chat_template->render(variables));
-  open_reasoning = chat::prompt_opens_reasoning(rendered.text);
-  return model.tokenizer->encode(rendered.text);
-}
-
 // One user turn: adds it and the answer to the history.
 Result<Answer> turn(ReadyModel& model, const ChatOptions& o, json::Array& history, const std::string& text) {
   history.push_back(json::Object{{"role", "user"}, {"content", text}});
-  bool open_reasoning = false;
-  QW_ASSIGN(auto prompt, chat_prompt(model, o, history, open_reasoning));
-  chat::OutputParser parser({.reasoning = true, .starts_in_reasoning = open_reasoning, .tool_calls = false, .tools = {}});
-  QW_ASSIGN(auto answer, generate(model, o, std::move(prompt), &parser));
+  chat::Conversation conversation{history, {}, true, {}};
+  if (!o.think.empty()) conversation.variables.set("enable_thinking", o.think == "on");
+  QW_ASSIGN(auto prompt, api::chat_prompt(*model.chat_template, conversation, *model.tokenizer));
+  chat::OutputParser parser(
+      {.reasoning = true, .starts_in_reasoning = prompt.opens_reasoning, .tool_calls = false, .tools = {}});
+  QW_ASSIGN(auto answer, generate(model, o, std::move(prompt.ids), &parser));
   history.push_back(json::Object{{"role", "assistant"}, {"content", answer.text}});
   return answer;
 }
@@ -188,7 +182,7 @@ Status complete(const ChatOptions& o) {
   if (text.empty()) {
     QW_ASSIGN(text, read_text("-"));
   }
-  auto prompt = model.tokenizer->encode(text);
+  auto prompt = tokenizer::encode_prompt(*model.tokenizer, text, false);
   if (prompt.empty()) return fail(ErrorKind::kUsage, "complete: the prompt is empty");
   if (!o.json) std::fputs(text.c_str(), stdout);
   QW_ASSIGN(const Answer answer, generate(model, o, std::move(prompt), nullptr));

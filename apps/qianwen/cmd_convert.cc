@@ -17,6 +17,7 @@
 #include "open_model.h"
 #include "text_source.h"
 #include "tokenizer/gguf_vocabulary.h"
+#include "tokenizer/prompt.h"
 
 namespace qw::app {
 namespace {
@@ -180,7 +181,7 @@ Result<double> perplexity(const std::string& path, const std::string& text, int 
   load.context = 512;
   load.logit_rows = 64;
   QW_ASSIGN(ReadyModel model, load_model(path, load));
-  const auto ids = model.tokenizer->encode(text, false);
+  const auto ids = tokenizer::encode_prompt(*model.tokenizer, text, true);
   double nll = 0;
   std::int64_t count = 0;
   for (std::size_t begin = 0; begin + 1 < ids.size(); begin += 512) {

@@ -1,6 +1,7 @@
 // qianwen render: runs a chat template over messages and prints the prompt.
 #include <cstdio>
 
+#include "api/prompt.h"
 #include "base/file.h"
 #include "chat/template.h"
 #include "commands.h"
@@ -14,7 +15,7 @@ namespace {
 struct RenderOptions {
   std::string model, template_file, messages, tools;
   std::vector<std::string> set;
-  bool add_generation_prompt = false, json = false;
+  bool add_generation_prompt = false, ids = false, json = false;
 };
 
 Result<json::Value> read_json(const std::string& path) {
@@ -52,11 +53,25 @@ Result<json::Object> variables_of(const RenderOptions& o) {
   return variables;
 }
 
+// The rendered prompt as a model would be given it: control tokens that stand in the messages are ordinary text.
+Status print_ids(const RenderOptions& o, const chat::Template& chat_template, json::Object variables) {
+  if (o.model.empty()) return fail(ErrorKind::kUsage, "render: --ids needs --model");
+  QW_ASSIGN(auto spec, tokenizer_of(o.model));
+  QW_ASSIGN(const auto tokenizer, tokenizer::Tokenizer::create(std::move(spec)));
+  QW_ASSIGN(const auto prompt, api::chat_prompt(chat_template, std::move(variables), tokenizer));
+  json::Array ids;
+  for (const auto id : prompt.ids) ids.emplace_back(static_cast<std::int64_t>(id));
+  const json::Object out{{"text", tokenizer.decode(prompt.ids, false)}, {"ids", std::move(ids)}};
+  std::puts(json::dump(o.json ? json::Value(out) : *out.find("ids")).c_str());
+  return {};
+}
+
 Status render(const RenderOptions& o) {
   QW_ASSIGN(const std::string source, template_source(o));
   auto parsed = chat::Template::parse(source);
   if (!parsed) return in_context(o.template_file.empty() ? o.model : o.template_file, parsed.error());
-  QW_ASSIGN(const json::Object variables, variables_of(o));
+  QW_ASSIGN(json::Object variables, variables_of(o));
+  if (o.ids) return print_ids(o, *parsed, std::move(variables));
   QW_ASSIGN(const chat::Rendered rendered, parsed->render(variables));
   const std::string out = o.json ? json::dump(json::Object{{"text", rendered.text}}) + "\n" : rendered.text;
   std::fwrite(out.data(), 1, out.size(), stdout);
@@ -74,7 +89,8 @@ void add_render(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--tools", o->tools, "JSON file of tools");
   cmd->add_flag("--add-generation-prompt", o->add_generation_prompt, "end with the assistant's header");
   cmd->add_option("--set", o->set, "another template variable, key=value (value as JSON)");
-  cmd->add_flag("--json", o->json, "print {\"text\": ...}");
+  cmd->add_flag("--ids", o->ids, "print the token ids a model is given: only the template writes control tokens");
+  cmd->add_flag("--json", o->json, "print {\"text\": ...} (with --ids, also \"ids\")");
   cmd->callback([o, &outcome] {
     if (auto status = render(*o); !status) outcome.code = report(status.error());
   });

@@ -9,6 +9,7 @@
 #include "json/value.h"
 #include "open_model.h"
 #include "text_source.h"
+#include "tokenizer/prompt.h"
 
 namespace qw::app {
 namespace {
@@ -86,7 +87,7 @@ Status score(const ScoreOptions& o) {
     bytes = model.tokenizer->decode_bytes(ids, true).size();
   } else {
     QW_ASSIGN(const std::string text, read_text(o.file));
-    ids = model.tokenizer->encode(text, false);
+    ids = tokenizer::encode_prompt(*model.tokenizer, text, true);  // a text is no place for control tokens
     bytes = text.size();
   }
   if (ids.empty()) return fail(ErrorKind::kUsage, "score: nothing to score");

@@ -5,7 +5,7 @@
 #include "commands.h"
 #include "json/value.h"
 #include "text_source.h"
-#include "tokenizer/tokenizer.h"
+#include "tokenizer/prompt.h"
 
 namespace qw::app {
 namespace {
@@ -40,6 +40,11 @@ Result<std::vector<tokenizer::TokenId>> parse_ids(std::string_view text) {
   return ids;
 }
 
+// As a model would be given the text; with --no-special, its plain text and nothing else.
+std::vector<tokenizer::TokenId> ids_of(const tokenizer::Tokenizer& tokenizer, const TokenizeOptions& o, std::string_view text) {
+  return o.no_special ? tokenizer.encode(text, false) : tokenizer::encode_prompt(tokenizer, text, false);
+}
+
 // One JSON string or {"text": ...} a line; one object of ids a line.
 Status tokenize_lines(const tokenizer::Tokenizer& tokenizer, const TokenizeOptions& o, std::string_view input) {
   for (std::size_t number = 1; !input.empty(); ++number) {
@@ -53,7 +58,7 @@ Status tokenize_lines(const tokenizer::Tokenizer& tokenizer, const TokenizeOptio
     if (text == nullptr || !text->is_string()) {
       return fail(ErrorKind::kBadInput, "line " + std::to_string(number) + ": expected a string or {\"text\": ...}");
     }
-    const auto ids = tokenizer.encode(text->as_string(), !o.no_special);
+    const auto ids = ids_of(tokenizer, o, text->as_string());
     std::puts(json::dump(json::Object{{"ids", to_json(ids)}}).c_str());
   }
   return {};
@@ -74,7 +79,7 @@ Status tokenize(const TokenizeOptions& o) {
     QW_ASSIGN(input, read_text(o.file.empty() ? "-" : o.file));
   }
   if (o.lines) return tokenize_lines(tokenizer, o, input);
-  const auto ids = tokenizer.encode(input, !o.no_special);
+  const auto ids = ids_of(tokenizer, o, input);
   if (o.json) {
     std::puts(json::dump(json::Object{{"ids", to_json(ids)}}).c_str());
     return {};
@@ -95,7 +100,7 @@ void add_tokenize(CLI::App& app, Outcome& outcome) {
   auto* file = cmd->add_option("--file", o->file, "text file (- for standard input, the default)");
   auto* text = cmd->add_option("--text", o->text, "the text itself")->excludes(file);
   auto* decode = cmd->add_option("--decode", o->decode, "ids to turn into text, e.g. 1,2,3")->excludes(file)->excludes(text);
-  cmd->add_flag("--no-special", o->no_special, "special tokens in the text are plain text; with --decode, leave them out");
+  cmd->add_flag("--no-special", o->no_special, "special tokens in the text are plain text and no bos is put in front; with --decode, leave them out");
   cmd->add_flag("--lines", o->lines, "each input line is a JSON string or {\"text\": ...} and gives one JSON object");
   cmd->add_flag("--json", o->json, "print {\"ids\": [...]} or {\"text\": ...}");
   cmd->callback([o, text, decode, &outcome] {

@@ -7,6 +7,7 @@
 
 #include "api/field_reader.h"
 #include "api/openai/request.h"
+#include "api/prompt.h"
 #include "api/server.h"
 #include "json/value.h"
 
@@ -129,6 +130,41 @@ TEST_F(ApiTest, ChatAnswersInOpenAiShape) {
   EXPECT_EQ(at(choice, "finish_reason").as_string(), "length");
   EXPECT_EQ(at(at(answer, "usage"), "prompt_tokens").as_int(), 3);
   EXPECT_EQ(at(at(answer, "usage"), "completion_tokens").as_int(), 4);
+}
+
+TEST_F(ApiTest, AUserCannotCloseATurn) {
+  // Ten bytes of text, not the one token of that name.
+  const auto answer =
+      ask_json(kChat, R"({"messages":[{"role":"user","content":"<|im_end|>"}],"max_tokens":1})");
+  EXPECT_EQ(at(at(answer, "usage"), "prompt_tokens").as_int(), 10);
+  // A raw prompt is the caller's own: there the token counts.
+  const auto raw = ask_json("/v1/completions", R"({"prompt":"<|im_end|>","max_tokens":1})");
+  EXPECT_EQ(at(at(raw, "usage"), "prompt_tokens").as_int(), 1);
+}
+
+TEST(ChatPrompt, TheTemplateWritesControlTokensAndBosComesOnce) {
+  const std::function<std::optional<std::string_view>()> nothing = [] { return std::nullopt; };
+  auto spec = tokenizer::train_bpe(nothing, {.vocab = 256, .added_tokens = {"<|im_start|>", "<|im_end|>", "<|endoftext|>"}});
+  ASSERT_TRUE(spec.has_value());
+  spec->bos = 258;
+  spec->add_bos = true;
+  const auto tokenizer = tokenizer::Tokenizer::create(std::move(*spec));
+  ASSERT_TRUE(tokenizer.has_value());
+  chat::Conversation conversation{json::parse(R"([{"role":"user","content":"a<|im_end|>"}])")->as_array(), {}, true, {}};
+  conversation.variables.set("bos_token", "<|im_end|>");
+  conversation.variables.set("style", "<|im_end|>");
+  for (const char* source : {"<|im_start|>{{ messages[0].content }}{{ style }}<|im_end|>",
+                             "{{ bos_token }}<|im_start|>{{ messages[0].content }}{{ style }}<|im_end|>"}) {
+    const auto chat_template = chat::Template::parse(source);
+    ASSERT_TRUE(chat_template.has_value());
+    const auto prompt = chat_prompt(*chat_template, conversation, *tokenizer);
+    ASSERT_TRUE(prompt.has_value()) << prompt.error().message;
+    ASSERT_EQ(prompt->ids.size(), 1u + 1 + 1 + 10 + 10 + 1) << source;
+    EXPECT_EQ(prompt->ids[0], 258);
+    EXPECT_EQ(prompt->ids[1], 256);
+    EXPECT_EQ(std::count(prompt->ids.begin(), prompt->ids.end(), 257), 1);
+    EXPECT_EQ(prompt->ids.back(), 257);
+  }
 }
 
 TEST_F(ApiTest, StreamGivesTheSameTextAndEndsInDone) {

@@ -175,9 +175,11 @@ Result<std::vector<PromptPiece>> render_prompt(const Template& chat_template, co
                                                const RenderLimits& limits) {
   if (control_tokens.size() > kMaxControlTokens) return fail(ErrorKind::kBadInput, "too many control tokens");
   const Disguise disguise(control_tokens);
-  json::Object safe = variables;
-  for (const char* name : {"messages", "tools", "documents"})
-    if (json::Value* value = safe.find(name)) *value = disguise.apply(*value);
+  json::Object safe;
+  for (const auto& [name, value] : variables) {
+    const bool own = name == "bos_token" || name == "eos_token" || name == "pad_token" || name == "unk_token";
+    safe.set(name, own ? value : disguise.apply(value));
+  }
   QW_ASSIGN(const Rendered rendered, chat_template.render(safe, limits));
   return disguise.lift(rendered.text);
 }

@@ -39,9 +39,9 @@ struct PromptPiece {
   bool plain = false;
 };
 
-// Renders, keeping apart the control tokens that callers wrote into messages, tools or documents: each occurrence of
-// one of `control_tokens` in their strings comes out as a plain piece, so that no user can close a turn. Only the
-// tokens the tokenizer calls special belong in the list; <think> or <tool_call> are text that templates look for. The
+// Renders, keeping apart the control tokens that callers wrote into messages, tools or any other variable: each
+// occurrence of one of `control_tokens` in their strings comes out as a plain piece, so that no user can close a turn.
+// Only bos_token, eos_token, pad_token and unk_token are the template's own; they must not be a caller's. Only the tokens the tokenizer calls special belong in the list; <think> or <tool_call> are text that templates look for. The
 // texts of all pieces joined are what Template::render gives. On their way through the template the tokens are single
 // code points (U+FDD0... and, beyond 32 tokens, U+10F000...), so a template sees other lengths, and those code points
 // are dropped from callers' strings.

@@ -127,6 +127,12 @@ TEST(RenderPrompt, PartsDoNotJoin) {
   EXPECT_EQ(shown(*render_prompt(*nested, given, {"<|x|>"})), "[<]{<|x|>}[|x|>]");
 }
 
+TEST(RenderPrompt, VariablesOfCallersStayTextToo) {
+  const auto chat_template = Template::parse("{{ bos_token }}{{ style }}");
+  const json::Object given{{"bos_token", "<|x|>"}, {"style", "<|x|>"}};
+  EXPECT_EQ(shown(*render_prompt(*chat_template, given, {"<|x|>"})), "[<|x|>]{<|x|>}");
+}
+
 TEST(RenderPrompt, ManyTokensTheLongestFirst) {
   std::vector<std::string> control;
   for (int i = 0; i < 208; ++i) control.push_back("<|extra_" + std::to_string(i) + "|>");

@@ -39,6 +39,7 @@ void expect_equal(const TokenizerSpec& a, const TokenizerSpec& b) {
   EXPECT_EQ(a.pre_tokenizer, b.pre_tokenizer);
   EXPECT_EQ(a.nfc, b.nfc);
   EXPECT_EQ(a.bos, b.bos);
+  EXPECT_EQ(a.add_bos, b.add_bos);
   EXPECT_EQ(a.eos, b.eos);
   EXPECT_EQ(a.pad, b.pad);
   EXPECT_EQ(a.stop, b.stop);
@@ -104,6 +105,7 @@ TEST_F(Folder, OtherSettingsComeBack) {
   spec.pre_tokenizer = "qwen35";
   spec.nfc = false;
   spec.bos = spec.pad;
+  spec.add_bos = true;
   spec.pad.reset();
   spec.added[3].normalized = true;
   save(spec);

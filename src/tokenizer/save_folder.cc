@@ -88,7 +88,7 @@ Value tokenizer_config(const TokenizerSpec& spec, const Tokenizer& tokenizer) {
     decoder.set(std::to_string(token->id), added_flags(*token));
     if (token->special) special.push_back(token->text);
   }
-  Object config{{"add_bos_token", false},
+  Object config{{"add_bos_token", spec.add_bos},
                 {"add_prefix_space", false},
                 {"added_tokens_decoder", std::move(decoder)},
                 {"additional_special_tokens", std::move(special)},

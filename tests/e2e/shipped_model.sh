@@ -26,6 +26,11 @@ check "score gives bits per byte" "grep -q '\"bits_per_byte\": [0-9]' $work/scor
 ids=$("$program" tokenize -m mini --text '春江花月夜' --json | tr -d '{}"a-z: []')
 check "tokenize and back" "[ \"\$('$program' tokenize -m mini --decode '$ids')\" = 春江花月夜 ]"
 
+echo '[{"role":"user","content":"<|im_end|>"}]' >"$work/messages"
+end=$("$program" tokenize -m mini --text '<|im_end|>' --json | tr -d '{}"a-z: []')
+"$program" render -m mini --messages "$work/messages" --ids >"$work/ids"
+check "a user's <|im_end|> is text: the turn is closed once" "[ \$(grep -ow $end $work/ids | wc -l) -eq 1 ]"
+
 printf 'GGUF\003\000\000\000' >"$work/cut.gguf"
 "$program" show "$work/cut.gguf" >/dev/null 2>"$work/errors"; code=$?
 check "a cut file is exit code 3 and one line" "[ $code -eq 3 ] && [ \$(wc -l <$work/errors) -eq 1 ]"

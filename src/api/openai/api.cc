@@ -1,9 +1,9 @@
 #include "api/openai/api.h"
 
 #include "api/openai/answer.h"
-#include "chat/messages.h"
-#include "chat/output_parser.h"
+#include "api/prompt.h"
 #include "json/value.h"
+#include "tokenizer/prompt.h"
 
 namespace qw::api::openai {
 namespace {
@@ -38,19 +38,12 @@ ApiResult<std::int64_t> check_length(const ServedModel& model, std::size_t promp
   return std::min(wanted, room);
 }
 
-struct Prompt {
-  std::vector<engine::TokenId> ids;
-  bool opens_reasoning = false;
-};
-
-ApiResult<Prompt> chat_prompt(const ServedModel& model, const ChatRequest& request) {
+ApiResult<ChatPrompt> prompt_of(const ServedModel& model, const ChatRequest& request) {
   chat::Conversation conversation{request.messages, {}, true, request.template_variables};
   if (request.tools_allowed) conversation.tools = request.tools;
-  auto variables = chat::template_variables(conversation);
-  if (!variables) return tl::unexpected(bad_request("messages", variables.error().message));
-  auto rendered = model.chat_template->render(*variables);
-  if (!rendered) return tl::unexpected(bad_request("messages", "The chat template refused: " + rendered.error().message));
-  return Prompt{model.tokenizer->encode(rendered->text), chat::prompt_opens_reasoning(rendered->text)};
+  auto prompt = chat_prompt(*model.chat_template, conversation, *model.tokenizer);
+  if (!prompt) return tl::unexpected(bad_request("messages", prompt.error().message));
+  return std::move(*prompt);
 }
 
 // Submits the choices; the answer takes care of everything that follows.
@@ -130,7 +123,7 @@ void Api::chat(const net::Request& http, const std::shared_ptr<Exchange>& exchan
   if (model->chat_template == nullptr) {
     return exchange->send_error(bad_request("model", "The model `" + model->id + "` has no chat template; use /v1/completions."));
   }
-  auto prompt = chat_prompt(*model, *request);
+  auto prompt = prompt_of(*model, *request);
   if (!prompt) return exchange->send_error(prompt.error());
   auto limit = check_length(*model, prompt->ids.size(), request->max_tokens.value_or(model->engine->max_sequence_tokens()), "messages");
   if (!limit) return exchange->send_error(limit.error());
@@ -158,7 +151,7 @@ void Api::complete(const net::Request& http, const std::shared_ptr<Exchange>& ex
   const ServedModel* model = find_model(models_, request->model);
   if (model == nullptr) return exchange->send_error(model_not_found(request->model));
   std::vector<std::vector<engine::TokenId>> prompts = request->prompt_ids;
-  for (const std::string& text : request->prompts) prompts.push_back(model->tokenizer->encode(text));
+  for (const std::string& text : request->prompts) prompts.push_back(tokenizer::encode_prompt(*model->tokenizer, text, false));
   std::vector<std::int64_t> limits;
   AnswerSpec spec;
   for (const auto& ids : prompts) {

@@ -1,0 +1,37 @@
+#include "api/prompt.h"
+
+#include "chat/output_parser.h"
+#include "chat/prompt.h"
+#include "tokenizer/prompt.h"
+
+namespace qw::api {
+
+Result<ChatPrompt> chat_prompt(const chat::Template& chat_template, json::Object variables,
+                               const tokenizer::Tokenizer& tokenizer) {
+  const tokenizer::TokenizerSpec& spec = tokenizer.spec();
+  const auto name = [&](const char* variable, std::optional<tokenizer::TokenId> id) {
+    variables.erase(variable);  // a caller's would count as the template's own
+    if (id) variables.set(variable, std::string(tokenizer.token_bytes(*id)));
+  };
+  name("bos_token", spec.bos);
+  name("eos_token", spec.eos);
+  name("pad_token", spec.pad);
+  variables.erase("unk_token");
+  auto pieces = chat::render_prompt(chat_template, variables, tokenizer::control_tokens(tokenizer));
+  if (!pieces) return in_context("the chat template refused", std::move(pieces).error());
+  std::vector<tokenizer::PromptPart> parts;
+  std::string text;
+  for (const chat::PromptPiece& piece : *pieces) {
+    parts.push_back({piece.text, piece.plain});
+    text += piece.text;
+  }
+  return ChatPrompt{tokenizer::encode_prompt(tokenizer, parts), chat::prompt_opens_reasoning(text)};
+}
+
+Result<ChatPrompt> chat_prompt(const chat::Template& chat_template, const chat::Conversation& conversation,
+                               const tokenizer::Tokenizer& tokenizer) {
+  QW_ASSIGN(json::Object variables, chat::template_variables(conversation));
+  return chat_prompt(chat_template, std::move(variables), tokenizer);
+}
+
+}  // namespace qw::api

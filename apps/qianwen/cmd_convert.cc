@@ -1,22 +1,23 @@
 // qianwen convert: between Hugging Face folders and GGUF. qianwen quantize: the same into a smaller number format.
-#include <cmath>
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <numbers>
 #include <optional>
 
 #include "base/file.h"
 #include "commands.h"
+#include "formats/generation_config.h"
 #include "formats/gguf.h"
 #include "formats/imatrix.h"
 #include "formats/quantise.h"
 #include "formats/recipe.h"
 #include "formats/safetensors.h"
-#include "formats/tokenizer_gguf.h"
+#include "gguf_tokenizer.h"
 #include "json/value.h"
+#include "likelihood.h"
+#include "models/load.h"
 #include "open_model.h"
 #include "text_source.h"
-#include "tokenizer/gguf_vocabulary.h"
 #include "tokenizer/prompt.h"
 
 namespace qw::app {
@@ -43,21 +44,6 @@ Result<const formats::Recipe*> wanted_recipe(const ConvertOptions& o, const Open
   return recipe;
 }
 
-formats::GgufVocabulary vocabulary_for_file(tokenizer::GgufVocabulary v) {
-  formats::GgufVocabulary out;
-  out.tokens = std::move(v.tokens);
-  for (const auto type : v.token_types) out.token_types.push_back(static_cast<formats::GgufTokenType>(type));
-  out.merges = std::move(v.merges);
-  out.pre = std::move(v.pre);
-  out.bos = v.bos;
-  out.eos = v.eos;
-  out.pad = v.pad;
-  out.eot = v.eot;
-  out.add_bos = v.add_bos;
-  out.chat_template = std::move(v.chat_template);
-  return out;
-}
-
 Result<formats::GgufMetadata> gguf_metadata(const ConvertOptions& o, const OpenedModel& in,
                                             const formats::Recipe* recipe) {
   formats::GgufMetadata metadata;
@@ -67,8 +53,8 @@ Result<formats::GgufMetadata> gguf_metadata(const ConvertOptions& o, const Opene
     metadata = formats::GgufMetadata::from_object(in.model->gguf_metadata());
     QW_ASSIGN(auto spec, tokenizer_of(in.path));
     spec.chat_template = chat_template_of(spec);
-    QW_ASSIGN(auto vocabulary, tokenizer::spec_to_gguf(spec, in.model->traits().vocab));
-    formats::write_gguf_vocabulary(vocabulary_for_file(std::move(vocabulary)), metadata);
+    QW_TRY(write_gguf_tokenizer(spec, in.model->traits().vocab, metadata));
+    formats::write_generation_config(in.generation, metadata);
   }
   metadata.set("general.type", "model");
   if (!o.name.empty()) metadata.set("general.name", o.name);
@@ -158,6 +144,12 @@ Result<Report> write_folder(const ConvertOptions& o, const OpenedModel& in, cons
   for (const auto& p : in.model->parameters()) infos.push_back({p.hf_name, type, p.shape});
   QW_ASSIGN(auto spec, tokenizer_of(in.path));
   spec.chat_template = chat_template_of(spec);
+  // A folder's own file keeps what only its readers know; a GGUF file's keys are made into one. The ids come with the
+  // tokenizer.
+  const json::Object generation = in.source.gguf() == nullptr ? in.source.generation_config()
+                                                              : formats::generation_config_json(in.generation);
+  QW_TRY(base::write_file_atomically(fs::path(o.out) / "generation_config.json",
+                                     json::dump(generation, {.indent = 2}) + "\n"));
   QW_TRY(tokenizer::save_tokenizer_folder(spec, o.out));
   // 5 GB shards, as transformers writes them.
   QW_ASSIGN(auto writer, formats::SafetensorsFolderWriter::create(o.out, infos, std::uint64_t{5} << 30));
@@ -165,38 +157,21 @@ Result<Report> write_folder(const ConvertOptions& o, const OpenedModel& in, cons
   json::Object config = in.model->hf_config();
   config.set("torch_dtype", type == tensor::DType::kBF16 ? "bfloat16" : type == tensor::DType::kF16 ? "float16" : "float32");
   QW_TRY(base::write_file_atomically(fs::path(o.out) / "config.json", json::dump(config, {.indent = 2}) + "\n"));
-  json::Array stops;
-  for (const auto id : spec.stop) stops.emplace_back(static_cast<std::int64_t>(id));
-  if (!stops.empty()) {
-    QW_TRY(base::write_file_atomically(fs::path(o.out) / "generation_config.json",
-                                       json::dump(json::Object{{"eos_token_id", stops}}, {.indent = 2}) + "\n"));
-  }
   return report;
 }
 
 // Perplexity of a text under a model on disk, in windows of up to 512 tokens.
 Result<double> perplexity(const std::string& path, const std::string& text, int threads) {
+  QW_ASSIGN(const OpenedModel opened, open_model(path));
   engine::LoadOptions load;
   load.threads = threads;
-  load.context = 512;
+  load.context = std::min<std::int64_t>(512, opened.model->traits().context);
   load.logit_rows = 64;
   QW_ASSIGN(ReadyModel model, load_model(path, load));
   const auto ids = tokenizer::encode_prompt(*model.tokenizer, text, true);
-  double nll = 0;
-  std::int64_t count = 0;
-  for (std::size_t begin = 0; begin + 1 < ids.size(); begin += 512) {
-    const auto window = std::span(ids).subspan(begin, std::min<std::size_t>(512, ids.size() - begin));
-    QW_TRY(model.loaded->for_each_logits(window, [&](std::int64_t t, std::span<const float> row) {
-      if (static_cast<std::size_t>(t) + 1 >= window.size()) return;
-      double max = -INFINITY, sum = 0;
-      for (const float x : row) max = std::max(max, static_cast<double>(x));
-      for (const float x : row) sum += std::exp(x - max);
-      nll += max + std::log(sum) - row[static_cast<std::size_t>(window[static_cast<std::size_t>(t) + 1])];
-      ++count;
-    }));
-  }
-  if (count == 0) return fail(ErrorKind::kUsage, "the text has fewer than two tokens");
-  return std::exp(nll / static_cast<double>(count));
+  QW_ASSIGN(const Likelihood found, likelihood(*model.loaded, ids, load.context, load.context));
+  if (found.logprobs.empty()) return fail(ErrorKind::kUsage, "the text has fewer than two tokens");
+  return found.perplexity();
 }
 
 Status convert(const ConvertOptions& o) {
@@ -204,7 +179,7 @@ Status convert(const ConvertOptions& o) {
   QW_ASSIGN(const OpenedModel in, open_model(o.in));
   if (fs::equivalent(in.path, o.out, code)) return fail(ErrorKind::kUsage, o.out + ": is the input itself");
   QW_ASSIGN(const formats::Recipe* recipe, wanted_recipe(o, in));
-  QW_ASSIGN(const auto views, parameter_views(in));
+  QW_ASSIGN(const auto views, models::load_weights(*in.model, in.source));
   base::ThreadPool pool(o.threads);
   const bool to_gguf = o.out.ends_with(".gguf");
   auto report = to_gguf ? write_gguf(o, in, views, recipe, pool)

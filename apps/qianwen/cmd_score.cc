@@ -1,12 +1,11 @@
 // qianwen score: log-likelihood of a text under a model; with --logits, the logits themselves.
-#include <charconv>
-#include <cmath>
 #include <cstdio>
 #include <numbers>
 
 #include "commands.h"
 #include "formats/npy.h"
 #include "json/value.h"
+#include "likelihood.h"
 #include "open_model.h"
 #include "text_source.h"
 #include "tokenizer/prompt.h"
@@ -21,60 +20,6 @@ struct ScoreOptions {
   bool json = false;
 };
 
-struct Score {
-  std::vector<float> logprobs;   // of tokens 1.. (the first has no context)
-  double nll = 0;
-};
-
-float logprob_of(std::span<const float> logits, engine::TokenId id) {
-  double max = -INFINITY, sum = 0;
-  for (const float x : logits) max = std::max(max, static_cast<double>(x));
-  for (const float x : logits) sum += std::exp(x - max);
-  return static_cast<float>(logits[static_cast<std::size_t>(id)] - max - std::log(sum));
-}
-
-// Windows of `context` tokens, each starting `stride` after the one before; a token is scored in the first window that
-// holds it, so with stride < context every token (but the first window's) has at least context - stride before it.
-Result<Score> score_windows(engine::LoadedModel& model, std::span<const engine::TokenId> ids, std::int64_t context,
-                            std::int64_t stride, formats::NpyWriter* logits) {
-  Score score;
-  const auto total = static_cast<std::int64_t>(ids.size());
-  Status written;
-  std::int64_t scored = 0;   // tokens before this one are done
-  for (std::int64_t begin = 0; scored < total; begin += stride) {
-    const std::int64_t end = std::min(total, begin + context);
-    QW_TRY(model.for_each_logits(ids.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
-                                 [&](std::int64_t t, std::span<const float> row) {
-                                   const std::int64_t at = begin + t;
-                                   if (logits != nullptr && written && at >= scored) written = logits->append(row);
-                                   if (at + 1 < end && at + 1 >= std::max<std::int64_t>(scored, 1)) {
-                                     score.logprobs.push_back(logprob_of(row, ids[static_cast<std::size_t>(at + 1)]));
-                                     score.nll -= score.logprobs.back();
-                                   }
-                                 }));
-    QW_TRY(written);
-    if (interrupted().load()) return fail(ErrorKind::kInterrupted, "interrupted");
-    scored = end;
-  }
-  return score;
-}
-
-Result<std::vector<engine::TokenId>> parse_ids(std::string_view text) {
-  std::vector<engine::TokenId> ids;
-  for (const char *p = text.data(), *end = p + text.size(); p != end;) {
-    if (*p == ',' || *p == ' ' || *p == '[' || *p == ']') {
-      ++p;
-      continue;
-    }
-    engine::TokenId id = 0;
-    const auto [next, error] = std::from_chars(p, end, id);
-    if (error != std::errc()) return fail(ErrorKind::kUsage, "score: --ids expects ids such as 1,2,3");
-    ids.push_back(id);
-    p = next;
-  }
-  return ids;
-}
-
 Status score(const ScoreOptions& o) {
   engine::LoadOptions load;
   load.threads = o.threads;
@@ -83,7 +28,7 @@ Status score(const ScoreOptions& o) {
   std::vector<engine::TokenId> ids;
   std::size_t bytes = 0;
   if (!o.ids.empty()) {
-    QW_ASSIGN(ids, parse_ids(o.ids));
+    QW_ASSIGN(ids, parse_ids("score: --ids", o.ids));
     bytes = model.tokenizer->decode_bytes(ids, true).size();
   } else {
     QW_ASSIGN(const std::string text, read_text(o.file));
@@ -100,10 +45,9 @@ Status score(const ScoreOptions& o) {
                                                    {static_cast<std::int64_t>(ids.size()), model.loaded->engine().vocab()}));
     writer.emplace(std::move(npy));
   }
-  QW_ASSIGN(const Score s, score_windows(*model.loaded, ids, context, stride, writer ? &*writer : nullptr));
+  QW_ASSIGN(const Likelihood s, likelihood(*model.loaded, ids, context, stride, writer ? &*writer : nullptr));
   if (writer) QW_TRY(writer->commit());
-  const auto n = static_cast<double>(s.logprobs.size());
-  const double ppl = n > 0 ? std::exp(s.nll / n) : 1;
+  const double ppl = s.perplexity();
   const double bits_per_byte = bytes > 0 ? s.nll / std::numbers::ln2 / static_cast<double>(bytes) : 0;
   if (o.json) {
     json::Array logprobs;

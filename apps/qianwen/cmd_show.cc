@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "json/value.h"
 #include "kernels/kernels.h"
+#include "models/load.h"
 #include "open_model.h"
 #include "text_source.h"
 
@@ -87,6 +88,7 @@ json::Object describe(const OpenedModel& opened, const ShowOptions& o) {
           {"bytes_by_type", std::move(quantisation)},
           {"tensors_by_type", std::move(histogram)},
           {"chat_template", chat_template},
+          {"sampling", formats::generation_config_json(opened.generation)},
           {"licence", licence_of(opened)},
           {"memory", memory_table(opened, o.contexts)},
           {"memory_available_bytes", static_cast<std::int64_t>(base::available_memory_bytes())}};
@@ -107,7 +109,7 @@ void print_for_person(const json::Object& d) {
 
 Status show(const ShowOptions& o) {
   QW_ASSIGN(const OpenedModel opened, open_model(o.model));
-  QW_TRY(parameter_views(opened));   // every tensor is there and has its shape
+  QW_TRY(models::load_weights(*opened.model, opened.source));   // every tensor is there and has its shape
   const json::Object description = describe(opened, o);
   if (o.json) {
     std::puts(json::dump(description).c_str());
@@ -138,7 +140,7 @@ Status doctor(bool json_output) {
   // The model that everything defaults to must be there and whole.
   if (!shipped) return tl::unexpected(shipped.error());
   QW_ASSIGN(const OpenedModel opened, open_model(*shipped));
-  QW_TRY(parameter_views(opened));
+  QW_TRY(models::load_weights(*opened.model, opened.source));
   if (!json_output) std::puts("everything needed to run is here");
   return {};
 }

@@ -1,5 +1,4 @@
 // qianwen tokenize: text to token ids and back.
-#include <charconv>
 #include <cstdio>
 
 #include "commands.h"
@@ -20,24 +19,6 @@ json::Array to_json(const std::vector<tokenizer::TokenId>& ids) {
   out.reserve(ids.size());
   for (const auto id : ids) out.emplace_back(static_cast<std::int64_t>(id));
   return out;
-}
-
-Result<std::vector<tokenizer::TokenId>> parse_ids(std::string_view text) {
-  std::vector<tokenizer::TokenId> ids;
-  const char* p = text.data();
-  const char* end = p + text.size();
-  while (p != end) {
-    if (*p == ',' || *p == ' ' || *p == '[' || *p == ']' || *p == '\n') {
-      ++p;
-      continue;
-    }
-    tokenizer::TokenId id = 0;
-    const auto [next, error] = std::from_chars(p, end, id);
-    if (error != std::errc()) return fail(ErrorKind::kUsage, "tokenize: --decode expects ids such as 1,2,3");
-    ids.push_back(id);
-    p = next;
-  }
-  return ids;
 }
 
 // As a model would be given the text; with --no-special, its plain text and nothing else.
@@ -68,7 +49,7 @@ Status tokenize(const TokenizeOptions& o) {
   QW_ASSIGN(auto spec, tokenizer_of(o.model));
   QW_ASSIGN(const auto tokenizer, tokenizer::Tokenizer::create(std::move(spec)));
   if (o.has_decode) {
-    QW_ASSIGN(const auto ids, parse_ids(o.decode));
+    QW_ASSIGN(const auto ids, parse_ids("tokenize: --decode", o.decode));
     const std::string text = tokenizer.decode(ids, o.no_special);
     const std::string out = o.json ? json::dump(json::Object{{"text", text}}) + "\n" : text + "\n";
     std::fwrite(out.data(), 1, out.size(), stdout);

@@ -7,6 +7,7 @@
 
 #include "base/cpu.h"
 #include "chat/prompt.h"
+#include "gguf_tokenizer.h"
 #include "models/load.h"
 #include "text_source.h"
 
@@ -15,29 +16,16 @@ namespace {
 
 double gigabytes(std::int64_t bytes) { return static_cast<double>(bytes) / 1e9; }
 
-Result<std::unique_ptr<models::Model>> make_model(const formats::ModelSource& source) {
-  if (source.kind() == formats::ModelKind::kHfFolder) return models::model_from_hf_config(source.config());
-  const auto* table = source.find("token_embd.weight");
-  if (table == nullptr) return fail(ErrorKind::kBadInput, "no tensor token_embd.weight");
-  return models::model_from_gguf_metadata(source.config(), source.find("output.weight") != nullptr, table->shape[0]);
-}
-
-// Sampling defaults of generation_config.json; GGUF files may carry general.sampling.*.
-sampling::SamplingParams generation_defaults(const formats::ModelSource& source) {
+sampling::SamplingParams sampling_params(const formats::GenerationConfig& stated) {
   sampling::SamplingParams p;
-  const auto number = [&](const char* hf, const char* gguf) -> std::optional<double> {
-    const json::Value* v = source.generation_config().find(hf);
-    if (v == nullptr) v = source.config().find(gguf);
-    return v != nullptr && v->is_number() ? std::optional(v->as_double()) : std::nullopt;
+  const auto set = [](float& to, const std::optional<double>& from) {
+    if (from) to = static_cast<float>(*from);
   };
-  const auto within = [](std::optional<double> v, double low, double high, float fallback) {
-    return v && *v >= low && *v <= high ? static_cast<float>(*v) : fallback;
-  };
-  p.temperature = within(number("temperature", "general.sampling.temp"), 0, 2, p.temperature);
-  p.top_p = within(number("top_p", "general.sampling.top_p"), 0, 1, p.top_p);
-  p.min_p = within(number("min_p", "general.sampling.min_p"), 0, 1, p.min_p);
-  p.repetition_penalty = within(number("repetition_penalty", "general.sampling.penalty_repeat"), 0.01, 10, p.repetition_penalty);
-  p.top_k = static_cast<std::int32_t>(within(number("top_k", "general.sampling.top_k"), 0, 1e6, 0));
+  set(p.temperature, stated.temperature);
+  set(p.top_p, stated.top_p);
+  set(p.min_p, stated.min_p);
+  set(p.repetition_penalty, stated.repetition_penalty);
+  if (stated.top_k) p.top_k = static_cast<std::int32_t>(*stated.top_k);
   return p;
 }
 
@@ -65,13 +53,9 @@ std::string chat_template_of(const tokenizer::TokenizerSpec& spec) {
 Result<OpenedModel> open_model(const std::string& name) {
   QW_ASSIGN(std::string path, resolve_model(name));
   QW_ASSIGN(auto source, formats::ModelSource::open(path));
-  auto model = make_model(source);
-  if (!model) return in_context(path, model.error());
-  return OpenedModel{std::move(path), std::move(source), std::move(*model)};
-}
-
-Result<std::vector<tensor::ConstView>> parameter_views(const OpenedModel& opened) {
-  return models::load_weights(*opened.model, opened.source);
+  QW_ASSIGN(auto model, models::model_from_source(source));
+  QW_ASSIGN(const auto generation, formats::read_generation_config(source));
+  return OpenedModel{std::move(path), std::move(source), std::move(model), generation};
 }
 
 tensor::DType weight_dtype(const OpenedModel& opened) {
@@ -90,11 +74,11 @@ Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions optio
   const auto started = std::chrono::steady_clock::now();
   QW_ASSIGN(OpenedModel opened, open_model(name));
   QW_TRY(check_memory(opened, options));
-  QW_ASSIGN(const auto views, parameter_views(opened));
+  QW_ASSIGN(const auto views, models::load_weights(*opened.model, opened.source));
   ReadyModel ready;
   ready.name = std::filesystem::path(name).filename().string();
   if (ready.name.ends_with(".gguf")) ready.name.resize(ready.name.size() - 5);
-  ready.defaults = generation_defaults(opened.source);
+  ready.defaults = sampling_params(opened.generation);
 
   auto spec = opened.source.gguf() != nullptr ? tokenizer_of_gguf(*opened.source.gguf())
                                               : tokenizer::load_tokenizer_folder(opened.path);

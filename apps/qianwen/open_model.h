@@ -7,6 +7,7 @@
 
 #include "chat/template.h"
 #include "engine/loaded_model.h"
+#include "formats/generation_config.h"
 #include "formats/model_file.h"
 #include "models/model.h"
 #include "sampling/params.h"
@@ -19,12 +20,11 @@ struct OpenedModel {
   std::string path;
   formats::ModelSource source;
   std::unique_ptr<models::Model> model;
+  formats::GenerationConfig generation;  // how its makers want it sampled
 };
 Result<OpenedModel> open_model(const std::string& name);
 // The model's own chat template; ChatML for a vocabulary with ChatML's tokens and no template; else "".
 std::string chat_template_of(const tokenizer::TokenizerSpec& spec);
-// Views of the tensors by parameter id; kBadInput naming a missing or mis-shaped one.
-Result<std::vector<tensor::ConstView>> parameter_views(const OpenedModel& opened);
 // The format most bytes of the matrices have.
 tensor::DType weight_dtype(const OpenedModel& opened);
 

@@ -2,14 +2,14 @@
 
 #include <unistd.h>
 
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 
 #include "base/file.h"
 #include "formats/gguf.h"
-#include "formats/tokenizer_gguf.h"
-#include "tokenizer/gguf_vocabulary.h"
+#include "gguf_tokenizer.h"
 
 namespace qw::app {
 namespace {
@@ -66,20 +66,20 @@ Result<std::string> resolve_model(const std::string& model) {
   return fail(ErrorKind::kBadInput, model + ": no such file or folder, and no model of that name in " + model_store());
 }
 
-Result<tokenizer::TokenizerSpec> tokenizer_of_gguf(const formats::GgufFile& file) {
-  QW_ASSIGN(formats::GgufVocabulary in, formats::read_gguf_vocabulary(file));
-  tokenizer::GgufVocabulary out;
-  out.tokens = std::move(in.tokens);
-  for (const auto type : in.token_types) out.token_types.push_back(static_cast<std::int32_t>(type));
-  out.merges = std::move(in.merges);
-  out.pre = std::move(in.pre);
-  out.bos = in.bos;
-  out.eos = in.eos;
-  out.pad = in.pad;
-  out.eot = in.eot;
-  out.add_bos = in.add_bos;
-  out.chat_template = std::move(in.chat_template);
-  return tokenizer::spec_from_gguf(out);
+Result<std::vector<tokenizer::TokenId>> parse_ids(const std::string& option, std::string_view text) {
+  std::vector<tokenizer::TokenId> ids;
+  for (const char *p = text.data(), *end = p + text.size(); p != end;) {
+    if (*p == ',' || *p == ' ' || *p == '[' || *p == ']' || *p == '\n') {
+      ++p;
+      continue;
+    }
+    tokenizer::TokenId id = 0;
+    const auto [next, error] = std::from_chars(p, end, id);
+    if (error != std::errc()) return fail(ErrorKind::kUsage, option + " expects ids such as 1,2,3");
+    ids.push_back(id);
+    p = next;
+  }
+  return ids;
 }
 
 Result<tokenizer::TokenizerSpec> tokenizer_of(const std::string& model) {

@@ -3,9 +3,10 @@
 #pragma once
 
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/result.h"
-#include "formats/gguf.h"
 #include "tokenizer/tokenizer.h"
 
 namespace qw::app {
@@ -13,12 +14,14 @@ namespace qw::app {
 // "-" reads standard input.
 Result<std::string> read_text(const std::string& path);
 
+// Token ids as people and scripts write them: "1,2,3", "1 2 3" or "[1, 2, 3]". kUsage naming the option.
+Result<std::vector<tokenizer::TokenId>> parse_ids(const std::string& option, std::string_view text);
+
 // The folder of the model store: QW_MODELS, else $XDG_DATA_HOME/qianwen/models.
 std::string model_store();
 // Where MODEL is on disk. kBadInput if there is nothing of that name.
 Result<std::string> resolve_model(const std::string& model);
 
 Result<tokenizer::TokenizerSpec> tokenizer_of(const std::string& model);
-Result<tokenizer::TokenizerSpec> tokenizer_of_gguf(const formats::GgufFile& file);
 
 }  // namespace qw::app

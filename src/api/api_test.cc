@@ -227,6 +227,28 @@ TEST_F(ApiTest, SeveralChoicesAndCompletions) {
   EXPECT_EQ(at(at(ids, "usage"), "prompt_tokens").as_int(), 3);
 }
 
+TEST(SamplingParams, TheModelsDefaultsFillWhatARequestLeavesOut) {
+  sampling::SamplingParams defaults;
+  defaults.temperature = 0.6f;
+  defaults.top_k = 20;
+  defaults.top_p = 0.95f;
+  defaults.repetition_penalty = 1.05f;
+  defaults.stop_ids = {7};
+  openai::CommonRequest request;
+  auto p = openai::sampling_params(request, defaults);
+  EXPECT_EQ(p.temperature, 0.6f);
+  EXPECT_EQ(p.top_k, 20);
+  EXPECT_EQ(p.top_p, 0.95f);
+  EXPECT_EQ(p.repetition_penalty, 1.05f);
+  EXPECT_EQ(p.stop_ids, std::vector<sampling::TokenId>{7});
+  request.sampling.temperature = 0;
+  request.sampling.top_k = -1;
+  p = openai::sampling_params(request, defaults);
+  EXPECT_EQ(p.temperature, 0);
+  EXPECT_EQ(p.top_k, 0);
+  EXPECT_EQ(p.top_p, 0.95f);
+}
+
 TEST_F(ApiTest, ErrorsAreShapedAndNameTheField) {
   const struct {
     const char* body;

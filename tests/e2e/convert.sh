@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# A model's way between the formats: weights, tokenizer and the sampling its makers want all come along.
+# $1 = the program. Prints "ok ..." or "FAILED ..." per check.
+set -u
+program=$(realpath "$1")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+check() { if eval "$2"; then echo "ok $1"; else echo "FAILED $1"; fi; }
+sampling() { "$program" show "$1" --json | grep -o '"sampling": {[^}]*}'; }
+
+"$program" convert mini "$work/folder" --type f32 >"$work/log" 2>&1
+check "GGUF to folder" "[ -s $work/folder/model.safetensors ] && [ -s $work/folder/config.json ] && [ -s $work/folder/tokenizer.json ]"
+check "the stop ids are in generation_config.json" "grep -q eos_token_id $work/folder/generation_config.json"
+
+# The folder's own file, with a key that only its readers know.
+sed -i '0,/{/s//{"do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "min_p": 0.05, "repetition_penalty": 1.05, "max_new_tokens": 7,/' "$work/folder/generation_config.json"
+wanted='"sampling": {"do_sample": true, "temperature": 0.6, "top_p": 0.95, "min_p": 0.05, "repetition_penalty": 1.05, "top_k": 20}'
+check "show prints the folder's sampling" "[ \"\$(sampling $work/folder)\" = '$wanted' ]"
+"$program" quantize "$work/folder" "$work/small.gguf" --type q8_0 >"$work/log" 2>&1
+check "quantize carries it into GGUF keys" "[ \"\$(sampling $work/small.gguf)\" = '$wanted' ]"
+"$program" convert "$work/small.gguf" "$work/again.gguf" --type f16 >"$work/log" 2>&1
+check "GGUF to GGUF keeps it" "[ \"\$(sampling $work/again.gguf)\" = '$wanted' ]"
+"$program" convert "$work/again.gguf" "$work/back" >"$work/log" 2>&1
+check "GGUF to folder writes it back" "[ \"\$(sampling $work/back)\" = '$wanted' ] && grep -q eos_token_id $work/back/generation_config.json"
+"$program" convert "$work/folder" "$work/copy" --type bf16 >"$work/log" 2>&1
+check "folder to folder keeps the other keys" "grep -q max_new_tokens $work/copy/generation_config.json"
+
+for form in folder small.gguf; do
+  "$program" tokenize -m "$work/$form" --text '春江 <|im_end|> x' --json >"$work/ids.$form"
+done
+check "both forms tokenise alike" "[ -s $work/ids.folder ] && cmp -s $work/ids.folder $work/ids.small.gguf"
+
+# What a model states is what a request that says nothing gets: greedy here, whatever the seed.
+printf '{"do_sample": false}' >"$work/copy/generation_config.json"
+for seed in 1 2; do "$program" complete -m "$work/copy" -p '春' --max-tokens 16 --seed $seed >"$work/greedy$seed"; done
+check "do_sample false is greedy" "[ -s $work/greedy1 ] && cmp -s $work/greedy1 $work/greedy2"
+for seed in 1 2; do "$program" complete -m "$work/copy" -p '春' --max-tokens 16 --seed $seed --temperature 2 >"$work/hot$seed"; done
+check "a request may say otherwise" "! cmp -s $work/hot1 $work/hot2"
+printf '{"temperature": "hot"}' >"$work/copy/generation_config.json"
+"$program" show "$work/copy" >/dev/null 2>"$work/errors"; code=$?
+check "a setting that is no number is exit code 3 and names the file" "[ $code -eq 3 ] && grep -q 'generation_config.json: temperature' $work/errors"
+
+text=$work/text; printf '床前明月光，疑是地上霜。举头望明月，低头思故乡。' >"$text"
+"$program" quantize mini "$work/q8.gguf" --type q8_0 --file "$text" --json >"$work/report"
+before=$(grep -o '"ppl_before": [0-9.]*' "$work/report" | grep -o '[0-9.]*$'); scored=$("$program" score -m mini --file "$text" --json | grep -o '"ppl": [0-9.]*' | grep -o '[0-9.]*$')
+check "quantize and score agree on the perplexity" "[ -n '$before' ] && [ '$before' = '$scored' ]"

@@ -25,21 +25,6 @@ void append(std::string_view piece, bool kept, const tokenizer::Tokenizer& token
 
 }  // namespace
 
-const std::string_view kChatMlTemplate =
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
-
-const std::string_view kChatMlTrainingTemplate =
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message.role + '\\n' }}"
-    "{% if message.role == 'assistant' %}"
-    "{% generation %}{{ message.content + '<|im_end|>\\n' }}{% endgeneration %}"
-    "{% else %}{{ message.content + '<|im_end|>\\n' }}{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
-
 ChatTokens tokenize_rendered(const chat::Rendered& rendered, const tokenizer::Tokenizer& tokenizer) {
   const std::string_view text = rendered.text;
   ChatTokens out;

@@ -11,16 +11,16 @@
 #include <vector>
 
 #include "base/result.h"
+#include "chat/prompt.h"
 #include "chat/template.h"
 #include "json/value.h"
 #include "tokenizer/tokenizer.h"
 
 namespace qw::data {
 
-// ChatML as models made here are served with, and the same with generation marks for training. Both render the same
-// text (tested).
-extern const std::string_view kChatMlTemplate;
-extern const std::string_view kChatMlTrainingTemplate;
+// Models made here are trained and served with the one ChatML of the chat room: it carries the generation marks.
+using chat::kChatMlTemplate;
+inline constexpr const std::string_view& kChatMlTrainingTemplate = chat::kChatMlTemplate;
 
 struct ChatTokens {
   std::vector<tokenizer::TokenId> ids;

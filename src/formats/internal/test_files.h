@@ -2,15 +2,19 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <string>
 #include <vector>
 
+#include "base/result.h"
 #include "formats/tensor_info.h"
 
 namespace qw::formats::test {
@@ -57,6 +61,25 @@ inline void spill(const std::filesystem::path& path, const std::string& bytes) {
 // Bytes in memory aligned as a mapped file is.
 inline std::span<const std::byte> as_bytes(const std::string& s) {
   return std::as_bytes(std::span(s.data(), s.size()));
+}
+
+// A full disk (here: the limit on file sizes) fails the write, leaves the old file, and leaves nothing beside it.
+// `write` writes 32 KiB of data to the path it is given.
+inline void expect_full_disk_leaves_the_old_file(const char* name,
+                                                 const std::function<Status(const std::filesystem::path&)>& write) {
+  const Folder folder;
+  spill(folder / name, "old");
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto old_handler = signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{16384, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
+  const Status status = write(folder / name);
+  setrlimit(RLIMIT_FSIZE, &before);
+  signal(SIGXFSZ, old_handler);
+  EXPECT_FALSE(status);
+  EXPECT_EQ(slurp(folder / name), "old");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
 }
 
 // The golden maker's ramp: (37 i mod 101 - 50) / 8.

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/file.h"
+#include "base/rng.h"
 #include "data/internal/test_files.h"
 
 namespace qw::data {

@@ -8,6 +8,8 @@
 #include "commands.h"
 #include "json/value.h"
 #include "open_model.h"
+#include "signature.h"
+#include "text_source.h"
 
 namespace qw::app {
 namespace {
@@ -19,7 +21,7 @@ struct BenchOptions {
   std::vector<int> batches{1};
   std::int64_t prompt = 512, predict = 128, depth = 0;
   int threads = 0, repeats = 5;
-  bool json = false;
+  bool json = false, signature = false;
 };
 
 struct Measured {
@@ -100,7 +102,17 @@ Result<std::vector<Measured>> measure(ReadyModel& model, const BenchOptions& o) 
   return results;
 }
 
+Status print_signature(const BenchOptions& o) {
+  QW_ASSIGN(const std::uint64_t value, signature(o.threads));
+  char digits[17];
+  std::snprintf(digits, sizeof(digits), "%016llx", static_cast<unsigned long long>(value));
+  std::puts(o.json ? json::dump(json::Object{{"signature", digits}}).c_str() : digits);
+  return {};
+}
+
 Status bench(const BenchOptions& o) {
+  if (o.signature) return print_signature(o);
+  if (o.model.empty()) return fail(ErrorKind::kUsage, "bench: give --model, or --signature");
   engine::LoadOptions load;
   load.threads = o.threads;
   const std::int64_t longest = std::max(o.prompt + 1, std::max<std::int64_t>(1, o.depth) + o.predict + 1);
@@ -138,7 +150,9 @@ Status bench(const BenchOptions& o) {
 void add_bench(CLI::App& app, Outcome& outcome) {
   auto o = std::make_shared<BenchOptions>();
   CLI::App* cmd = app.add_subcommand("bench", "Measure tokens per second");
-  cmd->add_option("-m,--model", o->model, "MODEL")->required();
+  cmd->add_option("-m,--model", o->model, "MODEL");
+  add_models_option(*cmd);
+  cmd->add_flag("--signature", o->signature, "print one 64-bit number for the behaviour of tiny models, whatever the processor");
   cmd->add_option("-p,--prompt", o->prompt, "prompt tokens (0: leave out)")->check(CLI::NonNegativeNumber);
   cmd->add_option("-n,--predict", o->predict, "generated tokens (0: leave out)")->check(CLI::NonNegativeNumber);
   cmd->add_option("-d,--depth", o->depth, "tokens in the cache before generating")->check(CLI::NonNegativeNumber);

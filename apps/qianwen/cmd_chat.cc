@@ -18,7 +18,7 @@ namespace qw::app {
 namespace {
 
 struct ChatOptions {
-  std::string model = "mini", prompt, system, think;
+  std::string model = "mini", prompt, system, think, adapter;
   std::optional<float> temperature, top_p, min_p, repetition_penalty;
   std::optional<std::int32_t> top_k;
   std::optional<std::uint64_t> seed;
@@ -165,6 +165,9 @@ Status converse(ReadyModel& model, const ChatOptions& o) {
 }
 
 Status chat(const ChatOptions& o) {
+  if (!o.adapter.empty()) {
+    return fail(ErrorKind::kUsage, "chat: --adapter: this program cannot apply adapters (LoRA) to a model");
+  }
   engine::LoadOptions load;
   load.threads = o.threads;
   load.context = o.context;
@@ -199,7 +202,9 @@ void add_chat(CLI::App& app, Outcome& outcome) {
   cmd->add_option("model", o->model, "MODEL (default: mini)");
   cmd->add_option("--system", o->system, "system message");
   cmd->add_option("--think", o->think, "thinking, for models that can")->check(CLI::IsMember({"on", "off"}));
+  cmd->add_option("--adapter", o->adapter, "adapter to apply (refused: this program has none)");
   add_sampling_options(*cmd, *o);
+  add_models_option(*cmd);
   cmd->callback([o, &outcome] {
     if (auto status = chat(*o); !status) outcome.code = report(status.error());
   });
@@ -210,6 +215,7 @@ void add_complete(CLI::App& app, Outcome& outcome) {
   CLI::App* cmd = app.add_subcommand("complete", "Continue a text, without a chat template");
   cmd->add_option("-m,--model", o->model, "MODEL")->required();
   add_sampling_options(*cmd, *o);
+  add_models_option(*cmd);
   cmd->callback([o, &outcome] {
     if (auto status = complete(*o); !status) outcome.code = report(status.error());
   });

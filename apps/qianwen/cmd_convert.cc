@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "commands.h"
+#include "convert.h"
 #include "formats/generation_config.h"
 #include "formats/gguf.h"
 #include "formats/imatrix.h"
@@ -26,7 +27,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct ConvertOptions {
-  std::string in, out, type, file, name, licence, imatrix;
+  std::string in, out, type, file, name, licence, imatrix, adapter;
   int threads = 0;
   bool json = false, quantize = false;
 };
@@ -174,9 +175,8 @@ Result<double> perplexity(const std::string& path, const std::string& text, int 
   return found.perplexity();
 }
 
-Status convert(const ConvertOptions& o) {
+Result<Report> write_model(const ConvertOptions& o, const OpenedModel& in) {
   std::error_code code;
-  QW_ASSIGN(const OpenedModel in, open_model(o.in));
   if (fs::equivalent(in.path, o.out, code)) return fail(ErrorKind::kUsage, o.out + ": is the input itself");
   QW_ASSIGN(const formats::Recipe* recipe, wanted_recipe(o, in));
   QW_ASSIGN(const auto views, models::load_weights(*in.model, in.source));
@@ -185,8 +185,17 @@ Status convert(const ConvertOptions& o) {
   auto report = to_gguf ? write_gguf(o, in, views, recipe, pool)
                         : write_folder(o, in, views, recipe == nullptr ? weight_dtype(in) : recipe->base, pool);
   if (!report) return in_context(o.out, report.error());
+  return report;
+}
 
-  json::Object out{{"in", in.path}, {"out", o.out}, {"in_bytes", report->in_bytes}, {"out_bytes", report->out_bytes}};
+Status convert(const ConvertOptions& o) {
+  if (!o.adapter.empty()) {
+    return fail(ErrorKind::kUsage, "convert: --adapter: this program cannot merge adapters (LoRA) into a model");
+  }
+  QW_ASSIGN(const OpenedModel in, open_model(o.in));
+  QW_ASSIGN(auto report, write_model(o, in));
+
+  json::Object out{{"in", in.path}, {"out", o.out}, {"in_bytes", report.in_bytes}, {"out_bytes", report.out_bytes}};
   if (!o.file.empty()) {
     QW_ASSIGN(const std::string text, read_text(o.file));
     QW_ASSIGN(const double before, perplexity(in.path, text, o.threads));
@@ -194,13 +203,13 @@ Status convert(const ConvertOptions& o) {
     out.set("ppl_before", before);
     out.set("ppl_after", after);
   }
-  out.set("tensors", std::move(report->tensors));
+  out.set("tensors", std::move(report.tensors));
   if (o.json) {
     std::puts(json::dump(out).c_str());
     return {};
   }
-  std::printf("%s: %.2f MB -> %s: %.2f MB\n", in.path.c_str(), static_cast<double>(report->in_bytes) / 1e6, o.out.c_str(),
-              static_cast<double>(report->out_bytes) / 1e6);
+  std::printf("%s: %.2f MB -> %s: %.2f MB\n", in.path.c_str(), static_cast<double>(report.in_bytes) / 1e6, o.out.c_str(),
+              static_cast<double>(report.out_bytes) / 1e6);
   if (const auto* before = out.find("ppl_before")) {
     std::printf("perplexity %.4f -> %.4f\n", before->as_double(), out.find("ppl_after")->as_double());
   }
@@ -210,6 +219,7 @@ Status convert(const ConvertOptions& o) {
 CLI::App* add_common(CLI::App& app, const char* name, const char* help, const std::shared_ptr<ConvertOptions>& o, Outcome& outcome) {
   CLI::App* cmd = app.add_subcommand(name, help);
   cmd->add_option("in", o->in, "MODEL to read")->required();
+  add_models_option(*cmd);
   cmd->add_option("out", o->out, "a .gguf file, or a folder for safetensors")->required();
   cmd->add_option("--file", o->file, "a text: report perplexity before and after");
   cmd->add_option("--name", o->name, "general.name of a GGUF file");
@@ -224,10 +234,23 @@ CLI::App* add_common(CLI::App& app, const char* name, const char* help, const st
 
 }  // namespace
 
+Status convert_model(const std::string& in, const std::string& out, const std::string& type, int threads) {
+  ConvertOptions o;
+  o.in = in;
+  o.out = out;
+  o.type = type;
+  o.threads = threads;
+  o.json = true;  // no progress for a person
+  QW_ASSIGN(const OpenedModel opened, open_model(in));
+  QW_ASSIGN(const Report report, write_model(o, opened));
+  return {};
+}
+
 void add_convert(CLI::App& app, Outcome& outcome) {
   auto o = std::make_shared<ConvertOptions>();
-  add_common(app, "convert", "Convert a model between GGUF and safetensors", o, outcome)
-      ->add_option("--type", o->type, formats::recipe_names() + " (default: as the input)");
+  CLI::App* cmd = add_common(app, "convert", "Convert a model between GGUF and safetensors", o, outcome);
+  cmd->add_option("--type", o->type, formats::recipe_names() + " (default: as the input)");
+  cmd->add_option("--adapter", o->adapter, "adapter to merge (refused: this program has none)");
 }
 
 void add_quantize(CLI::App& app, Outcome& outcome) {

@@ -84,6 +84,7 @@ void add_render(CLI::App& app, Outcome& outcome) {
   auto o = std::make_shared<RenderOptions>();
   CLI::App* cmd = app.add_subcommand("render", "Render chat messages through a template");
   cmd->add_option("-m,--model", o->model, "model whose chat template is used");
+  add_models_option(*cmd);
   cmd->add_option("--template", o->template_file, "a Jinja file instead");
   cmd->add_option("--messages", o->messages, "JSON file of messages (- for standard input)")->required();
   cmd->add_option("--tools", o->tools, "JSON file of tools");

@@ -70,6 +70,7 @@ void add_score(CLI::App& app, Outcome& outcome) {
   auto o = std::make_shared<ScoreOptions>();
   CLI::App* cmd = app.add_subcommand("score", "Log-likelihood of a text under a model");
   cmd->add_option("-m,--model", o->model, "MODEL")->required();
+  add_models_option(*cmd);
   auto* ids = cmd->add_option("--ids", o->ids, "token ids, e.g. 1,2,3");
   auto* file = cmd->add_option("--file", o->file, "text file (- for standard input)")->excludes(ids);
   cmd->add_option("--logits", o->logits, "write float32 [T, V] here (.npy); row t = logits after token t");

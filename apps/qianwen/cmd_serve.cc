@@ -1,4 +1,5 @@
 // qianwen serve: opens models to clients over HTTP.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <thread>
@@ -7,14 +8,16 @@
 #include "base/log.h"
 #include "builtin_page.h"
 #include "commands.h"
+#include "data/config_table.h"
 #include "open_model.h"
+#include "text_source.h"
 
 namespace qw::app {
 namespace {
 
 struct ServeOptions {
   std::vector<std::string> models;
-  std::string host = "127.0.0.1", log_level = "info";
+  std::string host = "127.0.0.1", log_level = "info", config, store;
   int port = 8080, threads = 0, grace_seconds = 30;
   std::int64_t context = 0, cache_tokens = 0, max_sequences = 16;
   bool log_json = false;
@@ -48,7 +51,33 @@ base::LogLevel level_of(const std::string& name) {
   return base::LogLevel::kInfo;
 }
 
+// Options of `cmd` from a TOML file: keys are the options' long names with _ for -, and are checked as they are on the
+// command line, which wins.
+Status read_config(CLI::App& cmd, const std::string& path) {
+  QW_ASSIGN(const json::Object config, data::load_toml(path));
+  for (const auto& [key, value] : config) {
+    std::string name = "--" + key;
+    std::replace(name.begin(), name.end(), '_', '-');
+    CLI::Option* option = key == "config" || key == "help" ? nullptr : cmd.get_option_no_throw(name);
+    if (option == nullptr) return fail(ErrorKind::kBadInput, path + ": unknown key " + key);
+    if (option->count() > 0) continue;
+    for (const json::Value& item : value.is_array() ? value.as_array() : json::Array{value}) {
+      option->add_result(item.is_string() ? item.as_string() : json::dump(item));
+    }
+    try {
+      option->run_callback();
+    } catch (const CLI::Error& error) {
+      return fail(ErrorKind::kBadInput, path + ": " + key + ": " + error.what());
+    }
+  }
+  return {};
+}
+
 Status serve(const ServeOptions& o) {
+  if (!o.store.empty()) {
+    return fail(ErrorKind::kUsage, "serve: --store " + o.store +
+                                       ": this program has no store; it keeps no users, keys, usage or conversations");
+  }
   base::configure_log(level_of(o.log_level), o.log_json);
   std::vector<ReadyModel> ready;
   for (const std::string& name : o.models) {
@@ -90,6 +119,9 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   auto o = std::make_shared<ServeOptions>();
   CLI::App* cmd = app.add_subcommand("serve", "Serve models over HTTP (OpenAI protocol and a chat page)");
   cmd->add_option("-m,--model", o->models, "MODEL, may be given more than once (default: mini)");
+  cmd->add_option("--config", o->config, "TOML file of these options, e.g. port = 8080; the command line wins");
+  add_models_option(*cmd);
+  cmd->add_option("--store", o->store, "database of users, keys and usage (refused: this program has none)");
   cmd->add_option("--host", o->host, "address to listen on");
   cmd->add_option("--port", o->port, "port (0: any free one)")->check(CLI::Range(0, 65535));
   cmd->add_option("--context", o->context, "longest sequence in tokens")->check(CLI::NonNegativeNumber);
@@ -99,7 +131,13 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--grace", o->grace_seconds, "seconds for running answers when stopping")->check(CLI::NonNegativeNumber);
   cmd->add_option("--log-level", o->log_level, "debug, info, warning, error")->check(CLI::IsMember({"debug", "info", "warning", "error"}));
   cmd->add_flag("--log-json", o->log_json, "log as JSON lines");
-  cmd->callback([o, &outcome] {
+  cmd->callback([o, cmd, &outcome] {
+    if (!o->config.empty()) {
+      if (auto status = read_config(*cmd, o->config); !status) {
+        outcome.code = report(status.error());
+        return;
+      }
+    }
     if (o->models.empty()) o->models.push_back("mini");
     if (auto status = serve(*o); !status) outcome.code = report(status.error());
   });

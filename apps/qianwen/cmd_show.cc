@@ -151,6 +151,7 @@ void add_show(CLI::App& app, Outcome& outcome) {
   auto o = std::make_shared<ShowOptions>();
   CLI::App* cmd = app.add_subcommand("show", "Describe a model without loading it");
   cmd->add_option("model", o->model, "MODEL")->required();
+  add_models_option(*cmd);
   cmd->add_option("--context", o->contexts, "contexts to give memory needs for")->delimiter(',')->check(CLI::PositiveNumber);
   cmd->add_flag("--json", o->json, "print one JSON object");
   cmd->callback([o, &outcome] {

@@ -78,6 +78,7 @@ void add_tokenize(CLI::App& app, Outcome& outcome) {
   auto o = std::make_shared<TokenizeOptions>();
   CLI::App* cmd = app.add_subcommand("tokenize", "Turn text into token ids, or ids into text");
   cmd->add_option("-m,--model", o->model, "model or tokenizer folder")->required();
+  add_models_option(*cmd);
   auto* file = cmd->add_option("--file", o->file, "text file (- for standard input, the default)");
   auto* text = cmd->add_option("--text", o->text, "the text itself")->excludes(file);
   auto* decode = cmd->add_option("--decode", o->decode, "ids to turn into text, e.g. 1,2,3")->excludes(file)->excludes(text);

@@ -33,6 +33,13 @@ fs::path shipped_model() {
 
 }  // namespace
 
+void add_models_option(CLI::App& cmd) {
+  // The option is the variable under another name: there is one place to look for the folder.
+  cmd.add_option_function<std::string>(
+      "--models", [](const std::string& folder) { ::setenv("QW_MODELS", folder.c_str(), 1); },
+      "folder of the models known by name (default: " + model_store() + ")");
+}
+
 std::string model_store() {
   if (const char* folder = std::getenv("QW_MODELS"); folder != nullptr && *folder != '\0') return folder;
   if (const char* data = std::getenv("XDG_DATA_HOME"); data != nullptr && *data != '\0') return std::string(data) + "/qianwen/models";

@@ -2,6 +2,7 @@
 // its tokenizer files are enough), "mini" (shipped), or a name in the model store.
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,7 +18,9 @@ Result<std::string> read_text(const std::string& path);
 // Token ids as people and scripts write them: "1,2,3", "1 2 3" or "[1, 2, 3]". kUsage naming the option.
 Result<std::vector<tokenizer::TokenId>> parse_ids(const std::string& option, std::string_view text);
 
-// The folder of the model store: QW_MODELS, else $XDG_DATA_HOME/qianwen/models.
+// Adds --models DIR to a command that takes a MODEL: the folder of the model store for this run.
+void add_models_option(CLI::App& cmd);
+// The folder of the model store: --models, QW_MODELS, else $XDG_DATA_HOME/qianwen/models.
 std::string model_store();
 // Where MODEL is on disk. kBadInput if there is nothing of that name.
 Result<std::string> resolve_model(const std::string& model);

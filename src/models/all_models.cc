@@ -40,6 +40,12 @@ Result<const Architecture*> find(const json::Object& object, std::string_view ke
 
 }  // namespace
 
+std::vector<std::string> architectures() {
+  std::vector<std::string> names;
+  for (const Architecture& a : kArchitectures) names.emplace_back(a.hf_type);
+  return names;
+}
+
 Result<std::unique_ptr<Model>> model_from_hf_config(const json::Object& config) {
   QW_ASSIGN(const Architecture* a, find(config, "model_type", &Architecture::hf_type));
   return a->from_hf(config);

@@ -62,6 +62,8 @@ class Model {
   virtual json::Object gguf_metadata() const = 0;
 };
 
+// The model_type of every architecture the house knows.
+std::vector<std::string> architectures();
 // Makes a model from the config.json of a Hugging Face folder (or the [model] table of a training recipe, same keys).
 // Errors: kBadInput naming the key.
 Result<std::unique_ptr<Model>> model_from_hf_config(const json::Object& config);

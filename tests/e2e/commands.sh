@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# What scripts rely on: the signature, the model store, the service's configuration file, refusals and exit codes.
+# $1 = the program. Prints "ok ..." or "FAILED ..." per check.
+set -u
+program=$(realpath "$1")
+work=$(mktemp -d)
+trap 'kill ${server:-} 2>/dev/null; rm -rf "$work"' EXIT
+check() { if eval "$2"; then echo "ok $1"; else echo "FAILED $1"; fi; }
+refused() {  # code words command...: ends with the code and one line that holds the words
+  local code=$1 words=$2 got
+  shift 2
+  timeout 20 "$program" "$@" >/dev/null 2>"$work/errors"; got=$?
+  check "$* is exit code $code: $words" "[ $got -eq $code ] && [ \$(wc -l <$work/errors) -eq 1 ] && grep -qF -- \"$words\" $work/errors"
+}
+
+one=$("$program" bench --signature --threads 1); three=$(QW_ISA=portable "$program" bench --signature --threads 3)
+check "the signature is 64 bits in hexadecimal" "[[ '$one' =~ ^[0-9a-f]{16}\$ ]]"
+check "threads and instruction set do not change it" "[ '$one' = '$three' ]"
+check "--json gives the same" "[ \"\$('$program' bench --signature --json)\" = '{\"signature\": \"$one\"}' ]"
+
+mkdir "$work/store"; cp "$(dirname "$0")/../../models/mini/mini.gguf" "$work/store/poet.gguf"
+check "--models names the store" "'$program' show poet --models $work/store --json | grep -q poet.gguf"
+check "QW_MODELS names the store" "QW_MODELS=$work/store '$program' tokenize -m poet --text a --json | grep -q ids"
+refused 3 "no model of that name in $work/store" show nobody --models "$work/store"
+
+printf 'port = 0\nmodel = ["poet"]\nmodels = "%s"\nlog_json = true\nmax_sequences = 2\n' "$work/store" >"$work/serve.toml"
+"$program" serve --config "$work/serve.toml" --log-level debug >"$work/log" 2>&1 &
+server=$!
+for _ in $(seq 100); do grep -q listening "$work/log" && break; sleep 0.1; done
+check "serve reads its configuration file" "grep -q 'loaded poet' $work/log && grep -q 'listening on 127.0.0.1:' $work/log"
+kill -TERM $server; wait $server; server=
+echo 'prot = 1' >"$work/bad.toml"; refused 3 "bad.toml: unknown key prot" serve --config "$work/bad.toml"
+echo 'port = 99999' >"$work/bad.toml"; refused 3 "bad.toml: port: " serve --config "$work/bad.toml"
+echo 'port = [' >"$work/bad.toml"; refused 3 "bad.toml:1: " serve --config "$work/bad.toml"
+refused 3 "absent.toml" serve --config "$work/absent.toml"
+refused 2 "this program has no store" serve --store sqlite:x.db
+refused 2 "adapters" chat --adapter x.safetensors -p x
+refused 2 "adapters" convert mini "$work/out.gguf" --adapter x.safetensors
+refused 2 "give --model, or --signature" bench
+refused 2 "give --ids or --file" score -m mini
+refused 2 "expects ids such as 1,2,3" score -m mini --ids 1,x
+refused 2 "unknown type q9_9" quantize mini "$work/out.gguf" --type q9_9
+for command in bench chat complete convert data doctor quantize render score serve show tokenize tokenizer train; do
+  "$program" $command --help >"$work/help" 2>&1; code=$?
+  check "$command --help" "[ $code -eq 0 ] && grep -q Usage $work/help"
+done

@@ -1,179 +1,20 @@
 #include "data/build.h"
 
-#include <array>
-#include <charconv>
-#include <cmath>
-#include <cstring>
+#include <algorithm>
 #include <optional>
-#include <unordered_set>
 
 #include "base/file.h"
 #include "base/rng.h"
 #include "base/sha256.h"
 #include "data/chat_tokens.h"
+#include "data/internal/source_reader.h"
 #include "data/poem_chat.h"
+#include "data/poem_forms.h"
 #include "data/token_shard.h"
 
 namespace qw::data {
 namespace {
 
-constexpr std::uint64_t kPoemStream = std::uint64_t{0x706f656d} << 24;  // Philox streams of exercises, by line
-constexpr std::uint64_t kProgressEvery = 2000;  // documents between two progress calls: some ms of work
-
-// 128 bits of SHA-256 are enough that two different documents never meet.
-struct Digest {
-  std::uint64_t a, b;
-  friend bool operator==(const Digest&, const Digest&) = default;
-};
-struct DigestHash {
-  std::size_t operator()(const Digest& d) const { return static_cast<std::size_t>(d.a); }
-};
-
-std::uint64_t from_hex(std::string_view hex) {
-  std::uint64_t value = 0;
-  std::from_chars(hex.data(), hex.data() + hex.size(), value, 16);
-  return value;
-}
-
-Digest digest_of(const Document& document) {
-  const bool chat = !document.chat.empty();
-  const std::string hex =
-      base::sha256_hex(chat ? json::dump(json::Value(document.chat), json::WriteStyle::compact()) : document.text);
-  return {from_hex(std::string_view(hex).substr(0, 16)), from_hex(std::string_view(hex).substr(16, 16))};
-}
-
-// All documents of a source, file after file, without copies; `seen` may be shared between sources.
-class SourceReader {
- public:
-  SourceReader(const SourceConfig& source, Dedup dedup, std::unordered_set<Digest, DigestHash>& seen)
-      : source_(source), dedup_(dedup), seen_(seen) {
-    if (dedup_ == Dedup::kWithin) seen_.clear();
-  }
-
-  Result<bool> next(Document& document) {
-    for (;;) {
-      if (source_.max_documents > 0 && given_ >= source_.max_documents) return false;
-      if (!reader_) {
-        if (file_ == source_.files.size()) return false;
-        QW_ASSIGN(auto reader, DocumentReader::open(source_.files[file_++], source_.reader));
-        reader_.emplace(std::move(reader));
-      }
-      QW_ASSIGN(const bool more, reader_->next(document));
-      if (!more) {
-        add_counts();
-        reader_.reset();
-        continue;
-      }
-      if (dedup_ != Dedup::kNone && !seen_.insert(digest_of(document)).second) {
-        ++duplicates_;
-        continue;
-      }
-      ++given_;
-      return true;
-    }
-  }
-  std::uint64_t duplicates() const { return duplicates_; }
-  ReaderCounts counts() const {
-    ReaderCounts c = counts_;
-    if (reader_) accumulate(c, reader_->counts());
-    return c;
-  }
-
- private:
-  static void accumulate(ReaderCounts& into, const ReaderCounts& c) {
-    into.documents += c.documents;
-    into.bytes += c.bytes;
-    into.invalid_utf8 += c.invalid_utf8;
-    into.empty += c.empty;
-  }
-  void add_counts() { accumulate(counts_, reader_->counts()); }
-
-  const SourceConfig& source_;
-  Dedup dedup_;
-  std::unordered_set<Digest, DigestHash>& seen_;
-  std::optional<DocumentReader> reader_;
-  std::size_t file_ = 0;
-  std::int64_t given_ = 0;
-  std::uint64_t duplicates_ = 0;
-  ReaderCounts counts_;
-};
-
-bool is_chat(const SourceConfig& source) { return source.poems || source.reader.format == SourceFormat::kChat; }
-
-std::uint64_t heldout_documents(const SourceConfig& source, std::uint64_t documents) {
-  return static_cast<std::uint64_t>(std::floor(source.heldout_tail * static_cast<double>(documents)));
-}
-
-// Feeds the tokenizer trainer; the last documents are held out here too, so it never sees evaluation text.
-class TrainingText {
- public:
-  TrainingText(const DataConfig& config, const ProgressFn& progress) : config_(config), progress_(progress) {}
-
-  std::optional<std::string_view> next() {
-    while (error_.message.empty()) {
-      if (!reader_ && !open_next()) return std::nullopt;
-      if (taken_ >= allowed_ || over_sample()) {
-        reader_.reset();
-        continue;
-      }
-      auto more = reader_->next(document_);
-      if (!more) {
-        error_ = std::move(more).error();
-        break;
-      }
-      if (!*more) {
-        reader_.reset();
-        continue;
-      }
-      ++taken_;
-      bytes_ += document_.text.size();
-      if (progress_ && taken_ % kProgressEvery == 0)
-        progress_({"tokenizer: reading", config_.sources[source_ - 1].name, taken_, allowed_});
-      return document_.text;
-    }
-    return std::nullopt;
-  }
-  const Error& error() const { return error_; }
-
- private:
-  bool over_sample() const {
-    return config_.tokenizer.sample_bytes > 0 && bytes_ >= static_cast<std::uint64_t>(config_.tokenizer.sample_bytes);
-  }
-  // Counts the documents of the next source first, to know where its held-out tail begins.
-  bool open_next() {
-    for (; source_ < config_.sources.size(); ) {
-      const SourceConfig& source = config_.sources[source_++];
-      if (!source.in_tokenizer || is_chat(source)) continue;
-      seen_.clear();
-      SourceReader counter(source, Dedup::kWithin, seen_);
-      std::uint64_t documents = 0;
-      for (;;) {
-        auto more = counter.next(document_);
-        if (!more) {
-          error_ = std::move(more).error();
-          return false;
-        }
-        if (!*more) break;
-        ++documents;
-      }
-      seen_.clear();
-      taken_ = bytes_ = 0;
-      allowed_ = documents - heldout_documents(source, documents);
-      reader_.emplace(source, Dedup::kWithin, seen_);
-      return true;
-    }
-    return false;
-  }
-
-  const DataConfig& config_;
-  const ProgressFn& progress_;
-  std::unordered_set<Digest, DigestHash> seen_;
-  std::optional<SourceReader> reader_;
-  std::size_t source_ = 0;
-  std::uint64_t taken_ = 0, allowed_ = 0, bytes_ = 0;
-  Document document_;
-  Error error_{ErrorKind::kFailed, ""};
-};
 
 struct Builder {
   const DataConfig& config;
@@ -181,13 +22,15 @@ struct Builder {
   const chat::Template& chat_template;
   TokenId end_token;
   const std::string& hash;
-  std::unordered_set<Digest, DigestHash>& seen;
+  SeenDocuments& seen;
   const ProgressFn& progress;
 
-  const HanSimplifier* simplifier;  // may be null
+  RequestScripts scripts;
 
-  Status add_document(const SourceConfig& source, const Document& document, ShardWriter& writer) const;
-  Status add_poem(const SourceConfig& source, const Document& document, ShardWriter& writer) const;
+  Status add_document(const SourceConfig& source, const Document& document, const FormBalance& balance,
+                      ShardWriter& writer) const;
+  Status add_poem(const SourceConfig& source, const Document& document, const FormBalance& balance,
+                  ShardWriter& writer) const;
   Status add_chat(const json::Object& chat, const SourceConfig& source, std::uint64_t line, ShardWriter& writer) const;
   Result<json::Object> build_source(const SourceConfig& source) const;
 };
@@ -199,17 +42,44 @@ Status Builder::add_chat(const json::Object& chat, const SourceConfig& source, s
   return writer.add(tokens->ids, tokens->text_bytes, tokens->kept);
 }
 
-// Poems that make no exercise are left out; the ledger shows how many documents were read and how many remain.
-Status Builder::add_poem(const SourceConfig& source, const Document& document, ShardWriter& writer) const {
-  const auto poem = parse_poem(document.text);
-  if (!poem) return {};
-  base::Rng rng(config.seed, kPoemStream + document.line);
-  const HanSimplifier* simplify = source.simplify_requests ? simplifier : nullptr;
-  return add_chat(poem_conversation(*poem, rng, simplify), source, document.line, writer);
+// Draws of exercises differ between sources, even of the same file.
+std::uint64_t exercise_stream(const SourceConfig& source, std::uint64_t line) {
+  return first_bits(base::sha256_hex("exercises " + source.name)) + line;
 }
 
-Status Builder::add_document(const SourceConfig& source, const Document& document, ShardWriter& writer) const {
-  if (source.poems) return add_poem(source, document, writer);
+// Poems that make no exercise are left out; the ledger shows how many documents were read and how many remain.
+Status Builder::add_poem(const SourceConfig& source, const Document& document, const FormBalance& balance,
+                         ShardWriter& writer) const {
+  const auto poem = parse_poem(document.text);
+  if (!poem) return {};
+  base::Rng rng(config.seed, exercise_stream(source, document.line));
+  const RequestScripts used = source.mixed_scripts ? scripts : RequestScripts{};
+  if (source.exercises == Exercises::kAny)
+    return add_chat(poem_conversation(*poem, rng, used), source, document.line, writer);
+  const auto form = poem_form(*poem);
+  if (!form || !balance.keep(*form, rng)) return {};
+  return add_chat(form_conversation(*poem, *form, rng, used), source, document.line, writer);
+}
+
+// The forms of all poems of a source; nothing is counted for other exercises.
+Result<FormBalance> count_forms(const SourceConfig& source) {
+  FormBalance balance;
+  if (source.exercises != Exercises::kForms) return balance;
+  SeenDocuments seen;
+  SourceReader reader(source, Dedup::kNone, seen);
+  Document document;
+  for (;;) {
+    QW_ASSIGN(const bool more, reader.next(document));
+    if (!more) return balance;
+    const auto poem = parse_poem(document.text);
+    const auto form = poem ? poem_form(*poem) : std::nullopt;
+    if (form) balance.count(*form);
+  }
+}
+
+Status Builder::add_document(const SourceConfig& source, const Document& document, const FormBalance& balance,
+                             ShardWriter& writer) const {
+  if (source.exercises != Exercises::kNone) return add_poem(source, document, balance, writer);
   if (source.reader.format == SourceFormat::kChat) return add_chat(document.chat, source, document.line, writer);
   std::vector<TokenId> ids;
   if (config.leading_end_token) ids.push_back(end_token);
@@ -249,14 +119,19 @@ Result<json::Object> Builder::build_source(const SourceConfig& source) const {
   QW_ASSIGN(auto writer, ShardWriter::create(train_path, tokenizer.vocab_size(), hash,
                                              is_chat(source)));
   SourceReader reader(source, config.dedup, seen);
+  QW_ASSIGN(const FormBalance balance, count_forms(source));
   Document document;
-  for (;;) {
+  std::vector<std::uint64_t> origin;  // of each document written: its number among those read
+  for (std::uint64_t number = 0;; ++number) {
     QW_ASSIGN(const bool more, reader.next(document));
     if (!more) break;
-    QW_TRY(add_document(source, document, writer));
+    QW_TRY(add_document(source, document, balance, writer));
+    origin.resize(writer.documents(), number);
     if (progress && writer.documents() % kProgressEvery == 0) progress({"shards", source.name, writer.documents(), 0});
   }
-  const std::uint64_t heldout = heldout_documents(source, writer.documents());
+  // The tail is one of the corpus, so that exercises never show what another source of the same file holds out.
+  const std::uint64_t boundary = reader.given() - heldout_documents(source, reader.given());
+  const auto heldout = static_cast<std::uint64_t>(origin.end() - std::lower_bound(origin.begin(), origin.end(), boundary));
   QW_TRY(writer.finish(heldout, heldout_path));
   QW_ASSIGN(const auto train, TokenShard::open(train_path));
   std::optional<TokenShard> tail;
@@ -329,36 +204,6 @@ json::Object totals_of(const json::Array& sources) {
 
 }  // namespace
 
-Status train_tokenizer(const DataConfig& config, const ProgressFn& progress) {
-  const TokenizerConfig& t = config.tokenizer;
-  const auto regular = t.vocab - static_cast<std::int64_t>(t.added.size());
-  if (regular < 256) return fail(ErrorKind::kUsage, "tokenizer.vocab must leave room for the 256 bytes and the added tokens");
-  TrainingText text(config, progress);
-  tokenizer::TrainOptions options;
-  options.vocab = regular;
-  options.min_frequency = t.min_frequency;
-  options.added_tokens = t.added;
-  auto spec = tokenizer::train_bpe([&] { return text.next(); }, options, [&](std::int64_t done, std::int64_t total) {
-    if (progress)
-      progress({"tokenizer: merging", "", static_cast<std::uint64_t>(done), static_cast<std::uint64_t>(total)});
-  });
-  if (!text.error().message.empty()) return tl::unexpected(text.error());
-  if (!spec) return tl::unexpected(std::move(spec).error());
-  const auto id_of = [&](std::string_view name) -> std::optional<TokenId> {
-    for (const auto& token : spec->added)
-      if (token.text == name) return token.id;
-    return std::nullopt;
-  };
-  spec->pad = id_of("<|endoftext|>");
-  spec->eos = id_of("<|im_end|>") ? id_of("<|im_end|>") : id_of("<|endoftext|>");
-  spec->stop.clear();
-  for (const auto id : {spec->eos, spec->pad})
-    if (id && (spec->stop.empty() || spec->stop.front() != *id)) spec->stop.push_back(*id);
-  if (id_of("<|im_start|>")) spec->chat_template = kChatMlTemplate;
-  QW_TRY(make_folder(t.folder));
-  return tokenizer::save_tokenizer_folder(*spec, t.folder);
-}
-
 Result<json::Object> build_data(const DataConfig& config, const ProgressFn& progress) {
   QW_TRY(check_files(config));
   if (!holds_tokenizer(config.tokenizer.folder)) {
@@ -373,13 +218,16 @@ Result<json::Object> build_data(const DataConfig& config, const ProgressFn& prog
   QW_ASSIGN(const auto chat_template, chat::Template::parse(config.chat_template.empty() ? kChatMlTrainingTemplate
                                                                                        : config.chat_template));
   QW_TRY(make_folder(config.output));
-  std::unordered_set<Digest, DigestHash> seen;
-  std::optional<HanSimplifier> simplifier;
+  SeenDocuments seen;
+  std::optional<HanConverter> simplified, traditional;
+  RequestScripts scripts;
   for (const auto& source : config.sources)
-    if (source.simplify_requests && !simplifier) {
-      QW_ASSIGN(simplifier, HanSimplifier::create());
+    if (source.mixed_scripts && !simplified) {
+      QW_ASSIGN(simplified, HanConverter::create(HanScript::kSimplified));
+      QW_ASSIGN(traditional, HanConverter::create(HanScript::kTraditional));
+      scripts = {&*simplified, &*traditional};
     }
-  const Builder builder{config, tokenizer, chat_template, end_token, hash, seen, progress, simplifier ? &*simplifier : nullptr};
+  const Builder builder{config, tokenizer, chat_template, end_token, hash, seen, progress, scripts};
   json::Array sources;
   for (const auto& source : config.sources) {
     QW_ASSIGN(auto record, builder.build_source(source));

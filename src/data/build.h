@@ -18,6 +18,7 @@
 
 namespace qw::data {
 
+enum class Exercises : std::uint8_t { kNone, kAny, kForms };    // what becomes of poems (poem_chat.h, poem_forms.h)
 enum class Dedup : std::uint8_t { kNone, kWithin, kAcross };  // exact copies of a document, by SHA-256 of its text
 
 struct SourceConfig {
@@ -28,8 +29,8 @@ struct SourceConfig {
   double weight = 1;             // how often an epoch sees each document; a fraction is drawn by chance
   double heldout_tail = 0;       // this share of the documents, the last ones, is never trained on
   std::int64_t max_documents = 0;  // 0 = all
-  bool poems = false;            // format = "poems": text documents become conversations (poem_chat.h)
-  bool simplify_requests = false;  // poems: half of the requests in simplified characters
+  Exercises exercises = Exercises::kNone;  // not kNone: format = "poems", text documents become conversations
+  bool mixed_scripts = false;    // poems: requests in simplified and in traditional characters
   bool in_tokenizer = true;      // whether the tokenizer learns from it
 };
 

@@ -24,8 +24,14 @@ Status read_reader(ConfigTable& t, SourceConfig& source) {
   QW_TRY(t.read_choice("separator", {"blank_line", "line", "file"}, separator));
   QW_TRY(t.read_choice("invalid_utf8", {"replace", "drop", "refuse"}, invalid));
   QW_TRY(t.read_choice("han", {"keep", "simplified"}, han));
-  source.poems = format == 3;
-  reader.format = source.poems ? SourceFormat::kText : static_cast<SourceFormat>(format);
+  const bool poems = format == 3;
+  if (poems) {  // with other formats these keys stay unknown
+    int exercises = 0;
+    QW_TRY(t.read_choice("exercises", {"any", "forms"}, exercises));
+    source.exercises = exercises == 1 ? Exercises::kForms : Exercises::kAny;
+    QW_TRY(t.read("mixed_scripts", source.mixed_scripts));
+  }
+  reader.format = poems ? SourceFormat::kText : static_cast<SourceFormat>(format);
   reader.separator = static_cast<Separator>(separator);
   reader.invalid_utf8 = static_cast<InvalidUtf8>(invalid);
   reader.simplify_han = han == 1;
@@ -54,7 +60,6 @@ Result<SourceConfig> read_source(ConfigTable& t, const std::filesystem::path& co
   if (source.licence.empty() || source.origin.empty())
     return fail(ErrorKind::kUsage, t.name("licence") + " and " + t.name("origin") + " must be stated");
   QW_TRY(read_reader(t, source));
-  QW_TRY(t.read("simplify_requests", source.simplify_requests));
   QW_TRY(t.read("weight", source.weight, 0, 1000));
   QW_TRY(t.read("heldout_tail", source.heldout_tail, 0, 1));
   QW_TRY(t.read("max_documents", source.max_documents, 0, kAnyCount));

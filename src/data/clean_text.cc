@@ -89,20 +89,21 @@ void normalise_line_ends(std::string& text) {
 }
 
 #ifdef QW_HAVE_ICU
-struct HanSimplifier::State {
+struct HanConverter::State {
   std::unique_ptr<icu::Transliterator> transform;
 };
 
-Result<HanSimplifier> HanSimplifier::create() {
+Result<HanConverter> HanConverter::create(HanScript to) {
   UErrorCode code = U_ZERO_ERROR;
   auto state = std::make_unique<State>();
-  state->transform.reset(icu::Transliterator::createInstance("Hant-Hans", UTRANS_FORWARD, code));
+  const char* const name = to == HanScript::kSimplified ? "Hant-Hans" : "Hans-Hant";
+  state->transform.reset(icu::Transliterator::createInstance(name, UTRANS_FORWARD, code));
   if (U_FAILURE(code) || state->transform == nullptr)
-    return fail(ErrorKind::kFailed, std::string("ICU has no Hant-Hans transform: ") + u_errorName(code));
-  return HanSimplifier(std::move(state));
+    return fail(ErrorKind::kFailed, std::string("ICU has no transform ") + name + ": " + u_errorName(code));
+  return HanConverter(std::move(state));
 }
 
-std::string HanSimplifier::convert(std::string_view utf8) const {
+std::string HanConverter::convert(std::string_view utf8) const {
   auto text = icu::UnicodeString::fromUTF8(icu::StringPiece(utf8.data(), static_cast<std::int32_t>(utf8.size())));
   state_->transform->transliterate(text);
   std::string out;
@@ -110,18 +111,18 @@ std::string HanSimplifier::convert(std::string_view utf8) const {
   return out;
 }
 #else
-struct HanSimplifier::State {};
+struct HanConverter::State {};
 
-Result<HanSimplifier> HanSimplifier::create() {
-  return fail(ErrorKind::kUsage, "han = \"simplified\" needs a build with ICU (libicu-dev)");
+Result<HanConverter> HanConverter::create(HanScript) {
+  return fail(ErrorKind::kUsage, "conversion of the Chinese script needs a build with ICU (libicu-dev)");
 }
 
-std::string HanSimplifier::convert(std::string_view utf8) const { return std::string(utf8); }
+std::string HanConverter::convert(std::string_view utf8) const { return std::string(utf8); }
 #endif
 
-HanSimplifier::HanSimplifier(std::unique_ptr<State> state) : state_(std::move(state)) {}
-HanSimplifier::HanSimplifier(HanSimplifier&&) noexcept = default;
-HanSimplifier& HanSimplifier::operator=(HanSimplifier&&) noexcept = default;
-HanSimplifier::~HanSimplifier() = default;
+HanConverter::HanConverter(std::unique_ptr<State> state) : state_(std::move(state)) {}
+HanConverter::HanConverter(HanConverter&&) noexcept = default;
+HanConverter& HanConverter::operator=(HanConverter&&) noexcept = default;
+HanConverter::~HanConverter() = default;
 
 }  // namespace qw::data

@@ -26,19 +26,21 @@ std::uint64_t replace_invalid_utf8(std::string& text);
 // "\r\n" and lone "\r" become "\n".
 void normalise_line_ends(std::string& text);
 
-// Turns traditional Chinese characters into simplified ones (ICU's Hant-Hans transform; other text is untouched).
-// Not thread-safe; make one for each thread. kUsage when the build has no ICU.
-class HanSimplifier {
+enum class HanScript : std::uint8_t { kSimplified, kTraditional };
+
+// Turns Chinese characters into those of one script (ICU's Hant-Hans and Hans-Hant transforms; other text is
+// untouched). Not thread-safe; make one for each thread. kUsage when the build has no ICU.
+class HanConverter {
  public:
-  static Result<HanSimplifier> create();
-  HanSimplifier(HanSimplifier&&) noexcept;
-  HanSimplifier& operator=(HanSimplifier&&) noexcept;
-  ~HanSimplifier();
+  static Result<HanConverter> create(HanScript to);
+  HanConverter(HanConverter&&) noexcept;
+  HanConverter& operator=(HanConverter&&) noexcept;
+  ~HanConverter();
   std::string convert(std::string_view utf8) const;
 
  private:
   struct State;
-  explicit HanSimplifier(std::unique_ptr<State>);
+  explicit HanConverter(std::unique_ptr<State>);
   std::unique_ptr<State> state_;
 };
 

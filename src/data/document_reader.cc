@@ -61,7 +61,7 @@ struct DocumentReader::State {
   LineReader lines;
   ReaderOptions options;
   ReaderCounts counts;
-  std::optional<HanSimplifier> simplifier;
+  std::optional<HanConverter> simplifier;
   simdjson::dom::parser parser;
   std::string line, carried;           // carried: rest of a text that was longer than a document may be
   std::uint64_t carried_line = 0;
@@ -174,7 +174,7 @@ Result<DocumentReader> DocumentReader::open(const std::filesystem::path& path, R
   LineReader lines(std::move(bytes), path, options.max_line_bytes);
   auto state = std::make_unique<State>(std::move(lines), std::move(options));
   if (state->options.simplify_han) {
-    QW_ASSIGN(auto simplifier, HanSimplifier::create());
+    QW_ASSIGN(auto simplifier, HanConverter::create(HanScript::kSimplified));
     state->simplifier.emplace(std::move(simplifier));
   }
   return DocumentReader(std::move(state));

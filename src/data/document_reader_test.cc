@@ -165,7 +165,7 @@ TEST_F(ReaderTest, ChatLinesKeepMessagesAndTools) {
 }
 
 TEST_F(ReaderTest, TraditionalBecomesSimplified) {
-  auto simplifier = HanSimplifier::create();
+  auto simplifier = HanConverter::create(HanScript::kSimplified);
   if (!simplifier) GTEST_SKIP() << simplifier.error().message;
   EXPECT_EQ(simplifier->convert("秦川雄帝宅，函谷壯皇居。abc"), "秦川雄帝宅，函谷壮皇居。abc");
 }

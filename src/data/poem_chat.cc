@@ -2,15 +2,14 @@
 
 #include <array>
 
+#include "data/internal/poem_requests.h"
+
 namespace qw::data {
 namespace {
 
 constexpr std::string_view kOpen = "《", kClose = "》", kComma = "，";
 constexpr std::size_t kMaxLines = 12, kMaxTitleBytes = 60, kMaxBodyBytes = 400;
 
-struct Theme {
-  std::string_view in_poem, zh, en;  // how poems write it; how requests name it
-};
 constexpr Theme kThemes[] = {
     {"月", "月亮", "the moon"}, {"春", "春天", "spring"},   {"秋", "秋天", "autumn"},    {"雪", "雪", "snow"},
     {"梅", "梅花", "plum blossom"}, {"柳", "柳树", "willows"}, {"竹", "竹子", "bamboo"}, {"雨", "雨", "rain"},
@@ -29,12 +28,6 @@ std::string replaced(std::string_view pattern, std::string_view value) {
 template <std::size_t N>
 std::string choose(const std::array<std::string_view, N>& patterns, std::string_view value, base::Rng& rng) {
   return replaced(patterns[static_cast<std::size_t>(rng.below(N))], value);
-}
-
-std::string body_of(const Poem& poem, std::size_t from = 0) {
-  std::string out;
-  for (std::size_t i = from; i < poem.lines.size(); ++i) out += (i == from ? "" : "\n") + poem.lines[i];
-  return out;
 }
 
 std::string titled(const Poem& poem) { return std::string(kOpen) + poem.title + std::string(kClose) + "\n" + body_of(poem); }
@@ -64,17 +57,10 @@ Exercise go_on(const Poem& poem, base::Rng& rng) {
 std::optional<Exercise> by_theme(const Poem& poem, base::Rng& rng) {
   static constexpr std::array<std::string_view, 6> kPatterns = {"写一首关于@的诗。", "请写一首@的诗",   "来一首写@的诗吧",
                                                                 "作一首诗，写@。",   "帮我写一首关于@的古诗", "写一首咏@的诗"};
-  const std::string all = poem.title + body_of(poem);
-  std::vector<const Theme*> found;
-  for (const Theme& theme : kThemes)
-    if (poem.title.find(theme.in_poem) != std::string::npos) found.push_back(&theme);
-  if (found.empty())
-    for (const Theme& theme : kThemes)
-      if (all.find(theme.in_poem) != std::string::npos) found.push_back(&theme);
-  if (found.empty()) return std::nullopt;
-  const Theme& theme = *found[static_cast<std::size_t>(rng.below(found.size()))];
-  if (rng.below(8) == 0) return Exercise{replaced("Write a poem about @.", theme.en), titled(poem)};
-  return Exercise{choose(kPatterns, theme.zh, rng), titled(poem)};
+  const Theme* theme = theme_of(poem, rng);
+  if (theme == nullptr) return std::nullopt;
+  if (rng.below(8) == 0) return Exercise{replaced("Write a poem about @.", theme->en), titled(poem)};
+  return Exercise{choose(kPatterns, theme->zh, rng), titled(poem)};
 }
 
 std::optional<Exercise> other_half(const Poem& poem, base::Rng& rng) {
@@ -111,6 +97,36 @@ json::Value message(std::string_view role, std::string content) {
 
 }  // namespace
 
+const Theme* theme_of(const Poem& poem, base::Rng& rng) {
+  const std::string body = body_of(poem);
+  std::vector<const Theme*> found;
+  for (const std::string_view text : {std::string_view(poem.title), std::string_view(body)}) {
+    for (const Theme& theme : kThemes)
+      if (text.find(theme.in_poem) != std::string::npos) found.push_back(&theme);
+    if (!found.empty()) return found[static_cast<std::size_t>(rng.below(found.size()))];
+  }
+  return nullptr;
+}
+
+std::string body_of(const Poem& poem, std::size_t from) {
+  std::string out;
+  for (std::size_t i = from; i < poem.lines.size(); ++i) out += (i == from ? "" : "\n") + poem.lines[i];
+  return out;
+}
+
+std::string in_some_script(std::string request, base::Rng& rng, const RequestScripts& scripts) {
+  const auto draw = rng.below(4);
+  if (draw < 2 && scripts.simplified != nullptr) return scripts.simplified->convert(request);
+  if (draw == 2 && scripts.traditional != nullptr) return scripts.traditional->convert(request);
+  return request;
+}
+
+json::Object exchange(std::string request, std::string answer) {
+  json::Object conversation;
+  conversation.set("messages", json::Array{message("user", std::move(request)), message("assistant", std::move(answer))});
+  return conversation;
+}
+
 std::optional<Poem> parse_poem(std::string_view text) {
   if (!text.starts_with(kOpen)) return std::nullopt;
   const auto head_end = text.find('\n');
@@ -133,13 +149,9 @@ std::optional<Poem> parse_poem(std::string_view text) {
   return poem;
 }
 
-json::Object poem_conversation(const Poem& poem, base::Rng& rng, const HanSimplifier* simplify) {
+json::Object poem_conversation(const Poem& poem, base::Rng& rng, const RequestScripts& scripts) {
   Exercise exercise = draw(poem, rng);
-  if (simplify != nullptr && rng.below(2) == 0) exercise.request = simplify->convert(exercise.request);
-  json::Object conversation;
-  conversation.set("messages", json::Array{message("user", std::move(exercise.request)),
-                                           message("assistant", std::move(exercise.answer))});
-  return conversation;
+  return exchange(in_some_script(std::move(exercise.request), rng, scripts), std::move(exercise.answer));
 }
 
 }  // namespace qw::data

@@ -24,9 +24,13 @@ struct Poem {
 // than two lines, more than twelve, gaps in the text, notes in brackets.
 std::optional<Poem> parse_poem(std::string_view text);
 
+// Converters for requests; either may be null.
+struct RequestScripts {
+  const HanConverter *simplified = nullptr, *traditional = nullptr;
+};
+
 // A conversation ("messages") drawn by `rng`: a poem by title, by theme, in somebody's manner, a first line to go on
-// from, or the other half of a couplet. With `simplify`, half of the requests are turned into simplified characters
-// (people ask in them, whatever the script of the poems).
-json::Object poem_conversation(const Poem& poem, base::Rng& rng, const HanSimplifier* simplify);
+// from, or the other half of a couplet; the request in one of the scripts.
+json::Object poem_conversation(const Poem& poem, base::Rng& rng, const RequestScripts& scripts);
 
 }  // namespace qw::data

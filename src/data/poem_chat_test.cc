@@ -27,7 +27,7 @@ TEST(PoemChat, AnswersAreVerseOfThePoemAndNeverNameAnAuthor) {
   std::set<std::string> requests;
   for (std::uint64_t i = 0; i < 300; ++i) {
     base::Rng rng(1, i);
-    const auto chat = poem_conversation(poem, rng, nullptr);
+    const auto chat = poem_conversation(poem, rng, {});
     const auto& messages = chat.find("messages")->as_array();
     ASSERT_EQ(messages.size(), 2u);
     EXPECT_EQ(messages[0].find("role")->as_string(), "user");

@@ -158,16 +158,12 @@ Status Trainer::export_model(const std::filesystem::path& folder) {
   config.set("torch_dtype", s.config.export_type == ExportType::kBf16 ? "bfloat16" : "float32");
   const auto& spec = s.tokenizer.spec();
   if (spec.eos) config.set("eos_token_id", std::int64_t{*spec.eos});
-  json::Object generation;
-  json::Array stop;
-  for (const auto id : spec.stop) stop.emplace_back(std::int64_t{id});
-  generation.set("eos_token_id", std::move(stop));
-  if (spec.pad) generation.set("pad_token_id", std::int64_t{*spec.pad});
+  const json::Object generation = formats::generation_config_json(s.config.generation);
   json::WriteStyle style;
   style.indent = 2;
   QW_TRY(base::write_file_atomically(folder / "config.json", json::dump(json::Value(config), style) + "\n"));
   QW_TRY(base::write_file_atomically(folder / "generation_config.json", json::dump(json::Value(generation), style) + "\n"));
-  QW_TRY(tokenizer::save_tokenizer_folder(spec, folder));
+  QW_TRY(tokenizer::save_tokenizer_folder(spec, folder));  // adds the token ids to generation_config.json
   // The weights come last: a folder that has them is complete.
   return write_tensors(folder / "model.safetensors", tensors, {{"format", "pt"}});
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 #include "data/config_table.h"
@@ -42,6 +43,26 @@ Status read_schedule(ConfigTable t, ScheduleConfig& c) {
   return t.finish();
 }
 
+Status read_generation(ConfigTable t, formats::GenerationConfig& c) {
+  const auto read = [&t](const char* key, std::optional<double>& out, double most) -> Status {
+    double value = 0;
+    if (!t.has(key)) return {};
+    QW_TRY(t.read(key, value, 0, most));
+    out = value;
+    return {};
+  };
+  QW_TRY(read("temperature", c.temperature, 100));
+  QW_TRY(read("top_p", c.top_p, 1));
+  QW_TRY(read("min_p", c.min_p, 1));
+  QW_TRY(read("repetition_penalty", c.repetition_penalty, 100));
+  if (t.has("top_k")) {
+    std::int64_t top_k = 0;
+    QW_TRY(t.read("top_k", top_k, 0, std::numeric_limits<std::int32_t>::max()));
+    c.top_k = top_k;
+  }
+  return t.finish();
+}
+
 Status read_tables(ConfigTable& top, TrainConfig& c) {
   QW_ASSIGN(auto optimizer, top.table("optimizer"));
   QW_TRY(read_optimizer(std::move(optimizer), c.optimizer));
@@ -55,6 +76,8 @@ Status read_tables(ConfigTable& top, TrainConfig& c) {
   QW_TRY(eval.read("every", c.eval.every, 0, kManySteps));
   QW_TRY(eval.read("max_tokens", c.eval.max_tokens, 0, kManySteps));
   QW_TRY(eval.finish());
+  QW_ASSIGN(auto generation, top.table("generation"));
+  QW_TRY(read_generation(std::move(generation), c.generation));
   QW_ASSIGN(const json::Object* model, top.raw_table("model"));
   if (model != nullptr) c.model = *model;
   return {};

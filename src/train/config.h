@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "formats/generation_config.h"
 #include "json/value.h"
 
 namespace qw::train {
@@ -68,6 +69,7 @@ struct TrainConfig {
   ScheduleConfig schedule;
   CheckpointConfig checkpoint;
   EvalConfig eval;
+  formats::GenerationConfig generation;  // sampling that the exported model asks for; empty: that of init_from, if any
   json::Object source;                 // the whole configuration as given, for checkpoints
 };
 

@@ -235,7 +235,7 @@ TEST_F(TrainerTest, KeepsTheNewestCheckpointsAndTheBest) {
 
 TEST_F(TrainerTest, AnExportedModelIsWhereTheNextRunStarts) {
   base::ThreadPool pool(2);
-  const auto config = config_with({output("export"), "export_type=f32"});
+  const auto config = config_with({output("export"), "export_type=f32", "generation.temperature=0.5", "generation.top_k=7"});
   auto t = trainer(config, pool);
   ASSERT_TRUE(t->run({}));
   auto object = recipe();
@@ -244,6 +244,13 @@ TEST_F(TrainerTest, AnExportedModelIsWhereTheNextRunStarts) {
   auto next = trainer(*train_config(object), pool);
   EXPECT_TRUE(std::equal(t->weights().all().begin(), t->weights().all().end(), next->weights().all().begin()));
   EXPECT_EQ(t->evaluate()->eval_loss, next->evaluate()->eval_loss);
+  // So is how the model wants to be sampled.
+  ASSERT_TRUE(next->export_model(config.output / "again"));
+  const auto generation = json::parse(*base::read_file(config.output / "again" / "generation_config.json"));
+  ASSERT_TRUE(generation);
+  EXPECT_EQ(generation->find("temperature")->as_double(), 0.5);
+  EXPECT_EQ(generation->find("top_k")->as_int(), 7);
+  EXPECT_NE(generation->find("eos_token_id"), nullptr);
 }
 
 TEST_F(TrainerTest, AFullDiskLeavesThePreviousCheckpointIntact) {

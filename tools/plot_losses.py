@@ -12,7 +12,7 @@ import math
 import pathlib
 import sys
 
-PANEL_WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 560, 380, 56, 56, 40, 46
+PANEL_WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 660, 380, 56, 184, 40, 46
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#8B4513", "#6A3D9A", "#4D4D4D", "#1B7837"]
 SMOOTH = 50
 
@@ -53,7 +53,7 @@ def panel(title, steps, evaluations, x0):
     line = lambda points, colour, thick, opacity=1: (
         f'<polyline fill="none" stroke="{colour}" stroke-width="{thick}" stroke-opacity="{opacity}" points="'
         + " ".join(f"{px:.1f},{py:.1f}" for px, py in points) + '"/>')
-    out = [text(x0 + PANEL_WIDTH / 2, 22, title, size=14, colour="#111")]
+    out = [text(x0 + LEFT + width / 2, 22, title, size=14, colour="#111")]
     for at in ticks(low, high):
         out.append(f'<line x1="{x(0):.1f}" x2="{x(last):.1f}" y1="{y(at):.1f}" y2="{y(at):.1f}" stroke="#e4e4e4"/>')
         out.append(text(x(0) - 6, y(at) + 4, f"{at:g}", "end"))
@@ -61,9 +61,9 @@ def panel(title, steps, evaluations, x0):
         out.append(text(x(at), TOP + height + 16, f"{at:g}"))
     for at in ticks(bits_low, bits_high) if values else ():
         out.append(text(x(last) + 6, y2(at) + 4, f"{at:g}", "start", "#0072B2"))
-    out.append(text(x0 + PANEL_WIDTH / 2, HEIGHT - 8, "step"))
+    out.append(text(x0 + LEFT + width / 2, HEIGHT - 8, "step"))
     out.append(text(x0 + LEFT, TOP - 6, "loss (nats a token)", "start", "#777"))
-    out.append(text(x(last), TOP - 6, "held out: bits a byte", "end", "#0072B2"))
+    out.append(text(x(last) + 6, TOP - 6, "held out: bits a byte", "start", "#0072B2"))
     stride = max(1, len(steps) // 1200)
     out.append(line([(x(s), y(v)) for s, v in steps[::stride]], "#999", 0.7, 0.5))
     means = [(steps[i][0], sum(losses[max(0, i - SMOOTH + 1): i + 1]) / min(i + 1, SMOOTH)) for i in range(0, len(steps), 10)]
@@ -75,9 +75,8 @@ def panel(title, steps, evaluations, x0):
         out.append(line(points, colour, 1.6))
         out += [f'<circle cx="{px:.1f}" cy="{py:.1f}" r="2.2" fill="{colour}"/>' for px, py in points]
         final = next(s["bits_per_byte"] for s in evaluations[-1]["sources"] if s["name"] == name)
-        label_y = TOP + 14 + 14 * i
-        out.append(f'<rect x="{x(last) - 172:.1f}" y="{label_y - 9}" width="170" height="13" fill="#fff" fill-opacity="0.8"/>')
-        out.append(text(x(last) - 4, label_y, f"{name} {final:.3f}", "end", colour))
+        label_y = TOP + 14 + 16 * i
+        out.append(text(x(last) + 38, label_y, f"{name} {final:.3f}", "start", colour))
     return out
 
 

@@ -20,6 +20,11 @@ for isa in portable avx2; do
   QW_ISA=$isa "$program" chat -p '你好' --temperature 0 --max-tokens 8 >"$work/$isa" 2>&1
   check "QW_ISA=$isa runs" "[ -s $work/$isa ]"
 done
+if command -v python3 >/dev/null; then
+  check "poems have the form that was asked for" "python3 tools/check_poem_forms.py --program $program --answers 40 >$work/forms"
+else
+  echo "skipped poem forms: python3 is not installed"
+fi
 printf '床前明月光，疑是地上霜。' >"$work/text"
 "$program" score -m mini --file "$work/text" --json >"$work/score"
 check "score gives bits per byte" "grep -q '\"bits_per_byte\": [0-9]' $work/score"

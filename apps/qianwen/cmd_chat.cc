@@ -145,7 +145,7 @@ Status converse(ReadyModel& model, const ChatOptions& o) {
   if (once) {
     std::string text = o.prompt;
     if (text.empty()) {
-      QW_ASSIGN(text, read_text("-"));
+      QW_ASSIGN(text, read_text("-", kMaxPromptBytes));
     }
     text = trimmed(std::move(text));
     if (text.empty()) return fail(ErrorKind::kUsage, "chat: nothing to answer: give -p TEXT or text on standard input");
@@ -183,7 +183,7 @@ Status complete(const ChatOptions& o) {
   QW_ASSIGN(ReadyModel model, load_model(o.model, load));
   std::string text = o.prompt;
   if (text.empty()) {
-    QW_ASSIGN(text, read_text("-"));
+    QW_ASSIGN(text, read_text("-", kMaxPromptBytes));
   }
   auto prompt = tokenizer::encode_prompt(*model.tokenizer, text, false);
   if (prompt.empty()) return fail(ErrorKind::kUsage, "complete: the prompt is empty");

@@ -19,14 +19,14 @@ struct RenderOptions {
 };
 
 Result<json::Value> read_json(const std::string& path) {
-  QW_ASSIGN(const std::string text, read_text(path));
+  QW_ASSIGN(const std::string text, read_text(path, kMaxPromptBytes));
   auto value = json::parse(text);
   if (!value) return in_context(path, value.error());
   return std::move(*value);
 }
 
 Result<std::string> template_source(const RenderOptions& o) {
-  if (!o.template_file.empty()) return base::read_file(o.template_file);
+  if (!o.template_file.empty()) return base::read_file(o.template_file, kMaxPromptBytes);
   if (o.model.empty()) return fail(ErrorKind::kUsage, "render: give --model or --template");
   QW_ASSIGN(auto spec, tokenizer_of(o.model));
   std::string source = chat_template_of(spec);

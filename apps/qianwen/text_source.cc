@@ -1,7 +1,5 @@
 #include "text_source.h"
 
-#include <unistd.h>
-
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
@@ -47,16 +45,8 @@ std::string model_store() {
   return std::string(home != nullptr ? home : ".") + "/.local/share/qianwen/models";
 }
 
-Result<std::string> read_text(const std::string& path) {
-  if (path != "-") return base::read_file(path);
-  std::string text;
-  char buffer[1 << 16];
-  for (;;) {
-    const ssize_t n = ::read(STDIN_FILENO, buffer, sizeof(buffer));
-    if (n < 0) return fail(ErrorKind::kFailed, "standard input: cannot read");
-    if (n == 0) return text;
-    text.append(buffer, static_cast<std::size_t>(n));
-  }
+Result<std::string> read_text(const std::string& path, std::uint64_t limit_bytes) {
+  return path == "-" ? base::InputFile::standard_input().read_all(limit_bytes) : base::read_file(path, limit_bytes);
 }
 
 Result<std::string> resolve_model(const std::string& model) {

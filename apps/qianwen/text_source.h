@@ -3,6 +3,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,8 +13,12 @@
 
 namespace qw::app {
 
-// "-" reads standard input.
-Result<std::string> read_text(const std::string& path);
+// Corpora that are scored or tokenised at once; more is a mistake, such as a device.
+inline constexpr std::uint64_t kMaxTextBytes = std::uint64_t{1} << 30;
+// A prompt: 16 bytes for each of the million tokens of the longest context there is.
+inline constexpr std::uint64_t kMaxPromptBytes = std::uint64_t{16} << 20;
+// "-" reads standard input. More than the limit is kBadInput.
+Result<std::string> read_text(const std::string& path, std::uint64_t limit_bytes = kMaxTextBytes);
 
 // Token ids as people and scripts write them: "1,2,3", "1 2 3" or "[1, 2, 3]". kUsage naming the option.
 Result<std::vector<tokenizer::TokenId>> parse_ids(const std::string& option, std::string_view text);

@@ -1,12 +1,15 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <csignal>
 #include <filesystem>
+#include <fstream>
 #include <numeric>
+#include <thread>
 #include <vector>
 
 #include "base/cpu.h"
@@ -147,6 +150,35 @@ TEST(Files, ErrorsNameThePath) {
   EXPECT_FALSE(read_file(folder / "a", 4));
   ASSERT_TRUE(write_file_atomically(folder / "empty", ""));
   EXPECT_EQ(MappedFile::open(folder / "empty")->bytes().size(), 0u);
+}
+
+TEST(Files, PipesAreReadAndNeverWaitedForInVain) {
+  Folder folder;
+  const auto pipe = folder / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_NE(MappedFile::open(pipe).error().message.find("not a regular file"), std::string::npos);
+  const auto silent = read_file(pipe);
+  ASSERT_FALSE(silent);
+  EXPECT_EQ(silent.error().kind, ErrorKind::kBadInput);
+  EXPECT_NE(silent.error().message.find("nobody writes"), std::string::npos);
+  const std::string text(300'000, 'x');   // more than a pipe holds
+  std::thread writer([&] { std::ofstream(pipe) << text; });
+  EXPECT_EQ(read_file(pipe), text);
+  writer.join();
+  const auto before = std::signal(SIGPIPE, SIG_IGN);   // the reader gives up in the middle
+  writer = std::thread([&] { std::ofstream(pipe) << text; });
+  EXPECT_FALSE(read_file(pipe, 1000));
+  writer.join();
+  std::signal(SIGPIPE, before);
+}
+
+TEST(Files, WhatHasNoEndIsRefusedUnread) {
+  EXPECT_EQ(read_file("/dev/zero").error().kind, ErrorKind::kBadInput);
+  Folder folder;
+  const auto sparse = folder / "sparse";
+  ASSERT_TRUE(write_file_atomically(sparse, ""));
+  std::filesystem::resize_file(sparse, std::uint64_t{1} << 40);   // 1 TiB of holes
+  EXPECT_NE(read_file(sparse).error().message.find("larger than the limit"), std::string::npos);
 }
 
 TEST(Cpu, ForcedIsaIsObeyedOrRefused) {

@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,9 +15,19 @@ namespace {
 Error system_error(const std::filesystem::path& path, const char* action) {
   const int code = errno;
   ErrorKind kind = ErrorKind::kFailed;
-  if (code == ENOSPC || code == EDQUOT || code == ENOMEM) kind = ErrorKind::kResource;
-  if (code == ENOENT || code == EISDIR || code == ENOTDIR || code == EACCES) kind = ErrorKind::kBadInput;
+  if (code == ENOSPC || code == EDQUOT || code == EFBIG || code == ENOMEM) kind = ErrorKind::kResource;
+  if (code == ENOENT || code == EISDIR || code == ENOTDIR || code == EACCES || code == EPERM || code == ELOOP ||
+      code == ENAMETOOLONG || code == ENXIO) {
+    kind = ErrorKind::kBadInput;
+  }
   return Error{kind, path.string() + ": cannot " + action + ": " + std::strerror(code)};
+}
+
+// Without waiting: opening a named pipe that nobody writes to would otherwise never return.
+Result<int> open_for_reading(const std::filesystem::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return tl::unexpected(system_error(path, "open"));
+  return fd;
 }
 
 Status write_all(int fd, const std::filesystem::path& path, std::span<const std::byte> bytes, std::int64_t offset) {
@@ -36,8 +47,7 @@ Status write_all(int fd, const std::filesystem::path& path, std::span<const std:
 }  // namespace
 
 Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return tl::unexpected(system_error(path, "open"));
+  QW_ASSIGN(const int fd, open_for_reading(path));
   struct stat info {};
   if (::fstat(fd, &info) != 0) {
     auto error = system_error(path, "stat");
@@ -78,29 +88,90 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
-Result<std::string> read_file(const std::filesystem::path& path, std::uint64_t limit_bytes) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return tl::unexpected(system_error(path, "open"));
-  std::string text;
-  char buffer[1 << 16];
+Result<InputFile> InputFile::open(const std::filesystem::path& path) {
+  InputFile file;
+  file.path_ = path;
+  QW_ASSIGN(file.fd_, open_for_reading(path));
+  struct stat info {};
+  if (::fstat(file.fd_, &info) != 0) return tl::unexpected(system_error(path, "stat"));
+  if (!S_ISREG(info.st_mode) && !S_ISFIFO(info.st_mode)) {
+    return fail(ErrorKind::kBadInput, path.string() + ": not a regular file or pipe");
+  }
+  file.pipe_ = S_ISFIFO(info.st_mode);
+  file.size_ = static_cast<std::uint64_t>(info.st_size);
+  return file;
+}
+
+InputFile InputFile::standard_input() {
+  InputFile file;
+  file.path_ = "standard input";
+  file.fd_ = STDIN_FILENO;
+  file.owned_ = false;
+  return file;
+}
+
+InputFile::InputFile(InputFile&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)),
+      owned_(other.owned_),
+      pipe_(other.pipe_),
+      begun_(other.begun_),
+      size_(other.size_),
+      path_(std::move(other.path_)) {}
+
+InputFile::~InputFile() {
+  if (owned_ && fd_ >= 0) ::close(fd_);
+}
+
+// A named pipe opened before its writer looks as if it were at its end.
+Status InputFile::wait_for_writer() {
+  constexpr int kPatienceMs = 2000;  // a writer that was started together with this program is there by then
+  pollfd waiting{fd_, POLLIN, 0};
+  if (::poll(&waiting, 1, kPatienceMs) == 0) return fail(ErrorKind::kBadInput, path_.string() + ": nobody writes to this pipe");
+  return {};
+}
+
+Result<std::size_t> InputFile::read(std::span<char> out) {
   for (;;) {
-    const ssize_t n = ::read(fd, buffer, sizeof(buffer));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) {
-      auto error = system_error(path, "read");
-      ::close(fd);
-      return tl::unexpected(std::move(error));
+    const ssize_t n = ::read(fd_, out.data(), out.size());
+    if (n == 0 && pipe_ && !begun_) {
+      begun_ = true;
+      QW_TRY(wait_for_writer());
+      continue;
     }
-    if (n == 0) break;
-    text.append(buffer, static_cast<std::size_t>(n));
-    if (text.size() > limit_bytes) {
-      ::close(fd);
-      return fail(ErrorKind::kBadInput,
-                  path.string() + ": larger than the limit of " + std::to_string(limit_bytes) + " bytes");
+    if (n >= 0) {
+      begun_ = true;
+      return static_cast<std::size_t>(n);
+    }
+    if (errno == EAGAIN) {  // a pipe whose writer has nothing to say now
+      begun_ = true;
+      pollfd waiting{fd_, POLLIN, 0};
+      ::poll(&waiting, 1, -1);
+    } else if (errno != EINTR) {
+      return tl::unexpected(system_error(path_, "read"));
     }
   }
-  ::close(fd);
-  return text;
+}
+
+Result<std::string> InputFile::read_all(std::uint64_t limit_bytes) {
+  const auto too_large = [&] {
+    return fail(ErrorKind::kBadInput,
+                path_.string() + ": larger than the limit of " + std::to_string(limit_bytes) + " bytes");
+  };
+  if (size_ > limit_bytes) return too_large();
+  std::string text;
+  text.reserve(size_);
+  char buffer[1 << 16];
+  for (;;) {
+    QW_ASSIGN(const std::size_t n, read(buffer));
+    if (n == 0) return text;
+    if (text.size() + n > limit_bytes) return too_large();
+    text.append(buffer, n);
+  }
+}
+
+Result<std::string> read_file(const std::filesystem::path& path, std::uint64_t limit_bytes) {
+  QW_ASSIGN(InputFile file, InputFile::open(path));
+  return file.read_all(limit_bytes);
 }
 
 Result<AtomicFile> AtomicFile::create(const std::filesystem::path& path) {

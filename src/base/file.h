@@ -30,6 +30,29 @@ class MappedFile {
   std::filesystem::path path_;
 };
 
+// Bytes read once from front to back: a regular file or a pipe. Folders and devices are refused, since a device may have
+// no end; so is a named pipe that nobody writes to, after two seconds.
+class InputFile {
+ public:
+  static Result<InputFile> open(const std::filesystem::path& path);
+  static InputFile standard_input();   // whatever it is
+  InputFile(InputFile&& other) noexcept;
+  InputFile& operator=(InputFile&&) = delete;
+  ~InputFile();
+  // Fills a front part of `out` and returns its length: 0 at the end only.
+  Result<std::size_t> read(std::span<char> out);
+  // Reads what is left; an error if that is more than `limit_bytes`.
+  Result<std::string> read_all(std::uint64_t limit_bytes);
+
+ private:
+  InputFile() = default;
+  Status wait_for_writer();
+  int fd_ = -1;
+  bool owned_ = true, pipe_ = false, begun_ = false;
+  std::uint64_t size_ = 0;             // of a regular file
+  std::filesystem::path path_;         // for messages
+};
+
 // Reads a whole file; an error if it is larger than `limit_bytes`.
 Result<std::string> read_file(const std::filesystem::path& path, std::uint64_t limit_bytes = std::uint64_t{1} << 30);
 

@@ -1,15 +1,13 @@
 #include "data/byte_reader.h"
 
-#include <fcntl.h>
 #include <lzma.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <array>
-#include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <string>
+
+#include "base/file.h"
 
 namespace qw::data {
 namespace {
@@ -34,26 +32,22 @@ const char* lzma_message(lzma_ret code) {
 }  // namespace
 
 struct ByteReader::State {
-  int fd = -1;
+  explicit State(base::InputFile opened, std::filesystem::path where) : file(std::move(opened)), path(std::move(where)) {}
+  base::InputFile file;
   std::filesystem::path path;
   bool xz = false, end_of_file = false, finished = false;
   lzma_stream stream = LZMA_STREAM_INIT;
-  std::array<unsigned char, kInputBlock> input;
+  std::array<char, kInputBlock> input;
   std::size_t input_begin = 0, input_size = 0;
 
   ~State() {
     if (xz) lzma_end(&stream);
-    if (fd >= 0) ::close(fd);
   }
 
   Status fill() {
-    ssize_t n;
-    do n = ::read(fd, input.data(), input.size());
-    while (n < 0 && errno == EINTR);
-    if (n < 0) return fail(ErrorKind::kFailed, path.string() + ": cannot read: " + std::strerror(errno));
+    QW_ASSIGN(input_size, file.read(input));
     input_begin = 0;
-    input_size = static_cast<std::size_t>(n);
-    end_of_file = n == 0;
+    end_of_file = input_size == 0;
     return {};
   }
 
@@ -70,7 +64,7 @@ struct ByteReader::State {
     stream.avail_out = out.size();
     while (stream.avail_out == out.size() && !finished) {
       if (input_begin == input_size && !end_of_file) QW_TRY(fill());
-      stream.next_in = input.data() + input_begin;
+      stream.next_in = reinterpret_cast<const std::uint8_t*>(input.data()) + input_begin;
       stream.avail_in = input_size - input_begin;
       const lzma_ret code = lzma_code(&stream, end_of_file ? LZMA_FINISH : LZMA_RUN);
       input_begin = input_size - stream.avail_in;
@@ -82,13 +76,8 @@ struct ByteReader::State {
 };
 
 Result<ByteReader> ByteReader::open(const std::filesystem::path& path) {
-  auto state = std::make_unique<State>();
-  state->path = path;
-  state->fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (state->fd < 0) return fail(ErrorKind::kBadInput, path.string() + ": cannot open: " + std::strerror(errno));
-  struct stat info {};
-  if (::fstat(state->fd, &info) != 0 || S_ISDIR(info.st_mode))
-    return fail(ErrorKind::kBadInput, path.string() + ": not a file");
+  QW_ASSIGN(auto file, base::InputFile::open(path));
+  auto state = std::make_unique<State>(std::move(file), path);
   QW_TRY(state->fill());
   if (state->input_size >= kXzMagic.size() && std::memcmp(state->input.data(), kXzMagic.data(), kXzMagic.size()) == 0) {
     state->xz = true;

@@ -35,7 +35,7 @@ struct ConvertOptions {
 // What the output's matrices become; nullptr: each tensor stays as it is in the input.
 Result<const formats::Recipe*> wanted_recipe(const ConvertOptions& o, const OpenedModel& in) {
   if (o.type.empty()) {
-    if (in.source.gguf() != nullptr) return nullptr;
+    if (in.source.gguf() != nullptr || in.source.hf_folder()->quantised() != nullptr) return nullptr;
     return formats::find_recipe(tensor::name(weight_dtype(in)));
   }
   const formats::Recipe* recipe = formats::find_recipe(o.type);
@@ -115,13 +115,24 @@ Result<Report> write_gguf(const ConvertOptions& o, const OpenedModel& in, const 
   const auto& traits = in.model->traits();
   const formats::RecipeModel shape{traits.layers, traits.heads, traits.kv_heads, traits.tied_embeddings,
                                    importance.has_value()};
+  // Without a recipe a tensor keeps its format, but for the small ones, and for parts that do not agree on one: those
+  // become F16.
+  const auto kept = [&](std::size_t first) {
+    const auto& p = in.model->parameters()[first];
+    const auto end = first + static_cast<std::size_t>(p.gguf_parts);
+    for (std::size_t i = first; i < end; ++i)
+      if (views[i].dtype != views[first].dtype) return tensor::DType::kF16;
+    const bool small = in.source.gguf() == nullptr &&
+                       formats::storage_type(p.gguf_name, p.gguf_shape(), tensor::DType::kF16) == tensor::DType::kF32;
+    return small ? tensor::DType::kF32 : views[first].dtype;
+  };
   // Parts of one tensor (experts) follow one another in the table, and so do their bytes in the file.
   std::vector<formats::TensorInfo> infos, whole;
   for (std::size_t i = 0; i < views.size(); ++i) {
     const auto& p = in.model->parameters()[i];
     if (p.gguf_part == 0) {
       const tensor::DType type =
-          recipe == nullptr ? views[i].dtype : formats::recipe_type(*recipe, p.gguf_name, p.gguf_shape(), shape);
+          recipe == nullptr ? kept(i) : formats::recipe_type(*recipe, p.gguf_name, p.gguf_shape(), shape);
       whole.push_back({p.gguf_name, type, p.gguf_shape()});
     }
     infos.push_back({p.gguf_name, whole.back().dtype, p.shape});

@@ -33,7 +33,13 @@ std::string licence_of(const OpenedModel& opened) {
   return "";
 }
 
-json::Array memory_table(const OpenedModel& opened, std::vector<std::int64_t> contexts) {
+// How the files hold quantised weights; bytes_by_type says what they are run as.
+std::string quantisation_of(const OpenedModel& opened) {
+  const formats::HfFolder* folder = opened.source.hf_folder();
+  return folder == nullptr || folder->quantised() == nullptr ? "" : folder->quantised()->config().describe();
+}
+
+json::Array memory_table(const OpenedModel& opened, std::span<const tensor::DType> weights, std::vector<std::int64_t> contexts) {
   const std::int64_t own = opened.model->traits().context;
   if (contexts.empty()) {
     for (const std::int64_t c : {std::int64_t{2048}, std::int64_t{8192}, std::int64_t{32768}, own}) {
@@ -45,7 +51,7 @@ json::Array memory_table(const OpenedModel& opened, std::vector<std::int64_t> co
     engine::LoadOptions options;
     options.context = context;
     options.cache_tokens = context;
-    const auto need = engine::estimate_memory(*opened.model, weight_dtype(opened), options);
+    const auto need = engine::estimate_memory(*opened.model, weights, options);
     rows.push_back(json::Object{{"context", context},
                                 {"weight_bytes", need.weight_bytes},
                                 {"cache_bytes", need.cache_bytes},
@@ -55,7 +61,7 @@ json::Array memory_table(const OpenedModel& opened, std::vector<std::int64_t> co
   return rows;
 }
 
-json::Object describe(const OpenedModel& opened, const ShowOptions& o) {
+json::Object describe(const OpenedModel& opened, std::span<const tensor::DType> weights, const ShowOptions& o) {
   const auto& t = opened.model->traits();
   std::int64_t parameters = 0;
   for (const auto& p : opened.model->parameters()) parameters += p.shape.elements();
@@ -85,12 +91,13 @@ json::Object describe(const OpenedModel& opened, const ShowOptions& o) {
           {"context", t.context},
           {"tensors", static_cast<std::int64_t>(opened.source.tensors().size())},
           {"bytes", opened.source.total_bytes()},
+          {"quantisation", quantisation_of(opened)},
           {"bytes_by_type", std::move(quantisation)},
           {"tensors_by_type", std::move(histogram)},
           {"chat_template", chat_template},
           {"sampling", formats::generation_config_json(opened.generation)},
           {"licence", licence_of(opened)},
-          {"memory", memory_table(opened, o.contexts)},
+          {"memory", memory_table(opened, weights, o.contexts)},
           {"memory_available_bytes", static_cast<std::int64_t>(base::available_memory_bytes())}};
 }
 
@@ -109,8 +116,8 @@ void print_for_person(const json::Object& d) {
 
 Status show(const ShowOptions& o) {
   QW_ASSIGN(const OpenedModel opened, open_model(o.model));
-  QW_TRY(models::load_weights(*opened.model, opened.source));   // every tensor is there and has its shape
-  const json::Object description = describe(opened, o);
+  QW_ASSIGN(const auto weights, models::load_weights(*opened.model, opened.source));  // all are there, in their shapes
+  const json::Object description = describe(opened, formats_of(weights), o);
   if (o.json) {
     std::puts(json::dump(description).c_str());
   } else {

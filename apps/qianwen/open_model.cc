@@ -29,8 +29,9 @@ sampling::SamplingParams sampling_params(const formats::GenerationConfig& stated
   return p;
 }
 
-Status check_memory(const OpenedModel& opened, const engine::LoadOptions& options) {
-  const auto need = engine::estimate_memory(*opened.model, weight_dtype(opened), options);
+Status check_memory(const OpenedModel& opened, std::span<const tensor::ConstView> weights,
+                    const engine::LoadOptions& options) {
+  const auto need = engine::estimate_memory(*opened.model, formats_of(weights), options);
   const auto have = static_cast<std::int64_t>(base::available_memory_bytes());
   if (need.total() <= have) return {};
   char text[256];
@@ -70,11 +71,17 @@ tensor::DType weight_dtype(const OpenedModel& opened) {
   return most;
 }
 
+std::vector<tensor::DType> formats_of(std::span<const tensor::ConstView> weights) {
+  std::vector<tensor::DType> formats;
+  for (const tensor::ConstView& w : weights) formats.push_back(w.dtype);
+  return formats;
+}
+
 Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions options) {
   const auto started = std::chrono::steady_clock::now();
   QW_ASSIGN(OpenedModel opened, open_model(name));
-  QW_TRY(check_memory(opened, options));
   QW_ASSIGN(const auto views, models::load_weights(*opened.model, opened.source));
+  QW_TRY(check_memory(opened, views, options));
   ReadyModel ready;
   ready.name = std::filesystem::path(name).filename().string();
   if (ready.name.ends_with(".gguf")) ready.name.resize(ready.name.size() - 5);

@@ -25,8 +25,10 @@ struct OpenedModel {
 Result<OpenedModel> open_model(const std::string& name);
 // The model's own chat template; ChatML for a vocabulary with ChatML's tokens and no template; else "".
 std::string chat_template_of(const tokenizer::TokenizerSpec& spec);
-// The format most bytes of the matrices have.
+// The format most elements of the matrices have.
 tensor::DType weight_dtype(const OpenedModel& opened);
+// The format of each parameter, for engine::estimate_memory.
+std::vector<tensor::DType> formats_of(std::span<const tensor::ConstView> weights);
 
 // Weights, engine and the text side, ready to answer.
 struct ReadyModel {

@@ -61,15 +61,22 @@ Status check_options(const models::Model& model, const LoadOptions& o) {
 }  // namespace
 
 MemoryNeed estimate_memory(const models::Model& model, tensor::DType weights, const LoadOptions& o) {
+  return estimate_memory(model, std::vector<tensor::DType>(model.parameters().size(), weights), o);
+}
+
+MemoryNeed estimate_memory(const models::Model& model, std::span<const tensor::DType> weights, const LoadOptions& o) {
+  QW_CHECK(weights.size() == model.parameters().size());
   const kernels::Kernels& k = kernels::kernels_for(o.isa.value_or(base::best_isa()));
-  const auto type = kernel_type(weights);
   MemoryNeed need;
-  for (const models::ParameterSpec& p : model.parameters()) {
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const models::ParameterSpec& p = model.parameters()[i];
+    const auto type = kernel_type(weights[i]);
     const bool packed = p.shape.rank() == 2 && type.has_value();
     need.weight_bytes += packed ? static_cast<std::int64_t>(k.packed_bytes(*type, p.shape[0], p.shape[1]))
                                 : p.shape.elements() * std::int64_t{sizeof(float)};
   }
-  need.cache_bytes = cache_blocks(model, o) * kvcache::block_bytes(cache_shape(model, weights, o));
+  need.cache_bytes = cache_blocks(model, o) *
+                     kvcache::block_bytes(cache_shape(model, weights[static_cast<std::size_t>(model.embedding().id)], o));
   const models::ModelTraits& t = model.traits();
   const ops::RunningOptions sizes = sizes_of(o);
   // Of a row: residual, norm and sums; q, k, v and attention out; gate, up and their product; the prepared activations

@@ -34,13 +34,16 @@ struct LoadOptions {
   EngineConfig engine;                       // context and sampling_pool are filled in
 };
 
-// Bytes, before anything is loaded. `weights`: the format all matrices are stored in.
+// Bytes, before anything is loaded.
 struct MemoryNeed {
   std::int64_t weight_bytes = 0;
   std::int64_t cache_bytes = 0;
   std::int64_t workspace_bytes = 0;          // an upper bound
   std::int64_t total() const { return weight_bytes + cache_bytes + workspace_bytes; }
 };
+// `weights`: the format of each parameter, by id; or the one format of all matrices.
+MemoryNeed estimate_memory(const models::Model& model, std::span<const tensor::DType> weights,
+                           const LoadOptions& options);
 MemoryNeed estimate_memory(const models::Model& model, tensor::DType weights, const LoadOptions& options);
 
 // StepExecutor over a real model.

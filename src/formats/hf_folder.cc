@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "formats/internal/text.h"
 
 namespace qw::formats {
 namespace {
@@ -31,7 +32,9 @@ Result<fs::path> find_weights(const fs::path& folder) {
   if (found.size() > 1)
     return fail(ErrorKind::kBadInput, where + "several .safetensors files but no model.safetensors.index.json");
   if (pytorch)
-    return fail(ErrorKind::kBadInput, where + "PyTorch .bin weights are not supported; convert them to safetensors");
+    return fail(ErrorKind::kBadInput,
+                where + "PyTorch .bin weights are not supported (reading them means running a pickle); convert them to "
+                        "safetensors: model.save_pretrained(folder) of a current transformers does");
   return fail(ErrorKind::kBadInput, where + "no model.safetensors");
 }
 
@@ -58,7 +61,36 @@ Result<HfFolder> HfFolder::open(const fs::path& folder) {
   result.path_ = folder;
   result.config_ = std::move(config);
   result.generation_config_ = std::move(generation);
+  QW_TRY(result.find_quantisation());
   return result;
+}
+
+Status HfFolder::find_quantisation() {
+  // Older GPTQ folders have a file of its own for it, whose method is understood.
+  std::error_code ignored;
+  json::Object config = config_;
+  const fs::path beside = path_ / "quantize_config.json";
+  if (config.find("quantization_config") == nullptr && fs::exists(beside, ignored)) {
+    QW_ASSIGN(json::Object own, read_json_object(beside));
+    if (own.find("quant_method") == nullptr) own.set("quant_method", "gptq");
+    config.set("quantization_config", std::move(own));
+  }
+  auto quant = read_quant_config(config);
+  if (!quant) return in_context((path_ / "config.json").string(), std::move(quant).error());
+  if (!quant->has_value()) return {};
+  auto seen = QuantisedWeights::create(**quant, weights_.tensors(),
+                                       [this](std::string_view name) { return weights_.tensor(name); });
+  if (!seen) return in_context(path_.string(), std::move(seen).error());
+  quantised_ = std::move(*seen);
+  return {};
+}
+
+Result<tensor::ConstView> HfFolder::tensor(std::string_view name) const {
+  if (!quantised_) return weights_.tensor(name);
+  if (auto made = quantised_->made(name)) return *made;
+  if (quantised_->find(name) == nullptr)
+    return fail(ErrorKind::kBadInput, path_.string() + ": no tensor " + internal::quote(name));
+  return weights_.tensor(name);
 }
 
 }  // namespace qw::formats

@@ -30,15 +30,15 @@ const json::Object& ModelSource::generation_config() const {
 }
 
 const std::vector<TensorInfo>& ModelSource::tensors() const {
-  return gguf() ? gguf()->tensors() : hf_folder()->weights().tensors();
+  return gguf() ? gguf()->tensors() : hf_folder()->tensors();
 }
 
 const TensorInfo* ModelSource::find(std::string_view name) const {
-  return gguf() ? gguf()->find(name) : hf_folder()->weights().find(name);
+  return gguf() ? gguf()->find(name) : hf_folder()->find(name);
 }
 
 Result<tensor::ConstView> ModelSource::tensor(std::string_view name) const {
-  return gguf() ? gguf()->tensor(name) : hf_folder()->weights().tensor(name);
+  return gguf() ? gguf()->tensor(name) : hf_folder()->tensor(name);
 }
 
 Result<tensor::ConstView> ModelSource::tensor(std::string_view name, const tensor::Shape& expected) const {
@@ -53,7 +53,7 @@ Result<tensor::ConstView> ModelSource::tensor(std::string_view name, const tenso
 
 std::int64_t ModelSource::total_bytes() const {
   std::int64_t bytes = 0;
-  for (const TensorInfo& t : tensors()) bytes += t.bytes();
+  for (const TensorInfo& t : gguf() ? gguf()->tensors() : hf_folder()->weights().tensors()) bytes += t.bytes();
   return bytes;
 }
 

@@ -34,10 +34,10 @@ class ModelSource {
 
   const std::vector<TensorInfo>& tensors() const;
   const TensorInfo* find(std::string_view name) const;  // nullptr if absent
-  // Views memory of this object. kBadInput: no such tensor; with `expected`: another shape.
+  // Views memory of this object, or is made by it (quantised folders; see tensor::ConstView). kBadInput: no such tensor; with `expected`: another shape.
   Result<tensor::ConstView> tensor(std::string_view name) const;
   Result<tensor::ConstView> tensor(std::string_view name, const tensor::Shape& expected) const;
-  std::int64_t total_bytes() const;  // of all tensors
+  std::int64_t total_bytes() const;  // of all tensors as the files hold them
 
   const GgufFile* gguf() const { return std::get_if<GgufFile>(&source_); }  // nullptr for the other kind
   const HfFolder* hf_folder() const { return std::get_if<HfFolder>(&source_); }

@@ -56,8 +56,20 @@ RowError convert_row(const tensor::ConstView& source, std::int64_t row, DType ty
   return error;
 }
 
+// Rows that must be made are made in parallel.
+tensor::ConstView made_by(base::ThreadPool& pool, const tensor::ConstView& view, tensor::Buffer& own) {
+  if (view.maker == nullptr) return view;
+  constexpr std::int64_t kRows = 32;
+  own = tensor::Buffer(static_cast<std::size_t>(view.bytes()));
+  const std::int64_t bytes = tensor::row_bytes(view.dtype, view.shape.back());
+  pool.parallel_for(view.shape.rows(), kRows, [&](std::int64_t b, std::int64_t e) {
+    view.maker->make_rows(view.first_row + b, e - b, own.data() + b * bytes);
+  });
+  return {view.dtype, view.shape, own.data()};
+}
+
 Status check_types(const tensor::ConstView& source, DType type) {
-  const bool source_ok = has_codec(source.dtype) || source.dtype == DType::kF64;
+  const bool source_ok = has_codec(source.dtype) || source.dtype == DType::kF64 || source.dtype == DType::kF8_E4M3;
   if (!source_ok || !can_become(source.dtype, type)) {
     return fail(ErrorKind::kUsage, "no conversion from " + std::string(tensor::name(source.dtype)) + " to " +
                                        std::string(tensor::name(type)));
@@ -86,11 +98,13 @@ Result<ConversionError> convert(const tensor::ConstView& source, DType type, bas
   RowError total;
   for (std::int64_t begin = 0; begin < rows; begin += piece_rows) {
     const std::int64_t count = std::min(piece_rows, rows - begin);
+    tensor::Buffer own;
+    const tensor::ConstView here = made_by(pool, tensor::rows_of(source, begin, count), own);
     pool.parallel_for(count, std::max<std::int64_t>(1, (std::int64_t{1} << 14) / std::max<std::int64_t>(1, n)),
                       [&](std::int64_t b, std::int64_t e) {
                         for (std::int64_t r = b; r < e; ++r) {
                           errors[static_cast<std::size_t>(r)] =
-                              convert_row(source, begin + r, type, importance.empty() ? nullptr : importance.data(),
+                              convert_row(here, r, type, importance.empty() ? nullptr : importance.data(),
                                           piece.data() + r * out_row_bytes);
                         }
                       });

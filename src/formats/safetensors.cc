@@ -17,6 +17,12 @@ struct Safetensors::Copies {
   std::map<std::size_t, tensor::Buffer> buffers;  // by index in tensors_
 };
 
+// Of a sharded folder, while it is read.
+struct Safetensors::Index {
+  const json::Object& weight_map;
+  std::set<std::string> seen = {};  // names that stood in a shard, whether the map sends them there or not
+};
+
 Safetensors::Safetensors() : copies_(std::make_unique<Copies>()) {}
 Safetensors::Safetensors(Safetensors&&) noexcept = default;
 Safetensors& Safetensors::operator=(Safetensors&&) noexcept = default;
@@ -34,16 +40,19 @@ Result<Safetensors> Safetensors::open(const std::filesystem::path& path) {
   return file;
 }
 
-// Adds the tensors of one file; with a weight map, those that it assigns to this file.
-Status Safetensors::add_file(const std::filesystem::path& path, const json::Object* weight_map) {
+// Adds the tensors of one file; with an index, those that it assigns to this file.
+Status Safetensors::add_file(const std::filesystem::path& path, Index* index) {
   QW_ASSIGN(auto file, base::MappedFile::open(path));
   auto part = internal::parse_safetensors(file.bytes());
   if (!part) return in_context(path.string(), std::move(part).error());
   if (files_.empty()) metadata_ = std::move(part->metadata);
   const std::string file_name = path.filename().string();
   for (auto& entry : part->entries) {
-    if (weight_map != nullptr) {
-      const json::Value* owner = weight_map->find(entry.info.name);
+    if (index != nullptr) {
+      // Readers differ in which of two they take.
+      if (!index->seen.insert(entry.info.name).second)
+        return fail(ErrorKind::kBadInput, path.string() + ": tensor " + quote(entry.info.name) + " stands in two shards");
+      const json::Value* owner = index->weight_map.find(entry.info.name);
       if (owner == nullptr || owner->as_string() != file_name) continue;
     }
     if (!entry.unsupported.empty()) {
@@ -74,7 +83,8 @@ Status Safetensors::open_index() {
     }
     shards.insert(shard.as_string());
   }
-  for (const std::string& shard : shards) QW_TRY(add_file(path_.parent_path() / shard, &map->as_object()));
+  Index index{map->as_object()};
+  for (const std::string& shard : shards) QW_TRY(add_file(path_.parent_path() / shard, &index));
   if (tensors_.size() + unsupported_.size() == map->as_object().size()) return {};
   std::set<std::string_view> found;
   for (const TensorInfo& t : tensors_) found.insert(t.name);

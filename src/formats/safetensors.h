@@ -33,7 +33,7 @@ class Safetensors {
   const std::filesystem::path& path() const { return path_; }
   // __metadata__ of the (first) file: strings only.
   const json::Object& metadata() const { return metadata_; }
-  // In the order of the data, shards one after the other. Tensors that we cannot hold (formats such as F8_E4M3, more
+  // In the order of the data, shards one after the other. Tensors that we cannot hold (formats such as F8_E5M2, more
   // than four dimensions) are not listed; asking for one by name says why.
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
   const TensorInfo* find(std::string_view name) const;  // nullptr if absent
@@ -43,7 +43,8 @@ class Safetensors {
  private:
   struct Copies;  // of misaligned tensors
   Safetensors();
-  Status add_file(const std::filesystem::path& path, const json::Object* weight_map);
+  struct Index;
+  Status add_file(const std::filesystem::path& path, Index* index);
   Status open_index();
   void index_names();
 

@@ -1,5 +1,6 @@
 #include "models/load.h"
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -8,11 +9,21 @@ namespace qw::models {
 namespace {
 
 constexpr std::string_view kGgufTokenTable = "token_embd.weight", kGgufHead = "output.weight",
-                           kHfHead = "lm_head.weight", kHfBody = "model.", kHfFrequencies = ".rotary_emb.inv_freq";
+                           kHfHead = "lm_head.weight", kHfBody = "model.", kHfFrequencies = ".rotary_emb.inv_freq", kBias = ".bias";
+
+// Writers of quantised folders give every matrix a bias, zeros where the architecture has none.
+bool all_zero(const formats::ModelSource& source, const formats::TensorInfo& t) {
+  const auto view = source.tensor(t.name);
+  if (!view || view->data == nullptr) return false;
+  return std::all_of(view->data, view->data + view->bytes(), [](std::byte b) { return b == std::byte{0}; });
+}
 
 // Tensors which may stand in a file and say nothing that the configuration does not.
-bool redundant(std::string_view name, const Model& model, formats::ModelKind kind) {
-  if (kind != formats::ModelKind::kHfFolder) return false;
+bool redundant(const formats::TensorInfo& t, const Model& model, const formats::ModelSource& source) {
+  if (source.kind() != formats::ModelKind::kHfFolder) return false;
+  const std::string_view name = t.name;
+  const bool quantised = source.hf_folder()->quantised() != nullptr;
+  if (quantised && name.ends_with(kBias) && t.shape.rank() == 1) return all_zero(source, t);
   return name.ends_with(kHfFrequencies) || (model.traits().tied_embeddings && name == kHfHead);
 }
 
@@ -20,7 +31,8 @@ bool redundant(std::string_view name, const Model& model, formats::ModelKind kin
 Result<tensor::ConstView> part_of(const formats::ModelSource& source, const std::string& name,
                                   const tensor::Shape& whole, const tensor::Shape& shape, std::int32_t part) {
   QW_ASSIGN(tensor::ConstView view, source.tensor(name, whole));
-  view.data += part * tensor::row_bytes(view.dtype, shape.back()) * shape.rows();
+  if (part == 0 && shape == whole) return view;
+  view = tensor::rows_of(view, part * shape.rows(), shape.rows());
   view.shape = shape;
   return view;
 }
@@ -87,7 +99,7 @@ Result<std::vector<tensor::ConstView>> load_weights(const Model& model, const fo
     used.insert(name);
   }
   for (const formats::TensorInfo& t : source.tensors())
-    if (!used.contains(t.name) && !redundant(t.name, model, source.kind()))
+    if (!used.contains(t.name) && !redundant(t, model, source))
       return fail(ErrorKind::kBadInput, source.path().string() + ": tensor \"" + t.name.substr(0, 128) +
                                             "\" belongs to no parameter of a " + model.traits().architecture +
                                             " model");

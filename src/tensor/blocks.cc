@@ -52,6 +52,9 @@ void decode_row(DType type, const void* row, std::int64_t n, float* out) {
     case DType::kBF16:
       for (std::int64_t i = 0; i < n; ++i) out[i] = bf16_to_f32(static_cast<const std::uint16_t*>(row)[i]);
       return;
+    case DType::kF8_E4M3:
+      for (std::int64_t i = 0; i < n; ++i) out[i] = f8_e4m3_to_f32(static_cast<const std::uint8_t*>(row)[i]);
+      return;
     case DType::kQ8_0: {
       const auto* blocks = static_cast<const BlockQ8_0*>(row);
       for (std::int64_t i = 0; i < n; ++i) out[i] = f16_to_f32(blocks[i / 32].d) * blocks[i / 32].q[i % 32];

@@ -27,7 +27,8 @@ constexpr std::array<DTypeInfo, kDTypeCount> kInfos = {{{"f32", 1, 4},
                                                {"q6_k", 256, 210},
                                                {"iq4_nl", 32, 18},
                                                {"iq4_xs", 256, 136},
-                                               {"mxfp4", 32, 17}}};
+                                               {"mxfp4", 32, 17},
+                                               {"f8_e4m3", 1, 1}}};
 }  // namespace
 
 const DTypeInfo& info(DType type) { return kInfos[static_cast<std::size_t>(type)]; }
@@ -69,6 +70,14 @@ std::uint16_t f32_to_f16(float f) {
   }
   const std::uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
   return static_cast<std::uint16_t>(sign | ((rounded - 0x38000000u) >> 13));
+}
+
+float f8_e4m3_to_f32(std::uint8_t b) {
+  const std::uint32_t sign = std::uint32_t{b & 0x80u} << 24, magnitude = b & 0x7fu;
+  if (magnitude == 0x7fu) return __builtin_bit_cast(float, sign | 0x7fc00000u);
+  // Shifted into place the exponent is 120 too small; the multiplication handles subnormals too.
+  const float scaled = __builtin_bit_cast(float, magnitude << 20) * 0x1.0p120f;
+  return __builtin_bit_cast(float, sign | __builtin_bit_cast(std::uint32_t, scaled));
 }
 
 std::uint16_t f32_to_bf16(float f) {

@@ -11,9 +11,11 @@ namespace qw::tensor {
 enum class DType : std::uint8_t {
   kF32, kF16, kBF16, kQ8_0, kQ4_0, kF64, kI8, kI16, kI32, kI64, kU8, kBool,
   // Block formats that GGUF files bring along; groups.h opens them.
-  kQ4_1, kQ5_0, kQ5_1, kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K, kIQ4_NL, kIQ4_XS, kMXFP4
+  kQ4_1, kQ5_0, kQ5_1, kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K, kIQ4_NL, kIQ4_XS, kMXFP4,
+  // As checkpoints of Hugging Face store weights: sign, 4 bits of exponent (bias 7), 3 of mantissa; no infinities.
+  kF8_E4M3
 };
-inline constexpr int kDTypeCount = static_cast<int>(DType::kMXFP4) + 1;
+inline constexpr int kDTypeCount = static_cast<int>(DType::kF8_E4M3) + 1;
 
 struct DTypeInfo {
   std::string_view name;       // "f32", "q8_0", ...
@@ -39,5 +41,7 @@ inline float bf16_to_f32(std::uint16_t h) {
   return __builtin_bit_cast(float, bits);
 }
 std::uint16_t f32_to_bf16(float f);
+// 0x7f and 0xff are NaN, everything else is finite (at most 448).
+float f8_e4m3_to_f32(std::uint8_t b);
 
 }  // namespace qw::tensor

@@ -45,6 +45,22 @@ Buffer::Buffer(std::size_t bytes) : size_(bytes) {
   std::memset(data_.get(), 0, rounded);
 }
 
+ConstView rows_of(const ConstView& view, std::int64_t begin, std::int64_t count) {
+  QW_CHECK(begin >= 0 && count >= 0 && begin + count <= view.shape.rows());
+  ConstView part = view;
+  if (view.maker != nullptr) part.first_row += begin;
+  else part.data += begin * row_bytes(view.dtype, view.shape.back());
+  part.shape = Shape{count, view.shape.back()};
+  return part;
+}
+
+ConstView in_memory(const ConstView& view, Buffer& own) {
+  if (view.maker == nullptr) return view;
+  own = Buffer(static_cast<std::size_t>(view.bytes()));
+  view.maker->make_rows(view.first_row, view.shape.rows(), own.data());
+  return {view.dtype, view.shape, own.data()};
+}
+
 Tensor::Tensor(DType dtype, Shape shape)
     : dtype_(dtype),
       shape_(shape),

@@ -36,11 +36,23 @@ class Shape {
 // Product of dims with overflow and negative-size checks, for sizes that come from files.
 Result<std::int64_t> checked_elements(std::span<const std::int64_t> dims);
 
-// Points into memory somebody else keeps alive (a mapped file, a Tensor, an arena).
+// Rows that are computed when they are wanted: weights that a file holds in a form nothing computes with. Any thread.
+class RowMaker {
+ public:
+  virtual ~RowMaker() = default;
+  // Writes rows [begin, begin + count) to `out`, in the format of the view that carries this maker. Cannot fail: what
+  // could be wrong was checked when the view was made.
+  virtual void make_rows(std::int64_t begin, std::int64_t count, std::byte* out) const = 0;
+};
+
+// Points into memory somebody else keeps alive (a mapped file, a Tensor, an arena), or to a maker of rows.
 struct ConstView {
   DType dtype = DType::kF32;
   Shape shape;
-  const std::byte* data = nullptr;
+  const std::byte* data = nullptr;   // null with a maker
+  const RowMaker* maker = nullptr;   // makes row first_row + i as row i of this view
+  std::int64_t first_row = 0;
+  bool empty() const { return data == nullptr && maker == nullptr; }
   std::int64_t bytes() const { return row_bytes(dtype, shape.back()) * shape.rows(); }
   const float* f32() const { return reinterpret_cast<const float*>(data); }
 };
@@ -66,6 +78,12 @@ class Buffer {
   std::unique_ptr<std::byte, Free> data_;
   std::size_t size_ = 0;
 };
+
+// Rows [begin, begin + count) as a view of shape [count, columns].
+ConstView rows_of(const ConstView& view, std::int64_t begin, std::int64_t count);
+
+// The view with its bytes in memory: itself, or made into `own`, which must live as long as the result.
+ConstView in_memory(const ConstView& view, Buffer& own);
 
 class Tensor {
  public:

@@ -43,6 +43,9 @@ Result<std::unique_ptr<models::Model>> make_model(const TrainConfig& config) {
 
 Status load_weights(const std::filesystem::path& folder, const models::Model& model, ops::ParameterBuffer& weights) {
   QW_ASSIGN(const auto opened, formats::HfFolder::open(folder));
+  if (opened.quantised() != nullptr)
+    return fail(ErrorKind::kBadInput, folder.string() + ": training starts from plain weights, these are " +
+                                          opened.quantised()->config().describe() + "; convert them to bf16 first");
   for (std::size_t i = 0; i < weights.size(); ++i)
     QW_TRY(read_tensor(opened.weights(), model.parameters()[i].hf_name, weights.shape(i), weights.data(i)));
   return {};

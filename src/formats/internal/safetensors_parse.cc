@@ -28,7 +28,7 @@ constexpr DTypeRow kDTypes[] = {
     {"F64", 64, DType::kF64}, {"F32", 32, DType::kF32},  {"F16", 16, DType::kF16}, {"BF16", 16, DType::kBF16},
     {"I64", 64, DType::kI64}, {"I32", 32, DType::kI32},  {"I16", 16, DType::kI16}, {"I8", 8, DType::kI8},
     {"U8", 8, DType::kU8},    {"BOOL", 8, DType::kBool}, {"U64", 64, {}},          {"U32", 32, {}},
-    {"U16", 16, {}},          {"F8_E4M3", 8, {}},        {"F8_E5M2", 8, {}},       {"F8_E8M0", 8, {}},
+    {"U16", 16, {}},          {"F8_E4M3", 8, DType::kF8_E4M3},        {"F8_E5M2", 8, {}},       {"F8_E8M0", 8, {}},
     {"F8_E4M3FNUZ", 8, {}},   {"F8_E5M2FNUZ", 8, {}},    {"C64", 64, {}},          {"F4", 4, {}},
     {"F6_E2M3", 6, {}},       {"F6_E3M2", 6, {}}};
 

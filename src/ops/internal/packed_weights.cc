@@ -66,7 +66,7 @@ Status check(const tensor::ConstView& view, Use use, std::size_t id) {
   auto bad = [&](const std::string& what) {
     return fail(ErrorKind::kBadInput, "parameter " + std::to_string(id) + ": " + what);
   };
-  if (view.data == nullptr) return bad("missing");
+  if (view.empty()) return bad("missing");
   if (!weight_type(view.dtype))
     return bad("weights of type " + std::string(tensor::name(view.dtype)) + " cannot be used");
   const int rank = use == Use::kMatrix ? 2 : 1;
@@ -78,7 +78,9 @@ Status check(const tensor::ConstView& view, Use use, std::size_t id) {
   return {};
 }
 
-PackedWeight pack(const Machine& m, const tensor::ConstView& view, Use use) {
+PackedWeight pack(const Machine& m, const tensor::ConstView& stored, Use use) {
+  tensor::Buffer own;  // for as long as it takes to pack it
+  const tensor::ConstView view = tensor::in_memory(stored, own);
   PackedWeight w;
   if (use == Use::kVector) {
     w.out = view.shape[0];

@@ -242,6 +242,7 @@ Status Engine::execute(const StepPlan& plan) {
     const Sequence& s = *sequences_[slice.sequence];
     const auto index = static_cast<std::int32_t>(b.tables.size());
     b.tables.push_back(s.table.blocks());
+    b.prompts.push_back(static_cast<std::int32_t>(s.sampler.prompt_tokens()));
     for (std::int64_t p = s.computed; p < s.computed + slice.tokens; ++p) {
       b.tokens.push_back(s.sampler.tokens()[static_cast<std::size_t>(p)]);
       b.positions.push_back(static_cast<std::int32_t>(p));
@@ -249,7 +250,7 @@ Status Engine::execute(const StepPlan& plan) {
     }
     if (slice.sample) b.logit_rows.push_back(static_cast<std::int32_t>(b.tokens.size()) - 1);
   }
-  QW_TRY(executor_.run({b.tokens, b.positions, b.sequences, b.tables, b.logit_rows, nullptr}));
+  QW_TRY(executor_.run({b.tokens, b.positions, b.sequences, b.tables, b.logit_rows, nullptr, b.prompts}));
   ++totals_.steps;
   totals_.computed_tokens += static_cast<std::int64_t>(b.tokens.size());
   return {};

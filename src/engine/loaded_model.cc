@@ -175,6 +175,7 @@ Status LoadedModel::for_each_logits(
   const std::int64_t chunk = std::min(step_executor_->max_rows(), step_executor_->max_logit_rows());
   std::vector<std::int32_t> positions, sequences(static_cast<std::size_t>(chunk), 0), rows;
   const std::span<const std::int32_t> tables[] = {table.blocks()};
+  const std::int32_t prompts[] = {static_cast<std::int32_t>(n)};  // all of it is read at once, as by a reference
   for (std::int64_t begin = 0; begin < n; begin += chunk) {
     const std::int64_t count = std::min(chunk, n - begin);
     positions.clear();
@@ -185,7 +186,7 @@ Status LoadedModel::for_each_logits(
     }
     const auto size = static_cast<std::size_t>(count);
     QW_TRY(step_executor_->run({ids.subspan(static_cast<std::size_t>(begin), size), positions,
-                                std::span(sequences).first(size), tables, rows, nullptr}));
+                                std::span(sequences).first(size), tables, rows, nullptr, prompts}));
     for (std::int64_t i = 0; i < count; ++i) visit(begin + i, step_executor_->logits(i));
   }
   return {};

@@ -7,6 +7,7 @@
 
 #include "models/internal/test_model.h"
 #include "models/load.h"
+#include "ops/rope.h"
 #include "tensor/blocks.h"
 
 namespace qw::models {
@@ -18,7 +19,7 @@ using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
 const char* const kFolders[] = {"qwen2_moe_untied_f32", "qwen2_moe_tied_bf16", "qwen3_moe_untied_f32",
-                                "qwen3_moe_tied_bf16", "qwen_f32", "qwen_bf16"};
+                                "qwen3_moe_tied_bf16", "qwen_f32", "qwen_bf16", "qwen_long_f32"};
 
 std::vector<const kernels::Kernels*> all_kernels() {
   std::vector<const kernels::Kernels*> all;
@@ -93,6 +94,7 @@ TEST(Reference, LogitsAgreeWithTheReference) {
     for (const auto* k : all_kernels()) {
       SCOPED_TRACE(k->name);
       Runner in_float(*g.model, exact.views, threads, *k), stored(*g.model, g.views, threads, *k);
+      in_float.prompt = stored.prompt = static_cast<std::int32_t>(g.ids.size());
       expect_close(flat(in_float.step(in_float.rows_of(g.ids))), wanted, 1e-4, "float");
       const bool f32 = g.views[0].dtype == tensor::DType::kF32;
       expect_close(flat(stored.step(stored.rows_of(g.ids))), wanted, f32 ? 1e-4 : 2e-2, "as stored");
@@ -107,6 +109,7 @@ TEST(Reference, GreedyContinuationIsTheReferences) {
     Golden g(name);
     const Converted exact(g, tensor::DType::kF32);
     Runner runner(*g.model, exact.views, threads, kernels::kernels_for(base::best_isa()));
+    runner.prompt = static_cast<std::int32_t>(g.ids.size());
     auto last = runner.step(runner.rows_of(g.ids)).back();
     auto position = static_cast<std::int32_t>(g.ids.size());
     for (const std::int32_t wanted : g.expected.ids("greedy")) {
@@ -118,7 +121,7 @@ TEST(Reference, GreedyContinuationIsTheReferences) {
 }
 
 TEST(Reference, PrefillEqualsDecodeEqualsChunksEqualsBatched) {
-  for (const char* name : {"qwen2_moe_untied_f32", "qwen3_moe_untied_f32", "qwen_f32"}) {
+  for (const char* name : {"qwen2_moe_untied_f32", "qwen3_moe_untied_f32", "qwen_f32", "qwen_long_f32"}) {
     Golden g(name);
     for (const auto* k : all_kernels())
       for (const auto type : {tensor::DType::kF32, tensor::DType::kBF16, tensor::DType::kF16, tensor::DType::kQ8_0,
@@ -127,6 +130,7 @@ TEST(Reference, PrefillEqualsDecodeEqualsChunksEqualsBatched) {
         const Converted w(g, type);
         base::ThreadPool one(1), three(3);
         Runner whole(*g.model, w.views, one, *k), other(*g.model, w.views, three, *k);
+        whole.prompt = other.prompt = static_cast<std::int32_t>(g.ids.size());
         const auto rows = whole.rows_of(g.ids);
         const auto wanted = whole.step(rows);
         for (const std::size_t chunk : {std::size_t{1}, std::size_t{5}, std::size_t{17}}) {
@@ -150,7 +154,7 @@ TEST(Reference, PrefillEqualsDecodeEqualsChunksEqualsBatched) {
 }
 
 TEST(Reference, LossBalanceAndGradientsAgreeWithTheReference) {
-  for (const char* name : {"qwen2_moe_untied_f32", "qwen3_moe_untied_f32", "qwen_f32"}) {
+  for (const char* name : {"qwen2_moe_untied_f32", "qwen3_moe_untied_f32", "qwen_f32", "qwen_long_f32"}) {
     Golden g(name);
     const auto n = static_cast<std::int32_t>(g.ids.size());
     std::vector<std::int32_t> positions(g.ids.size()), labels(g.ids.begin() + 1, g.ids.end());
@@ -292,15 +296,35 @@ TEST(FirstGeneration, CountsTheParametersOfPublishedSizes) {
   EXPECT_EQ(count(o), 1836828672);
 }
 
-// Beyond seq_length the tricks act, so the context ends there; without them it is what the file states.
-TEST(FirstGeneration, ContextEndsWhereTheTricksBegin) {
+TEST(FirstGeneration, TheContextIsWhatTheFileStates) {
   json::Object o = first_7b();
-  EXPECT_EQ((*model_from_hf_config(o))->traits().context, 8192);
-  EXPECT_EQ((*model_from_hf_config(o))->traits().ffn_width, 11008);
-  o.set("use_dynamic_ntk", false);
-  EXPECT_EQ((*model_from_hf_config(o))->traits().context, 8192);
-  o.set("use_logn_attn", false);
   EXPECT_EQ((*model_from_hf_config(o))->traits().context, 32768);
+  EXPECT_EQ((*model_from_hf_config(o))->traits().ffn_width, 11008);
+}
+
+// A prompt's length fixes the base of its rotations; the bounds are those of the reference: powers of two of seq_length.
+TEST(FirstGeneration, TheBaseGrowsWithThePrompt) {
+  const ops::RopeSpec spec{.head_dim = 128, .rotary = 128, .scaling = ops::RopeScaling::kDynamicNtk, .original_context = 8192};
+  const auto level = [&](std::int64_t n) { return ops::ntk_level(spec, n); };
+  EXPECT_EQ(level(1), 0);
+  EXPECT_EQ(level(8192), 0);
+  EXPECT_EQ(level(8193), 1);
+  EXPECT_EQ(level(16384), 1);
+  EXPECT_EQ(level(16385), 2);
+  EXPECT_EQ(level(32768), 2);
+  const auto frequencies = ops::rope_frequencies(spec);
+  // The slowest pair: theta' ^ (-126/128) with theta' = 10000 * 7 ^ (128/126) is 7 times slower than at level 0.
+  EXPECT_NEAR(frequencies[63] / frequencies[2 * 64 + 63], 7.0, 1e-4);
+  EXPECT_EQ(frequencies[2 * 64], 1.0f);
+}
+
+TEST(FirstGeneration, AStepMustSayHowLongThePromptsAre) {
+  Golden g("qwen_long_f32");
+  base::ThreadPool threads(1);
+  Runner runner(*g.model, g.views, threads, kernels::kernels_for(base::best_isa()));
+  const std::vector<std::int32_t> zero{0};
+  const std::vector<std::span<const std::int32_t>> tables{runner.tables[0].blocks()};
+  EXPECT_THAT(runner.executor->begin({zero, zero, zero, tables, zero, &runner.cache}).error().message, HasSubstr("prompt"));
 }
 
 TEST(FirstGeneration, ErrorsNameTheKey) {

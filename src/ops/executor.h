@@ -24,18 +24,22 @@ struct Weight {
   bool present() const { return id >= 0; }
 };
 
-enum class RopeScaling : std::uint8_t { kNone, kLinear, kYarn };
+enum class RopeScaling : std::uint8_t { kNone, kLinear, kYarn, kDynamicNtk };
 
 struct RopeSpec {
   std::int32_t head_dim = 0;
   std::int32_t rotary = 0;  // rotated width, <= head_dim; pairs (i, i + rotary/2)
   float theta = 10000.0f;
-  // Reaching beyond the trained context. kLinear: positions / factor. kYarn: Peng et al., "YaRN", 2023.
+  // Reaching beyond the trained context. kLinear: positions / factor. kYarn: Peng et al., "YaRN", 2023. kDynamicNtk: the
+  // base grows with the length of a sequence's prompt, as Qwen (2023) does it; not in training.
   RopeScaling scaling = RopeScaling::kNone;
   float factor = 1;
-  float original_context = 0;           // kYarn: context before scaling
+  float original_context = 0;           // kYarn, kDynamicNtk: context before scaling
   float beta_fast = 32, beta_slow = 1;  // kYarn: turns per context that bound the blend
   float attention_factor = 1;           // kYarn: multiplies cos and sin
+  // Of queries (Su, "Entropy invariance of attention", 2021): > 0: the row at position p is also multiplied by
+  // ln(p + 1) / ln(logn_context) where that is above 1; not in training.
+  float logn_context = 0;
   friend bool operator==(const RopeSpec&, const RopeSpec&) = default;
 };
 

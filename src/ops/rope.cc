@@ -20,6 +20,28 @@ double yarn_ramp(const RopeSpec& s, int i) {
   return std::clamp((i - low) / std::max(high - low, 0.001), 0.0, 1.0);
 }
 
+// Prompts of up to 2^30 contexts: more than positions can count.
+constexpr int kNtkLevels = 31;
+
+std::vector<float> ntk_frequencies(const RopeSpec& s) {
+  std::vector<float> frequencies;
+  for (int level = 0; level < kNtkLevels; ++level) {
+    const double alpha = level == 0 ? 1.0 : std::ldexp(1.0, level + 1) - 1;
+    const double base = static_cast<double>(s.theta) * std::pow(alpha, s.rotary / (s.rotary - 2.0));
+    for (int i = 0; i < s.rotary / 2; ++i) frequencies.push_back(static_cast<float>(std::pow(base, -2.0 * i / s.rotary)));
+  }
+  return frequencies;
+}
+
+// Factor of a row's cos and sin.
+double row_scale(const RopeSpec& s, std::int32_t position) {
+  double scale = s.scaling == RopeScaling::kYarn ? static_cast<double>(s.attention_factor) : 1.0;
+  const double i = position + 1.0;
+  if (s.logn_context > 0 && i > static_cast<double>(s.logn_context))
+    scale *= std::log(i) / std::log(static_cast<double>(s.logn_context));
+  return scale;
+}
+
 void rotate(const Machine& m, const RopeSpec& s, const float* cos, const float* sin, std::int64_t rows,
             std::int64_t width, float* x, bool inverse) {
   const std::int64_t half = s.rotary / 2;
@@ -31,7 +53,21 @@ void rotate(const Machine& m, const RopeSpec& s, const float* cos, const float* 
 
 }  // namespace
 
+int ntk_level(const RopeSpec& s, std::int64_t prompt_tokens) {
+  if (static_cast<double>(prompt_tokens) <= static_cast<double>(s.original_context)) return 0;
+  // Quotients of logarithms as the reference takes them: at exact powers their rounding decides.
+  const double doublings = std::log(static_cast<double>(prompt_tokens) / static_cast<double>(s.original_context)) / std::log(2.0);
+  return std::clamp(static_cast<int>(std::ceil(doublings + 1)) - 1, 0, kNtkLevels - 1);
+}
+
+RopeSpec as_trained(RopeSpec spec) {
+  if (spec.scaling == RopeScaling::kDynamicNtk) spec.scaling = RopeScaling::kNone;
+  spec.logn_context = 0;
+  return spec;
+}
+
 std::vector<float> rope_frequencies(const RopeSpec& s) {
+  if (s.scaling == RopeScaling::kDynamicNtk) return ntk_frequencies(s);
   std::vector<float> frequencies(static_cast<std::size_t>(s.rotary / 2));
   for (int i = 0; i < s.rotary / 2; ++i) {
     const double plain = std::pow(static_cast<double>(s.theta), -2.0 * i / s.rotary);
@@ -47,14 +83,15 @@ std::vector<float> rope_frequencies(const RopeSpec& s) {
 }
 
 void rope_angles(const Machine& m, const RopeSpec& spec, const std::vector<float>& frequencies,
-                 const std::int32_t* positions, std::int64_t rows, float* cos, float* sin) {
-  const auto half = static_cast<std::int64_t>(frequencies.size());
-  const double scale = spec.scaling == RopeScaling::kYarn ? static_cast<double>(spec.attention_factor) : 1.0;
+                 const std::int32_t* positions, const std::int32_t* levels, std::int64_t rows, float* cos, float* sin) {
+  const std::int64_t half = spec.rotary / 2;
   for_rows(m.pool, rows, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
+      const double scale = row_scale(spec, positions[r]);
+      const float* turns = frequencies.data() + (levels == nullptr ? 0 : levels[r] * half);
       for (std::int64_t i = 0; i < half; ++i) {
         // The product is rounded to float, as the reference does: at long positions the rounding is visible.
-        const float angle = static_cast<float>(positions[r]) * frequencies[static_cast<std::size_t>(i)];
+        const float angle = static_cast<float>(positions[r]) * turns[i];
         cos[r * half + i] = static_cast<float>(std::cos(static_cast<double>(angle)) * scale);
         sin[r * half + i] = static_cast<float>(std::sin(static_cast<double>(angle)) * scale);
       }

@@ -10,12 +10,23 @@
 
 namespace qw::ops {
 
-// Turns per token of each pair, [rotary / 2], in float as the reference computes them; with position scaling applied.
+// Turns per token of each pair in float as the reference computes them, with position scaling applied: [rotary / 2]; of
+// kDynamicNtk [levels, rotary / 2], see ntk_level.
 std::vector<float> rope_frequencies(const RopeSpec& spec);
 
-// cos and sin of position * frequency, times the spec's attention factor under YaRN: both [rows, rotary / 2].
+// kDynamicNtk: which frequencies a sequence has whose prompt is so long. Level 0 is the trained base; level l > 0
+// multiplies it by alpha^(rotary / (rotary - 2)), alpha = 2^(l + 1) - 1, and serves prompts of up to 2^l contexts.
+// A sequence keeps its level while it grows, so that the keys in its cache stay valid. Source: modeling_qwen.py of the
+// published checkpoints.
+int ntk_level(const RopeSpec& spec, std::int64_t prompt_tokens);
+
+// What training sees of a spec: neither dynamic NTK nor log-n.
+RopeSpec as_trained(RopeSpec spec);
+
+// cos and sin of position * frequency, times the spec's attention factor under YaRN and its log-n factor: both
+// [rows, rotary / 2]. `levels` [rows]: of each row under kDynamicNtk; null: 0.
 void rope_angles(const Machine& m, const RopeSpec& spec, const std::vector<float>& frequencies,
-                 const std::int32_t* positions, std::int64_t rows, float* cos, float* sin);
+                 const std::int32_t* positions, const std::int32_t* levels, std::int64_t rows, float* cos, float* sin);
 
 // Rotates x [rows, width] in place.
 void rope_forward(const Machine& m, const RopeSpec& spec, const float* cos, const float* sin, std::int64_t rows,

@@ -45,6 +45,7 @@ struct RunningExecutor::State {
     tensor::Buffer cos, sin;
   };
   std::vector<Angles> angles;
+  std::vector<std::int32_t> levels;  // of the rows, under dynamic NTK; else empty
   std::int32_t layers = 0;  // of the cache that the program uses
   // Experts: probabilities [N, E]; gate and up [A, F], outputs [A, D] of A = N k assignments; scratch of each thread.
   Routing routing;
@@ -79,6 +80,7 @@ struct RunningExecutor::State {
   void take_workspaces();
   Status check(const StepBatch& b) const;
   Status check_rows(const StepBatch& b) const;
+  const std::int32_t* ntk_levels(const RopeSpec& spec);  // of the batch's rows; null where all are 0
   void find_runs();
   const Op& next(OpKind kind);
   const void* prepare(Value x, kernels::WeightType type);
@@ -119,6 +121,7 @@ void RunningExecutor::State::take_workspaces() {
     if (op.kind != OpKind::kRope) continue;
     const bool known = std::any_of(angles.begin(), angles.end(), [&](const Angles& a) { return a.spec == op.rope; });
     const std::int64_t n = options.max_rows * (op.rope.rotary / 2);
+    if (op.rope.scaling == RopeScaling::kDynamicNtk) levels.resize(index(options.max_rows));
     if (!known) angles.push_back({op.rope, rope_frequencies(op.rope), float_buffer(n), float_buffer(n)});
   }
   prepared = tensor::Buffer(bytes);
@@ -269,7 +272,15 @@ Status RunningExecutor::State::check(const StepBatch& b) const {
   if (b.cache == nullptr || b.cache->block_tokens <= 0 || b.cache->keys.size() < index(layers) ||
       b.cache->values.size() < index(layers))
     return fail(ErrorKind::kUsage, "step: the cache does not have the model's layers");
+  if (!levels.empty() && b.prompts.size() != b.tables.size())
+    return fail(ErrorKind::kUsage, "step: this model needs the length of every sequence's prompt");
   return check_rows(b);
+}
+
+const std::int32_t* RunningExecutor::State::ntk_levels(const RopeSpec& spec) {
+  if (spec.scaling != RopeScaling::kDynamicNtk) return nullptr;
+  for (std::int64_t r = 0; r < rows; ++r) levels[index(r)] = ntk_level(spec, batch.prompts[index(batch.sequences[index(r)])]);
+  return levels.data();
 }
 
 void RunningExecutor::State::find_runs() {
@@ -368,8 +379,10 @@ Status RunningExecutor::begin(const StepBatch& batch) {
   s.prepared_value = -1;
   s.done = false;
   s.find_runs();
-  for (const State::Angles& a : s.angles)
-    rope_angles(s.machine, a.spec, a.frequencies, batch.positions.data(), s.rows, floats(a.cos), floats(a.sin));
+  for (const State::Angles& a : s.angles) {
+    const std::int32_t* levels = s.ntk_levels(a.spec);
+    rope_angles(s.machine, a.spec, a.frequencies, batch.positions.data(), levels, s.rows, floats(a.cos), floats(a.sin));
+  }
   return {};
 }
 

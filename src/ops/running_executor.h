@@ -39,6 +39,7 @@ struct StepBatch {
   std::span<const std::span<const std::int32_t>> tables;  // block numbers of each sequence
   std::span<const std::int32_t> logit_rows;               // rows whose logits are wanted, in any order
   const CacheView* cache = nullptr;
+  std::span<const std::int32_t> prompts{};                // tokens of each sequence's prompt; models with dynamic NTK need it
 };
 
 struct RunningOptions {

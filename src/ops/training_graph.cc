@@ -469,7 +469,7 @@ Status TrainingGraph::forward(const ParameterBuffer& weights, const TrainingBatc
   s.batch = batch;
   s.rows = static_cast<std::int64_t>(batch.tokens.size());
   for (std::size_t i = 0; i < s.angles.size(); ++i)
-    rope_angles(s.machine, s.plan.rope_specs[i], s.angles[i].frequencies, batch.positions.data(), s.rows,
+    rope_angles(s.machine, s.plan.rope_specs[i], s.angles[i].frequencies, batch.positions.data(), nullptr, s.rows,
                 floats(s.angles[i].cos), floats(s.angles[i].sin));
   for (std::size_t i = 0; i < s.program.ops.size(); ++i) s.run_forward(i);
   s.ready = true;

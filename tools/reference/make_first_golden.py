@@ -24,22 +24,31 @@ def rms(x, w):
     return x / torch.sqrt((x * x).mean(-1, keepdim=True) + CONFIG["layer_norm_epsilon"]) * w
 
 
-def rotate(x):  # [T, H, D]: pairs (i, i + D/2), the angle of position p is p theta^(-2i/D)
+def ntk_alpha(length):  # of a prompt; the reference keeps it while the sequence grows
+    return max(2 ** math.ceil(math.log(length / CONFIG["seq_length"], 2) + 1) - 1, 1)
+
+
+def rotate(x, alpha):  # [T, H, D]: pairs (i, i + D/2), the angle of position p is p theta^(-2i/D)
     t, _, d = x.shape
-    angle = torch.arange(t, dtype=x.dtype)[:, None] * CONFIG["rotary_emb_base"] ** (-torch.arange(0, d, 2, dtype=x.dtype) / d)
+    base = CONFIG["rotary_emb_base"] * alpha ** (d / (d - 2))
+    angle = torch.arange(t, dtype=x.dtype)[:, None] * base ** (-torch.arange(0, d, 2, dtype=x.dtype) / d)
     cos, sin = angle.cos()[:, None], angle.sin()[:, None]
     a, b = x[..., : d // 2], x[..., d // 2:]
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
 
-def forward(p, ids):
+def forward(p, ids, prompt=None):
+    """Logits [T, V]; with `prompt` (its length) as served: dynamic NTK and log-n scaling; without as trained."""
+    alpha = ntk_alpha(prompt) if prompt else 1
     t, h, d = len(ids), CONFIG["num_attention_heads"], CONFIG["kv_channels"]
     x = p["transformer.wte.weight"][ids]
     for i in range(CONFIG["num_hidden_layers"]):
         n = f"transformer.h.{i}."
         y = rms(x, p[n + "ln_1.weight"]) @ p[n + "attn.c_attn.weight"].T + p[n + "attn.c_attn.bias"]
         q, k, v = (part.view(t, h, d) for part in y.split(h * d, -1))
-        q, k = rotate(q), rotate(k)
+        q, k = rotate(q, alpha), rotate(k, alpha)
+        if prompt:
+            q = q * torch.tensor([max(1.0, math.log(i, CONFIG["seq_length"])) for i in range(1, t + 1)], dtype=q.dtype)[:, None, None]
         scores = torch.einsum("qhd,khd->hqk", q, k) / math.sqrt(d)
         scores = scores.masked_fill(torch.ones(t, t, dtype=torch.bool).triu(1), -math.inf)
         o = torch.einsum("hqk,khd->qhd", scores.softmax(-1), v).reshape(t, h * d)
@@ -61,7 +70,8 @@ def shapes():
     return out
 
 
-def make(folder, seed, dtype, gradients):
+def make(folder, seed, dtype, gradients, seq_length=40):
+    CONFIG["seq_length"] = seq_length
     g = torch.Generator().manual_seed(seed)
     state = {}
     for name, shape in sorted(shapes().items()):
@@ -72,8 +82,8 @@ def make(folder, seed, dtype, gradients):
     (folder / "config.json").write_text(json.dumps(CONFIG, indent=2, sort_keys=True) + "\n")
     p = {k: v.to(torch.float64).requires_grad_() for k, v in state.items()}
     ids = torch.randint(0, CONFIG["vocab_size"], (24,), generator=g)
-    logits = forward(p, ids)
-    loss = F.cross_entropy(logits[:-1], ids[1:])
+    logits = forward(p, ids, len(ids))
+    loss = F.cross_entropy(forward(p, ids)[:-1], ids[1:])
     expected = {"input_ids": ids[None], "logits": logits.detach().float()[None].contiguous(), "loss": loss.detach().float().reshape(1)}
     if gradients:
         loss.backward()
@@ -81,7 +91,7 @@ def make(folder, seed, dtype, gradients):
     longer = ids
     with torch.no_grad():
         for _ in range(12):
-            longer = torch.cat([longer, forward(p, longer)[-1].argmax(-1, keepdim=True)])
+            longer = torch.cat([longer, forward(p, longer, len(ids))[-1].argmax(-1, keepdim=True)])
     expected["greedy"] = longer[len(ids):].contiguous()
     save_file(expected, folder / "expected.safetensors")
 
@@ -90,3 +100,4 @@ if __name__ == "__main__":
     root = pathlib.Path(sys.argv[1])
     make(root / "qwen_f32", 400, torch.float32, True)
     make(root / "qwen_bf16", 401, torch.bfloat16, False)
+    make(root / "qwen_long_f32", 402, torch.float32, True, seq_length=10)  # a prompt of 24 is beyond it

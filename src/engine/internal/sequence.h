@@ -41,7 +41,7 @@ struct Engine::Sequence {
 };
 
 struct Engine::Batch {
-  std::vector<std::int32_t> tokens, positions, sequences, logit_rows;
+  std::vector<std::int32_t> tokens, positions, sequences, logit_rows, prompts;
   std::vector<std::span<const std::int32_t>> tables;
   std::vector<std::optional<Result<sampling::Sampled>>> sampled;  // by logit row; empty for requests that ended
   void clear() {
@@ -50,6 +50,7 @@ struct Engine::Batch {
     sequences.clear();
     logit_rows.clear();
     tables.clear();
+    prompts.clear();
   }
 };
 

@@ -90,6 +90,7 @@ struct Runner {
   ops::CacheView cache;
   std::unique_ptr<ops::RunningExecutor> executor;
   std::vector<kvcache::BlockTable> tables;
+  std::int32_t prompt = 1;  // tokens of every sequence's prompt, for models with dynamic NTK
 
   Runner(const Model& m, std::span<const tensor::ConstView> weights, base::ThreadPool& threads,
          const kernels::Kernels& kernels, tensor::DType cache_type = tensor::DType::kF32, int sequences = 4)
@@ -111,6 +112,7 @@ struct Runner {
   };
   // Logits of every row.
   std::vector<std::vector<float>> step(const std::vector<Row>& rows) {
+    std::vector<std::int32_t> lengths(tables.size(), prompt);
     std::vector<std::int32_t> tokens, positions, sequences, wanted(rows.size());
     for (const Row& r : rows) {
       tokens.push_back(r.token);
@@ -120,7 +122,7 @@ struct Runner {
     std::iota(wanted.begin(), wanted.end(), 0);
     std::vector<std::span<const std::int32_t>> blocks;
     for (const auto& t : tables) blocks.push_back(t.blocks());
-    const auto status = executor->begin({tokens, positions, sequences, blocks, wanted, &cache});
+    const auto status = executor->begin({tokens, positions, sequences, blocks, wanted, &cache, lengths});
     if (!status) throw std::runtime_error(status.error().message);
     model.forward(*executor);
     std::vector<std::vector<float>> out;

@@ -9,10 +9,19 @@ namespace {
 constexpr std::int64_t kMaxPositions = std::int64_t{1} << 30;
 constexpr std::int32_t kHeadDim = 128;  // kv_channels of every published size
 
-// Beyond the trained length the two tricks would act; see README.md.
-void limit_context(Config& c) {
-  c.positions = c.dense.traits.context;
-  if (c.trained > 0 && (c.dynamic_ntk || c.logn)) c.dense.traits.context = std::min(c.positions, c.trained);
+// Both tricks act beyond the trained length only, so they need to know it.
+Status read_tricks(const ConfigReader& in, Config& c) {
+  QW_ASSIGN(c.trained, in.integer("seq_length", 2, kMaxPositions, 0));
+  QW_ASSIGN(c.dynamic_ntk, in.boolean("use_dynamic_ntk", false));
+  QW_ASSIGN(c.logn, in.boolean("use_logn_attn", false));
+  if (c.trained == 0 && (c.dynamic_ntk || c.logn))
+    return in.bad("seq_length", "missing, and use_dynamic_ntk and use_logn_attn count from it");
+  ops::RopeSpec& rope = c.dense.rope;
+  if (!c.dynamic_ntk) return {};
+  if (rope.rotary <= 2) return in.bad("use_dynamic_ntk", "heads are too narrow for it");
+  rope.scaling = ops::RopeScaling::kDynamicNtk;
+  rope.original_context = static_cast<float>(c.trained);
+  return {};
 }
 
 // Files state twice the width that the two halves of the feed-forward network have.
@@ -65,10 +74,7 @@ Result<std::unique_ptr<Model>> from_hf_config(const json::Object& config) {
   QW_ASSIGN(c.dense, read_dense_hf(renamed(config), "qwen", kHeadDim));
   QW_TRY(halve_ffn(in, "intermediate_size", c));
   QW_TRY(check_heads(in, "num_key_value_heads", c));
-  QW_ASSIGN(c.trained, in.integer("seq_length", 1, kMaxPositions, 0));
-  QW_ASSIGN(c.dynamic_ntk, in.boolean("use_dynamic_ntk", false));
-  QW_ASSIGN(c.logn, in.boolean("use_logn_attn", false));
-  limit_context(c);
+  QW_TRY(read_tricks(in, c));
   return std::make_unique<Qwen>(std::move(c));
 }
 
@@ -85,10 +91,7 @@ Result<std::unique_ptr<Model>> from_gguf_metadata(const json::Object& metadata, 
   QW_TRY(halve_ffn(in, "feed_forward_length", c));
   QW_TRY(check_heads(in, "attention.head_count_kv", c));
   // Keys of this house: the format has none for them.
-  QW_ASSIGN(c.trained, in.integer("seq_length", 1, kMaxPositions, 0));
-  QW_ASSIGN(c.dynamic_ntk, in.boolean("use_dynamic_ntk", false));
-  QW_ASSIGN(c.logn, in.boolean("use_logn_attn", false));
-  limit_context(c);
+  QW_TRY(read_tricks(in, c));
   return std::make_unique<Qwen>(std::move(c));
 }
 
@@ -101,7 +104,7 @@ json::Object Qwen::hf_config() const {
       {"intermediate_size", 2 * t.ffn_width},
       {"kv_channels", t.head_dim},
       {"layer_norm_epsilon", shortest(config_.eps)},
-      {"max_position_embeddings", stated_.positions},
+      {"max_position_embeddings", t.context},
       {"model_type", t.architecture},
       {"no_bias", true},
       {"num_attention_heads", t.heads},
@@ -121,7 +124,7 @@ json::Object Qwen::hf_config() const {
 json::Object Qwen::gguf_metadata() const {
   DenseConfig dense = config_;
   dense.traits.ffn_width *= 2;
-  dense.traits.context = stated_.positions;
+  dense.rope.scaling = ops::RopeScaling::kNone;  // the keys below say it
   json::Object o = write_dense_gguf(dense);
   if (stated_.trained > 0) o.set("qwen.seq_length", stated_.trained);
   if (stated_.dynamic_ntk) o.set("qwen.use_dynamic_ntk", true);

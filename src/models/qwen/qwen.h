@@ -8,8 +8,7 @@
 namespace qw::models::qwen {
 
 struct Config {
-  DenseConfig dense;            // ffn_width: the real one; context: what is computed faithfully
-  std::int64_t positions = 0;   // max_position_embeddings as stated
+  DenseConfig dense;            // ffn_width: the real one
   std::int64_t trained = 0;     // seq_length; 0: not stated
   bool dynamic_ntk = false, logn = false;
 };

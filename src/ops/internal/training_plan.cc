@@ -5,6 +5,7 @@
 #include "base/result.h"
 #include "ops/internal/forward_plan.h"
 #include "ops/rms_norm.h"
+#include "ops/rope.h"
 
 namespace qw::ops {
 namespace {
@@ -191,9 +192,9 @@ class Planner {
         place_experts(op, i, keep_until, t, p);
         break;
       case OpKind::kRope: {
-        const auto found = std::find(plan_.rope_specs.begin(), plan_.rope_specs.end(), op.rope);
+        const auto found = std::find(plan_.rope_specs.begin(), plan_.rope_specs.end(), as_trained(op.rope));
         p.angles = static_cast<int>(found - plan_.rope_specs.begin());
-        if (found == plan_.rope_specs.end()) plan_.rope_specs.push_back(op.rope);
+        if (found == plan_.rope_specs.end()) plan_.rope_specs.push_back(as_trained(op.rope));
         break;
       }
       default:

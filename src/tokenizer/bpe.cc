@@ -18,7 +18,8 @@ Result<Bpe> Bpe::create(std::span<const std::string> tokens,
   Bpe bpe(tokens);
   QW_TRY(bpe.index_tokens());
   QW_TRY(bpe.index_merges(merges));
-  bpe.find_whole_tokens();
+  bpe.orderly_ = bpe.find_splits(merges);
+  bpe.index_whole(bpe.orderly_ ? bpe.whole_by_splits(merges) : bpe.whole_by_merging());
   return bpe;
 }
 
@@ -68,17 +69,67 @@ Status Bpe::index_merges(std::span<const std::pair<std::string, std::string>> me
   return {};
 }
 
-void Bpe::find_whole_tokens() {
+bool Bpe::find_splits(std::span<const std::pair<std::string, std::string>> merges) {
+  splits_.assign(tokens_.size(), {});
+  for (std::size_t rank = 0; rank < merges.size(); ++rank) {
+    Split& split = splits_[static_cast<std::size_t>(merged_[rank])];
+    if (split.order != 0) return false;
+    split.order = static_cast<std::uint32_t>(rank) + 1;
+  }
+  for (std::size_t rank = 0; rank < merges.size(); ++rank) {
+    Split& split = splits_[static_cast<std::size_t>(merged_[rank])];
+    split.left = *find(merges[rank].first);
+    split.right = *find(merges[rank].second);
+    const auto order = [&](TokenId id) { return splits_[static_cast<std::size_t>(id)].order; };
+    if (order(split.left) >= split.order || order(split.right) >= split.order) return false;
+  }
+  return true;
+}
+
+std::vector<bool> Bpe::whole_by_splits(std::span<const std::pair<std::string, std::string>> merges) const {
+  std::vector<bool> whole(tokens_.size());
+  for (const TokenId id : byte_ids_) whole[static_cast<std::size_t>(id)] = true;
+  for (std::uint32_t rank = 0; rank < merges.size(); ++rank) {
+    const auto id = static_cast<std::size_t>(merged_[rank]);
+    const auto [left, right, order] = splits_[id];
+    whole[id] = whole[static_cast<std::size_t>(left)] && whole[static_cast<std::size_t>(right)] &&
+                stay_apart(left, right, rank);
+  }
+  return whole;
+}
+
+std::vector<bool> Bpe::whole_by_merging() const {
   Scratch scratch;
   std::vector<TokenId> ids;
   std::vector<bool> whole(tokens_.size());
   for (std::size_t id = 0; id < tokens_.size(); ++id) {
     if (tokens_[id].empty()) continue;
     ids.clear();
-    encode(tokens_[id], scratch, ids);
+    merge_pairs(tokens_[id], scratch, ids);
     whole[id] = ids.size() == 1 && ids[0] == static_cast<TokenId>(id);
   }
-  whole_ = std::move(whole);
+  return whole;
+}
+
+void Bpe::index_whole(const std::vector<bool>& whole) {
+  std::vector<TokenTrie::Entry> entries;
+  std::size_t words = 0;
+  for (std::size_t id = 0; id < tokens_.size(); ++id) {
+    if (!whole[id]) continue;
+    entries.push_back({tokens_[id], static_cast<TokenId>(id)});
+    words += tokens_[id].size() <= WordTable::kMaxBytes;
+  }
+  words_.reserve(words);
+  for (const auto& [text, id] : entries) {
+    if (text.size() <= WordTable::kMaxBytes) words_.insert(text, id);
+  }
+  if (!orderly_) return;
+  sizes_.reserve(tokens_.size());
+  for (const std::string& token : tokens_) sizes_.push_back(static_cast<std::uint32_t>(token.size()));
+  shorter_.assign(tokens_.size(), -1);
+  auto trie = TokenTrie::build(std::move(entries), shorter_);
+  orderly_ = trie.has_value();
+  if (trie) trie_ = std::move(*trie);
 }
 
 std::optional<TokenId> Bpe::find(std::string_view token) const {
@@ -86,19 +137,62 @@ std::optional<TokenId> Bpe::find(std::string_view token) const {
   return id ? std::optional(static_cast<TokenId>(*id)) : std::nullopt;
 }
 
-void Bpe::encode(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const {
-  if (piece.size() == 1) {
-    out.push_back(byte_ids_[static_cast<unsigned char>(piece[0])]);
-    return;
-  }
-  if (piece.size() > kShortBytes) return merge_long(piece, scratch, out);
-  if (!whole_.empty()) {
-    if (const auto id = find(piece); id && whole_[static_cast<std::size_t>(*id)]) {
-      out.push_back(*id);
-      return;
+// Whether no merge of a rank under `before` joins something of `left` to something of `right` when their bytes are merged
+// side by side. Undoes their merges, the last first; at each step the two tokens at the seam must have had no merge that
+// comes before the one that is undone next. Of merges of one rank the leftmost comes first.
+bool Bpe::stay_apart(TokenId left, TokenId right, std::uint32_t before) const {
+  for (;;) {
+    if (rank_of(left, right) < before) return false;
+    const Split &l = splits_[static_cast<std::size_t>(left)], &r = splits_[static_cast<std::size_t>(right)];
+    if (l.order > r.order) {
+      before = l.order - 1;
+      left = l.right;
+    } else if (r.order != 0) {
+      before = r.order;
+      right = r.left;
+    } else {
+      return true;
     }
   }
-  merge_short(piece, out);
+}
+
+void Bpe::find_tokens(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const {
+  const char *const begin = piece.data(), *const end = begin + piece.size();
+  // A bit for each place: whether the token list of the bytes before it may be continued there. Up to 63 bytes one word
+  // is enough.
+  std::uint64_t one_word = ~std::uint64_t{0};
+  std::uint64_t* open = &one_word;
+  if (piece.size() >= 64) {
+    scratch.open.assign(piece.size() / 64 + 1, ~std::uint64_t{0});
+    open = scratch.open.data();
+  }
+  const std::size_t first = out.size();
+  std::size_t at = 0;
+  TokenId token = trie_.longest(begin, end).id;
+  for (;;) {
+    const TokenId last = out.size() > first ? out.back() : -1;
+    for (; token >= 0; token = shorter_[static_cast<std::size_t>(token)]) {
+      const std::size_t to = at + sizes_[static_cast<std::size_t>(token)];
+      if (((open[to / 64] >> (to % 64)) & 1) != 0 && (last < 0 || stay_apart(last, token, kNoRank))) break;
+    }
+    if (token >= 0) {
+      out.push_back(token);
+      at += sizes_[static_cast<std::size_t>(token)];
+      if (at == piece.size()) return;
+      token = trie_.longest(begin + at, end).id;
+    } else {
+      // Every piece has a list of tokens, so this is never its beginning.
+      open[at / 64] &= ~(std::uint64_t{1} << (at % 64));
+      token = last;
+      out.pop_back();
+      at -= sizes_[static_cast<std::size_t>(last)];
+    }
+  }
+}
+
+void Bpe::merge_pairs(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const {
+  if (piece.size() > kShortBytes) merge_long(piece, scratch, out);
+  else merge_short(piece, out);
 }
 
 void Bpe::merge_short(std::string_view piece, std::vector<TokenId>& out) const {
@@ -131,7 +225,9 @@ void Bpe::merge_short(std::string_view piece, std::vector<TokenId>& out) const {
 void Bpe::merge_long(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const {
   QW_CHECK(piece.size() < kNoRank);
   const auto n = static_cast<std::uint32_t>(piece.size());
-  auto& [ids, ranks, previous, next, heap] = scratch;
+  auto &ids = scratch.ids;
+  auto &ranks = scratch.ranks, &previous = scratch.previous, &next = scratch.next;
+  auto& heap = scratch.heap;
   ids.resize(n);
   ranks.resize(n);
   previous.resize(n);

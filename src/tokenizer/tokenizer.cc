@@ -35,7 +35,8 @@ struct Tokenizer::Impl {
 
   void encode_pieces(std::string_view text, Bpe::Scratch& scratch, std::vector<TokenId>& out) const {
     PieceScanner scanner(pre, text);
-    for (std::string_view p = scanner.next(); !p.empty(); p = scanner.next()) bpe->encode(p, scratch, out);
+    const char* const end = text.data() + text.size();
+    for (std::string_view p = scanner.next(); !p.empty(); p = scanner.next()) bpe->encode(p, end, scratch, out);
   }
 
   // Gives `plain` the text between added tokens and appends the ids of those.

@@ -1,5 +1,12 @@
 // Byte-pair merging of one piece (Sennrich, Haddow and Birch, "Neural machine translation of rare words with subword
 // units", ACL 2016, on bytes): again and again the adjacent pair of lowest rank, the leftmost of equals, becomes one.
+//
+// Nearly every vocabulary is orderly: a token is made by one merge only, of parts that earlier merges make. Then two
+// facts hold. Merging a piece is making the merges one after another in order of rank. And a list of tokens is what
+// merging makes of its bytes if and only if each two neighbours are what merging makes of theirs (Antonov and Neubeck,
+// "So many tokens, so little time", GitHub 2024). So the tokens are found from left to right: the longest that may
+// stand behind the one before, and a step back where none may. That takes linear time and touches a token once; a
+// vocabulary that is not orderly is merged pair by pair.
 #pragma once
 
 #include <array>
@@ -12,6 +19,8 @@
 #include "base/result.h"
 #include "tokenizer/internal/pair_map.h"
 #include "tokenizer/internal/string_index.h"
+#include "tokenizer/internal/token_trie.h"
+#include "tokenizer/internal/word_table.h"
 #include "tokenizer/tokenizer.h"
 
 namespace qw::tokenizer {
@@ -22,7 +31,7 @@ class Bpe {
   struct Scratch {
     std::vector<TokenId> ids;
     std::vector<std::uint32_t> ranks, previous, next;
-    std::vector<std::uint64_t> heap;
+    std::vector<std::uint64_t> heap, open;
   };
 
   // `tokens` must outlive the object. Fails if a byte has no token, a token occurs twice, or a merge names something
@@ -30,17 +39,40 @@ class Bpe {
   static Result<Bpe> create(std::span<const std::string> tokens,
                             std::span<const std::pair<std::string, std::string>> merges);
 
-  // Appends the ids of a piece of less than 4 GiB. Time is n log n.
-  void encode(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const;
+  // Appends the ids of a piece of 1 byte to less than 4 GiB. Memory up to `readable`, at or after the end of the piece,
+  // may be read. Time is linear if the vocabulary is orderly, else n log n.
+  void encode(std::string_view piece, const char* readable, Scratch& scratch, std::vector<TokenId>& out) const {
+    if (piece.size() <= WordTable::kMaxBytes) {
+      if (const TokenId id = words_.find(WordTable::Key(piece, readable)); id >= 0) {
+        out.push_back(id);
+        return;
+      }
+    }
+    if (orderly_) find_tokens(piece, scratch, out);
+    else merge_pairs(piece, scratch, out);
+  }
+  // The same by the definition: pair by pair, whatever the vocabulary.
+  void merge_pairs(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const;
+  bool orderly() const { return orderly_; }
   std::optional<TokenId> find(std::string_view token) const;
 
  private:
   static constexpr std::uint32_t kNoRank = ~std::uint32_t{0};
+  // The merge that makes a token.
+  struct Split {
+    TokenId left = -1, right = -1;
+    std::uint32_t order = 0;  // its rank plus 1; 0 if no merge makes the token
+  };
 
   explicit Bpe(std::span<const std::string> tokens) : tokens_(tokens), index_(tokens.size()) {}
   Status index_tokens();
   Status index_merges(std::span<const std::pair<std::string, std::string>> merges);
-  void find_whole_tokens();
+  // Fills splits_; false if the vocabulary is not orderly.
+  bool find_splits(std::span<const std::pair<std::string, std::string>> merges);
+  std::vector<bool> whole_by_splits(std::span<const std::pair<std::string, std::string>> merges) const;
+  std::vector<bool> whole_by_merging() const;
+  // Makes the tables of the tokens that merging makes of their own bytes. No other token comes out of any piece.
+  void index_whole(const std::vector<bool>& whole);
   // Rank of the merge of a pair, or kNoRank. Most pairs have none, which the filter knows without leaving the cache.
   std::uint32_t rank_of(TokenId left, TokenId right) const {
     const std::uint64_t key = pair_key(left, right), bit = filter_bit(key);
@@ -49,6 +81,8 @@ class Bpe {
     return found != nullptr ? *found : kNoRank;
   }
   std::uint64_t filter_bit(std::uint64_t key) const { return (key * 0xD6E8FEB86659FD93u) >> filter_shift_; }
+  bool stay_apart(TokenId left, TokenId right, std::uint32_t before) const;
+  void find_tokens(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const;
   void merge_short(std::string_view piece, std::vector<TokenId>& out) const;
   void merge_long(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const;
 
@@ -60,7 +94,13 @@ class Bpe {
   std::vector<std::uint64_t> filter_;  // one bit a hash of a pair that has a rank
   int filter_shift_ = 0;
   std::vector<std::uint32_t> byte_ranks_;  // [256 * 256]: rank_of two bytes, which is what every piece starts with
-  std::vector<bool> whole_;                // by id: merging the token's bytes gives the token
+  WordTable words_;
+  bool orderly_ = false;
+  // Of an orderly vocabulary, by id:
+  std::vector<Split> splits_;
+  std::vector<TokenId> shorter_;         // the longest other token that the token begins with, or -1
+  std::vector<std::uint32_t> sizes_;     // in bytes
+  TokenTrie trie_;
 };
 
 }  // namespace qw::tokenizer

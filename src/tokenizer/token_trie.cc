@@ -1,0 +1,153 @@
+#include "tokenizer/internal/token_trie.h"
+
+#include <algorithm>
+#include <bit>
+#include <numeric>
+
+namespace qw::tokenizer {
+
+namespace {
+
+constexpr std::uint32_t kBlock = 256;  // exclusive or with a byte stays within one
+// Every byte of a token makes at most one node. Real vocabularies have 1 to 2 MB of text; this keeps a foreign one from
+// making us allocate many times its size, and bases within their 28 bits.
+constexpr std::size_t kMaxTextBytes = std::size_t{32} << 20;
+// Places tried for a node with several children before a new block is begun.
+constexpr int kMaxTries = 128;
+
+}  // namespace
+
+class TokenTrie::Builder {
+ public:
+  Builder(std::vector<Entry> entries, std::vector<TokenId>& shorter) : entries_(std::move(entries)), shorter_(&shorter) {
+    std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) { return a.text < b.text; });
+  }
+
+  TokenTrie build() {
+    make_nodes();
+    add_block();
+    std::fill(free_.begin(), free_.end(), 0);  // block 0 stays empty for the nodes without children
+    // Low ids are frequent tokens. Placed in that order, what is used most lies together.
+    std::vector<std::uint32_t> order(nodes_.size());
+    std::iota(order.begin(), order.end(), 0u);
+    std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+      return nodes_[a].least_id != nodes_[b].least_id ? nodes_[a].least_id < nodes_[b].least_id : a < b;
+    });
+    for (const std::uint32_t n : order) {
+      if (nodes_[n].children != 0) place(nodes_[n]);
+    }
+    TokenTrie trie;
+    trie.units_.assign(free_.size() * 64, kNoNode);
+    for (const Node& node : nodes_) {
+      if (node.parent == kNone) continue;
+      trie.units_[nodes_[node.parent].base ^ node.label] =
+          node.label | (node.base << kBaseShift) | (static_cast<std::uint64_t>(node.id + 1) << kIdShift);
+    }
+    trie.root_ = nodes_.front().base;
+    return trie;
+  }
+
+ private:
+  static constexpr std::uint32_t kNone = ~std::uint32_t{0};
+  struct Node {
+    std::uint64_t base = 0;
+    std::uint32_t parent = kNone, first_child = 0;  // children are consecutive
+    TokenId id = -1, least_id = 0;                  // the token that ends here; the least of those that pass
+    std::uint16_t children = 0;
+    unsigned char label = 0;
+  };
+  struct Range {
+    std::uint32_t begin, end;  // of entries_
+    TokenId prefix;            // the longest token that ends above
+  };
+
+  // Level by level: the entries of a node begin with its path, and the children part them by the byte that follows.
+  void make_nodes() {
+    std::vector<Range> ranges{{0, static_cast<std::uint32_t>(entries_.size()), -1}};
+    nodes_.resize(1);
+    std::size_t depth = 0, level_end = 1;
+    for (std::size_t n = 0; n < nodes_.size(); ++n) {
+      if (n == level_end) {
+        ++depth;
+        level_end = nodes_.size();
+      }
+      Range range = ranges[n];
+      if (n != 0 && entries_[range.begin].text.size() == depth) {
+        nodes_[n].id = entries_[range.begin].id;
+        (*shorter_)[static_cast<std::size_t>(nodes_[n].id)] = range.prefix;
+        range.prefix = nodes_[n].id;
+        ++range.begin;
+      }
+      nodes_[n].first_child = static_cast<std::uint32_t>(nodes_.size());
+      for (std::uint32_t begin = range.begin; begin < range.end;) {
+        const char label = entries_[begin].text[depth];
+        std::uint32_t end = begin;
+        TokenId least = entries_[begin].id;
+        for (; end < range.end && entries_[end].text[depth] == label; ++end) least = std::min(least, entries_[end].id);
+        Node child;
+        child.parent = static_cast<std::uint32_t>(n);
+        child.least_id = least;
+        child.label = static_cast<unsigned char>(label);
+        nodes_.push_back(child);
+        ranges.push_back({begin, end, range.prefix});
+        ++nodes_[n].children;
+        begin = end;
+      }
+    }
+  }
+
+  void add_block() {
+    free_.insert(free_.end(), kBlock / 64, ~std::uint64_t{0});
+    base_taken_.resize(base_taken_.size() + kBlock);
+  }
+
+  bool fits(const Node& node, std::uint64_t base) const {
+    if (base_taken_[base]) return false;
+    for (std::uint32_t i = 0; i < node.children; ++i) {
+      const std::uint64_t at = base ^ nodes_[node.first_child + i].label;
+      if (((free_[at / 64] >> (at % 64)) & 1) == 0) return false;
+    }
+    return true;
+  }
+
+  void take(Node& node, std::uint64_t base) {
+    node.base = base;
+    base_taken_[base] = true;
+    for (std::uint32_t i = 0; i < node.children; ++i) {
+      const std::uint64_t at = base ^ nodes_[node.first_child + i].label;
+      free_[at / 64] &= ~(std::uint64_t{1} << (at % 64));
+    }
+  }
+
+  // Puts the first child at one free unit after another until all of them fit.
+  void place(Node& node) {
+    const unsigned char label = nodes_[node.first_child].label;
+    while (first_free_ < free_.size() && free_[first_free_] == 0) ++first_free_;
+    int tries = 0;
+    for (std::size_t word = first_free_; word < free_.size() && tries < kMaxTries; ++word) {
+      for (std::uint64_t bits = free_[word]; bits != 0; bits &= bits - 1, ++tries) {
+        const std::uint64_t base = (word * 64 + static_cast<std::size_t>(std::countr_zero(bits))) ^ label;
+        if (fits(node, base)) return take(node, base);
+      }
+    }
+    const std::uint64_t base = free_.size() * 64;
+    add_block();
+    take(node, base);
+  }
+
+  std::vector<Entry> entries_;
+  std::vector<TokenId>* shorter_;
+  std::vector<Node> nodes_;
+  std::vector<std::uint64_t> free_;  // a bit a unit
+  std::vector<bool> base_taken_;
+  std::size_t first_free_ = 0;  // no free unit in words before
+};
+
+std::optional<TokenTrie> TokenTrie::build(std::vector<Entry> entries, std::vector<TokenId>& shorter) {
+  std::size_t bytes = 0;
+  for (const Entry& entry : entries) bytes += entry.text.size();
+  if (bytes > kMaxTextBytes) return std::nullopt;
+  return Builder(std::move(entries), shorter).build();
+}
+
+}  // namespace qw::tokenizer

@@ -1,7 +1,11 @@
 #include "tokenizer/internal/unicode.h"
 
 #include <algorithm>
+#include <bit>
 #include <iterator>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "tokenizer/internal/utf8.h"
 
@@ -148,19 +152,37 @@ const Unicode& Unicode::tables() {
   return tables;
 }
 
-bool surely_nfc(std::string_view text) {
+namespace {
+
+// Whether an unstable character may begin with this byte. Those that begin otherwise are ASCII, U+0080 to U+02FF (C2 to
+// CB) and U+4000 to U+9FFF (E4 to E9); there are no unstable ones among them.
+bool may_begin_unstable(unsigned char byte) { return byte >= 0xCC && (byte < 0xE4 || byte > 0xE9); }
+
+}  // namespace
+
+std::size_t find_unstable(std::string_view text, std::size_t from) {
   const Unicode& tables = Unicode::tables();
-  for (std::size_t at = 0; at < text.size();) {
-    if (static_cast<unsigned char>(text[at]) < 0x80) {
-      ++at;
-      continue;
+  const auto unstable_at = [&](std::size_t at) {
+    return may_begin_unstable(static_cast<unsigned char>(text[at])) && tables.unstable(utf8_at(text, at).code);
+  };
+#ifdef __SSE2__
+  for (; from + 16 <= text.size(); from += 16) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(text.data() + from));
+    // As signed bytes CC..FF are -52..-1 and E4..E9 are -28..-23.
+    const __m128i high = _mm_and_si128(_mm_cmpgt_epi8(bytes, _mm_set1_epi8(-53)), _mm_cmplt_epi8(bytes, _mm_setzero_si128()));
+    const __m128i han = _mm_and_si128(_mm_cmpgt_epi8(bytes, _mm_set1_epi8(-29)), _mm_cmplt_epi8(bytes, _mm_set1_epi8(-22)));
+    auto mask = static_cast<unsigned>(_mm_movemask_epi8(_mm_andnot_si128(han, high)));
+    for (; mask != 0; mask &= mask - 1) {
+      const std::size_t at = from + static_cast<std::size_t>(std::countr_zero(mask));
+      if (unstable_at(at)) return at;
     }
-    const Utf8Char c = utf8_at(text, at);
-    if (tables.unstable(c.code)) return false;
-    at += c.size;
   }
-  return true;
+#endif
+  while (from < text.size() && !unstable_at(from)) ++from;
+  return from;
 }
+
+bool surely_nfc(std::string_view text) { return find_unstable(text, 0) == text.size(); }
 
 std::string to_nfc(std::string_view text) {
   const Unicode& tables = Unicode::tables();

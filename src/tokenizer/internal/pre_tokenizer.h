@@ -1,8 +1,14 @@
 // The pre-tokenisers of the Qwen family, written by hand.
 //
-// qwen2:  (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|
-// ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ qwen35: the same with [\p{L}\p{M}]+ for \p{L}+ and no \p{M} in the
-// class of the fourth alternative.
+// qwen2 is, one alternative a line,
+//   (?i:'s|'t|'re|'ve|'m|'ll|'d)
+//   [^\r\n\p{L}\p{N}]?\p{L}+
+//   \p{N}
+//   " "?[^\s\p{L}\p{N}]+[\r\n]*
+//   \s*[\r\n]+
+//   \s+(?!\S)
+//   \s+
+// and qwen35 the same with [\p{L}\p{M}]+ for \p{L}+ and no \p{M} in the class of the fourth.
 //
 // Every byte of the text is in exactly one piece. A byte that belongs to no UTF-8 character counts as one character
 // that is neither letter, number nor space. Linear time.
@@ -27,7 +33,10 @@ std::optional<PreTokenizer> pre_tokenizer_by_regex(std::string_view regex);
 class PieceScanner {
  public:
   PieceScanner(PreTokenizer kind, std::string_view text)
-      : tables_(&Unicode::tables()), text_(text), marks_join_(kind == PreTokenizer::kQwen35) {}
+      : tables_(&Unicode::tables()),
+        at_(text.data()),
+        end_(text.data() + text.size()),
+        marks_join_(kind == PreTokenizer::kQwen35) {}
   // The next piece; empty at the end.
   std::string_view next();
 
@@ -35,19 +44,19 @@ class PieceScanner {
   enum class Kind : std::uint8_t { kOther, kWord, kNumber, kSpace, kNewline };
   struct Char {
     Kind kind;
-    std::size_t end;
-    bool prefix;  // may stand in front of a run of letters
+    const char* end;
   };
-  Char char_at(std::size_t at) const;
-  // End of the run of characters of `kind` that starts at `at`.
-  std::size_t skip(std::size_t at, Kind kind) const;
-  std::size_t contraction_end(std::size_t at) const;
-  std::size_t space_end(std::size_t at) const;
-  std::size_t piece_end(std::size_t at) const;
+  Char char_at(const char* at) const;
+  Char wide_char_at(const char* at) const;
+  // Where the run of word characters, of others (and newlines behind them), that goes on at `at` ends.
+  const char* word_end(const char* at) const;
+  const char* other_end(const char* at) const;
+  const char* contraction_end(const char* at) const;
+  const char* space_end(const char* at) const;
+  const char* piece_end(const char* at) const;
 
   const Unicode* tables_;
-  std::string_view text_;
-  std::size_t at_ = 0;
+  const char *at_, *end_;
   bool marks_join_;
 };
 

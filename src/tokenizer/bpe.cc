@@ -1,6 +1,7 @@
 #include "tokenizer/internal/bpe.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 
 #include "tokenizer/internal/shown.h"
@@ -13,9 +14,17 @@ constexpr std::size_t kShortBytes = 96;
 
 }  // namespace
 
+EncodeCache* Bpe::cache_of_thread() const {
+  thread_local EncodeCache cache;
+  cache.begin(serial_);
+  return &cache;
+}
+
 Result<Bpe> Bpe::create(std::span<const std::string> tokens,
                         std::span<const std::pair<std::string, std::string>> merges) {
+  static std::atomic<std::uint64_t> last_serial = 0;
   Bpe bpe(tokens);
+  bpe.serial_ = ++last_serial;
   QW_TRY(bpe.index_tokens());
   QW_TRY(bpe.index_merges(merges));
   bpe.orderly_ = bpe.find_splits(merges);
@@ -156,7 +165,24 @@ bool Bpe::stay_apart(TokenId left, TokenId right, std::uint32_t before) const {
   }
 }
 
+bool Bpe::may_follow(TokenId left, TokenId right, EncodeCache& cache) const {
+  const std::uint64_t key = pair_key(left, right) << 1;  // ids have 24 bits
+  std::uint64_t& known = cache.pair(key);
+  if ((known & ~std::uint64_t{1}) != key) known = key | (stay_apart(left, right, kNoRank) ? 1 : 0);
+  return (known & 1) != 0;
+}
+
+void Bpe::encode_unknown(std::string_view piece, const WordTable::Key* key, Scratch& scratch,
+                         std::vector<TokenId>& out) const {
+  const std::size_t first = out.size();
+  if (const TokenId id = key != nullptr ? words_.find(*key) : -1; id >= 0) out.push_back(id);
+  else if (orderly_) find_tokens(piece, scratch, out);
+  else merge_pairs(piece, scratch, out);
+  if (key != nullptr) scratch.cache->keep(*key, std::span(out).subspan(first));
+}
+
 void Bpe::find_tokens(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const {
+  EncodeCache& cache = *scratch.cache;
   const char *const begin = piece.data(), *const end = begin + piece.size();
   // A bit for each place: whether the token list of the bytes before it may be continued there. Up to 63 bytes one word
   // is enough.
@@ -168,24 +194,28 @@ void Bpe::find_tokens(std::string_view piece, Scratch& scratch, std::vector<Toke
   }
   const std::size_t first = out.size();
   std::size_t at = 0;
-  TokenId token = trie_.longest(begin, end).id;
+  TokenTrie::Match token = trie_.longest(begin, end);
+  const auto shorten = [&] {
+    token.id = shorter_[static_cast<std::size_t>(token.id)];
+    if (token.id >= 0) token.size = sizes_[static_cast<std::size_t>(token.id)];
+  };
   for (;;) {
     const TokenId last = out.size() > first ? out.back() : -1;
-    for (; token >= 0; token = shorter_[static_cast<std::size_t>(token)]) {
-      const std::size_t to = at + sizes_[static_cast<std::size_t>(token)];
-      if (((open[to / 64] >> (to % 64)) & 1) != 0 && (last < 0 || stay_apart(last, token, kNoRank))) break;
+    for (; token.id >= 0; shorten()) {
+      const std::size_t to = at + token.size;
+      if (((open[to / 64] >> (to % 64)) & 1) != 0 && (last < 0 || may_follow(last, token.id, cache))) break;
     }
-    if (token >= 0) {
-      out.push_back(token);
-      at += sizes_[static_cast<std::size_t>(token)];
+    if (token.id >= 0) {
+      out.push_back(token.id);
+      at += token.size;
       if (at == piece.size()) return;
-      token = trie_.longest(begin + at, end).id;
+      token = trie_.longest(begin + at, end);
     } else {
       // Every piece has a list of tokens, so this is never its beginning.
       open[at / 64] &= ~(std::uint64_t{1} << (at % 64));
-      token = last;
+      token = {last, sizes_[static_cast<std::size_t>(last)]};
       out.pop_back();
-      at -= sizes_[static_cast<std::size_t>(last)];
+      at -= token.size;
     }
   }
 }

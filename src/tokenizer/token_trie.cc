@@ -44,6 +44,7 @@ class TokenTrie::Builder {
           node.label | (node.base << kBaseShift) | (static_cast<std::uint64_t>(node.id + 1) << kIdShift);
     }
     trie.root_ = nodes_.front().base;
+    trie.fill_starts();
     return trie;
   }
 
@@ -142,6 +143,24 @@ class TokenTrie::Builder {
   std::vector<bool> base_taken_;
   std::size_t first_free_ = 0;  // no free unit in words before
 };
+
+void TokenTrie::fill_starts() {
+  starts_.assign(std::size_t{1} << 16, Start{});
+  for (std::uint32_t i = 0; i < starts_.size(); ++i) {
+    const std::uint32_t bytes[] = {0xE0 | (i >> 12), 0x80 | ((i >> 6) & 0x3F), 0x80 | (i & 0x3F)};
+    Start& start = starts_[i];
+    std::uint64_t base = root_;
+    for (std::uint32_t n = 0; n < 3; ++n) {
+      const std::uint64_t unit = units_[base ^ bytes[n]];
+      const bool there = (unit & kLabelMask) == bytes[n];
+      base = there ? (unit >> kBaseShift) & kBaseMask : 0;
+      if (!there || unit >> kIdShift == 0) continue;
+      start.id = static_cast<std::int32_t>(unit >> kIdShift) - 1;
+      start.size = n + 1;
+    }
+    start.base = static_cast<std::uint32_t>(base);
+  }
+}
 
 std::optional<TokenTrie> TokenTrie::build(std::vector<Entry> entries, std::vector<TokenId>& shorter) {
   std::size_t bytes = 0;

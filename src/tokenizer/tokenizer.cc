@@ -137,6 +137,7 @@ std::int64_t Tokenizer::vocab_size() const { return static_cast<std::int64_t>(im
 std::vector<TokenId> Tokenizer::encode(std::string_view text, bool parse_special) const {
   std::vector<TokenId> out;
   Bpe::Scratch scratch;
+  scratch.cache = impl_->bpe->cache_of_thread();
   if (!parse_special) {
     impl_->encode_plain(text, false, scratch, out);
     return out;

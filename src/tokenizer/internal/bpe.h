@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "tokenizer/internal/encode_cache.h"
 #include "tokenizer/internal/pair_map.h"
 #include "tokenizer/internal/string_index.h"
 #include "tokenizer/internal/token_trie.h"
@@ -27,11 +28,12 @@ namespace qw::tokenizer {
 
 class Bpe {
  public:
-  // What a call of encode needs; keep one and use it again. One thread at a time.
+  // What a call of encode needs; keep one and use it again. One thread at a time. `cache` must be that thread's.
   struct Scratch {
     std::vector<TokenId> ids;
     std::vector<std::uint32_t> ranks, previous, next;
     std::vector<std::uint64_t> heap, open;
+    EncodeCache* cache = nullptr;  // see cache_of_thread()
   };
 
   // `tokens` must outlive the object. Fails if a byte has no token, a token occurs twice, or a merge names something
@@ -42,15 +44,16 @@ class Bpe {
   // Appends the ids of a piece of 1 byte to less than 4 GiB. Memory up to `readable`, at or after the end of the piece,
   // may be read. Time is linear if the vocabulary is orderly, else n log n.
   void encode(std::string_view piece, const char* readable, Scratch& scratch, std::vector<TokenId>& out) const {
-    if (piece.size() <= WordTable::kMaxBytes) {
-      if (const TokenId id = words_.find(WordTable::Key(piece, readable)); id >= 0) {
-        out.push_back(id);
-        return;
-      }
+    if (piece.size() > WordTable::kMaxBytes) return encode_unknown(piece, nullptr, scratch, out);
+    const WordTable::Key key(piece, readable);
+    if (const EncodeCache::Word* word = scratch.cache->find(key)) {
+      out.insert(out.end(), word->ids, word->ids + word->count);
+      return;
     }
-    if (orderly_) find_tokens(piece, scratch, out);
-    else merge_pairs(piece, scratch, out);
+    encode_unknown(piece, &key, scratch, out);
   }
+  // This thread's memory of what was found before, emptied if that was for another vocabulary.
+  EncodeCache* cache_of_thread() const;
   // The same by the definition: pair by pair, whatever the vocabulary.
   void merge_pairs(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const;
   bool orderly() const { return orderly_; }
@@ -82,10 +85,15 @@ class Bpe {
   }
   std::uint64_t filter_bit(std::uint64_t key) const { return (key * 0xD6E8FEB86659FD93u) >> filter_shift_; }
   bool stay_apart(TokenId left, TokenId right, std::uint32_t before) const;
+  // stay_apart for good, remembered.
+  bool may_follow(TokenId left, TokenId right, EncodeCache& cache) const;
+  void encode_unknown(std::string_view piece, const WordTable::Key* key, Scratch& scratch,
+                      std::vector<TokenId>& out) const;
   void find_tokens(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const;
   void merge_short(std::string_view piece, std::vector<TokenId>& out) const;
   void merge_long(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const;
 
+  std::uint64_t serial_ = 0;  // no other object of the process has it
   std::span<const std::string> tokens_;
   StringIndex index_;
   std::array<TokenId, 256> byte_ids_{};

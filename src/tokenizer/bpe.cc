@@ -26,9 +26,13 @@ Result<Bpe> Bpe::create(std::span<const std::string> tokens,
   Bpe bpe(tokens);
   bpe.serial_ = ++last_serial;
   QW_TRY(bpe.index_tokens());
-  QW_TRY(bpe.index_merges(merges));
-  bpe.orderly_ = bpe.find_splits(merges);
-  bpe.index_whole(bpe.orderly_ ? bpe.whole_by_splits(merges) : bpe.whole_by_merging());
+  QW_ASSIGN(const std::vector<IdPair> pairs, bpe.read_merges(merges));
+  if (bpe.find_nodes(pairs) && bpe.index_trie(bpe.whole_by_nodes())) {
+    bpe.orderly_ = true;
+    return bpe;
+  }
+  bpe.index_ranks(pairs);
+  bpe.index_words(bpe.whole_by_merging());
   return bpe;
 }
 
@@ -51,60 +55,98 @@ Status Bpe::index_tokens() {
   return {};
 }
 
-Status Bpe::index_merges(std::span<const std::pair<std::string, std::string>> merges) {
-  ranks_ = PairMap<std::uint32_t>(merges.size());
+Result<std::vector<Bpe::IdPair>> Bpe::read_merges(std::span<const std::pair<std::string, std::string>> merges) {
+  std::vector<IdPair> pairs;
+  pairs.reserve(merges.size());
   merged_.reserve(merges.size());
+  std::string joined;
+  for (const auto& [left, right] : merges) {
+    joined.assign(left).append(right);
+    const auto left_id = find(left), right_id = find(right), id = find(joined);
+    if (!left_id || !right_id || !id || left.empty() || right.empty()) {
+      const std::string& missing = !left_id ? left : !right_id ? right : joined;
+      return fail(ErrorKind::kBadInput,
+                  "merge " + std::to_string(pairs.size()) + ": " + shown_token(missing) + " is not in the vocabulary");
+    }
+    pairs.emplace_back(*left_id, *right_id);
+    merged_.push_back(*id);
+  }
+  return pairs;
+}
+
+bool Bpe::find_nodes(std::span<const IdPair> merges) {
+  if (tokens_.size() > MergeTable::kMaxIds || merges.size() > MergeTable::kMaxRanks) return false;
+  nodes_.resize(tokens_.size());
+  for (std::size_t id = 0; id < tokens_.size(); ++id) nodes_[id].size = static_cast<std::uint32_t>(tokens_[id].size());
+  table_.reserve(merges.size());
+  const auto order = [&](TokenId id) -> std::uint32_t& { return nodes_[static_cast<std::size_t>(id)].order; };
+  for (std::uint32_t rank = 0; rank < merges.size(); ++rank) {
+    if (order(merged_[rank]) != 0) return false;
+    order(merged_[rank]) = rank + 1;
+  }
+  for (std::uint32_t rank = 0; rank < merges.size(); ++rank) {
+    const auto [left, right] = merges[rank];
+    if (order(left) > rank || order(right) > rank) return false;
+    Node& made = nodes_[static_cast<std::size_t>(merged_[rank])];
+    made.left = left;
+    made.right = right;
+    nodes_[static_cast<std::size_t>(right)].partners |= std::uint64_t{1} << partner_bit(left);
+    table_.set(left, right, rank);
+  }
+  return true;
+}
+
+std::vector<bool> Bpe::whole_by_nodes() const {
+  std::vector<bool> whole(tokens_.size());
+  for (const TokenId id : byte_ids_) whole[static_cast<std::size_t>(id)] = true;
+  for (const TokenId id : merged_) {
+    const Node& made = node(id);
+    whole[static_cast<std::size_t>(id)] = whole[static_cast<std::size_t>(made.left)] &&
+                                          whole[static_cast<std::size_t>(made.right)] &&
+                                          stay_apart(made.left, made.right, made.order - 1);
+  }
+  return whole;
+}
+
+bool Bpe::index_trie(const std::vector<bool>& whole) {
+  std::vector<TokenTrie::Entry> entries;
+  for (std::size_t id = 0; id < tokens_.size(); ++id) {
+    if (whole[id]) entries.push_back({tokens_[id], static_cast<TokenId>(id)});
+  }
+  std::vector<TokenId> shorter(tokens_.size(), -1);
+  auto trie = TokenTrie::build(std::move(entries), shorter);
+  if (!trie) return false;
+  trie_ = std::move(*trie);
+  for (std::size_t id = 0; id < tokens_.size(); ++id) nodes_[id].shorter = shorter[id];
+  index_words(whole);
+  return true;
+}
+
+void Bpe::index_words(const std::vector<bool>& whole) {
+  const auto is_word = [&](std::size_t id) { return whole[id] && tokens_[id].size() <= WordTable::kMaxBytes; };
+  std::size_t words = 0;
+  for (std::size_t id = 0; id < tokens_.size(); ++id) words += is_word(id);
+  words_.reserve(words);
+  for (std::size_t id = 0; id < tokens_.size(); ++id) {
+    if (is_word(id)) words_.insert(tokens_[id], static_cast<TokenId>(id));
+  }
+}
+
+void Bpe::index_ranks(std::span<const IdPair> merges) {
+  ranks_ = PairMap<std::uint32_t>(merges.size());
   // 16 to 32 bits a pair let 3 to 6 % of the others through; for 150 000 merges they are 512 KiB.
   const std::size_t bits = std::bit_ceil(merges.size() * 16 + 64);
   filter_.assign(bits / 64, 0);
   filter_shift_ = 64 - std::countr_zero(bits);
   for (std::size_t rank = 0; rank < merges.size(); ++rank) {
-    const auto& [left, right] = merges[rank];
-    const auto left_id = find(left), right_id = find(right), id = find(left + right);
-    if (!left_id || !right_id || !id || left.empty() || right.empty()) {
-      const std::string& missing = !left_id ? left : !right_id ? right : left + right;
-      return fail(ErrorKind::kBadInput,
-                  "merge " + std::to_string(rank) + ": " + shown_token(missing) + " is not in the vocabulary");
-    }
-    const std::uint64_t key = pair_key(*left_id, *right_id), bit = filter_bit(key);
+    const std::uint64_t key = pair_key(merges[rank].first, merges[rank].second), bit = filter_bit(key);
     ranks_[key] = static_cast<std::uint32_t>(rank);
-    merged_.push_back(*id);
     filter_[bit / 64] |= std::uint64_t{1} << (bit % 64);
   }
   byte_ranks_.resize(256 * 256);
   for (std::size_t a = 0; a < 256; ++a) {
     for (std::size_t b = 0; b < 256; ++b) byte_ranks_[a * 256 + b] = rank_of(byte_ids_[a], byte_ids_[b]);
   }
-  return {};
-}
-
-bool Bpe::find_splits(std::span<const std::pair<std::string, std::string>> merges) {
-  splits_.assign(tokens_.size(), {});
-  for (std::size_t rank = 0; rank < merges.size(); ++rank) {
-    Split& split = splits_[static_cast<std::size_t>(merged_[rank])];
-    if (split.order != 0) return false;
-    split.order = static_cast<std::uint32_t>(rank) + 1;
-  }
-  for (std::size_t rank = 0; rank < merges.size(); ++rank) {
-    Split& split = splits_[static_cast<std::size_t>(merged_[rank])];
-    split.left = *find(merges[rank].first);
-    split.right = *find(merges[rank].second);
-    const auto order = [&](TokenId id) { return splits_[static_cast<std::size_t>(id)].order; };
-    if (order(split.left) >= split.order || order(split.right) >= split.order) return false;
-  }
-  return true;
-}
-
-std::vector<bool> Bpe::whole_by_splits(std::span<const std::pair<std::string, std::string>> merges) const {
-  std::vector<bool> whole(tokens_.size());
-  for (const TokenId id : byte_ids_) whole[static_cast<std::size_t>(id)] = true;
-  for (std::uint32_t rank = 0; rank < merges.size(); ++rank) {
-    const auto id = static_cast<std::size_t>(merged_[rank]);
-    const auto [left, right, order] = splits_[id];
-    whole[id] = whole[static_cast<std::size_t>(left)] && whole[static_cast<std::size_t>(right)] &&
-                stay_apart(left, right, rank);
-  }
-  return whole;
 }
 
 std::vector<bool> Bpe::whole_by_merging() const {
@@ -120,27 +162,6 @@ std::vector<bool> Bpe::whole_by_merging() const {
   return whole;
 }
 
-void Bpe::index_whole(const std::vector<bool>& whole) {
-  std::vector<TokenTrie::Entry> entries;
-  std::size_t words = 0;
-  for (std::size_t id = 0; id < tokens_.size(); ++id) {
-    if (!whole[id]) continue;
-    entries.push_back({tokens_[id], static_cast<TokenId>(id)});
-    words += tokens_[id].size() <= WordTable::kMaxBytes;
-  }
-  words_.reserve(words);
-  for (const auto& [text, id] : entries) {
-    if (text.size() <= WordTable::kMaxBytes) words_.insert(text, id);
-  }
-  if (!orderly_) return;
-  sizes_.reserve(tokens_.size());
-  for (const std::string& token : tokens_) sizes_.push_back(static_cast<std::uint32_t>(token.size()));
-  shorter_.assign(tokens_.size(), -1);
-  auto trie = TokenTrie::build(std::move(entries), shorter_);
-  orderly_ = trie.has_value();
-  if (trie) trie_ = std::move(*trie);
-}
-
 std::optional<TokenId> Bpe::find(std::string_view token) const {
   const auto id = index_.find(token, [&](std::uint32_t i) { return std::string_view(tokens_[i]); });
   return id ? std::optional(static_cast<TokenId>(*id)) : std::nullopt;
@@ -151,17 +172,14 @@ std::optional<TokenId> Bpe::find(std::string_view token) const {
 // comes before the one that is undone next. Of merges of one rank the leftmost comes first.
 bool Bpe::stay_apart(TokenId left, TokenId right, std::uint32_t before) const {
   for (;;) {
-    if (rank_of(left, right) < before) return false;
-    const Split &l = splits_[static_cast<std::size_t>(left)], &r = splits_[static_cast<std::size_t>(right)];
-    if (l.order > r.order) {
-      before = l.order - 1;
-      left = l.right;
-    } else if (r.order != 0) {
-      before = r.order;
-      right = r.left;
-    } else {
-      return true;
-    }
+    const Node &l = node(left), &r = node(right);
+    if (((r.partners >> partner_bit(left)) & 1) != 0 && table_.find(left, right) < before) return false;
+    if ((l.order | r.order) == 0) return true;
+    // Which of the two it is cannot be foreseen, so both outcomes are computed.
+    const bool undo_left = l.order > r.order;
+    before = undo_left ? l.order - 1 : r.order;
+    left = undo_left ? l.right : left;
+    right = undo_left ? right : r.left;
   }
 }
 
@@ -196,8 +214,8 @@ void Bpe::find_tokens(std::string_view piece, Scratch& scratch, std::vector<Toke
   std::size_t at = 0;
   TokenTrie::Match token = trie_.longest(begin, end);
   const auto shorten = [&] {
-    token.id = shorter_[static_cast<std::size_t>(token.id)];
-    if (token.id >= 0) token.size = sizes_[static_cast<std::size_t>(token.id)];
+    token.id = node(token.id).shorter;
+    if (token.id >= 0) token.size = node(token.id).size;
   };
   for (;;) {
     const TokenId last = out.size() > first ? out.back() : -1;
@@ -213,7 +231,7 @@ void Bpe::find_tokens(std::string_view piece, Scratch& scratch, std::vector<Toke
     } else {
       // Every piece has a list of tokens, so this is never its beginning.
       open[at / 64] &= ~(std::uint64_t{1} << (at % 64));
-      token = {last, sizes_[static_cast<std::size_t>(last)]};
+      token = {last, node(last).size};
       out.pop_back();
       at -= token.size;
     }

@@ -18,6 +18,7 @@
 
 #include "base/result.h"
 #include "tokenizer/internal/encode_cache.h"
+#include "tokenizer/internal/merge_table.h"
 #include "tokenizer/internal/pair_map.h"
 #include "tokenizer/internal/string_index.h"
 #include "tokenizer/internal/token_trie.h"
@@ -54,28 +55,36 @@ class Bpe {
   }
   // This thread's memory of what was found before, emptied if that was for another vocabulary.
   EncodeCache* cache_of_thread() const;
-  // The same by the definition: pair by pair, whatever the vocabulary.
-  void merge_pairs(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const;
-  bool orderly() const { return orderly_; }
   std::optional<TokenId> find(std::string_view token) const;
 
  private:
   static constexpr std::uint32_t kNoRank = ~std::uint32_t{0};
-  // The merge that makes a token.
-  struct Split {
-    TokenId left = -1, right = -1;
-    std::uint32_t order = 0;  // its rank plus 1; 0 if no merge makes the token
+  using IdPair = std::pair<TokenId, TokenId>;
+  // What is asked of a token while neighbours are checked, half a cache line.
+  struct alignas(32) Node {
+    std::uint64_t partners = 0;  // the bits of all tokens that a merge joins to the front of this one
+    TokenId left = -1, right = -1;  // the merge that makes it
+    std::uint32_t order = 0;        // rank of that merge plus 1; 0 if there is none
+    std::uint32_t size = 0;         // in bytes
+    TokenId shorter = -1;           // the longest other token that it begins with
   };
+  static int partner_bit(TokenId id) {
+    return static_cast<int>((static_cast<std::uint32_t>(id) * 0x9E3779B9u) >> 26);
+  }
 
   explicit Bpe(std::span<const std::string> tokens) : tokens_(tokens), index_(tokens.size()) {}
   Status index_tokens();
-  Status index_merges(std::span<const std::pair<std::string, std::string>> merges);
-  // Fills splits_; false if the vocabulary is not orderly.
-  bool find_splits(std::span<const std::pair<std::string, std::string>> merges);
-  std::vector<bool> whole_by_splits(std::span<const std::pair<std::string, std::string>> merges) const;
+  // The merges by id; fills merged_.
+  Result<std::vector<IdPair>> read_merges(std::span<const std::pair<std::string, std::string>> merges);
+  // Fills nodes_ and table_; false if the vocabulary is not orderly.
+  bool find_nodes(std::span<const IdPair> merges);
+  void index_ranks(std::span<const IdPair> merges);
+  std::vector<bool> whole_by_nodes() const;
   std::vector<bool> whole_by_merging() const;
-  // Makes the tables of the tokens that merging makes of their own bytes. No other token comes out of any piece.
-  void index_whole(const std::vector<bool>& whole);
+  // Tables of the whole tokens, those that merging makes of their own bytes. No other token comes out of any piece.
+  // False if the vocabulary is too large for a trie.
+  bool index_trie(const std::vector<bool>& whole);
+  void index_words(const std::vector<bool>& whole);
   // Rank of the merge of a pair, or kNoRank. Most pairs have none, which the filter knows without leaving the cache.
   std::uint32_t rank_of(TokenId left, TokenId right) const {
     const std::uint64_t key = pair_key(left, right), bit = filter_bit(key);
@@ -84,12 +93,14 @@ class Bpe {
     return found != nullptr ? *found : kNoRank;
   }
   std::uint64_t filter_bit(std::uint64_t key) const { return (key * 0xD6E8FEB86659FD93u) >> filter_shift_; }
+  const Node& node(TokenId id) const { return nodes_[static_cast<std::size_t>(id)]; }
   bool stay_apart(TokenId left, TokenId right, std::uint32_t before) const;
   // stay_apart for good, remembered.
   bool may_follow(TokenId left, TokenId right, EncodeCache& cache) const;
   void encode_unknown(std::string_view piece, const WordTable::Key* key, Scratch& scratch,
                       std::vector<TokenId>& out) const;
   void find_tokens(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const;
+  void merge_pairs(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const;
   void merge_short(std::string_view piece, std::vector<TokenId>& out) const;
   void merge_long(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const;
 
@@ -97,18 +108,18 @@ class Bpe {
   std::span<const std::string> tokens_;
   StringIndex index_;
   std::array<TokenId, 256> byte_ids_{};
-  PairMap<std::uint32_t> ranks_;       // pair -> rank
-  std::vector<TokenId> merged_;        // rank -> id of the token that the pair becomes
-  std::vector<std::uint64_t> filter_;  // one bit a hash of a pair that has a rank
-  int filter_shift_ = 0;
-  std::vector<std::uint32_t> byte_ranks_;  // [256 * 256]: rank_of two bytes, which is what every piece starts with
+  std::vector<TokenId> merged_;  // rank -> id of the token that the pair becomes
   WordTable words_;
   bool orderly_ = false;
   // Of an orderly vocabulary, by id:
-  std::vector<Split> splits_;
-  std::vector<TokenId> shorter_;         // the longest other token that the token begins with, or -1
-  std::vector<std::uint32_t> sizes_;     // in bytes
+  std::vector<Node> nodes_;
+  MergeTable table_;
   TokenTrie trie_;
+  // Of any other, which is merged pair by pair:
+  PairMap<std::uint32_t> ranks_;       // pair -> rank
+  std::vector<std::uint64_t> filter_;  // one bit a hash of a pair that has a rank
+  int filter_shift_ = 0;
+  std::vector<std::uint32_t> byte_ranks_;  // [256 * 256]: rank_of two bytes, which is what every piece starts with
 };
 
 }  // namespace qw::tokenizer

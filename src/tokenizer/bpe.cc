@@ -76,24 +76,38 @@ Result<std::vector<Bpe::IdPair>> Bpe::read_merges(std::span<const std::pair<std:
 
 bool Bpe::find_nodes(std::span<const IdPair> merges) {
   if (tokens_.size() > MergeTable::kMaxIds || merges.size() > MergeTable::kMaxRanks) return false;
+  std::vector<std::uint32_t> order(tokens_.size());
+  for (std::uint32_t rank = 0; rank < merges.size(); ++rank) {
+    std::uint32_t& made = order[static_cast<std::size_t>(merged_[rank])];
+    if (made != 0) return false;
+    made = rank + 1;
+  }
   nodes_.resize(tokens_.size());
-  for (std::size_t id = 0; id < tokens_.size(); ++id) nodes_[id].size = static_cast<std::uint32_t>(tokens_[id].size());
   table_.reserve(merges.size());
-  const auto order = [&](TokenId id) -> std::uint32_t& { return nodes_[static_cast<std::size_t>(id)].order; };
   for (std::uint32_t rank = 0; rank < merges.size(); ++rank) {
-    if (order(merged_[rank]) != 0) return false;
-    order(merged_[rank]) = rank + 1;
+    const auto left = static_cast<std::size_t>(merges[rank].first), right = static_cast<std::size_t>(merges[rank].second);
+    if (order[left] > rank || order[right] > rank) return false;
+    nodes_[static_cast<std::size_t>(merged_[rank])].merge = (std::uint64_t{rank + 1} << 40) | (left << 20) | right;
+    nodes_[right].partners |= std::uint64_t{1} << partner_bit(merges[rank].first);
+    table_.set(merges[rank].first, merges[rank].second, rank);
   }
-  for (std::uint32_t rank = 0; rank < merges.size(); ++rank) {
-    const auto [left, right] = merges[rank];
-    if (order(left) > rank || order(right) > rank) return false;
-    Node& made = nodes_[static_cast<std::size_t>(merged_[rank])];
-    made.left = left;
-    made.right = right;
-    nodes_[static_cast<std::size_t>(right)].partners |= std::uint64_t{1} << partner_bit(left);
-    table_.set(left, right, rank);
-  }
+  find_followers(merges);
+  sizes_.reserve(tokens_.size());
+  for (const std::string& token : tokens_) sizes_.push_back(static_cast<std::uint32_t>(token.size()));
   return true;
+}
+
+// First each token's own, then the spines', whose parts have lower ranks.
+void Bpe::find_followers(std::span<const IdPair> merges) {
+  for (const auto& [left, right] : merges) {
+    nodes_[static_cast<std::size_t>(left)].followers |= std::uint64_t{1} << byte_bit(tokens_[static_cast<std::size_t>(right)].front());
+    nodes_[static_cast<std::size_t>(right)].leaders |= std::uint64_t{1} << byte_bit(tokens_[static_cast<std::size_t>(left)].back());
+  }
+  for (const TokenId id : merged_) {
+    Node& made = nodes_[static_cast<std::size_t>(id)];
+    made.followers |= node(made.right()).followers;
+    made.leaders |= node(made.left()).leaders;
+  }
 }
 
 std::vector<bool> Bpe::whole_by_nodes() const {
@@ -101,9 +115,9 @@ std::vector<bool> Bpe::whole_by_nodes() const {
   for (const TokenId id : byte_ids_) whole[static_cast<std::size_t>(id)] = true;
   for (const TokenId id : merged_) {
     const Node& made = node(id);
-    whole[static_cast<std::size_t>(id)] = whole[static_cast<std::size_t>(made.left)] &&
-                                          whole[static_cast<std::size_t>(made.right)] &&
-                                          stay_apart(made.left, made.right, made.order - 1);
+    whole[static_cast<std::size_t>(id)] = whole[static_cast<std::size_t>(made.left())] &&
+                                          whole[static_cast<std::size_t>(made.right())] &&
+                                          stay_apart(made.left(), made.right(), made.order() - 1);
   }
   return whole;
 }
@@ -113,11 +127,10 @@ bool Bpe::index_trie(const std::vector<bool>& whole) {
   for (std::size_t id = 0; id < tokens_.size(); ++id) {
     if (whole[id]) entries.push_back({tokens_[id], static_cast<TokenId>(id)});
   }
-  std::vector<TokenId> shorter(tokens_.size(), -1);
-  auto trie = TokenTrie::build(std::move(entries), shorter);
+  shorter_.assign(tokens_.size(), -1);
+  auto trie = TokenTrie::build(std::move(entries), shorter_);
   if (!trie) return false;
   trie_ = std::move(*trie);
-  for (std::size_t id = 0; id < tokens_.size(); ++id) nodes_[id].shorter = shorter[id];
   index_words(whole);
   return true;
 }
@@ -171,15 +184,21 @@ std::optional<TokenId> Bpe::find(std::string_view token) const {
 // side by side. Undoes their merges, the last first; at each step the two tokens at the seam must have had no merge that
 // comes before the one that is undone next. Of merges of one rank the leftmost comes first.
 bool Bpe::stay_apart(TokenId left, TokenId right, std::uint32_t before) const {
+  const std::uint64_t first = std::uint64_t{1} << byte_bit(tokens_[static_cast<std::size_t>(right)].front());
+  const std::uint64_t last = std::uint64_t{1} << byte_bit(tokens_[static_cast<std::size_t>(left)].back());
   for (;;) {
     const Node &l = node(left), &r = node(right);
+    if ((l.followers & first) == 0 || (r.leaders & last) == 0) return true;
     if (((r.partners >> partner_bit(left)) & 1) != 0 && table_.find(left, right) < before) return false;
-    if ((l.order | r.order) == 0) return true;
-    // Which of the two it is cannot be foreseen, so both outcomes are computed.
-    const bool undo_left = l.order > r.order;
-    before = undo_left ? l.order - 1 : r.order;
-    left = undo_left ? l.right : left;
-    right = undo_left ? right : r.left;
+    if (l.order() > r.order()) {
+      before = l.order() - 1;
+      left = l.right();
+    } else if (r.order() != 0) {
+      before = r.order();
+      right = r.left();
+    } else {
+      return true;
+    }
   }
 }
 
@@ -214,8 +233,8 @@ void Bpe::find_tokens(std::string_view piece, Scratch& scratch, std::vector<Toke
   std::size_t at = 0;
   TokenTrie::Match token = trie_.longest(begin, end);
   const auto shorten = [&] {
-    token.id = node(token.id).shorter;
-    if (token.id >= 0) token.size = node(token.id).size;
+    token.id = shorter_[static_cast<std::size_t>(token.id)];
+    if (token.id >= 0) token.size = sizes_[static_cast<std::size_t>(token.id)];
   };
   for (;;) {
     const TokenId last = out.size() > first ? out.back() : -1;
@@ -231,7 +250,7 @@ void Bpe::find_tokens(std::string_view piece, Scratch& scratch, std::vector<Toke
     } else {
       // Every piece has a list of tokens, so this is never its beginning.
       open[at / 64] &= ~(std::uint64_t{1} << (at % 64));
-      token = {last, node(last).size};
+      token = {last, sizes_[static_cast<std::size_t>(last)]};
       out.pop_back();
       at -= token.size;
     }

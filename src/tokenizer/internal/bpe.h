@@ -60,14 +60,20 @@ class Bpe {
  private:
   static constexpr std::uint32_t kNoRank = ~std::uint32_t{0};
   using IdPair = std::pair<TokenId, TokenId>;
-  // What is asked of a token while neighbours are checked, half a cache line.
+  // What is asked of a token while neighbours are checked, half a cache line. Sets of 64 bits may hold more than they
+  // should, never less. A token's right spine is the token, its right part, the right part of that, and so on to a byte.
   struct alignas(32) Node {
-    std::uint64_t partners = 0;  // the bits of all tokens that a merge joins to the front of this one
-    TokenId left = -1, right = -1;  // the merge that makes it
-    std::uint32_t order = 0;        // rank of that merge plus 1; 0 if there is none
-    std::uint32_t size = 0;         // in bytes
-    TokenId shorter = -1;           // the longest other token that it begins with
+    std::uint64_t merge = 0;      // the merge that makes it: order (see below) << 40 | left << 20 | right
+    std::uint64_t partners = 0;   // partner_bit of all tokens that a merge joins to the front of this one
+    std::uint64_t followers = 0;  // byte_bit of the first bytes of what merges join to the back of its right spine
+    std::uint64_t leaders = 0;    // byte_bit of the last bytes of what merges join to the front of its left spine
+
+    // Rank of the merge plus 1; 0 if there is none.
+    std::uint32_t order() const { return static_cast<std::uint32_t>(merge >> 40); }
+    TokenId left() const { return static_cast<TokenId>((merge >> 20) & 0xFFFFF); }
+    TokenId right() const { return static_cast<TokenId>(merge & 0xFFFFF); }
   };
+  static int byte_bit(char c) { return static_cast<unsigned char>(c) >> 2; }
   static int partner_bit(TokenId id) {
     return static_cast<int>((static_cast<std::uint32_t>(id) * 0x9E3779B9u) >> 26);
   }
@@ -76,8 +82,9 @@ class Bpe {
   Status index_tokens();
   // The merges by id; fills merged_.
   Result<std::vector<IdPair>> read_merges(std::span<const std::pair<std::string, std::string>> merges);
-  // Fills nodes_ and table_; false if the vocabulary is not orderly.
+  // Fills nodes_, sizes_ and table_; false if the vocabulary is not orderly.
   bool find_nodes(std::span<const IdPair> merges);
+  void find_followers(std::span<const IdPair> merges);
   void index_ranks(std::span<const IdPair> merges);
   std::vector<bool> whole_by_nodes() const;
   std::vector<bool> whole_by_merging() const;
@@ -113,6 +120,8 @@ class Bpe {
   bool orderly_ = false;
   // Of an orderly vocabulary, by id:
   std::vector<Node> nodes_;
+  std::vector<std::uint32_t> sizes_;  // in bytes
+  std::vector<TokenId> shorter_;      // the longest other token that the token begins with, or -1
   MergeTable table_;
   TokenTrie trie_;
   // Of any other, which is merged pair by pair:

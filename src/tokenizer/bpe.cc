@@ -115,9 +115,9 @@ std::vector<bool> Bpe::whole_by_nodes() const {
   for (const TokenId id : byte_ids_) whole[static_cast<std::size_t>(id)] = true;
   for (const TokenId id : merged_) {
     const Node& made = node(id);
-    whole[static_cast<std::size_t>(id)] = whole[static_cast<std::size_t>(made.left())] &&
-                                          whole[static_cast<std::size_t>(made.right())] &&
-                                          stay_apart(made.left(), made.right(), made.order() - 1);
+    const auto left = static_cast<std::size_t>(made.left()), right = static_cast<std::size_t>(made.right());
+    const Seam seam{made.left(), made.right(), tokens_[left].back(), tokens_[right].front()};
+    whole[static_cast<std::size_t>(id)] = whole[left] && whole[right] && stay_apart(seam, made.order() - 1);
   }
   return whole;
 }
@@ -183,9 +183,9 @@ std::optional<TokenId> Bpe::find(std::string_view token) const {
 // Whether no merge of a rank under `before` joins something of `left` to something of `right` when their bytes are merged
 // side by side. Undoes their merges, the last first; at each step the two tokens at the seam must have had no merge that
 // comes before the one that is undone next. Of merges of one rank the leftmost comes first.
-bool Bpe::stay_apart(TokenId left, TokenId right, std::uint32_t before) const {
-  const std::uint64_t first = std::uint64_t{1} << byte_bit(tokens_[static_cast<std::size_t>(right)].front());
-  const std::uint64_t last = std::uint64_t{1} << byte_bit(tokens_[static_cast<std::size_t>(left)].back());
+bool Bpe::stay_apart(Seam seam, std::uint32_t before) const {
+  auto& [left, right, last_byte, first_byte] = seam;
+  const std::uint64_t first = std::uint64_t{1} << byte_bit(first_byte), last = std::uint64_t{1} << byte_bit(last_byte);
   for (;;) {
     const Node &l = node(left), &r = node(right);
     if ((l.followers & first) == 0 || (r.leaders & last) == 0) return true;
@@ -202,17 +202,19 @@ bool Bpe::stay_apart(TokenId left, TokenId right, std::uint32_t before) const {
   }
 }
 
-bool Bpe::may_follow(TokenId left, TokenId right, EncodeCache& cache) const {
-  const std::uint64_t key = pair_key(left, right) << 1;  // ids have 24 bits
+bool Bpe::may_follow(const Seam& seam, EncodeCache& cache) const {
+  const std::uint64_t key = pair_key(seam.left, seam.right) << 1;  // ids have 20 bits
   std::uint64_t& known = cache.pair(key);
-  if ((known & ~std::uint64_t{1}) != key) known = key | (stay_apart(left, right, kNoRank) ? 1 : 0);
+  if ((known & ~std::uint64_t{1}) != key) known = key | (stay_apart(seam, kNoRank) ? 1 : 0);
   return (known & 1) != 0;
 }
 
 void Bpe::encode_unknown(std::string_view piece, const WordTable::Key* key, Scratch& scratch,
                          std::vector<TokenId>& out) const {
   const std::size_t first = out.size();
-  if (const TokenId id = key != nullptr ? words_.find(*key) : -1; id >= 0) out.push_back(id);
+  // Few pieces of other scripts are one word; for those the trie's first token is the piece just as soon.
+  const bool ascii = static_cast<unsigned char>(piece[0]) < 0x80;
+  if (const TokenId id = key != nullptr && (ascii || !orderly_) ? words_.find(*key) : -1; id >= 0) out.push_back(id);
   else if (orderly_) find_tokens(piece, scratch, out);
   else merge_pairs(piece, scratch, out);
   if (key != nullptr) scratch.cache->keep(*key, std::span(out).subspan(first));
@@ -240,7 +242,9 @@ void Bpe::find_tokens(std::string_view piece, Scratch& scratch, std::vector<Toke
     const TokenId last = out.size() > first ? out.back() : -1;
     for (; token.id >= 0; shorten()) {
       const std::size_t to = at + token.size;
-      if (((open[to / 64] >> (to % 64)) & 1) != 0 && (last < 0 || may_follow(last, token.id, cache))) break;
+      if (((open[to / 64] >> (to % 64)) & 1) != 0 && (last < 0 || may_follow({last, token.id, begin[at - 1], begin[at]}, cache))) {
+        break;
+      }
     }
     if (token.id >= 0) {
       out.push_back(token.id);

@@ -45,6 +45,8 @@ class TokenTrie::Builder {
     }
     trie.root_ = nodes_.front().base;
     trie.fill_starts();
+    trie.sixes_.assign((std::size_t{1} << kSixBits) / 64, 0);
+    for (const Entry& entry : entries_) trie.fill_six(entry.text);
     return trie;
   }
 
@@ -149,6 +151,7 @@ void TokenTrie::fill_starts() {
   for (std::uint32_t i = 0; i < starts_.size(); ++i) {
     const std::uint32_t bytes[] = {0xE0 | (i >> 12), 0x80 | ((i >> 6) & 0x3F), 0x80 | (i & 0x3F)};
     Start& start = starts_[i];
+    start.alone = 1;
     std::uint64_t base = root_;
     for (std::uint32_t n = 0; n < 3; ++n) {
       const std::uint64_t unit = units_[base ^ bytes[n]];
@@ -159,6 +162,16 @@ void TokenTrie::fill_starts() {
       start.size = n + 1;
     }
     start.base = static_cast<std::uint32_t>(base);
+  }
+}
+
+void TokenTrie::fill_six(std::string_view token) {
+  if (token.size() < 4 || !is_three_bytes(token.data())) return;
+  if (token.size() < 6) {
+    starts_[start_of(token.data())].alone = 0;
+  } else {
+    const std::uint64_t bit = six_bit(token.data());
+    sixes_[bit / 64] |= std::uint64_t{1} << (bit % 64);
   }
 }
 

@@ -101,9 +101,14 @@ class Bpe {
   }
   std::uint64_t filter_bit(std::uint64_t key) const { return (key * 0xD6E8FEB86659FD93u) >> filter_shift_; }
   const Node& node(TokenId id) const { return nodes_[static_cast<std::size_t>(id)]; }
-  bool stay_apart(TokenId left, TokenId right, std::uint32_t before) const;
+  // Two tokens side by side, and the bytes where they meet.
+  struct Seam {
+    TokenId left, right;
+    char last, first;
+  };
+  bool stay_apart(Seam seam, std::uint32_t before) const;
   // stay_apart for good, remembered.
-  bool may_follow(TokenId left, TokenId right, EncodeCache& cache) const;
+  bool may_follow(const Seam& seam, EncodeCache& cache) const;
   void encode_unknown(std::string_view piece, const WordTable::Key* key, Scratch& scratch,
                       std::vector<TokenId>& out) const;
   void find_tokens(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const;

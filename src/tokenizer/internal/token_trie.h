@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -29,13 +30,13 @@ class TokenTrie {
   static std::optional<TokenTrie> build(std::vector<Entry> entries, std::vector<TokenId>& shorter);
 
   Match longest(const char* begin, const char* end) const {
-    const auto byte = [&](std::ptrdiff_t i) { return static_cast<unsigned char>(begin[i]); };
     Match best{-1, 0};
     std::uint64_t base = root_;
     const char* at = begin;
-    if (end - begin >= 3 && (byte(0) & 0xF0) == 0xE0 && (byte(1) & 0xC0) == 0x80 && (byte(2) & 0xC0) == 0x80) {
-      const Start& start = starts_[start_of(byte(0), byte(1), byte(2))];
+    if (end - begin >= 3 && is_three_bytes(begin)) {
+      const Start& start = starts_[start_of(begin)];
       best = {static_cast<TokenId>(start.id), start.size};
+      if (end - begin >= 6 && start.alone && !may_begin(begin)) return best;
       base = start.base;
       at += 3;
     }
@@ -61,17 +62,39 @@ class TokenTrie {
   // Where the walk is after a character of three bytes, as most of Chinese is: one load instead of three.
   struct Start {
     std::uint32_t base = 0;
-    std::uint32_t size : 2 = 0;  // of the longest token among its bytes
-    std::int32_t id : 30 = -1;
+    std::uint32_t size : 2 = 0;   // of the longest token among its bytes
+    std::uint32_t alone : 1 = 0;  // no token is it and a part of a character
+    std::int32_t id : 29 = -1;
   };
-  static constexpr std::size_t start_of(unsigned char a, unsigned char b, unsigned char c) {
-    return ((a & 0x0Fu) << 12) | ((b & 0x3Fu) << 6) | (c & 0x3Fu);
+  // Whether a lead byte of three and two that continue stand here, a character or not.
+  static bool is_three_bytes(const char* at) {
+    return (at[0] & 0xF0) == 0xE0 && (at[1] & 0xC0) == 0x80 && (at[2] & 0xC0) == 0x80;
+  }
+  static std::size_t start_of(const char* at) {
+    return static_cast<std::size_t>(((at[0] & 0x0F) << 12) | ((at[1] & 0x3F) << 6) | (at[2] & 0x3F));
   }
   void fill_starts();
+  void fill_six(std::string_view token);
+  // Of six bytes, the first three a character: whether a token may begin with them. Told by a bit of their hash, which
+  // for a few in a hundred is set by others. Most characters of Chinese are tokens by themselves, and this is the quickest way to see it.
+  static std::uint64_t six_bit(const char* six) {
+    std::uint32_t a;
+    std::uint16_t b;
+    std::memcpy(&a, six, sizeof a);
+    std::memcpy(&b, six + sizeof a, sizeof b);
+    return (((std::uint64_t{b} << 32) | a) * 0x9E3779B97F4A7C15u) >> (64 - kSixBits);
+  }
+  bool may_begin(const char* six) const {
+    const std::uint64_t bit = six_bit(six);
+    return ((sixes_[bit / 64] >> (bit % 64)) & 1) != 0;
+  }
 
   class Builder;
   std::vector<std::uint64_t> units_;
   std::vector<Start> starts_;  // [65536], by start_of
+  // 64 KiB; Qwen's vocabularies have some 30 000 tokens of more than one Chinese character.
+  static constexpr int kSixBits = 19;
+  std::vector<std::uint64_t> sixes_;  // by six_bit
   std::uint64_t root_ = 0;
 };
 

@@ -1,7 +1,8 @@
-// tokenizer_speed FOLDER DOCUMENTS...: encodes the documents of a file whenever asked to, for timings that take turns with
-// those of other programs (tokenizer_compare.py). A file of documents is, for each, its size in bytes (32 bits, little
-// endian) and its bytes. Standard input: the number of a file, a line a pass. Standard output: for each pass a line with
-// seconds of processor time, tokens and a hash (FNV-1a) of the ids; the hash is not in the time.
+// tokenizer_speed FOLDER DOCUMENTS...: encodes the documents of a file whenever asked to, for timings that take turns
+// with those of other programs (tokenizer_compare.py). A file of documents is, for each, its size in bytes (32 bits,
+// little endian) and its bytes. Standard input: a line a pass, the number of a file. Standard output: for each pass a
+// line with seconds of processor time, tokens and a hash (FNV-1a) of the ids; the hash is not in the time. The line
+// "ids N" gives the ids of file N instead, a line a document, for tools/compare_tokenizer.py.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -52,6 +53,16 @@ void pass(const tokenizer::Tokenizer& tokenizer, const std::vector<std::string>&
   std::fflush(stdout);
 }
 
+void print_ids(const tokenizer::Tokenizer& tokenizer, const std::vector<std::string>& documents) {
+  std::string line;
+  for (const std::string& document : documents) {
+    line.clear();
+    for (const TokenId id : tokenizer.encode(document)) line += std::to_string(id) + ' ';
+    std::puts(line.c_str());
+  }
+  std::fflush(stdout);
+}
+
 Status run(int argc, char** argv) {
   if (argc < 3) return fail(ErrorKind::kUsage, "usage: tokenizer_speed FOLDER DOCUMENTS...");
   QW_ASSIGN(auto spec, tokenizer::load_tokenizer_folder(argv[1]));
@@ -62,9 +73,13 @@ Status run(int argc, char** argv) {
     files.push_back(std::move(documents));
   }
   for (std::string line; std::getline(std::cin, line);) {
-    const std::size_t number = std::strtoul(line.c_str(), nullptr, 10);
+    const bool ids = line.starts_with("ids ");
+    const std::size_t number = std::strtoul(line.c_str() + (ids ? 4 : 0), nullptr, 10);
     if (number >= files.size()) return fail(ErrorKind::kUsage, "no file number " + line);
-    pass(tokenizer, files[number]);
+    if (ids)
+      print_ids(tokenizer, files[number]);
+    else
+      pass(tokenizer, files[number]);
   }
   return {};
 }

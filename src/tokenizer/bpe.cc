@@ -85,7 +85,8 @@ bool Bpe::find_nodes(std::span<const IdPair> merges) {
   nodes_.resize(tokens_.size());
   table_.reserve(merges.size());
   for (std::uint32_t rank = 0; rank < merges.size(); ++rank) {
-    const auto left = static_cast<std::size_t>(merges[rank].first), right = static_cast<std::size_t>(merges[rank].second);
+    const auto left = static_cast<std::size_t>(merges[rank].first),
+               right = static_cast<std::size_t>(merges[rank].second);
     if (order[left] > rank || order[right] > rank) return false;
     nodes_[static_cast<std::size_t>(merged_[rank])].merge = (std::uint64_t{rank + 1} << 40) | (left << 20) | right;
     nodes_[right].partners |= std::uint64_t{1} << partner_bit(merges[rank].first);
@@ -100,8 +101,10 @@ bool Bpe::find_nodes(std::span<const IdPair> merges) {
 // First each token's own, then the spines', whose parts have lower ranks.
 void Bpe::find_followers(std::span<const IdPair> merges) {
   for (const auto& [left, right] : merges) {
-    nodes_[static_cast<std::size_t>(left)].followers |= std::uint64_t{1} << byte_bit(tokens_[static_cast<std::size_t>(right)].front());
-    nodes_[static_cast<std::size_t>(right)].leaders |= std::uint64_t{1} << byte_bit(tokens_[static_cast<std::size_t>(left)].back());
+    nodes_[static_cast<std::size_t>(left)].followers |= std::uint64_t{1}
+                                                        << byte_bit(tokens_[static_cast<std::size_t>(right)].front());
+    nodes_[static_cast<std::size_t>(right)].leaders |= std::uint64_t{1}
+                                                       << byte_bit(tokens_[static_cast<std::size_t>(left)].back());
   }
   for (const TokenId id : merged_) {
     Node& made = nodes_[static_cast<std::size_t>(id)];
@@ -180,9 +183,9 @@ std::optional<TokenId> Bpe::find(std::string_view token) const {
   return id ? std::optional(static_cast<TokenId>(*id)) : std::nullopt;
 }
 
-// Whether no merge of a rank under `before` joins something of `left` to something of `right` when their bytes are merged
-// side by side. Undoes their merges, the last first; at each step the two tokens at the seam must have had no merge that
-// comes before the one that is undone next. Of merges of one rank the leftmost comes first.
+// Whether no merge of a rank under `before` joins something of `left` to something of `right` when their bytes are
+// merged side by side. Undoes their merges, the last first; at each step the two tokens at the seam must have had no
+// merge that comes before the one that is undone next. Of merges of one rank the leftmost comes first.
 bool Bpe::stay_apart(Seam seam, std::uint32_t before) const {
   auto& [left, right, last_byte, first_byte] = seam;
   const std::uint64_t first = std::uint64_t{1} << byte_bit(first_byte), last = std::uint64_t{1} << byte_bit(last_byte);
@@ -214,9 +217,12 @@ void Bpe::encode_unknown(std::string_view piece, const WordTable::Key* key, Scra
   const std::size_t first = out.size();
   // Few pieces of other scripts are one word; for those the trie's first token is the piece just as soon.
   const bool ascii = static_cast<unsigned char>(piece[0]) < 0x80;
-  if (const TokenId id = key != nullptr && (ascii || !orderly_) ? words_.find(*key) : -1; id >= 0) out.push_back(id);
-  else if (orderly_) find_tokens(piece, scratch, out);
-  else merge_pairs(piece, scratch, out);
+  if (const TokenId id = key != nullptr && (ascii || !orderly_) ? words_.find(*key) : -1; id >= 0)
+    out.push_back(id);
+  else if (orderly_)
+    find_tokens(piece, scratch, out);
+  else
+    merge_pairs(piece, scratch, out);
   if (key != nullptr) scratch.cache->keep(*key, std::span(out).subspan(first));
 }
 
@@ -242,7 +248,8 @@ void Bpe::find_tokens(std::string_view piece, Scratch& scratch, std::vector<Toke
     const TokenId last = out.size() > first ? out.back() : -1;
     for (; token.id >= 0; shorten()) {
       const std::size_t to = at + token.size;
-      if (((open[to / 64] >> (to % 64)) & 1) != 0 && (last < 0 || may_follow({last, token.id, begin[at - 1], begin[at]}, cache))) {
+      if (((open[to / 64] >> (to % 64)) & 1) != 0 &&
+          (last < 0 || may_follow({last, token.id, begin[at - 1], begin[at]}, cache))) {
         break;
       }
     }
@@ -262,8 +269,10 @@ void Bpe::find_tokens(std::string_view piece, Scratch& scratch, std::vector<Toke
 }
 
 void Bpe::merge_pairs(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const {
-  if (piece.size() > kShortBytes) merge_long(piece, scratch, out);
-  else merge_short(piece, out);
+  if (piece.size() > kShortBytes)
+    merge_long(piece, scratch, out);
+  else
+    merge_short(piece, out);
 }
 
 void Bpe::merge_short(std::string_view piece, std::vector<TokenId>& out) const {
@@ -296,7 +305,7 @@ void Bpe::merge_short(std::string_view piece, std::vector<TokenId>& out) const {
 void Bpe::merge_long(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const {
   QW_CHECK(piece.size() < kNoRank);
   const auto n = static_cast<std::uint32_t>(piece.size());
-  auto &ids = scratch.ids;
+  auto& ids = scratch.ids;
   auto &ranks = scratch.ranks, &previous = scratch.previous, &next = scratch.next;
   auto& heap = scratch.heap;
   ids.resize(n);

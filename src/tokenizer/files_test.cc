@@ -271,7 +271,12 @@ TEST_F(Folder, TiktokenFileGivesTheMergesBack) {
   EXPECT_EQ(loaded.added.back().text, "<|extra_204|>");
   EXPECT_THAT(loaded.chat_template, HasSubstr("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"));
   EXPECT_THAT(loaded.stop, ElementsAre(spec.tokens.size(), spec.tokens.size() + 2));
-  EXPECT_TRUE(Tokenizer::create(loaded).has_value());
+  const auto t = Tokenizer::create(loaded);
+  ASSERT_TRUE(t.has_value());
+  // The whole text is normalised first: here the last bracket becomes another character, and nothing special is left.
+  const auto n = static_cast<TokenId>(spec.tokens.size());
+  EXPECT_THAT(t->encode("<|im_end|>"), ElementsAre(n + 2));
+  EXPECT_EQ(t->encode("<|im_end|>\u0338"), t->encode("<|im_end|\u226F", false));
 }
 
 TEST_F(Folder, RefusesAWrongTiktokenFile) {

@@ -24,6 +24,35 @@ std::vector<std::string> pieces(std::string_view text, std::string_view name = "
   return out;
 }
 
+// What the scanner and the NFC check pass over without asking the tables.
+TEST(PreTokenizer, ShortCutsAgreeWithTheTables) {
+  const Unicode& tables = Unicode::tables();
+  for (std::uint32_t code = 0x4E00; code < 0xA000; ++code) ASSERT_EQ(tables.class_of(code), CharClass::kLetter) << code;
+  for (std::uint32_t code = 0; code < 0x110000; ++code) {
+    if (code >= 0xD800 && code < 0xE000) continue;
+    std::string text(code % 40, 'x');
+    append_utf8(text, code);
+    ASSERT_EQ(surely_nfc(text), !tables.unstable(code)) << code;
+    ASSERT_EQ(surely_nfc(text + std::string(20, 'x')), !tables.unstable(code)) << code;
+  }
+}
+
+TEST(PreTokenizer, RunsOfAllLengthsEndWhereTheyEnd) {
+  for (std::size_t n = 1; n < 70; ++n) {
+    for (const std::string end : {"", ".", "@", "[", "`", "{", "1", "\x80", "\xC3"}) {
+      const std::string letters(n, n % 2 == 0 ? 'z' : 'A');
+      ASSERT_EQ(pieces(letters + end).front(), letters) << end;
+      const std::string blanks(n, ' ');
+      ASSERT_EQ(pieces(blanks + "1"),
+                n == 1 ? (std::vector<std::string>{" ", "1"}) : (std::vector<std::string>{blanks.substr(1), " ", "1"}));
+      std::string han;
+      for (std::size_t i = 0; i < n; ++i) han += i % 3 == 0 ? "\u4E00" : i % 3 == 1 ? "\u9FFF" : "\u6625";
+      ASSERT_EQ(pieces(han + end).front(), han) << end;
+      ASSERT_EQ(pieces(letters + han + letters + end).front(), letters + han + letters) << end;
+    }
+  }
+}
+
 TEST(PreTokenizer, DigitsStandAlone) { EXPECT_THAT(pieces("a12 3"), ElementsAre("a", "1", "2", " ", "3")); }
 
 TEST(PreTokenizer, LettersTakeOneCharacterInFront) {

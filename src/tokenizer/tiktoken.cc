@@ -127,7 +127,10 @@ Status read_tiktoken(const std::string& text, AddedReader& added, TokenizerSpec&
   auto id = static_cast<TokenId>(spec.tokens.size());
   std::vector<std::string> names = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
   for (int i = 0; i < kExtras; ++i) names.push_back("<|extra_" + std::to_string(i) + "|>");
-  for (std::string& name : names) QW_TRY(added.add("special tokens", {std::move(name), id++}));
+  // That generation normalised the whole text before it looked for special tokens.
+  for (std::string& name : names) {
+    QW_TRY(added.add("special tokens", {.text = std::move(name), .id = id++, .special = true, .normalized = true}));
+  }
   spec.eos = spec.pad = added.find("<|endoftext|>");
   spec.stop = {*spec.eos, *added.find("<|im_end|>")};
   spec.chat_template = kChatTemplate;

@@ -19,7 +19,8 @@ constexpr int kMaxTries = 128;
 
 class TokenTrie::Builder {
  public:
-  Builder(std::vector<Entry> entries, std::vector<TokenId>& shorter) : entries_(std::move(entries)), shorter_(&shorter) {
+  Builder(std::vector<Entry> entries, std::vector<TokenId>& shorter)
+      : entries_(std::move(entries)), shorter_(&shorter) {
     std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) { return a.text < b.text; });
   }
 

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 
 #include "tokenizer/internal/unicode.h"
@@ -85,6 +86,67 @@ TEST(Tokenizer, LongPiecesEqualTheDefinition) {
     while (text.size() < n) text += std::vector<std::string>{"a", "aa", "the", "cat", "春", "風", "é"}[rng.below(7)];
     ASSERT_EQ(t.encode(text), encode_slowly(t.spec(), text)) << text;
     ASSERT_EQ(t.encode(std::string(n, '=')), encode_slowly(t.spec(), std::string(n, '=')));
+  }
+}
+
+// Words of two letters meet in every way there is; each round is another vocabulary on the same thread.
+TEST(Tokenizer, RepetitiveTextEqualsTheDefinition) {
+  base::Rng rng(7);
+  const auto word = [&](std::size_t n, std::uint64_t letters) {
+    std::string text;
+    for (; text.size() < n;) text += std::string(1 + rng.below(3), static_cast<char>('a' + rng.below(letters)));
+    return text;
+  };
+  for (int round = 0; round < 40; ++round) {
+    const std::uint64_t letters = 1 + rng.below(3);
+    std::string text;
+    for (int i = 0; i < 60; ++i) text += word(1 + rng.below(40), letters) + " ";
+    std::optional<std::string_view> document = text;
+    const auto spec = train_bpe([&] { return std::exchange(document, std::nullopt); },
+                                {.vocab = 257 + static_cast<std::int64_t>(rng.below(120)), .min_frequency = 1});
+    ASSERT_TRUE(spec.has_value());
+    const Tokenizer t = make(*spec);
+    for (int i = 0; i < 50; ++i) {
+      const std::string sample = word(1 + rng.below(150), letters);
+      ASSERT_EQ(t.encode(sample), encode_slowly(*spec, sample)) << sample;
+    }
+  }
+}
+
+// A token that two merges make, merges that come before those that make their parts, tokens that no merge makes.
+TEST(Tokenizer, DisorderlyVocabulariesEqualTheDefinition) {
+  base::Rng rng(17);
+  for (int round = 0; round < 100; ++round) {
+    TokenizerSpec spec;
+    for (int byte = 0; byte < 256; ++byte) spec.tokens.emplace_back(1, static_cast<char>(byte));
+    std::vector<std::string> words = {"a", "b", "c"};
+    for (int i = 0; i < 12; ++i) {
+      const std::string left = words[rng.below(words.size())], right = words[rng.below(words.size())];
+      if (std::find(spec.merges.begin(), spec.merges.end(), std::pair(left, right)) != spec.merges.end()) continue;
+      spec.merges.emplace_back(left, right);
+      if (std::find(words.begin(), words.end(), left + right) != words.end()) continue;
+      words.push_back(left + right);
+      spec.tokens.push_back(left + right);
+    }
+    spec.tokens.emplace_back("abcabcabcabc");
+    for (std::size_t i = spec.merges.size(); i > 1; --i) std::swap(spec.merges[i - 1], spec.merges[rng.below(i)]);
+    const Tokenizer t = make(spec);
+    for (int i = 0; i < 50; ++i) {
+      std::string sample;
+      for (std::uint64_t n = 1 + rng.below(120); n > 0; --n) sample += static_cast<char>('a' + rng.below(3));
+      ASSERT_EQ(t.encode(sample), encode_slowly(spec, sample)) << sample;
+    }
+  }
+}
+
+TEST(Tokenizer, TurnsBetweenVocabulariesDoNotMixThem) {
+  const Tokenizer small = make(small_spec());
+  TokenizerSpec spec = small_spec();
+  spec.merges.clear();
+  const Tokenizer bytes = make(spec);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(small.encode(kText), encode_slowly(small.spec(), kText));
+    EXPECT_EQ(bytes.encode(kText), encode_slowly(spec, kText));
   }
 }
 

@@ -169,8 +169,10 @@ std::size_t find_unstable(std::string_view text, std::size_t from) {
   for (; from + 16 <= text.size(); from += 16) {
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(text.data() + from));
     // As signed bytes CC..FF are -52..-1 and E4..E9 are -28..-23.
-    const __m128i high = _mm_and_si128(_mm_cmpgt_epi8(bytes, _mm_set1_epi8(-53)), _mm_cmplt_epi8(bytes, _mm_setzero_si128()));
-    const __m128i han = _mm_and_si128(_mm_cmpgt_epi8(bytes, _mm_set1_epi8(-29)), _mm_cmplt_epi8(bytes, _mm_set1_epi8(-22)));
+    const __m128i high =
+        _mm_and_si128(_mm_cmpgt_epi8(bytes, _mm_set1_epi8(-53)), _mm_cmplt_epi8(bytes, _mm_setzero_si128()));
+    const __m128i han =
+        _mm_and_si128(_mm_cmpgt_epi8(bytes, _mm_set1_epi8(-29)), _mm_cmplt_epi8(bytes, _mm_set1_epi8(-22)));
     auto mask = static_cast<unsigned>(_mm_movemask_epi8(_mm_andnot_si128(han, high)));
     for (; mask != 0; mask &= mask - 1) {
       const std::size_t at = from + static_cast<std::size_t>(std::countr_zero(mask));

@@ -61,7 +61,8 @@ class Bpe {
   static constexpr std::uint32_t kNoRank = ~std::uint32_t{0};
   using IdPair = std::pair<TokenId, TokenId>;
   // What is asked of a token while neighbours are checked, half a cache line. Sets of 64 bits may hold more than they
-  // should, never less. A token's right spine is the token, its right part, the right part of that, and so on to a byte.
+  // should, never less. A token's right spine is the token, its right part, the right part of that, and so on to a
+  // byte.
   struct alignas(32) Node {
     std::uint64_t merge = 0;      // the merge that makes it: order (see below) << 40 | left << 20 | right
     std::uint64_t partners = 0;   // partner_bit of all tokens that a merge joins to the front of this one
@@ -74,9 +75,7 @@ class Bpe {
     TokenId right() const { return static_cast<TokenId>(merge & 0xFFFFF); }
   };
   static int byte_bit(char c) { return static_cast<unsigned char>(c) >> 2; }
-  static int partner_bit(TokenId id) {
-    return static_cast<int>((static_cast<std::uint32_t>(id) * 0x9E3779B9u) >> 26);
-  }
+  static int partner_bit(TokenId id) { return static_cast<int>((static_cast<std::uint32_t>(id) * 0x9E3779B9u) >> 26); }
 
   explicit Bpe(std::span<const std::string> tokens) : tokens_(tokens), index_(tokens.size()) {}
   Status index_tokens();

@@ -1,6 +1,6 @@
-// What a thread found out while encoding with one vocabulary: tokens of short pieces, and which tokens may be neighbours.
-// Of fixed size; what falls on the place of something older replaces it. It changes how long encoding takes, never what
-// comes out.
+// What a thread found out while encoding with one vocabulary: tokens of short pieces, and which tokens may be
+// neighbours. Of fixed size; what falls on the place of something older replaces it. It changes how long encoding
+// takes, never what comes out.
 #pragma once
 
 #include <algorithm>

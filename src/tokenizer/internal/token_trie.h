@@ -76,7 +76,8 @@ class TokenTrie {
   void fill_starts();
   void fill_six(std::string_view token);
   // Of six bytes, the first three a character: whether a token may begin with them. Told by a bit of their hash, which
-  // for a few in a hundred is set by others. Most characters of Chinese are tokens by themselves, and this is the quickest way to see it.
+  // for a few in a hundred is set by others. Most characters of Chinese are tokens by themselves, and this is the
+  // quickest way to see it.
   static std::uint64_t six_bit(const char* six) {
     std::uint32_t a;
     std::uint16_t b;

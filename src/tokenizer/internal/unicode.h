@@ -26,7 +26,8 @@ class Unicode {
   std::vector<std::uint8_t> flags_;  // one byte a code point: class, and 0x80 for unstable; 1.1 MB
 };
 
-// Where the first unstable character at or after `from`, the beginning of a character, begins; the size if there is none.
+// Where the first unstable character at or after `from`, the beginning of a character, begins; the size if there is
+// none.
 std::size_t find_unstable(std::string_view text, std::size_t from);
 // True if `text` holds nothing that NFC could change; never true for a text that NFC changes.
 bool surely_nfc(std::string_view text);

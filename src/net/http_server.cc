@@ -130,7 +130,7 @@ class ReplyState : public Reply, public std::enable_shared_from_this<ReplyState>
     {
       std::lock_guard lock(mutex_);
       if (closed_) return;
-      closed_ = true;
+      closed_ = news_ = true;  // news: the connection may be about to sleep, when cancelling its timer does nothing
       if (!complete_) callback = std::move(on_close_);
       on_close_ = nullptr;
     }

@@ -37,6 +37,7 @@ void add_sampling_options(CLI::App& cmd, ChatOptions& o) {
   cmd.add_option("--seed", o.seed, "same seed, same answer");
   cmd.add_option("--max-tokens", o.max_tokens, "longest answer (default: what the context leaves)")->check(CLI::NonNegativeNumber);
   cmd.add_option("--context", o.context, "longest conversation in tokens")->check(CLI::NonNegativeNumber);
+  cmd.add_option("--adapter,--lora", o.adapter, "LoRA adapter in use: a PEFT folder or a GGUF file");
   cmd.add_option("-t,--threads", o.threads, "threads (default: one per processor)");
   cmd.add_flag("--json", o.json, "print one JSON object");
 }
@@ -63,6 +64,7 @@ Result<Answer> generate(ReadyModel& model, const ChatOptions& o, std::vector<eng
   request.prompt = std::move(prompt);
   request.params = sampling_params(o, model.defaults);
   request.max_tokens = o.max_tokens;
+  request.adapter = model.adapter;
   sampling::TextStream stream(*model.tokenizer, request.params);
   Answer answer;
   bool dim = false;
@@ -165,13 +167,10 @@ Status converse(ReadyModel& model, const ChatOptions& o) {
 }
 
 Status chat(const ChatOptions& o) {
-  if (!o.adapter.empty()) {
-    return fail(ErrorKind::kUsage, "chat: --adapter: this program cannot apply adapters (LoRA) to a model");
-  }
   engine::LoadOptions load;
   load.threads = o.threads;
   load.context = o.context;
-  QW_ASSIGN(ReadyModel model, load_model(o.model, load));
+  QW_ASSIGN(ReadyModel model, load_adapted_model(o.model, load, o.adapter));
   if (!model.chat_template) return fail(ErrorKind::kBadInput, o.model + ": has no chat template; use `qianwen complete`");
   return converse(model, o);
 }
@@ -180,7 +179,7 @@ Status complete(const ChatOptions& o) {
   engine::LoadOptions load;
   load.threads = o.threads;
   load.context = o.context;
-  QW_ASSIGN(ReadyModel model, load_model(o.model, load));
+  QW_ASSIGN(ReadyModel model, load_adapted_model(o.model, load, o.adapter));
   std::string text = o.prompt;
   if (text.empty()) {
     QW_ASSIGN(text, read_text("-", kMaxPromptBytes));
@@ -202,7 +201,6 @@ void add_chat(CLI::App& app, Outcome& outcome) {
   cmd->add_option("model", o->model, "MODEL (default: mini)");
   cmd->add_option("--system", o->system, "system message");
   cmd->add_option("--think", o->think, "thinking, for models that can")->check(CLI::IsMember({"on", "off"}));
-  cmd->add_option("--adapter", o->adapter, "adapter to apply (refused: this program has none)");
   add_sampling_options(*cmd, *o);
   add_models_option(*cmd);
   cmd->callback([o, &outcome] {

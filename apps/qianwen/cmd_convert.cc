@@ -107,7 +107,7 @@ Result<Report> write_all(Writer& writer, const std::vector<formats::TensorInfo>&
 }
 
 Result<Report> write_gguf(const ConvertOptions& o, const OpenedModel& in, const std::vector<tensor::ConstView>& views,
-                          const formats::Recipe* recipe, base::ThreadPool& pool) {
+                          const std::vector<tensor::DType>& stored, const formats::Recipe* recipe, base::ThreadPool& pool) {
   std::optional<formats::ImportanceMatrix> importance;
   if (!o.imatrix.empty()) {
     QW_ASSIGN(importance, formats::ImportanceMatrix::open(o.imatrix));
@@ -121,10 +121,10 @@ Result<Report> write_gguf(const ConvertOptions& o, const OpenedModel& in, const 
     const auto& p = in.model->parameters()[first];
     const auto end = first + static_cast<std::size_t>(p.gguf_parts);
     for (std::size_t i = first; i < end; ++i)
-      if (views[i].dtype != views[first].dtype) return tensor::DType::kF16;
+      if (stored[i] != stored[first]) return tensor::DType::kF16;
     const bool small = in.source.gguf() == nullptr &&
                        formats::storage_type(p.gguf_name, p.gguf_shape(), tensor::DType::kF16) == tensor::DType::kF32;
-    return small ? tensor::DType::kF32 : views[first].dtype;
+    return small ? tensor::DType::kF32 : stored[first];
   };
   // Parts of one tensor (experts) follow one another in the table, and so do their bytes in the file.
   std::vector<formats::TensorInfo> infos, whole;
@@ -186,24 +186,31 @@ Result<double> perplexity(const std::string& path, const std::string& text, int 
   return found.perplexity();
 }
 
-Result<Report> write_model(const ConvertOptions& o, const OpenedModel& in) {
+Result<Report> write_model(const ConvertOptions& o, OpenedModel& in) {
   std::error_code code;
   if (fs::equivalent(in.path, o.out, code)) return fail(ErrorKind::kUsage, o.out + ": is the input itself");
   QW_ASSIGN(const formats::Recipe* recipe, wanted_recipe(o, in));
-  QW_ASSIGN(const auto views, models::load_weights(*in.model, in.source));
+  AdaptedWeights adapted;
+  std::vector<tensor::ConstView> views;
+  std::vector<tensor::DType> stored;
+  if (o.adapter.empty()) {
+    QW_ASSIGN(views, models::load_weights(*in.model, in.source));
+    stored = formats_of(views);
+  } else {
+    QW_ASSIGN(adapted, adapt_weights(in, o.adapter));
+    views = adapted.merged->views();
+    stored = adapted.stored;
+  }
   base::ThreadPool pool(o.threads);
   const bool to_gguf = o.out.ends_with(".gguf");
-  auto report = to_gguf ? write_gguf(o, in, views, recipe, pool)
+  auto report = to_gguf ? write_gguf(o, in, views, stored, recipe, pool)
                         : write_folder(o, in, views, recipe == nullptr ? weight_dtype(in) : recipe->base, pool);
   if (!report) return in_context(o.out, report.error());
   return report;
 }
 
 Status convert(const ConvertOptions& o) {
-  if (!o.adapter.empty()) {
-    return fail(ErrorKind::kUsage, "convert: --adapter: this program cannot merge adapters (LoRA) into a model");
-  }
-  QW_ASSIGN(const OpenedModel in, open_model(o.in));
+  QW_ASSIGN(OpenedModel in, open_model(o.in));
   QW_ASSIGN(auto report, write_model(o, in));
 
   json::Object out{{"in", in.path}, {"out", o.out}, {"in_bytes", report.in_bytes}, {"out_bytes", report.out_bytes}};
@@ -233,6 +240,7 @@ CLI::App* add_common(CLI::App& app, const char* name, const char* help, const st
   add_models_option(*cmd);
   cmd->add_option("out", o->out, "a .gguf file, or a folder for safetensors")->required();
   cmd->add_option("--file", o->file, "a text: report perplexity before and after");
+  cmd->add_option("--adapter,--lora", o->adapter, "LoRA adapter to merge: a PEFT folder or a GGUF file");
   cmd->add_option("--name", o->name, "general.name of a GGUF file");
   cmd->add_option("--licence", o->licence, "general.license of a GGUF file");
   cmd->add_option("-t,--threads", o->threads, "threads (default: one per processor)");
@@ -252,7 +260,7 @@ Status convert_model(const std::string& in, const std::string& out, const std::s
   o.type = type;
   o.threads = threads;
   o.json = true;  // no progress for a person
-  QW_ASSIGN(const OpenedModel opened, open_model(in));
+  QW_ASSIGN(OpenedModel opened, open_model(in));
   QW_ASSIGN(const Report report, write_model(o, opened));
   return {};
 }
@@ -261,7 +269,6 @@ void add_convert(CLI::App& app, Outcome& outcome) {
   auto o = std::make_shared<ConvertOptions>();
   CLI::App* cmd = add_common(app, "convert", "Convert a model between GGUF and safetensors", o, outcome);
   cmd->add_option("--type", o->type, formats::recipe_names() + " (default: as the input)");
-  cmd->add_option("--adapter", o->adapter, "adapter to merge (refused: this program has none)");
 }
 
 void add_quantize(CLI::App& app, Outcome& outcome) {

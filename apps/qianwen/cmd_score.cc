@@ -14,7 +14,7 @@ namespace qw::app {
 namespace {
 
 struct ScoreOptions {
-  std::string model, ids, file, logits;
+  std::string model, ids, file, logits, adapter;
   std::int64_t context = 0, stride = 0;
   int threads = 0;
   bool json = false;
@@ -24,7 +24,7 @@ Status score(const ScoreOptions& o) {
   engine::LoadOptions load;
   load.threads = o.threads;
   load.logit_rows = 64;   // rows whose logits are computed together
-  QW_ASSIGN(ReadyModel model, load_model(o.model, load));
+  QW_ASSIGN(ReadyModel model, load_adapted_model(o.model, load, o.adapter));
   std::vector<engine::TokenId> ids;
   std::size_t bytes = 0;
   if (!o.ids.empty()) {
@@ -45,7 +45,7 @@ Status score(const ScoreOptions& o) {
                                                    {static_cast<std::int64_t>(ids.size()), model.loaded->engine().vocab()}));
     writer.emplace(std::move(npy));
   }
-  QW_ASSIGN(const Likelihood s, likelihood(*model.loaded, ids, context, stride, writer ? &*writer : nullptr));
+  QW_ASSIGN(const Likelihood s, likelihood(*model.loaded, ids, context, stride, writer ? &*writer : nullptr, model.adapter));
   if (writer) QW_TRY(writer->commit());
   const double ppl = s.perplexity();
   const double bits_per_byte = bytes > 0 ? s.nll / std::numbers::ln2 / static_cast<double>(bytes) : 0;
@@ -74,6 +74,7 @@ void add_score(CLI::App& app, Outcome& outcome) {
   auto* ids = cmd->add_option("--ids", o->ids, "token ids, e.g. 1,2,3");
   auto* file = cmd->add_option("--file", o->file, "text file (- for standard input)")->excludes(ids);
   cmd->add_option("--logits", o->logits, "write float32 [T, V] here (.npy); row t = logits after token t");
+  cmd->add_option("--adapter,--lora", o->adapter, "LoRA adapter in use: a PEFT folder or a GGUF file");
   cmd->add_option("--context", o->context, "tokens of a window (default: the model's context)")->check(CLI::PositiveNumber);
   cmd->add_option("--stride", o->stride, "tokens between windows (default: the window)")->check(CLI::PositiveNumber);
   cmd->add_option("-t,--threads", o->threads, "threads (default: one per processor)");

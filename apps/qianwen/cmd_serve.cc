@@ -16,7 +16,7 @@ namespace qw::app {
 namespace {
 
 struct ServeOptions {
-  std::vector<std::string> models;
+  std::vector<std::string> models, adapters;
   std::string host = "127.0.0.1", log_level = "info", config, store;
   int port = 8080, threads = 0, grace_seconds = 30;
   std::int64_t context = 0, cache_tokens = 0, max_sequences = 16;
@@ -32,6 +32,26 @@ api::ServedModel served(ReadyModel& ready) {
   model.chat_template = ready.chat_template ? &*ready.chat_template : nullptr;
   model.defaults = ready.defaults;
   return model;
+}
+
+// NAME=PATH of --lora.
+struct NamedAdapter {
+  std::string name, path;
+};
+Result<std::vector<NamedAdapter>> named_adapters(const ServeOptions& o) {
+  std::vector<NamedAdapter> out;
+  for (const std::string& text : o.adapters) {
+    const auto at = text.find('=');
+    if (at == std::string::npos || at == 0 || at + 1 == text.size())
+      return fail(ErrorKind::kUsage, "serve: --lora " + text + ": expected NAME=PATH");
+    out.push_back({text.substr(0, at), text.substr(at + 1)});
+    const auto same = [&](const NamedAdapter& a) { return a.name == out.back().name; };
+    if (std::count_if(out.begin(), out.end(), same) > 1)
+      return fail(ErrorKind::kUsage, "serve: --lora " + out.back().name + ": the name is given twice");
+  }
+  if (!out.empty() && o.models.size() != 1)
+    return fail(ErrorKind::kUsage, "serve: --lora needs exactly one model, which the adapters were made for");
+  return out;
 }
 
 void print_banner(const std::string& host, int port, const std::string& model) {
@@ -79,6 +99,9 @@ Status serve(const ServeOptions& o) {
                                        ": this program has no store; it keeps no users, keys, usage or conversations");
   }
   base::configure_log(level_of(o.log_level), o.log_json);
+  QW_ASSIGN(const auto adapters, named_adapters(o));
+  std::vector<std::string> adapter_paths;
+  for (const NamedAdapter& a : adapters) adapter_paths.push_back(a.path);
   std::vector<ReadyModel> ready;
   for (const std::string& name : o.models) {
     engine::LoadOptions load;
@@ -86,13 +109,18 @@ Status serve(const ServeOptions& o) {
     load.context = o.context;
     load.engine.max_sequences = o.max_sequences;
     load.cache_tokens = o.cache_tokens;
-    QW_ASSIGN(ReadyModel model, load_model(name, load));
+    QW_ASSIGN(ReadyModel model, load_model(name, load, adapter_paths));
     base::log_info("loaded " + model.name + " in " + std::to_string(static_cast<int>(model.load_ms)) + " ms");
     ready.push_back(std::move(model));
   }
   api::ModelList models;
   for (ReadyModel& model : ready) {
     models.push_back(served(model));
+    for (std::size_t i = 0; i < adapters.size(); ++i) {  // an adapter is a model of its own to clients
+      models.push_back(served(model));
+      models.back().id = adapters[i].name;
+      models.back().adapter = static_cast<std::int32_t>(i);
+    }
     model.loaded->engine().start();
   }
   api::ServiceOptions options;
@@ -120,6 +148,7 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   CLI::App* cmd = app.add_subcommand("serve", "Serve models over HTTP (OpenAI protocol and a chat page)");
   cmd->add_option("-m,--model", o->models, "MODEL, may be given more than once (default: mini)");
   cmd->add_option("--config", o->config, "TOML file of these options, e.g. port = 8080; the command line wins");
+  cmd->add_option("--lora", o->adapters, "NAME=PATH: serve the model with this LoRA adapter as model NAME; may be given more than once");
   add_models_option(*cmd);
   cmd->add_option("--store", o->store, "database of users, keys and usage (refused: this program has none)");
   cmd->add_option("--host", o->host, "address to listen on");

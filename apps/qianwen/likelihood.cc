@@ -22,7 +22,7 @@ double Likelihood::perplexity() const {
 }
 
 Result<Likelihood> likelihood(engine::LoadedModel& model, std::span<const engine::TokenId> ids, std::int64_t context,
-                              std::int64_t stride, formats::NpyWriter* logits) {
+                              std::int64_t stride, formats::NpyWriter* logits, std::int32_t adapter) {
   Likelihood out;
   const auto total = static_cast<std::int64_t>(ids.size());
   Status written;
@@ -37,7 +37,7 @@ Result<Likelihood> likelihood(engine::LoadedModel& model, std::span<const engine
         out.logprobs.push_back(logprob_of(row, ids[static_cast<std::size_t>(at + 1)]));
         out.nll -= out.logprobs.back();
       }
-    }));
+    }, adapter));
     QW_TRY(written);
     if (interrupted().load()) return fail(ErrorKind::kInterrupted, "interrupted");
     scored = end;

@@ -22,6 +22,6 @@ struct Likelihood {
 // first window's) has at least context - stride before it. `logits`: if given, gets a row a token. kInterrupted when
 // the user ends it.
 Result<Likelihood> likelihood(engine::LoadedModel& model, std::span<const engine::TokenId> ids, std::int64_t context,
-                              std::int64_t stride, formats::NpyWriter* logits = nullptr);
+                              std::int64_t stride, formats::NpyWriter* logits = nullptr, std::int32_t adapter = -1);
 
 }  // namespace qw::app

@@ -30,8 +30,11 @@ sampling::SamplingParams sampling_params(const formats::GenerationConfig& stated
 }
 
 Status check_memory(const OpenedModel& opened, std::span<const tensor::ConstView> weights,
-                    const engine::LoadOptions& options) {
-  const auto need = engine::estimate_memory(*opened.model, formats_of(weights), options);
+                    const std::vector<models::FittedAdapter>& adapters, const engine::LoadOptions& options) {
+  auto need = engine::estimate_memory(*opened.model, formats_of(weights), options);
+  for (const models::FittedAdapter& adapter : adapters)
+    for (const auto& c : adapter.changes())
+      need.weight_bytes += (c.a.shape().elements() + c.b.shape().elements()) * std::int64_t{sizeof(float)};
   const auto have = static_cast<std::int64_t>(base::available_memory_bytes());
   if (need.total() <= have) return {};
   char text[256];
@@ -77,16 +80,14 @@ std::vector<tensor::DType> formats_of(std::span<const tensor::ConstView> weights
   return formats;
 }
 
-Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions options) {
-  const auto started = std::chrono::steady_clock::now();
-  QW_ASSIGN(OpenedModel opened, open_model(name));
-  QW_ASSIGN(const auto views, models::load_weights(*opened.model, opened.source));
-  QW_TRY(check_memory(opened, views, options));
+namespace {
+
+// The text side of an opened model.
+Result<ReadyModel> ready_text(const std::string& name, const OpenedModel& opened) {
   ReadyModel ready;
   ready.name = std::filesystem::path(name).filename().string();
   if (ready.name.ends_with(".gguf")) ready.name.resize(ready.name.size() - 5);
   ready.defaults = sampling_params(opened.generation);
-
   auto spec = opened.source.gguf() != nullptr ? tokenizer_of_gguf(*opened.source.gguf())
                                               : tokenizer::load_tokenizer_folder(opened.path);
   if (!spec) return in_context(opened.path, spec.error());
@@ -99,10 +100,81 @@ Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions optio
     if (!parsed) return in_context(opened.path + ": chat template", parsed.error());
     ready.chat_template = std::move(*parsed);
   }
+  return ready;
+}
+
+// Loads `views`, with adapters that stay apart from them.
+Result<ReadyModel> load_opened(const std::string& name, OpenedModel& opened, std::span<const tensor::ConstView> views,
+                               const std::vector<models::FittedAdapter>& adapters, engine::LoadOptions options) {
+  const auto started = std::chrono::steady_clock::now();
+  QW_TRY(check_memory(opened, views, adapters, options));
+  QW_ASSIGN(ReadyModel ready, ready_text(name, opened));
+  std::vector<ops::LowRankAdapter> running;
+  {
+    base::ThreadPool pool(options.threads);
+    for (const models::FittedAdapter& adapter : adapters) {
+      QW_ASSIGN(auto one, adapter.running(*opened.model, views, pool));
+      running.push_back(std::move(one));
+    }
+  }
   options.engine.mask = sampling::vocabulary_mask(*ready.tokenizer, opened.model->traits().vocab);
-  QW_ASSIGN(ready.loaded, engine::LoadedModel::create(std::move(opened.model), views, options));
+  QW_ASSIGN(ready.loaded, engine::LoadedModel::create(std::move(opened.model), views, options, running));
   ready.load_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
   return ready;
+}
+
+}  // namespace
+
+Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions options) {
+  return load_model(name, std::move(options), std::vector<std::string>());
+}
+
+Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions options, const std::vector<std::string>& adapters) {
+  QW_ASSIGN(OpenedModel opened, open_model(name));
+  QW_ASSIGN(const auto views, models::load_weights(*opened.model, opened.source));
+  std::vector<models::FittedAdapter> fitted;
+  for (const std::string& path : adapters) {
+    QW_ASSIGN(const auto file, formats::Adapter::open(path));
+    QW_ASSIGN(auto one, models::FittedAdapter::fit(*opened.model, file));
+    if (!one.applies_while_running(*opened.model))
+      return fail(ErrorKind::kUsage, path + ": replaces whole weights or changes experts, so it cannot be chosen by requests; "
+                                            "merge it: qianwen convert MODEL OUT --adapter " + path);
+    fitted.push_back(std::move(one));
+  }
+  return load_opened(name, opened, views, fitted, std::move(options));
+}
+
+Result<AdaptedWeights> adapt_weights(OpenedModel& opened, const std::string& adapter) {
+  QW_ASSIGN(auto views, models::load_weights(*opened.model, opened.source));
+  AdaptedWeights out;
+  QW_ASSIGN(auto file, formats::Adapter::open(adapter));
+  out.file = std::make_unique<formats::Adapter>(std::move(file));
+  QW_ASSIGN(auto fitted, models::FittedAdapter::fit(*opened.model, *out.file));
+  if (fitted.unties(*opened.model)) {
+    QW_ASSIGN(models::Untied apart, models::untied(*opened.model, views));
+    opened.model = std::move(apart.model);
+    views = std::move(apart.weights);
+    QW_ASSIGN(fitted, models::FittedAdapter::fit(*opened.model, *out.file));
+  }
+  out.stored = formats_of(views);
+  out.fitted = std::make_unique<models::FittedAdapter>(std::move(fitted));
+  QW_ASSIGN(auto merged, models::MergedWeights::create(*opened.model, views, *out.fitted));
+  out.merged = std::make_unique<models::MergedWeights>(std::move(merged));
+  return out;
+}
+
+Result<ReadyModel> load_adapted_model(const std::string& name, engine::LoadOptions options, const std::string& adapter) {
+  if (adapter.empty()) return load_model(name, std::move(options));
+  QW_ASSIGN(OpenedModel opened, open_model(name));
+  QW_ASSIGN(const auto file, formats::Adapter::open(adapter));
+  QW_ASSIGN(const auto fitted, models::FittedAdapter::fit(*opened.model, file));
+  if (fitted.applies_while_running(*opened.model)) {
+    QW_ASSIGN(ReadyModel ready, load_model(name, std::move(options), std::vector{adapter}));
+    ready.adapter = 0;
+    return ready;
+  }
+  QW_ASSIGN(const AdaptedWeights adapted, adapt_weights(opened, adapter));
+  return load_opened(name, opened, adapted.merged->views(), {}, std::move(options));
 }
 
 }  // namespace qw::app

@@ -7,8 +7,10 @@
 
 #include "chat/template.h"
 #include "engine/loaded_model.h"
+#include "formats/adapter.h"
 #include "formats/generation_config.h"
 #include "formats/model_file.h"
+#include "models/adapter.h"
 #include "models/model.h"
 #include "sampling/params.h"
 #include "tokenizer/tokenizer.h"
@@ -38,9 +40,26 @@ struct ReadyModel {
   std::unique_ptr<sampling::VocabularyMask> mask;
   std::optional<chat::Template> chat_template;
   sampling::SamplingParams defaults;     // of the generation config; stop ids included
+  std::int32_t adapter = -1;             // what requests name to have the one adapter of load_model's third form
   double load_ms = 0;
 };
 // Refuses with kResource before loading when the memory would not be enough.
 Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions options);
+// With adapters (PEFT folders or GGUF files) that requests choose by index. kUsage for one that cannot be applied beside
+// others.
+Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions options, const std::vector<std::string>& adapters);
+// With one adapter that is always in use: requests name ReadyModel::adapter. What cannot be applied while running is put
+// into the weights as they are loaded. An empty path: no adapter.
+Result<ReadyModel> load_adapted_model(const std::string& name, engine::LoadOptions options, const std::string& adapter);
+
+// The weights of an opened model with an adapter in them.
+struct AdaptedWeights {
+  std::unique_ptr<formats::Adapter> file;
+  std::unique_ptr<models::FittedAdapter> fitted;
+  std::unique_ptr<models::MergedWeights> merged;
+  std::vector<tensor::DType> stored;     // by parameter id: as the base has them
+};
+// opened.model becomes one whose head is its own where the adapter treats table and head of a tied model differently.
+Result<AdaptedWeights> adapt_weights(OpenedModel& opened, const std::string& adapter);
 
 }  // namespace qw::app

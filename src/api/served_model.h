@@ -16,6 +16,7 @@ struct ServedModel {
   std::string id;                                   // what clients write in "model"
   std::int64_t created = 0;                         // Unix seconds, for listings
   engine::Engine* engine = nullptr;
+  std::int32_t adapter = -1;                        // of the engine's adapters; -1: none
   const tokenizer::Tokenizer* tokenizer = nullptr;
   const chat::Template* chat_template = nullptr;    // null: no chat with this model
   sampling::SamplingParams defaults;                // of the model's generation config; stop ids included

@@ -55,6 +55,8 @@ Status Engine::check(const Request& r) const {
   QW_CHECK(r.sink != nullptr);
   QW_TRY(sampling::validate(r.params, executor_.vocab()));
   if (r.prompt.empty()) return fail(ErrorKind::kUsage, "the prompt is empty");
+  if (r.adapter < -1 || r.adapter >= executor_.adapters())
+    return fail(ErrorKind::kUsage, "the model has no adapter " + std::to_string(r.adapter));
   if (r.max_tokens < 0) return fail(ErrorKind::kUsage, "max_tokens must not be negative");
   for (const TokenId id : r.prompt)
     if (id < 0 || id >= executor_.vocab())
@@ -247,10 +249,12 @@ Status Engine::execute(const StepPlan& plan) {
       b.tokens.push_back(s.sampler.tokens()[static_cast<std::size_t>(p)]);
       b.positions.push_back(static_cast<std::int32_t>(p));
       b.sequences.push_back(index);
+      b.adapters.push_back(s.adapter);
     }
     if (slice.sample) b.logit_rows.push_back(static_cast<std::int32_t>(b.tokens.size()) - 1);
   }
-  QW_TRY(executor_.run({b.tokens, b.positions, b.sequences, b.tables, b.logit_rows, nullptr, b.prompts}));
+  QW_TRY(executor_.run({b.tokens, b.positions, b.sequences, b.tables, b.logit_rows, nullptr, b.prompts,
+                        executor_.adapters() > 0 ? std::span<const std::int32_t>(b.adapters) : std::span<const std::int32_t>()}));
   ++totals_.steps;
   totals_.computed_tokens += static_cast<std::int64_t>(b.tokens.size());
   return {};

@@ -106,7 +106,8 @@ Status ModelExecutor::run(const ops::StepBatch& batch) {
 
 Result<std::unique_ptr<LoadedModel>> LoadedModel::create(std::unique_ptr<models::Model> model,
                                                          std::span<const tensor::ConstView> weights,
-                                                         LoadOptions options) {
+                                                         LoadOptions options,
+                                                         std::span<const ops::LowRankAdapter> adapters) {
   QW_TRY(check_options(*model, options));
   if (weights.size() != model->parameters().size())
     return fail(ErrorKind::kUsage, "the model has " + std::to_string(model->parameters().size()) + " parameters, " +
@@ -129,7 +130,7 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::create(std::unique_ptr<models:
   QW_ASSIGN(auto pool, kvcache::BlockPool::create(cache_shape(*model, main_type, options),
                                                   static_cast<std::int32_t>(cache_blocks(*model, options))));
   std::unique_ptr<LoadedModel> loaded(new LoadedModel(std::move(model), std::move(pool), options, isa));
-  QW_TRY(loaded->build(weights, std::move(options.engine), sizes_of(options)));
+  QW_TRY(loaded->build(weights, std::move(options.engine), sizes_of(options), adapters));
   return loaded;
 }
 
@@ -144,13 +145,13 @@ LoadedModel::LoadedModel(std::unique_ptr<models::Model> model, kvcache::BlockPoo
 LoadedModel::~LoadedModel() = default;
 
 Status LoadedModel::build(std::span<const tensor::ConstView> weights, EngineConfig config,
-                          const ops::RunningOptions& sizes) {
+                          const ops::RunningOptions& sizes, std::span<const ops::LowRankAdapter> adapters) {
   std::vector<tensor::Shape> shapes;
   for (const models::ParameterSpec& p : model_->parameters()) shapes.push_back(p.shape);
   ops::RecordingExecutor recorder(std::move(shapes));
   model_->forward(recorder);
   QW_ASSIGN(executor_, ops::RunningExecutor::create(recorder.finish(), weights, sizes, kernels::kernels_for(isa_),
-                                                    threads_));
+                                                    threads_, adapters));
   step_executor_ = std::make_unique<ModelExecutor>(*model_, *executor_, pool_, sizes);
   config.context = context_;
   config.sampling_pool = &threads_;
@@ -164,7 +165,8 @@ MemoryNeed LoadedModel::memory() const {
 }
 
 Status LoadedModel::for_each_logits(
-    std::span<const TokenId> ids, const std::function<void(std::int64_t t, std::span<const float> logits)>& visit) {
+    std::span<const TokenId> ids, const std::function<void(std::int64_t t, std::span<const float> logits)>& visit,
+    std::int32_t adapter) {
   QW_CHECK(!engine_->started());
   const auto n = static_cast<std::int64_t>(ids.size());
   if (n == 0) return fail(ErrorKind::kUsage, "there are no tokens to score");
@@ -174,6 +176,7 @@ Status LoadedModel::for_each_logits(
   QW_TRY(pool_.reserve(table, n));
   const std::int64_t chunk = std::min(step_executor_->max_rows(), step_executor_->max_logit_rows());
   std::vector<std::int32_t> positions, sequences(static_cast<std::size_t>(chunk), 0), rows;
+  const std::vector<std::int32_t> adapters(adapter < 0 ? 0 : static_cast<std::size_t>(chunk), adapter);
   const std::span<const std::int32_t> tables[] = {table.blocks()};
   const std::int32_t prompts[] = {static_cast<std::int32_t>(n)};  // all of it is read at once, as by a reference
   for (std::int64_t begin = 0; begin < n; begin += chunk) {
@@ -186,7 +189,8 @@ Status LoadedModel::for_each_logits(
     }
     const auto size = static_cast<std::size_t>(count);
     QW_TRY(step_executor_->run({ids.subspan(static_cast<std::size_t>(begin), size), positions,
-                                std::span(sequences).first(size), tables, rows, nullptr, prompts}));
+                                std::span(sequences).first(size), tables, rows, nullptr, prompts,
+                                std::span(adapters).first(adapter < 0 ? 0 : size)}));
     for (std::int64_t i = 0; i < count; ++i) visit(begin + i, step_executor_->logits(i));
   }
   return {};

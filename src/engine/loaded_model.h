@@ -55,6 +55,7 @@ class ModelExecutor final : public StepExecutor {
   Status run(const ops::StepBatch& batch) override;
   std::span<float> logits(std::int64_t i) override { return executor_.logits(i); }
   std::int64_t vocab() const override { return executor_.vocab(); }
+  std::int32_t adapters() const override { return executor_.adapters(); }
   std::int64_t max_rows() const override { return options_.max_rows; }
   std::int64_t max_logit_rows() const override { return options_.max_logit_rows; }
 
@@ -68,9 +69,11 @@ class ModelExecutor final : public StepExecutor {
 class LoadedModel {
  public:
   // `weights` by parameter id, as model->parameters() lists them; they are packed here and may go afterwards. Errors:
-  // kUsage (options), kBadInput (a weight of the wrong shape or type), kResource (no memory for the cache).
+  // kUsage (options), kBadInput (a weight of the wrong shape or type), kResource (no memory for the cache). Requests
+  // name `adapters` by index; they are copied.
   static Result<std::unique_ptr<LoadedModel>> create(std::unique_ptr<models::Model> model,
-                                                     std::span<const tensor::ConstView> weights, LoadOptions options);
+                                                     std::span<const tensor::ConstView> weights, LoadOptions options,
+                                                     std::span<const ops::LowRankAdapter> adapters = {});
   LoadedModel(const LoadedModel&) = delete;
   LoadedModel& operator=(const LoadedModel&) = delete;
   ~LoadedModel();
@@ -86,12 +89,15 @@ class LoadedModel {
   // Calls visit(t, logits after token t) for t = 0..ids.size()-1, in order; the row is valid during the call. Uses the
   // cache beside the engine's requests, so: not after engine().start(), and on the thread that steps the engine.
   // Errors: kUsage (no ids, more than the context), kBadInput (an id outside the vocabulary), kResource (cache full).
+  // `adapter`: which of the adapters is in use; -1: none.
   Status for_each_logits(std::span<const TokenId> ids,
-                         const std::function<void(std::int64_t t, std::span<const float> logits)>& visit);
+                         const std::function<void(std::int64_t t, std::span<const float> logits)>& visit,
+                         std::int32_t adapter = -1);
 
  private:
   LoadedModel(std::unique_ptr<models::Model> model, kvcache::BlockPool pool, const LoadOptions& options, base::Isa isa);
-  Status build(std::span<const tensor::ConstView> weights, EngineConfig config, const ops::RunningOptions& sizes);
+  Status build(std::span<const tensor::ConstView> weights, EngineConfig config, const ops::RunningOptions& sizes,
+               std::span<const ops::LowRankAdapter> adapters);
 
   std::unique_ptr<models::Model> model_;
   base::Isa isa_;

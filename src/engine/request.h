@@ -84,6 +84,7 @@ struct Request {
   std::optional<Clock::time_point> deadline; // waiting and running both count
   std::string tenant;                        // whose it is, for EngineConfig::max_running_per_tenant
   std::vector<std::unique_ptr<sampling::LogitsProcessor>> processors;
+  std::int32_t adapter = -1;                 // which of the model's adapters (LoadedModel::create), -1: none
   std::shared_ptr<Sink> sink;                // released right after on_finished
 };
 

@@ -20,6 +20,7 @@ class StepExecutor {
   // threads at once.
   virtual std::span<float> logits(std::int64_t i) = 0;
   virtual std::int64_t vocab() const = 0;
+  virtual std::int32_t adapters() const { return 0; }  // batch.adapters may name 0 .. adapters() - 1
   virtual std::int64_t max_rows() const = 0;        // of one run
   virtual std::int64_t max_logit_rows() const = 0;  // of one run
 };

@@ -7,6 +7,7 @@
 
 #include "ops/elementwise.h"
 #include "ops/experts.h"
+#include "ops/internal/adapters.h"
 #include "ops/internal/arena.h"
 #include "ops/internal/forward_plan.h"
 #include "ops/internal/packed_weights.h"
@@ -36,6 +37,8 @@ struct RunningExecutor::State {
   Program program;
   RunningOptions options;
   std::vector<PackedWeight> weights;
+  Adapters adapters;
+  std::vector<std::int32_t> head_adapters;  // of the rows whose logits are wanted
   Arena plan;
   std::vector<int> buffers;  // arena buffer by value
   tensor::Buffer arena, prepared, head_rows, logits;
@@ -64,8 +67,9 @@ struct RunningExecutor::State {
   kernels::WeightType prepared_type = kernels::WeightType::kF32;
   bool done = false;
 
-  State(Program p, std::vector<PackedWeight> w, const RunningOptions& o, const Machine& m)
-      : machine(m), program(std::move(p)), options(o), weights(std::move(w)) {
+  State(Program p, std::vector<PackedWeight> w, Adapters a, const RunningOptions& o, const Machine& m)
+      : machine(m), program(std::move(p)), options(o), weights(std::move(w)), adapters(std::move(a)) {
+    head_adapters.reserve(index(options.max_logit_rows));
     place_values();
     take_workspaces();
     runs.reserve(index(options.max_rows));
@@ -267,6 +271,10 @@ Status RunningExecutor::State::check(const StepBatch& b) const {
   if (static_cast<std::int64_t>(b.logit_rows.size()) > options.max_logit_rows)
     return fail(ErrorKind::kUsage, "step asks for " + std::to_string(b.logit_rows.size()) + " rows of logits, may be " +
                                        std::to_string(options.max_logit_rows));
+  if (!b.adapters.empty() && b.adapters.size() != b.tokens.size())
+    return fail(ErrorKind::kUsage, "step: tokens and adapters differ in length");
+  for (const std::int32_t a : b.adapters)
+    if (a < -1 || a >= adapters.count()) return fail(ErrorKind::kUsage, "step: there is no adapter " + std::to_string(a));
   for (const std::int32_t r : b.logit_rows)
     if (r < 0 || r >= n) return fail(ErrorKind::kUsage, "step: no row " + std::to_string(r) + " to give logits of");
   if (b.cache == nullptr || b.cache->block_tokens <= 0 || b.cache->keys.size() < index(layers) ||
@@ -356,14 +364,17 @@ Result<std::unique_ptr<RunningExecutor>> RunningExecutor::create(Program program
                                                                  std::span<const tensor::ConstView> weights,
                                                                  const RunningOptions& options,
                                                                  const kernels::Kernels& kernels,
-                                                                 base::ThreadPool& pool) {
+                                                                 base::ThreadPool& pool,
+                                                                 std::span<const LowRankAdapter> adapters) {
   if (options.max_rows < 1 || options.max_logit_rows < 1)
     return fail(ErrorKind::kUsage, "a step must have room for at least one row and one row of logits");
   const Machine machine{kernels, pool};
   try {
     QW_ASSIGN(std::vector<PackedWeight> packed, pack_weights(machine, program, weights));
-    return std::unique_ptr<RunningExecutor>(
-        new RunningExecutor(std::make_unique<State>(std::move(program), std::move(packed), options, machine)));
+    const std::int64_t rows = std::max(options.max_rows, options.max_logit_rows);
+    QW_ASSIGN(Adapters changes, Adapters::create(machine, program, packed, adapters, rows));
+    return std::unique_ptr<RunningExecutor>(new RunningExecutor(
+        std::make_unique<State>(std::move(program), std::move(packed), std::move(changes), options, machine)));
   } catch (const std::bad_alloc&) {
     return fail(ErrorKind::kResource,
                 "no memory for the model's weights and a step of " + std::to_string(options.max_rows) + " rows");
@@ -375,6 +386,9 @@ Status RunningExecutor::begin(const StepBatch& batch) {
   QW_TRY(s.check(batch));
   s.batch = batch;
   s.rows = static_cast<std::int64_t>(batch.tokens.size());
+  s.head_adapters.clear();
+  if (!batch.adapters.empty())
+    for (const std::int32_t r : batch.logit_rows) s.head_adapters.push_back(batch.adapters[index(r)]);
   s.cursor = 0;
   s.prepared_value = -1;
   s.done = false;
@@ -388,10 +402,12 @@ Status RunningExecutor::begin(const StepBatch& batch) {
 
 std::int64_t RunningExecutor::vocab() const { return state_->weight(state_->head_op().weight).out; }
 
+std::int32_t RunningExecutor::adapters() const { return state_->adapters.count(); }
+
 std::int64_t RunningExecutor::weight_bytes() const {
   std::int64_t bytes = 0;
   for (const PackedWeight& w : state_->weights) bytes += static_cast<std::int64_t>(w.data.size());
-  return bytes;
+  return bytes + state_->adapters.bytes();
 }
 
 std::int64_t RunningExecutor::arena_bytes() const {
@@ -424,6 +440,8 @@ Value RunningExecutor::embed(Weight table) {
       s.machine.kernels.unpack_row(w.type, w.data.data(), w.out, w.in, s.batch.tokens[index(r)],
                                    s.value(op.out) + r * w.in);
   });
+  if (!s.batch.adapters.empty())
+    s.adapters.add_look_up(s.machine, table, s.batch.adapters, s.batch.tokens, s.value(op.out));
   return op.out;
 }
 
@@ -444,6 +462,8 @@ Value RunningExecutor::linear(Value x, Weight w, Weight bias) {
   QW_CHECK(op.in[0].id == x.id && op.weight.id == w.id);
   const PackedWeight& packed = s.weight(w);
   packed_matmul(s.machine, packed, s.prepare(x, packed.type), s.rows, s.vector(bias), s.value(op.out));
+  if (!s.batch.adapters.empty())
+    s.adapters.add_product(s.machine, w, s.batch.adapters, s.value(x), s.vector(bias), s.value(op.out));
   return op.out;
 }
 
@@ -524,6 +544,8 @@ void RunningExecutor::head(Value x, Weight w) {
   prepare_rows(s.machine, packed.type, floats(s.head_rows), n, x.width, s.prepared.data());
   s.prepared_value = -1;
   packed_matmul(s.machine, packed, s.prepared.data(), n, nullptr, floats(s.logits));
+  if (!s.head_adapters.empty())
+    s.adapters.add_product(s.machine, w, s.head_adapters, floats(s.head_rows), nullptr, floats(s.logits));
 }
 
 }  // namespace qw::ops

@@ -17,6 +17,7 @@
 #include "base/thread_pool.h"
 #include "kernels/kernels.h"
 #include "ops/executor.h"
+#include "ops/low_rank.h"
 #include "ops/program.h"
 #include "tensor/tensor.h"
 
@@ -40,6 +41,7 @@ struct StepBatch {
   std::span<const std::int32_t> logit_rows;               // rows whose logits are wanted, in any order
   const CacheView* cache = nullptr;
   std::span<const std::int32_t> prompts{};                // tokens of each sequence's prompt; models with dynamic NTK need it
+  std::span<const std::int32_t> adapters = {};            // [N], of each row: index of its adapter or -1; empty: none
 };
 
 struct RunningOptions {
@@ -51,9 +53,11 @@ class RunningExecutor final : public Executor {
  public:
   // `weights` by parameter id: 2-D in F32, F16, BF16, Q8_0 or Q4_0 are packed in their own type; 1-D become F32. The
   // views are read here only and may go afterwards. Errors: kBadInput for a type or shape the program cannot use.
+  // `adapters` are copied; rows name them by index. kUsage: one that changes what no product or look-up of the program uses.
   static Result<std::unique_ptr<RunningExecutor>> create(Program program, std::span<const tensor::ConstView> weights,
                                                          const RunningOptions& options, const kernels::Kernels& kernels,
-                                                         base::ThreadPool& pool);
+                                                         base::ThreadPool& pool,
+                                                         std::span<const LowRankAdapter> adapters = {});
   ~RunningExecutor() override;
 
   // Takes the batch of the next forward; its spans must stay until the forward returned. Errors: kBadInput for a token
@@ -66,7 +70,8 @@ class RunningExecutor final : public Executor {
   std::span<const float> final_hidden(std::int64_t r) const;
 
   std::int64_t vocab() const;
-  std::int64_t weight_bytes() const;  // packed
+  std::int32_t adapters() const;       // how many there are
+  std::int64_t weight_bytes() const;  // packed, adapters included
   std::int64_t arena_bytes() const;   // values and workspaces
 
   Value embed(Weight table) override;

@@ -34,8 +34,9 @@ echo 'port = 99999' >"$work/bad.toml"; refused 3 "bad.toml: port: " serve --conf
 echo 'port = [' >"$work/bad.toml"; refused 3 "bad.toml:1: " serve --config "$work/bad.toml"
 refused 3 "absent.toml" serve --config "$work/absent.toml"
 refused 2 "this program has no store" serve --store sqlite:x.db
-refused 2 "adapters" chat --adapter x.safetensors -p x
-refused 2 "adapters" convert mini "$work/out.gguf" --adapter x.safetensors
+refused 3 "x.safetensors" chat --adapter x.safetensors -p x
+refused 3 "is no adapter" convert mini "$work/out.gguf" --adapter "$(dirname "$0")/../../models/mini/mini.gguf"
+refused 2 "expected NAME=PATH" serve --lora x
 refused 2 "give --model, or --signature" bench
 refused 2 "give --ids or --file" score -m mini
 refused 2 "expects ids such as 1,2,3" score -m mini --ids 1,x

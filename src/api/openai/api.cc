@@ -59,6 +59,7 @@ void launch(const std::shared_ptr<Answer>& answer, const ServedModel& model, con
       request.params = params;
       request.params.seed += static_cast<std::uint64_t>(i);   // choices differ, and each is repeatable
       request.max_tokens = limits[p];
+      request.adapter = model.adapter;
       request.sink = std::make_shared<TextSink>(*model.tokenizer, request.params, skip_special, answer->receiver(index));
       auto id = model.engine->submit(std::move(request));
       if (!id) return answer->abandon(from_internal(id.error()));

@@ -14,6 +14,7 @@ struct Engine::Sequence {
       : id(request_id),
         priority(request.priority),
         tenant_name(std::move(request.tenant)),
+        adapter(request.adapter),
         deadline(request.deadline),
         sink(std::move(request.sink)),
         sampler(std::move(request.params), request.prompt, mask, std::move(request.processors)) {}
@@ -22,6 +23,7 @@ struct Engine::Sequence {
   std::int32_t priority;
   std::string tenant_name;
   std::uint32_t tenant = 0;
+  std::int32_t adapter;
   std::optional<Clock::time_point> deadline;
   std::shared_ptr<Sink> sink;
   sampling::Sampler sampler;
@@ -41,13 +43,14 @@ struct Engine::Sequence {
 };
 
 struct Engine::Batch {
-  std::vector<std::int32_t> tokens, positions, sequences, logit_rows, prompts;
+  std::vector<std::int32_t> tokens, positions, sequences, adapters, logit_rows, prompts;
   std::vector<std::span<const std::int32_t>> tables;
   std::vector<std::optional<Result<sampling::Sampled>>> sampled;  // by logit row; empty for requests that ended
   void clear() {
     tokens.clear();
     positions.clear();
     sequences.clear();
+    adapters.clear();
     logit_rows.clear();
     tables.clear();
     prompts.clear();

@@ -93,12 +93,14 @@ struct Runner {
   std::int32_t prompt = 1;  // tokens of every sequence's prompt, for models with dynamic NTK
 
   Runner(const Model& m, std::span<const tensor::ConstView> weights, base::ThreadPool& threads,
-         const kernels::Kernels& kernels, tensor::DType cache_type = tensor::DType::kF32, int sequences = 4)
+         const kernels::Kernels& kernels, tensor::DType cache_type = tensor::DType::kF32, int sequences = 4,
+         std::span<const ops::LowRankAdapter> adapters = {})
       : model(m),
         pool(*kvcache::BlockPool::create({m.traits().layers, m.traits().kv_heads, m.traits().head_dim, 16, cache_type},
                                          sequences * 8)),
         cache(cache_view(pool)) {
-    auto made = ops::RunningExecutor::create(record(m), weights, {.max_rows = 128, .max_logit_rows = 128}, kernels, threads);
+    auto made = ops::RunningExecutor::create(record(m), weights, {.max_rows = 128, .max_logit_rows = 128}, kernels, threads,
+                                             adapters);
     if (!made) throw std::runtime_error(made.error().message);
     executor = std::move(*made);
     for (int i = 0; i < sequences; ++i) {
@@ -109,20 +111,22 @@ struct Runner {
 
   struct Row {
     std::int32_t token, position, sequence;
+    std::int32_t adapter = -1;
   };
   // Logits of every row.
   std::vector<std::vector<float>> step(const std::vector<Row>& rows) {
     std::vector<std::int32_t> lengths(tables.size(), prompt);
-    std::vector<std::int32_t> tokens, positions, sequences, wanted(rows.size());
+    std::vector<std::int32_t> tokens, positions, sequences, adapters, wanted(rows.size());
     for (const Row& r : rows) {
       tokens.push_back(r.token);
       positions.push_back(r.position);
       sequences.push_back(r.sequence);
+      adapters.push_back(r.adapter);
     }
     std::iota(wanted.begin(), wanted.end(), 0);
     std::vector<std::span<const std::int32_t>> blocks;
     for (const auto& t : tables) blocks.push_back(t.blocks());
-    const auto status = executor->begin({tokens, positions, sequences, blocks, wanted, &cache, lengths});
+    const auto status = executor->begin({tokens, positions, sequences, blocks, wanted, &cache, lengths, adapters});
     if (!status) throw std::runtime_error(status.error().message);
     model.forward(*executor);
     std::vector<std::vector<float>> out;
@@ -132,9 +136,9 @@ struct Runner {
     }
     return out;
   }
-  std::vector<Row> rows_of(const std::vector<std::int32_t>& ids, std::int32_t sequence = 0) const {
+  std::vector<Row> rows_of(const std::vector<std::int32_t>& ids, std::int32_t sequence = 0, std::int32_t adapter = -1) const {
     std::vector<Row> rows;
-    for (std::size_t i = 0; i < ids.size(); ++i) rows.push_back({ids[i], static_cast<std::int32_t>(i), sequence});
+    for (std::size_t i = 0; i < ids.size(); ++i) rows.push_back({ids[i], static_cast<std::int32_t>(i), sequence, adapter});
     return rows;
   }
 };

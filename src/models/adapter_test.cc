@@ -1,0 +1,260 @@
+// Adapters against tests/golden/lora_*, made by tools/reference/make_adapter_golden.py: PEFT's logits with the adapter in
+// use, applied while running and put into the weights; several adapters in one step; and files that do not fit.
+#include "models/adapter.h"
+
+#include <gmock/gmock.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "models/internal/test_model.h"
+#include "models/load.h"
+
+namespace qw::models {
+namespace {
+
+using models::testing::Runner;
+using models::testing::TensorFile;
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
+
+struct Base {
+  formats::ModelSource source;
+  std::unique_ptr<Model> model;
+  std::vector<tensor::ConstView> views;
+  explicit Base(const std::string& name) : source(std::move(*formats::ModelSource::open(testing::golden_folder() / name))) {
+    model = std::move(*model_from_source(source));
+    views = *load_weights(*model, source);
+  }
+};
+
+std::string base_of(const std::string& name) {
+  std::string base;
+  std::ifstream(testing::golden_folder() / name / "base.txt") >> base;
+  return base;
+}
+
+template <class T>
+T take(Result<T> r) {
+  if (!r) throw std::runtime_error(r.error().message);
+  return std::move(*r);
+}
+
+double worst(const std::vector<std::vector<float>>& got, const std::vector<float>& wanted) {
+  double off = 0;
+  for (std::size_t r = 0; r < got.size(); ++r)
+    for (std::size_t i = 0; i < got[r].size(); ++i)
+      off = std::max(off, std::abs(double{got[r][i]} - double{wanted[r * got[r].size() + i]}));
+  return off / testing::max_abs(wanted);
+}
+
+struct Case {
+  const char* name;
+  const char* file;  // in its folder; "": the folder
+  bool running;      // can be applied beside the base
+};
+const Case kCases[] = {{"lora_plain", "", true},         {"lora_plain", "adapter.gguf", true}, {"lora_pattern", "", true},
+                       {"lora_dora", "", true},          {"lora_dora_bias", "", true},         {"lora_bias", "", false},
+                       {"lora_tied", "", true},          {"lora_tied", "adapter.gguf", true},  {"lora_saved", "", false},
+                       {"lora_moe", "", true}};
+
+fs::path path_of(const Case& c) {
+  const fs::path folder = testing::golden_folder() / c.name;
+  return *c.file == '\0' ? folder : folder / c.file;
+}
+
+// bf16 bases round activations where PEFT's float32 does not.
+double tolerance(const Base& b) { return b.views[0].dtype == tensor::DType::kF32 ? 1e-4 : 2e-2; }
+
+TEST(Adapter, AppliedWhileRunningIsWhatPeftComputes) {
+  base::ThreadPool threads(2);
+  for (const Case& c : kCases) {
+    SCOPED_TRACE(path_of(c).string());
+    Base b(base_of(c.name));
+    const auto file = take(formats::Adapter::open(path_of(c)));
+    const auto fitted = take(FittedAdapter::fit(*b.model, file));
+    EXPECT_EQ(fitted.applies_while_running(*b.model), c.running);
+    if (!c.running) {
+      EXPECT_THAT(fitted.running(*b.model, b.views, threads).error().message, HasSubstr("merge it"));
+      continue;
+    }
+    std::vector<ops::LowRankAdapter> adapters;
+    adapters.push_back(take(fitted.running(*b.model, b.views, threads)));
+    const TensorFile expected(testing::golden_folder() / c.name / "expected.safetensors");
+    const auto ids = expected.ids("input_ids");
+    for (int isa = 0; isa <= static_cast<int>(base::best_isa()); ++isa) {
+      const auto& k = kernels::kernels_for(static_cast<base::Isa>(isa));
+      Runner plain(*b.model, b.views, threads, k), runner(*b.model, b.views, threads, k, tensor::DType::kF32, 4, adapters);
+      EXPECT_LT(worst(runner.step(runner.rows_of(ids, 0, 0)), expected.read<float>("logits")), tolerance(b)) << k.name;
+      // A row that does not ask for it does not feel it.
+      EXPECT_EQ(runner.step(runner.rows_of(ids, 1)), plain.step(plain.rows_of(ids))) << k.name;
+    }
+  }
+}
+
+TEST(Adapter, MergedIsWhatPeftComputes) {
+  base::ThreadPool threads(2);
+  for (const Case& c : kCases) {
+    SCOPED_TRACE(path_of(c).string());
+    Base b(base_of(c.name));
+    const auto file = take(formats::Adapter::open(path_of(c)));
+    auto fitted = take(FittedAdapter::fit(*b.model, file));
+    if (fitted.unties(*b.model)) {
+      EXPECT_THAT(MergedWeights::create(*b.model, b.views, fitted).error().message, HasSubstr("shares one tensor"));
+      Untied apart = take(untied(*b.model, b.views));
+      b.model = std::move(apart.model);
+      b.views = std::move(apart.weights);
+      fitted = take(FittedAdapter::fit(*b.model, file));
+    }
+    const auto merged = take(MergedWeights::create(*b.model, b.views, fitted));
+    const TensorFile expected(testing::golden_folder() / c.name / "expected.safetensors");
+    Runner runner(*b.model, merged.views(), threads, kernels::kernels_for(base::best_isa()));
+    EXPECT_LT(worst(runner.step(runner.rows_of(expected.ids("input_ids"))), expected.read<float>("logits")), tolerance(b));
+  }
+}
+
+// Different adapters in one step: each row gets the bytes it gets alone, whatever its neighbours use.
+TEST(Adapter, RowsOfOneStepMayUseDifferentOnes) {
+  base::ThreadPool one(1), three(3);
+  Base b("qwen3_untied_f32");
+  std::vector<ops::LowRankAdapter> adapters;
+  for (const char* name : {"lora_plain", "lora_pattern", "lora_dora"})
+    adapters.push_back(take(take(FittedAdapter::fit(*b.model, take(formats::Adapter::open(testing::golden_folder() / name))))
+                                .running(*b.model, b.views, one)));
+  const auto ids = TensorFile(testing::golden_folder() / "lora_plain/expected.safetensors").ids("input_ids");
+  for (int isa = 0; isa <= static_cast<int>(base::best_isa()); ++isa) {
+    const auto& k = kernels::kernels_for(static_cast<base::Isa>(isa));
+    Runner alone(*b.model, b.views, one, k, tensor::DType::kF32, 4, adapters), batch(*b.model, b.views, three, k, tensor::DType::kF32, 4, adapters);
+    std::vector<std::vector<float>> wanted;
+    std::vector<Runner::Row> rows;
+    for (const std::int32_t adapter : {2, -1, 0, 1}) {
+      const auto own = alone.rows_of(ids, adapter + 1, adapter);
+      for (const auto& row : own) {  // token by token
+        const auto logits = alone.step({row});
+        wanted.push_back(logits[0]);
+      }
+      rows.insert(rows.end(), own.begin(), own.end());
+    }
+    EXPECT_EQ(batch.step(rows), wanted) << k.name;
+    const std::vector<std::int32_t> zero{0}, bad{3};
+    const std::vector<std::span<const std::int32_t>> tables{batch.tables[0].blocks()};
+    const auto refused = batch.executor->begin({zero, zero, zero, tables, zero, &batch.cache, {}, bad});
+    ASSERT_FALSE(refused);
+    EXPECT_THAT(refused.error().message, HasSubstr("no adapter 3"));
+  }
+}
+
+// ---- files that do not fit ------------------------------------------------------------------------------------------
+
+class HostileAdapter : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / ("qw_adapter_test_" + std::to_string(::getpid()));
+    fs::create_directories(folder_);
+    const auto text = base::read_file(testing::golden_folder() / "lora_plain/adapter_config.json");
+    config_ = json::parse(*text)->as_object();
+    put("q_proj.lora_A.weight", {4, 24});
+    put("q_proj.lora_B.weight", {64, 4});
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+  void put(const std::string& name, tensor::Shape shape) {
+    const std::string full = "base_model.model.model.layers.0.self_attn." + name;
+    std::erase_if(infos_, [&](const auto& t) { return t.name == full; });
+    infos_.push_back({full, tensor::DType::kF32, shape});
+  }
+  std::string error(std::vector<formats::TensorInfo> infos) {
+    auto writer = take(formats::SafetensorsWriter::create(folder_ / "adapter_model.safetensors", infos));
+    for (const auto& t : infos) EXPECT_TRUE(writer.append(std::vector<std::byte>(static_cast<std::size_t>(t.bytes()))));
+    EXPECT_TRUE(writer.commit());
+    std::ofstream(folder_ / "adapter_config.json") << json::dump(config_);
+    const auto file = formats::Adapter::open(folder_);
+    if (!file) return checked(file.error());
+    const Base b("qwen3_untied_f32");
+    const auto fitted = FittedAdapter::fit(*b.model, *file);
+    return fitted ? "ok" : checked(fitted.error());
+  }
+  std::string error() { return error(infos_); }
+  static std::string checked(const Error& e) {
+    EXPECT_EQ(e.kind, ErrorKind::kBadInput);
+    EXPECT_EQ(e.message.find('\n'), std::string::npos);
+    return e.message;
+  }
+  fs::path folder_;
+  json::Object config_;
+  std::vector<formats::TensorInfo> infos_;
+};
+
+TEST_F(HostileAdapter, TensorsThatDoNotFitAreNamed) {
+  EXPECT_EQ(error(), "ok");
+  const auto only = infos_;
+  EXPECT_THAT(error({only[0]}), HasSubstr("has A and no B"));
+  EXPECT_THAT(error({only[1]}), HasSubstr("has B and no A"));
+  EXPECT_THAT(error({}), HasSubstr("changes nothing"));
+  put("q_proj.lora_B.weight", {64, 5});
+  EXPECT_THAT(error(), HasSubstr("differ in rank"));
+  put("q_proj.lora_B.weight", {63, 4});
+  EXPECT_THAT(error(), HasSubstr("do not fit [64, 24]"));
+  put("q_proj.lora_B.weight", {64, 4});
+  put("q_proj.lora_A.weight", {4});
+  EXPECT_THAT(error(), HasSubstr("are no pair"));
+  infos_ = only;
+  put("q_proj.lora_magnitude_vector", {64});
+  EXPECT_THAT(error(), HasSubstr("a magnitude without use_dora"));
+  config_.set("use_dora", true);
+  EXPECT_EQ(error(), "ok");
+  put("q_proj.lora_magnitude_vector", {63});
+  EXPECT_THAT(error(), HasSubstr("a magnitude of shape [63] for 64 outputs"));
+  infos_ = only;
+  EXPECT_THAT(error(), HasSubstr("use_dora and no magnitude"));
+  config_.set("use_dora", false);
+  put("q_proj.lora_B.bias", {64});
+  EXPECT_THAT(error(), HasSubstr("no part of a LoRA adapter"));
+  infos_ = only;
+  put("q_norm.weight", {17});
+  EXPECT_THAT(error(), HasSubstr("has shape [17], should be [16]"));
+  infos_ = only;
+  infos_[0].name = "model.layers.0.self_attn.q_proj.lora_A.weight";
+  EXPECT_THAT(error(), HasSubstr("does not begin with base_model.model."));
+  infos_ = only;
+  for (auto& t : infos_) t.name.replace(t.name.find("q_proj"), 6, "c_attn");
+  EXPECT_THAT(error(), HasSubstr("the model has no such weight"));
+}
+
+TEST_F(HostileAdapter, KindsThatWouldBeComputedWronglyAreRefused) {
+  const std::pair<json::Member, const char*> cases[] = {
+      {{"peft_type", "IA3"}, "'IA3' is not LORA"},
+      {{"peft_type", 3}, "peft_type: is missing"},
+      {{"fan_in_fan_out", true}, "fan_in_fan_out: is not supported"},
+      {{"lora_bias", true}, "lora_bias"},
+      {{"target_parameters", json::Array{"mlp.experts.gate_up_proj"}}, "target_parameters"},
+      {{"trainable_token_indices", json::Array{1}}, "trainable_token_indices"},
+      {{"init_lora_weights", "pissa_niter_4"}, "changes the base"},
+      {{"init_lora_weights", "gaussian"}, "ok"},
+      {{"lora_alpha", "16"}, "lora_alpha: must be a number"},
+      {{"use_rslora", 1}, "use_rslora: must be true or false"},
+      {{"bias", "some"}, "bias"},
+      {{"alpha_pattern", json::Object{{"(a+)+$", 3}}}, "regular expressions are not read"},
+      {{"alpha_pattern", json::Object{{"^model.layers.0.self_attn.q_proj", 3}}}, "ok"},
+      {{"alpha_pattern", json::Array{}}, "must be an object"}};
+  const json::Object before = config_;
+  for (const auto& [member, wanted] : cases) {
+    config_ = before;
+    config_.set(member.first, member.second);
+    EXPECT_THAT(error(), HasSubstr(wanted)) << member.first;
+  }
+}
+
+TEST_F(HostileAdapter, OtherFilesAreNamed) {
+  EXPECT_THAT(checked(formats::Adapter::open(folder_).error()), HasSubstr("adapter_config.json"));
+  std::ofstream(folder_ / "adapter_config.json") << json::dump(config_);
+  EXPECT_THAT(checked(formats::Adapter::open(folder_).error()), HasSubstr("no adapter_model.safetensors"));
+  std::ofstream(folder_ / "adapter_model.bin") << "PK";
+  EXPECT_THAT(checked(formats::Adapter::open(folder_).error()), HasSubstr("adapter_model.bin is not read"));
+  EXPECT_THAT(checked(formats::Adapter::open(testing::golden_folder() / "formats/small.gguf").error()), HasSubstr("is no adapter"));
+  // Made for another architecture.
+  const auto other = take(formats::Adapter::open(testing::golden_folder() / "lora_tied/adapter.gguf"));
+  EXPECT_THAT(checked(FittedAdapter::fit(*Base("qwen3_untied_f32").model, other).error()), HasSubstr("is made for a qwen2 model"));
+}
+
+}  // namespace
+}  // namespace qw::models

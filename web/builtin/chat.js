@@ -1,7 +1,7 @@
 // The built-in chat page: plain DOM, no dependencies, speaks the OpenAI protocol of the server it came from.
 "use strict";
 const $ = (id) => document.getElementById(id);
-const messages = [];
+let messages = [];  // of the conversation shown; "New chat" begins another array
 let running = null;
 
 function bubble(role, text) {
@@ -58,22 +58,22 @@ function setRunning(controller) {
 
 async function send(text) {
   $("hint").hidden = true;
-  messages.push({ role: "user", content: text });
+  const chat = messages;
+  chat.push({ role: "user", content: text });
   bubble("user", text);
   const view = bubble("assistant", "");
   const controller = new AbortController();
   setRunning(controller);
   const started = performance.now();
+  const request = { model: $("model").value, messages: chat, stream: true, stream_options: { include_usage: true } };
+  if ($("temperature").value !== "") request.temperature = Number($("temperature").value);
   let content = "", tokens = 0, reason = null;
   try {
     const response = await fetch("/v1/chat/completions", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       signal: controller.signal,
-      body: JSON.stringify({
-        model: $("model").value, messages, stream: true, stream_options: { include_usage: true },
-        temperature: Number($("temperature").value),
-      }),
+      body: JSON.stringify(request),
     });
     if (!response.ok) throw new Error((await response.json()).error.message);
     await readEvents(response, (data) => {
@@ -94,10 +94,15 @@ async function send(text) {
     });
   } catch (error) {
     if (error.name === "AbortError") reason = "stopped";
-    else showError(error.message);
+    else if (chat === messages) showError(error instanceof TypeError ? "The server does not answer: " + error.message : error.message);
   }
+  if (chat !== messages) return;  // a new conversation has begun meanwhile
   setRunning(null);
-  if (content) messages.push({ role: "assistant", content });
+  if (content) chat.push({ role: "assistant", content });
+  else {  // nothing was answered: what was asked can be sent again
+    chat.pop();
+    view.box.remove();
+  }
   const seconds = (performance.now() - started) / 1000;
   view.meta.textContent = [tokens ? tokens + " tokens, " + (tokens / seconds).toFixed(0) + " tokens/s" : "",
     reason && reason !== "stop" ? reason : ""].filter(Boolean).join(" · ");
@@ -120,7 +125,8 @@ $("text").addEventListener("keydown", (event) => {
 $("stop").addEventListener("click", () => running && running.abort());
 $("new").addEventListener("click", () => {
   if (running) running.abort();
-  messages.length = 0;
+  setRunning(null);
+  messages = [];
   $("log").replaceChildren();
   $("hint").hidden = false;
   $("text").focus();

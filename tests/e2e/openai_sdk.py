@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""The service through OpenAI's own client library. openai_sdk.py PROGRAM; prints "ok ..." or "FAILED ..." a check."""
+import concurrent.futures
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+try:
+    import openai
+except ImportError:
+    print("skipped OpenAI's client library: it is not installed for this Python (QW_PYTHON chooses another)")
+    sys.exit(0)
+
+POEM = [{"role": "user", "content": "写一首关于春江的七言绝句"}]
+
+
+def check(name, holds):
+    print(("ok sdk: " if holds else "FAILED sdk: ") + name, flush=True)
+
+
+def error_of(call):
+    try:
+        call()
+    except openai.APIStatusError as error:
+        return error
+    return None
+
+
+def chats(client):
+    whole = client.chat.completions.create(model="mini", messages=POEM, seed=3)
+    text = whole.choices[0].message.content
+    check("a chat answers", whole.choices[0].finish_reason == "stop" and len(text) > 20)
+    check("usage adds up", whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens > 20)
+    stream = list(client.chat.completions.create(model="mini", messages=POEM, seed=3, stream=True, stream_options={"include_usage": True}))
+    joined = "".join(c.choices[0].delta.content or "" for c in stream if c.choices)
+    check("a stream says the same", joined == text and len(stream) > 5)
+    check("a stream can end in usage", stream[-1].usage.completion_tokens == whole.usage.completion_tokens)
+    several = client.chat.completions.create(model="mini", messages=POEM, seed=3, n=3, temperature=1)
+    check("three choices differ", len({c.message.content for c in several.choices}) == 3)
+    stopped = client.chat.completions.create(model="mini", messages=POEM, seed=3, stop=["。"])
+    check("a stop string ends the answer before it", stopped.choices[0].message.content == text.split("。")[0])
+    short = client.chat.completions.create(model="mini", messages=POEM, max_completion_tokens=3, temperature=0)
+    check("a limit ends the answer", short.choices[0].finish_reason == "length" and short.usage.completion_tokens == 3)
+    likely = client.chat.completions.create(model="mini", messages=POEM, temperature=0, logprobs=True, top_logprobs=3, max_tokens=4)
+    tokens = likely.choices[0].logprobs.content
+    check("log-probabilities name the likeliest", len(tokens) == 4 and all(t.top_logprobs[0].token == t.token for t in tokens))
+    parts = client.chat.completions.create(model="mini", seed=3, messages=[{"role": "user", "content": [{"type": "text", "text": POEM[0]["content"]}]}])
+    check("content may come in parts", parts.choices[0].message.content == text)
+
+
+def completions(client):
+    one = client.completions.create(model="mini", prompt="床前明月光，", max_tokens=8, temperature=0)
+    check("a completion goes on", len(one.choices[0].text) > 0 and one.object == "text_completion")
+    both = client.completions.create(model="mini", prompt=["春眠", "明月"], max_tokens=4, temperature=0, echo=True)
+    check("several prompts, echoed", [c.text[:2] for c in both.choices] == ["春眠", "明月"])
+    pieces = client.completions.create(model="mini", prompt="床前明月光，", max_tokens=8, temperature=0, stream=True)
+    check("a completion streams", "".join(p.choices[0].text for p in pieces if p.choices) == one.choices[0].text)
+    check("models are listed", [m.id for m in client.models.list()] == ["mini"])
+    check("a model is found by name", client.models.retrieve("mini").id == "mini")
+
+
+def errors(client):
+    create = client.chat.completions.create
+    unknown = error_of(lambda: create(model="gpt-5", messages=POEM))
+    check("an unknown model is 404", isinstance(unknown, openai.NotFoundError) and unknown.code == "model_not_found")
+    wrong = error_of(lambda: create(model="mini", messages="hello"))
+    check("a wrong type names the field", isinstance(wrong, openai.BadRequestError) and wrong.param == "messages")
+    hot = error_of(lambda: create(model="mini", messages=POEM, temperature=9))
+    check("a value out of range names the field", isinstance(hot, openai.BadRequestError) and hot.param == "temperature")
+    long = error_of(lambda: create(model="mini", messages=[{"role": "user", "content": "春江" * 5000}]))
+    check("a prompt beyond the context says so", isinstance(long, openai.BadRequestError) and long.code == "context_length_exceeded")
+
+
+def load(client, url):
+    alone = client.chat.completions.create(model="mini", messages=POEM, seed=5).choices[0].message.content
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: client.chat.completions.create(model="mini", messages=POEM, seed=5).choices[0].message.content, range(48)))
+    check("48 requests at once answer as one alone", set(answers) == {alone})
+    for i in range(20):  # clients that leave in the middle
+        stream = client.chat.completions.create(model="mini", messages=POEM, temperature=2, max_tokens=1500, stream=True)
+        next(iter(stream))
+        stream.close()
+    end = time.monotonic() + 10
+    while time.monotonic() < end and client.chat.completions.create(model="mini", messages=POEM, seed=5).choices[0].message.content != alone:
+        time.sleep(0.1)
+    with urllib.request.urlopen(url + "/health/ready") as answer:
+        check("clients that leave do no harm", answer.status == 200)
+
+
+def main():
+    with tempfile.NamedTemporaryFile("r") as log:
+        server = subprocess.Popen([sys.argv[1], "serve", "--port", "0"], stdout=open(log.name, "w"), stderr=subprocess.STDOUT)
+        try:
+            port, end = None, time.monotonic() + 20
+            while port is None and time.monotonic() < end:
+                port = next((l.rsplit(":", 1)[1].split()[0] for l in open(log.name) if "listening on" in l), None)
+                time.sleep(0.05)
+            url = f"http://127.0.0.1:{port}"
+            client = openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0, timeout=60)
+            chats(client)
+            completions(client)
+            errors(client)
+            load(client, url)
+            stream = client.chat.completions.create(model="mini", messages=POEM, seed=3, stream=True)
+            first = next(iter(stream)).choices[0].delta.role
+            server.send_signal(signal.SIGTERM)
+            rest = "".join(c.choices[0].delta.content or "" for c in stream if c.choices)
+            check("SIGTERM lets a running answer end", first == "assistant" and len(rest) > 20 and server.wait(20) == 0)
+        finally:
+            server.kill()
+            server.wait()
+
+
+if __name__ == "__main__":
+    main()

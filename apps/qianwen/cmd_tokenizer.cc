@@ -1,10 +1,17 @@
-// qianwen tokenizer train --input F... --vocab N OUT
+// qianwen tokenizer train --input F... --vocab N OUT: learns a vocabulary.
+// qianwen tokenizer extend MODEL OUT --add TOKEN...: gives a tokenizer more tokens, and its model rows for them.
 #include <cstdio>
+#include <filesystem>
 #include <memory>
+#include <numeric>
 
 #include "commands.h"
+#include "base/file.h"
 #include "data/build.h"
 #include "data_setup.h"
+#include "formats/hf_folder.h"
+#include "formats/resize_vocabulary.h"
+#include "text_source.h"
 
 namespace qw::app {
 namespace {
@@ -69,11 +76,108 @@ int run_train(const Options& o) {
   return 0;
 }
 
+namespace fs = std::filesystem;
+
+struct ExtendOptions {
+  std::string model, out, init = "pieces";
+  std::vector<std::string> tokens;
+  bool plain = false, json = false;
+};
+
+bool has_weights(const fs::path& folder) {
+  std::error_code code;
+  for (fs::directory_iterator it(folder, code), end; !code && it != end; it.increment(code)) {
+    if (it->path().extension() == ".safetensors") return true;
+  }
+  return false;
+}
+
+// A new token's row is the mean of the rows of the tokens that its text was until now, or of all tokens there are.
+formats::VocabularyRows plan_rows(const ExtendOptions& o, const tokenizer::Tokenizer& old,
+                                  const tokenizer::TokenizerSpec& spec) {
+  formats::VocabularyRows plan;
+  std::vector<std::int64_t> all;
+  for (std::int64_t id = 0; o.init == "mean" && id < old.vocab_size(); ++id) {
+    if (!old.token_bytes(static_cast<tokenizer::TokenId>(id)).empty()) all.push_back(id);
+  }
+  for (const auto& token : spec.added) {
+    if (token.id < old.vocab_size()) continue;
+    const auto ids = old.encode(token.text, false);
+    plan.fresh.push_back({token.id, o.init == "mean" ? all : std::vector<std::int64_t>(ids.begin(), ids.end())});
+    plan.rows = token.id + 1;
+  }
+  return plan;
+}
+
+Status extend(const ExtendOptions& o, json::Object& result) {
+  QW_ASSIGN(const std::string path, resolve_model(o.model));
+  if (!fs::is_directory(path)) {
+    return fail(ErrorKind::kUsage, path + ": not a folder; `qianwen convert` makes one of a GGUF file");
+  }
+  std::error_code code;
+  if (fs::equivalent(path, o.out, code)) return fail(ErrorKind::kUsage, o.out + ": is the input itself");
+  QW_ASSIGN(auto old_spec, tokenizer_of(path));
+  QW_ASSIGN(const auto old, tokenizer::Tokenizer::create(std::move(old_spec)));
+  QW_ASSIGN(const auto spec, tokenizer::extend_tokenizer(old, o.tokens, !o.plain));
+  fs::create_directories(o.out, code);
+  if (code) return fail(ErrorKind::kFailed, o.out + ": cannot create: " + code.message());
+  if (has_weights(path)) {
+    QW_ASSIGN(const auto model, formats::HfFolder::open(path));
+    QW_ASSIGN(const std::int64_t rows, formats::write_resized_vocabulary(model, plan_rows(o, old, spec), o.out));
+    QW_TRY(base::write_file_atomically(fs::path(o.out) / "generation_config.json",
+                                       json::dump(model.generation_config(), {.indent = 2}) + "\n"));
+    result.set("rows", rows);
+    result.set("init", o.init);
+  }
+  QW_TRY(tokenizer::save_tokenizer_folder(spec, o.out));
+  json::Object ids;
+  for (const auto& token : spec.added) {
+    if (token.id >= old.vocab_size()) ids.set(token.text, std::int64_t{token.id});
+  }
+  result.set("added", std::move(ids));
+  result.set("vocab", old.vocab_size() + static_cast<std::int64_t>(o.tokens.size()));
+  result.set("folder", o.out);
+  return {};
+}
+
+int run_extend(const ExtendOptions& o) {
+  json::Object result;
+  if (auto status = extend(o, result); !status) return report(status.error());
+  if (o.json) {
+    std::printf("%s\n", json::dump(json::Value(result)).c_str());
+    return 0;
+  }
+  for (const auto& [text, id] : result.find("added")->as_object()) {
+    std::printf("%7lld  %s\n", static_cast<long long>(id.as_int()), json::dump(json::Value(text)).c_str());
+  }
+  const json::Value* rows = result.find("rows");
+  const std::string weights = rows == nullptr ? "no weights in the folder, tokenizer only"
+                                              : "embedding of " + std::to_string(rows->as_int()) + " rows";
+  std::printf("%s: %lld tokens, %s\n", o.out.c_str(), static_cast<long long>(result.find("vocab")->as_int()),
+              weights.c_str());
+  return 0;
+}
+
+void add_extend(CLI::App& group, Outcome& outcome) {
+  auto options = std::make_shared<ExtendOptions>();
+  auto* command = group.add_subcommand("extend", "Adds tokens to a model folder, and rows for them to its embedding");
+  command->add_option("model", options->model, "model or tokenizer folder")->required();
+  command->add_option("out", options->out, "folder to write")->required();
+  command->add_option("--add", options->tokens, "tokens, in the order of their ids; once for each or all at once")->required()->take_all();
+  command->add_option("--init", options->init,
+                      "a new row is the mean of the rows of the pieces its text was (pieces) or of all tokens (mean)")
+      ->check(CLI::IsMember({"pieces", "mean"}));
+  command->add_flag("--plain", options->plain, "not special: the new tokens stay in decoded text");
+  command->add_flag("--json", options->json, "machine-readable output");
+  command->callback([&outcome, options] { outcome.code = run_extend(*options); });
+}
+
 }  // namespace
 
 void add_tokenizer(CLI::App& app, Outcome& outcome) {
-  auto* group = app.add_subcommand("tokenizer", "Trains tokenizers");
+  auto* group = app.add_subcommand("tokenizer", "Trains tokenizers and adds tokens to them");
   group->require_subcommand(1);
+  add_extend(*group, outcome);
   auto options = std::make_shared<Options>();
   auto* command = group->add_subcommand("train", "Learns a byte-level BPE from text files (plain or .xz)");
   command->add_option("out", options->out, "folder to write")->required();

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -36,6 +37,11 @@ class Safetensors {
   // In the order of the data, shards one after the other. Tensors that we cannot hold (formats such as F8_E5M2, more
   // than four dimensions) are not listed; asking for one by name says why.
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
+  // Name and reason of a tensor that is not listed, for those who must have all.
+  std::optional<std::string> first_unsupported() const {
+    if (unsupported_.empty()) return std::nullopt;
+    return unsupported_.begin()->first + ": " + unsupported_.begin()->second;
+  }
   const TensorInfo* find(std::string_view name) const;  // nullptr if absent
   // Valid as long as this object (moving it keeps the view). kBadInput if there is none. Any thread.
   Result<tensor::ConstView> tensor(std::string_view name) const;

@@ -71,6 +71,10 @@ class Tokenizer {
   std::unique_ptr<Impl> impl_;
 };
 
+// The spec with more added tokens, whose ids follow the last one, in the order given. Usage error: no token, an empty one,
+// one that is there already (added or regular). Ids of all other text stay as they were.
+Result<TokenizerSpec> extend_tokenizer(const Tokenizer& tokenizer, std::span<const std::string> texts, bool special);
+
 // Cuts text into pieces as the named pre-tokeniser ("qwen2" or "qwen35", a bug if another) does; every byte is in one
 // piece. Exposed for the trainer and tests.
 void pre_tokenize(std::string_view name, std::string_view text, const std::function<void(std::string_view)>& piece);

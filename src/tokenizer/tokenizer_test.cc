@@ -139,6 +139,28 @@ TEST(Tokenizer, DisorderlyVocabulariesEqualTheDefinition) {
   }
 }
 
+TEST(Tokenizer, ExtendingKeepsAllOtherIds) {
+  const Tokenizer old = make(small_spec());
+  const std::vector<std::string> texts = {"<|tool|>", "the cats"};
+  const auto spec = extend_tokenizer(old, texts, true);
+  ASSERT_TRUE(spec.has_value()) << spec.error().message;
+  const Tokenizer t = make(*spec);
+  const auto first = static_cast<TokenId>(old.vocab_size());
+  EXPECT_EQ(t.vocab_size(), old.vocab_size() + 2);
+  EXPECT_THAT(t.encode("<|tool|>the cats"), ElementsAre(first, first + 1));
+  EXPECT_EQ(t.encode("<|tool|>the cats", false), old.encode("<|tool|>the cats", false));
+  EXPECT_EQ(t.decode(std::vector<TokenId>{first, first + 1}), "");
+  const auto refused = [&](const std::vector<std::string>& added) {
+    const auto result = extend_tokenizer(old, added, true);
+    return result ? "" : result.error().message;
+  };
+  EXPECT_EQ(refused({}), "no token to add");
+  EXPECT_EQ(refused({""}), "a token to add is empty");
+  EXPECT_THAT(refused({"<|im_end|>"}), HasSubstr("already"));
+  EXPECT_THAT(refused({"a"}), HasSubstr("already"));
+  EXPECT_THAT(refused({"<x>", "<y>", "<x>"}), HasSubstr("given twice"));
+}
+
 TEST(Tokenizer, TurnsBetweenVocabulariesDoNotMixThem) {
   const Tokenizer small = make(small_spec());
   TokenizerSpec spec = small_spec();

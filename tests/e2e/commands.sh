@@ -45,3 +45,11 @@ for command in bench chat complete convert data doctor quantize render score ser
   "$program" $command --help >"$work/help" 2>&1; code=$?
   check "$command --help" "[ $code -eq 0 ] && grep -q Usage $work/help"
 done
+
+printf 'the cat sat on the mat\n\nthe dog sat on the log\n' >"$work/text"
+"$program" tokenizer train --input "$work/text" --vocab 270 "$work/tok" >/dev/null 2>&1
+check "tokenizer extend adds tokens" "'$program' tokenizer extend $work/tok $work/more --add '<|a|>' '<|b|>' --json | grep -q '<|b|>'"
+check "the new tokens are found" "[ \"\$('$program' tokenize -m $work/more --text '<|a|><|b|>' --json)\" != \"\$('$program' tokenize -m $work/tok --text '<|a|><|b|>' --json)\" ]"
+refused 2 "is the input itself" tokenizer extend "$work/tok" "$work/tok" --add "<|a|>"
+refused 2 "already" tokenizer extend "$work/tok" "$work/other" --add "<|im_end|>"
+refused 2 "not a folder" tokenizer extend mini "$work/other" --add "<|a|>"

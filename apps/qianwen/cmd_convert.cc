@@ -18,6 +18,7 @@
 #include "likelihood.h"
 #include "models/load.h"
 #include "open_model.h"
+#include "quality.h"
 #include "text_source.h"
 #include "tokenizer/prompt.h"
 
@@ -27,7 +28,8 @@ namespace {
 namespace fs = std::filesystem;
 
 struct ConvertOptions {
-  std::string in, out, type, file, name, licence, imatrix, adapter;
+  std::string in, out, type, file, name, licence, imatrix, adapter, quality_text;
+  std::vector<std::string> candidates = {"q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m"};
   int threads = 0;
   bool json = false, quantize = false;
 };
@@ -209,6 +211,18 @@ Result<Report> write_model(const ConvertOptions& o, OpenedModel& in) {
   return report;
 }
 
+void print_quality(const json::Value& q) {
+  std::printf("%lld tokens, perplexity of the source %.4f\n%-10s %12s %12s %10s %10s %9s\n", static_cast<long long>(q.find("tokens")->as_int()),
+              q.find("ppl_source")->as_double(), "type", "MB", "perplexity", "KL mean", "KL max", "same top");
+  for (const json::Value& t : q.find("types")->as_array())
+    std::printf("%-10s %12.2f %12.4f %10.5f %10.5f %8.2f%%\n", t.find("type")->as_string().c_str(),
+                static_cast<double>(t.find("bytes")->as_int()) / 1e6, t.find("ppl")->as_double(), t.find("kl_mean")->as_double(),
+                t.find("kl_max")->as_double(), 100 * t.find("same_top")->as_double());
+  const json::Value& best = *q.find("recommended");
+  if (best.is_string()) std::printf("recommended: %s, the smallest within a mean divergence of %g nat\n", best.as_string().c_str(), q.find("kl_allowed")->as_double());
+  else std::printf("none of them is within a mean divergence of %g nat\n", q.find("kl_allowed")->as_double());
+}
+
 Status convert(const ConvertOptions& o) {
   QW_ASSIGN(OpenedModel in, open_model(o.in));
   QW_ASSIGN(auto report, write_model(o, in));
@@ -221,6 +235,13 @@ Status convert(const ConvertOptions& o) {
     out.set("ppl_before", before);
     out.set("ppl_after", after);
   }
+  if (!o.quality_text.empty()) {
+    QW_ASSIGN(const std::string text, read_text(o.quality_text));
+    QualityOptions q{o.in, o.adapter, o.imatrix, text, o.candidates, o.threads};
+    q.types.insert(q.types.begin(), o.type);
+    QW_ASSIGN(json::Object quality, quality_report(q));
+    out.set("quality", std::move(quality));
+  }
   out.set("tensors", std::move(report.tensors));
   if (o.json) {
     std::puts(json::dump(out).c_str());
@@ -228,6 +249,7 @@ Status convert(const ConvertOptions& o) {
   }
   std::printf("%s: %.2f MB -> %s: %.2f MB\n", in.path.c_str(), static_cast<double>(report.in_bytes) / 1e6, o.out.c_str(),
               static_cast<double>(report.out_bytes) / 1e6);
+  if (const auto* quality = out.find("quality")) print_quality(*quality);
   if (const auto* before = out.find("ppl_before")) {
     std::printf("perplexity %.4f -> %.4f\n", before->as_double(), out.find("ppl_after")->as_double());
   }
@@ -275,7 +297,9 @@ void add_quantize(CLI::App& app, Outcome& outcome) {
   auto o = std::make_shared<ConvertOptions>();
   CLI::App* cmd = add_common(app, "quantize", "Write a model in a smaller number format", o, outcome);
   cmd->add_option("--type", o->type, "one of " + formats::recipe_names())->required();
-  cmd->add_option("--imatrix", o->imatrix, "importance matrix (GGUF) that weighs the errors");
+  cmd->add_option("--imatrix", o->imatrix, "importance matrix that weighs the errors (of the command imatrix, or another tool's)");
+  cmd->add_option("--report", o->quality_text, "a text: compare number formats with the source on it, and recommend one");
+  cmd->add_option("--candidates", o->candidates, "formats --report compares beside --type")->delimiter(',');
 }
 
 }  // namespace qw::app

@@ -25,6 +25,7 @@ void add_complete(CLI::App& app, Outcome& outcome);
 void add_convert(CLI::App& app, Outcome& outcome);
 void add_data(CLI::App& app, Outcome& outcome);
 void add_doctor(CLI::App& app, Outcome& outcome);
+void add_imatrix(CLI::App& app, Outcome& outcome);
 void add_quantize(CLI::App& app, Outcome& outcome);
 void add_render(CLI::App& app, Outcome& outcome);
 void add_score(CLI::App& app, Outcome& outcome);

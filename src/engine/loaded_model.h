@@ -86,6 +86,9 @@ class LoadedModel {
   int threads() const { return threads_.size(); }
   std::int64_t context() const { return context_; }
 
+  // Shows the inputs of all products from now on (calibration); not after engine().start(). nullptr: nobody.
+  void observe(ops::ProductObserver* observer) { executor_->observe(observer); }
+
   // Calls visit(t, logits after token t) for t = 0..ids.size()-1, in order; the row is valid during the call. Uses the
   // cache beside the engine's requests, so: not after engine().start(), and on the thread that steps the engine.
   // Errors: kUsage (no ids, more than the context), kBadInput (an id outside the vocabulary), kResource (cache full).

@@ -282,6 +282,56 @@ TEST(Importance, IsReadAndChecked) {
   EXPECT_THAT(write({2}, 0).error().message, HasSubstr("no importance matrix"));
 }
 
+ImportanceSums some_sums() {
+  ImportanceSums sums;
+  sums.add("a.weight", 1, 2);
+  sums.add("b_exps.weight", 3, 2);
+  sums.add("never.weight", 1, 4);
+  const float x[] = {1, -2, 3, 0};
+  sums.meet("a.weight", 0, x, 2);
+  sums.meet("b_exps.weight", 0, x, 1);
+  sums.meet("b_exps.weight", 2, x, 2);
+  return sums;
+}
+
+TEST(Importance, BothLayoutsComeBack) {
+  const test::Folder folder;
+  for (const char* name : {"i.gguf", "i.dat"}) {
+    SCOPED_TRACE(name);
+    ASSERT_TRUE(some_sums().write(folder / name, "text.txt", 2, 1));
+    const auto back = ImportanceMatrix::open(folder / name);
+    ASSERT_TRUE(back) << back.error().message;
+    EXPECT_EQ(back->size(), 2u);
+    const auto a = back->find("a.weight"), b = back->find("b_exps.weight");
+    EXPECT_THAT(std::vector<float>(a.begin(), a.end()), testing::ElementsAre(5, 2));
+    EXPECT_THAT(std::vector<float>(b.begin(), b.end()), testing::ElementsAre(1, 4, 1, 1, 5, 2));  // the second was never met
+    folder.keep_for_python(name);
+  }
+  const auto empty = ImportanceSums().write(folder / "e.gguf", "", 0, 1);
+  ASSERT_FALSE(empty);
+  EXPECT_THAT(empty.error().message, HasSubstr("no matrix was used"));
+}
+
+TEST(Importance, TheOlderLayoutIsChecked) {
+  const test::Folder folder;
+  ASSERT_TRUE(some_sums().write(folder / "i.dat", "text.txt", 2, 1));
+  const std::string good = test::slurp(folder / "i.dat");
+  EXPECT_TRUE(ImportanceMatrix::parse_dat(test::as_bytes(good)));
+  for (std::size_t n = 0; n + 16 < good.size(); ++n)  // the last 16 bytes say how much of which text
+    EXPECT_FALSE(ImportanceMatrix::parse_dat(test::as_bytes(good.substr(0, n)))) << n;
+  const auto with = [&](std::size_t at, std::int32_t value) {
+    std::string bad = good;
+    std::memcpy(bad.data() + at, &value, 4);
+    const auto read = ImportanceMatrix::parse_dat(test::as_bytes(bad));
+    return read ? "ok" : read.error().message;
+  };
+  EXPECT_THAT(with(0, -1), HasSubstr("holds no importance matrix"));
+  EXPECT_THAT(with(4, 0x7fffffff), HasSubstr("a name of"));
+  EXPECT_THAT(with(16, -3), HasSubstr("counts of"));
+  EXPECT_THAT(with(20, 0x7fffffff), HasSubstr("ends inside values"));
+  EXPECT_THAT(with(24, -1), HasSubstr("negative or not finite"));  // a NaN
+}
+
 TEST(StorageType, Rules) {
   const DType q4 = DType::kQ4_0, q8 = DType::kQ8_0, f32 = DType::kF32;
   EXPECT_EQ(storage_type("blk.0.attn_q.weight", {64, 64}, q4), q4);

@@ -38,6 +38,7 @@ struct RunningExecutor::State {
   RunningOptions options;
   std::vector<PackedWeight> weights;
   Adapters adapters;
+  ProductObserver* observer = nullptr;
   std::vector<std::int32_t> head_adapters;  // of the rows whose logits are wanted
   Arena plan;
   std::vector<int> buffers;  // arena buffer by value
@@ -91,6 +92,8 @@ struct RunningExecutor::State {
   void write_cache(const Op& op, const float* kv, std::byte* pool);
   void plan_experts(const Op& op);
   void run_experts(const Op& op);
+  void show_experts_in(const Op& op);
+  void show_experts_out(const Op& op);
   void expert_in(const Op& op, const Group& group, std::byte* scratch, std::int64_t cut, std::int64_t cuts);
   void expert_out(const Op& op, const Group& group, std::byte* scratch, std::int64_t cut, std::int64_t cuts);
   void attend(const Op& op, const Run& run, std::int64_t kv_head);
@@ -221,6 +224,29 @@ void RunningExecutor::State::expert_out(const Op& op, const Group& g, std::byte*
   product(machine, down, ready, g.rows, floats(outputs) + g.first * d, cut_range(machine, d, cut, cuts));
 }
 
+// The rows each expert is given, and what its last product is given.
+void RunningExecutor::State::show_experts_in(const Op& op) {
+  const ExpertsSpec& spec = op.experts;
+  const std::int64_t d = op.in[0].width;
+  for (std::int32_t e = 0; e < spec.experts; ++e)
+    for (std::int32_t i = routing.begin[index(e)]; i < routing.begin[index(e) + 1]; ++i) {
+      const float* x = value(op.in[0]) + routing.row[index(i)] * d;
+      observer->on_product({spec.gate.id + e}, x, 1, d);
+      observer->on_product({spec.up.id + e}, x, 1, d);
+    }
+}
+
+void RunningExecutor::State::show_experts_out(const Op& op) {
+  const ExpertsSpec& spec = op.experts;
+  const std::int64_t f = spec.width;
+  std::vector<float> h(index(f));
+  for (std::int32_t e = 0; e < spec.experts; ++e)
+    for (std::int32_t i = routing.begin[index(e)]; i < routing.begin[index(e) + 1]; ++i) {
+      machine.kernels.swiglu(floats(gate) + i * f, floats(up) + i * f, f, h.data());
+      observer->on_product({spec.down.id + e}, h.data(), 1, f);
+    }
+}
+
 void RunningExecutor::State::run_experts(const Op& op) {
   const ExpertsSpec& spec = op.experts;
   routing.top_k = spec.top_k;
@@ -234,9 +260,11 @@ void RunningExecutor::State::run_experts(const Op& op) {
   const auto n = static_cast<std::int64_t>(groups.size());
   const std::int64_t cuts = std::max<std::int64_t>(1, ceil_div(4 * machine.pool.size(), n));
   const auto scratch = [&](int worker) { return expert_scratch.data() + scratch_bytes * index(worker); };
+  if (observer != nullptr) show_experts_in(op);
   for_pieces(machine.pool, n * cuts, [&](int worker, std::int64_t piece) {
     expert_in(op, groups[index(piece / cuts)], scratch(worker), piece % cuts, cuts);
   });
+  if (observer != nullptr) show_experts_out(op);
   for_pieces(machine.pool, n * cuts, [&](int worker, std::int64_t piece) {
     expert_out(op, groups[index(piece / cuts)], scratch(worker), piece % cuts, cuts);
   });
@@ -402,6 +430,8 @@ Status RunningExecutor::begin(const StepBatch& batch) {
 
 std::int64_t RunningExecutor::vocab() const { return state_->weight(state_->head_op().weight).out; }
 
+void RunningExecutor::observe(ProductObserver* observer) { state_->observer = observer; }
+
 std::int32_t RunningExecutor::adapters() const { return state_->adapters.count(); }
 
 std::int64_t RunningExecutor::weight_bytes() const {
@@ -461,6 +491,7 @@ Value RunningExecutor::linear(Value x, Weight w, Weight bias) {
   const Op& op = s.next(OpKind::kLinear);
   QW_CHECK(op.in[0].id == x.id && op.weight.id == w.id);
   const PackedWeight& packed = s.weight(w);
+  if (s.observer != nullptr) s.observer->on_product(w, s.value(x), s.rows, x.width);
   packed_matmul(s.machine, packed, s.prepare(x, packed.type), s.rows, s.vector(bias), s.value(op.out));
   if (!s.batch.adapters.empty())
     s.adapters.add_product(s.machine, w, s.batch.adapters, s.value(x), s.vector(bias), s.value(op.out));
@@ -541,6 +572,7 @@ void RunningExecutor::head(Value x, Weight w) {
     std::memcpy(floats(s.head_rows) + i * x.width, s.value(x) + s.batch.logit_rows[index(i)] * x.width,
                 index(x.width) * sizeof(float));
   const PackedWeight& packed = s.weight(w);
+  if (s.observer != nullptr) s.observer->on_product(w, floats(s.head_rows), n, x.width);
   prepare_rows(s.machine, packed.type, floats(s.head_rows), n, x.width, s.prepared.data());
   s.prepared_value = -1;
   packed_matmul(s.machine, packed, s.prepared.data(), n, nullptr, floats(s.logits));

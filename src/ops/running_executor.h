@@ -49,6 +49,14 @@ struct RunningOptions {
   std::int64_t max_logit_rows = 0;  // of a step
 };
 
+// Sees the inputs of every product as they are computed, for calibration. Called on the stepping thread.
+class ProductObserver {
+ public:
+  virtual ~ProductObserver() = default;
+  // x [rows, in] is about to be multiplied by `weight`. Valid during the call.
+  virtual void on_product(Weight weight, const float* x, std::int64_t rows, std::int64_t in) = 0;
+};
+
 class RunningExecutor final : public Executor {
  public:
   // `weights` by parameter id: 2-D in F32, F16, BF16, Q8_0 or Q4_0 are packed in their own type; 1-D become F32. The
@@ -68,6 +76,9 @@ class RunningExecutor final : public Executor {
   std::span<float> logits(std::int64_t i);
   // After a forward: the hidden row (input of the head) of batch row r, [D].
   std::span<const float> final_hidden(std::int64_t r) const;
+
+  // nullptr: nobody. Must outlive its use.
+  void observe(ProductObserver* observer);
 
   std::int64_t vocab() const;
   std::int32_t adapters() const;       // how many there are

@@ -44,3 +44,16 @@ text=$work/text; printf '床前明月光，疑是地上霜。举头望明月，�
 "$program" quantize mini "$work/q8.gguf" --type q8_0 --file "$text" --json >"$work/report"
 before=$(grep -o '"ppl_before": [0-9.]*' "$work/report" | grep -o '[0-9.]*$'); scored=$("$program" score -m mini --file "$text" --json | grep -o '"ppl": [0-9.]*' | grep -o '[0-9.]*$')
 check "quantize and score agree on the perplexity" "[ -n '$before' ] && [ '$before' = '$scored' ]"
+
+# Calibration and what number formats cost. The shipped model is in Q8_0, so Q8_0 must cost nothing.
+for i in $(seq 20); do printf '春江潮水连海平，海上明月共潮生。床前明月光，疑是地上霜。\n'; done >"$work/calibration"
+"$program" imatrix -m mini -f "$work/calibration" -o "$work/i.gguf" >"$work/log" && "$program" imatrix -m mini -f "$work/calibration" -o "$work/i.dat" >>"$work/log"
+check "imatrix writes both layouts" "[ -s $work/i.gguf ] && [ -s $work/i.dat ] && head -c 4 $work/i.gguf | grep -q GGUF"
+"$program" quantize mini "$work/plain.gguf" --type q4_k_m --report "$text" --candidates q8_0 --json >"$work/report"
+check "the report finds Q8_0 without loss" "grep -o '\"type\": \"q8_0\", \"bytes\": [0-9]*, \"ppl\": [0-9.]*, \"kl_mean\": 0.0, \"kl_max\": 0.0, \"same_top\": 1.0' $work/report >/dev/null"
+check "and recommends a format" "grep -q '\"recommended\": \"q' $work/report"
+for form in gguf dat; do "$program" quantize mini "$work/weighed.$form.gguf" --type q4_k_m --imatrix "$work/i.$form" --json >"$work/log"; done
+check "an importance matrix changes what is written" "! cmp -s $work/plain.gguf $work/weighed.gguf.gguf && [ -s $work/weighed.dat.gguf ]"
+printf 'no matrix' >"$work/bad.dat"
+"$program" quantize mini "$work/x.gguf" --type q4_k_m --imatrix "$work/bad.dat" >/dev/null 2>"$work/errors"; code=$?
+check "a file that is no importance matrix is exit code 3" "[ $code -eq 3 ] && grep -q bad.dat $work/errors && [ ! -e $work/x.gguf ]"

@@ -179,6 +179,82 @@ INSTANTIATE_TEST_SUITE_P(All, RealModel,
                            return case_info.param.arch + "_" + std::string(tensor::name(case_info.param.weights));
                          });
 
+// Mixed formats: each weight is priced by its own.
+TEST(LoadedModel, EstimateKnowsMixedFormats) {
+  auto model = tiny_model("qwen3");
+  const Weights wide = random_weights(*model, tensor::DType::kF32), narrow = random_weights(*model, tensor::DType::kQ4_0);
+  std::vector<tensor::ConstView> views;
+  std::vector<tensor::DType> types;
+  for (std::size_t i = 0; i < wide.views.size(); ++i) {
+    views.push_back(i % 3 == 0 ? wide.views[i] : narrow.views[i]);
+    types.push_back(views.back().dtype);
+  }
+  LoadOptions options = small_options();
+  options.isa = base::best_isa();
+  const MemoryNeed guess = estimate_memory(*model, types, options);
+  EXPECT_GT(guess.weight_bytes, estimate_memory(*model, tensor::DType::kQ4_0, options).weight_bytes);
+  EXPECT_LT(guess.weight_bytes, estimate_memory(*model, tensor::DType::kF32, options).weight_bytes);
+  const auto loaded = LoadedModel::create(std::move(model), views, options);
+  ASSERT_TRUE(loaded) << loaded.error().message;
+  EXPECT_NEAR(static_cast<double>(guess.weight_bytes), static_cast<double>((*loaded)->memory().weight_bytes),
+              0.02 * static_cast<double>(guess.weight_bytes));
+  EXPECT_EQ(guess.cache_bytes, (*loaded)->memory().cache_bytes);
+}
+
+// Requests of one batch choose different adapters, and each gets what it gets alone, preemptions or not.
+TEST(LoadedModel, RequestsChooseTheirAdapter) {
+  const auto with_adapters = [](const LoadOptions& options) {
+    auto model = tiny_model("qwen3");
+    const Weights weights = random_weights(*model, tensor::DType::kF32);
+    std::vector<ops::LowRankAdapter> adapters(2);
+    for (std::size_t n = 0; n < adapters.size(); ++n)
+      for (std::size_t i = 0; i < model->parameters().size(); ++i) {
+        const models::ParameterSpec& p = model->parameters()[i];
+        if (p.hf_name.find("q_proj") == std::string::npos && p.hf_name.find("down_proj") == std::string::npos) continue;
+        ops::LowRankChange c{{static_cast<std::int32_t>(i)}, false, tensor::Tensor(tensor::DType::kF32, {3, p.shape[1]}),
+                             tensor::Tensor(tensor::DType::kF32, {p.shape[0], 3}), 0.5f, {}};
+        base::Rng rng(5 + n, i);
+        for (std::int64_t k = 0; k < c.a.shape().elements(); ++k) c.a.f32()[k] = static_cast<float>(rng.next_normal() * 0.3);
+        for (std::int64_t k = 0; k < c.b.shape().elements(); ++k) c.b.f32()[k] = static_cast<float>(rng.next_normal() * 0.3);
+        adapters[n].changes.push_back(std::move(c));
+      }
+    auto loaded = LoadedModel::create(std::move(model), weights.views, options, adapters);
+    EXPECT_TRUE(loaded) << loaded.error().message;
+    return std::move(*loaded);
+  };
+  constexpr int kRequests = 9;
+  std::vector<std::shared_ptr<Log>> alone, together;
+  const auto submit = [](LoadedModel& loaded, int i, std::vector<std::shared_ptr<Log>>& logs) {
+    logs.push_back(std::make_shared<Log>());
+    Request r = random_request(static_cast<std::uint64_t>(i / 3), logs.back());  // three times the same, adapters aside
+    r.adapter = i % 3 - 1;
+    ASSERT_TRUE(loaded.engine().submit(std::move(r)));
+  };
+  const auto one = with_adapters(small_options());
+  for (int i = 0; i < kRequests; ++i) {
+    submit(*one, i, alone);
+    while (one->engine().step()) {
+    }
+  }
+  LoadOptions tight = small_options();
+  tight.threads = 2;
+  tight.cache_tokens = 128;
+  tight.engine.max_rows = 7;
+  const auto all = with_adapters(tight);
+  for (int i = 0; i < kRequests; ++i) submit(*all, i, together);
+  while (all->engine().step()) ASSERT_EQ(all->engine().violation(), "");
+  for (std::size_t i = 0; i < alone.size(); ++i) {
+    EXPECT_EQ(together[i]->tokens, alone[i]->tokens) << i;
+    EXPECT_EQ(together[i]->logprobs, alone[i]->logprobs) << i;
+    if (i % 3 != 0) EXPECT_NE(alone[i]->logprobs, alone[i - 1]->logprobs) << i;
+  }
+  Request wrong = random_request(1, std::make_shared<Log>());
+  wrong.adapter = 2;
+  const auto refused = all->engine().submit(std::move(wrong));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message, "the model has no adapter 2");
+}
+
 TEST(LoadedModel, RejectsWhatMakesNoSense) {
   const auto error = [](auto change) {
     auto model = tiny_model("qwen3");

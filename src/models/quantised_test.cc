@@ -1,6 +1,10 @@
 // Quantised folders against tests/golden/quant_*, made by tools/reference/make_quantised_golden.py: the values of their
 // weights bit for bit, and logits of the reference implementation on the dequantised weights.
 #include <gmock/gmock.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <optional>
 
 #include "models/internal/test_model.h"
 #include "models/load.h"
@@ -12,6 +16,7 @@ namespace {
 using models::testing::Runner;
 using models::testing::TensorFile;
 using tensor::DType;
+namespace fs = std::filesystem;
 
 struct Case {
   const char* name;
@@ -101,6 +106,82 @@ TEST(Quantised, LogitsAgreeWithTheReference) {
       EXPECT_LT(worst(as_loaded.step(as_loaded.rows_of(ids)), wanted), 6e-2) << k.name;
     }
   }
+}
+
+// Experts of a layer as one tensor [E, 2F, D] and [E, D, F] with their scales stacked, as newer libraries save them.
+class FusedFp8 : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / ("qw_fused_" + std::to_string(::getpid()));
+    fs::create_directories(folder_);
+    fs::copy_file(testing::golden_folder() / "quant_fp8_moe/config.json", folder_ / "config.json", fs::copy_options::overwrite_existing);
+    const auto raw = *formats::Safetensors::open(testing::golden_folder() / "quant_fp8_moe/model.safetensors");
+    const std::string experts = "model.layers.0.mlp.experts.";
+    for (const auto& t : raw.tensors())
+      if (!t.name.starts_with(experts)) add(t, {*raw.tensor(t.name)});
+    for (const char* end : {"weight", "weight_scale_inv"}) {
+      const std::string tail = std::string(end).substr(6);  // "" or "_scale_inv"
+      std::vector<tensor::ConstView> first, down;
+      for (int e = 0; e < 4; ++e) {
+        const std::string at = experts + std::to_string(e) + ".";
+        first.push_back(*raw.tensor(at + "gate_proj." + end));
+        first.push_back(*raw.tensor(at + "up_proj." + end));
+        down.push_back(*raw.tensor(at + "down_proj." + end));
+      }
+      add({experts + "gate_up_proj" + tail, first[0].dtype, {4, 2 * first[0].shape[0], first[0].shape[1]}}, first);
+      add({experts + "down_proj" + tail, down[0].dtype, {4, down[0].shape[0], down[0].shape[1]}}, down);
+    }
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+  void add(const formats::TensorInfo& info, const std::vector<tensor::ConstView>& parts) {
+    infos_.push_back(info);
+    std::vector<std::byte>& to = bytes_.emplace_back();
+    for (const auto& part : parts) to.insert(to.end(), part.data, part.data + part.bytes());
+  }
+  std::string load() {
+    auto writer = *formats::SafetensorsWriter::create(folder_ / "model.safetensors", infos_);
+    for (const auto& b : bytes_) EXPECT_TRUE(writer.append(b));
+    EXPECT_TRUE(writer.commit());
+    source_ = formats::ModelSource::open(folder_);
+    if (!*source_) return source_->error().message;
+    const auto model = model_from_source(**source_);
+    auto views = load_weights(**model, **source_);
+    if (!views) return views.error().message;
+    views_ = std::move(*views);
+    return "ok";
+  }
+  formats::TensorInfo& info(const std::string& end) {
+    return *std::find_if(infos_.begin(), infos_.end(), [&](const auto& t) { return t.name.ends_with(end); });
+  }
+  fs::path folder_;
+  std::vector<formats::TensorInfo> infos_;
+  std::vector<std::vector<std::byte>> bytes_;
+  std::optional<Result<formats::ModelSource>> source_;
+  std::vector<tensor::ConstView> views_;
+};
+
+TEST_F(FusedFp8, GivesTheValuesOfItsExperts) {
+  ASSERT_EQ(load(), "ok");
+  const Opened apart("quant_fp8_moe");
+  for (std::size_t i = 0; i < views_.size(); ++i)
+    EXPECT_EQ(decoded(views_[i]), decoded(apart.views[i])) << apart.model->parameters()[i].hf_name;
+}
+
+TEST_F(FusedFp8, ShapesThatDoNotFitAreNamed) {
+  using ::testing::HasSubstr;
+  info("gate_up_proj").shape = {4, 64, 64};
+  info("gate_up_proj_scale_inv").shape = {2, 8, 4};
+  EXPECT_THAT(load(), HasSubstr("gate_up_proj_scale_inv': has shape [2, 8, 4], should be [4, 4, 4]"));
+  info("gate_up_proj_scale_inv").shape = {4, 4, 4};
+  info("gate_up_proj").shape = {2, 128, 64};
+  EXPECT_THAT(load(), HasSubstr("should be [2, 8, 4]"));
+  info("gate_up_proj").shape = {4, 64, 64};
+  info("down_proj").shape = {4, 32, 64};  // transposed
+  info("down_proj_scale_inv").shape = {4, 2, 4};
+  EXPECT_THAT(load(), HasSubstr("experts.down_proj\" has shape [4, 32, 64]"));
+  info("down_proj").shape = {4, 64, 32};
+  info("down_proj_scale_inv").shape = {4, 4, 2};
+  EXPECT_EQ(load(), "ok");
 }
 
 // What the format must not do: treat an ordinary folder as a quantised one, or the other way round.

@@ -144,6 +144,54 @@ TEST(Adapter, RowsOfOneStepMayUseDifferentOnes) {
   }
 }
 
+// Experts, stacked as in GGUF files: what only merging does.
+TEST(Adapter, StackedExpertsAreMergedOneByOne) {
+  Base b("qwen3_moe_untied_f32");
+  const fs::path path = fs::temp_directory_path() / ("qw_expert_adapter_" + std::to_string(::getpid()) + ".gguf");
+  const std::int64_t experts = b.model->traits().experts, f = 32, d = 32, r = 2;
+  std::vector<float> a(static_cast<std::size_t>(experts * r * d)), up(static_cast<std::size_t>(experts * f * r));
+  for (std::size_t i = 0; i < a.size(); ++i) a[i] = static_cast<float>(static_cast<int>(i * 37 % 101) - 50) / 64;
+  for (std::size_t i = 0; i < up.size(); ++i) up[i] = static_cast<float>(static_cast<int>(i * 53 % 89) - 44) / 64;
+  formats::GgufMetadata metadata;
+  metadata.set("general.type", "adapter");
+  metadata.set("general.architecture", *b.model->gguf_metadata().find("general.architecture"));
+  metadata.set("adapter.type", "lora");
+  metadata.set("adapter.lora.alpha", 3.0);
+  const auto write = [&](std::int64_t count) {
+    auto writer = take(formats::GgufWriter::create(path, metadata, {{"blk.1.ffn_up_exps.weight.lora_a", tensor::DType::kF32, {count, r, d}},
+                                                                    {"blk.1.ffn_up_exps.weight.lora_b", tensor::DType::kF32, {count, f, r}}}));
+    EXPECT_TRUE(writer.append(std::as_bytes(std::span(a).first(static_cast<std::size_t>(count * r * d)))));
+    EXPECT_TRUE(writer.append(std::as_bytes(std::span(up).first(static_cast<std::size_t>(count * f * r)))));
+    EXPECT_TRUE(writer.commit());
+    return take(formats::Adapter::open(path));
+  };
+  EXPECT_THAT(FittedAdapter::fit(*b.model, write(experts - 1)).error().message, HasSubstr("5 parts, the model has 6"));
+  const auto file = write(experts);
+  const auto fitted = take(FittedAdapter::fit(*b.model, file));
+  EXPECT_FALSE(fitted.applies_while_running(*b.model));
+  const auto merged = take(MergedWeights::create(*b.model, b.views, fitted));
+  int changed = 0;
+  for (std::size_t i = 0; i < b.views.size(); ++i) {
+    const ParameterSpec& p = b.model->parameters()[i];
+    if (p.gguf_name != "blk.1.ffn_up_exps.weight") {
+      EXPECT_EQ(merged.views()[i].data, b.views[i].data) << p.hf_name;
+      continue;
+    }
+    tensor::Buffer own;
+    const auto got = tensor::in_memory(merged.views()[i], own);
+    for (std::int64_t o = 0; o < f; ++o)
+      for (std::int64_t c = 0; c < d; ++c) {
+        double wanted = b.views[i].f32()[o * d + c];
+        for (std::int64_t k = 0; k < r; ++k)
+          wanted += 1.5 * up[static_cast<std::size_t>((p.gguf_part * f + o) * r + k)] * a[static_cast<std::size_t>((p.gguf_part * r + k) * d + c)];
+        ASSERT_NEAR(got.f32()[o * d + c], wanted, 1e-5);
+      }
+    ++changed;
+  }
+  EXPECT_EQ(changed, experts);
+  fs::remove(path);
+}
+
 // ---- files that do not fit ------------------------------------------------------------------------------------------
 
 class HostileAdapter : public ::testing::Test {

@@ -2,6 +2,7 @@
 #include "data/document_reader.h"
 #include "data/internal/fuzz_file.h"
 #include "data/poem_chat.h"
+#include "data/poem_forms.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace qw;
@@ -26,7 +27,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     if (const auto poem = data::parse_poem(document.text)) {
       base::Rng rng(1);
-      QW_CHECK(data::poem_conversation(*poem, rng, nullptr).size() == 1);
+      QW_CHECK(data::poem_conversation(*poem, rng, {}).size() == 1);
+      if (const auto form = data::poem_form(*poem))
+        QW_CHECK(data::form_conversation(*poem, *form, rng, {}).size() == 1);
     }
   }
   return 0;

@@ -1,0 +1,40 @@
+// Any request body gives a request within its stated bounds or an error that can be sent, and its messages the variables
+// of a template or an error; whatever was read can be turned into sampling parameters.
+#include <string_view>
+
+#include "api/openai/request.h"
+#include "base/result.h"
+#include "chat/messages.h"
+#include "net/http.h"
+
+namespace {
+
+using namespace qw;
+
+template <typename Request>
+void use(const api::ApiResult<Request>& request) {
+  if (!request) {
+    QW_CHECK(request.error().status >= 400 && request.error().status < 500);
+    return;
+  }
+  QW_CHECK(request->n >= 1 && request->top_logprobs >= 0);
+  (void)api::openai::sampling_params(*request, {});
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  std::string decoded;
+  (void)net::percent_decode(text, decoded);
+  const auto body = json::parse(text);
+  if (!body) return 0;
+  const auto chat = api::openai::read_chat_request(*body);
+  use(chat);
+  use(api::openai::read_completion_request(*body));
+  if (chat) {
+    const auto variables = chat::template_variables({chat->messages, chat->tools, true, chat->template_variables});
+    if (variables) QW_CHECK(variables->find("messages") != nullptr);
+  }
+  return 0;
+}

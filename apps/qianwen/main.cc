@@ -1,6 +1,8 @@
 // Composition root: builds every part, owns it, and hands references down. One file per subcommand beside this one.
 #include <csignal>
 #include <cstdio>
+#include <exception>
+#include <new>
 
 #include "commands.h"
 
@@ -46,4 +48,13 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace qw::app
 
-int main(int argc, char** argv) { return qw::app::run(argc, argv); }
+// Expected failures are values; what libraries throw all the same is one line too.
+int main(int argc, char** argv) {
+  try {
+    return qw::app::run(argc, argv);
+  } catch (const std::bad_alloc&) {
+    return qw::app::report({qw::ErrorKind::kResource, "out of memory"});
+  } catch (const std::exception& error) {
+    return qw::app::report({qw::ErrorKind::kFailed, error.what()});
+  }
+}

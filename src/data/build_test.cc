@@ -15,7 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using test::make_shard;
-using testing::ElementsAre;
 using testing::HasSubstr;
 
 std::string sentence(base::Rng& rng) {

@@ -16,7 +16,6 @@ namespace fs = std::filesystem;
 using test::kHash;
 using test::make_shard;
 using testing::ElementsAre;
-using testing::HasSubstr;
 
 class ShardTest : public test::DataTest {};
 

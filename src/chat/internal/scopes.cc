@@ -134,7 +134,8 @@ void collect(const Node& n, Symbols* s) {
       return;
     case NodeKind::kIf: {
       visit(n.a);
-      if ((*s->copied += s->refs.size() + 1) > kMaxCopiedNames) return;
+      *s->copied += s->refs.size() + 1;
+      if (*s->copied > kMaxCopiedNames) return;
       std::vector<Symbols> branches(3, *s);
       for (const Node* node : n.body) collect(*node, &branches[0]);
       for (const Node* node : n.list) collect(*node, &branches[1]);

@@ -136,7 +136,7 @@ bool allows(const json::Value& schema, std::string_view type) {
 
 // A parameter's text as JSON. Text stays text unless the schema asks for something else and the text is that.
 std::string parameter_json(std::string_view text, const json::Value* schema) {
-  const std::string as_string = json::dump(json::Value(text));
+  std::string as_string = json::dump(json::Value(text));
   if (!schema || !schema->is_object()) return as_string;
   const std::string_view core = strip(text, Side::kBoth);
   if (allows(*schema, "null") && (core == "null" || core == "None")) return "null";

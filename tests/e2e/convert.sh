@@ -13,6 +13,7 @@ check "GGUF to folder" "[ -s $work/folder/model.safetensors ] && [ -s $work/fold
 check "the stop ids are in generation_config.json" "grep -q eos_token_id $work/folder/generation_config.json"
 
 # The folder's own file, with a key that only its readers know.
+sed -i -E '/"(do_sample|temperature|top_k|top_p)"/d' "$work/folder/generation_config.json"  # what the model itself asks for
 sed -i '0,/{/s//{"do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "min_p": 0.05, "repetition_penalty": 1.05, "max_new_tokens": 7,/' "$work/folder/generation_config.json"
 wanted='"sampling": {"do_sample": true, "temperature": 0.6, "top_p": 0.95, "min_p": 0.05, "repetition_penalty": 1.05, "top_k": 20}'
 check "show prints the folder's sampling" "[ \"\$(sampling $work/folder)\" = '$wanted' ]"

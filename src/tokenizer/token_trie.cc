@@ -29,11 +29,7 @@ class TokenTrie::Builder {
     add_block();
     std::fill(free_.begin(), free_.end(), 0);  // block 0 stays empty for the nodes without children
     // Low ids are frequent tokens. Placed in that order, what is used most lies together.
-    std::vector<std::uint32_t> order(nodes_.size());
-    std::iota(order.begin(), order.end(), 0u);
-    std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
-      return nodes_[a].least_id != nodes_[b].least_id ? nodes_[a].least_id < nodes_[b].least_id : a < b;
-    });
+    const std::vector<std::uint32_t> order = by_least_id();
     for (const std::uint32_t n : order) {
       if (nodes_[n].children != 0) place(nodes_[n]);
     }
@@ -98,6 +94,17 @@ class TokenTrie::Builder {
         begin = end;
       }
     }
+  }
+
+  // The nodes in order of their least ids, by counting.
+  std::vector<std::uint32_t> by_least_id() const {
+    TokenId last = 0;
+    for (const Node& node : nodes_) last = std::max(last, node.least_id);
+    std::vector<std::uint32_t> starts(static_cast<std::size_t>(last) + 2), order(nodes_.size());
+    for (const Node& node : nodes_) ++starts[static_cast<std::size_t>(node.least_id) + 1];
+    std::partial_sum(starts.begin(), starts.end(), starts.begin());
+    for (std::uint32_t n = 0; n < nodes_.size(); ++n) order[starts[static_cast<std::size_t>(nodes_[n].least_id)]++] = n;
+    return order;
   }
 
   void add_block() {

@@ -47,10 +47,10 @@ Result<SourceConfig> read_source(ConfigTable& t, const std::filesystem::path& co
   SourceConfig source;
   QW_TRY(t.read("name", source.name));
   if (!is_plain_name(source.name))
-    return fail(ErrorKind::kUsage, t.name("name") + " must be 1 to 64 letters, digits, '-' or '_'");
+    return fail(ErrorKind::kBadInput, t.name("name") + " must be 1 to 64 letters, digits, '-' or '_'");
   std::vector<std::string> paths;
   QW_TRY(t.read("path", paths));
-  if (paths.empty()) return fail(ErrorKind::kUsage, t.name("path") + " is missing");
+  if (paths.empty()) return fail(ErrorKind::kBadInput, t.name("path") + " is missing");
   for (const auto& path : paths) {
     // "./x" means the working folder; an absolute path stays as it is.
     source.files.push_back(path.starts_with("./") ? std::filesystem::path(path) : corpus / path);
@@ -58,7 +58,7 @@ Result<SourceConfig> read_source(ConfigTable& t, const std::filesystem::path& co
   QW_TRY(t.read("licence", source.licence));
   QW_TRY(t.read("origin", source.origin));
   if (source.licence.empty() || source.origin.empty())
-    return fail(ErrorKind::kUsage, t.name("licence") + " and " + t.name("origin") + " must be stated");
+    return fail(ErrorKind::kBadInput, t.name("licence") + " and " + t.name("origin") + " must be stated");
   QW_TRY(read_reader(t, source));
   QW_TRY(t.read("weight", source.weight, 0, 1000));
   QW_TRY(t.read("heldout_tail", source.heldout_tail, 0, 1));
@@ -71,7 +71,7 @@ Result<SourceConfig> read_source(ConfigTable& t, const std::filesystem::path& co
 Status read_tokenizer(ConfigTable& t, TokenizerConfig& tokenizer) {
   std::string folder;
   QW_TRY(t.read("folder", folder));
-  if (folder.empty()) return fail(ErrorKind::kUsage, t.name("folder") + " is missing");
+  if (folder.empty()) return fail(ErrorKind::kBadInput, t.name("folder") + " is missing");
   tokenizer.folder = folder;
   QW_TRY(t.read("vocab", tokenizer.vocab, 0, 1 << 24));
   QW_TRY(t.read("min_frequency", tokenizer.min_frequency, 1, kAnyCount));
@@ -88,7 +88,7 @@ Result<DataConfig> data_config(const json::Object& object, const std::filesystem
   std::string corpus = "corpus", output, chat_template;
   QW_TRY(top.read("corpus", corpus));
   QW_TRY(top.read("output", output));
-  if (output.empty()) return fail(ErrorKind::kUsage, "output is missing");
+  if (output.empty()) return fail(ErrorKind::kBadInput, "output is missing");
   config.output = output;
   auto seed = static_cast<std::int64_t>(config.seed);
   QW_TRY(top.read("seed", seed, 0, INT64_MAX));
@@ -104,11 +104,11 @@ Result<DataConfig> data_config(const json::Object& object, const std::filesystem
   QW_ASSIGN(auto tokenizer, top.table("tokenizer"));
   QW_TRY(read_tokenizer(tokenizer, config.tokenizer));
   QW_ASSIGN(auto sources, top.tables("source"));
-  if (sources.empty()) return fail(ErrorKind::kUsage, "no [[source]] is given");
+  if (sources.empty()) return fail(ErrorKind::kBadInput, "no [[source]] is given");
   for (auto& table : sources) {
     QW_ASSIGN(auto source, read_source(table, corpus_override.empty() ? std::filesystem::path(corpus) : corpus_override));
     for (const auto& other : config.sources)
-      if (other.name == source.name) return fail(ErrorKind::kUsage, "two sources are named " + source.name);
+      if (other.name == source.name) return fail(ErrorKind::kBadInput, "two sources are named " + source.name);
     config.sources.push_back(std::move(source));
   }
   QW_TRY(top.finish());

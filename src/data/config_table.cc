@@ -101,7 +101,7 @@ const json::Value* ConfigTable::take(std::string_view key) {
 }
 
 tl::unexpected<Error> ConfigTable::wrong(std::string_view key, const char* expected) const {
-  return fail(ErrorKind::kUsage, name(key) + " must be " + expected);
+  return fail(ErrorKind::kBadInput, name(key) + " must be " + expected);
 }
 
 Status ConfigTable::read(std::string_view key, bool& out) {
@@ -199,7 +199,7 @@ Result<std::vector<ConfigTable>> ConfigTable::tables(std::string_view key) {
 
 Status ConfigTable::finish() const {
   for (const auto& [key, value] : *object_)
-    if (!asked_.contains(key)) return fail(ErrorKind::kUsage, "unknown key " + name(key));
+    if (!asked_.contains(key)) return fail(ErrorKind::kBadInput, "unknown key " + name(key));
   return {};
 }
 

@@ -83,7 +83,7 @@ class TrainingText {
 Status train_tokenizer(const DataConfig& config, const ProgressFn& progress) {
   const TokenizerConfig& t = config.tokenizer;
   const auto regular = t.vocab - static_cast<std::int64_t>(t.added.size());
-  if (regular < 256) return fail(ErrorKind::kUsage, "tokenizer.vocab must leave room for the 256 bytes and the added tokens");
+  if (regular < 256) return fail(ErrorKind::kBadInput, "tokenizer.vocab must leave room for the 256 bytes and the added tokens");
   TrainingText text(config, progress);
   tokenizer::TrainOptions options;
   options.vocab = regular;

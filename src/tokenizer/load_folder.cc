@@ -212,8 +212,16 @@ Result<TokenizerSpec> load_tokenizer_folder(const std::filesystem::path& folder)
       {"chat_template.jinja", &files.chat_template}};
   for (const auto& [name, text] : names) QW_TRY(read_file_if_there(folder / name, *text));
   auto spec = spec_from_files(files);
-  if (!spec) return in_context(folder.string(), std::move(spec).error());
-  return spec;
+  if (spec) return spec;
+  // What is wrong with one of the files begins with its name.
+  Error error = std::move(spec).error();
+  for (const auto& [name, text] : names) {
+    if (error.message.starts_with(std::string(name) + ":")) {
+      error.message = (folder / error.message).string();
+      return tl::unexpected(std::move(error));
+    }
+  }
+  return in_context(folder.string(), std::move(error));
 }
 
 }  // namespace qw::tokenizer

@@ -84,14 +84,14 @@ Status read_tables(ConfigTable& top, TrainConfig& c) {
 }
 
 Status check_together(const TrainConfig& c) {
-  if (c.output.empty()) return fail(ErrorKind::kUsage, "output is missing");
-  if (c.data.empty() == c.shards.empty()) return fail(ErrorKind::kUsage, "give either data or shards");
-  if (c.model.empty() && c.init_from.empty()) return fail(ErrorKind::kUsage, "give [model] or init_from");
+  if (c.output.empty()) return fail(ErrorKind::kBadInput, "output is missing");
+  if (c.data.empty() == c.shards.empty()) return fail(ErrorKind::kBadInput, "give either data or shards");
+  if (c.model.empty() && c.init_from.empty()) return fail(ErrorKind::kBadInput, "give [model] or init_from");
   if (!c.model.empty() && !c.init_from.empty())
-    return fail(ErrorKind::kUsage, "with init_from the model comes from there; remove [model]");
-  if (c.steps < 1) return fail(ErrorKind::kUsage, "steps is missing");
+    return fail(ErrorKind::kBadInput, "with init_from the model comes from there; remove [model]");
+  if (c.steps < 1) return fail(ErrorKind::kBadInput, "steps is missing");
   if (c.sequence_length * c.batch_sequences > (std::int64_t{1} << 30))
-    return fail(ErrorKind::kUsage, "sequence_length times batch_sequences is too large");
+    return fail(ErrorKind::kBadInput, "sequence_length times batch_sequences is too large");
   return {};
 }
 

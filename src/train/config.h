@@ -73,7 +73,7 @@ struct TrainConfig {
   json::Object source;                 // the whole configuration as given, for checkpoints
 };
 
-// Errors: kUsage naming the key (unknown, wrong type, out of range, missing).
+// Errors: kBadInput naming the key (unknown, wrong type, out of range, missing).
 Result<TrainConfig> train_config(const json::Object& config);
 
 // The learning-rate factor of optimizer step `step` (from 0) of `steps`: what lr is multiplied with.

@@ -47,9 +47,14 @@ Status tokenize_lines(const tokenizer::Tokenizer& tokenizer, const TokenizeOptio
 
 Status tokenize(const TokenizeOptions& o) {
   QW_ASSIGN(auto spec, tokenizer_of(o.model));
-  QW_ASSIGN(const auto tokenizer, tokenizer::Tokenizer::create(std::move(spec)));
+  auto made = tokenizer::Tokenizer::create(std::move(spec));
+  if (!made) return in_context(o.model, std::move(made).error());
+  const tokenizer::Tokenizer tokenizer = std::move(*made);
   if (o.has_decode) {
     QW_ASSIGN(const auto ids, parse_ids("tokenize: --decode", o.decode));
+    for (const auto id : ids)
+      if (id < 0 || id >= tokenizer.vocab_size())
+        return fail(ErrorKind::kBadInput, "tokenize: --decode: " + std::to_string(id) + " is no id of the vocabulary of " + o.model);
     const std::string text = tokenizer.decode(ids, o.no_special);
     const std::string out = o.json ? json::dump(json::Object{{"text", text}}) + "\n" : text + "\n";
     std::fwrite(out.data(), 1, out.size(), stdout);

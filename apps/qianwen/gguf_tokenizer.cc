@@ -28,7 +28,9 @@ To same_vocabulary(From from) {
 
 Result<tokenizer::TokenizerSpec> tokenizer_of_gguf(const formats::GgufFile& file) {
   QW_ASSIGN(auto vocabulary, formats::read_gguf_vocabulary(file));
-  return tokenizer::spec_from_gguf(same_vocabulary<tokenizer::GgufVocabulary>(std::move(vocabulary)));
+  auto spec = tokenizer::spec_from_gguf(same_vocabulary<tokenizer::GgufVocabulary>(std::move(vocabulary)));
+  if (!spec) return in_context(file.path().string(), std::move(spec).error());
+  return spec;
 }
 
 Status write_gguf_tokenizer(const tokenizer::TokenizerSpec& spec, std::int64_t rows, formats::GgufMetadata& metadata) {

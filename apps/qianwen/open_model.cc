@@ -90,7 +90,7 @@ Result<ReadyModel> ready_text(const std::string& name, const OpenedModel& opened
   ready.defaults = sampling_params(opened.generation);
   auto spec = opened.source.gguf() != nullptr ? tokenizer_of_gguf(*opened.source.gguf())
                                               : tokenizer::load_tokenizer_folder(opened.path);
-  if (!spec) return opened.source.gguf() != nullptr ? in_context(opened.path, spec.error()) : tl::unexpected(spec.error());
+  if (!spec) return tl::unexpected(std::move(spec).error());   // names the file already
   ready.defaults.stop_ids = spec->stop;
   const std::string template_source = chat_template_of(*spec);
   QW_ASSIGN(auto tokenizer, tokenizer::Tokenizer::create(std::move(*spec)));

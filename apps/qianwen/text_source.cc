@@ -83,9 +83,7 @@ Result<tokenizer::TokenizerSpec> tokenizer_of(const std::string& model) {
   QW_ASSIGN(const std::string path, resolve_model(model));
   if (fs::is_directory(path)) return tokenizer::load_tokenizer_folder(path);
   QW_ASSIGN(const auto file, formats::GgufFile::open(path));
-  auto spec = tokenizer_of_gguf(file);
-  if (!spec) return in_context(path, spec.error());
-  return spec;
+  return tokenizer_of_gguf(file);
 }
 
 }  // namespace qw::app

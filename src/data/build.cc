@@ -175,7 +175,7 @@ Status check_files(const DataConfig& config) {
     for (const auto& path : source.files)
       if (!std::filesystem::exists(path, code))
         return fail(ErrorKind::kBadInput, path.string() + ": no such file (source " + source.name +
-                                              "); name the folder of the corpora by --corpus or QW_CORPUS");
+                                              "); name the folder of the corpora by --corpus or QW_CORPUS; recipes/README.md says where they come from");
   return {};
 }
 

@@ -16,10 +16,6 @@ enum class InvalidUtf8 : std::uint8_t {
   kRefuse,   // the build stops with the line number
 };
 
-// Length of the well-formed UTF-8 character that begins at text[at], or 0 if ill-formed there; `bad` then gets the
-// number of bytes of the ill-formed part (>= 1).
-std::size_t utf8_character(std::string_view text, std::size_t at, std::size_t* bad);
-bool is_valid_utf8(std::string_view text);
 // Replaces ill-formed parts by U+FFFD; returns how many there were.
 std::uint64_t replace_invalid_utf8(std::string& text);
 

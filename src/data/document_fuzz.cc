@@ -1,4 +1,5 @@
 // Corpus files of any bytes: what comes out is valid UTF-8, without carriage returns, and within the size asked for.
+#include "base/utf8.h"
 #include "data/document_reader.h"
 #include "data/internal/fuzz_file.h"
 #include "data/poem_chat.h"
@@ -20,7 +21,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (;;) {
     const auto more = reader->next(document);
     if (!more || !*more) break;
-    QW_CHECK(data::is_valid_utf8(document.text));
+    QW_CHECK(base::is_valid_utf8(document.text));
     if (options.format != data::SourceFormat::kChat) {
       QW_CHECK(!document.text.empty());
       QW_CHECK(document.text.find('\r') == std::string::npos);

@@ -2,6 +2,7 @@
 
 #include <simdjson.h>
 
+#include "base/utf8.h"
 #include "data/internal/line_reader.h"
 
 namespace qw::data {
@@ -71,7 +72,7 @@ struct DocumentReader::State {
   Result<bool> clean(std::string& text, std::uint64_t at_line) {
     if (options.invalid_utf8 == InvalidUtf8::kReplace) {
       counts.invalid_utf8 += replace_invalid_utf8(text);
-    } else if (!is_valid_utf8(text)) {
+    } else if (!base::is_valid_utf8(text)) {
       if (options.invalid_utf8 == InvalidUtf8::kRefuse)
         return fail(ErrorKind::kBadInput, lines.where(at_line) + ": invalid UTF-8");
       ++counts.invalid_utf8;

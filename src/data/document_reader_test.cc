@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/file.h"
+#include "base/utf8.h"
 #include "data/byte_reader.h"
 #include "data/clean_text.h"
 #include "data/internal/test_files.h"
@@ -108,7 +109,7 @@ TEST_F(ReaderTest, LongDocumentsAreCutAtLinesElseAtCharacters) {
   std::string joined;
   for (const auto& part : cut) {
     EXPECT_LE(part.size(), 16u);
-    EXPECT_TRUE(is_valid_utf8(part));
+    EXPECT_TRUE(base::is_valid_utf8(part));
     joined += part;
   }
   EXPECT_EQ(joined, han);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/utf8.h"
 #include "data/clean_text.h"
 #include "data/internal/poem_requests.h"
 
@@ -25,11 +26,10 @@ bool is_han(std::string_view c) {
 std::optional<std::vector<Phrase>> phrases_of(std::string_view line) {
   std::vector<Phrase> phrases(1);
   for (std::size_t at = 0; at < line.size();) {
-    std::size_t bad = 0;
-    const std::size_t length = utf8_character(line, at, &bad);
-    if (length == 0) return std::nullopt;
-    const auto c = line.substr(at, length);
-    at += length;
+    const base::Utf8Char character = base::utf8_at(line, at);
+    if (character.code == base::kInvalidCode) return std::nullopt;
+    const auto c = line.substr(at, character.size);
+    at += character.size;
     if (std::find(std::begin(kStops), std::end(kStops), c) != std::end(kStops)) {
       if (phrases.back().empty()) return std::nullopt;
       phrases.emplace_back();

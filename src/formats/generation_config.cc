@@ -5,6 +5,8 @@
 #include <limits>
 #include <sstream>
 
+#include "base/decimal.h"
+
 namespace qw::formats {
 namespace {
 
@@ -30,17 +32,9 @@ constexpr NumberKey kNumbers[] = {
 constexpr const char *kTopKHf = "top_k", *kTopKGguf = "general.sampling.top_k", *kDoSample = "do_sample";
 
 // f32 of a GGUF file as the decimal it was written from: 0.7f is 0.7, not 0.69999998807907104.
-double shortest(double x) {
+double as_written(double x) {
   const auto narrow = static_cast<float>(x);
-  if (static_cast<double>(narrow) != x) return x;
-  std::ostringstream out;
-  for (int digits = 1; digits <= std::numeric_limits<float>::max_digits10; ++digits) {
-    out.str("");
-    out.precision(digits);
-    out << x;
-    if (std::stof(out.str()) == narrow) return std::stod(out.str());
-  }
-  return x;
+  return static_cast<double>(narrow) == x ? base::shortest(narrow) : x;
 }
 
 Result<std::optional<double>> number(const json::Object& object, const char* key, double low, double high) {
@@ -50,7 +44,7 @@ Result<std::optional<double>> number(const json::Object& object, const char* key
     return fail(ErrorKind::kBadInput,
                 std::string(key) + " must be a number from " + shown(low) + " to " + shown(high));
   }
-  return std::optional(shortest(value->as_double()));
+  return std::optional(as_written(value->as_double()));
 }
 
 Result<GenerationConfig> read(const json::Object& object, bool gguf) {

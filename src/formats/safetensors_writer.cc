@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "base/utf8.h"
 #include "formats/internal/safetensors_parse.h"
 #include "formats/internal/text.h"
 #include "formats/safetensors.h"
@@ -17,7 +18,7 @@ Status check_tensors(const std::vector<TensorInfo>& tensors) {
       return fail(ErrorKind::kUsage,
                   "tensor " + quote(t.name) + ": safetensors has no dtype for " + std::string(tensor::name(t.dtype)));
     }
-    if (t.name == "__metadata__" || !internal::is_valid_utf8(t.name)) {
+    if (t.name == "__metadata__" || !base::is_valid_utf8(t.name)) {
       return fail(ErrorKind::kUsage, "tensor " + quote(t.name) + ": not a name safetensors can hold");
     }
     names.push_back(t.name);

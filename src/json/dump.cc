@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/utf8.h"
 #include "json/value.h"
 
 namespace qw::json {
@@ -16,22 +17,9 @@ struct CodePoint {
 };
 
 CodePoint decode_utf8(std::string_view s) {
-  const auto byte = [&](std::size_t i) { return i < s.size() ? static_cast<unsigned char>(s[i]) : 0u; };
-  const unsigned lead = byte(0);
-  if (lead < 0x80) return {lead, 1, true};
-  if (lead < 0xc2 || lead > 0xf4) return {0xfffd, 1, false};
-  const std::size_t length = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-  // The second byte's range excludes overlong forms, surrogates and values above U+10FFFF.
-  const unsigned low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
-  const unsigned high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
-  if (byte(1) < low || byte(1) > high) return {0xfffd, 1, false};
-  char32_t value = lead & (0x7fu >> length);
-  value = value << 6 | (byte(1) & 0x3f);
-  for (std::size_t i = 2; i < length; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return {0xfffd, i, false};
-    value = value << 6 | (byte(i) & 0x3f);
-  }
-  return {value, length, true};
+  const base::Utf8Char c = base::utf8_at(s, 0);
+  if (c.code == base::kInvalidCode) return {0xfffd, c.size, false};
+  return {c.code, c.size, true};
 }
 
 class Writer {

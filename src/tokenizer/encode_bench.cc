@@ -2,7 +2,7 @@
 #include <benchmark/benchmark.h>
 
 #include "base/rng.h"
-#include "tokenizer/internal/utf8.h"
+#include "base/utf8.h"
 #include "tokenizer/tokenizer.h"
 
 namespace qw::tokenizer {
@@ -35,7 +35,7 @@ std::string chinese(base::Rng& rng) {
   while (text.size() < kTextBytes) {
     for (std::uint64_t n = 5 + 2 * rng.below(2); n > 0; --n) {
       const double u = rng.next_double();
-      append_utf8(text, 0x4E00 + static_cast<std::uint32_t>(u * u * u * 6000));
+      base::append_utf8(text, 0x4E00 + static_cast<std::uint32_t>(u * u * u * 6000));
     }
     text += rng.below(2) == 0 ? "，" : "。\n";
   }

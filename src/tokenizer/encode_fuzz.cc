@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "tokenizer/internal/unicode.h"
-#include "tokenizer/internal/utf8.h"
+#include "base/utf8.h"
 #include "tokenizer/stream_decoder.h"
 #include "tokenizer/tokenizer.h"
 
@@ -27,7 +27,7 @@ Tokenizer make(bool nfc, const char* pre) {
 
 std::string valid(std::string_view bytes) {
   std::string out;
-  append_valid_utf8(out, bytes, true);
+  base::append_valid_utf8(out, bytes, true);
   return out;
 }
 

@@ -4,7 +4,7 @@
 #include <array>
 
 #include "tokenizer/internal/shown.h"
-#include "tokenizer/internal/utf8.h"
+#include "base/utf8.h"
 #include "tokenizer/tokenizer.h"
 
 namespace qw::tokenizer {
@@ -45,7 +45,7 @@ std::array<unsigned char, 256> bytes_in_letter_order() { return kAlphabet.in_let
 std::string bytes_to_letters(std::string_view bytes) {
   std::string out;
   out.reserve(bytes.size() * 2);
-  for (const char c : bytes) append_utf8(out, kAlphabet.letter[static_cast<unsigned char>(c)]);
+  for (const char c : bytes) base::append_utf8(out, kAlphabet.letter[static_cast<unsigned char>(c)]);
   return out;
 }
 
@@ -53,7 +53,7 @@ Result<std::string> letters_to_bytes(std::string_view letters) {
   std::string out;
   out.reserve(letters.size());
   for (std::size_t at = 0; at < letters.size();) {
-    const Utf8Char c = utf8_at(letters, at);
+    const base::Utf8Char c = base::utf8_at(letters, at);
     if (c.code >= kAlphabet.byte.size() || kAlphabet.byte[c.code] < 0) {
       return fail(ErrorKind::kBadInput,
                   "token " + shown(letters) + ": byte " + std::to_string(at) + " is no letter of the byte alphabet");

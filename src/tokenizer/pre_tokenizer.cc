@@ -6,7 +6,7 @@
 #include <emmintrin.h>
 #endif
 
-#include "tokenizer/internal/utf8.h"
+#include "base/utf8.h"
 #include "tokenizer/tokenizer.h"
 
 namespace qw::tokenizer {
@@ -106,8 +106,8 @@ PieceScanner::Char PieceScanner::char_at(const char* at) const {
 }
 
 PieceScanner::Char PieceScanner::wide_char_at(const char* at) const {
-  const Utf8Char c = utf8_at({at, static_cast<std::size_t>(end_ - at)}, 0);
-  if (c.code == kInvalidCode) return {Kind::kOther, at + 1};  // invalid bytes are taken one by one
+  const base::Utf8Char c = base::utf8_at({at, static_cast<std::size_t>(end_ - at)}, 0);
+  if (c.code == base::kInvalidCode) return {Kind::kOther, at + 1};  // invalid bytes are taken one by one
   switch (tables_->class_of(c.code)) {
     case CharClass::kLetter:
       return {Kind::kWord, at + c.size};

@@ -9,7 +9,7 @@
 
 #include <cstdlib>
 
-#include "tokenizer/internal/utf8.h"
+#include "base/utf8.h"
 #include "tokenizer/test_texts.h"
 #include "tokenizer/tokenizer.h"
 
@@ -31,7 +31,7 @@ TEST(PreTokenizer, ShortCutsAgreeWithTheTables) {
   for (std::uint32_t code = 0; code < 0x110000; ++code) {
     if (code >= 0xD800 && code < 0xE000) continue;
     std::string text(code % 40, 'x');
-    append_utf8(text, code);
+    base::append_utf8(text, code);
     ASSERT_EQ(surely_nfc(text), !tables.unstable(code)) << code;
     ASSERT_EQ(surely_nfc(text + std::string(20, 'x')), !tables.unstable(code)) << code;
   }
@@ -139,7 +139,7 @@ class Regex {
 
 std::string utf8(std::uint32_t code) {
   std::string out;
-  append_utf8(out, code);
+  base::append_utf8(out, code);
   return out;
 }
 
@@ -169,7 +169,7 @@ TEST(PreTokenizer, AgreesWithTheRegex) {
       const std::string text = random_text(rng, 12);
       bool known = true;
       for (std::size_t at = 0; at < text.size();) {
-        const Utf8Char c = utf8_at(text, at);
+        const base::Utf8Char c = base::utf8_at(text, at);
         known = known && agree[c.code];
         at += c.size;
       }
@@ -209,8 +209,8 @@ TEST(Nfc, AgreesWithUtf8proc) {
     for (std::uint64_t n = 1 + rng.below(8); n > 0; --n) {
       std::string part = random_text(rng, 2);
       bool known = true;
-      for (std::size_t at = 0; at < part.size(); at += utf8_at(part, at).size)
-        known = known && agree[utf8_at(part, at).code];
+      for (std::size_t at = 0; at < part.size(); at += base::utf8_at(part, at).size)
+        known = known && agree[base::utf8_at(part, at).code];
       if (known) text += part;
     }
     ASSERT_EQ(to_nfc(text), nfc_by_utf8proc(text)) << text;
@@ -238,7 +238,7 @@ TEST(Nfc, MarksInReverseOrderTakeNoQuadraticTime) {
 TEST(Utf8, ReplacesMaximalSubparts) {
   const auto valid = [](std::string_view bytes) {
     std::string out;
-    EXPECT_EQ(append_valid_utf8(out, bytes, true), bytes.size());
+    EXPECT_EQ(base::append_valid_utf8(out, bytes, true), bytes.size());
     return out;
   };
   // Examples of the Unicode standard, tables 3-8 to 3-11.

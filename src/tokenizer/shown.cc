@@ -1,7 +1,7 @@
 #include "tokenizer/internal/shown.h"
 
 #include "json/value.h"
-#include "tokenizer/internal/utf8.h"
+#include "base/utf8.h"
 #include "tokenizer/tokenizer.h"
 
 namespace qw::tokenizer {
@@ -13,7 +13,7 @@ constexpr std::size_t kMaxBytes = 120;  // a line of a terminal, more or less; l
 
 std::string shown(std::string_view text) {
   std::string valid;
-  append_valid_utf8(valid, text.substr(0, kMaxBytes), text.size() <= kMaxBytes);
+  base::append_valid_utf8(valid, text.substr(0, kMaxBytes), text.size() <= kMaxBytes);
   if (text.size() > kMaxBytes) valid += "...";
   return json::dump(json::Value(valid));
 }

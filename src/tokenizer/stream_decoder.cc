@@ -1,6 +1,6 @@
 #include "tokenizer/stream_decoder.h"
 
-#include "tokenizer/internal/utf8.h"
+#include "base/utf8.h"
 
 namespace qw::tokenizer {
 
@@ -8,13 +8,13 @@ std::string StreamDecoder::push(TokenId id) {
   std::string out;
   if (skip_special_ && tokenizer_->is_special(id)) return out;
   pending_ += tokenizer_->token_bytes(id);
-  pending_.erase(0, append_valid_utf8(out, pending_, false));
+  pending_.erase(0, base::append_valid_utf8(out, pending_, false));
   return out;
 }
 
 std::string StreamDecoder::finish() {
   std::string out;
-  append_valid_utf8(out, pending_, true);
+  base::append_valid_utf8(out, pending_, true);
   pending_.clear();
   return out;
 }

@@ -2,7 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "tokenizer/internal/utf8.h"
+#include "base/utf8.h"
 #include "tokenizer/stream_decoder.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -25,7 +25,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const TokenId id : ids) {
       const std::string piece = stream.push(id);
       std::string checked;
-      append_valid_utf8(checked, piece, true);
+      base::append_valid_utf8(checked, piece, true);
       QW_CHECK(checked == piece);
       joined += piece;
     }

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "base/rng.h"
-#include "tokenizer/internal/utf8.h"
+#include "base/utf8.h"
 
 namespace qw::tokenizer {
 
@@ -32,7 +32,7 @@ inline std::string random_text(base::Rng& rng, std::size_t max_chars) {
     }
     constexpr std::uint64_t kUpTo[] = {0x80, 0x800, 0x3000, 0xD800, 0x30000, 0x110000};
     const auto code = static_cast<std::uint32_t>(rng.below(kUpTo[rng.below(std::size(kUpTo))]));
-    append_utf8(text, code >= 0xD800 && code < 0xE000 ? 0x4E00 : code);
+    base::append_utf8(text, code >= 0xD800 && code < 0xE000 ? 0x4E00 : code);
   }
   return text;
 }

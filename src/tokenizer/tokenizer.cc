@@ -7,7 +7,7 @@
 #include "tokenizer/internal/bpe.h"
 #include "tokenizer/internal/pre_tokenizer.h"
 #include "tokenizer/internal/shown.h"
-#include "tokenizer/internal/utf8.h"
+#include "base/utf8.h"
 
 namespace qw::tokenizer {
 namespace {
@@ -156,7 +156,7 @@ std::string Tokenizer::decode_bytes(std::span<const TokenId> ids, bool skip_spec
 
 std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special) const {
   std::string out;
-  append_valid_utf8(out, decode_bytes(ids, skip_special), true);
+  base::append_valid_utf8(out, decode_bytes(ids, skip_special), true);
   return out;
 }
 

@@ -295,7 +295,7 @@ TEST(StreamDecoder, PiecesAreWholeAndJoinToTheText) {
       for (const TokenId id : ids) {
         const std::string piece = decoder.push(id);
         std::string checked;
-        append_valid_utf8(checked, piece, true);
+        base::append_valid_utf8(checked, piece, true);
         ASSERT_EQ(checked, piece);
         text += piece;
       }

@@ -7,7 +7,7 @@
 #include <emmintrin.h>
 #endif
 
-#include "tokenizer/internal/utf8.h"
+#include "base/utf8.h"
 
 namespace qw::tokenizer {
 namespace {
@@ -133,7 +133,7 @@ void append_composed(const std::vector<Point>& points, std::string& out) {
     }
     done.push_back(p.code);
   }
-  for (const std::uint32_t code : done) append_utf8(out, code);
+  for (const std::uint32_t code : done) base::append_utf8(out, code);
 }
 
 }  // namespace
@@ -163,7 +163,7 @@ bool may_begin_unstable(unsigned char byte) { return byte >= 0xCC && (byte < 0xE
 std::size_t find_unstable(std::string_view text, std::size_t from) {
   const Unicode& tables = Unicode::tables();
   const auto unstable_at = [&](std::size_t at) {
-    return may_begin_unstable(static_cast<unsigned char>(text[at])) && tables.unstable(utf8_at(text, at).code);
+    return may_begin_unstable(static_cast<unsigned char>(text[at])) && tables.unstable(base::utf8_at(text, at).code);
   };
 #ifdef __SSE2__
   for (; from + 16 <= text.size(); from += 16) {
@@ -195,20 +195,20 @@ std::string to_nfc(std::string_view text) {
   std::size_t window = 0;  // start of the last stable character not yet copied
   std::vector<Point> points;
   for (std::size_t at = 0; at < text.size();) {
-    Utf8Char c = utf8_at(text, at);
+    base::Utf8Char c = base::utf8_at(text, at);
     if (!tables.unstable(c.code)) {
       out.append(text.substr(window, at - window));
       window = at;
       at += c.size;
-      if (c.code == kInvalidCode) {
+      if (c.code == base::kInvalidCode) {
         out.append(text.substr(window, c.size));
         window = at;
       }
       continue;
     }
     points.clear();
-    if (window < at) decompose(utf8_at(text, window).code, points);
-    for (; tables.unstable(c.code); c = utf8_at(text, at)) {
+    if (window < at) decompose(base::utf8_at(text, window).code, points);
+    for (; tables.unstable(c.code); c = base::utf8_at(text, at)) {
       decompose(c.code, points);
       at += c.size;
       if (at == text.size()) break;

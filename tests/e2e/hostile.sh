@@ -19,7 +19,7 @@ refused() {  # code words arguments...
   limited "$@"; got=$?
   # One line, after what long work says of its progress.
   if [ $got -eq "$code" ] && [ "$(grep -cvE '^(building |tokenizer: |shards: )' errors)" -eq 1 ] && grep -qF -- "$words" errors; then
-    echo "ok $*: $(head -c 200 errors)"
+    echo "ok $*: $(tail -n 1 errors | head -c 200)"
   else
     echo "FAILED $*: exit code $got instead of $code, or no '$words' in: $(head -c 300 errors)"
   fi

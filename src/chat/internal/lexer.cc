@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cstdlib>
 
+#include "base/utf8.h"
 #include "chat/internal/text.h"
 
 namespace qw::chat::internal {
@@ -422,7 +423,7 @@ tl::unexpected<Error> template_error(int line, std::string_view message, ErrorKi
 }
 
 Result<std::vector<Token>> tokenize(std::string_view source) {
-  if (!valid_utf8(source)) return template_error(1, "template is not valid UTF-8");
+  if (!base::is_valid_utf8(source)) return template_error(1, "template is not valid UTF-8");
   return Lexer(normalized(source)).run();
 }
 

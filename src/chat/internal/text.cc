@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/utf8.h"
 #include "chat/internal/case_tables.h"
 
 namespace qw::chat::internal {
@@ -73,53 +74,19 @@ void append_lower(std::string* out, const std::vector<std::uint32_t>& s, std::si
 }  // namespace
 
 std::uint32_t decode_char(std::string_view text, std::size_t* at) {
-  const auto byte = [&](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
-  const std::size_t i = *at;
-  const std::uint8_t b = byte(i);
-  if (b < 0x80) return ++*at, b;
-  const auto tail = [&](std::size_t k) { return i + k < text.size() && (byte(i + k) & 0xC0) == 0x80; };
-  if (b >= 0xC2 && b < 0xE0 && tail(1)) {
-    *at += 2;
-    return (b & 0x1Fu) << 6 | (byte(i + 1) & 0x3Fu);
-  }
-  if (b >= 0xE0 && b < 0xF0 && tail(1) && tail(2)) {
-    const std::uint32_t c = (b & 0x0Fu) << 12 | (byte(i + 1) & 0x3Fu) << 6 | (byte(i + 2) & 0x3Fu);
-    if (c >= 0x800 && (c < 0xD800 || c > 0xDFFF)) return *at += 3, c;
-  }
-  if (b >= 0xF0 && b < 0xF5 && tail(1) && tail(2) && tail(3)) {
-    const std::uint32_t c =
-        (b & 0x07u) << 18 | (byte(i + 1) & 0x3Fu) << 12 | (byte(i + 2) & 0x3Fu) << 6 | (byte(i + 3) & 0x3Fu);
-    if (c >= 0x10000 && c <= 0x10FFFF) return *at += 4, c;
-  }
-  ++*at;
-  return kBadByte | b;
+  const base::Utf8Char c = base::utf8_at(text, *at);
+  if (c.code == base::kInvalidCode) return kBadByte | static_cast<std::uint8_t>(text[(*at)++]);
+  *at += c.size;
+  return c.code;
 }
 
 void append_char(std::string* out, std::uint32_t c) {
   if (c & kBadByte) return out->push_back(static_cast<char>(c & 0xFF));
-  if (c < 0x80) return out->push_back(static_cast<char>(c));
-  if (c < 0x800) {
-    out->push_back(static_cast<char>(0xC0 | c >> 6));
-  } else {
-    if (c < 0x10000) {
-      out->push_back(static_cast<char>(0xE0 | c >> 12));
-    } else {
-      out->push_back(static_cast<char>(0xF0 | c >> 18));
-      out->push_back(static_cast<char>(0x80 | (c >> 12 & 0x3F)));
-    }
-    out->push_back(static_cast<char>(0x80 | (c >> 6 & 0x3F)));
-  }
-  out->push_back(static_cast<char>(0x80 | (c & 0x3F)));
+  base::append_utf8(*out, c);
 }
 
 bool is_ascii(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<std::uint8_t>(c) < 0x80; });
-}
-
-bool valid_utf8(std::string_view text) {
-  for (std::size_t at = 0; at < text.size();)
-    if (decode_char(text, &at) & kBadByte) return false;
-  return true;
 }
 
 std::vector<std::uint32_t> to_chars(std::string_view text) {

@@ -16,7 +16,6 @@ inline constexpr std::uint32_t kBadByte = 0x80000000u;  // flag of a decoded cha
 // Decodes the character at `at` and moves `at` past it; a stray byte b gives kBadByte | b.
 std::uint32_t decode_char(std::string_view text, std::size_t* at);
 void append_char(std::string* out, std::uint32_t c);
-bool valid_utf8(std::string_view text);
 bool is_ascii(std::string_view text);
 
 std::vector<std::uint32_t> to_chars(std::string_view text);

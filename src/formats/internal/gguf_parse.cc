@@ -4,6 +4,7 @@
 #include <bit>
 #include <numeric>
 
+#include "base/utf8.h"
 #include "formats/internal/byte_reader.h"
 #include "formats/internal/text.h"
 
@@ -75,7 +76,7 @@ Status skip_values(ByteReader& in, GgufType type, std::uint64_t count, std::stri
   if (count > in.remaining() / 8) return in.error("metadata " + quote(key) + " is longer than the file");
   for (std::uint64_t i = 0; i < count; ++i) {
     QW_ASSIGN(const std::string_view text, in.read_string("a string"));
-    if (!is_valid_utf8(text)) return in.error("metadata " + quote(key) + ": a string is not UTF-8");
+    if (!base::is_valid_utf8(text)) return in.error("metadata " + quote(key) + ": a string is not UTF-8");
   }
   return {};
 }
@@ -104,7 +105,7 @@ Result<GgufEntry> read_entry(ByteReader& in, std::span<const std::byte> bytes) {
 Result<TensorInfo> read_tensor(ByteReader& in) {
   TensorInfo info;
   QW_ASSIGN(const std::string_view name, in.read_string("a tensor name"));
-  if (name.empty() || name.size() > kMaxNameBytes || !is_valid_utf8(name)) {
+  if (name.empty() || name.size() > kMaxNameBytes || !base::is_valid_utf8(name)) {
     return in.error("tensor name " + quote(name) + " is empty, longer than 63 bytes or not UTF-8");
   }
   info.name = name;

@@ -1,4 +1,4 @@
-// Checks on names and texts that come from files, and a spelling of them that is safe in an error message.
+// A spelling of names and texts that come from files that is safe in an error message.
 #pragma once
 
 #include <string>
@@ -6,7 +6,6 @@
 
 namespace qw::formats::internal {
 
-bool is_valid_utf8(std::string_view text);
 // In quotes, cut at 80 bytes, with control and non-ASCII bytes as \xNN: an error stays one line whatever the file
 // holds.
 std::string quote(std::string_view text);

@@ -1,8 +1,8 @@
 #include "models/internal/dense.h"
 
-#include <charconv>
 #include <cmath>
 
+#include "base/decimal.h"
 #include "models/internal/config_reader.h"
 
 namespace qw::models {
@@ -143,25 +143,16 @@ Status reject_variants(const ConfigReader& in) {
 json::Value rope_scaling_value(const ops::RopeSpec& rope) {
   if (rope.scaling == ops::RopeScaling::kNone) return nullptr;
   const bool yarn = rope.scaling == ops::RopeScaling::kYarn;
-  json::Object o{{"rope_type", yarn ? "yarn" : "linear"}, {"factor", shortest(rope.factor)}};
+  json::Object o{{"rope_type", yarn ? "yarn" : "linear"}, {"factor", base::shortest(rope.factor)}};
   if (!yarn) return o;
   o.set("original_max_position_embeddings", static_cast<std::int64_t>(rope.original_context));
-  o.set("attention_factor", shortest(rope.attention_factor));
-  o.set("beta_fast", shortest(rope.beta_fast));
-  o.set("beta_slow", shortest(rope.beta_slow));
+  o.set("attention_factor", base::shortest(rope.attention_factor));
+  o.set("beta_fast", base::shortest(rope.beta_fast));
+  o.set("beta_slow", base::shortest(rope.beta_slow));
   return o;
 }
 
 }  // namespace
-
-double shortest(float f) {
-  // The shortest decimal that reads back as this float: a double holding 1e-06, not 9.999999974752427e-07.
-  char text[32];
-  const auto end = std::to_chars(text, text + sizeof(text), f).ptr;
-  double d = 0;
-  std::from_chars(text, end, d);
-  return d;
-}
 
 Result<DenseConfig> read_dense_hf(const json::Object& config, std::string_view architecture,
                                   std::int32_t default_head_dim) {
@@ -199,16 +190,16 @@ json::Object write_dense_hf(const DenseConfig& c, std::string_view class_name) {
       {"head_dim", t.head_dim},
       {"hidden_act", "silu"},
       {"hidden_size", t.width},
-      {"initializer_range", shortest(c.init_std)},
+      {"initializer_range", base::shortest(c.init_std)},
       {"intermediate_size", t.ffn_width},
       {"max_position_embeddings", t.context},
       {"model_type", t.architecture},
       {"num_attention_heads", t.heads},
       {"num_hidden_layers", t.layers},
       {"num_key_value_heads", t.kv_heads},
-      {"rms_norm_eps", shortest(c.eps)},
+      {"rms_norm_eps", base::shortest(c.eps)},
       {"rope_scaling", rope_scaling_value(c.rope)},
-      {"rope_theta", shortest(c.rope.theta)},
+      {"rope_theta", base::shortest(c.rope.theta)},
       {"tie_word_embeddings", t.tied_embeddings},
       {"use_cache", true},
       {"use_sliding_window", false},
@@ -229,20 +220,20 @@ json::Object write_dense_gguf(const DenseConfig& c) {
   o.set(arch + "attention.head_count_kv", t.kv_heads);
   o.set(arch + "attention.key_length", t.head_dim);
   o.set(arch + "attention.value_length", t.head_dim);
-  o.set(arch + "attention.layer_norm_rms_epsilon", shortest(c.eps));
-  o.set(arch + "rope.freq_base", shortest(c.rope.theta));
+  o.set(arch + "attention.layer_norm_rms_epsilon", base::shortest(c.eps));
+  o.set(arch + "rope.freq_base", base::shortest(c.rope.theta));
   o.set(arch + "rope.dimension_count", c.rope.rotary);
   if (c.rope.scaling == ops::RopeScaling::kNone) return o;
   const bool yarn = c.rope.scaling == ops::RopeScaling::kYarn;
   o.set(arch + "rope.scaling.type", yarn ? "yarn" : "linear");
-  o.set(arch + "rope.scaling.factor", shortest(c.rope.factor));
+  o.set(arch + "rope.scaling.factor", base::shortest(c.rope.factor));
   if (!yarn) return o;
   const double usual = 0.1 * std::log(static_cast<double>(c.rope.factor)) + 1.0;
   o.set(arch + "rope.scaling.original_context_length", static_cast<std::int64_t>(c.rope.original_context));
   o.set(arch + "rope.scaling.attn_factor",
-        shortest(static_cast<float>(static_cast<double>(c.rope.attention_factor) / usual)));
-  o.set(arch + "rope.scaling.yarn_beta_fast", shortest(c.rope.beta_fast));
-  o.set(arch + "rope.scaling.yarn_beta_slow", shortest(c.rope.beta_slow));
+        base::shortest(static_cast<float>(static_cast<double>(c.rope.attention_factor) / usual)));
+  o.set(arch + "rope.scaling.yarn_beta_fast", base::shortest(c.rope.beta_fast));
+  o.set(arch + "rope.scaling.yarn_beta_slow", base::shortest(c.rope.beta_slow));
   return o;
 }
 

@@ -27,9 +27,6 @@ Result<DenseConfig> read_dense_hf(const json::Object& config, std::string_view a
 Result<DenseConfig> read_dense_gguf(const json::Object& metadata, std::string_view architecture, bool has_output_weight,
                                     std::int64_t vocab);
 
-// The shortest decimal that reads back as this float, so that files say 1e-06 and not 9.999999974752427e-07.
-double shortest(float f);
-
 // The common keys; each architecture adds its own.
 json::Object write_dense_hf(const DenseConfig& config, std::string_view class_name);
 json::Object write_dense_gguf(const DenseConfig& config);

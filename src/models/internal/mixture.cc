@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/decimal.h"
 #include "models/internal/config_reader.h"
 
 namespace qw::models {
@@ -99,7 +100,7 @@ json::Object write_mixture_hf(const MixtureConfig& c, std::string_view class_nam
   o.set("norm_topk_prob", c.normalise);
   o.set("num_experts", c.experts);
   o.set("num_experts_per_tok", c.top_k);
-  o.set("router_aux_loss_coef", shortest(c.balance));
+  o.set("router_aux_loss_coef", base::shortest(c.balance));
   o.set("max_window_layers", c.dense.traits.layers);  // no sliding window: all layers see everything
   return o;
 }

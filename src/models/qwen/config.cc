@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "base/decimal.h"
 #include "models/internal/config_reader.h"
 #include "models/qwen/qwen.h"
 
@@ -100,16 +101,16 @@ json::Object Qwen::hf_config() const {
   json::Object o{
       {"architectures", json::Array{"QWenLMHeadModel"}},
       {"hidden_size", t.width},
-      {"initializer_range", shortest(config_.init_std)},
+      {"initializer_range", base::shortest(config_.init_std)},
       {"intermediate_size", 2 * t.ffn_width},
       {"kv_channels", t.head_dim},
-      {"layer_norm_epsilon", shortest(config_.eps)},
+      {"layer_norm_epsilon", base::shortest(config_.eps)},
       {"max_position_embeddings", t.context},
       {"model_type", t.architecture},
       {"no_bias", true},
       {"num_attention_heads", t.heads},
       {"num_hidden_layers", t.layers},
-      {"rotary_emb_base", shortest(config_.rope.theta)},
+      {"rotary_emb_base", base::shortest(config_.rope.theta)},
       {"rotary_pct", 1.0},
       {"scale_attn_weights", true},
   };

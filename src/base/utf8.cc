@@ -1,6 +1,15 @@
-#include "tokenizer/internal/utf8.h"
+#include "base/utf8.h"
 
-namespace qw::tokenizer {
+namespace qw::base {
+
+bool is_valid_utf8(std::string_view text) {
+  for (std::size_t at = 0; at < text.size();) {
+    const Utf8Char c = utf8_at(text, at);
+    if (c.code == kInvalidCode) return false;
+    at += c.size;
+  }
+  return true;
+}
 
 void append_utf8(std::string& out, std::uint32_t code) {
   const auto put = [&](std::uint32_t byte) { out.push_back(static_cast<char>(byte)); };
@@ -37,4 +46,4 @@ std::size_t append_valid_utf8(std::string& out, std::string_view bytes, bool fin
   return bytes.size();
 }
 
-}  // namespace qw::tokenizer
+}  // namespace qw::base

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-namespace qw::tokenizer {
+namespace qw::base {
 
 constexpr std::uint32_t kInvalidCode = 0xFFFFFFFFu;
 
@@ -54,6 +54,8 @@ inline Utf8Char utf8_at(std::string_view text, std::size_t at) {
   return {code, lead.follow + 1u, false};
 }
 
+bool is_valid_utf8(std::string_view text);
+
 // `code` must be a Unicode scalar value.
 void append_utf8(std::string& out, std::uint32_t code);
 
@@ -61,4 +63,4 @@ void append_utf8(std::string& out, std::uint32_t code);
 // `final`, a cut character at the end is left alone. Returns the number of bytes taken.
 std::size_t append_valid_utf8(std::string& out, std::string_view bytes, bool final);
 
-}  // namespace qw::tokenizer
+}  // namespace qw::base

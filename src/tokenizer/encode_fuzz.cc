@@ -27,7 +27,7 @@ Tokenizer make(bool nfc, const char* pre) {
 
 std::string valid(std::string_view bytes) {
   std::string out;
-  base::append_valid_utf8(out, bytes, true);
+  qw::base::append_valid_utf8(out, bytes, true);
   return out;
 }
 

@@ -25,7 +25,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const TokenId id : ids) {
       const std::string piece = stream.push(id);
       std::string checked;
-      base::append_valid_utf8(checked, piece, true);
+      qw::base::append_valid_utf8(checked, piece, true);
       QW_CHECK(checked == piece);
       joined += piece;
     }

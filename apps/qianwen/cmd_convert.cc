@@ -91,9 +91,8 @@ Result<Report> write_all(Writer& writer, const std::vector<formats::TensorInfo>&
   std::size_t part = 0;  // how many parameters before this one are parts of the same tensor
   for (std::size_t i = 0; i < infos.size(); ++i) {
     part = i > 0 && infos[i].name == infos[i - 1].name ? part + 1 : 0;
-    std::span<const float> weight = importance == nullptr ? std::span<const float>() : importance->find(infos[i].name);
-    const auto columns = static_cast<std::size_t>(infos[i].shape.back());
-    if (weight.size() >= (part + 1) * columns && weight.size() > columns) weight = weight.subspan(part * columns, columns);
+    const auto weight = importance == nullptr ? std::span<const float>()
+                                              : importance->find_part(infos[i].name, part, infos[i].shape.back());
     if (interrupted().load()) return fail(ErrorKind::kInterrupted, "interrupted; nothing was written");
     auto error = formats::convert(views[i], infos[i].dtype, pool,
                                   [&](std::span<const std::byte> rows) { return writer.append(rows); }, weight);
@@ -114,9 +113,7 @@ Result<Report> write_gguf(const ConvertOptions& o, const OpenedModel& in, const 
   if (!o.imatrix.empty()) {
     QW_ASSIGN(importance, formats::ImportanceMatrix::open(o.imatrix));
   }
-  const auto& traits = in.model->traits();
-  const formats::RecipeModel shape{traits.layers, traits.heads, traits.kv_heads, traits.tied_embeddings,
-                                   importance.has_value()};
+  const formats::RecipeModel shape = recipe_model(*in.model, importance.has_value());
   // Without a recipe a tensor keeps its format, but for the small ones, and for parts that do not agree on one: those
   // become F16.
   const auto kept = [&](std::size_t first) {
@@ -192,21 +189,11 @@ Result<Report> write_model(const ConvertOptions& o, OpenedModel& in) {
   std::error_code code;
   if (fs::equivalent(in.path, o.out, code)) return fail(ErrorKind::kUsage, o.out + ": is the input itself");
   QW_ASSIGN(const formats::Recipe* recipe, wanted_recipe(o, in));
-  AdaptedWeights adapted;
-  std::vector<tensor::ConstView> views;
-  std::vector<tensor::DType> stored;
-  if (o.adapter.empty()) {
-    QW_ASSIGN(views, models::load_weights(*in.model, in.source));
-    stored = formats_of(views);
-  } else {
-    QW_ASSIGN(adapted, adapt_weights(in, o.adapter));
-    views = adapted.merged->views();
-    stored = adapted.stored;
-  }
+  QW_ASSIGN(const ModelWeights weights, weights_of(in, o.adapter));
   base::ThreadPool pool(o.threads);
   const bool to_gguf = o.out.ends_with(".gguf");
-  auto report = to_gguf ? write_gguf(o, in, views, stored, recipe, pool)
-                        : write_folder(o, in, views, recipe == nullptr ? weight_dtype(in) : recipe->base, pool);
+  auto report = to_gguf ? write_gguf(o, in, weights.views, weights.stored, recipe, pool)
+                        : write_folder(o, in, weights.views, recipe == nullptr ? weight_dtype(in) : recipe->base, pool);
   if (!report) return in_context(o.out, report.error());
   return report;
 }

@@ -34,7 +34,7 @@ class Calibration final : public ops::ProductObserver {
   const formats::ImportanceSums& sums() const { return sums_; }
 
  private:
-  std::vector<models::ParameterSpec> parameters_;
+  const std::vector<models::ParameterSpec>& parameters_;   // the model's
   formats::ImportanceSums sums_;
 };
 

@@ -9,13 +9,17 @@ namespace qw::app {
 namespace {
 
 float logprob_of(std::span<const float> logits, engine::TokenId id) {
-  double max = -INFINITY, sum = 0;
-  for (const float x : logits) max = std::max(max, static_cast<double>(x));
-  for (const float x : logits) sum += std::exp(x - max);
-  return static_cast<float>(logits[static_cast<std::size_t>(id)] - max - std::log(sum));
+  return static_cast<float>(logits[static_cast<std::size_t>(id)] - log_sum_exp(logits));
 }
 
 }  // namespace
+
+double log_sum_exp(std::span<const float> logits) {
+  const double max = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float x : logits) sum += std::exp(x - max);
+  return max + std::log(sum);
+}
 
 double Likelihood::perplexity() const {
   return logprobs.empty() ? 1 : std::exp(nll / static_cast<double>(logprobs.size()));

@@ -11,6 +11,9 @@
 
 namespace qw::app {
 
+// ln of the sum of e^x: what logits are above their logarithms of probability.
+double log_sum_exp(std::span<const float> logits);
+
 struct Likelihood {
   std::vector<float> logprobs;  // nats, of the tokens that have something before them
   double nll = 0;               // minus their sum

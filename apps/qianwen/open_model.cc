@@ -74,6 +74,11 @@ tensor::DType weight_dtype(const OpenedModel& opened) {
   return most;
 }
 
+formats::RecipeModel recipe_model(const models::Model& model, bool importance) {
+  const auto& t = model.traits();
+  return {t.layers, t.heads, t.kv_heads, t.tied_embeddings, importance};
+}
+
 std::vector<tensor::DType> formats_of(std::span<const tensor::ConstView> weights) {
   std::vector<tensor::DType> formats;
   for (const tensor::ConstView& w : weights) formats.push_back(w.dtype);
@@ -103,10 +108,12 @@ Result<ReadyModel> ready_text(const std::string& name, const OpenedModel& opened
   return ready;
 }
 
-// Loads `views`, with adapters that stay apart from them.
+using Clock = std::chrono::steady_clock;
+
+// Loads `views`, with adapters that stay apart from them. The time is counted from `started`.
 Result<ReadyModel> load_opened(const std::string& name, OpenedModel& opened, std::span<const tensor::ConstView> views,
-                               const std::vector<models::FittedAdapter>& adapters, engine::LoadOptions options) {
-  const auto started = std::chrono::steady_clock::now();
+                               const std::vector<models::FittedAdapter>& adapters, engine::LoadOptions options,
+                               Clock::time_point started) {
   QW_TRY(check_memory(opened, views, adapters, options));
   QW_ASSIGN(ReadyModel ready, ready_text(name, opened));
   std::vector<ops::LowRankAdapter> running;
@@ -119,62 +126,68 @@ Result<ReadyModel> load_opened(const std::string& name, OpenedModel& opened, std
   }
   options.engine.mask = sampling::vocabulary_mask(*ready.tokenizer, opened.model->traits().vocab);
   QW_ASSIGN(ready.loaded, engine::LoadedModel::create(std::move(opened.model), views, options, running));
-  ready.load_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
+  ready.load_ms = std::chrono::duration<double, std::milli>(Clock::now() - started).count();
   return ready;
+}
+
+Result<models::FittedAdapter> fitted_adapter(const models::Model& model, const std::string& path) {
+  QW_ASSIGN(const auto file, formats::Adapter::open(path));
+  return models::FittedAdapter::fit(model, file);
 }
 
 }  // namespace
 
-Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions options) {
-  return load_model(name, std::move(options), std::vector<std::string>());
-}
-
 Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions options, const std::vector<std::string>& adapters) {
+  const auto started = Clock::now();
   QW_ASSIGN(OpenedModel opened, open_model(name));
   QW_ASSIGN(const auto views, models::load_weights(*opened.model, opened.source));
   std::vector<models::FittedAdapter> fitted;
   for (const std::string& path : adapters) {
-    QW_ASSIGN(const auto file, formats::Adapter::open(path));
-    QW_ASSIGN(auto one, models::FittedAdapter::fit(*opened.model, file));
+    QW_ASSIGN(auto one, fitted_adapter(*opened.model, path));
     if (!one.applies_while_running(*opened.model))
       return fail(ErrorKind::kUsage, path + ": replaces whole weights or changes experts, so it cannot be chosen by requests; "
                                             "merge it: qianwen convert MODEL OUT --adapter " + path);
     fitted.push_back(std::move(one));
   }
-  return load_opened(name, opened, views, fitted, std::move(options));
+  return load_opened(name, opened, views, fitted, std::move(options), started);
 }
 
-Result<AdaptedWeights> adapt_weights(OpenedModel& opened, const std::string& adapter) {
-  QW_ASSIGN(auto views, models::load_weights(*opened.model, opened.source));
-  AdaptedWeights out;
+Result<ModelWeights> weights_of(OpenedModel& opened, const std::string& adapter) {
+  ModelWeights out;
+  QW_ASSIGN(out.views, models::load_weights(*opened.model, opened.source));
+  if (adapter.empty()) {
+    out.stored = formats_of(out.views);
+    return out;
+  }
   QW_ASSIGN(auto file, formats::Adapter::open(adapter));
   out.file = std::make_unique<formats::Adapter>(std::move(file));
   QW_ASSIGN(auto fitted, models::FittedAdapter::fit(*opened.model, *out.file));
   if (fitted.unties(*opened.model)) {
-    QW_ASSIGN(models::Untied apart, models::untied(*opened.model, views));
+    QW_ASSIGN(models::Untied apart, models::untied(*opened.model, out.views));
     opened.model = std::move(apart.model);
-    views = std::move(apart.weights);
+    out.views = std::move(apart.weights);
     QW_ASSIGN(fitted, models::FittedAdapter::fit(*opened.model, *out.file));
   }
-  out.stored = formats_of(views);
+  out.stored = formats_of(out.views);
   out.fitted = std::make_unique<models::FittedAdapter>(std::move(fitted));
-  QW_ASSIGN(auto merged, models::MergedWeights::create(*opened.model, views, *out.fitted));
+  QW_ASSIGN(auto merged, models::MergedWeights::create(*opened.model, out.views, *out.fitted));
   out.merged = std::make_unique<models::MergedWeights>(std::move(merged));
+  out.views = out.merged->views();
   return out;
 }
 
 Result<ReadyModel> load_adapted_model(const std::string& name, engine::LoadOptions options, const std::string& adapter) {
   if (adapter.empty()) return load_model(name, std::move(options));
+  const auto started = Clock::now();
   QW_ASSIGN(OpenedModel opened, open_model(name));
-  QW_ASSIGN(const auto file, formats::Adapter::open(adapter));
-  QW_ASSIGN(const auto fitted, models::FittedAdapter::fit(*opened.model, file));
-  if (fitted.applies_while_running(*opened.model)) {
-    QW_ASSIGN(ReadyModel ready, load_model(name, std::move(options), std::vector{adapter}));
-    ready.adapter = 0;
-    return ready;
-  }
-  QW_ASSIGN(const AdaptedWeights adapted, adapt_weights(opened, adapter));
-  return load_opened(name, opened, adapted.merged->views(), {}, std::move(options));
+  std::vector<models::FittedAdapter> beside;
+  QW_ASSIGN(auto fitted, fitted_adapter(*opened.model, adapter));
+  const bool running = fitted.applies_while_running(*opened.model);
+  if (running) beside.push_back(std::move(fitted));
+  QW_ASSIGN(const ModelWeights weights, weights_of(opened, running ? "" : adapter));
+  QW_ASSIGN(ReadyModel ready, load_opened(name, opened, weights.views, beside, std::move(options), started));
+  if (running) ready.adapter = 0;
+  return ready;
 }
 
 }  // namespace qw::app

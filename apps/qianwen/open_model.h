@@ -10,6 +10,7 @@
 #include "formats/adapter.h"
 #include "formats/generation_config.h"
 #include "formats/model_file.h"
+#include "formats/recipe.h"
 #include "models/adapter.h"
 #include "models/model.h"
 #include "sampling/params.h"
@@ -32,6 +33,9 @@ tensor::DType weight_dtype(const OpenedModel& opened);
 // The format of each parameter, for engine::estimate_memory.
 std::vector<tensor::DType> formats_of(std::span<const tensor::ConstView> weights);
 
+// What recipes want to know of a model.
+formats::RecipeModel recipe_model(const models::Model& model, bool importance);
+
 // Weights, engine and the text side, ready to answer.
 struct ReadyModel {
   std::string name;                      // as clients know it
@@ -40,26 +44,28 @@ struct ReadyModel {
   std::unique_ptr<sampling::VocabularyMask> mask;
   std::optional<chat::Template> chat_template;
   sampling::SamplingParams defaults;     // of the generation config; stop ids included
-  std::int32_t adapter = -1;             // what requests name to have the one adapter of load_model's third form
+  std::int32_t adapter = -1;             // what requests name to have the one adapter of load_adapted_model
   double load_ms = 0;
 };
 // Refuses with kResource before loading when the memory would not be enough.
-Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions options);
-// With adapters (PEFT folders or GGUF files) that requests choose by index. kUsage for one that cannot be applied beside
+// `adapters` (PEFT folders or GGUF files): requests choose them by index. kUsage for one that cannot be applied beside
 // others.
-Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions options, const std::vector<std::string>& adapters);
+Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions options,
+                              const std::vector<std::string>& adapters = {});
 // With one adapter that is always in use: requests name ReadyModel::adapter. What cannot be applied while running is put
 // into the weights as they are loaded. An empty path: no adapter.
 Result<ReadyModel> load_adapted_model(const std::string& name, engine::LoadOptions options, const std::string& adapter);
 
-// The weights of an opened model with an adapter in them.
-struct AdaptedWeights {
-  std::unique_ptr<formats::Adapter> file;
+// The weights of an opened model by parameter id, with an adapter in them if one was named.
+struct ModelWeights {
+  std::vector<tensor::ConstView> views;
+  std::vector<tensor::DType> stored;     // as the base has them
+  std::unique_ptr<formats::Adapter> file;                // these three keep the views of merged weights alive
   std::unique_ptr<models::FittedAdapter> fitted;
   std::unique_ptr<models::MergedWeights> merged;
-  std::vector<tensor::DType> stored;     // by parameter id: as the base has them
 };
-// opened.model becomes one whose head is its own where the adapter treats table and head of a tied model differently.
-Result<AdaptedWeights> adapt_weights(OpenedModel& opened, const std::string& adapter);
+// An empty path: no adapter. opened.model becomes one whose head is its own where the adapter treats table and head of a
+// tied model differently.
+Result<ModelWeights> weights_of(OpenedModel& opened, const std::string& adapter);
 
 }  // namespace qw::app

@@ -11,6 +11,7 @@
 #include "formats/imatrix.h"
 #include "formats/quantise.h"
 #include "formats/recipe.h"
+#include "likelihood.h"
 #include "models/load.h"
 #include "open_model.h"
 #include "text_source.h"
@@ -29,16 +30,9 @@ struct Distance {
   std::int64_t rows = 0, scored = 0, same_top = 0;
 };
 
-double log_sum(std::span<const float> x) {
-  const double max = *std::max_element(x.begin(), x.end());
-  double sum = 0;
-  for (const float v : x) sum += std::exp(v - max);
-  return max + std::log(sum);
-}
-
 // `next`: the token that followed, -1 at the end of a window.
 void add_row(Distance& d, std::span<const float> p, std::span<const float> q, engine::TokenId next) {
-  const double zp = log_sum(p), zq = log_sum(q);
+  const double zp = log_sum_exp(p), zq = log_sum_exp(q);
   double divergence = 0;
   for (std::size_t i = 0; i < p.size(); ++i) {
     const double log_p = p[i] - zp;
@@ -80,9 +74,8 @@ struct Quantised {
 };
 
 tensor::DType type_of(const models::Model& model, std::size_t i, const formats::Recipe& recipe, bool importance) {
-  const auto& t = model.traits();
   const auto& p = model.parameters()[i];
-  return formats::recipe_type(recipe, p.gguf_name, p.gguf_shape(), {t.layers, t.heads, t.kv_heads, t.tied_embeddings, importance});
+  return formats::recipe_type(recipe, p.gguf_name, p.gguf_shape(), recipe_model(model, importance));
 }
 
 std::int64_t bytes_of(const models::Model& model, const formats::Recipe& recipe, bool importance) {
@@ -99,9 +92,8 @@ Result<Quantised> quantised(const models::Model& model, std::span<const tensor::
   Quantised out;
   for (std::size_t i = 0; i < source.size(); ++i) {
     const auto& p = model.parameters()[i];
-    auto weight = importance == nullptr ? std::span<const float>() : importance->find(p.gguf_name);
-    const auto columns = static_cast<std::size_t>(p.shape.back()), part = static_cast<std::size_t>(p.gguf_part);
-    if (weight.size() >= (part + 1) * columns && weight.size() > columns) weight = weight.subspan(part * columns, columns);
+    const auto weight = importance == nullptr ? std::span<const float>()
+                                              : importance->find_part(p.gguf_name, static_cast<std::size_t>(p.gguf_part), p.shape.back());
     out.tensors.emplace_back(type_of(model, i, recipe, importance != nullptr), p.shape);
     std::byte* at = out.tensors.back().view().data;
     auto done = formats::convert(source[i], out.tensors.back().dtype(), pool, [&](std::span<const std::byte> rows) -> Status {
@@ -159,14 +151,8 @@ Result<json::Object> quality_report(const QualityOptions& o) {
     if (std::find(recipes.begin(), recipes.end(), recipe) == recipes.end()) recipes.push_back(recipe);
   }
   QW_ASSIGN(OpenedModel opened, open_model(o.model));
-  AdaptedWeights adapted;
-  std::vector<tensor::ConstView> views;
-  if (o.adapter.empty()) {
-    QW_ASSIGN(views, models::load_weights(*opened.model, opened.source));
-  } else {
-    QW_ASSIGN(adapted, adapt_weights(opened, o.adapter));
-    views = adapted.merged->views();
-  }
+  QW_ASSIGN(const ModelWeights weights, weights_of(opened, o.adapter));
+  const auto& views = weights.views;
   std::optional<formats::ImportanceMatrix> importance;
   if (!o.imatrix.empty()) {
     QW_ASSIGN(importance, formats::ImportanceMatrix::open(o.imatrix));

@@ -101,4 +101,10 @@ std::span<const float> ImportanceMatrix::find(std::string_view gguf_name) const 
   return it == weights_.end() ? std::span<const float>() : std::span<const float>(it->second);
 }
 
+std::span<const float> ImportanceMatrix::find_part(std::string_view gguf_name, std::size_t part, std::int64_t columns) const {
+  const auto all = find(gguf_name);
+  const auto n = static_cast<std::size_t>(columns);
+  return all.size() >= (part + 1) * n && all.size() > n ? all.subspan(part * n, n) : all;
+}
+
 }  // namespace qw::formats

@@ -26,6 +26,8 @@ class ImportanceMatrix {
   // Mean squares of the inputs of the tensor called `gguf_name`, of a stack one expert after the other (an expert the
   // calibration never met: all 1); empty if the calibration never met the tensor.
   std::span<const float> find(std::string_view gguf_name) const;
+  // Those of one of the stacked matrices of `columns` inputs; where there is one set only, it serves all.
+  std::span<const float> find_part(std::string_view gguf_name, std::size_t part, std::int64_t columns) const;
   std::size_t size() const { return weights_.size(); }
 
  private:

@@ -58,10 +58,8 @@ Status Adapters::add(const Machine& m, const Program& program, std::span<const P
   c.scale = change.scale;
   c.gain = change.gain;
   if (c.table) {
-    c.own_a = copied(change.a);
-    c.own_b = copied(change.b);
-    c.rows_a = floats(c.own_a);
-    c.rows_b = floats(c.own_b);
+    c.rows_a = copied(change.a);
+    c.rows_b = copied(change.b);
   } else {
     c.a = packed(m, change.a);
     c.b = packed(m, change.b);
@@ -102,7 +100,7 @@ Result<Adapters> Adapters::create(const Machine& m, const Program& program, std:
 std::int64_t Adapters::bytes() const {
   std::size_t bytes = x_.size() + u_.size() + d_.size() + prepared_.size() + prepared_u_.size();
   for (const Change& c : changes_)
-    bytes += c.a.data.size() + c.b.data.size() + c.own_a.size() + c.own_b.size() + c.gain.size() * sizeof(float);
+    bytes += c.a.data.size() + c.b.data.size() + c.rows_a.size() + c.rows_b.size() + c.gain.size() * sizeof(float);
   return static_cast<std::int64_t>(bytes);
 }
 
@@ -153,10 +151,10 @@ void Adapters::add_look_up(const Machine& m, Weight table, std::span<const std::
       const std::int32_t change = table_[index(chosen[index(r)])][index(table.id)].look_up;
       if (change < 0) continue;
       const Change& c = changes_[index(change)];
-      const float* a = c.rows_a + std::int64_t{tokens[index(r)]} * c.rank;
+      const float* a = floats(c.rows_a) + std::int64_t{tokens[index(r)]} * c.rank;
       for (std::int64_t d = 0; d < c.in; ++d) {
         float sum = 0;
-        for (std::int64_t k = 0; k < c.rank; ++k) sum += c.rows_b[d * c.rank + k] * a[k];
+        for (std::int64_t k = 0; k < c.rank; ++k) sum += floats(c.rows_b)[d * c.rank + k] * a[k];
         y[r * c.in + d] += c.scale * sum;
       }
     }

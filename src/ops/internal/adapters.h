@@ -35,9 +35,7 @@ class Adapters {
     bool table = false;
     std::int64_t in = 0, out = 0, rank = 0;
     PackedWeight a, b;              // of a product
-    const float* rows_a = nullptr;  // of a table, into `own`
-    const float* rows_b = nullptr;
-    tensor::Buffer own_a, own_b;
+    tensor::Buffer rows_a, rows_b;  // of a table, f32
     float scale = 1;
     std::vector<float> gain;
   };

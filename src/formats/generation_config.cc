@@ -38,8 +38,8 @@ double as_written(double x) {
 }
 
 Result<std::optional<double>> number(const json::Object& object, const char* key, double low, double high) {
-  const json::Value* value = object.find(key);
-  if (value == nullptr || value->is_null()) return std::optional<double>();
+  const json::Value* value = object.find_set(key);
+  if (value == nullptr) return std::optional<double>();
   if (!value->is_number() || !(value->as_double() >= low && value->as_double() <= high)) {
     return fail(ErrorKind::kBadInput,
                 std::string(key) + " must be a number from " + shown(low) + " to " + shown(high));
@@ -60,7 +60,7 @@ Result<GenerationConfig> read(const json::Object& object, bool gguf) {
   }
   if (top_k) config.top_k = std::max<std::int64_t>(0, static_cast<std::int64_t>(*top_k));
   if (gguf) return config;
-  if (const json::Value* sample = object.find(kDoSample); sample != nullptr && !sample->is_null()) {
+  if (const json::Value* sample = object.find_set(kDoSample)) {
     if (!sample->is_bool()) return fail(ErrorKind::kBadInput, std::string(kDoSample) + " must be true or false");
     if (!sample->as_bool()) config.temperature = 0;
   }

@@ -14,13 +14,8 @@ tl::unexpected<Error> bad(const std::string& key, const std::string& why) {
   return fail(ErrorKind::kBadInput, std::string(kWhere) + "." + key + ": " + why);
 }
 
-const json::Value* member(const json::Object& o, std::string_view key) {
-  const json::Value* v = o.find(key);
-  return v == nullptr || v->is_null() ? nullptr : v;
-}
-
 Result<std::int64_t> integer(const json::Object& o, const char* key, std::int64_t least, std::int64_t most) {
-  const json::Value* v = member(o, key);
+  const json::Value* v = o.find_set(key);
   if (v == nullptr) return bad(key, "is missing");
   if (!v->is_int() || v->as_int() < least || v->as_int() > most)
     return bad(key, "must be an integer from " + std::to_string(least) + " to " + std::to_string(most));
@@ -29,7 +24,7 @@ Result<std::int64_t> integer(const json::Object& o, const char* key, std::int64_
 
 // A key that must be one of `known` where it stands at all.
 Result<std::string> choice(const json::Object& o, const char* key, std::initializer_list<const char*> known) {
-  const json::Value* v = member(o, key);
+  const json::Value* v = o.find_set(key);
   if (v == nullptr) return std::string(*known.begin());
   std::string list;
   for (const char* k : known) {
@@ -56,19 +51,19 @@ Status read_gptq(const json::Object& o, QuantConfig& c) {
     if (format == "gptq_v2") c.zeros_less_one = false;
   }
   QW_TRY(choice(o, "pack_dtype", {"int32"}));
-  const json::Value* marlin = member(o, "is_marlin_format");
+  const json::Value* marlin = o.find_set("is_marlin_format");
   if (marlin != nullptr && marlin->is_bool() && marlin->as_bool())
     return bad("is_marlin_format", "Marlin's packing is not read");
-  const json::Value* dynamic = member(o, "dynamic");
+  const json::Value* dynamic = o.find_set("dynamic");
   c.dynamic = dynamic != nullptr && dynamic->is_object() && !dynamic->as_object().empty();
   return {};
 }
 
 Status read_awq(const json::Object& o, QuantConfig& c) {
   // AutoAWQ's own files call it w_bit and q_group_size.
-  QW_ASSIGN(const std::int64_t bits, integer(o, member(o, "bits") == nullptr && member(o, "w_bit") ? "w_bit" : "bits", 1, 8));
+  QW_ASSIGN(const std::int64_t bits, integer(o, o.find_set("bits") == nullptr && o.find_set("w_bit") ? "w_bit" : "bits", 1, 8));
   if (bits != 4) return bad("bits", std::to_string(bits) + " bits are not read (4 are)");
-  if (member(o, "group_size") == nullptr && member(o, "q_group_size") != nullptr) {
+  if (o.find_set("group_size") == nullptr && o.find_set("q_group_size") != nullptr) {
     QW_ASSIGN(c.group, integer(o, "q_group_size", 1, kMaxGroup));
   } else {
     QW_ASSIGN(c.group, group_size(o));
@@ -83,7 +78,7 @@ Status read_fp8(const json::Object& config, const json::Object& o, QuantConfig& 
   QW_TRY(choice(o, "fmt", {"e4m3", "float8_e4m3fn"}));
   // Static and dynamic scales of activations are about a product in FP8, which is not what is computed here.
   QW_TRY(choice(o, "activation_scheme", {"dynamic", "static"}));
-  if (const json::Value* block = member(o, "weight_block_size")) {
+  if (const json::Value* block = o.find_set("weight_block_size")) {
     if (!block->is_array() || block->as_array().size() != 2) return bad("weight_block_size", "must hold two numbers");
     for (const json::Value& v : block->as_array())
       if (!v.is_int() || v.as_int() < 1 || v.as_int() > kMaxGroup)
@@ -92,7 +87,7 @@ Status read_fp8(const json::Object& config, const json::Object& o, QuantConfig& 
     c.block_columns = block->as_array()[1].as_int();
   }
   for (const char* key : {"dtype", "torch_dtype"}) {
-    const json::Value* type = member(config, key);
+    const json::Value* type = config.find_set(key);
     if (type != nullptr && type->is_string() && type->as_string() == "float32") c.float_type = tensor::DType::kF32;
   }
   return {};
@@ -101,13 +96,13 @@ Status read_fp8(const json::Object& config, const json::Object& o, QuantConfig& 
 }  // namespace
 
 Result<std::optional<QuantConfig>> read_quant_config(const json::Object& config) {
-  const json::Value* value = member(config, kWhere);
+  const json::Value* value = config.find_set(kWhere);
   if (value == nullptr) return std::optional<QuantConfig>();
   if (!value->is_object()) return fail(ErrorKind::kBadInput, std::string(kWhere) + ": must be an object");
   const json::Object& o = value->as_object();
-  if (member(o, "quant_method") == nullptr) return bad("quant_method", "is missing");
+  if (o.find_set("quant_method") == nullptr) return bad("quant_method", "is missing");
   QW_ASSIGN(const std::string method, choice(o, "quant_method", {"fp8", "gptq", "awq"}));
-  if (const json::Value* left = member(o, "modules_to_not_convert")) {
+  if (const json::Value* left = o.find_set("modules_to_not_convert")) {
     const bool names = left->is_array() && std::all_of(left->as_array().begin(), left->as_array().end(),
                                                        [](const json::Value& v) { return v.is_string(); });
     if (!names) return bad("modules_to_not_convert", "must be an array of names");

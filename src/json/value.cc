@@ -133,6 +133,11 @@ const Value* Object::find(std::string_view key) const {
   const std::size_t i = impl_ ? impl_->position(key) : kNotFound;
   return i == kNotFound ? nullptr : &impl_->members[i].second;
 }
+const Value* Object::find_set(std::string_view key) const {
+  const Value* value = find(key);
+  return value == nullptr || value->is_null() ? nullptr : value;
+}
+
 Value* Object::find(std::string_view key) { return const_cast<Value*>(std::as_const(*this).find(key)); }
 
 Value& Object::set(std::string key, Value value) {

@@ -33,6 +33,7 @@ class Object {
   ~Object();
 
   const Value* find(std::string_view key) const;  // nullptr if absent
+  const Value* find_set(std::string_view key) const;  // nullptr if absent or null, which configurations mean the same by
   Value* find(std::string_view key);
   // Sets or replaces; a replaced key keeps its place.
   Value& set(std::string key, Value value);

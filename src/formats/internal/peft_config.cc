@@ -12,13 +12,8 @@ tl::unexpected<Error> bad(std::string_view key, const std::string& why) {
   return fail(ErrorKind::kBadInput, std::string(key) + ": " + why);
 }
 
-const json::Value* member(const json::Object& o, std::string_view key) {
-  const json::Value* v = o.find(key);
-  return v == nullptr || v->is_null() ? nullptr : v;
-}
-
 Result<bool> flag(const json::Object& o, std::string_view key) {
-  const json::Value* v = member(o, key);
+  const json::Value* v = o.find_set(key);
   if (v == nullptr) return false;
   if (!v->is_bool()) return bad(key, "must be true or false");
   return v->as_bool();
@@ -48,7 +43,7 @@ bool ends_path(std::string_view path, std::string_view suffix) {
 
 // Kinds of adapters whose files do not mean what those of LoRA mean.
 Status refuse_others(const json::Object& o) {
-  const json::Value* type = member(o, "peft_type");
+  const json::Value* type = o.find_set("peft_type");
   if (type == nullptr || !type->is_string()) return bad("peft_type", "is missing");
   if (type->as_string() != "LORA") return bad("peft_type", quote(type->as_string()) + " is not LORA");
   for (const char* key : {"fan_in_fan_out", "lora_bias", "use_qalora", "use_bdlora"}) {
@@ -56,12 +51,12 @@ Status refuse_others(const json::Object& o) {
     if (set) return bad(key, "is not supported");
   }
   for (const char* key : {"target_parameters", "trainable_token_indices", "layer_replication", "alora_invocation_tokens"}) {
-    const json::Value* v = member(o, key);
+    const json::Value* v = o.find_set(key);
     const bool empty = v == nullptr || (v->is_array() && v->as_array().empty()) || (v->is_object() && v->as_object().empty());
     if (!empty) return bad(key, "is not supported");
   }
   // These take their first values out of the base and leave it changed: the adapter alone is only half of it.
-  const json::Value* init = member(o, "init_lora_weights");
+  const json::Value* init = o.find_set("init_lora_weights");
   if (init != nullptr && init->is_string())
     for (const char* kind : {"pissa", "olora", "corda", "loftq", "lora_ga"})
       if (init->as_string().starts_with(kind))
@@ -85,16 +80,16 @@ float PeftConfig::scale(std::string_view path, std::int64_t rank) const {
 Result<PeftConfig> read_peft_config(const json::Object& config) {
   QW_TRY(refuse_others(config));
   PeftConfig out;
-  if (const json::Value* alpha = member(config, "lora_alpha")) {
+  if (const json::Value* alpha = config.find_set("lora_alpha")) {
     QW_ASSIGN(out.alpha, number("lora_alpha", *alpha));
   }
   QW_ASSIGN(out.rank_stabilised, flag(config, "use_rslora"));
   QW_ASSIGN(out.dora, flag(config, "use_dora"));
-  if (const json::Value* bias = member(config, "bias")) {
+  if (const json::Value* bias = config.find_set("bias")) {
     const bool known = bias->is_string() && (bias->as_string() == "none" || bias->as_string() == "all" || bias->as_string() == "lora_only");
     if (!known) return bad("bias", "is none of none, all, lora_only");
   }
-  if (const json::Value* patterns = member(config, "alpha_pattern")) {
+  if (const json::Value* patterns = config.find_set("alpha_pattern")) {
     if (!patterns->is_object()) return bad("alpha_pattern", "must be an object");
     for (const auto& [pattern, value] : patterns->as_object()) {
       QW_ASSIGN(std::string suffix, plain_suffix("alpha_pattern", pattern));

@@ -5,8 +5,7 @@
 namespace qw::models {
 
 const json::Value* ConfigReader::find(std::string_view key) const {
-  const json::Value* value = object_.find(prefix_ + std::string(key));
-  return value == nullptr || value->is_null() ? nullptr : value;
+  return object_.find_set(prefix_ + std::string(key));
 }
 
 tl::unexpected<Error> ConfigReader::bad(std::string_view key, const std::string& what) const {

@@ -27,9 +27,7 @@ tl::unexpected<Error> wrong(std::string_view name, const std::string& why) {
 
 Tensor as_f32(const ConstView& view, const Shape& shape) {
   Tensor out(tensor::DType::kF32, shape);
-  const std::int64_t n = view.shape.back();
-  for (std::int64_t r = 0; r < view.shape.rows(); ++r)
-    tensor::decode_row(view.dtype, view.data + r * tensor::row_bytes(view.dtype, n), n, out.f32() + r * n);
+  tensor::decode(view, out.f32());
   return out;
 }
 
@@ -124,12 +122,10 @@ class MergedMaker final : public tensor::RowMaker {
  public:
   MergedMaker(ConstView base, std::vector<const FittedAdapter::Change*> changes) : base_(base), changes_(std::move(changes)) {}
   void make_rows(std::int64_t begin, std::int64_t count, std::byte* out) const override {
-    tensor::Buffer own;
-    const ConstView here = tensor::in_memory(tensor::rows_of(base_, begin, count), own);
     const std::int64_t n = base_.shape.back();
     auto* row = reinterpret_cast<float*>(out);
+    tensor::decode(tensor::rows_of(base_, begin, count), row);
     for (std::int64_t r = 0; r < count; ++r, row += n) {
-      tensor::decode_row(here.dtype, here.data + r * tensor::row_bytes(here.dtype, n), n, row);
       for (const FittedAdapter::Change* c : changes_) {
         changed_row(*c, begin + r, n, row);
         if (c->magnitude.empty()) continue;
@@ -219,9 +215,7 @@ Result<ops::LowRankAdapter> FittedAdapter::running(const Model& model, std::span
       pool.parallel_for(base.shape[0], kRows, [&](std::int64_t begin, std::int64_t end) {
         std::vector<float> row(index(n));
         for (std::int64_t o = begin; o < end; ++o) {
-          tensor::Buffer own;
-          const ConstView here = tensor::in_memory(tensor::rows_of(base, o, 1), own);
-          tensor::decode_row(here.dtype, here.data, n, row.data());
+          tensor::decode(tensor::rows_of(base, o, 1), row.data());
           changed_row(c, o, n, row.data());
           change.gain[index(o)] = gain_of(c, o, row);
         }

@@ -47,12 +47,8 @@ struct Opened {
 };
 
 std::vector<float> decoded(const tensor::ConstView& view) {
-  tensor::Buffer own;
-  const tensor::ConstView here = tensor::in_memory(view, own);
   std::vector<float> out(static_cast<std::size_t>(view.shape.elements()));
-  const std::int64_t n = view.shape.back();
-  for (std::int64_t r = 0; r < view.shape.rows(); ++r)
-    tensor::decode_row(here.dtype, here.data + r * tensor::row_bytes(here.dtype, n), n, out.data() + r * n);
+  tensor::decode(view, out.data());
   return out;
 }
 

@@ -113,4 +113,11 @@ void encode_row(DType type, const float* row, std::int64_t n, void* out, const f
   }
 }
 
+void decode(const ConstView& view, float* out) {
+  Buffer own;
+  const ConstView here = in_memory(view, own);
+  const std::int64_t n = here.shape.back(), bytes = row_bytes(here.dtype, n);
+  for (std::int64_t r = 0; r < here.shape.rows(); ++r) decode_row(here.dtype, here.data + r * bytes, n, out + r * n);
+}
+
 }  // namespace qw::tensor

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "tensor/dtype.h"
+#include "tensor/tensor.h"
 
 namespace qw::tensor {
 
@@ -24,6 +25,8 @@ static_assert(sizeof(BlockQ4_0) == 18);
 // Decodes / encodes one row of n elements (n a multiple of the block size) between float and `type` (float types and
 // block formats only; others are a bug). Encoding rounds as ggml's reference does; values of a block must be finite.
 void decode_row(DType type, const void* row, std::int64_t n, float* out);
+// All rows of a view, [rows, columns] one after the other; rows that must be made are made.
+void decode(const ConstView& view, float* out);
 // `importance`: n weights >= 0 of the elements' squared errors, or nullptr; formats with one rule of rounding (all up to
 // Q4_0) do without.
 void encode_row(DType type, const float* row, std::int64_t n, void* out, const float* importance = nullptr);

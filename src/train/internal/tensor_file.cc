@@ -47,9 +47,7 @@ Status read_tensor(const formats::Safetensors& file, const std::string& name, co
       return fail(ErrorKind::kBadInput, file.path().string() + ": " + name + " is stored as " +
                                             std::string(tensor::name(view.dtype)) + ", expected f32, f16 or bf16");
   }
-  const std::int64_t bytes = tensor::row_bytes(view.dtype, shape.back());
-  for (std::int64_t row = 0; row < shape.rows(); ++row)
-    tensor::decode_row(view.dtype, view.data + row * bytes, shape.back(), out + row * shape.back());
+  tensor::decode(view, out);
   return {};
 }
 

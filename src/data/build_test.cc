@@ -38,12 +38,7 @@ class BuildTest : public test::DataTest {
     write("chat.jsonl", R"({"messages":[{"role":"user","content":"moon"},{"role":"assistant","content":"river"}]})");
   }
   json::Object config_object(const std::string& more = "") {
-    return *parse_toml("output = '" + (folder_ / "out").string() + "'\n" + more + R"(
-[tokenizer]
-folder = ')" + (folder_ / "tok").string() + R"('
-vocab = 280
-added = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-[[source]]
+    return config_of(more, 280, R"([[source]]
 name = "first"
 path = "first.txt.xz"
 licence = "CC0"
@@ -61,7 +56,7 @@ path = "chat.jsonl"
 format = "chat"
 licence = "CC0"
 origin = "test"
-)", "config");
+)");
   }
 };
 

@@ -84,11 +84,7 @@ TEST(PoemForms, RequestsComeInBothScripts) {
 class PoemSources : public test::DataTest {
  protected:
   json::Object config_object() {
-    return *parse_toml("output = '" + (folder_ / "out").string() + "'\ndedup = 'within'\n[tokenizer]\nfolder = '" +
-                           (folder_ / "tok").string() + R"('
-vocab = 400
-added = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-[[source]]
+    return config_of("dedup = 'within'\n", 400, R"([[source]]
 name = "text"
 path = "poems.txt"
 licence = "CC0"
@@ -102,7 +98,7 @@ exercises = "forms"
 licence = "CC0"
 origin = "test"
 heldout_tail = 0.1
-)", "config");
+)");
   }
 };
 

@@ -246,7 +246,9 @@ TEST(LoadedModel, RequestsChooseTheirAdapter) {
   for (std::size_t i = 0; i < alone.size(); ++i) {
     EXPECT_EQ(together[i]->tokens, alone[i]->tokens) << i;
     EXPECT_EQ(together[i]->logprobs, alone[i]->logprobs) << i;
-    if (i % 3 != 0) EXPECT_NE(alone[i]->logprobs, alone[i - 1]->logprobs) << i;
+    if (i % 3 != 0) {
+      EXPECT_NE(alone[i]->logprobs, alone[i - 1]->logprobs) << i;
+    }
   }
   Request wrong = random_request(1, std::make_shared<Log>());
   wrong.adapter = 2;

@@ -18,34 +18,14 @@ using models::testing::TensorFile;
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
-struct Base {
-  formats::ModelSource source;
-  std::unique_ptr<Model> model;
-  std::vector<tensor::ConstView> views;
-  explicit Base(const std::string& name) : source(std::move(*formats::ModelSource::open(testing::golden_folder() / name))) {
-    model = std::move(*model_from_source(source));
-    views = *load_weights(*model, source);
-  }
-};
+using Base = models::testing::OpenedGolden;
+using models::testing::take;
+using models::testing::worst;
 
 std::string base_of(const std::string& name) {
   std::string base;
   std::ifstream(testing::golden_folder() / name / "base.txt") >> base;
   return base;
-}
-
-template <class T>
-T take(Result<T> r) {
-  if (!r) throw std::runtime_error(r.error().message);
-  return std::move(*r);
-}
-
-double worst(const std::vector<std::vector<float>>& got, const std::vector<float>& wanted) {
-  double off = 0;
-  for (std::size_t r = 0; r < got.size(); ++r)
-    for (std::size_t i = 0; i < got[r].size(); ++i)
-      off = std::max(off, std::abs(double{got[r][i]} - double{wanted[r * got[r].size() + i]}));
-  return off / testing::max_abs(wanted);
 }
 
 struct Case {

@@ -27,23 +27,10 @@ const Case kCases[] = {{"quant_gptq_int4", DType::kQ4_0},      {"quant_gptq_int4
                        {"quant_awq", DType::kQ8_0},            {"quant_fp8_moe", DType::kBF16},
                        {"quant_fp8_cut", DType::kBF16},        {"quant_fp8_single", DType::kBF16}};
 
-struct Opened {
+struct Opened : models::testing::OpenedGolden {
   TensorFile expected;
-  formats::ModelSource source;
-  std::unique_ptr<Model> model;
-  std::vector<tensor::ConstView> views;
   explicit Opened(const std::string& name)
-      : expected(testing::golden_folder() / name / "expected.safetensors"), source(open(name)) {
-    model = std::move(*model_from_source(source));
-    auto loaded = load_weights(*model, source);
-    if (!loaded) throw std::runtime_error(loaded.error().message);
-    views = std::move(*loaded);
-  }
-  static formats::ModelSource open(const std::string& name) {
-    auto made = formats::ModelSource::open(testing::golden_folder() / name);
-    if (!made) throw std::runtime_error(made.error().message);
-    return std::move(*made);
-  }
+      : OpenedGolden(name), expected(models::testing::golden_folder() / name / "expected.safetensors") {}
 };
 
 std::vector<float> decoded(const tensor::ConstView& view) {
@@ -52,13 +39,7 @@ std::vector<float> decoded(const tensor::ConstView& view) {
   return out;
 }
 
-double worst(const std::vector<std::vector<float>>& got, const std::vector<float>& wanted) {
-  double off = 0;
-  for (std::size_t r = 0; r < got.size(); ++r)
-    for (std::size_t i = 0; i < got[r].size(); ++i)
-      off = std::max(off, std::abs(double{got[r][i]} - double{wanted[r * got[r].size() + i]}));
-  return off / testing::max_abs(wanted);
-}
+using models::testing::worst;
 
 TEST(Quantised, WeightsHaveTheirValuesBitForBit) {
   for (const Case& c : kCases) {

@@ -28,23 +28,12 @@ std::vector<const kernels::Kernels*> all_kernels() {
   return all;
 }
 
-struct Golden {
+struct Golden : models::testing::OpenedGolden {
   fs::path folder;
   TensorFile expected;
-  formats::ModelSource source;
-  std::unique_ptr<Model> model;
-  std::vector<tensor::ConstView> views;
   std::vector<std::int32_t> ids;
   explicit Golden(const std::string& name)
-      : folder(models::testing::golden_folder() / name),
-        expected(folder / "expected.safetensors"),
-        source(std::move(*formats::ModelSource::open(folder))) {
-    auto made = model_from_source(source);
-    if (!made) throw std::runtime_error(made.error().message);
-    model = std::move(*made);
-    auto loaded = load_weights(*model, source);
-    if (!loaded) throw std::runtime_error(loaded.error().message);
-    views = *loaded;
+      : OpenedGolden(name), folder(models::testing::golden_folder() / name), expected(folder / "expected.safetensors") {
     ids = expected.ids("input_ids");
   }
 };

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/config_table.h"
 #include "data/token_shard.h"
 
 namespace qw::data::test {
@@ -36,6 +37,13 @@ class DataTest : public testing::Test {
                                       text.size(), out.data(), &size, out.size()),
               LZMA_OK);
     return write(name, {reinterpret_cast<const char*>(out.data()), size});
+  }
+  // A data configuration of this folder with a small tokenizer: lines before its tables, and its sources.
+  json::Object config_of(const std::string& top, int vocab, const std::string& sources) {
+    return *parse_toml("output = '" + (folder_ / "out").string() + "'\n" + top + "[tokenizer]\nfolder = '" +
+                           (folder_ / "tok").string() + "'\nvocab = " + std::to_string(vocab) +
+                           "\nadded = [\"<|endoftext|>\", \"<|im_start|>\", \"<|im_end|>\"]\n" + sources,
+                       "config");
   }
   fs::path folder_;
 };

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "kvcache/block_pool.h"
 #include "models/cache_view.h"
+#include "models/load.h"
 #include "models/model.h"
 #include "ops/running_executor.h"
 #include "ops/training_graph.h"
@@ -156,6 +157,33 @@ inline double max_abs(std::span<const float> x) {
   double m = 0;
   for (const float v : x) m = std::max(m, std::abs(static_cast<double>(v)));
   return m;
+}
+
+// What a result that must be there is; throws its error otherwise.
+template <class T>
+T take(Result<T> r) {
+  if (!r) throw std::runtime_error(r.error().message);
+  return std::move(*r);
+}
+
+// A folder of tests/golden with its model and its weights viewed in place.
+struct OpenedGolden {
+  formats::ModelSource source;
+  std::unique_ptr<Model> model;
+  std::vector<tensor::ConstView> views;
+  explicit OpenedGolden(const std::string& name)
+      : source(take(formats::ModelSource::open(golden_folder() / name))),
+        model(take(model_from_source(source))),
+        views(take(load_weights(*model, source))) {}
+};
+
+// The largest difference of rows of logits from [rows, V] wanted ones, as a share of the largest wanted one.
+inline double worst(const std::vector<std::vector<float>>& got, const std::vector<float>& wanted) {
+  double off = 0;
+  for (std::size_t r = 0; r < got.size(); ++r)
+    for (std::size_t i = 0; i < got[r].size(); ++i)
+      off = std::max(off, std::abs(double{got[r][i]} - double{wanted[r * got[r].size() + i]}));
+  return off / max_abs(wanted);
 }
 
 }  // namespace qw::models::testing

@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 
+#include "models/internal/names.h"
 #include "ops/program.h"
 #include "tensor/blocks.h"
 
@@ -16,8 +17,6 @@ using formats::AdapterPair;
 using tensor::ConstView;
 using tensor::Shape;
 using tensor::Tensor;
-
-constexpr std::string_view kGgufHead = "output.weight", kHfHead = "lm_head.weight", kHfBody = "model.";
 
 std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 

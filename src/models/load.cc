@@ -5,11 +5,12 @@
 #include <string_view>
 #include <unordered_set>
 
+#include "models/internal/names.h"
+
 namespace qw::models {
 namespace {
 
-constexpr std::string_view kGgufTokenTable = "token_embd.weight", kGgufHead = "output.weight",
-                           kHfHead = "lm_head.weight", kHfBody = "model.", kHfFrequencies = ".rotary_emb.inv_freq", kBias = ".bias";
+constexpr std::string_view kHfFrequencies = ".rotary_emb.inv_freq", kBias = ".bias";
 
 // Writers of quantised folders give every matrix a bias, zeros where the architecture has none.
 bool all_zero(const formats::ModelSource& source, const formats::TensorInfo& t) {

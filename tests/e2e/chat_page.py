@@ -13,8 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
+
+from service import check, start_service, wait_for
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
@@ -60,25 +61,6 @@ class Browser:
         pathlib.Path(path).write_bytes(base64.b64decode(self.do("/screenshot", method="GET")))
 
 
-def check(name, holds):
-    print(("ok " if holds else "FAILED ") + name, flush=True)
-
-
-def wait_for(file, text, seconds=20):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = [line for line in pathlib.Path(file).read_text(errors="replace").splitlines() if text in line]
-        if found:
-            return found[0]
-        time.sleep(0.05)
-    raise RuntimeError(f"{text!r} did not appear:\n" + pathlib.Path(file).read_text(errors="replace"))
-
-
-def start_server(program, log, *more):
-    server = subprocess.Popen([program, "serve", *more], stdout=open(log, "w"), stderr=subprocess.STDOUT)
-    return server, int(wait_for(log, "listening on").rsplit(":", 1)[1].split()[0])
-
-
 def talk(b, shots):
     last = "document.querySelector('.assistant:last-of-type .body')"
     done = "document.getElementById('stop').hidden && document.querySelector('.assistant .meta').textContent"
@@ -119,7 +101,7 @@ def main():
         print("skipped the chat page in a browser: chromium and chromedriver are not installed")
         return
     with tempfile.TemporaryDirectory() as work:
-        server, port = start_server(program, work + "/server.log", "--port", "0")
+        server, port = start_service(program, work + "/server.log")
         driver = subprocess.Popen([driver_program, "--port=0"], stdout=open(work + "/driver.log", "w"), stderr=subprocess.STDOUT)
         browser = None
         try:

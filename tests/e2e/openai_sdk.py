@@ -2,11 +2,12 @@
 """The service through OpenAI's own client library. openai_sdk.py PROGRAM; prints "ok ..." or "FAILED ..." a check."""
 import concurrent.futures
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+
+import service
 
 try:
     import openai
@@ -18,7 +19,7 @@ POEM = [{"role": "user", "content": "写一首关于春江的七言绝句"}]
 
 
 def check(name, holds):
-    print(("ok sdk: " if holds else "FAILED sdk: ") + name, flush=True)
+    service.check("sdk: " + name, holds)
 
 
 def error_of(call):
@@ -92,12 +93,8 @@ def load(client, url):
 
 def main():
     with tempfile.NamedTemporaryFile("r") as log:
-        server = subprocess.Popen([sys.argv[1], "serve", "--port", "0"], stdout=open(log.name, "w"), stderr=subprocess.STDOUT)
+        server, port = service.start_service(sys.argv[1], log.name)
         try:
-            port, end = None, time.monotonic() + 20
-            while port is None and time.monotonic() < end:
-                port = next((l.rsplit(":", 1)[1].split()[0] for l in open(log.name) if "listening on" in l), None)
-                time.sleep(0.05)
             url = f"http://127.0.0.1:{port}"
             client = openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0, timeout=60)
             chats(client)

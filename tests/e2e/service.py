@@ -1,0 +1,25 @@
+"""What the end-to-end scripts in Python share: checks, and the service as a process. Standard library only."""
+import pathlib
+import subprocess
+import time
+
+
+def check(name, holds):
+    print(("ok " if holds else "FAILED ") + name, flush=True)
+
+
+def wait_for(file, text, seconds=20):
+    """The first line of a growing file that holds `text`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = [line for line in pathlib.Path(file).read_text(errors="replace").splitlines() if text in line]
+        if found:
+            return found[0]
+        time.sleep(0.05)
+    raise RuntimeError(f"{text!r} did not appear:\n" + pathlib.Path(file).read_text(errors="replace"))
+
+
+def start_service(program, log):
+    """The running process and its port; `log` gets what it writes."""
+    server = subprocess.Popen([program, "serve", "--port", "0"], stdout=open(log, "w"), stderr=subprocess.STDOUT)
+    return server, int(wait_for(log, "listening on").rsplit(":", 1)[1].split()[0])

@@ -54,7 +54,7 @@ class ModelExecutor final : public StepExecutor {
                 const ops::RunningOptions& options);
   Status run(const ops::StepBatch& batch) override;
   std::span<float> logits(std::int64_t i) override { return executor_.logits(i); }
-  std::int64_t vocab() const override { return executor_.vocab(); }
+  std::int64_t vocab() const override { return model_.traits().vocab; }
   std::int32_t adapters() const override { return executor_.adapters(); }
   std::int64_t max_rows() const override { return options_.max_rows; }
   std::int64_t max_logit_rows() const override { return options_.max_logit_rows; }

@@ -56,4 +56,27 @@ void columns_backward(const Machine& m, const float* dy, std::int64_t rows, std:
   });
 }
 
+void relu_forward(const Machine& m, const float* x, std::int64_t n, float* y) {
+  m.pool.parallel_for(n, kPiece, [&](std::int64_t first, std::int64_t end) {
+    for (std::int64_t i = first; i < end; ++i) y[i] = x[i] < 0 ? 0.0f : x[i];  // NaN stays
+  });
+}
+
+void relu_backward(const Machine& m, const float* x, const float* dy, std::int64_t n, float* dx) {
+  m.pool.parallel_for(n, kPiece, [&](std::int64_t first, std::int64_t end) {
+    for (std::int64_t i = first; i < end; ++i) dx[i] = x[i] > 0 ? dy[i] : 0.0f;
+  });
+}
+
+void concat_forward(const Machine& m, const float* a, std::int64_t a_width, const float* b, std::int64_t b_width,
+                    std::int64_t rows, float* y) {
+  const auto bytes = [](std::int64_t width) { return static_cast<std::size_t>(width) * sizeof(float); };
+  for_rows(m.pool, rows, [&](std::int64_t first, std::int64_t end) {
+    for (std::int64_t r = first; r < end; ++r) {
+      std::memcpy(y + r * (a_width + b_width), a + r * a_width, bytes(a_width));
+      std::memcpy(y + r * (a_width + b_width) + a_width, b + r * b_width, bytes(b_width));
+    }
+  });
+}
+
 }  // namespace qw::ops

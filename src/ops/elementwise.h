@@ -24,6 +24,12 @@ void columns_forward(const Machine& m, const float* x, std::int64_t rows, std::i
                      std::int64_t width, float* y);
 void columns_backward(const Machine& m, const float* dy, std::int64_t rows, std::int64_t from, std::int64_t begin,
                       std::int64_t width, float* dx);
+// y = max(x, 0); and the gradient, which overwrites dx: dy where x > 0, else 0 (at 0 too, as PyTorch has it).
+void relu_forward(const Machine& m, const float* x, std::int64_t n, float* y);
+void relu_backward(const Machine& m, const float* x, const float* dy, std::int64_t n, float* dx);
+// y [rows, a_width + b_width] = a beside b; its gradients are columns_forward of dy.
+void concat_forward(const Machine& m, const float* a, std::int64_t a_width, const float* b, std::int64_t b_width,
+                    std::int64_t rows, float* y);
 void fill_zero(const Machine& m, std::int64_t n, float* x);
 
 }  // namespace qw::ops

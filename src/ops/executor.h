@@ -83,8 +83,13 @@ class Executor {
   virtual Value columns(Value x, std::int32_t begin, std::int32_t width) = 0;
   // x * sigmoid(gate), gate [N, 1].
   virtual Value gate_rows(Value x, Value gate) = 0;
+  // max(x, 0).
+  virtual Value relu(Value x) = 0;
+  // The columns of a, then those of b.
+  virtual Value concat(Value a, Value b) = 0;
   // The language-model head: final hidden rows x W^T. Running: logits of the rows the batch asks for. Recording: the
-  // chunked linear + cross-entropy, which never holds [N, V] at once.
+  // chunked linear + cross-entropy, which never holds [N, V] at once. An absent w: the rows of x are themselves what
+  // the model gives (embeddings, scores of classes); such a model runs and is not trained.
   virtual void head(Value x, Weight w) = 0;
 };
 

@@ -28,6 +28,10 @@ const char* op_name(OpKind kind) {
       return "columns";
     case OpKind::kGateRows:
       return "gate_rows";
+    case OpKind::kRelu:
+      return "relu";
+    case OpKind::kConcat:
+      return "concat";
     case OpKind::kHead:
       return "head";
   }
@@ -44,6 +48,7 @@ int Op::inputs() const {
     case OpKind::kAdd:
     case OpKind::kExperts:
     case OpKind::kGateRows:
+    case OpKind::kConcat:
       return 2;
     default:
       return 1;
@@ -143,8 +148,14 @@ Value RecordingExecutor::gate_rows(Value x, Value gate) {
   return push({.kind = OpKind::kGateRows, .in = {x, gate}}, x.width);
 }
 
+Value RecordingExecutor::relu(Value x) { return push({.kind = OpKind::kRelu, .in = {x}}, x.width); }
+
+Value RecordingExecutor::concat(Value a, Value b) {
+  return push({.kind = OpKind::kConcat, .in = {a, b}}, a.width + b.width);
+}
+
 void RecordingExecutor::head(Value x, Weight w) {
-  QW_CHECK(shape(w).rank() == 2 && shape(w)[1] == x.width);
+  QW_CHECK(!w.present() || (shape(w).rank() == 2 && shape(w)[1] == x.width));
   push({.kind = OpKind::kHead, .in = {x}, .weight = w}, 0);
 }
 

@@ -13,14 +13,14 @@
 
 namespace qw::ops {
 
-enum class OpKind : std::uint8_t { kEmbed, kRmsNorm, kLinear, kRope, kAttention, kSwiglu, kAdd, kExperts, kColumns, kGateRows, kHead };
+enum class OpKind : std::uint8_t { kEmbed, kRmsNorm, kLinear, kRope, kAttention, kSwiglu, kAdd, kExperts, kColumns, kGateRows, kRelu, kConcat, kHead };
 const char* op_name(OpKind kind);
 
 struct Op {
   OpKind kind = OpKind::kAdd;
   Value out{};    // none (id -1) for kHead
-  Value in[3]{};  // attention q, k, v; swiglu gate, up; add a, b; experts x, logits; gate_rows x, gate; others in[0]
-  Weight weight{}, bias{};
+  Value in[3]{};  // attention q, k, v; swiglu gate, up; add a, b; experts x, logits; gate_rows x, gate; concat a, b; others in[0]
+  Weight weight{}, bias{};  // kHead: an absent weight gives the rows as they are
   float eps = 0;                // kRmsNorm
   std::int32_t norm_width = 0;  // kRmsNorm: width of one normalised group (the row, or head_dim)
   RopeSpec rope{};
@@ -55,6 +55,8 @@ class RecordingExecutor final : public Executor {
   Value experts(Value x, Value logits, const ExpertsSpec& spec) override;
   Value columns(Value x, std::int32_t begin, std::int32_t width) override;
   Value gate_rows(Value x, Value gate) override;
+  Value relu(Value x) override;
+  Value concat(Value a, Value b) override;
   void head(Value x, Weight w) override;
 
  private:

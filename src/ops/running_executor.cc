@@ -77,6 +77,7 @@ struct RunningExecutor::State {
   }
 
   const Op& head_op() const { return program.ops.back(); }
+  std::int64_t row_width() const { return head_op().weight.present() ? weight(head_op().weight).out : head_op().in[0].width; }
   const PackedWeight& weight(Weight w) const { return weights[index(w.id)]; }
   const float* vector(Weight w) const { return w.present() ? weight(w).vector() : nullptr; }
   float* value(Value v) const { return reinterpret_cast<float*>(arena.data() + plan.offset(buffers[index(v.id)])); }
@@ -121,7 +122,7 @@ void RunningExecutor::State::take_workspaces() {
   for (const Op& op : program.ops) {
     if (op.kind == OpKind::kLinear)
       bytes = std::max(bytes, machine.kernels.prepared_bytes(weight(op.weight).type, options.max_rows, op.in[0].width));
-    if (op.kind == OpKind::kHead)
+    if (op.kind == OpKind::kHead && op.weight.present())
       bytes = std::max(bytes,
                        machine.kernels.prepared_bytes(weight(op.weight).type, options.max_logit_rows, op.in[0].width));
     if (op.kind == OpKind::kAttention) layers = std::max(layers, op.attention.layer + 1);
@@ -135,7 +136,7 @@ void RunningExecutor::State::take_workspaces() {
   for (const Op& op : program.ops)
     if (op.kind == OpKind::kExperts) plan_experts(op);
   head_rows = float_buffer(options.max_logit_rows * head_op().in[0].width);
-  logits = float_buffer(options.max_logit_rows * weight(head_op().weight).out);
+  logits = float_buffer(options.max_logit_rows * row_width());
 }
 
 // Rows of one expert in one piece: its weights are read once for all of them, and a long prompt still splits well.
@@ -428,7 +429,7 @@ Status RunningExecutor::begin(const StepBatch& batch) {
   return {};
 }
 
-std::int64_t RunningExecutor::vocab() const { return state_->weight(state_->head_op().weight).out; }
+std::int64_t RunningExecutor::outputs() const { return state_->row_width(); }
 
 void RunningExecutor::observe(ProductObserver* observer) { state_->observer = observer; }
 
@@ -451,7 +452,7 @@ std::int64_t RunningExecutor::arena_bytes() const {
 std::span<float> RunningExecutor::logits(std::int64_t i) {
   State& s = *state_;
   QW_CHECK(s.done && i >= 0 && index(i) < s.batch.logit_rows.size());
-  return {floats(s.logits) + i * vocab(), index(vocab())};
+  return {floats(s.logits) + i * outputs(), index(outputs())};
 }
 
 std::span<const float> RunningExecutor::final_hidden(std::int64_t r) const {
@@ -561,16 +562,34 @@ Value RunningExecutor::gate_rows(Value x, Value gate) {
   return op.out;
 }
 
+Value RunningExecutor::relu(Value x) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kRelu);
+  QW_CHECK(op.in[0].id == x.id);
+  relu_forward(s.machine, s.value(x), s.rows * x.width, s.value(op.out));
+  return op.out;
+}
+
+Value RunningExecutor::concat(Value a, Value b) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kConcat);
+  QW_CHECK(op.in[0].id == a.id && op.in[1].id == b.id);
+  concat_forward(s.machine, s.value(a), a.width, s.value(b), b.width, s.rows, s.value(op.out));
+  return op.out;
+}
+
 void RunningExecutor::head(Value x, Weight w) {
   State& s = *state_;
   const Op& op = s.next(OpKind::kHead);
-  QW_CHECK(op.in[0].id == x.id);
+  QW_CHECK(op.in[0].id == x.id && op.weight.id == w.id);
   s.done = true;
   const auto n = static_cast<std::int64_t>(s.batch.logit_rows.size());
   if (n == 0) return;
+  float* const rows = floats(w.present() ? s.head_rows : s.logits);
   for (std::int64_t i = 0; i < n; ++i)
-    std::memcpy(floats(s.head_rows) + i * x.width, s.value(x) + s.batch.logit_rows[index(i)] * x.width,
+    std::memcpy(rows + i * x.width, s.value(x) + s.batch.logit_rows[index(i)] * x.width,
                 index(x.width) * sizeof(float));
+  if (!w.present()) return;
   const PackedWeight& packed = s.weight(w);
   if (s.observer != nullptr) s.observer->on_product(w, floats(s.head_rows), n, x.width);
   prepare_rows(s.machine, packed.type, floats(s.head_rows), n, x.width, s.prepared.data());

@@ -72,7 +72,8 @@ class RunningExecutor final : public Executor {
   // id out of range, kUsage for too many rows, a missing block or a bad index. After an error nothing has changed.
   Status begin(const StepBatch& batch);
 
-  // After a forward: logits of batch.logit_rows[i], [V]; the caller may change them. Valid until the next begin.
+  // After a forward: what the model gives for batch.logit_rows[i]: logits [V], or the row of a head without weight; the
+  // caller may change it. Valid until the next begin.
   std::span<float> logits(std::int64_t i);
   // After a forward: the hidden row (input of the head) of batch row r, [D].
   std::span<const float> final_hidden(std::int64_t r) const;
@@ -80,7 +81,7 @@ class RunningExecutor final : public Executor {
   // nullptr: nobody. Must outlive its use.
   void observe(ProductObserver* observer);
 
-  std::int64_t vocab() const;
+  std::int64_t outputs() const;        // numbers of one such row
   std::int32_t adapters() const;       // how many there are
   std::int64_t weight_bytes() const;  // packed, adapters included
   std::int64_t arena_bytes() const;   // values and workspaces
@@ -96,6 +97,8 @@ class RunningExecutor final : public Executor {
   Value experts(Value x, Value logits, const ExpertsSpec& spec) override;
   Value columns(Value x, std::int32_t begin, std::int32_t width) override;
   Value gate_rows(Value x, Value gate) override;
+  Value relu(Value x) override;
+  Value concat(Value a, Value b) override;
   void head(Value x, Weight w) override;
 
  private:

@@ -86,7 +86,10 @@ struct TrainingGraph::State {
     take_workspaces();
   }
 
-  const tensor::Shape& weight_shape(Weight w) const { return shapes[index(w.id)]; }
+  const tensor::Shape& weight_shape(Weight w) const {
+    QW_CHECK(w.present());
+    return shapes[index(w.id)];
+  }
 
   void take_workspaces() {
     std::size_t attention = 0;
@@ -241,6 +244,12 @@ void TrainingGraph::State::run_forward(std::size_t i) {
       break;
     case OpKind::kGateRows:
       gate_rows_forward(machine, value(op.in[0]), value(op.in[1]), rows, op.out.width, value(op.out));
+      break;
+    case OpKind::kRelu:
+      relu_forward(machine, value(op.in[0]), count(op.out), value(op.out));
+      break;
+    case OpKind::kConcat:
+      concat_forward(machine, value(op.in[0]), op.in[0].width, value(op.in[1]), op.in[1].width, rows, value(op.out));
       break;
     case OpKind::kHead:
       break;  // runs with its gradient, or when logits are asked for
@@ -432,6 +441,17 @@ void TrainingGraph::State::run_backward(std::size_t i) {
       break;
     case OpKind::kGateRows:
       gate_rows_back(i);
+      break;
+    case OpKind::kRelu:
+      relu_backward(machine, value(op.in[0]), gradient(op.out), count(op.out), target(i, 0));
+      settle(i, 0);
+      break;
+    case OpKind::kConcat:
+      for (int j = 0; j < 2; ++j) {
+        columns_forward(machine, gradient(op.out), rows, op.out.width, j == 0 ? 0 : op.in[0].width, op.in[j].width,
+                        target(i, j));
+        settle(i, j);
+      }
       break;
     case OpKind::kHead:
       break;  // see TrainingGraph::backward

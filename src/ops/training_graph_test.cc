@@ -238,6 +238,23 @@ TEST(Gradient, Columns) {
   }));
 }
 
+TEST(Gradient, Relu) {
+  expect_gradients(one_op({{8, 8}, {8, 8}}, [](Executor& ex, Value x) {
+    return ex.linear(ex.relu(ex.linear(x, {2})), {3});
+  }));
+  expect_gradients(one_op({{8, 8}}, [](Executor& ex, Value x) { return ex.add(x, ex.relu(ex.linear(x, {2}))); }));
+}
+
+TEST(Gradient, Concat) {
+  expect_gradients(one_op({{3, 8}, {5, 8}}, [](Executor& ex, Value x) {
+    return ex.add(x, ex.concat(ex.linear(x, {2}), ex.linear(x, {3})));
+  }));
+  expect_gradients(one_op({{4, 8}, {8, 8}}, [](Executor& ex, Value x) {  // one value on both sides
+    const Value y = ex.linear(x, {2});
+    return ex.linear(ex.concat(y, y), {3});
+  }));
+}
+
 TEST(Gradient, GateRows) {
   expect_gradients(one_op({{8, 8}, {1, 8}}, [](Executor& ex, Value x) {
     return ex.gate_rows(ex.linear(x, {2}), ex.linear(x, {3}));

@@ -168,6 +168,20 @@ class ReferenceExecutor final : public Executor {
     return push(std::move(y), width(x));
   }
 
+  Value relu(Value x) override {
+    Matrix y = value(x);
+    for (double& v : y) v = std::max(v, 0.0);
+    return push(std::move(y), width(x));
+  }
+
+  Value concat(Value a, Value b) override {
+    Matrix y;
+    for (std::size_t r = 0; r < n_; ++r)
+      for (const Value v : {a, b})
+        for (std::size_t i = 0; i < width(v); ++i) y.push_back(value(v)[r * width(v) + i]);
+    return push(std::move(y), width(a) + width(b));
+  }
+
   void head(Value x, Weight w) override {
     vocab_ = dim(w, 0);
     logits_ = product(value(x), width(x), w);

@@ -140,6 +140,7 @@ class Planner {
           touch(op.in[1], t);
           break;
         case OpKind::kExperts:
+        case OpKind::kRelu:
           touch(op.in[0], t);
           break;
         default:
@@ -202,7 +203,8 @@ class Planner {
     }
     // These kernels overwrite the gradients they make; one that must add goes through a temporary.
     if (op.kind != OpKind::kAttention && op.kind != OpKind::kSwiglu && op.kind != OpKind::kExperts &&
-        op.kind != OpKind::kColumns && op.kind != OpKind::kGateRows)
+        op.kind != OpKind::kColumns && op.kind != OpKind::kGateRows && op.kind != OpKind::kRelu &&
+        op.kind != OpKind::kConcat)
       return;
     for (int j = 0; j < op.inputs(); ++j)
       if (p.backward && (!p.wanted[j] || !p.first[j])) p.temporary[j] = plan_.arena.add(value_bytes(op.in[j].id), t, t);

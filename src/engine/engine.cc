@@ -53,6 +53,11 @@ Engine::~Engine() { stop(); }
 
 Status Engine::check(const Request& r) const {
   QW_CHECK(r.sink != nullptr);
+  const bool tokens_wanted = r.wanted == Wanted::kTokens;
+  if (tokens_wanted && !executor_.generates())
+    return fail(ErrorKind::kUsage, "this model generates no text: its head is not a language model's");
+  if (r.wanted == Wanted::kEveryRow && executor_.max_logit_rows() < config_.max_rows)
+    return fail(ErrorKind::kUsage, "this model gives the row of the last token only");
   QW_TRY(sampling::validate(r.params, executor_.vocab()));
   if (r.prompt.empty()) return fail(ErrorKind::kUsage, "the prompt is empty");
   if (r.adapter < -1 || r.adapter >= executor_.adapters())
@@ -63,16 +68,24 @@ Status Engine::check(const Request& r) const {
       return fail(ErrorKind::kBadInput, "token id " + std::to_string(id) + " is outside the vocabulary of " +
                                             std::to_string(executor_.vocab()));
   const auto tokens = static_cast<std::int64_t>(r.prompt.size());
-  if (tokens >= max_sequence_tokens_)
-    return fail(ErrorKind::kResource, "the prompt of " + std::to_string(tokens) + " tokens leaves no room: " +
-                                          std::to_string(max_sequence_tokens_) + " tokens is the longest sequence");
+  if (tokens_wanted ? tokens >= max_sequence_tokens_ : tokens > max_read_tokens())
+    return fail(ErrorKind::kResource,
+                tokens_wanted ? "the prompt of " + std::to_string(tokens) + " tokens leaves no room: " +
+                                    std::to_string(max_sequence_tokens_) + " tokens is the longest sequence"
+                              : "the text of " + std::to_string(tokens) + " tokens is too long: " +
+                                    std::to_string(max_read_tokens()) + " tokens is the longest");
   return {};
+}
+
+std::int64_t Engine::max_read_tokens() const {
+  return std::min(config_.context, std::int64_t{pool_.total_blocks()} * pool_.shape().block_tokens);
 }
 
 Result<RequestId> Engine::submit(Request request) {
   QW_TRY(check(request));
   const std::int64_t room = max_sequence_tokens_ - static_cast<std::int64_t>(request.prompt.size());
-  const std::int64_t max_output = request.max_tokens == 0 ? room : std::min(request.max_tokens, room);
+  std::int64_t max_output = request.max_tokens == 0 ? room : std::min(request.max_tokens, room);
+  if (request.wanted != Wanted::kTokens) max_output = 1;  // it is not drawn: the cache holds the prompt, nothing else
   auto sequence = std::make_unique<Sequence>(0, std::move(request), &config_.mask);
   sequence->max_output = max_output;
   sequence->submitted = config_.now();
@@ -245,14 +258,18 @@ Status Engine::execute(const StepPlan& plan) {
     const auto index = static_cast<std::int32_t>(b.tables.size());
     b.tables.push_back(s.table.blocks());
     b.prompts.push_back(static_cast<std::int32_t>(s.sampler.prompt_tokens()));
+    b.first_row.push_back(static_cast<std::int64_t>(b.logit_rows.size()));
     for (std::int64_t p = s.computed; p < s.computed + slice.tokens; ++p) {
       b.tokens.push_back(s.sampler.tokens()[static_cast<std::size_t>(p)]);
       b.positions.push_back(static_cast<std::int32_t>(p));
       b.sequences.push_back(index);
       b.adapters.push_back(s.adapter);
+      if (s.wanted == Wanted::kEveryRow && p >= s.rows_given)
+        b.logit_rows.push_back(static_cast<std::int32_t>(b.tokens.size()) - 1);
     }
-    if (slice.sample) b.logit_rows.push_back(static_cast<std::int32_t>(b.tokens.size()) - 1);
+    if (slice.sample && s.wanted != Wanted::kEveryRow) b.logit_rows.push_back(static_cast<std::int32_t>(b.tokens.size()) - 1);
   }
+  b.first_row.push_back(static_cast<std::int64_t>(b.logit_rows.size()));
   QW_TRY(executor_.run({b.tokens, b.positions, b.sequences, b.tables, b.logit_rows, nullptr, b.prompts,
                         executor_.adapters() > 0 ? std::span<const std::int32_t>(b.adapters) : std::span<const std::int32_t>()}));
   ++totals_.steps;
@@ -269,18 +286,21 @@ void Engine::roll_back(const StepPlan& plan, const Error& error) {
 
 // Draws the next token of every sampling slice; rows do not depend on each other, so any worker may take any row.
 void Engine::sample_rows(const StepPlan& plan) {
-  std::vector<const Sequence*> rows;
-  for (const Slice& slice : plan.slices)
-    if (slice.sample) rows.push_back(sequences_[slice.sequence].get());
-  batch_->sampled.assign(rows.size(), std::nullopt);
+  std::vector<std::size_t> drawing;  // slices
+  for (std::size_t k = 0; k < plan.slices.size(); ++k) {
+    const Sequence& s = *sequences_[plan.slices[k].sequence];
+    if (plan.slices[k].sample && s.wanted == Wanted::kTokens && !s.done) drawing.push_back(k);
+  }
+  batch_->sampled.assign(plan.slices.size(), std::nullopt);
   std::atomic<std::size_t> next{0};
   const auto work = [&](int worker) {
-    for (std::size_t i = next.fetch_add(1); i < rows.size(); i = next.fetch_add(1))
-      if (!rows[i]->done)
-        batch_->sampled[i] = rows[i]->sampler.sample(executor_.logits(static_cast<std::int64_t>(i)),
-                                                     scratch_[static_cast<std::size_t>(worker)]);
+    for (std::size_t i = next.fetch_add(1); i < drawing.size(); i = next.fetch_add(1)) {
+      const std::size_t k = drawing[i];
+      batch_->sampled[k] = sequences_[plan.slices[k].sequence]->sampler.sample(
+          executor_.logits(batch_->first_row[k]), scratch_[static_cast<std::size_t>(worker)]);
+    }
   };
-  if (config_.sampling_pool != nullptr && rows.size() > 1) {
+  if (config_.sampling_pool != nullptr && drawing.size() > 1) {
     config_.sampling_pool->run(work);
   } else {
     work(0);
@@ -289,15 +309,28 @@ void Engine::sample_rows(const StepPlan& plan) {
 
 void Engine::commit(const StepPlan& plan) {
   sample_rows(plan);
-  std::size_t row = 0;
-  for (const Slice& slice : plan.slices) {
+  for (std::size_t k = 0; k < plan.slices.size(); ++k) {
+    const Slice& slice = plan.slices[k];
     Sequence& s = *sequences_[slice.sequence];
-    std::optional<Result<sampling::Sampled>> sampled;
-    if (slice.sample) sampled = std::move(batch_->sampled[row++]);
     if (s.done) continue;
     s.computed += slice.tokens;
-    if (sampled) commit_token(s, std::move(*sampled));
+    if (s.wanted != Wanted::kTokens) {
+      commit_rows(s, slice, k);
+    } else if (auto& sampled = batch_->sampled[k]) {
+      commit_token(s, std::move(*sampled));
+    }
   }
+}
+
+// Hands out the rows of slice `k`, whose last one is that of the last token computed.
+void Engine::commit_rows(Sequence& s, const Slice& slice, std::size_t k) {
+  const std::int64_t begin = batch_->first_row[k], end = batch_->first_row[k + 1];
+  for (std::int64_t row = begin; row < end; ++row)
+    s.sink->on_row({s.id, s.computed - (end - row), executor_.logits(row)});
+  s.rows_given = std::max(s.rows_given, s.computed);
+  if (!slice.sample) return;
+  s.first_token = s.last_token = config_.now();
+  finish(s, FinishReason::kStop);
 }
 
 void Engine::commit_token(Sequence& s, Result<sampling::Sampled> sampled) {

@@ -67,7 +67,10 @@ class Engine {
 
   // Prompt and output of one request together: the context, or the whole cache if that is smaller.
   std::int64_t max_sequence_tokens() const { return max_sequence_tokens_; }
+  // The longest prompt of a request that wants rows: no token follows it.
+  std::int64_t max_read_tokens() const;
   std::int64_t vocab() const { return executor_.vocab(); }
+  bool generates() const { return executor_.generates(); }
 
   void start();              // a thread which steps while there is work
   bool started() const { return thread_.joinable(); }
@@ -102,6 +105,7 @@ class Engine {
   Status execute(const StepPlan& plan);
   void sample_rows(const StepPlan& plan);
   void commit(const StepPlan& plan);
+  void commit_rows(Sequence& sequence, const Slice& slice, std::size_t k);
   void commit_token(Sequence& sequence, Result<sampling::Sampled> sampled);
   void roll_back(const StepPlan& plan, const Error& error);
   void finish(Sequence& sequence, FinishReason reason, std::optional<Error> error = {});
@@ -147,5 +151,19 @@ struct Generation {
 Result<Generation> generate(Engine& engine, Request request,
                             const std::function<Verdict(const TokenEvent&)>& on_token = {},
                             const std::atomic<bool>* interrupted = nullptr);
+
+struct Reading {
+  std::vector<float> rows;  // one after the other
+  std::int64_t count = 0;   // of rows
+  Finished finished;
+  std::span<const float> row(std::int64_t i) const {
+    const std::size_t width = rows.size() / static_cast<std::size_t>(count);
+    return std::span(rows).subspan(static_cast<std::size_t>(i) * width, width);
+  }
+};
+
+// The same for requests that want rows; they go through the engine together.
+Result<std::vector<Reading>> read(Engine& engine, std::vector<Request> requests,
+                                  const std::atomic<bool>* interrupted = nullptr);
 
 }  // namespace qw::engine

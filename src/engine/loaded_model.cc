@@ -30,8 +30,11 @@ kvcache::CacheShape cache_shape(const models::Model& model, tensor::DType weight
   return {t.layers, t.kv_heads, t.head_dim, o.block_tokens, o.cache_dtype.value_or(automatic)};
 }
 
-ops::RunningOptions sizes_of(const LoadOptions& o) {
-  return {o.engine.max_rows, std::max(o.logit_rows, o.engine.max_sequences)};
+// Rows of other heads are short: every row of a step may be asked for.
+ops::RunningOptions sizes_of(const models::Model& model, const LoadOptions& o) {
+  const bool generates = model.traits().head.kind == models::HeadKind::kLanguage;
+  return {o.engine.max_rows,
+          std::max({o.logit_rows, o.engine.max_sequences, generates ? std::int64_t{0} : o.engine.max_rows})};
 }
 
 std::optional<kernels::WeightType> kernel_type(tensor::DType type) {
@@ -78,7 +81,7 @@ MemoryNeed estimate_memory(const models::Model& model, std::span<const tensor::D
   need.cache_bytes = cache_blocks(model, o) *
                      kvcache::block_bytes(cache_shape(model, weights[static_cast<std::size_t>(model.embedding().id)], o));
   const models::ModelTraits& t = model.traits();
-  const ops::RunningOptions sizes = sizes_of(o);
+  const ops::RunningOptions sizes = sizes_of(model, o);
   // Of a row: residual, norm and sums; q, k, v and attention out; gate, up and their product; the prepared activations
   // of the widest product (float at most); cosines and sines. Logits and the head's rows come on top.
   const std::int64_t heads = std::int64_t{t.heads + t.kv_heads} * t.head_dim;
@@ -87,7 +90,8 @@ MemoryNeed estimate_memory(const models::Model& model, std::span<const tensor::D
   const std::int64_t mixture =
       t.experts + std::int64_t{t.experts_per_token} * (2 * std::int64_t{t.expert_width} + t.width);
   const std::int64_t row_floats = mixture + 4 * std::int64_t{t.width} + 4 * heads + 3 * std::int64_t{t.ffn_width} + widest;
-  const std::int64_t logit_floats = t.vocab + 2 * std::int64_t{t.width};
+  const std::int64_t outputs = t.head.kind == models::HeadKind::kLanguage ? t.vocab : t.head.outputs;
+  const std::int64_t logit_floats = outputs + 2 * std::int64_t{t.width};
   need.workspace_bytes = (sizes.max_rows * row_floats + sizes.max_logit_rows * logit_floats) * std::int64_t{sizeof(float)};
   return need;
 }
@@ -130,7 +134,8 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::create(std::unique_ptr<models:
   QW_ASSIGN(auto pool, kvcache::BlockPool::create(cache_shape(*model, main_type, options),
                                                   static_cast<std::int32_t>(cache_blocks(*model, options))));
   std::unique_ptr<LoadedModel> loaded(new LoadedModel(std::move(model), std::move(pool), options, isa));
-  QW_TRY(loaded->build(weights, std::move(options.engine), sizes_of(options), adapters));
+  const ops::RunningOptions sizes = sizes_of(*loaded->model_, options);
+  QW_TRY(loaded->build(weights, std::move(options.engine), sizes, adapters));
   return loaded;
 }
 

@@ -30,7 +30,8 @@ struct LoadOptions {
   std::int64_t context = 0;                  // longest sequence; 0: the model's own
   std::int64_t cache_tokens = 0;             // of all sequences together; 0: one longest sequence, at most 32768
   std::int32_t block_tokens = 32;            // tokens per cache block
-  std::int64_t logit_rows = 0;               // most logit rows of a pass, for for_each_logits; at least max_sequences
+  std::int64_t logit_rows = 0;               // most logit rows of a pass, for for_each_logits; at least max_sequences; of a model
+                                             // with another head than the language model's: at least max_rows
   EngineConfig engine;                       // context and sampling_pool are filled in
 };
 
@@ -55,6 +56,7 @@ class ModelExecutor final : public StepExecutor {
   Status run(const ops::StepBatch& batch) override;
   std::span<float> logits(std::int64_t i) override { return executor_.logits(i); }
   std::int64_t vocab() const override { return model_.traits().vocab; }
+  bool generates() const override { return model_.traits().head.kind == models::HeadKind::kLanguage; }
   std::int32_t adapters() const override { return executor_.adapters(); }
   std::int64_t max_rows() const override { return options_.max_rows; }
   std::int64_t max_logit_rows() const override { return options_.max_logit_rows; }

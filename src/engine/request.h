@@ -63,6 +63,19 @@ struct Finished {
   std::optional<Error> error;     // set if and only if reason is kError
 };
 
+// What a request is for.
+enum class Wanted : std::uint8_t {
+  kTokens,    // generated text
+  kLastRow,   // what the model gives for the prompt's last token: one on_row
+  kEveryRow,  // for every token of the prompt, in order, as they are computed
+};
+
+struct RowEvent {
+  RequestId request = 0;
+  std::int64_t position = 0;   // of the token in the prompt
+  std::span<const float> row;  // logits, or what the model's head gives; valid during the call
+};
+
 enum class Verdict : std::uint8_t { kContinue, kStop };
 
 // Receives the events of a request, on the engine's thread, in order; on_finished exactly once and last. The whole
@@ -74,10 +87,13 @@ class Sink {
   // kStop ends the request with FinishReason::kStop after this token.
   virtual Verdict on_token(const TokenEvent& event) noexcept = 0;
   virtual void on_finished(const Finished& finished) noexcept = 0;
+  // Only of requests that want rows.
+  virtual void on_row(const RowEvent&) noexcept {}
 };
 
 struct Request {
   std::vector<TokenId> prompt;               // at least one token
+  Wanted wanted = Wanted::kTokens;           // rows: nothing is drawn, params and max_tokens mean nothing; ends with kStop
   sampling::SamplingParams params;
   std::int64_t max_tokens = 0;               // output tokens; 0: as many as the longest sequence leaves room for
   std::int32_t priority = 0;                 // higher goes first; first come first served among equals

@@ -16,10 +16,11 @@ class StepExecutor {
   // Runs the batch; `batch.cache` is null, the executor knows its cache. What a row gives must depend on its own
   // sequence only (see ops::RunningExecutor: batch invariance), or requests would not equal themselves run alone.
   virtual Status run(const ops::StepBatch& batch) = 0;
-  // Logits of batch.logit_rows[i] of the last run; the caller may change them. Different rows may be used by different
+  // Logits (or what another head gives) of batch.logit_rows[i] of the last run; the caller may change them. Different rows may be used by different
   // threads at once.
   virtual std::span<float> logits(std::int64_t i) = 0;
-  virtual std::int64_t vocab() const = 0;
+  virtual std::int64_t vocab() const = 0;              // ids of tokens are below
+  virtual bool generates() const { return true; }      // false: rows are not logits over the vocabulary
   virtual std::int32_t adapters() const { return 0; }  // batch.adapters may name 0 .. adapters() - 1
   virtual std::int64_t max_rows() const = 0;        // of one run
   virtual std::int64_t max_logit_rows() const = 0;  // of one run

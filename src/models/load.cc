@@ -5,6 +5,7 @@
 #include <string_view>
 #include <unordered_set>
 
+#include "formats/embedding_config.h"
 #include "models/internal/names.h"
 
 namespace qw::models {
@@ -21,10 +22,11 @@ bool all_zero(const formats::ModelSource& source, const formats::TensorInfo& t) 
 
 // Tensors which may stand in a file and say nothing that the configuration does not.
 bool redundant(const formats::TensorInfo& t, const Model& model, const formats::ModelSource& source) {
-  if (source.kind() != formats::ModelKind::kHfFolder) return false;
+  if (source.kind() != formats::ModelKind::kHfFolder) return !model.head().present() && t.name == kGgufHead;
   const std::string_view name = t.name;
   const bool quantised = source.hf_folder()->quantised() != nullptr;
   if (quantised && name.ends_with(kBias) && t.shape.rank() == 1) return all_zero(source, t);
+  if (!model.head().present() && name == kHfHead) return true;  // left from the language model it was made of
   return name.ends_with(kHfFrequencies) || (model.traits().tied_embeddings && name == kHfHead);
 }
 
@@ -80,7 +82,13 @@ tensor::Shape ParameterSpec::gguf_shape() const {
 
 Result<std::unique_ptr<Model>> model_from_source(const formats::ModelSource& source) {
   const auto located = [&](Error e) { return in_context(source.path().string(), std::move(e)).value(); };
-  if (source.kind() == formats::ModelKind::kHfFolder) return model_from_hf_config(source.config()).map_error(located);
+  if (source.kind() == formats::ModelKind::kHfFolder) {
+    QW_ASSIGN(const auto embedding, formats::read_embedding_config(source));
+    if (!embedding) return model_from_hf_config(source.config()).map_error(located);
+    json::Object config = source.config();  // it names the class of the language model, whose head is not used
+    config.set("architectures", json::Array{"Model"});
+    return model_from_hf_config(config).map_error(located);
+  }
   const formats::TensorInfo* table = source.find(kGgufTokenTable);
   if (table == nullptr || table->shape.rank() != 2)
     return fail(ErrorKind::kBadInput,

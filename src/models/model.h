@@ -15,6 +15,22 @@
 
 namespace qw::models {
 
+// What a model gives for a token, of its final hidden row.
+enum class HeadKind : std::uint8_t {
+  kLanguage,   // logits over the vocabulary: it generates text
+  kEmbedding,  // the hidden row itself; a text's embedding is that of its last token
+  kClasses,    // a score for each class of the sequence, at its last token; one number: a reward
+  kSteps,      // scores of {wrong, right} for the step that ends at this token
+  kGuard,      // scores of the four lists of labels, one after the other, at every token
+};
+
+struct HeadTraits {
+  HeadKind kind = HeadKind::kLanguage;
+  std::int32_t outputs = 0;  // numbers of a row; 0 for kLanguage, which gives as many as there are tokens
+  std::vector<std::string> labels;  // of kClasses; empty if the file names none
+  std::vector<std::string> response_levels, response_categories, query_levels, query_categories;  // kGuard, in this order
+};
+
 // What other rooms need to know; capabilities are fields, never names.
 struct ModelTraits {
   std::string architecture;      // Hugging Face model_type, e.g. "qwen3"; for display and files only
@@ -26,6 +42,7 @@ struct ModelTraits {
   bool tied_embeddings = false;
   // Mixtures of experts: experts of a layer, how many of them a token takes, and the width of one; 0: none.
   std::int32_t experts = 0, experts_per_token = 0, expert_width = 0;
+  HeadTraits head;
 };
 
 // One parameter: how it is named in each file format, its shape, and how a fresh model draws it.
@@ -53,7 +70,8 @@ class Model {
   virtual const ModelTraits& traits() const = 0;
   // ops::Weight{i} names parameters()[i].
   virtual const std::vector<ParameterSpec>& parameters() const = 0;
-  // Embedding table and head as parameter ids (equal when tied).
+  // Embedding table and head of the language model as parameter ids (equal when tied); no head if traits().head is
+  // another.
   virtual ops::Weight embedding() const = 0;
   virtual ops::Weight head() const = 0;
   virtual void forward(ops::Executor& ex) const = 0;

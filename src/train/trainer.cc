@@ -34,11 +34,15 @@ std::string shortened(double value) {
 
 // The model of a recipe: its own table, or the config.json of the folder it starts from.
 Result<std::unique_ptr<models::Model>> make_model(const TrainConfig& config) {
-  if (config.init_from.empty()) return models::model_from_hf_config(config.model);
+  const auto generates = [](std::unique_ptr<models::Model> model) -> Result<std::unique_ptr<models::Model>> {
+    if (model->traits().head.kind == models::HeadKind::kLanguage) return model;
+    return fail(ErrorKind::kUsage, "train: only models with the head of a language model are trained");
+  };
+  if (config.init_from.empty()) return models::model_from_hf_config(config.model).and_then(generates);
   QW_ASSIGN(const auto folder, formats::HfFolder::open(config.init_from));
   auto model = models::model_from_hf_config(folder.config());
   if (!model) return in_context(config.init_from + "/config.json", std::move(model).error());
-  return model;
+  return generates(std::move(*model));
 }
 
 Status load_weights(const std::filesystem::path& folder, const models::Model& model, ops::ParameterBuffer& weights) {

@@ -15,6 +15,7 @@ struct Engine::Sequence {
         priority(request.priority),
         tenant_name(std::move(request.tenant)),
         adapter(request.adapter),
+        wanted(request.wanted),
         deadline(request.deadline),
         sink(std::move(request.sink)),
         sampler(std::move(request.params), request.prompt, mask, std::move(request.processors)) {}
@@ -24,6 +25,7 @@ struct Engine::Sequence {
   std::string tenant_name;
   std::uint32_t tenant = 0;
   std::int32_t adapter;
+  Wanted wanted;
   std::optional<Clock::time_point> deadline;
   std::shared_ptr<Sink> sink;
   sampling::Sampler sampler;
@@ -32,6 +34,7 @@ struct Engine::Sequence {
 
   bool running = false, done = false;
   std::int64_t computed = 0;          // tokens in the cache
+  std::int64_t rows_given = 0;        // of a request that wants them: what was given is not given again
   std::int64_t promised_tokens = 0;
   std::int32_t preemptions = 0;
   Clock::time_point submitted{};
@@ -45,13 +48,15 @@ struct Engine::Sequence {
 struct Engine::Batch {
   std::vector<std::int32_t> tokens, positions, sequences, adapters, logit_rows, prompts;
   std::vector<std::span<const std::int32_t>> tables;
-  std::vector<std::optional<Result<sampling::Sampled>>> sampled;  // by logit row; empty for requests that ended
+  std::vector<std::int64_t> first_row;  // by slice: its first logit row, up to the next slice's
+  std::vector<std::optional<Result<sampling::Sampled>>> sampled;  // by slice; empty where nothing is drawn
   void clear() {
     tokens.clear();
     positions.clear();
     sequences.clear();
     adapters.clear();
     logit_rows.clear();
+    first_row.clear();
     tables.clear();
     prompts.clear();
   }

@@ -68,11 +68,17 @@ void Decoder::begin_table() {
 void Decoder::end_table() {
   const ModelTraits& t = config_.traits;
   norm_ = table_.norm(names_.norm, "output_norm.weight", t.width);
+  if (t.head.kind != HeadKind::kLanguage) {
+    other_head_ = head_weights(table_, config_);
+    return;
+  }
   head_ = t.tied_embeddings ? embedding_ : table_.matrix("lm_head.weight", "output.weight", t.vocab, t.width);
 }
 
 void Decoder::finish(ops::Executor& ex, Value x) const {
-  ex.head(ex.rms_norm(x, norm_, config_.eps), head_);  // [N, V]
+  const Value h = ex.rms_norm(x, norm_, config_.eps);  // [N, D]
+  if (config_.traits.head.kind != HeadKind::kLanguage) return run_head(ex, h, other_head_, config_);
+  ex.head(h, head_);  // [N, V]
 }
 
 }  // namespace qw::models

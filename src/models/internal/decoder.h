@@ -5,6 +5,7 @@
 #include <string>
 
 #include "models/internal/dense.h"
+#include "models/internal/heads.h"
 #include "models/model.h"
 
 namespace qw::models {
@@ -66,16 +67,17 @@ class Decoder : public Model {
     begin_table();
   }
   void end_table();
-  // The last norm and the head.
+  // The last norm and the head, whichever the model has.
   void finish(ops::Executor& ex, ops::Value x) const;
 
   DenseConfig config_;
   ParameterTable table_;
-  ops::Weight embedding_, norm_, head_;  // head_ == embedding_ when tied
+  ops::Weight embedding_, norm_, head_;  // head_ == embedding_ when tied; absent with another head
 
  private:
   void begin_table();
   EndNames names_;
+  HeadWeights other_head_;
 };
 
 }  // namespace qw::models

@@ -4,6 +4,7 @@
 
 #include "base/decimal.h"
 #include "models/internal/config_reader.h"
+#include "models/internal/heads.h"
 
 namespace qw::models {
 namespace {
@@ -163,6 +164,7 @@ Result<DenseConfig> read_dense_hf(const json::Object& config, std::string_view a
   QW_ASSIGN(c.init_std, in.number("initializer_range", 0, 1, 0.02).map([](double d) { return static_cast<float>(d); }));
   QW_TRY(reject_variants(in));
   QW_TRY(read_rope_hf(config, c));
+  QW_TRY(read_head_hf(config, c));
   return c;
 }
 
@@ -179,12 +181,13 @@ Result<DenseConfig> read_dense_gguf(const json::Object& metadata, std::string_vi
   if (const json::Value* causal = in.find("attention.causal"); causal && causal->is_bool() && !causal->as_bool())
     return in.bad("attention.causal", "only causal attention is supported");
   QW_TRY(read_rope_gguf(in, c));
+  QW_TRY(read_head_gguf(in, c));
   return c;
 }
 
 json::Object write_dense_hf(const DenseConfig& c, std::string_view class_name) {
   const ModelTraits& t = c.traits;
-  return json::Object{
+  json::Object o{
       {"architectures", json::Array{std::string(class_name)}},
       {"attention_dropout", 0.0},
       {"head_dim", t.head_dim},
@@ -205,6 +208,8 @@ json::Object write_dense_hf(const DenseConfig& c, std::string_view class_name) {
       {"use_sliding_window", false},
       {"vocab_size", t.vocab},
   };
+  write_head_hf(c, class_name, o);
+  return o;
 }
 
 json::Object write_dense_gguf(const DenseConfig& c) {
@@ -223,6 +228,7 @@ json::Object write_dense_gguf(const DenseConfig& c) {
   o.set(arch + "attention.layer_norm_rms_epsilon", base::shortest(c.eps));
   o.set(arch + "rope.freq_base", base::shortest(c.rope.theta));
   o.set(arch + "rope.dimension_count", c.rope.rotary);
+  write_head_gguf(c, arch, o);
   if (c.rope.scaling == ops::RopeScaling::kNone) return o;
   const bool yarn = c.rope.scaling == ops::RopeScaling::kYarn;
   o.set(arch + "rope.scaling.type", yarn ? "yarn" : "linear");

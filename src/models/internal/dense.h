@@ -18,6 +18,8 @@ struct DenseConfig {
   float eps = 1e-6f;
   ops::RopeSpec rope;
   float init_std = 0.02f;
+  bool head_hidden_layer = false;  // a head of scores with a layer before its last
+  std::int32_t guard_width = 0;    // of a guard's branches
 };
 
 // Reads config.json keys. `default_head_dim`: for a config without "head_dim"; 0 = width / heads.

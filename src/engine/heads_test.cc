@@ -1,0 +1,211 @@
+// Models with other heads against PyTorch (tests/golden/head_*, made by tools/reference/make_head_golden.py), through the
+// engine: what a caller gets, alone and among others.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "engine/loaded_model.h"
+#include "engine/scores.h"
+#include "models/internal/test_model.h"
+
+namespace qw::engine {
+namespace {
+
+using models::HeadKind;
+using models::testing::OpenedGolden;
+using models::testing::TensorFile;
+
+constexpr const char* kFolders[] = {"head_embedding", "head_classes", "head_reward", "head_steps", "head_guard"};
+constexpr int kSequences = 3;  // of each golden
+
+struct Case {
+  TensorFile expected;
+  std::unique_ptr<LoadedModel> model;
+  explicit Case(const std::string& name, std::int64_t max_rows = 256, std::int64_t cache_tokens = 0)
+      : expected(models::testing::golden_folder() / name / "expected.safetensors") {
+    OpenedGolden golden(name);
+    LoadOptions options;
+    options.threads = 2;
+    options.engine.max_rows = max_rows;
+    options.engine.max_sequences = 4;
+    options.engine.growth_tokens = 1;
+    options.block_tokens = 4;
+    options.cache_tokens = cache_tokens;
+    model = models::testing::take(LoadedModel::create(std::move(golden.model), golden.views, options));
+  }
+  Request request(int i, Wanted wanted) const {
+    Request r;
+    r.prompt = expected.ids("ids." + std::to_string(i));
+    r.wanted = wanted;
+    return r;
+  }
+  std::vector<float> rows(int i) const { return expected.read<float>("rows." + std::to_string(i)); }
+  std::vector<float> score(int i) const { return expected.read<float>("score." + std::to_string(i)); }
+};
+
+std::vector<Reading> take_all(Engine& engine, std::vector<Request> requests) {
+  return models::testing::take(read(engine, std::move(requests)));
+}
+
+template <class... R>
+std::vector<Request> list(R... requests) {
+  std::vector<Request> out;
+  (out.push_back(std::move(requests)), ...);
+  return out;
+}
+
+void expect_close(std::span<const float> got, const std::vector<float>& wanted) {
+  ASSERT_EQ(got.size(), wanted.size());
+  const double tolerance = 1e-4 * models::testing::max_abs(wanted);
+  for (std::size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], wanted[i], tolerance) << i;
+}
+
+TEST(Heads, EveryRowAgreesWithTheReference) {
+  for (const char* name : kFolders) {
+    SCOPED_TRACE(name);
+    Case c(name);
+    for (int i = 0; i < kSequences; ++i) {
+      SCOPED_TRACE(i);
+      const auto got = take_all(c.model->engine(), list(c.request(i, Wanted::kEveryRow)));
+      ASSERT_EQ(got.size(), 1u);
+      expect_close(got[0].rows, c.rows(i));
+      EXPECT_EQ(got[0].finished.usage.prompt_tokens, got[0].count);
+      EXPECT_EQ(got[0].finished.usage.completion_tokens, 0);
+    }
+  }
+}
+
+std::vector<float> told(const models::HeadTraits& head, const Reading& r) {
+  const auto last = r.row(r.count - 1);
+  if (head.kind == HeadKind::kEmbedding) return *embedding_of(last, 0, true);
+  if (head.kind == HeadKind::kSteps) {
+    std::vector<float> out;
+    for (std::int64_t i = 0; i < r.count; ++i) out.push_back(softmax(r.row(i))[1]);
+    return out;
+  }
+  if (head.kind == HeadKind::kClasses && head.outputs == 1) return {last.begin(), last.end()};
+  std::vector<float> out;
+  std::size_t begin = 0;
+  std::vector<std::size_t> parts{last.size()};
+  if (head.kind == HeadKind::kGuard)
+    parts = {head.response_levels.size(), head.response_categories.size(), head.query_levels.size(),
+             head.query_categories.size()};
+  for (const std::size_t n : parts) {
+    for (const float p : softmax(last.subspan(begin, n))) out.push_back(p);
+    begin += n;
+  }
+  return out;
+}
+
+TEST(Heads, ScoresAgreeWithTheReference) {
+  for (const char* name : kFolders) {
+    SCOPED_TRACE(name);
+    Case c(name);
+    for (int i = 0; i < kSequences; ++i)
+      expect_close(told(c.model->model().traits().head, take_all(c.model->engine(), list(c.request(i, Wanted::kEveryRow)))[0]),
+                   c.score(i));
+  }
+}
+
+TEST(Heads, TogetherEqualsAloneWhateverTheSteps) {
+  for (const char* name : kFolders) {
+    SCOPED_TRACE(name);
+    Case alone(name), together(name), cut(name, 4);
+    std::vector<Request> many, pieces;
+    std::vector<Reading> wanted;
+    for (int round = 0; round < 40; ++round) {
+      const int i = round % kSequences;
+      const Wanted what = round % 2 == 0 ? Wanted::kEveryRow : Wanted::kLastRow;
+      wanted.push_back(std::move(take_all(alone.model->engine(), list(alone.request(i, what)))[0]));
+      many.push_back(together.request(i, what));
+      pieces.push_back(cut.request(i, what));
+    }
+    const auto got = take_all(together.model->engine(), std::move(many));
+    const auto got_cut = take_all(cut.model->engine(), std::move(pieces));
+    ASSERT_EQ(got.size(), wanted.size());
+    for (std::size_t r = 0; r < wanted.size(); ++r) {
+      ASSERT_EQ(wanted[r].count, r % 2 == 0 ? static_cast<std::int64_t>(wanted[r].finished.usage.prompt_tokens) : 1);
+      ASSERT_EQ(got[r].rows, wanted[r].rows) << r;
+      ASSERT_EQ(got_cut[r].rows, wanted[r].rows) << r;
+    }
+    EXPECT_EQ(together.model->engine().violation(), "");
+    EXPECT_EQ(together.model->engine().stats().free_blocks, together.model->engine().stats().total_blocks);
+  }
+}
+
+// A model that generates gives the logits of the last token to who wants them, in the batches of the others.
+TEST(Heads, RowsAndTextShareSteps) {
+  OpenedGolden golden("qwen3_untied_f32");
+  LoadOptions options;
+  options.threads = 2;
+  options.engine.max_rows = 8;
+  options.engine.max_sequences = 4;
+  auto model = models::testing::take(LoadedModel::create(std::move(golden.model), golden.views, options));
+  const std::vector<TokenId> ids{3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5};
+  std::vector<float> logits;
+  ASSERT_TRUE(model->for_each_logits(ids, [&](std::int64_t t, std::span<const float> row) {
+    if (t + 1 == static_cast<std::int64_t>(ids.size())) logits.assign(row.begin(), row.end());
+  }));
+  class Ignore final : public Sink {
+    Verdict on_token(const TokenEvent&) noexcept override { return Verdict::kContinue; }
+    void on_finished(const Finished&) noexcept override {}
+  };
+  Request text;
+  text.prompt = {7, 8};
+  text.max_tokens = 20;
+  text.sink = std::make_shared<Ignore>();
+  ASSERT_TRUE(model->engine().submit(std::move(text)));
+  const auto row = [&](Wanted wanted) {
+    Request r;
+    r.prompt = ids;
+    r.wanted = wanted;
+    return r;
+  };
+  const auto got = take_all(model->engine(), list(row(Wanted::kLastRow)));
+  EXPECT_EQ(got[0].count, 1);
+  EXPECT_EQ(got[0].rows, logits);
+  EXPECT_GT(model->engine().stats().output_tokens, 0);
+  const auto refused = read(model->engine(), list(row(Wanted::kEveryRow)));
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("last token only"), std::string::npos) << refused.error().message;
+}
+
+TEST(Heads, WhatDoesNotGenerateSaysSo) {
+  Case c("head_embedding");
+  const auto answer = generate(c.model->engine(), c.request(0, Wanted::kTokens));
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().kind, ErrorKind::kUsage);
+  EXPECT_NE(answer.error().message.find("generates no text"), std::string::npos);
+}
+
+TEST(Heads, TheLongestTextFillsTheContextAndNoMore) {
+  Case c("head_reward");
+  const auto of_length = [](std::size_t n) {
+    Request r;
+    r.wanted = Wanted::kLastRow;
+    r.prompt.assign(n, 1);
+    return r;
+  };
+  EXPECT_TRUE(read(c.model->engine(), list(of_length(64))));
+  const auto refused = read(c.model->engine(), list(of_length(65)));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kResource);
+}
+
+TEST(Scores, EmbeddingsAreCutBeforeTheyAreNormalised) {
+  const float row[] = {3, 4, 12};
+  EXPECT_EQ(*embedding_of(row, 2, true), (std::vector<float>{0.6f, 0.8f}));
+  EXPECT_EQ(*embedding_of(row, 0, false), (std::vector<float>{3, 4, 12}));
+  EXPECT_FALSE(embedding_of(row, 4, true));
+  const float zeros[] = {0, 0};
+  EXPECT_EQ(*embedding_of(zeros, 0, true), (std::vector<float>{0, 0}));
+}
+
+TEST(Scores, LargeScoresDoNotOverflow) {
+  const float row[] = {1000, 999};
+  EXPECT_NEAR(softmax(row)[0], 1 / (1 + std::exp(-1.0)), 1e-6);
+  EXPECT_NEAR(share_of(row, 1, 0), 1 / (1 + std::exp(1.0)), 1e-6);
+}
+
+}  // namespace
+}  // namespace qw::engine

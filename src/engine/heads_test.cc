@@ -3,27 +3,51 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <stdexcept>
 
 #include "engine/loaded_model.h"
 #include "engine/scores.h"
-#include "models/internal/test_model.h"
+#include "models/load.h"
 
 namespace qw::engine {
 namespace {
 
 using models::HeadKind;
-using models::testing::OpenedGolden;
-using models::testing::TensorFile;
 
 constexpr const char* kFolders[] = {"head_embedding", "head_classes", "head_reward", "head_steps", "head_guard"};
 constexpr int kSequences = 3;  // of each golden
 
+// What a result that must be there is; throws its error otherwise.
+template <class T>
+T take(Result<T> r) {
+  if (!r) throw std::runtime_error(r.error().message);
+  return std::move(*r);
+}
+
+double largest(const std::vector<float>& x) {
+  double m = 0;
+  for (const float v : x) m = std::max(m, std::abs(double{v}));
+  return m;
+}
+
+std::filesystem::path golden_folder(const std::string& name) {
+  return std::filesystem::path(QW_SOURCE_DIR) / "tests/golden" / name;
+}
+
+std::unique_ptr<LoadedModel> load(const std::string& name, const LoadOptions& options) {
+  const auto source = take(formats::ModelSource::open(golden_folder(name)));
+  auto model = take(models::model_from_source(source));
+  const auto views = take(models::load_weights(*model, source));
+  return take(LoadedModel::create(std::move(model), views, options));
+}
+
 struct Case {
-  TensorFile expected;
+  formats::Safetensors expected;
   std::unique_ptr<LoadedModel> model;
   explicit Case(const std::string& name, std::int64_t max_rows = 256, std::int64_t cache_tokens = 0)
-      : expected(models::testing::golden_folder() / name / "expected.safetensors") {
-    OpenedGolden golden(name);
+      : expected(take(formats::Safetensors::open(golden_folder(name) / "expected.safetensors"))) {
     LoadOptions options;
     options.threads = 2;
     options.engine.max_rows = max_rows;
@@ -31,20 +55,27 @@ struct Case {
     options.engine.growth_tokens = 1;
     options.block_tokens = 4;
     options.cache_tokens = cache_tokens;
-    model = models::testing::take(LoadedModel::create(std::move(golden.model), golden.views, options));
+    model = load(name, options);
   }
   Request request(int i, Wanted wanted) const {
     Request r;
-    r.prompt = expected.ids("ids." + std::to_string(i));
+    for (const std::int64_t id : read_all<std::int64_t>("ids." + std::to_string(i))) r.prompt.push_back(static_cast<TokenId>(id));
     r.wanted = wanted;
     return r;
   }
-  std::vector<float> rows(int i) const { return expected.read<float>("rows." + std::to_string(i)); }
-  std::vector<float> score(int i) const { return expected.read<float>("score." + std::to_string(i)); }
+  template <class T>
+  std::vector<T> read_all(const std::string& name) const {
+    const tensor::ConstView view = take(expected.tensor(name));
+    std::vector<T> out(static_cast<std::size_t>(view.bytes()) / sizeof(T));
+    std::memcpy(out.data(), view.data, out.size() * sizeof(T));
+    return out;
+  }
+  std::vector<float> rows(int i) const { return read_all<float>("rows." + std::to_string(i)); }
+  std::vector<float> score(int i) const { return read_all<float>("score." + std::to_string(i)); }
 };
 
 std::vector<Reading> take_all(Engine& engine, std::vector<Request> requests) {
-  return models::testing::take(read(engine, std::move(requests)));
+  return take(read(engine, std::move(requests)));
 }
 
 template <class... R>
@@ -56,7 +87,7 @@ std::vector<Request> list(R... requests) {
 
 void expect_close(std::span<const float> got, const std::vector<float>& wanted) {
   ASSERT_EQ(got.size(), wanted.size());
-  const double tolerance = 1e-4 * models::testing::max_abs(wanted);
+  const double tolerance = 1e-4 * largest(wanted);
   for (std::size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], wanted[i], tolerance) << i;
 }
 
@@ -135,12 +166,11 @@ TEST(Heads, TogetherEqualsAloneWhateverTheSteps) {
 
 // A model that generates gives the logits of the last token to who wants them, in the batches of the others.
 TEST(Heads, RowsAndTextShareSteps) {
-  OpenedGolden golden("qwen3_untied_f32");
   LoadOptions options;
   options.threads = 2;
   options.engine.max_rows = 8;
   options.engine.max_sequences = 4;
-  auto model = models::testing::take(LoadedModel::create(std::move(golden.model), golden.views, options));
+  const auto model = load("qwen3_untied_f32", options);
   const std::vector<TokenId> ids{3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5};
   std::vector<float> logits;
   ASSERT_TRUE(model->for_each_logits(ids, [&](std::int64_t t, std::span<const float> row) {

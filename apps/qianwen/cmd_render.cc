@@ -18,13 +18,6 @@ struct RenderOptions {
   bool add_generation_prompt = false, ids = false, json = false;
 };
 
-Result<json::Value> read_json(const std::string& path) {
-  QW_ASSIGN(const std::string text, read_text(path, kMaxPromptBytes));
-  auto value = json::parse(text);
-  if (!value) return in_context(path, value.error());
-  return std::move(*value);
-}
-
 Result<std::string> template_source(const RenderOptions& o) {
   if (!o.template_file.empty()) return base::read_file(o.template_file, kMaxPromptBytes);
   if (o.model.empty()) return fail(ErrorKind::kUsage, "render: give --model or --template");
@@ -35,9 +28,7 @@ Result<std::string> template_source(const RenderOptions& o) {
 }
 
 Result<json::Object> variables_of(const RenderOptions& o) {
-  QW_ASSIGN(json::Value messages, read_json(o.messages));
-  if (const json::Value* inner = messages.find("messages")) messages = json::Value(*inner);
-  if (!messages.is_array()) return fail(ErrorKind::kBadInput, o.messages + ": expected an array of messages");
+  QW_ASSIGN(json::Array messages, read_messages(o.messages));
   json::Object variables{{"messages", std::move(messages)}, {"add_generation_prompt", o.add_generation_prompt}};
   if (!o.tools.empty()) {
     QW_ASSIGN(json::Value tools, read_json(o.tools));

@@ -30,6 +30,8 @@ api::ServedModel served(ReadyModel& ready) {
   model.engine = &ready.loaded->engine();
   model.tokenizer = ready.tokenizer.get();
   model.chat_template = ready.chat_template ? &*ready.chat_template : nullptr;
+  model.embedding = ready.embedding;
+  model.ranking = ready.ranking;
   model.defaults = ready.defaults;
   return model;
 }

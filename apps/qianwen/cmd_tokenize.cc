@@ -26,22 +26,10 @@ std::vector<tokenizer::TokenId> ids_of(const tokenizer::Tokenizer& tokenizer, co
   return o.no_special ? tokenizer.encode(text, false) : tokenizer::encode_prompt(tokenizer, text, false);
 }
 
-// One JSON string or {"text": ...} a line; one object of ids a line.
+// One object of ids a line.
 Status tokenize_lines(const tokenizer::Tokenizer& tokenizer, const TokenizeOptions& o, std::string_view input) {
-  for (std::size_t number = 1; !input.empty(); ++number) {
-    const std::size_t end = std::min(input.find('\n'), input.size());
-    const std::string_view line = input.substr(0, end);
-    input.remove_prefix(std::min(end + 1, input.size()));
-    if (line.empty()) continue;
-    auto value = json::parse(line);
-    if (!value) return in_context("line " + std::to_string(number), value.error());
-    const json::Value* text = value->is_object() ? value->find("text") : &*value;
-    if (text == nullptr || !text->is_string()) {
-      return fail(ErrorKind::kBadInput, "line " + std::to_string(number) + ": expected a string or {\"text\": ...}");
-    }
-    const auto ids = ids_of(tokenizer, o, text->as_string());
-    std::puts(json::dump(json::Object{{"ids", to_json(ids)}}).c_str());
-  }
+  QW_ASSIGN(const auto texts, json_lines(input));
+  for (const std::string& text : texts) std::puts(json::dump(json::Object{{"ids", to_json(ids_of(tokenizer, o, text))}}).c_str());
   return {};
 }
 

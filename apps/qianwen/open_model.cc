@@ -7,6 +7,7 @@
 
 #include "base/cpu.h"
 #include "chat/prompt.h"
+#include "formats/embedding_config.h"
 #include "gguf_tokenizer.h"
 #include "models/load.h"
 #include "text_source.h"
@@ -87,6 +88,18 @@ std::vector<tensor::DType> formats_of(std::span<const tensor::ConstView> weights
 
 namespace {
 
+// What the model's head is for beside generating.
+Status set_tasks(const OpenedModel& opened, ReadyModel& ready) {
+  const models::HeadTraits& head = opened.model->traits().head;
+  if (head.kind == models::HeadKind::kLanguage) ready.ranking = api::ranking_by_tokens(*ready.tokenizer);
+  if (head.kind == models::HeadKind::kClasses) ready.ranking = api::ranking_by_labels(head.labels, head.outputs);
+  if (head.kind != models::HeadKind::kEmbedding) return {};
+  QW_ASSIGN(const auto stated, formats::read_embedding_config(opened.source));
+  // A file that names only the head means what the family's makers do.
+  ready.embedding = api::EmbeddingTask{head.outputs, !stated || stated->normalise};
+  return {};
+}
+
 // The text side of an opened model.
 Result<ReadyModel> ready_text(const std::string& name, const OpenedModel& opened) {
   ReadyModel ready;
@@ -100,6 +113,7 @@ Result<ReadyModel> ready_text(const std::string& name, const OpenedModel& opened
   const std::string template_source = chat_template_of(*spec);
   QW_ASSIGN(auto tokenizer, tokenizer::Tokenizer::create(std::move(*spec)));
   ready.tokenizer = std::make_unique<tokenizer::Tokenizer>(std::move(tokenizer));
+  QW_TRY(set_tasks(opened, ready));
   if (!template_source.empty()) {
     auto parsed = chat::Template::parse(template_source);
     if (!parsed) return in_context(opened.path + ": chat template", parsed.error());

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "api/tasks.h"
 #include "chat/template.h"
 #include "engine/loaded_model.h"
 #include "formats/adapter.h"
@@ -43,6 +44,8 @@ struct ReadyModel {
   std::unique_ptr<tokenizer::Tokenizer> tokenizer;
   std::unique_ptr<sampling::VocabularyMask> mask;
   std::optional<chat::Template> chat_template;
+  std::optional<api::EmbeddingTask> embedding;  // what it can do beside or in place of generating
+  std::optional<api::RankTask> ranking;
   sampling::SamplingParams defaults;     // of the generation config; stop ids included
   std::int32_t adapter = -1;             // what requests name to have the one adapter of load_adapted_model
   double load_ms = 0;

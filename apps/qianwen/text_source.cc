@@ -63,6 +63,38 @@ Result<std::string> resolve_model(const std::string& model) {
   return fail(ErrorKind::kBadInput, model + ": no such file or folder, and no model of that name in " + model_store());
 }
 
+Result<std::vector<std::string>> json_lines(std::string_view input) {
+  std::vector<std::string> texts;
+  for (std::size_t number = 1; !input.empty(); ++number) {
+    const std::size_t end = std::min(input.find('\n'), input.size());
+    const std::string_view line = input.substr(0, end);
+    input.remove_prefix(std::min(end + 1, input.size()));
+    if (line.empty()) continue;
+    auto value = json::parse(line);
+    if (!value) return in_context("line " + std::to_string(number), value.error());
+    const json::Value* text = value->is_object() ? value->find("text") : &*value;
+    if (text == nullptr || !text->is_string()) {
+      return fail(ErrorKind::kBadInput, "line " + std::to_string(number) + ": expected a string or {\"text\": ...}");
+    }
+    texts.push_back(text->as_string());
+  }
+  return texts;
+}
+
+Result<json::Value> read_json(const std::string& path) {
+  QW_ASSIGN(const std::string text, read_text(path, kMaxPromptBytes));
+  auto value = json::parse(text);
+  if (!value) return in_context(path, value.error());
+  return std::move(*value);
+}
+
+Result<json::Array> read_messages(const std::string& path) {
+  QW_ASSIGN(json::Value messages, read_json(path));
+  if (const json::Value* inner = messages.find("messages")) messages = json::Value(*inner);
+  if (!messages.is_array()) return fail(ErrorKind::kBadInput, path + ": expected an array of messages");
+  return std::move(messages.as_array());
+}
+
 Result<std::vector<tokenizer::TokenId>> parse_ids(const std::string& option, std::string_view text) {
   std::vector<tokenizer::TokenId> ids;
   for (const char *p = text.data(), *end = p + text.size(); p != end;) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "json/value.h"
 #include "tokenizer/tokenizer.h"
 
 namespace qw::app {
@@ -19,6 +20,12 @@ inline constexpr std::uint64_t kMaxTextBytes = std::uint64_t{1} << 30;
 inline constexpr std::uint64_t kMaxPromptBytes = std::uint64_t{16} << 20;
 // "-" reads standard input. More than the limit is kBadInput.
 Result<std::string> read_text(const std::string& path, std::uint64_t limit_bytes = kMaxTextBytes);
+
+// One JSON string or {"text": ...} a line, empty lines left out. kBadInput naming the line.
+Result<std::vector<std::string>> json_lines(std::string_view input);
+Result<json::Value> read_json(const std::string& path);
+// An array of messages, or an object that has one under "messages".
+Result<json::Array> read_messages(const std::string& path);
 
 // Token ids as people and scripts write them: "1,2,3", "1 2 3" or "[1, 2, 3]". kUsage naming the option.
 Result<std::vector<tokenizer::TokenId>> parse_ids(const std::string& option, std::string_view text);

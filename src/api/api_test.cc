@@ -9,6 +9,7 @@
 #include "api/openai/request.h"
 #include "api/prompt.h"
 #include "api/server.h"
+#include "api/tasks.h"
 #include "json/value.h"
 
 namespace qw::api {
@@ -66,6 +67,10 @@ class ApiTest : public testing::Test {
     served.tokenizer = &tokenizer_;
     served.chat_template = &template_;
     served.defaults.temperature = 0;
+    models_.push_back(served);
+    served.id = "vectors";
+    served.embedding = EmbeddingTask{static_cast<std::int64_t>(AlphabetModel::kVocab), true};
+    served.ranking = RankTask{*tokenizer_.find("\n") + 1, 0};  // what comes after a prompt's last newline
     models_.push_back(std::move(served));
     ServiceOptions options;
     options.http.port = 0;
@@ -165,6 +170,115 @@ TEST(ChatPrompt, TheTemplateWritesControlTokensAndBosComesOnce) {
     EXPECT_EQ(std::count(prompt->ids.begin(), prompt->ids.end(), 257), 1);
     EXPECT_EQ(prompt->ids.back(), 257);
   }
+}
+
+constexpr const char* kEmbeddings = "/v1/embeddings";
+constexpr const char* kRerank = "/v1/rerank";
+
+// The last token's row is one number at the token that follows: that is what the vector must show.
+TEST_F(ApiTest, EmbeddingsComeInOpenAiShape) {
+  const auto answer = ask_json(kEmbeddings, R"({"model":"vectors","input":[[97,98],[99]]})");
+  EXPECT_EQ(at(answer, "object").as_string(), "list");
+  EXPECT_EQ(at(answer, "model").as_string(), "vectors");
+  EXPECT_EQ(at(at(answer, "usage"), "prompt_tokens").as_int(), 3);
+  EXPECT_EQ(at(at(answer, "usage"), "total_tokens").as_int(), 3);
+  const auto& data = at(answer, "data").as_array();
+  ASSERT_EQ(data.size(), 2u);
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(at(data[i], "object").as_string(), "embedding");
+    EXPECT_EQ(at(data[i], "index").as_int(), static_cast<std::int64_t>(i));
+    const auto& vector = at(data[i], "embedding").as_array();
+    ASSERT_EQ(vector.size(), AlphabetModel::kVocab);
+    EXPECT_EQ(vector[99 + i].as_double(), 1);
+  }
+  // Text ends in <|endoftext|>, the last of the 259 tokens.
+  const auto text = ask_json(kEmbeddings, R"({"model":"vectors","input":"ab"})");
+  EXPECT_EQ(at(at(text, "usage"), "prompt_tokens").as_int(), 3);
+  EXPECT_EQ(at(at(text, "data").as_array()[0], "embedding").as_array()[259].as_double(), 1);
+}
+
+TEST_F(ApiTest, EmbeddingsMayBeShortAndInBase64) {
+  const auto answer = ask_json(kEmbeddings, R"({"model":"vectors","input":[1],"dimensions":4,"encoding_format":"base64"})");
+  // 0, 0, 1, 0 as little-endian floats.
+  EXPECT_EQ(at(at(answer, "data").as_array()[0], "embedding").as_string(), "AAAAAAAAAAAAAIA/AAAAAA==");
+  const auto one = ask_json(kEmbeddings, R"({"model":"vectors","input":[0],"dimensions":2,"encoding_format":"base64"})");
+  EXPECT_EQ(at(at(one, "data").as_array()[0], "embedding").as_string(), "AAAAAAAAgD8=");
+  const auto three = ask_json(kEmbeddings, R"({"model":"vectors","input":[0],"dimensions":3,"encoding_format":"base64"})");
+  EXPECT_EQ(at(at(three, "data").as_array()[0], "embedding").as_string(), "AAAAAAAAgD8AAAAA");
+}
+
+TEST_F(ApiTest, MoreTextsThanTheEngineTakesAtOnceAreAllAnswered) {
+  std::string inputs;
+  for (int i = 0; i < 500; ++i) inputs += (i == 0 ? "[" : ",[") + std::to_string(i % 200) + "]";
+  const auto answer = ask_json(kEmbeddings, R"({"model":"vectors","encoding_format":"base64","input":[)" + inputs + "]}");
+  const auto& data = at(answer, "data").as_array();
+  ASSERT_EQ(data.size(), 500u);
+  EXPECT_EQ(at(data[0], "embedding"), at(data[200], "embedding"));
+  EXPECT_NE(at(data[0], "embedding"), at(data[1], "embedding"));
+  EXPECT_EQ(at(at(answer, "usage"), "prompt_tokens").as_int(), 500);
+}
+
+TEST_F(ApiTest, WrongEmbeddingRequestsNameTheField) {
+  const auto param = [&](const std::string& body) { return dump(at(ask_json(kEmbeddings, body, 400), "error").find("param")); };
+  EXPECT_EQ(param(R"({"model":"vectors"})"), "\"input\"");
+  EXPECT_EQ(param(R"({"model":"vectors","input":[]})"), "\"input\"");
+  EXPECT_EQ(param(R"({"model":"vectors","input":[[]]})"), "\"input\"");
+  EXPECT_EQ(param(R"({"model":"vectors","input":["a",[1]]})"), "\"input\"");
+  EXPECT_EQ(param(R"({"model":"vectors","input":[9999]})"), "\"input\"");
+  EXPECT_EQ(param(R"({"model":"vectors","input":")" + std::string(600, 'a') + R"("})"), "\"input\"");
+  EXPECT_EQ(param(R"({"model":"vectors","input":"a","dimensions":0})"), "\"dimensions\"");
+  EXPECT_EQ(param(R"({"model":"vectors","input":"a","dimensions":261})"), "\"dimensions\"");
+  EXPECT_EQ(param(R"({"model":"vectors","input":"a","encoding_format":"hex"})"), "\"encoding_format\"");
+  EXPECT_EQ(param(R"({"model":"vectors","input":[1],"instruct":"x"})"), "\"instruct\"");
+  EXPECT_EQ(param(R"({"model":"alphabet","input":"a"})"), "\"model\"");
+  ask_json(kEmbeddings, R"({"model":"nobody","input":"a"})", 404);
+  EXPECT_EQ(ask("GET", kEmbeddings, "").status, 405);
+}
+
+TEST_F(ApiTest, RerankKeepsTheOrderOfEquals) {
+  const auto answer = ask_json(kRerank, R"({"model":"vectors","query":"q","documents":["a",{"text":"b"},"c"],"top_n":2,"return_documents":true})");
+  const auto& results = at(answer, "results").as_array();
+  ASSERT_EQ(results.size(), 2u);
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(at(results[i], "index").as_int(), static_cast<std::int64_t>(i));
+    EXPECT_NEAR(at(results[i], "relevance_score").as_double(), 1, 1e-6);
+  }
+  EXPECT_EQ(at(at(results[1], "document"), "text").as_string(), "b");
+  for (const char* path : {"/rerank", "/v2/rerank"})
+    EXPECT_EQ(at(ask_json(path, R"({"model":"vectors","query":"q","documents":["a"]})"), "results").as_array()[0].find("document"), nullptr);
+}
+
+TEST_F(ApiTest, WrongRerankRequestsNameTheField) {
+  const auto param = [&](const std::string& body) { return dump(at(ask_json(kRerank, body, 400), "error").find("param")); };
+  EXPECT_EQ(param(R"({"model":"vectors","documents":["a"]})"), "\"query\"");
+  EXPECT_EQ(param(R"({"model":"vectors","query":"q"})"), "\"documents\"");
+  EXPECT_EQ(param(R"({"model":"vectors","query":"q","documents":[3]})"), "\"documents\"");
+  EXPECT_EQ(param(R"({"model":"vectors","query":"q","documents":["a"],"top_n":0})"), "\"top_n\"");
+  EXPECT_EQ(param(R"({"model":"alphabet","query":"q","documents":["a"]})"), "\"model\"");
+}
+
+// The ids are those of transformers' example for the published model: system, user and an empty thought.
+TEST(Tasks, TheRankingPromptIsOneTurnAndTextStaysText) {
+  const auto tokenizer = byte_tokenizer();
+  const auto ids = ranking_prompt(tokenizer, "I", "q<|im_end|>", "d");
+  EXPECT_EQ(tokenizer.decode(ids, false),
+            "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct provided. "
+            "Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n<|im_start|>user\n<Instruct>: I\n<Query>: "
+            "q<|im_end|>\n<Document>: d<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n");
+  EXPECT_EQ(std::count(ids.begin(), ids.end(), *tokenizer.find("<|im_end|>")), 2);
+}
+
+TEST(Tasks, RowsBecomeRelevance) {
+  const std::string labels[] = {"no", "yes"};
+  const auto named = ranking_by_labels(labels, 2);
+  ASSERT_TRUE(named);
+  const float row[] = {1, 3};
+  EXPECT_NEAR(relevance(*named, row), 0.880797f, 1e-6);  // e^2 / (1 + e^2)
+  const auto only = ranking_by_labels({}, 1);
+  ASSERT_TRUE(only);
+  EXPECT_NEAR(relevance(*only, std::span(row).first(1)), 0.731059f, 1e-6);
+  EXPECT_FALSE(ranking_by_labels({}, 2));
+  EXPECT_FALSE(ranking_by_tokens(byte_tokenizer()));
 }
 
 TEST_F(ApiTest, StreamGivesTheSameTextAndEndsInDone) {

@@ -7,7 +7,7 @@
 namespace qw::api {
 
 Result<ChatPrompt> chat_prompt(const chat::Template& chat_template, json::Object variables,
-                               const tokenizer::Tokenizer& tokenizer) {
+                               const tokenizer::Tokenizer& tokenizer, std::string_view marker) {
   const tokenizer::TokenizerSpec& spec = tokenizer.spec();
   const auto name = [&](const char* variable, std::optional<tokenizer::TokenId> id) {
     variables.erase(variable);  // a caller's would count as the template's own
@@ -17,7 +17,9 @@ Result<ChatPrompt> chat_prompt(const chat::Template& chat_template, json::Object
   name("eos_token", spec.eos);
   name("pad_token", spec.pad);
   variables.erase("unk_token");
-  auto pieces = chat::render_prompt(chat_template, variables, tokenizer::control_tokens(tokenizer));
+  std::vector<std::string> guarded = tokenizer::control_tokens(tokenizer);
+  std::erase(guarded, marker);
+  auto pieces = chat::render_prompt(chat_template, variables, guarded);
   if (!pieces) return in_context("the chat template refused", std::move(pieces).error());
   std::vector<tokenizer::PromptPart> parts;
   std::string text;

@@ -2,6 +2,7 @@
 // tokens. The one way from messages to a model, for the protocols and for the terminal.
 #pragma once
 
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -22,8 +23,9 @@ struct ChatPrompt {
 Result<ChatPrompt> chat_prompt(const chat::Template& chat_template, const chat::Conversation& conversation,
                                const tokenizer::Tokenizer& tokenizer);
 
-// The part after the checks: for variables that are taken as they are.
+// The part after the checks: for variables that are taken as they are. `marker`: a control token which callers may
+// write all the same, such as the one that ends a step for a model of step rewards; "": none.
 Result<ChatPrompt> chat_prompt(const chat::Template& chat_template, json::Object variables,
-                               const tokenizer::Tokenizer& tokenizer);
+                               const tokenizer::Tokenizer& tokenizer, std::string_view marker = {});
 
 }  // namespace qw::api

@@ -32,6 +32,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto chat = api::openai::read_chat_request(*body);
   use(chat);
   use(api::openai::read_completion_request(*body));
+  if (const auto embedding = api::openai::read_embedding_request(*body)) {
+    QW_CHECK(embedding->texts.empty() != embedding->ids.empty());
+  } else {
+    QW_CHECK(embedding.error().status == 400);
+  }
+  if (const auto rerank = api::openai::read_rerank_request(*body)) QW_CHECK(!rerank->documents.empty());
   if (chat) {
     const auto variables = chat::template_variables({chat->messages, chat->tools, true, chat->template_variables});
     if (variables) QW_CHECK(variables->find("messages") != nullptr);

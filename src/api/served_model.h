@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "api/tasks.h"
 #include "chat/template.h"
 #include "engine/engine.h"
 #include "sampling/params.h"
@@ -19,6 +21,8 @@ struct ServedModel {
   std::int32_t adapter = -1;                        // of the engine's adapters; -1: none
   const tokenizer::Tokenizer* tokenizer = nullptr;
   const chat::Template* chat_template = nullptr;    // null: no chat with this model
+  std::optional<EmbeddingTask> embedding;           // absent: it makes no embeddings
+  std::optional<RankTask> ranking;                  // absent: it ranks no documents
   sampling::SamplingParams defaults;                // of the model's generation config; stop ids included
 };
 

@@ -174,6 +174,7 @@ Status LoadedModel::for_each_logits(
     std::int32_t adapter) {
   QW_CHECK(!engine_->started());
   const auto n = static_cast<std::int64_t>(ids.size());
+  if (!step_executor_->generates()) return fail(ErrorKind::kUsage, "this model has no logits: its head is not a language model's");
   if (n == 0) return fail(ErrorKind::kUsage, "there are no tokens to score");
   if (n > context_)
     return fail(ErrorKind::kUsage, std::to_string(n) + " tokens exceed the context of " + std::to_string(context_));

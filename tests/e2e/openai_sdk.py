@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
 """The service through OpenAI's own client library. openai_sdk.py PROGRAM; prints "ok ..." or "FAILED ..." a check."""
+import array
 import concurrent.futures
+import math
+import pathlib
 import signal
 import sys
 import tempfile
 import time
 import urllib.request
 
+import heads_models
 import service
 
 try:
@@ -75,6 +79,40 @@ def errors(client):
     check("a prompt beyond the context says so", isinstance(long, openai.BadRequestError) and long.code == "context_length_exceeded")
 
 
+def embeddings(program):
+    with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile("r") as log:
+        work = pathlib.Path(folder)
+        base = heads_models.base_folder(program, work / "base")
+        words = [w for kind in ("embedding", "reranker") for w in ("-m", str(getattr(heads_models, kind)(base, work / kind)))]
+        server, port = service.start_service(program, log.name, *words, "-m", "mini")
+        try:
+            client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=60)
+            create = client.embeddings.create
+            one = create(model="embedding", input="春江花月夜")  # the client asks for base64 and decodes it
+            check("an embedding comes as numbers of length 1", len(one.data[0].embedding) == 256 and abs(math.hypot(*one.data[0].embedding) - 1) < 1e-5)
+            plain = create(model="embedding", input="春江花月夜", encoding_format="float")
+            check("base64 and float are the same numbers", array.array("f", plain.data[0].embedding) == array.array("f", one.data[0].embedding))
+            many = create(model="embedding", input=["春江花月夜", "床前明月光"] * 100)
+            check("two hundred texts are answered in order", [d.index for d in many.data] == list(range(200)) and
+                  all(d.embedding == one.data[0].embedding for d in many.data[::2]) and many.usage.prompt_tokens == many.usage.total_tokens > 400)
+            short = create(model="embedding", input="春江花月夜", dimensions=32)
+            check("dimensions cut and normalise", len(short.data[0].embedding) == 32 and abs(math.hypot(*short.data[0].embedding) - 1) < 1e-5)
+            check("token ids are taken as they are", create(model="embedding", input=[[1, 2, 3], [4]]).usage.prompt_tokens == 4)
+            with concurrent.futures.ThreadPoolExecutor(8) as pool:
+                all_of = list(pool.map(lambda _: create(model="embedding", input="春江花月夜").data[0].embedding, range(40)))
+            check("requests at once answer as one alone", all(v == one.data[0].embedding for v in all_of))
+            wrong = error_of(lambda: create(model="mini", input="x"))
+            check("a language model makes no embeddings", isinstance(wrong, openai.BadRequestError) and wrong.param == "model")
+            silent = error_of(lambda: client.chat.completions.create(model="embedding", messages=POEM))
+            check("an embedding model does not chat", isinstance(silent, openai.BadRequestError) and silent.param == "model")
+            ranked = client.post("/rerank", cast_to=object, body={"model": "reranker", "query": "明月", "documents": ["床前明月光", "白日依山尽", "春眠不觉晓"], "top_n": 2})
+            scores = [r["relevance_score"] for r in ranked["results"]]
+            check("documents are ranked", len(scores) == 2 and scores[0] >= scores[1] and 0 < scores[1] and scores[0] < 1)
+        finally:
+            server.kill()
+            server.wait()
+
+
 def load(client, url):
     alone = client.chat.completions.create(model="mini", messages=POEM, seed=5).choices[0].message.content
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
@@ -92,6 +130,7 @@ def load(client, url):
 
 
 def main():
+    embeddings(sys.argv[1])
     with tempfile.NamedTemporaryFile("r") as log:
         server, port = service.start_service(sys.argv[1], log.name)
         try:

@@ -6,8 +6,6 @@
 #include "tokenizer/prompt.h"
 
 namespace qw::api::openai {
-namespace {
-
 ApiResult<json::Value> parse_body(const net::Request& request) {
   auto value = json::parse(request.body);
   if (!value) return tl::unexpected(bad_request("", "The request body is not valid JSON: " + value.error().message));
@@ -19,6 +17,14 @@ void name_ignored(Exchange& exchange, const std::vector<std::string>& names) {
   std::string list;
   for (const std::string& name : names) list += (list.empty() ? "" : ",") + name;
   exchange.add_header("X-Ignored-Params", list);
+}
+
+namespace {
+
+// A model with another head answers neither chats nor completions.
+ApiResult<void> check_generates(const ServedModel& model) {
+  if (model.engine->generates()) return {};
+  return tl::unexpected(bad_request("model", "The model `" + model.id + "` generates no text."));
 }
 
 json::Value model_entry(const ServedModel& model) {
@@ -90,6 +96,14 @@ bool Api::handle(const net::Request& request, const std::shared_ptr<Exchange>& e
     if (only("POST")) complete(request, exchange);
     return true;
   }
+  if (request.path == "/v1/embeddings") {
+    if (only("POST")) embed(request, exchange);
+    return true;
+  }
+  if (request.path == "/v1/rerank" || request.path == "/v2/rerank" || request.path == "/rerank") {
+    if (only("POST")) rerank(request, exchange);
+    return true;
+  }
   if (request.path == "/v1/models") {
     if (only("GET")) list_models(exchange);
     return true;
@@ -121,6 +135,7 @@ void Api::chat(const net::Request& http, const std::shared_ptr<Exchange>& exchan
   if (!request) return exchange->send_error(request.error());
   const ServedModel* model = find_model(models_, request->model);
   if (model == nullptr) return exchange->send_error(model_not_found(request->model));
+  if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
   if (model->chat_template == nullptr) {
     return exchange->send_error(bad_request("model", "The model `" + model->id + "` has no chat template; use /v1/completions."));
   }
@@ -151,6 +166,7 @@ void Api::complete(const net::Request& http, const std::shared_ptr<Exchange>& ex
   if (!request) return exchange->send_error(request.error());
   const ServedModel* model = find_model(models_, request->model);
   if (model == nullptr) return exchange->send_error(model_not_found(request->model));
+  if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
   std::vector<std::vector<engine::TokenId>> prompts = request->prompt_ids;
   for (const std::string& text : request->prompts) prompts.push_back(tokenizer::encode_prompt(*model->tokenizer, text, false));
   std::vector<std::int64_t> limits;

@@ -1,4 +1,5 @@
-// The OpenAI protocol: POST /v1/chat/completions, POST /v1/completions, GET /v1/models, GET /v1/models/{id}.
+// The OpenAI protocol: POST /v1/chat/completions, /v1/completions, /v1/embeddings and /v1/rerank (also /rerank and
+// /v2/rerank; not OpenAI's, but of the same shape everywhere), GET /v1/models, GET /v1/models/{id}.
 #pragma once
 
 #include <memory>
@@ -10,6 +11,10 @@
 
 namespace qw::api::openai {
 
+// What the handlers share: the body as JSON, and the header that names fields nobody asked for.
+ApiResult<json::Value> parse_body(const net::Request& request);
+void name_ignored(Exchange& exchange, const std::vector<std::string>& names);
+
 class Api {
  public:
   // `models` must outlive this object and every request it began.
@@ -20,6 +25,8 @@ class Api {
  private:
   void chat(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
   void complete(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
+  void embed(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
+  void rerank(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
   void list_models(const std::shared_ptr<Exchange>& exchange) const;
   const ModelList& models_;
 };

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "api/field_reader.h"
+#include "api/tasks.h"
 
 namespace qw::api::openai {
 namespace {
@@ -11,6 +12,7 @@ namespace {
 // OpenAI allows 4; agent frameworks send more, and each costs only a state of an automaton.
 constexpr std::size_t kMaxStops = 16;
 constexpr std::int64_t kMaxChoices = 16;
+constexpr std::size_t kMaxInputs = 2048;  // of an embeddings request, as OpenAI has it
 constexpr std::int64_t kMaxId = std::numeric_limits<sampling::TokenId>::max();
 
 // Fields that this server takes without acting on them: they name the caller or tune somebody else's infrastructure.
@@ -145,6 +147,34 @@ void read_template_variables(FieldReader& in, ChatRequest& out) {
   }
 }
 
+// A string, strings, token ids, or lists of token ids.
+void read_texts(FieldReader& in, const char* name, std::vector<std::string>& texts,
+                std::vector<std::vector<sampling::TokenId>>& ids) {
+  const json::Value* value = in.any(name);
+  const auto quoted = [&](const char* rest) { return std::string("'") + name + "' " + rest; };
+  if (value == nullptr) return in.reject(name, quoted("is required."));
+  const std::string shape = quoted("must be a string, an array of strings, or token ids.");
+  if (value->is_string()) {
+    texts.push_back(value->as_string());
+    return;
+  }
+  if (!value->is_array() || value->as_array().empty()) return in.reject(name, shape);
+  const json::Array& items = value->as_array();
+  if (items[0].is_int()) {
+    ids.push_back(read_ids(in, name, items));
+    return;
+  }
+  for (const json::Value& item : items) {
+    if (item.is_string() && ids.empty()) {
+      texts.push_back(item.as_string());
+    } else if (item.is_array() && texts.empty()) {
+      ids.push_back(read_ids(in, name, item.as_array()));
+    } else {
+      return in.reject(name, shape);
+    }
+  }
+}
+
 }  // namespace
 
 ApiResult<ChatRequest> read_chat_request(const json::Value& body) {
@@ -177,29 +207,7 @@ ApiResult<CompletionRequest> read_completion_request(const json::Value& body) {
   FieldReader in(body.as_object());
   CompletionRequest out;
   read_common(in, out);
-  const json::Value* prompt = in.any("prompt");
-  if (prompt == nullptr) {
-    in.reject("prompt", "'prompt' is required.");
-  } else if (prompt->is_string()) {
-    out.prompts.push_back(prompt->as_string());
-  } else if (prompt->is_array() && !prompt->as_array().empty()) {
-    const json::Array& items = prompt->as_array();
-    if (items[0].is_int()) {
-      out.prompt_ids.push_back(read_ids(in, "prompt", items));
-    } else {
-      for (const json::Value& item : items) {
-        if (item.is_string() && out.prompt_ids.empty()) {
-          out.prompts.push_back(item.as_string());
-        } else if (item.is_array() && out.prompts.empty()) {
-          out.prompt_ids.push_back(read_ids(in, "prompt", item.as_array()));
-        } else {
-          in.reject("prompt", "'prompt' must be a string, an array of strings, or token ids.");
-        }
-      }
-    }
-  } else {
-    in.reject("prompt", "'prompt' must be a string, an array of strings, or token ids.");
-  }
+  read_texts(in, "prompt", out.prompts, out.prompt_ids);
   out.max_tokens = in.integer("max_tokens", 1, kMaxId).value_or(16);   // 16 is this endpoint's documented default
   if (const auto count = in.integer("logprobs", 0, 20)) {
     out.logprobs = true;
@@ -211,6 +219,56 @@ ApiResult<CompletionRequest> read_completion_request(const json::Value& body) {
   }
   if (in.integer("best_of", 1, kMaxChoices).value_or(1) > out.n) in.reject("best_of", "'best_of' above 'n' is not supported.");
   refuse_unsupported(in);
+  if (in.error()) return tl::unexpected(*in.error());
+  out.ignored = in.unknown();
+  return out;
+}
+
+ApiResult<EmbeddingRequest> read_embedding_request(const json::Value& body) {
+  if (!body.is_object()) return tl::unexpected(bad_request("", "The request body must be a JSON object."));
+  FieldReader in(body.as_object());
+  EmbeddingRequest out;
+  out.model = in.text("model").value_or("");
+  read_texts(in, "input", out.texts, out.ids);
+  if (out.texts.size() + out.ids.size() > kMaxInputs)
+    in.reject("input", "'input' may hold at most " + std::to_string(kMaxInputs) + " texts.");
+  out.dimensions = in.integer("dimensions", 1, kMaxId);
+  out.instruction = in.text("instruct").value_or("");
+  if (!out.instruction.empty() && !out.ids.empty()) in.reject("instruct", "'instruct' goes before texts, not token ids.");
+  const std::string format = in.text("encoding_format").value_or("float");
+  out.base64 = format == "base64";
+  if (format != "base64" && format != "float") in.reject("encoding_format", "'encoding_format' must be float or base64.");
+  in.known({"user"});
+  if (in.error()) return tl::unexpected(*in.error());
+  out.ignored = in.unknown();
+  return out;
+}
+
+ApiResult<RerankRequest> read_rerank_request(const json::Value& body) {
+  if (!body.is_object()) return tl::unexpected(bad_request("", "The request body must be a JSON object."));
+  FieldReader in(body.as_object());
+  RerankRequest out;
+  out.model = in.text("model").value_or("");
+  const auto query = in.text("query");
+  if (!query) in.reject("query", "'query' is required.");
+  out.query = query.value_or("");
+  out.instruction = in.text("instruct").value_or(std::string(kDefaultInstruction));
+  const json::Array* documents = in.array("documents");
+  if (documents == nullptr || documents->empty() || documents->size() > kMaxInputs) {
+    in.reject("documents", "'documents' must be an array of 1 to " + std::to_string(kMaxInputs) + " texts.");
+  } else {
+    for (const json::Value& item : *documents) {
+      const json::Value* text = item.is_object() ? item.find("text") : &item;
+      if (text == nullptr || !text->is_string()) {
+        in.reject("documents", "'documents' must hold strings, or objects with a text.");
+        break;
+      }
+      out.documents.push_back(text->as_string());
+    }
+  }
+  out.top_n = in.integer("top_n", 1, kMaxId);
+  out.return_documents = in.boolean("return_documents").value_or(false);
+  in.known({"user"});
   if (in.error()) return tl::unexpected(*in.error());
   out.ignored = in.unknown();
   return out;

@@ -1,4 +1,5 @@
-// OpenAI's request bodies, read and judged: POST /v1/chat/completions and POST /v1/completions.
+// OpenAI's request bodies, read and judged: POST /v1/chat/completions, /v1/completions and /v1/embeddings; and that of
+// POST /v1/rerank, which others made common.
 #pragma once
 
 #include <cstdint>
@@ -46,6 +47,26 @@ struct CompletionRequest : CommonRequest {
   bool echo = false;
 };
 
+struct EmbeddingRequest {
+  std::string model;
+  std::vector<std::string> texts;                    // or
+  std::vector<std::vector<sampling::TokenId>> ids;   // (exactly one of the two is filled); taken as they are
+  std::optional<std::int64_t> dimensions;
+  std::string instruction;                           // put before the texts, as queries have it; "" for documents
+  bool base64 = false;
+  std::vector<std::string> ignored;
+};
+
+struct RerankRequest {                               // the shape of Jina, Cohere and vLLM
+  std::string model, query, instruction;
+  std::vector<std::string> documents;
+  std::optional<std::int64_t> top_n;
+  bool return_documents = false;
+  std::vector<std::string> ignored;
+};
+
+ApiResult<EmbeddingRequest> read_embedding_request(const json::Value& body);
+ApiResult<RerankRequest> read_rerank_request(const json::Value& body);
 ApiResult<ChatRequest> read_chat_request(const json::Value& body);
 ApiResult<CompletionRequest> read_completion_request(const json::Value& body);
 

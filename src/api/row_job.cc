@@ -1,0 +1,103 @@
+#include "api/row_job.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+namespace qw::api {
+namespace {
+
+// Prompts of one request in the engine at once: enough to fill its steps, and the requests of others find room.
+constexpr std::size_t kWindow = 32;
+
+}  // namespace
+
+class RowJob::Item final : public engine::Sink {
+ public:
+  Item(std::shared_ptr<RowJob> job, std::size_t index) : job_(std::move(job)), index_(index) {}
+  engine::Verdict on_token(const engine::TokenEvent&) noexcept override { return engine::Verdict::kContinue; }
+  void on_row(const engine::RowEvent& event) noexcept override { job_->results_.values[index_] = job_->reduce_(event.row); }
+  void on_finished(const engine::Finished& finished) noexcept override { job_->ended(index_, finished); }
+
+ private:
+  const std::shared_ptr<RowJob> job_;
+  const std::size_t index_;
+};
+
+RowJob::RowJob(std::shared_ptr<Exchange> exchange, const ServedModel& model,
+               std::vector<std::vector<engine::TokenId>> prompts, Reduce reduce, AnswerBody answer)
+    : exchange_(std::move(exchange)),
+      model_(model),
+      prompts_(std::move(prompts)),
+      reduce_(std::move(reduce)),
+      answer_(std::move(answer)) {
+  results_.values.resize(prompts_.size());
+}
+
+void RowJob::start(std::shared_ptr<Exchange> exchange, const ServedModel& model,
+                   std::vector<std::vector<engine::TokenId>> prompts, Reduce reduce, AnswerBody answer) {
+  std::shared_ptr<RowJob> job(
+      new RowJob(std::move(exchange), model, std::move(prompts), std::move(reduce), std::move(answer)));
+  job->exchange_->reply().on_close([weak = std::weak_ptr<RowJob>(job)] {
+    if (const auto self = weak.lock()) self->leave();
+  });
+  const std::lock_guard lock(job->mutex_);
+  job->submit_more();
+}
+
+void RowJob::submit_more() {
+  while (!over_ && next_ < prompts_.size() && open_ < kWindow) {
+    engine::Request request;
+    request.prompt = std::move(prompts_[next_]);
+    request.wanted = engine::Wanted::kLastRow;
+    request.adapter = model_.adapter;
+    request.sink = std::make_shared<Item>(shared_from_this(), next_++);
+    const auto id = model_.engine->submit(std::move(request));
+    if (!id) return fail(from_internal(id.error()));
+    running_.push_back(*id);
+    ++open_;
+  }
+}
+
+void RowJob::fail(const ApiError& error) {
+  for (const auto id : running_) model_.engine->cancel(id);
+  if (!std::exchange(over_, true)) exchange_->send_error(error);
+}
+
+void RowJob::ended(std::size_t index, const engine::Finished& finished) {
+  const std::lock_guard lock(mutex_);
+  --open_;
+  std::erase(running_, finished.request);
+  if (over_) return;
+  if (finished.error) return fail(from_internal(*finished.error));
+  if (finished.reason != engine::FinishReason::kStop || results_.values[index].empty())
+    return fail({503, "server_error", "The service is stopping.", "", ""});
+  results_.prompt_tokens += finished.usage.prompt_tokens;
+  submit_more();
+  if (over_ || open_ > 0) return;
+  over_ = true;
+  exchange_->send_json(200, answer_(std::move(results_)));
+}
+
+// The client has gone: what runs is cancelled, the rest never begins.
+void RowJob::leave() {
+  const std::lock_guard lock(mutex_);
+  over_ = true;
+  for (const auto id : running_) model_.engine->cancel(id);
+}
+
+ApiResult<void> check_text(const ServedModel& model, const std::vector<engine::TokenId>& ids, const char* param) {
+  if (ids.empty()) return tl::unexpected(bad_request(param, std::string("'") + param + "' is empty."));
+  if (const auto longest = model.engine->max_read_tokens(); static_cast<std::int64_t>(ids.size()) > longest) {
+    ApiError error = bad_request(param, "This model reads " + std::to_string(longest) + " tokens; the text has " +
+                                            std::to_string(ids.size()) + ".");
+    error.code = "context_length_exceeded";
+    return tl::unexpected(std::move(error));
+  }
+  for (const auto id : ids)
+    if (id < 0 || id >= model.engine->vocab())
+      return tl::unexpected(bad_request(param, "token id " + std::to_string(id) + " is outside the vocabulary."));
+  return {};
+}
+
+}  // namespace qw::api

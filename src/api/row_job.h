@@ -1,0 +1,56 @@
+// One HTTP request whose answer is made of rows: its texts go through the engine in the batches of everybody else, and
+// what their rows mean is answered when the last one is there.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "api/exchange.h"
+#include "api/served_model.h"
+
+namespace qw::api {
+
+struct RowResults {
+  std::vector<std::vector<float>> values;  // by prompt
+  std::int64_t prompt_tokens = 0;
+};
+
+class RowJob : public std::enable_shared_from_this<RowJob> {
+ public:
+  // `reduce` makes of a prompt's last row what is kept; `answer` the body of the reply, status 200. Both run on the
+  // engine's thread and must not throw.
+  using Reduce = std::function<std::vector<float>(std::span<const float> row)>;
+  using AnswerBody = std::function<json::Value(RowResults results)>;
+  // Lives until the last prompt has ended. `prompts` are not empty and checked (check_text).
+  static void start(std::shared_ptr<Exchange> exchange, const ServedModel& model,
+                    std::vector<std::vector<engine::TokenId>> prompts, Reduce reduce, AnswerBody answer);
+
+ private:
+  class Item;
+  RowJob(std::shared_ptr<Exchange> exchange, const ServedModel& model, std::vector<std::vector<engine::TokenId>> prompts,
+         Reduce reduce, AnswerBody answer);
+  void submit_more();  // under the mutex
+  void fail(const ApiError& error);  // under the mutex
+  void ended(std::size_t index, const engine::Finished& finished);
+  void leave();
+
+  const std::shared_ptr<Exchange> exchange_;
+  const ServedModel& model_;
+  std::vector<std::vector<engine::TokenId>> prompts_;
+  const Reduce reduce_;
+  const AnswerBody answer_;
+  std::mutex mutex_;
+  RowResults results_;
+  std::vector<engine::RequestId> running_;
+  std::size_t next_ = 0, open_ = 0;
+  bool over_ = false;  // answered, or nobody waits
+};
+
+// The text as ids fits the model, and every id is one.
+ApiResult<void> check_text(const ServedModel& model, const std::vector<engine::TokenId>& ids, const char* param);
+
+}  // namespace qw::api

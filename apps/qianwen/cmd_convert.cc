@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "commands.h"
 #include "convert.h"
+#include "formats/embedding_config.h"
 #include "formats/generation_config.h"
 #include "formats/gguf.h"
 #include "formats/imatrix.h"
@@ -168,6 +169,11 @@ Result<Report> write_folder(const ConvertOptions& o, const OpenedModel& in, cons
   json::Object config = in.model->hf_config();
   config.set("torch_dtype", type == tensor::DType::kBF16 ? "bfloat16" : type == tensor::DType::kF16 ? "float16" : "float32");
   QW_TRY(base::write_file_atomically(fs::path(o.out) / "config.json", json::dump(config, {.indent = 2}) + "\n"));
+  if (const auto& t = in.model->traits(); t.head.kind == models::HeadKind::kEmbedding) {
+    QW_ASSIGN(auto embedding, formats::read_embedding_config(in.source));
+    if (!embedding) embedding = formats::EmbeddingConfig{.normalise = true, .query_prompt = ""};  // what the head alone means
+    QW_TRY(formats::write_embedding_config(*embedding, t.width, t.context, o.out));
+  }
   return report;
 }
 

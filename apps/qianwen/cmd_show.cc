@@ -79,6 +79,7 @@ json::Object describe(const OpenedModel& opened, std::span<const tensor::DType> 
   return {{"path", opened.path},
           {"format", opened.source.kind() == formats::ModelKind::kGguf ? "gguf" : "safetensors"},
           {"architecture", t.architecture},
+          {"head", models::head_name(t.head.kind)},
           {"parameters", parameters},
           {"layers", t.layers},
           {"width", t.width},

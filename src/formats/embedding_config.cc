@@ -92,4 +92,32 @@ Result<std::optional<EmbeddingConfig>> read_embedding_config(const ModelSource& 
   return std::optional(std::move(*config));
 }
 
+Status write_embedding_config(const EmbeddingConfig& config, std::int64_t width, std::int64_t context,
+                              const std::filesystem::path& folder) {
+  json::Array stages;
+  const auto stage = [&](const std::string& name) {
+    const auto i = static_cast<std::int64_t>(stages.size());
+    stages.emplace_back(json::Object{{"idx", i},
+                                     {"name", std::to_string(i)},
+                                     {"path", i == 0 ? "" : std::to_string(i) + "_" + name},
+                                     {"type", "sentence_transformers.models." + name}});
+  };
+  stage("Transformer");
+  stage("Pooling");
+  if (config.normalise) stage("Normalize");
+  const auto write = [&](const char* name, json::Value value) {
+    return base::write_file_atomically(folder / name, json::dump(value, {.indent = 2}) + "\n");
+  };
+  std::error_code code;
+  std::filesystem::create_directories(folder / "1_Pooling", code);
+  if (code) return fail(ErrorKind::kFailed, folder.string() + ": cannot create 1_Pooling: " + code.message());
+  QW_TRY(write("1_Pooling/config.json", json::Object{{"word_embedding_dimension", width}, {kLast, true}}));
+  QW_TRY(write("sentence_bert_config.json", json::Object{{"max_seq_length", context}, {"do_lower_case", false}}));
+  QW_TRY(write("config_sentence_transformers.json",
+               json::Object{{"prompts", json::Object{{"query", config.query_prompt}, {"document", ""}}},
+                            {"default_prompt_name", nullptr},
+                            {"similarity_fn_name", "cosine"}}));
+  return write("modules.json", std::move(stages));
+}
+
 }  // namespace qw::formats

@@ -5,6 +5,8 @@
 //   config_sentence_transformers.json  prompts by name (may be absent)
 #pragma once
 
+#include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 
@@ -21,6 +23,11 @@ struct EmbeddingConfig {
 
 // Nothing if the source is no folder with modules.json. kBadInput naming the file for what is malformed or not supported.
 Result<std::optional<EmbeddingConfig>> read_embedding_config(const ModelSource& source);
+
+// Writes modules.json and its neighbours into a folder: what read_embedding_config gives is `config` again. `width` is
+// that of an embedding, `context` the longest text.
+Status write_embedding_config(const EmbeddingConfig& config, std::int64_t width, std::int64_t context,
+                              const std::filesystem::path& folder);
 
 // The parts, on their own: `modules` is modules.json; `folder_of_pooling` is set to the Pooling stage's, relative.
 Result<EmbeddingConfig> read_modules(const json::Value& modules, std::string& folder_of_pooling);

@@ -28,6 +28,22 @@ TEST(EmbeddingConfig, AFolderNamesItsStages) {
   EXPECT_FALSE(*read_embedding_config(*plain));
 }
 
+TEST(EmbeddingConfig, WhatIsWrittenReadsBack) {
+  test::Folder folder;
+  test::spill(folder / "config.json", "{}");
+  std::filesystem::copy(test::golden("small.safetensors"), folder / "model.safetensors");
+  for (const bool normalise : {true, false}) {
+    ASSERT_TRUE(write_embedding_config({normalise, "Query: "}, 8, 64, folder.path()));
+    const auto source = ModelSource::open(folder.path());
+    ASSERT_TRUE(source) << source.error().message;
+    const auto config = read_embedding_config(*source);
+    ASSERT_TRUE(config) << config.error().message;
+    ASSERT_TRUE(*config);
+    EXPECT_EQ((*config)->normalise, normalise);
+    EXPECT_EQ((*config)->query_prompt, "Query: ");
+  }
+}
+
 TEST(EmbeddingConfig, OtherStagesAreRefused) {
   const auto error_of = [](json::Array modules) {
     std::string pooling;

@@ -24,6 +24,9 @@ enum class HeadKind : std::uint8_t {
   kGuard,      // scores of the four lists of labels, one after the other, at every token
 };
 
+// For people: "language model", "embedding", "classes", "steps", "guard".
+const char* head_name(HeadKind kind);
+
 struct HeadTraits {
   HeadKind kind = HeadKind::kLanguage;
   std::int32_t outputs = 0;  // numbers of a row; 0 for kLanguage, which gives as many as there are tokens

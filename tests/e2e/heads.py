@@ -58,6 +58,8 @@ def embeddings(base, work):
     check("a GGUF file of it gives the same", told("embed", "-m", work / "embedding.gguf", "-p", "春江花月夜") == one)
     told("convert", work / "embedding.gguf", work / "embedding_again")
     check("and so does a folder made of that", told("embed", "-m", work / "embedding_again", "-p", "春江花月夜") == one)
+    check("which has the files of an embedding model", json.loads((work / "embedding_again/modules.json").read_text())[2]["type"].endswith("Normalize"))
+    check("show names the head", told("show", model)["head"] == "embedding" and told("show", "mini")["head"] == "language model")
     quantised = work / "embedding_q8.gguf"
     told("quantize", model, quantised, "--type", "q8_0")
     near = told("embed", "-m", quantised, "-p", "春江花月夜")["embedding"]

@@ -140,6 +140,22 @@ Value run_branch(ops::Executor& ex, Value x, const HeadWeights::Branch& b, float
 
 }  // namespace
 
+const char* head_name(HeadKind kind) {
+  switch (kind) {
+    case HeadKind::kLanguage:
+      return "language model";
+    case HeadKind::kEmbedding:
+      return "embedding";
+    case HeadKind::kClasses:
+      return "classes";
+    case HeadKind::kSteps:
+      return "steps";
+    case HeadKind::kGuard:
+      return "guard";
+  }
+  return "?";
+}
+
 Status read_head_hf(const json::Object& config, DenseConfig& c) {
   const ConfigReader in(config, "");
   const json::Value* classes = in.find("architectures");

@@ -41,9 +41,9 @@ struct House {
   kvcache::BlockPool pool;
   FakeExecutor executor;
   std::unique_ptr<Engine> engine;
-  explicit House(std::int32_t blocks = 64, EngineConfig config = small())
+  explicit House(std::int32_t blocks = 64, EngineConfig config = small(), std::int64_t logit_rows = 0)
       : pool(make_pool(blocks)),
-        executor(pool, kVocab, config.max_rows, config.max_sequences),
+        executor(pool, kVocab, config.max_rows, std::max(config.max_sequences, logit_rows)),
         engine(*Engine::create(executor, pool, std::move(config))) {}
   ~House() { engine.reset(); }
   static EngineConfig small() {
@@ -104,6 +104,64 @@ std::vector<Wish> random_wishes(std::uint64_t seed, int n, std::uint64_t longest
     wishes.push_back(std::move(w));
   }
   return wishes;
+}
+
+struct Rows final : Sink {
+  std::vector<std::int64_t> positions;
+  std::vector<float> values;
+  std::vector<Finished> finished;
+  Verdict on_token(const TokenEvent&) noexcept override {
+    ADD_FAILURE() << "a token of a request that wants rows";
+    return Verdict::kContinue;
+  }
+  void on_row(const RowEvent& e) noexcept override {
+    EXPECT_TRUE(finished.empty());
+    positions.push_back(e.position);
+    values.insert(values.end(), e.row.begin(), e.row.end());
+  }
+  void on_finished(const Finished& f) noexcept override { finished.push_back(f); }
+};
+
+// Generation of a better rank takes the readers' blocks again and again.
+TEST(Engine, RowsComeOnceAndInOrderEvenUnderPreemption) {
+  std::int64_t preempted_readers = 0;
+  for (const std::uint64_t seed : {1, 2, 3, 4, 5, 6}) {
+    const auto wishes = random_wishes(seed, 24, 40);
+    const auto run = [&](House& house, std::size_t first, std::size_t count) {
+      std::vector<std::shared_ptr<Rows>> out;
+      for (std::size_t i = first; i < first + count; ++i) {
+        const bool reads = i % 2 == 0;
+        out.push_back(std::make_shared<Rows>());
+        Request r = request_of(wishes[i], reads ? std::shared_ptr<Sink>(out.back()) : std::make_shared<Log>());
+        r.wanted = !reads ? Wanted::kTokens : i % 4 == 0 ? Wanted::kEveryRow : Wanted::kLastRow;
+        if (reads) r.priority = -1;
+        EXPECT_TRUE(house.engine->submit(std::move(r)));
+      }
+      house.run();
+      return out;
+    };
+    EngineConfig config = House::small();
+    config.max_rows = 5;
+    House together(18, config, 5);
+    const auto got = run(together, 0, wishes.size());
+    for (std::size_t i = 0; i < wishes.size(); i += 2) {
+      House alone(64, House::small(), 16);
+      const auto wanted = run(alone, i, 1)[0];
+      ASSERT_EQ(got[i]->positions, wanted->positions) << i;
+      ASSERT_EQ(got[i]->values, wanted->values) << i;
+      ASSERT_EQ(got[i]->finished.size(), 1u);
+      EXPECT_EQ(got[i]->finished[0].reason, FinishReason::kStop);
+      preempted_readers += got[i]->finished[0].preemptions;
+      const auto n = static_cast<std::int64_t>(wishes[i].prompt.size());
+      if (i % 4 != 0) {
+        EXPECT_EQ(got[i]->positions, std::vector<std::int64_t>{n - 1});
+        continue;
+      }
+      ASSERT_EQ(static_cast<std::int64_t>(got[i]->positions.size()), n);
+      for (std::int64_t p = 0; p < n; ++p) ASSERT_EQ(got[i]->positions[static_cast<std::size_t>(p)], p);
+    }
+  }
+  EXPECT_GT(preempted_readers, 0);
 }
 
 TEST(Engine, BatchedEqualsAloneEvenUnderPreemption) {

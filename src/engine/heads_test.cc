@@ -46,7 +46,7 @@ std::unique_ptr<LoadedModel> load(const std::string& name, const LoadOptions& op
 struct Case {
   formats::Safetensors expected;
   std::unique_ptr<LoadedModel> model;
-  explicit Case(const std::string& name, std::int64_t max_rows = 256, std::int64_t cache_tokens = 0)
+  explicit Case(const std::string& name, std::int64_t max_rows = 256)
       : expected(take(formats::Safetensors::open(golden_folder(name) / "expected.safetensors"))) {
     LoadOptions options;
     options.threads = 2;
@@ -54,7 +54,6 @@ struct Case {
     options.engine.max_sequences = 4;
     options.engine.growth_tokens = 1;
     options.block_tokens = 4;
-    options.cache_tokens = cache_tokens;
     model = load(name, options);
   }
   Request request(int i, Wanted wanted) const {

@@ -30,6 +30,7 @@ void add_rerank(CLI::App& app, Outcome& outcome);
 void add_reward(CLI::App& app, Outcome& outcome);
 void add_doctor(CLI::App& app, Outcome& outcome);
 void add_imatrix(CLI::App& app, Outcome& outcome);
+void add_models(CLI::App& app, Outcome& outcome);
 void add_quantize(CLI::App& app, Outcome& outcome);
 void add_render(CLI::App& app, Outcome& outcome);
 void add_score(CLI::App& app, Outcome& outcome);

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "formats/gguf.h"
 #include "gguf_tokenizer.h"
+#include "hub/model_store.h"
 
 namespace qw::app {
 namespace {
@@ -56,10 +57,11 @@ Result<std::string> resolve_model(const std::string& model) {
     return path.string();
   }
   if (fs::exists(model)) return model;
-  for (const char* suffix : {"", ".gguf"}) {
-    const fs::path stored = fs::path(model_store()) / (model + suffix);
-    if (model.find('/') == std::string::npos && fs::exists(stored)) return stored.string();
-  }
+  QW_ASSIGN(const auto stored, hub::find_model(model_store(), model));
+  if (stored) return stored->path.string();
+  // A folder of the store that is no model may still have tokenizer files.
+  if (const fs::path folder = fs::path(model_store()) / model; model.find('/') == std::string::npos && fs::is_directory(folder))
+    return folder.string();
   return fail(ErrorKind::kBadInput, model + ": no such file or folder, and no model of that name in " + model_store());
 }
 

@@ -215,7 +215,7 @@ Status estimate(const Options& o) {
 
 constexpr const char* kNames =
     "OWNER/NAME on Hugging Face (also hf:OWNER/NAME), ms:OWNER/NAME on ModelScope, or a short name of the Qwen family\n"
-    "(qwen3-0.6b); of a repository of GGUF files NAME:PART, where PART is in the file's name (q4_k_m) or a glob";
+    "in any case (Qwen3-0.6B); of a repository of GGUF files NAME:PART, where PART is in the file's name (q4_k_m) or a glob";
 
 CLI::App* subcommand(CLI::App* models, const std::shared_ptr<Options>& o, Outcome& outcome, const char* name, const char* what, Status (*run)(const Options&)) {
   CLI::App* cmd = models->add_subcommand(name, what);

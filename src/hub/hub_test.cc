@@ -94,8 +94,8 @@ std::string chosen(std::vector<std::string> paths, const std::string& pattern = 
 }
 
 TEST(Select, SafetensorsAreTakenAndBinLeft) {
-  EXPECT_EQ(chosen({"config.json", "pytorch_model.bin", "model.safetensors", "README.md", "tokenizer.json", "onnx/model.onnx", "LICENSE", ".gitattributes"}),
-            "model.safetensors config.json tokenizer.json LICENSE");
+  EXPECT_EQ(chosen({"config.json", "pytorch_model.bin", "model.safetensors", "README.md", "tokenizer.json", "qwen.tiktoken", "onnx/model.onnx", "LICENSE", ".gitattributes"}),
+            "model.safetensors config.json tokenizer.json qwen.tiktoken LICENSE");
   EXPECT_EQ(chosen({"config.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
                     "consolidated.safetensors"}),
             "model-00001-of-00002.safetensors model-00002-of-00002.safetensors model.safetensors.index.json config.json");

@@ -18,14 +18,15 @@ bool in_root(const RemoteFile& file) { return file.path.find('/') == std::string
 
 // Files beside the weights that something here reads, and what their makers want to go along.
 bool companion(const RemoteFile& file) {
-  static constexpr std::array<std::string_view, 19> kNames{
+  static constexpr std::array<std::string_view, 18> kNames{
       "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt",
-      "qwen.tiktoken", "added_tokens.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json",
+      "added_tokens.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json",
       "quantize_config.json", "quant_config.json", "modules.json", "config_sentence_transformers.json",
       "sentence_bert_config.json", "adapter_config.json", "license", "notice"};
   if (in_root(file)) {
     const std::string name = lower(file.path);
-    return std::find(kNames.begin(), kNames.end(), name) != kNames.end() || name.starts_with("license.") || name.starts_with("notice.");
+    return std::find(kNames.begin(), kNames.end(), name) != kNames.end() || name.starts_with("license.") || name.starts_with("notice.") ||
+           name.ends_with(".tiktoken");
   }
   return file.path.ends_with("_Pooling/config.json");   // of embedding models, named in modules.json
 }

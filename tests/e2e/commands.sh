@@ -41,7 +41,7 @@ refused 2 "give --model, or --signature" bench
 refused 2 "give --ids or --file" score -m mini
 refused 2 "expects ids such as 1,2,3" score -m mini --ids 1,x
 refused 2 "unknown type q9_9" quantize mini "$work/out.gguf" --type q9_9
-for command in bench chat complete convert data doctor quantize render score serve show tokenize tokenizer train; do
+for command in bench chat complete convert data doctor models quantize render score serve show tokenize tokenizer train; do
   "$program" $command --help >"$work/help" 2>&1; code=$?
   check "$command --help" "[ $code -eq 0 ] && grep -q Usage $work/help"
 done

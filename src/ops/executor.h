@@ -58,6 +58,26 @@ struct ExpertsSpec {
   Weight gate, up, down;
 };
 
+// Layers that carry a state from token to token instead of keys and values. A sequence's states lie in one slot of floats;
+// `state` says where a layer's begins. At position 0 a state is zeros.
+
+// short_conv.h. The state is the last taps - 1 inputs [taps - 1, C], oldest first.
+struct ShortConvSpec {
+  std::int64_t state = 0;
+};
+
+// delta_rule.h. The state is [value_heads, key_dim, value_dim].
+struct DeltaRuleSpec {
+  std::int32_t key_heads = 0, value_heads = 0;  // value_heads is a multiple of key_heads
+  std::int32_t key_dim = 0, value_dim = 0;
+  bool tiled = false;  // value head h goes with key head h % key_heads; else with h / (value_heads / key_heads)
+  std::int64_t state = 0;
+  std::int32_t key_head(std::int32_t h) const { return tiled ? h % key_heads : h / (value_heads / key_heads); }
+  std::int32_t keys_width() const { return key_heads * key_dim; }
+  std::int32_t values_width() const { return value_heads * value_dim; }
+  std::int32_t input_width() const { return 2 * keys_width() + values_width(); }
+};
+
 class Executor {
  public:
   virtual ~Executor() = default;
@@ -81,12 +101,20 @@ class Executor {
   virtual Value experts(Value x, Value logits, const ExpertsSpec& spec) = 0;
   // Columns [begin, begin + width) of x: a part of a fused projection.
   virtual Value columns(Value x, std::int32_t begin, std::int32_t width) = 0;
-  // x * sigmoid(gate), gate [N, 1].
+  // Of each head the columns [begin, begin + width): x is [N, heads * head_dim] -> [N, heads * width].
+  virtual Value head_columns(Value x, std::int32_t begin, std::int32_t width, std::int32_t head_dim) = 0;
+  // x * sigmoid(gate); gate [N, G] where G divides the width of x: gate g is that of the g-th part of the columns.
   virtual Value gate_rows(Value x, Value gate) = 0;
   // max(x, 0).
   virtual Value relu(Value x) = 0;
   // The columns of a, then those of b.
   virtual Value concat(Value a, Value b) = 0;
+  // silu of a causal convolution of each column with its own taps w [C, taps] -> [N, C].
+  virtual Value short_conv(Value x, Weight w, const ShortConvSpec& spec) = 0;
+  // The gated delta rule over x = queries | keys | values, with a gate for forgetting and one for writing of each value
+  // head, both before their non-linearities -> [N, value_heads * value_dim].
+  virtual Value delta_rule(Value x, Value forget, Value write, Weight a_log, Weight dt_bias,
+                           const DeltaRuleSpec& spec) = 0;
   // The language-model head: final hidden rows x W^T. Running: logits of the rows the batch asks for. Recording: the
   // chunked linear + cross-entropy, which never holds [N, V] at once. An absent w: the rows of x are themselves what
   // the model gives (embeddings, scores of classes); such a model runs and is not trained.

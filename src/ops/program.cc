@@ -32,6 +32,10 @@ const char* op_name(OpKind kind) {
       return "relu";
     case OpKind::kConcat:
       return "concat";
+    case OpKind::kShortConv:
+      return "short_conv";
+    case OpKind::kDeltaRule:
+      return "delta_rule";
     case OpKind::kHead:
       return "head";
   }
@@ -43,6 +47,7 @@ int Op::inputs() const {
     case OpKind::kEmbed:
       return 0;
     case OpKind::kAttention:
+    case OpKind::kDeltaRule:
       return 3;
     case OpKind::kSwiglu:
     case OpKind::kAdd:
@@ -139,12 +144,17 @@ Value RecordingExecutor::experts(Value x, Value logits, const ExpertsSpec& spec)
 }
 
 Value RecordingExecutor::columns(Value x, std::int32_t begin, std::int32_t width) {
-  QW_CHECK(begin >= 0 && width > 0 && begin + width <= x.width);
-  return push({.kind = OpKind::kColumns, .in = {x}, .first_column = begin}, width);
+  return head_columns(x, begin, width, x.width);
+}
+
+Value RecordingExecutor::head_columns(Value x, std::int32_t begin, std::int32_t width, std::int32_t head_dim) {
+  QW_CHECK(begin >= 0 && width > 0 && begin + width <= head_dim && x.width % head_dim == 0);
+  return push({.kind = OpKind::kColumns, .in = {x}, .first_column = begin, .column_group = head_dim},
+              x.width / head_dim * width);
 }
 
 Value RecordingExecutor::gate_rows(Value x, Value gate) {
-  QW_CHECK(gate.width == 1);
+  QW_CHECK(x.width % gate.width == 0);
   return push({.kind = OpKind::kGateRows, .in = {x, gate}}, x.width);
 }
 
@@ -152,6 +162,20 @@ Value RecordingExecutor::relu(Value x) { return push({.kind = OpKind::kRelu, .in
 
 Value RecordingExecutor::concat(Value a, Value b) {
   return push({.kind = OpKind::kConcat, .in = {a, b}}, a.width + b.width);
+}
+
+Value RecordingExecutor::short_conv(Value x, Weight w, const ShortConvSpec& spec) {
+  QW_CHECK(shape(w).rank() == 2 && shape(w)[0] == x.width && shape(w)[1] > 0);
+  return push({.kind = OpKind::kShortConv, .in = {x}, .weight = w, .conv = spec}, x.width);
+}
+
+Value RecordingExecutor::delta_rule(Value x, Value forget, Value write, Weight a_log, Weight dt_bias,
+                                    const DeltaRuleSpec& spec) {
+  QW_CHECK(spec.key_heads > 0 && spec.value_heads % spec.key_heads == 0 && x.width == spec.input_width());
+  QW_CHECK(forget.width == spec.value_heads && write.width == spec.value_heads);
+  QW_CHECK(shape(a_log) == tensor::Shape{spec.value_heads} && shape(dt_bias) == tensor::Shape{spec.value_heads});
+  return push({.kind = OpKind::kDeltaRule, .in = {x, forget, write}, .weight = a_log, .bias = dt_bias, .delta = spec},
+              spec.values_width());
 }
 
 void RecordingExecutor::head(Value x, Weight w) {

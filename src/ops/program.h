@@ -13,21 +13,27 @@
 
 namespace qw::ops {
 
-enum class OpKind : std::uint8_t { kEmbed, kRmsNorm, kLinear, kRope, kAttention, kSwiglu, kAdd, kExperts, kColumns, kGateRows, kRelu, kConcat, kHead };
+enum class OpKind : std::uint8_t { kEmbed, kRmsNorm, kLinear, kRope, kAttention, kSwiglu, kAdd, kExperts, kColumns, kGateRows,
+                                  kRelu, kConcat, kShortConv, kDeltaRule, kHead };
 const char* op_name(OpKind kind);
 
 struct Op {
   OpKind kind = OpKind::kAdd;
   Value out{};    // none (id -1) for kHead
-  Value in[3]{};  // attention q, k, v; swiglu gate, up; add a, b; experts x, logits; gate_rows x, gate; concat a, b; others in[0]
-  Weight weight{}, bias{};  // kHead: an absent weight gives the rows as they are
+  Value in[3]{};  // attention q, k, v; swiglu gate, up; add a, b; experts x, logits; gate_rows x, gate; concat a, b;
+                  // delta_rule x, forget, write; others in[0]
+  Weight weight{}, bias{};  // kHead: an absent weight gives the rows as they are; delta_rule: a_log, dt_bias
   float eps = 0;                // kRmsNorm
   std::int32_t norm_width = 0;  // kRmsNorm: width of one normalised group (the row, or head_dim)
   RopeSpec rope{};
   AttentionSpec attention{};
   ExpertsSpec experts{};
   std::int32_t first_column = 0;  // kColumns
+  std::int32_t column_group = 0;  // kColumns: width of the groups (the row, or head_dim) the columns are taken of
+  ShortConvSpec conv{};
+  DeltaRuleSpec delta{};
   int inputs() const;  // how many of in[] are used
+  std::int32_t groups() const { return in[0].width / column_group; }  // kColumns: how many of them a row has
 };
 
 struct Program {
@@ -54,9 +60,12 @@ class RecordingExecutor final : public Executor {
   Value add(Value a, Value b) override;
   Value experts(Value x, Value logits, const ExpertsSpec& spec) override;
   Value columns(Value x, std::int32_t begin, std::int32_t width) override;
+  Value head_columns(Value x, std::int32_t begin, std::int32_t width, std::int32_t head_dim) override;
   Value gate_rows(Value x, Value gate) override;
   Value relu(Value x) override;
   Value concat(Value a, Value b) override;
+  Value short_conv(Value x, Weight w, const ShortConvSpec& spec) override;
+  Value delta_rule(Value x, Value forget, Value write, Weight a_log, Weight dt_bias, const DeltaRuleSpec& spec) override;
   void head(Value x, Weight w) override;
 
  private:

@@ -5,6 +5,7 @@
 #include <new>
 #include <string>
 
+#include "ops/delta_rule.h"
 #include "ops/elementwise.h"
 #include "ops/experts.h"
 #include "ops/internal/adapters.h"
@@ -13,6 +14,7 @@
 #include "ops/internal/packed_weights.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
+#include "ops/short_conv.h"
 
 namespace qw::ops {
 namespace {
@@ -59,6 +61,14 @@ struct RunningExecutor::State {
     std::int32_t expert, first, rows;
   };
   std::vector<Group> groups;
+  // Layers with states: what a sequence's slot holds, and scratch of the delta rule (delta_rule.h).
+  std::int64_t state_floats = 0;
+  tensor::Buffer keys, gates;
+  struct Stretch {  // the rows of one sequence in this step
+    std::int32_t first, rows, slot;
+    bool fresh;  // from position 0
+  };
+  std::vector<Stretch> stretches;  // capacity max_rows
   // The step in progress.
   StepBatch batch;
   std::int64_t rows = 0;
@@ -86,6 +96,9 @@ struct RunningExecutor::State {
   void take_workspaces();
   Status check(const StepBatch& b) const;
   Status check_rows(const StepBatch& b) const;
+  Status find_stretches(const StepBatch& b);
+  Status claim_slot(const StepBatch& b, std::size_t first_row);
+  void run_delta_rule(const Op& op);
   const std::int32_t* ntk_levels(const RopeSpec& spec);  // of the batch's rows; null where all are 0
   void find_runs();
   const Op& next(OpKind kind);
@@ -125,6 +138,14 @@ void RunningExecutor::State::take_workspaces() {
     if (op.kind == OpKind::kHead && op.weight.present())
       bytes = std::max(bytes,
                        machine.kernels.prepared_bytes(weight(op.weight).type, options.max_logit_rows, op.in[0].width));
+    if (op.kind == OpKind::kShortConv)
+      state_floats = std::max(state_floats, op.conv.state + (weight(op.weight).in - 1) * op.out.width);
+    if (op.kind == OpKind::kDeltaRule) {
+      const DeltaRuleSpec& d = op.delta;
+      state_floats = std::max(state_floats, d.state + std::int64_t{d.key_dim} * d.values_width());
+      if (const std::int64_t n = options.max_rows * 2 * d.keys_width(); keys.size() < index(n) * sizeof(float)) keys = float_buffer(n);
+      if (const std::int64_t n = options.max_rows * 2 * d.value_heads; gates.size() < index(n) * sizeof(float)) gates = float_buffer(n);
+    }
     if (op.kind == OpKind::kAttention) layers = std::max(layers, op.attention.layer + 1);
     if (op.kind != OpKind::kRope) continue;
     const bool known = std::any_of(angles.begin(), angles.end(), [&](const Angles& a) { return a.spec == op.rope; });
@@ -133,6 +154,7 @@ void RunningExecutor::State::take_workspaces() {
     if (!known) angles.push_back({op.rope, rope_frequencies(op.rope), float_buffer(n), float_buffer(n)});
   }
   prepared = tensor::Buffer(bytes);
+  if (state_floats > 0) stretches.reserve(index(options.max_rows));
   for (const Op& op : program.ops)
     if (op.kind == OpKind::kExperts) plan_experts(op);
   head_rows = float_buffer(options.max_logit_rows * head_op().in[0].width);
@@ -314,6 +336,36 @@ Status RunningExecutor::State::check(const StepBatch& b) const {
   return check_rows(b);
 }
 
+// The sequence of row `r`, which begins its stretch, has a slot of its own whose state is where the row begins.
+Status RunningExecutor::State::claim_slot(const StepBatch& b, std::size_t r) {
+  const std::int32_t slot = b.slots[index(b.sequences[r])];
+  const std::string row = "row " + std::to_string(r) + ": ";
+  if (slot < 0 || index(slot) >= b.states->tokens.size())
+    return fail(ErrorKind::kUsage, row + "there is no state " + std::to_string(slot));
+  if (std::any_of(stretches.begin(), stretches.end(), [&](const Stretch& s) { return s.slot == slot; }))
+    return fail(ErrorKind::kUsage, row + "state " + std::to_string(slot) + " serves other rows of the step");
+  const std::int64_t seen = b.states->tokens[index(slot)];
+  if (b.positions[r] != 0 && b.positions[r] != seen)
+    return fail(ErrorKind::kUsage, row + "position " + std::to_string(b.positions[r]) + ", but the state has seen " +
+                                       std::to_string(seen) + " tokens");
+  stretches.push_back({static_cast<std::int32_t>(r), 0, slot, b.positions[r] == 0});
+  return {};
+}
+
+Status RunningExecutor::State::find_stretches(const StepBatch& b) {
+  stretches.clear();
+  if (state_floats == 0) return {};
+  if (b.states == nullptr || b.states->slot_floats < state_floats || b.slots.size() != b.tables.size())
+    return fail(ErrorKind::kUsage, "step: this model needs the state of every sequence");
+  for (std::size_t r = 0; r < b.tokens.size(); ++r) {
+    if (r == 0 || b.sequences[r] != b.sequences[r - 1]) QW_TRY(claim_slot(b, r));
+    else if (b.positions[r] != b.positions[r - 1] + 1)
+      return fail(ErrorKind::kUsage, "row " + std::to_string(r) + ": does not follow the row before it");
+    ++stretches.back().rows;
+  }
+  return {};
+}
+
 const std::int32_t* RunningExecutor::State::ntk_levels(const RopeSpec& spec) {
   if (spec.scaling != RopeScaling::kDynamicNtk) return nullptr;
   for (std::int64_t r = 0; r < rows; ++r) levels[index(r)] = ntk_level(spec, batch.prompts[index(batch.sequences[index(r)])]);
@@ -413,6 +465,7 @@ Result<std::unique_ptr<RunningExecutor>> RunningExecutor::create(Program program
 Status RunningExecutor::begin(const StepBatch& batch) {
   State& s = *state_;
   QW_TRY(s.check(batch));
+  QW_TRY(s.find_stretches(batch));
   s.batch = batch;
   s.rows = static_cast<std::int64_t>(batch.tokens.size());
   s.head_adapters.clear();
@@ -433,6 +486,8 @@ std::int64_t RunningExecutor::outputs() const { return state_->row_width(); }
 
 void RunningExecutor::observe(ProductObserver* observer) { state_->observer = observer; }
 
+std::int64_t RunningExecutor::state_floats() const { return state_->state_floats; }
+
 std::int32_t RunningExecutor::adapters() const { return state_->adapters.count(); }
 
 std::int64_t RunningExecutor::weight_bytes() const {
@@ -444,7 +499,7 @@ std::int64_t RunningExecutor::weight_bytes() const {
 std::int64_t RunningExecutor::arena_bytes() const {
   const State& s = *state_;
   std::size_t bytes = s.arena.size() + s.prepared.size() + s.head_rows.size() + s.logits.size() + s.probabilities.size() +
-                      s.gate.size() + s.up.size() + s.outputs.size() + s.expert_scratch.size();
+                      s.gate.size() + s.up.size() + s.keys.size() + s.gates.size() + s.outputs.size() + s.expert_scratch.size();
   for (const State::Angles& a : s.angles) bytes += a.cos.size() + a.sin.size();
   return static_cast<std::int64_t>(bytes);
 }
@@ -547,10 +602,15 @@ Value RunningExecutor::experts(Value x, Value logits, const ExpertsSpec& spec) {
 }
 
 Value RunningExecutor::columns(Value x, std::int32_t begin, std::int32_t width) {
+  return head_columns(x, begin, width, x.width);
+}
+
+Value RunningExecutor::head_columns(Value x, std::int32_t begin, std::int32_t width, std::int32_t head_dim) {
   State& s = *state_;
   const Op& op = s.next(OpKind::kColumns);
-  QW_CHECK(op.in[0].id == x.id && op.first_column == begin && op.out.width == width);
-  columns_forward(s.machine, s.value(x), s.rows, x.width, begin, width, s.value(op.out));
+  QW_CHECK(op.in[0].id == x.id && op.first_column == begin && op.column_group == head_dim &&
+           op.out.width == width * op.groups());
+  columns_forward(s.machine, s.value(x), s.rows * op.groups(), head_dim, begin, width, s.value(op.out));
   return op.out;
 }
 
@@ -558,7 +618,59 @@ Value RunningExecutor::gate_rows(Value x, Value gate) {
   State& s = *state_;
   const Op& op = s.next(OpKind::kGateRows);
   QW_CHECK(op.in[0].id == x.id && op.in[1].id == gate.id);
-  gate_rows_forward(s.machine, s.value(x), s.value(gate), s.rows, x.width, s.value(op.out));
+  gate_rows_forward(s.machine, s.value(x), s.value(gate), s.rows * gate.width, x.width / gate.width, s.value(op.out));
+  return op.out;
+}
+
+Value RunningExecutor::short_conv(Value x, Weight w, const ShortConvSpec& spec) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kShortConv);
+  QW_CHECK(op.in[0].id == x.id && op.weight.id == w.id && op.conv.state == spec.state);
+  const StateView& states = *s.batch.states;
+  for (const State::Stretch& t : s.stretches) {
+    float* window = states.data + t.slot * states.slot_floats + spec.state;
+    const ShortConvArgs args{.rows = t.rows,
+                             .width = x.width,
+                             .taps = s.weight(w).in,
+                             .x = s.value(x) + std::int64_t{t.first} * x.width,
+                             .w = s.vector(w),
+                             .y = s.value(op.out) + std::int64_t{t.first} * x.width};
+    short_conv_forward(s.machine, args, t.fresh ? nullptr : window);
+    short_conv_advance(args, t.fresh, window);
+  }
+  return op.out;
+}
+
+void RunningExecutor::State::run_delta_rule(const Op& op) {
+  const DeltaRuleArgs args{.spec = op.delta,
+                           .rows = rows,
+                           .x = value(op.in[0]),
+                           .forget = value(op.in[1]),
+                           .write = value(op.in[2]),
+                           .a_log = vector(op.weight),
+                           .dt_bias = vector(op.bias),
+                           .y = value(op.out),
+                           .keys = floats(keys),
+                           .gates = floats(gates)};
+  delta_rule_prepare(machine, args);
+  const StateView& states = *batch.states;
+  const std::int64_t heads = op.delta.value_heads, size = std::int64_t{op.delta.key_dim} * op.delta.value_dim;
+  for_pieces(machine.pool, static_cast<std::int64_t>(stretches.size()) * heads, [&](int, std::int64_t piece) {
+    const Stretch& t = stretches[index(piece / heads)];
+    const std::int64_t h = piece % heads;
+    float* state = states.data + t.slot * states.slot_floats + op.delta.state + h * size;
+    if (t.fresh) std::fill(state, state + size, 0.0f);
+    delta_rule_run(args, t.first, t.rows, static_cast<std::int32_t>(h), state);
+  });
+}
+
+Value RunningExecutor::delta_rule(Value x, Value forget, Value write, Weight a_log, Weight dt_bias,
+                                  const DeltaRuleSpec& spec) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kDeltaRule);
+  QW_CHECK(op.in[0].id == x.id && op.in[1].id == forget.id && op.in[2].id == write.id && op.weight.id == a_log.id &&
+           op.bias.id == dt_bias.id && op.delta.state == spec.state);
+  s.run_delta_rule(op);
   return op.out;
 }
 
@@ -583,6 +695,8 @@ void RunningExecutor::head(Value x, Weight w) {
   const Op& op = s.next(OpKind::kHead);
   QW_CHECK(op.in[0].id == x.id && op.weight.id == w.id);
   s.done = true;
+  for (const State::Stretch& t : s.stretches)
+    s.batch.states->tokens[index(t.slot)] = s.batch.positions[index(t.first)] + t.rows;
   const auto n = static_cast<std::int64_t>(s.batch.logit_rows.size());
   if (n == 0) return;
   float* const rows = floats(w.present() ? s.head_rows : s.logits);

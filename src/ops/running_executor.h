@@ -31,6 +31,13 @@ struct CacheView {
   std::vector<std::byte*> keys, values;  // by layer
 };
 
+// The states of sequences in layers that carry one; the memory belongs to somebody else (kvcache::StatePool).
+struct StateView {
+  float* data = nullptr;               // [slots, slot_floats]
+  std::int64_t slot_floats = 0;
+  std::span<std::int64_t> tokens = {};  // [slots], how many tokens the state has seen; steps keep it
+};
+
 // N rows. Rows of one sequence stand in ascending position; positions before a sequence's first row must be in the
 // cache already. The row at position p writes and may read slot p: its table must have room for p + 1 tokens.
 struct StepBatch {
@@ -42,6 +49,10 @@ struct StepBatch {
   const CacheView* cache = nullptr;
   std::span<const std::int32_t> prompts{};                // tokens of each sequence's prompt; models with dynamic NTK need it
   std::span<const std::int32_t> adapters = {};            // [N], of each row: index of its adapter or -1; empty: none
+  // Models with states: the slot of each sequence. A sequence's rows stand together, at consecutive positions which
+  // begin where its state ends, or at 0, which begins anew.
+  std::span<const std::int32_t> slots = {};
+  const StateView* states = nullptr;
 };
 
 struct RunningOptions {
@@ -82,6 +93,7 @@ class RunningExecutor final : public Executor {
   void observe(ProductObserver* observer);
 
   std::int64_t outputs() const;        // numbers of one such row
+  std::int64_t state_floats() const;   // of one sequence; 0: no layer carries a state
   std::int32_t adapters() const;       // how many there are
   std::int64_t weight_bytes() const;  // packed, adapters included
   std::int64_t arena_bytes() const;   // values and workspaces
@@ -96,9 +108,12 @@ class RunningExecutor final : public Executor {
   Value add(Value a, Value b) override;
   Value experts(Value x, Value logits, const ExpertsSpec& spec) override;
   Value columns(Value x, std::int32_t begin, std::int32_t width) override;
+  Value head_columns(Value x, std::int32_t begin, std::int32_t width, std::int32_t head_dim) override;
   Value gate_rows(Value x, Value gate) override;
   Value relu(Value x) override;
   Value concat(Value a, Value b) override;
+  Value short_conv(Value x, Weight w, const ShortConvSpec& spec) override;
+  Value delta_rule(Value x, Value forget, Value write, Weight a_log, Weight dt_bias, const DeltaRuleSpec& spec) override;
   void head(Value x, Weight w) override;
 
  private:

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "ops/attention.h"
+#include "ops/delta_rule.h"
 #include "ops/elementwise.h"
 #include "ops/embed.h"
 #include "ops/experts.h"
@@ -12,6 +13,7 @@
 #include "ops/linear.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
+#include "ops/short_conv.h"
 
 namespace qw::ops {
 namespace {
@@ -52,7 +54,7 @@ struct TrainingGraph::State {
   TrainingOptions options;
   TrainingPlan plan;
   ParameterBuffer gradients;
-  tensor::Buffer arena, attention_scratch;
+  tensor::Buffer arena, attention_scratch, delta_scratch;
   GemmWorkspace workspace;
   Head head;
   struct Angles {
@@ -93,12 +95,14 @@ struct TrainingGraph::State {
 
   void take_workspaces() {
     std::size_t attention = 0;
+    std::int64_t delta = 0;
     routings.resize(program.ops.size());
     balance.resize(program.ops.size());
     for (std::size_t i = 0; i < program.ops.size(); ++i) {
       const Op& op = program.ops[i];
       if (op.kind == OpKind::kAttention)
         attention = std::max(attention, attention_scratch_bytes(machine, options.max_tokens, op.attention.head_dim));
+      if (op.kind == OpKind::kDeltaRule) delta = std::max(delta, delta_rule_scratch_floats(machine, op.delta));
       if (op.kind == OpKind::kExperts) {
         routings[i] = Routing(options.max_tokens, op.experts);
         linear_plan(workspace, options.max_tokens, op.out.width, op.experts.width, 0);
@@ -111,6 +115,7 @@ struct TrainingGraph::State {
       }
     }
     attention_scratch = tensor::Buffer(attention);
+    delta_scratch = float_buffer(delta);
     workspace.allocate();
     for (const RopeSpec& spec : plan.rope_specs) {
       const std::int64_t n = options.max_tokens * (spec.rotary / 2);
@@ -137,6 +142,10 @@ struct TrainingGraph::State {
   ExpertsArgs experts_args(std::size_t i);
   void experts_back(std::size_t i);
   void gate_rows_back(std::size_t i);
+  ShortConvArgs conv_args(std::size_t i) const;
+  void conv_back(std::size_t i);
+  DeltaRuleTraining delta_args(std::size_t i) const;
+  void delta_back(std::size_t i);
   void weigh_balance(double scale);
   void rope_back(std::size_t i);
   void add_back(std::size_t i);
@@ -240,10 +249,24 @@ void TrainingGraph::State::run_forward(std::size_t i) {
       experts_forward(machine, workspace, experts_args(i));
       break;
     case OpKind::kColumns:
-      columns_forward(machine, value(op.in[0]), rows, op.in[0].width, op.first_column, op.out.width, value(op.out));
+      columns_forward(machine, value(op.in[0]), rows * op.groups(), op.column_group, op.first_column,
+                      op.out.width / op.groups(), value(op.out));
       break;
     case OpKind::kGateRows:
-      gate_rows_forward(machine, value(op.in[0]), value(op.in[1]), rows, op.out.width, value(op.out));
+      gate_rows_forward(machine, value(op.in[0]), value(op.in[1]), count(op.in[1]), op.out.width / op.in[1].width,
+                        value(op.out));
+      break;
+    case OpKind::kShortConv:
+      for (std::size_t d = 0; d + 1 < batch.cu_seqlens.size(); ++d) {
+        ShortConvArgs a = conv_args(i);
+        a.rows = batch.cu_seqlens[d + 1] - batch.cu_seqlens[d];
+        a.x += batch.cu_seqlens[d] * a.width;
+        a.y += batch.cu_seqlens[d] * a.width;
+        short_conv_forward(machine, a, nullptr);
+      }
+      break;
+    case OpKind::kDeltaRule:
+      delta_rule_forward(machine, delta_args(i));
       break;
     case OpKind::kRelu:
       relu_forward(machine, value(op.in[0]), count(op.out), value(op.out));
@@ -374,9 +397,64 @@ void TrainingGraph::State::weigh_balance(double scale) {
 
 void TrainingGraph::State::gate_rows_back(std::size_t i) {
   const Op& op = program.ops[i];
-  gate_rows_backward(machine, value(op.in[0]), value(op.in[1]), gradient(op.out), rows, op.out.width, target(i, 0),
-                     target(i, 1));
+  gate_rows_backward(machine, value(op.in[0]), value(op.in[1]), gradient(op.out), count(op.in[1]),
+                     op.out.width / op.in[1].width, target(i, 0), target(i, 1));
   for (int j = 0; j < 2; ++j) settle(i, j);
+}
+
+ShortConvArgs TrainingGraph::State::conv_args(std::size_t i) const {
+  const Op& op = program.ops[i];
+  return {.rows = rows,
+          .width = op.out.width,
+          .taps = weight_shape(op.weight)[1],
+          .x = value(op.in[0]),
+          .w = weight(op.weight),
+          .y = value(op.out)};
+}
+
+void TrainingGraph::State::conv_back(std::size_t i) {
+  const Op& op = program.ops[i];
+  ShortConvArgs a = conv_args(i);
+  a.dy = gradient(op.out);
+  a.dx = target(i, 0);
+  a.dw = weight_gradient(op.weight, plan.ops[i].train_weight);
+  short_conv_backward(machine, a, batch.cu_seqlens);
+  settle(i, 0);
+}
+
+DeltaRuleTraining TrainingGraph::State::delta_args(std::size_t i) const {
+  const Op& op = program.ops[i];
+  const TrainingPlan::OpPlan& p = plan.ops[i];
+  return {.forward = {.spec = op.delta,
+                      .rows = rows,
+                      .x = value(op.in[0]),
+                      .forget = value(op.in[1]),
+                      .write = value(op.in[2]),
+                      .a_log = weight(op.weight),
+                      .dt_bias = weight(op.bias),
+                      .y = value(op.out),
+                      .keys = buffer(p.keys),
+                      .gates = buffer(p.gates)},
+          .cu_seqlens = batch.cu_seqlens,
+          .states = buffer(p.states),
+          .scratch = floats(delta_scratch)};
+}
+
+void TrainingGraph::State::delta_back(std::size_t i) {
+  const Op& op = program.ops[i];
+  const TrainingPlan::OpPlan& p = plan.ops[i];
+  DeltaRuleTraining t = delta_args(i);
+  t.forward.y = buffer(p.back_y);
+  t.forward.keys = buffer(p.back_keys);
+  t.forward.gates = buffer(p.back_gates);
+  t.dy = gradient(op.out);
+  t.dx = target(i, 0);
+  t.dforget = target(i, 1);
+  t.dwrite = target(i, 2);
+  t.da_log = weight_gradient(op.weight, p.train_weight);
+  t.ddt_bias = weight_gradient(op.bias, p.train_bias);
+  delta_rule_backward(machine, t);
+  for (int j = 0; j < 3; ++j) settle(i, j);
 }
 
 void TrainingGraph::State::rope_back(std::size_t i) {
@@ -436,11 +514,18 @@ void TrainingGraph::State::run_backward(std::size_t i) {
       experts_back(i);
       break;
     case OpKind::kColumns:
-      columns_backward(machine, gradient(op.out), rows, op.in[0].width, op.first_column, op.out.width, target(i, 0));
+      columns_backward(machine, gradient(op.out), rows * op.groups(), op.column_group, op.first_column,
+                       op.out.width / op.groups(), target(i, 0));
       settle(i, 0);
       break;
     case OpKind::kGateRows:
       gate_rows_back(i);
+      break;
+    case OpKind::kShortConv:
+      conv_back(i);
+      break;
+    case OpKind::kDeltaRule:
+      delta_back(i);
       break;
     case OpKind::kRelu:
       relu_backward(machine, value(op.in[0]), gradient(op.out), count(op.out), target(i, 0));
@@ -475,7 +560,8 @@ double TrainingGraph::balance_loss() const { return state_->balance_loss; }
 std::span<const float> TrainingGraph::row_nll() const { return {state_->nll.data(), index(state_->rows)}; }
 
 std::int64_t TrainingGraph::arena_bytes() const {
-  std::int64_t bytes = static_cast<std::int64_t>(state_->arena.size() + state_->attention_scratch.size()) +
+  std::int64_t bytes = static_cast<std::int64_t>(state_->arena.size() + state_->attention_scratch.size() +
+                                                state_->delta_scratch.size()) +
                        state_->workspace.bytes() + state_->head.bytes();
   for (const auto& a : state_->angles) bytes += static_cast<std::int64_t>(a.cos.size() + a.sin.size());
   return bytes;

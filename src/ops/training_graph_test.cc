@@ -60,8 +60,7 @@ std::unique_ptr<TrainingGraph> make_graph(const Case& c, base::ThreadPool& pool,
 // one); the float path's is a few hundred roundings of 6e-8 on terms as large as the tensor's largest gradient, so
 // 1e-4 of that largest entry (plus 1e-6 for tensors whose gradient vanishes) holds with room and still catches any
 // wrong term.
-void expect_gradients(const Case& c) {
-  Fixture f;
+void expect_gradients(const Case& c, const Fixture& f = {}) {
   base::ThreadPool pool(2);
   auto graph = make_graph(c, pool);
   ParameterBuffer weights(graph->parameter_shapes());
@@ -253,6 +252,63 @@ TEST(Gradient, Concat) {
     const Value y = ex.linear(x, {2});
     return ex.linear(ex.concat(y, y), {3});
   }));
+}
+
+TEST(Gradient, HeadColumns) {
+  expect_gradients(one_op({{12, 8}}, [](Executor& ex, Value x) {
+    const Value y = ex.linear(x, {2});  // two heads of six columns
+    return ex.add(ex.head_columns(y, 0, 4, 6), ex.head_columns(y, 2, 4, 6));
+  }));
+}
+
+TEST(Gradient, GateOfEveryColumn) {
+  expect_gradients(one_op({{8, 8}, {8, 8}, {4, 8}}, [](Executor& ex, Value x) {
+    const Value y = ex.gate_rows(ex.linear(x, {2}), ex.linear(x, {3}));
+    return ex.gate_rows(y, ex.linear(x, {4}));
+  }));
+}
+
+TEST(Gradient, ShortConv) {
+  expect_gradients(one_op({{8, 4}}, [](Executor& ex, Value x) { return ex.short_conv(x, {2}, {}); }));
+  expect_gradients(one_op({{8, 3}}, [](Executor& ex, Value x) { return ex.add(x, ex.short_conv(x, {2}, {})); }));
+}
+
+Case delta(DeltaRuleSpec spec) {
+  return one_op({{spec.input_width(), 8}, {spec.value_heads, 8}, {spec.value_heads, 8}, {spec.value_heads},
+                 {spec.value_heads}},
+                [spec](Executor& ex, Value x) {
+                  return ex.delta_rule(ex.linear(x, {2}), ex.linear(x, {3}), ex.linear(x, {4}), {5}, {6}, spec);
+                }, spec.values_width());
+}
+
+TEST(Gradient, DeltaRule) {
+  expect_gradients(delta({.key_heads = 2, .value_heads = 4, .key_dim = 3, .value_dim = 2}));
+  expect_gradients(delta({.key_heads = 2, .value_heads = 4, .key_dim = 3, .value_dim = 2, .tiled = true}));
+  expect_gradients(delta({.key_heads = 1, .value_heads = 1, .key_dim = 2, .value_dim = 40}));
+}
+
+// Documents which begin and end off the grid of kept states, and one that spans several.
+TEST(Gradient, DeltaRuleOfLongDocuments) {
+  Fixture f;
+  for (std::vector<std::int32_t>* v : {&f.tokens, &f.positions, &f.labels}) v->clear();
+  f.cu = {0, 40, 210, 224};
+  base::Rng rng(5);
+  for (std::size_t d = 0; d + 1 < f.cu.size(); ++d)
+    for (std::int32_t p = 0; p < f.cu[d + 1] - f.cu[d]; ++p) {
+      f.tokens.push_back(static_cast<std::int32_t>(rng.next_u32() % kVocab));
+      f.labels.push_back(static_cast<std::int32_t>(rng.next_u32() % kVocab));
+      f.positions.push_back(p);
+    }
+  Case c = delta({.key_heads = 1, .value_heads = 2, .key_dim = 3, .value_dim = 2});
+  c.options.max_tokens = 224;
+  expect_gradients(c, f);
+}
+
+TEST(Gradient, DeltaRuleOfFrozenGates) {
+  Case c = delta({.key_heads = 2, .value_heads = 2, .key_dim = 3, .value_dim = 2});
+  c.options.frozen.assign(c.shapes.size(), false);
+  c.options.frozen[5] = c.options.frozen[6] = true;
+  expect_gradients(c);
 }
 
 TEST(Gradient, GateRows) {

@@ -44,7 +44,7 @@ void pack_opened(const kernels::Kernels& k, const tensor::ConstView& view, Packe
   }
 }
 
-enum class Use : std::uint8_t { kNone, kMatrix, kVector };
+enum class Use : std::uint8_t { kNone, kMatrix, kVector, kTable };  // kTable: a matrix that no product uses
 
 std::vector<Use> uses(const Program& program, std::size_t n) {
   std::vector<Use> use(n, Use::kNone);
@@ -54,7 +54,8 @@ std::vector<Use> uses(const Program& program, std::size_t n) {
     use[static_cast<std::size_t>(w.id)] = how;
   };
   for (const Op& op : program.ops) {
-    mark(op.weight, op.kind == OpKind::kRmsNorm ? Use::kVector : Use::kMatrix);
+    const bool vector = op.kind == OpKind::kRmsNorm || op.kind == OpKind::kDeltaRule;
+    mark(op.weight, vector ? Use::kVector : op.kind == OpKind::kShortConv ? Use::kTable : Use::kMatrix);
     mark(op.bias, Use::kVector);
     for (std::int32_t e = 0; op.kind == OpKind::kExperts && e < op.experts.experts; ++e)
       for (const Weight first : {op.experts.gate, op.experts.up, op.experts.down}) mark({first.id + e}, Use::kMatrix);
@@ -69,7 +70,7 @@ Status check(const tensor::ConstView& view, Use use, std::size_t id) {
   if (view.empty()) return bad("missing");
   if (!weight_type(view.dtype))
     return bad("weights of type " + std::string(tensor::name(view.dtype)) + " cannot be used");
-  const int rank = use == Use::kMatrix ? 2 : 1;
+  const int rank = use == Use::kVector ? 1 : 2;
   if (view.shape.rank() != rank || view.shape.elements() <= 0)
     return bad("shape " + view.shape.to_string() + " is not of rank " + std::to_string(rank));
   if (view.shape.back() % tensor::info(view.dtype).block_elements != 0)
@@ -82,11 +83,14 @@ PackedWeight pack(const Machine& m, const tensor::ConstView& stored, Use use) {
   tensor::Buffer own;  // for as long as it takes to pack it
   const tensor::ConstView view = tensor::in_memory(stored, own);
   PackedWeight w;
-  if (use == Use::kVector) {
+  if (use != Use::kMatrix) {
     w.out = view.shape[0];
-    w.in = 1;
-    w.data = tensor::Buffer(static_cast<std::size_t>(w.out) * sizeof(float));
-    tensor::decode_row(view.dtype, view.data, w.out, reinterpret_cast<float*>(w.data.data()));
+    w.in = use == Use::kTable ? view.shape[1] : 1;
+    w.data = tensor::Buffer(static_cast<std::size_t>(w.out * w.in) * sizeof(float));
+    auto* to = reinterpret_cast<float*>(w.data.data());
+    const std::int64_t columns = view.shape.back(), row = tensor::row_bytes(view.dtype, columns);
+    for (std::int64_t r = 0; r < view.shape.rows(); ++r)
+      tensor::decode_row(view.dtype, view.data + r * row, columns, to + r * columns);
     return w;
   }
   w.type = *weight_type(view.dtype);

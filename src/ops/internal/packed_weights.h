@@ -11,10 +11,10 @@
 
 namespace qw::ops {
 
-// A matrix packed in its own number format, or a vector in float.
+// A matrix packed in its own number format, or floats: a vector, or a table [out, in] that no product uses.
 struct PackedWeight {
   kernels::WeightType type = kernels::WeightType::kF32;
-  std::int64_t out = 0, in = 0;  // a vector of n: out = n, in = 1
+  std::int64_t out = 0, in = 0;  // a vector of n: out = n, in = 1; a table as it is
   tensor::Buffer data;
   const float* vector() const { return reinterpret_cast<const float*>(data.data()); }
 };

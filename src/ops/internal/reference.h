@@ -155,17 +155,40 @@ class ReferenceExecutor final : public Executor {
     return sum == 0 ? 0 : static_cast<double>(balance_) * static_cast<double>(balance_f_.size()) * sum / balance_rows_ / balance_rows_;
   }
 
-  Value columns(Value x, std::int32_t begin, std::int32_t n) override {
+  Value columns(Value x, std::int32_t begin, std::int32_t n) override { return head_columns(x, begin, n, x.width); }
+
+  Value head_columns(Value x, std::int32_t begin, std::int32_t n, std::int32_t head_dim) override {
     Matrix y;
-    for (std::size_t r = 0; r < n_; ++r)
-      for (std::int32_t i = 0; i < n; ++i) y.push_back(value(x)[r * width(x) + static_cast<std::size_t>(begin + i)]);
-    return push(std::move(y), static_cast<std::size_t>(n));
+    const auto d = static_cast<std::size_t>(head_dim);
+    for (std::size_t g = 0; g < value(x).size() / d; ++g)
+      for (std::int32_t i = 0; i < n; ++i) y.push_back(value(x)[g * d + static_cast<std::size_t>(begin + i)]);
+    return push(std::move(y), width(x) / d * static_cast<std::size_t>(n));
   }
 
   Value gate_rows(Value x, Value gate) override {
     Matrix y = value(x);
-    for (std::size_t i = 0; i < y.size(); ++i) y[i] /= 1 + std::exp(-value(gate)[i / width(x)]);
+    const std::size_t part = width(x) / width(gate);
+    for (std::size_t i = 0; i < y.size(); ++i) y[i] /= 1 + std::exp(-value(gate)[i / part]);
     return push(std::move(y), width(x));
+  }
+
+  Value short_conv(Value x, Weight w, const ShortConvSpec&) override {
+    const std::size_t c = width(x), taps = dim(w, 1);
+    Matrix y(n_ * c);
+    for (std::size_t r = 0; r < n_; ++r)
+      for (std::size_t i = 0; i < c; ++i) {
+        double s = 0;
+        for (std::size_t back = 0; back < taps && back <= r - first_of(r); ++back)
+          s += parameter(w)[i * taps + taps - 1 - back] * value(x)[(r - back) * c + i];
+        y[r * c + i] = s / (1 + std::exp(-s));
+      }
+    return push(std::move(y), c);
+  }
+
+  Value delta_rule(Value x, Value forget, Value write, Weight a_log, Weight dt_bias, const DeltaRuleSpec& spec) override {
+    Matrix y(n_ * static_cast<std::size_t>(spec.values_width()));
+    for (std::int32_t h = 0; h < spec.value_heads; ++h) delta_head(x, forget, write, a_log, dt_bias, spec, h, y);
+    return push(std::move(y), static_cast<std::size_t>(spec.values_width()));
   }
 
   Value relu(Value x) override {
@@ -188,6 +211,39 @@ class ReferenceExecutor final : public Executor {
   }
 
  private:
+  // First row of row r's document.
+  std::size_t first_of(std::size_t r) const {
+    const auto after = std::upper_bound(batch_.cu_seqlens.begin(), batch_.cu_seqlens.end(), static_cast<std::int32_t>(r));
+    return static_cast<std::size_t>(*(after - 1));
+  }
+  void delta_head(Value x, Value forget, Value write, Weight a_log, Weight dt_bias, const DeltaRuleSpec& spec,
+                  std::int32_t head, Matrix& y) const {
+    const auto dk = static_cast<std::size_t>(spec.key_dim), dv = static_cast<std::size_t>(spec.value_dim),
+               hv = static_cast<std::size_t>(spec.value_heads), h = static_cast<std::size_t>(head),
+               keys = static_cast<std::size_t>(spec.keys_width()), kh = static_cast<std::size_t>(spec.key_head(head));
+    Matrix s;
+    const auto unit = [&](std::size_t from, double scale) {
+      Matrix u(value(x).begin() + static_cast<std::ptrdiff_t>(from), value(x).begin() + static_cast<std::ptrdiff_t>(from + dk));
+      double sum = 1e-6;
+      for (const double v : u) sum += v * v;
+      for (double& v : u) v *= scale / std::sqrt(sum);
+      return u;
+    };
+    for (std::size_t r = 0; r < n_; ++r) {
+      if (first_of(r) == r) s.assign(dk * dv, 0.0);
+      const std::size_t row = r * width(x);
+      const Matrix q = unit(row + kh * dk, 1 / std::sqrt(static_cast<double>(dk))), k = unit(row + keys + kh * dk, 1);
+      const double f = value(forget)[r * hv + h] + parameter(dt_bias)[h], beta = 1 / (1 + std::exp(-value(write)[r * hv + h]));
+      const double decay = std::exp(-std::exp(parameter(a_log)[h]) * std::log1p(std::exp(f)));
+      for (std::size_t j = 0; j < dv; ++j) {
+        double known = 0, out = 0;
+        for (std::size_t i = 0; i < dk; ++i) known += (s[i * dv + j] *= decay) * k[i];
+        const double delta = beta * (value(x)[row + 2 * keys + h * dv + j] - known);
+        for (std::size_t i = 0; i < dk; ++i) out += (s[i * dv + j] += k[i] * delta) * q[i];
+        y[r * hv * dv + h * dv + j] = out;
+      }
+    }
+  }
   void expert(Value x, std::size_t r, const ExpertsSpec& spec, std::size_t e, double weight, std::size_t d,
               std::size_t f, Matrix& y) const {
     const auto at = [&](Weight w) -> const std::vector<double>& { return parameters_[static_cast<std::size_t>(w.id) + e]; };

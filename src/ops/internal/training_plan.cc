@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/result.h"
+#include "ops/delta_rule.h"
 #include "ops/internal/forward_plan.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
@@ -139,8 +140,12 @@ class Planner {
           touch(op.in[0], t);
           touch(op.in[1], t);
           break;
+        case OpKind::kDeltaRule:
+          for (const Value v : {op.in[0], op.in[1], op.in[2]}) touch(v, t);
+          break;
         case OpKind::kExperts:
         case OpKind::kRelu:
+        case OpKind::kShortConv:
           touch(op.in[0], t);
           break;
         default:
@@ -192,6 +197,9 @@ class Planner {
       case OpKind::kExperts:
         place_experts(op, i, keep_until, t, p);
         break;
+      case OpKind::kDeltaRule:
+        place_delta_rule(op, i, keep_until, t, p);
+        break;
       case OpKind::kRope: {
         const auto found = std::find(plan_.rope_specs.begin(), plan_.rope_specs.end(), as_trained(op.rope));
         p.angles = static_cast<int>(found - plan_.rope_specs.begin());
@@ -204,7 +212,7 @@ class Planner {
     // These kernels overwrite the gradients they make; one that must add goes through a temporary.
     if (op.kind != OpKind::kAttention && op.kind != OpKind::kSwiglu && op.kind != OpKind::kExperts &&
         op.kind != OpKind::kColumns && op.kind != OpKind::kGateRows && op.kind != OpKind::kRelu &&
-        op.kind != OpKind::kConcat)
+        op.kind != OpKind::kConcat && op.kind != OpKind::kShortConv && op.kind != OpKind::kDeltaRule)
       return;
     for (int j = 0; j < op.inputs(); ++j)
       if (p.backward && (!p.wanted[j] || !p.first[j])) p.temporary[j] = plan_.arena.add(value_bytes(op.in[j].id), t, t);
@@ -225,6 +233,19 @@ class Planner {
     p.back_hidden = plan_.arena.add(inner, t, t);
     p.doutputs = plan_.arena.add(wide, t, t);
     for (int* b : {&p.dhidden, &p.dgate, &p.dup}) *b = plan_.arena.add(inner, t, t);
+  }
+
+  void place_delta_rule(const Op& op, std::int32_t i, std::int32_t keep_until, std::int32_t t, TrainingPlan::OpPlan& p) {
+    constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
+    const std::int64_t rows = options_.max_tokens, keys = rows * 2 * op.delta.keys_width() * kFloat,
+                       gates = rows * 2 * op.delta.value_heads * kFloat;
+    p.states = plan_.arena.add(delta_rule_state_floats(op.delta, rows) * kFloat, i, keep_until);
+    p.keys = plan_.arena.add(keys, i, i);
+    p.gates = plan_.arena.add(gates, i, i);
+    if (!p.backward) return;
+    p.back_keys = plan_.arena.add(keys, t, t);
+    p.back_gates = plan_.arena.add(gates, t, t);
+    p.back_y = plan_.arena.add(value_bytes(op.out.id), t, t);
   }
 
   const Program& program_;

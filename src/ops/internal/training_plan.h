@@ -28,6 +28,8 @@ struct TrainingPlan {
     // experts: softmax [N, E], gate and up [A, F] and outputs [A, D] of the assignments; and scratch of one direction
     int probabilities = -1, gate = -1, up = -1, outputs = -1, inputs = -1, hidden = -1;
     int back_inputs = -1, back_hidden = -1, doutputs = -1, dhidden = -1, dgate = -1, dup = -1;
+    // delta_rule: states between stretches of rows; unit vectors, gates and (backward) outputs, scratch of one direction
+    int states = -1, keys = -1, gates = -1, back_keys = -1, back_gates = -1, back_y = -1;
     int angles = -1;                  // rope: index into rope_specs
   };
   std::vector<OpPlan> ops;

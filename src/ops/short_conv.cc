@@ -1,0 +1,80 @@
+#include "ops/short_conv.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+namespace qw::ops {
+namespace {
+
+constexpr std::int64_t kColumns = 64;  // of one piece of the backward pass: a few cache lines of each row
+
+double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
+
+// The convolution of row t before silu, by column.
+float tap_sum(const ShortConvArgs& a, const float* window, std::int64_t t, std::int64_t c) {
+  float s = 0;
+  for (std::int64_t j = 0; j < a.taps; ++j) {
+    const std::int64_t from = t - a.taps + 1 + j;
+    if (from < 0 && window == nullptr) continue;
+    const float x = from >= 0 ? a.x[from * a.width + c] : window[(from + a.taps - 1) * a.width + c];
+    s += a.w[c * a.taps + j] * x;
+  }
+  return s;
+}
+
+}  // namespace
+
+void short_conv_forward(const Machine& m, const ShortConvArgs& a, const float* window) {
+  for_rows(m.pool, a.rows, [&](std::int64_t first, std::int64_t end) {
+    for (std::int64_t t = first; t < end; ++t)
+      for (std::int64_t c = 0; c < a.width; ++c) {
+        const float s = tap_sum(a, window, t, c);
+        a.y[t * a.width + c] = static_cast<float>(static_cast<double>(s) * sigmoid(static_cast<double>(s)));
+      }
+  });
+}
+
+void short_conv_advance(const ShortConvArgs& a, bool fresh, float* window) {
+  const std::int64_t keep = a.taps - 1, n = std::min(keep, a.rows);
+  const auto bytes = [&](std::int64_t rows) { return static_cast<std::size_t>(rows * a.width) * sizeof(float); };
+  if (fresh) std::memset(window, 0, bytes(keep));
+  std::memmove(window, window + n * a.width, bytes(keep - n));
+  std::memcpy(window + (keep - n) * a.width, a.x + (a.rows - n) * a.width, bytes(n));
+}
+
+void short_conv_backward(const Machine& m, const ShortConvArgs& a, std::span<const std::int32_t> cu_seqlens) {
+  for_pieces(m.pool, ceil_div(a.width, kColumns), [&](int, std::int64_t piece) {
+    const std::int64_t begin = piece * kColumns, end = std::min(a.width, begin + kColumns);
+    std::vector<double> ds, dw(static_cast<std::size_t>(a.taps));
+    for (std::int64_t c = begin; c < end; ++c) {
+      std::fill(dw.begin(), dw.end(), 0.0);
+      for (std::size_t d = 0; d + 1 < cu_seqlens.size(); ++d) {
+        const std::int64_t at = cu_seqlens[d], rows = cu_seqlens[d + 1] - at;
+        ShortConvArgs doc = a;
+        doc.x = a.x + at * a.width;
+        ds.resize(static_cast<std::size_t>(rows));
+        for (std::int64_t t = 0; t < rows; ++t) {
+          const double s = static_cast<double>(tap_sum(doc, nullptr, t, c)), p = sigmoid(s);
+          ds[static_cast<std::size_t>(t)] = static_cast<double>(a.dy[(at + t) * a.width + c]) * p * (1 + s * (1 - p));
+        }
+        for (std::int64_t t = 0; t < rows; ++t) {
+          double dx = 0;
+          for (std::int64_t j = 0; j < a.taps; ++j) {
+            const std::int64_t to = t + a.taps - 1 - j;  // the row that this input enters with tap j
+            if (to >= rows) continue;
+            dx += static_cast<double>(a.w[c * a.taps + j]) * ds[static_cast<std::size_t>(to)];
+            dw[static_cast<std::size_t>(j)] +=
+                static_cast<double>(doc.x[t * a.width + c]) * ds[static_cast<std::size_t>(to)];
+          }
+          a.dx[(at + t) * a.width + c] = static_cast<float>(dx);
+        }
+      }
+      for (std::int64_t j = 0; j < a.taps && a.dw != nullptr; ++j)
+        a.dw[c * a.taps + j] += static_cast<float>(dw[static_cast<std::size_t>(j)]);
+    }
+  });
+}
+
+}  // namespace qw::ops

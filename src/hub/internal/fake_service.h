@@ -69,6 +69,11 @@ class FakeService {
     for (std::thread& t : peers_) t.join();
     ::close(listener_);
   }
+  // Ordered before every later connection, of other processes too.
+  void set_files(std::map<std::string, std::string> now) {
+    const std::lock_guard lock(mutex_);
+    files = std::move(now);
+  }
   std::string endpoint() const { return "http://127.0.0.1:" + std::to_string(port_); }
 
  private:

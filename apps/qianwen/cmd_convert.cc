@@ -53,6 +53,9 @@ Result<formats::GgufMetadata> gguf_metadata(const ConvertOptions& o, const Opene
   formats::GgufMetadata metadata;
   if (in.source.gguf() != nullptr) {
     metadata = formats::GgufMetadata::copy_of(*in.source.gguf());
+    // What is left aside is not written, and the keys must not speak of it.
+    if (!in.model->traits().left_aside.empty())
+      for (const auto& [key, value] : in.model->gguf_metadata()) metadata.set(std::string(key), value);
   } else {
     metadata = formats::GgufMetadata::from_object(in.model->gguf_metadata());
     QW_ASSIGN(auto spec, tokenizer_of(in.path));
@@ -108,6 +111,12 @@ Result<Report> write_all(Writer& writer, const std::vector<formats::TensorInfo>&
   return report;
 }
 
+std::vector<tensor::ConstView> views_of(const models::FileTensors& tensors) {
+  std::vector<tensor::ConstView> views;
+  for (const models::FileTensor& t : tensors.tensors) views.push_back(t.view);
+  return views;
+}
+
 Result<Report> write_gguf(const ConvertOptions& o, const OpenedModel& in, const std::vector<tensor::ConstView>& views,
                           const std::vector<tensor::DType>& stored, const formats::Recipe* recipe, base::ThreadPool& pool) {
   std::optional<formats::ImportanceMatrix> importance;
@@ -137,9 +146,10 @@ Result<Report> write_gguf(const ConvertOptions& o, const OpenedModel& in, const 
     }
     infos.push_back({p.gguf_name, whole.back().dtype, p.shape});
   }
+  QW_ASSIGN(const auto there, models::file_tensors(*in.model, views, formats::ModelKind::kGguf));
   QW_ASSIGN(const auto metadata, gguf_metadata(o, in, recipe));
   QW_ASSIGN(auto writer, formats::GgufWriter::create(o.out, metadata, whole));
-  return write_all(writer, infos, views, pool, o.json, importance ? &*importance : nullptr);
+  return write_all(writer, infos, views_of(there), pool, o.json, importance ? &*importance : nullptr);
 }
 
 Result<Report> write_folder(const ConvertOptions& o, const OpenedModel& in, const std::vector<tensor::ConstView>& views,
@@ -152,8 +162,9 @@ Result<Report> write_folder(const ConvertOptions& o, const OpenedModel& in, cons
   std::error_code code;
   fs::create_directories(o.out, code);
   if (code) return fail(ErrorKind::kFailed, o.out + ": cannot create: " + code.message());
+  QW_ASSIGN(const auto there, models::file_tensors(*in.model, views, formats::ModelKind::kHfFolder));
   std::vector<formats::TensorInfo> infos;
-  for (const auto& p : in.model->parameters()) infos.push_back({p.hf_name, type, p.shape});
+  for (const auto& t : there.tensors) infos.push_back({t.name, type, t.shape});
   QW_ASSIGN(auto spec, tokenizer_of(in.path));
   spec.chat_template = chat_template_of(spec);
   // A folder's own file keeps what only its readers know; a GGUF file's keys are made into one. The ids come with the
@@ -165,7 +176,7 @@ Result<Report> write_folder(const ConvertOptions& o, const OpenedModel& in, cons
   QW_TRY(tokenizer::save_tokenizer_folder(spec, o.out));
   // 5 GB shards, as transformers writes them.
   QW_ASSIGN(auto writer, formats::SafetensorsFolderWriter::create(o.out, infos, std::uint64_t{5} << 30));
-  QW_ASSIGN(auto report, write_all(writer, infos, views, pool, o.json));
+  QW_ASSIGN(auto report, write_all(writer, infos, views_of(there), pool, o.json));
   json::Object config = in.model->hf_config();
   config.set("torch_dtype", type == tensor::DType::kBF16 ? "bfloat16" : type == tensor::DType::kF16 ? "float16" : "float32");
   QW_TRY(base::write_file_atomically(fs::path(o.out) / "config.json", json::dump(config, {.indent = 2}) + "\n"));

@@ -77,7 +77,7 @@ tensor::DType weight_dtype(const OpenedModel& opened) {
 
 formats::RecipeModel recipe_model(const models::Model& model, bool importance) {
   const auto& t = model.traits();
-  return {t.layers, t.heads, t.kv_heads, t.tied_embeddings, importance};
+  return {t.layers + static_cast<std::int32_t>(t.recurrent.size()), t.heads, t.kv_heads, t.tied_embeddings, importance};
 }
 
 std::vector<tensor::DType> formats_of(std::span<const tensor::ConstView> weights) {
@@ -144,6 +144,18 @@ Result<ReadyModel> load_opened(const std::string& name, OpenedModel& opened, std
   return ready;
 }
 
+// Says once what stands in the files and is not used.
+Result<std::vector<tensor::ConstView>> weights_in(const OpenedModel& opened) {
+  QW_ASSIGN(auto views, models::load_weights(*opened.model, opened.source));
+  std::map<std::string, int> aside;
+  for (const auto& t : opened.source.tensors())
+    for (const auto& known : opened.model->traits().left_aside)
+      if (t.name.starts_with(known.prefix)) ++aside[known.what];
+  for (const auto& [what, count] : aside)
+    std::fprintf(stderr, "note: %d tensors of %s are left aside\n", count, what.c_str());
+  return views;
+}
+
 Result<models::FittedAdapter> fitted_adapter(const models::Model& model, const std::string& path) {
   QW_ASSIGN(const auto file, formats::Adapter::open(path));
   return models::FittedAdapter::fit(model, file);
@@ -154,7 +166,7 @@ Result<models::FittedAdapter> fitted_adapter(const models::Model& model, const s
 Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions options, const std::vector<std::string>& adapters) {
   const auto started = Clock::now();
   QW_ASSIGN(OpenedModel opened, open_model(name));
-  QW_ASSIGN(const auto views, models::load_weights(*opened.model, opened.source));
+  QW_ASSIGN(const auto views, weights_in(opened));
   std::vector<models::FittedAdapter> fitted;
   for (const std::string& path : adapters) {
     QW_ASSIGN(auto one, fitted_adapter(*opened.model, path));
@@ -168,7 +180,7 @@ Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions optio
 
 Result<ModelWeights> weights_of(OpenedModel& opened, const std::string& adapter) {
   ModelWeights out;
-  QW_ASSIGN(out.views, models::load_weights(*opened.model, opened.source));
+  QW_ASSIGN(out.views, weights_in(opened));
   if (adapter.empty()) {
     out.stored = formats_of(out.views);
     return out;

@@ -24,6 +24,8 @@ Status check_config(const EngineConfig& c, const StepExecutor& executor) {
     return fail(ErrorKind::kUsage, "engine: max_rows must be at least max_sequences, so that all can decode in a step");
   if (c.max_rows > executor.max_rows() || c.max_sequences > executor.max_logit_rows())
     return fail(ErrorKind::kUsage, "engine: the executor was made for smaller steps than max_rows or max_sequences");
+  if (c.states != nullptr && c.states->free_slots() < c.max_sequences)
+    return fail(ErrorKind::kUsage, "engine: there are fewer states than max_sequences");
   const auto outside = [&](std::int64_t id) { return id < 0 || id >= executor.vocab(); };
   if (c.mask.usable < 0 || c.mask.usable > executor.vocab() ||
       std::any_of(c.mask.holes.begin(), c.mask.holes.end(), outside))
@@ -224,7 +226,11 @@ Snapshot Engine::snapshot() const {
 std::string Engine::violation() const {
   if (std::string broken = engine::violation(snapshot()); !broken.empty()) return broken;
   std::vector<const kvcache::BlockTable*> tables;
-  for (const auto& s : sequences_) tables.push_back(&s->table);
+  for (const auto& s : sequences_) {
+    tables.push_back(&s->table);
+    if (config_.states != nullptr && s->running != s->state.held())
+      return "sequence " + std::to_string(s->id) + (s->running ? ": runs without a state" : ": holds a state and does not run");
+  }
   return kvcache::violation(pool_.snapshot(tables));
 }
 
@@ -233,6 +239,7 @@ void Engine::reserve(const StepPlan& plan) {
   for (const std::size_t i : plan.preempted) {
     Sequence& s = *sequences_[i];
     pool_.release(s.table);
+    s.state.release();
     s.running = false;
     s.computed = s.promised_tokens = 0;
     ++s.preemptions;
@@ -241,6 +248,7 @@ void Engine::reserve(const StepPlan& plan) {
   for (const std::size_t i : plan.admitted) {
     Sequence& s = *sequences_[i];
     s.running = true;
+    if (config_.states != nullptr) s.state = std::move(*config_.states->acquire());  // one for each that may run
     s.promised_tokens = std::min(s.limit(), s.length() + config_.growth_tokens);
     if (!s.admitted) s.admitted = now;
   }
@@ -257,6 +265,7 @@ Status Engine::execute(const StepPlan& plan) {
     const Sequence& s = *sequences_[slice.sequence];
     const auto index = static_cast<std::int32_t>(b.tables.size());
     b.tables.push_back(s.table.blocks());
+    if (config_.states != nullptr) b.slots.push_back(s.state.index());
     b.prompts.push_back(static_cast<std::int32_t>(s.sampler.prompt_tokens()));
     b.first_row.push_back(static_cast<std::int64_t>(b.logit_rows.size()));
     for (std::int64_t p = s.computed; p < s.computed + slice.tokens; ++p) {
@@ -271,7 +280,8 @@ Status Engine::execute(const StepPlan& plan) {
   }
   b.first_row.push_back(static_cast<std::int64_t>(b.logit_rows.size()));
   QW_TRY(executor_.run({b.tokens, b.positions, b.sequences, b.tables, b.logit_rows, nullptr, b.prompts,
-                        executor_.adapters() > 0 ? std::span<const std::int32_t>(b.adapters) : std::span<const std::int32_t>()}));
+                        executor_.adapters() > 0 ? std::span<const std::int32_t>(b.adapters) : std::span<const std::int32_t>(),
+                        b.slots}));
   ++totals_.steps;
   totals_.computed_tokens += static_cast<std::int64_t>(b.tokens.size());
   return {};
@@ -356,6 +366,7 @@ void Engine::finish(Sequence& s, FinishReason reason, std::optional<Error> error
   s.running = false;
   s.computed = s.promised_tokens = 0;
   pool_.release(s.table);
+  s.state.release();
   ++totals_.finished[static_cast<std::size_t>(reason)];
 
   const Clock::time_point now = config_.now();

@@ -27,6 +27,7 @@
 #include "engine/scheduler.h"
 #include "engine/step_executor.h"
 #include "kvcache/block_pool.h"
+#include "kvcache/state_pool.h"
 
 namespace qw::engine {
 
@@ -39,6 +40,7 @@ struct EngineConfig {
   std::int64_t max_running_per_tenant = 0;  // 0: no limit
   sampling::VocabularyMask mask;        // rows of the logits which are no tokens
   base::ThreadPool* sampling_pool = nullptr;  // samples rows in parallel; may be the executor's pool; null: in turn
+  kvcache::StatePool* states = nullptr;  // of models whose layers carry a state: a slot for each running sequence
   std::function<Clock::time_point()> now = [] { return Clock::now(); };  // tests replace it
 };
 
@@ -52,7 +54,7 @@ struct EngineStats {
 
 class Engine {
  public:
-  // `executor`, `pool` and config.sampling_pool must outlive the engine. kUsage naming a number that makes no sense.
+  // `executor`, `pool`, config.sampling_pool and config.states must outlive the engine. kUsage naming a number that makes no sense.
   static Result<std::unique_ptr<Engine>> create(StepExecutor& executor, kvcache::BlockPool& pool, EngineConfig config);
   ~Engine();  // stop()
   Engine(const Engine&) = delete;

@@ -30,6 +30,9 @@ kvcache::CacheShape cache_shape(const models::Model& model, tensor::DType weight
   return {t.layers, t.kv_heads, t.head_dim, o.block_tokens, o.cache_dtype.value_or(automatic)};
 }
 
+// A state for every request that may run, and one for for_each_logits.
+std::int64_t state_slots(const LoadOptions& o) { return o.engine.max_sequences + 1; }
+
 // Rows of other heads are short: every row of a step may be asked for.
 ops::RunningOptions sizes_of(const models::Model& model, const LoadOptions& o) {
   const bool generates = model.traits().head.kind == models::HeadKind::kLanguage;
@@ -81,6 +84,7 @@ MemoryNeed estimate_memory(const models::Model& model, std::span<const tensor::D
   need.cache_bytes = cache_blocks(model, o) *
                      kvcache::block_bytes(cache_shape(model, weights[static_cast<std::size_t>(model.embedding().id)], o));
   const models::ModelTraits& t = model.traits();
+  need.cache_bytes += state_slots(o) * t.state_floats * std::int64_t{sizeof(float)};
   const ops::RunningOptions sizes = sizes_of(model, o);
   // Of a row: residual, norm and sums; q, k, v and attention out; gate, up and their product; the prepared activations
   // of the widest product (float at most); cosines and sines. Logits and the head's rows come on top.
@@ -89,7 +93,7 @@ MemoryNeed estimate_memory(const models::Model& model, std::span<const tensor::D
   // Mixtures: probabilities, and for each chosen expert gate, up and output.
   const std::int64_t mixture =
       t.experts + std::int64_t{t.experts_per_token} * (2 * std::int64_t{t.expert_width} + t.width);
-  const std::int64_t row_floats = mixture + 4 * std::int64_t{t.width} + 4 * heads + 3 * std::int64_t{t.ffn_width} + widest;
+  const std::int64_t row_floats = mixture + t.recurrent_row_floats + 4 * std::int64_t{t.width} + 4 * heads + 3 * std::int64_t{t.ffn_width} + widest;
   const std::int64_t outputs = t.head.kind == models::HeadKind::kLanguage ? t.vocab : t.head.outputs;
   const std::int64_t logit_floats = outputs + 2 * std::int64_t{t.width};
   need.workspace_bytes = (sizes.max_rows * row_floats + sizes.max_logit_rows * logit_floats) * std::int64_t{sizeof(float)};
@@ -97,12 +101,15 @@ MemoryNeed estimate_memory(const models::Model& model, std::span<const tensor::D
 }
 
 ModelExecutor::ModelExecutor(const models::Model& model, ops::RunningExecutor& executor, const kvcache::BlockPool& pool,
-                             const ops::RunningOptions& options)
-    : model_(model), executor_(executor), cache_(models::cache_view(pool)), options_(options) {}
+                             const ops::RunningOptions& options, kvcache::StatePool* states)
+    : model_(model), executor_(executor), cache_(models::cache_view(pool)), options_(options) {
+  if (states != nullptr) states_ = models::state_view(*states);
+}
 
 Status ModelExecutor::run(const ops::StepBatch& batch) {
   ops::StepBatch with_cache = batch;
   with_cache.cache = &cache_;
+  with_cache.states = &states_;
   QW_TRY(executor_.begin(with_cache));
   model_.forward(executor_);
   return {};
@@ -133,18 +140,25 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::create(std::unique_ptr<models:
   const tensor::DType main_type = weights[static_cast<std::size_t>(model->embedding().id)].dtype;
   QW_ASSIGN(auto pool, kvcache::BlockPool::create(cache_shape(*model, main_type, options),
                                                   static_cast<std::int32_t>(cache_blocks(*model, options))));
-  std::unique_ptr<LoadedModel> loaded(new LoadedModel(std::move(model), std::move(pool), options, isa));
+  std::optional<kvcache::StatePool> states;
+  if (const std::int64_t floats = model->traits().state_floats; floats > 0) {
+    QW_ASSIGN(auto made, kvcache::StatePool::create(floats, static_cast<std::int32_t>(state_slots(options))));
+    states.emplace(std::move(made));
+  }
+  std::unique_ptr<LoadedModel> loaded(
+      new LoadedModel(std::move(model), std::move(pool), std::move(states), options, isa));
   const ops::RunningOptions sizes = sizes_of(*loaded->model_, options);
   QW_TRY(loaded->build(weights, std::move(options.engine), sizes, adapters));
   return loaded;
 }
 
-LoadedModel::LoadedModel(std::unique_ptr<models::Model> model, kvcache::BlockPool pool, const LoadOptions& options,
-                         base::Isa isa)
+LoadedModel::LoadedModel(std::unique_ptr<models::Model> model, kvcache::BlockPool pool,
+                         std::optional<kvcache::StatePool> states, const LoadOptions& options, base::Isa isa)
     : model_(std::move(model)),
       isa_(isa),
       threads_(options.threads),
       pool_(std::move(pool)),
+      states_(std::move(states)),
       context_(context_of(*model_, options)) {}
 
 LoadedModel::~LoadedModel() = default;
@@ -157,7 +171,9 @@ Status LoadedModel::build(std::span<const tensor::ConstView> weights, EngineConf
   model_->forward(recorder);
   QW_ASSIGN(executor_, ops::RunningExecutor::create(recorder.finish(), weights, sizes, kernels::kernels_for(isa_),
                                                     threads_, adapters));
-  step_executor_ = std::make_unique<ModelExecutor>(*model_, *executor_, pool_, sizes);
+  kvcache::StatePool* states = states_ ? &*states_ : nullptr;
+  step_executor_ = std::make_unique<ModelExecutor>(*model_, *executor_, pool_, sizes, states);
+  config.states = states;
   config.context = context_;
   config.sampling_pool = &threads_;
   QW_ASSIGN(engine_, Engine::create(*step_executor_, pool_, std::move(config)));
@@ -165,7 +181,7 @@ Status LoadedModel::build(std::span<const tensor::ConstView> weights, EngineConf
 }
 
 MemoryNeed LoadedModel::memory() const {
-  return {executor_->weight_bytes(), pool_.total_blocks() * kvcache::block_bytes(pool_.shape()),
+  return {executor_->weight_bytes(), pool_.total_blocks() * kvcache::block_bytes(pool_.shape()) + (states_ ? states_->bytes() : 0),
           executor_->arena_bytes()};
 }
 
@@ -180,6 +196,11 @@ Status LoadedModel::for_each_logits(
     return fail(ErrorKind::kUsage, std::to_string(n) + " tokens exceed the context of " + std::to_string(context_));
   kvcache::BlockTable table = pool_.make_table(n);
   QW_TRY(pool_.reserve(table, n));
+  kvcache::StateSlot state;
+  if (states_) {
+    QW_ASSIGN(state, states_->acquire());
+  }
+  const std::int32_t slots[] = {state.index()};
   const std::int64_t chunk = std::min(step_executor_->max_rows(), step_executor_->max_logit_rows());
   std::vector<std::int32_t> positions, sequences(static_cast<std::size_t>(chunk), 0), rows;
   const std::vector<std::int32_t> adapters(adapter < 0 ? 0 : static_cast<std::size_t>(chunk), adapter);
@@ -196,7 +217,7 @@ Status LoadedModel::for_each_logits(
     const auto size = static_cast<std::size_t>(count);
     QW_TRY(step_executor_->run({ids.subspan(static_cast<std::size_t>(begin), size), positions,
                                 std::span(sequences).first(size), tables, rows, nullptr, prompts,
-                                std::span(adapters).first(adapter < 0 ? 0 : size)}));
+                                std::span(adapters).first(adapter < 0 ? 0 : size), slots}));
     for (std::int64_t i = 0; i < count; ++i) visit(begin + i, step_executor_->logits(i));
   }
   return {};

@@ -17,6 +17,7 @@
 #include "engine/engine.h"
 #include "engine/step_executor.h"
 #include "kvcache/block_pool.h"
+#include "kvcache/state_pool.h"
 #include "models/model.h"
 #include "ops/running_executor.h"
 #include "tensor/tensor.h"
@@ -38,7 +39,7 @@ struct LoadOptions {
 // Bytes, before anything is loaded.
 struct MemoryNeed {
   std::int64_t weight_bytes = 0;
-  std::int64_t cache_bytes = 0;
+  std::int64_t cache_bytes = 0;              // keys and values, and the states of layers that carry one
   std::int64_t workspace_bytes = 0;          // an upper bound
   std::int64_t total() const { return weight_bytes + cache_bytes + workspace_bytes; }
 };
@@ -50,9 +51,9 @@ MemoryNeed estimate_memory(const models::Model& model, tensor::DType weights, co
 // StepExecutor over a real model.
 class ModelExecutor final : public StepExecutor {
  public:
-  // All three must outlive it.
+  // All must outlive it. `states`: null for a model without them.
   ModelExecutor(const models::Model& model, ops::RunningExecutor& executor, const kvcache::BlockPool& pool,
-                const ops::RunningOptions& options);
+                const ops::RunningOptions& options, kvcache::StatePool* states = nullptr);
   Status run(const ops::StepBatch& batch) override;
   std::span<float> logits(std::int64_t i) override { return executor_.logits(i); }
   std::int64_t vocab() const override { return model_.traits().vocab; }
@@ -65,6 +66,7 @@ class ModelExecutor final : public StepExecutor {
   const models::Model& model_;
   ops::RunningExecutor& executor_;
   ops::CacheView cache_;
+  ops::StateView states_;
   ops::RunningOptions options_;
 };
 
@@ -100,7 +102,8 @@ class LoadedModel {
                          std::int32_t adapter = -1);
 
  private:
-  LoadedModel(std::unique_ptr<models::Model> model, kvcache::BlockPool pool, const LoadOptions& options, base::Isa isa);
+  LoadedModel(std::unique_ptr<models::Model> model, kvcache::BlockPool pool, std::optional<kvcache::StatePool> states,
+              const LoadOptions& options, base::Isa isa);
   Status build(std::span<const tensor::ConstView> weights, EngineConfig config, const ops::RunningOptions& sizes,
                std::span<const ops::LowRankAdapter> adapters);
 
@@ -108,6 +111,7 @@ class LoadedModel {
   base::Isa isa_;
   base::ThreadPool threads_;
   kvcache::BlockPool pool_;
+  std::optional<kvcache::StatePool> states_;  // absent: no layer carries a state
   std::int64_t context_;
   std::unique_ptr<ops::RunningExecutor> executor_;
   std::unique_ptr<ModelExecutor> step_executor_;

@@ -1,9 +1,25 @@
 #include "formats/model_file.h"
 
+#include <mutex>
+
 #include "base/file.h"
 #include "formats/internal/text.h"
 
 namespace qw::formats {
+
+struct ModelSource::Kept {
+  std::mutex mutex;
+  std::vector<std::unique_ptr<const tensor::RowMaker>> makers;
+};
+
+ModelSource::ModelSource(std::variant<GgufFile, HfFolder> source)
+    : source_(std::move(source)), kept_(std::make_shared<Kept>()) {}
+
+const tensor::RowMaker* ModelSource::keep(std::unique_ptr<const tensor::RowMaker> maker) const {
+  const std::lock_guard lock(kept_->mutex);
+  kept_->makers.push_back(std::move(maker));
+  return kept_->makers.back().get();
+}
 
 Result<ModelSource> ModelSource::open(const std::filesystem::path& path) {
   std::error_code code;

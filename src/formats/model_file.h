@@ -5,6 +5,7 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string_view>
 #include <variant>
 #include <vector>
@@ -37,15 +38,19 @@ class ModelSource {
   // Views memory of this object, or is made by it (quantised folders; see tensor::ConstView). kBadInput: no such tensor; with `expected`: another shape.
   Result<tensor::ConstView> tensor(std::string_view name) const;
   Result<tensor::ConstView> tensor(std::string_view name, const tensor::Shape& expected) const;
+  // Keeps a maker of rows as long as this object: whoever shows tensors of this source in another form leaves it here.
+  const tensor::RowMaker* keep(std::unique_ptr<const tensor::RowMaker> maker) const;
   std::int64_t total_bytes() const;  // of all tensors as the files hold them
 
   const GgufFile* gguf() const { return std::get_if<GgufFile>(&source_); }  // nullptr for the other kind
   const HfFolder* hf_folder() const { return std::get_if<HfFolder>(&source_); }
 
  private:
-  explicit ModelSource(std::variant<GgufFile, HfFolder> source) : source_(std::move(source)) {}
+  explicit ModelSource(std::variant<GgufFile, HfFolder> source);
 
   std::variant<GgufFile, HfFolder> source_;
+  struct Kept;
+  std::shared_ptr<Kept> kept_;
 };
 
 }  // namespace qw::formats

@@ -51,6 +51,7 @@ std::map<std::string, std::vector<std::int32_t>, std::less<>> by_name(const Mode
     if (kind == formats::ModelKind::kGguf) {
       names[p.gguf_name].push_back(id);
     } else {
+      if (!p.hf.same()) continue;  // its rows or numbers stand otherwise here: a change made for the file's would not fit
       names[p.hf_name].push_back(id);
       // The body alone, as embedding models are adapted.
       if (p.hf_name.starts_with(kHfBody)) names[p.hf_name.substr(kHfBody.size())].push_back(id);
@@ -59,6 +60,14 @@ std::map<std::string, std::vector<std::int32_t>, std::less<>> by_name(const Mode
   if (model.traits().tied_embeddings)  // the head has a name, if no tensor
     names[std::string(kind == formats::ModelKind::kGguf ? kGgufHead : kHfHead)].push_back(model.head().id);
   return names;
+}
+
+// Why a name is not one of by_name.
+const char* absent(const Model& model, std::string_view name) {
+  const auto& all = model.parameters();
+  const bool held = std::any_of(all.begin(), all.end(), [&](const ParameterSpec& p) { return p.hf_name == name; });
+  return held ? "this weight is kept in another form than the folder's, and adapters of it are not supported"
+              : "the model has no such weight";
 }
 
 // Which part of the stacked halves [E, ..] belongs to expert `part`.
@@ -169,7 +178,7 @@ Result<FittedAdapter> FittedAdapter::fit(const Model& model, const formats::Adap
   for (const AdapterPair& pair : adapter.pairs()) {
     const auto found = names.find(pair.name);
     if (found == names.end())
-      return in_context(where, wrong(pair.name, "the model has no such weight").value());
+      return in_context(where, wrong(pair.name, absent(model, pair.name)).value());
     const auto& ids = found->second;
     const std::int64_t stacked = pair.a.shape.rank() == 3 ? pair.a.shape[0] : 1;
     if (stacked != static_cast<std::int64_t>(ids.size()))
@@ -183,7 +192,7 @@ Result<FittedAdapter> FittedAdapter::fit(const Model& model, const formats::Adap
   for (const formats::AdapterTensor& t : adapter.replaced()) {
     const auto found = names.find(t.name);
     if (found == names.end() || found->second.size() != 1)
-      return in_context(where, wrong(t.name, "the model has no such weight").value());
+      return in_context(where, wrong(t.name, absent(model, t.name)).value());
     const std::int32_t id = found->second.front();
     if (t.view.shape != model.parameters()[index(id)].shape)
       return in_context(where, wrong(t.name, "has shape " + t.view.shape.to_string() + ", should be " +

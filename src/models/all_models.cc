@@ -6,7 +6,10 @@
 #include "models/qwen2/qwen2.h"
 #include "models/qwen2_moe/qwen2_moe.h"
 #include "models/qwen3/qwen3.h"
+#include "models/qwen3_5/qwen3_5.h"
+#include "models/qwen3_5_moe/qwen3_5_moe.h"
 #include "models/qwen3_moe/qwen3_moe.h"
+#include "models/qwen3_next/qwen3_next.h"
 
 namespace qw::models {
 namespace {
@@ -23,6 +26,11 @@ constexpr Architecture kArchitectures[] = {
     {"qwen2_moe", "qwen2moe", qwen2_moe::from_hf_config, qwen2_moe::from_gguf_metadata},
     {"qwen3", "qwen3", qwen3::from_hf_config, qwen3::from_gguf_metadata},
     {"qwen3_moe", "qwen3moe", qwen3_moe::from_hf_config, qwen3_moe::from_gguf_metadata},
+    {"qwen3_next", "qwen3next", qwen3_next::from_hf_config, qwen3_next::from_gguf_metadata},
+    {"qwen3_5", "qwen35", qwen3_5::from_hf_config, qwen3_5::from_gguf_metadata},
+    {"qwen3_5_text", "qwen35", qwen3_5::from_hf_config, qwen3_5::from_gguf_metadata},
+    {"qwen3_5_moe", "qwen35moe", qwen3_5_moe::from_hf_config, qwen3_5_moe::from_gguf_metadata},
+    {"qwen3_5_moe_text", "qwen35moe", qwen3_5_moe::from_hf_config, qwen3_5_moe::from_gguf_metadata},
 };
 
 Result<const Architecture*> find(const json::Object& object, std::string_view key,

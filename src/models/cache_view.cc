@@ -23,4 +23,6 @@ ops::CacheView cache_view(const kvcache::BlockPool& pool) {
   return view;
 }
 
+ops::StateView state_view(kvcache::StatePool& pool) { return {pool.data(), pool.slot_floats(), pool.tokens()}; }
+
 }  // namespace qw::models

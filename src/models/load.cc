@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "formats/embedding_config.h"
+#include "models/internal/file_form.h"
 #include "models/internal/names.h"
 
 namespace qw::models {
@@ -22,6 +23,8 @@ bool all_zero(const formats::ModelSource& source, const formats::TensorInfo& t) 
 
 // Tensors which may stand in a file and say nothing that the configuration does not.
 bool redundant(const formats::TensorInfo& t, const Model& model, const formats::ModelSource& source) {
+  for (const ModelTraits::LeftAside& aside : model.traits().left_aside)
+    if (t.name.starts_with(aside.prefix)) return true;
   if (source.kind() != formats::ModelKind::kHfFolder) return !model.head().present() && t.name == kGgufHead;
   const std::string_view name = t.name;
   const bool quantised = source.hf_folder()->quantised() != nullptr;
@@ -40,20 +43,41 @@ Result<tensor::ConstView> part_of(const formats::ModelSource& source, const std:
   return view;
 }
 
+// The parameter in the form of this house, made from the file's tensor `name`.
+Result<tensor::ConstView> formed(const formats::ModelSource& source, const ParameterSpec& p, const FileForm& form,
+                                 const std::string& name, tensor::ConstView stored) {
+  if (form.same()) return stored;
+  tensor::ConstView view;
+  auto maker = read_form(form, stored, p.shape, view);
+  if (!maker) return in_context(source.path().string() + ": tensor \"" + name + "\"", std::move(maker).error());
+  view.maker = source.keep(std::move(*maker));
+  return view;
+}
+
 Result<tensor::ConstView> from_gguf(const formats::ModelSource& source, const ParameterSpec& p, std::string& name) {
   name = p.gguf_name;
   tensor::Shape whole = p.gguf_shape();
   const formats::TensorInfo* info = source.find(name);
   if (p.gguf_vector && info != nullptr && info->shape == p.shape) whole = p.shape;  // some writers keep the [1, n]
-  return part_of(source, name, whole, p.shape, p.gguf_part);
+  QW_ASSIGN(const tensor::ConstView view, part_of(source, name, whole, p.shape, p.gguf_part));
+  return formed(source, p, p.gguf, name, view);
+}
+
+// The name that a body's tensor has in this folder, if not its own.
+std::string name_in(const formats::ModelSource& source, const std::string& name) {
+  if (source.find(name) != nullptr || !name.starts_with(kHfBody)) return name;
+  // Checkpoints of a bare body (embedding models) leave out the beginning, those of several senses have a longer one.
+  for (const std::string& other : {name.substr(kHfBody.size()), std::string(kHfTextBody) + name.substr(kHfBody.size())})
+    if (source.find(other) != nullptr) return other;
+  return name;
 }
 
 // Whole experts of the newer layout: [E, 2F, D] or [E, D, F], with or without ".weight".
 Result<tensor::ConstView> from_fused(const formats::ModelSource& source, const ParameterSpec& p, std::string& name) {
   for (const char* end : {"", ".weight"}) {
-    const formats::TensorInfo* info = source.find(p.hf_fused + end);
+    name = name_in(source, p.hf_fused + end);
+    const formats::TensorInfo* info = source.find(name);
     if (info == nullptr) continue;
-    name = p.hf_fused + end;
     if (info->shape.rank() != 3 || info->shape.back() != p.shape.back() ||
         info->shape.elements() != p.shape.elements() * p.hf_fused_parts)
       return fail(ErrorKind::kBadInput, source.path().string() + ": tensor \"" + name + "\" has shape " +
@@ -65,12 +89,10 @@ Result<tensor::ConstView> from_fused(const formats::ModelSource& source, const P
 }
 
 Result<tensor::ConstView> from_folder(const formats::ModelSource& source, const ParameterSpec& p, std::string& name) {
-  name = p.hf_name;
-  if (source.find(name) != nullptr) return source.tensor(name, p.shape);
-  // Checkpoints of a bare body (embedding models) leave out the beginning.
-  if (name.starts_with(kHfBody) && source.find(name.substr(kHfBody.size())) != nullptr) name.erase(0, kHfBody.size());
-  else if (!p.hf_fused.empty()) return from_fused(source, p, name);
-  return source.tensor(name, p.shape);
+  name = name_in(source, p.hf_name);
+  if (source.find(name) == nullptr && !p.hf_fused.empty()) return from_fused(source, p, name);
+  QW_ASSIGN(const tensor::ConstView view, source.tensor(name, p.hf.whole.rank() == 0 ? p.shape : p.hf.whole));
+  return formed(source, p, p.hf, name, view);
 }
 
 }  // namespace
@@ -113,6 +135,40 @@ Result<std::vector<tensor::ConstView>> load_weights(const Model& model, const fo
                                             "\" belongs to no parameter of a " + model.traits().architecture +
                                             " model");
   return views;
+}
+
+namespace {
+
+Status add_made(Result<std::unique_ptr<tensor::RowMaker>> maker, const std::string& name, FileTensors& out) {
+  if (!maker) return in_context(name, std::move(maker).error());
+  out.tensors.back().view.maker = maker->get();
+  out.makers.push_back(std::move(*maker));
+  return {};
+}
+
+}  // namespace
+
+Result<FileTensors> file_tensors(const Model& model, std::span<const tensor::ConstView> views, formats::ModelKind kind) {
+  const auto& parameters = model.parameters();
+  QW_CHECK(views.size() == parameters.size());
+  FileTensors out;
+  std::unordered_set<std::string> written;
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    const ParameterSpec& p = parameters[i];
+    const bool gguf = kind == formats::ModelKind::kGguf;
+    const FileForm& form = gguf ? p.gguf : p.hf;
+    const std::string& name = gguf ? p.gguf_name : p.hf_name;
+    if (!gguf && !written.insert(name).second) continue;  // stands in the tensor of an earlier one
+    const bool small = p.is_norm || p.is_bias;
+    out.tensors.push_back({name, form.whole.rank() == 0 ? p.shape : form.whole, views[i], small, static_cast<std::int32_t>(i)});
+    if (form.same()) continue;
+    std::vector<FormPart> parts;
+    for (std::size_t j = i; j < views.size(); ++j)
+      if (j == i || (!gguf && form.moves() && parameters[j].hf_name == name)) parts.push_back({gguf ? &parameters[j].gguf : &parameters[j].hf, views[j]});
+    FileTensor& to = out.tensors.back();
+    QW_TRY(add_made(write_form(parts, to.shape, to.view), name, out));
+  }
+  return out;
 }
 
 }  // namespace qw::models

@@ -7,6 +7,8 @@
 #pragma once
 
 #include <memory>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "base/result.h"
@@ -26,5 +28,22 @@ Result<std::unique_ptr<Model>> model_from_source(const formats::ModelSource& sou
 // from the configuration, biases of zeros, a second copy of the token table as head of a model that ties them, and the language model's head of one that has
 // another.)
 Result<std::vector<tensor::ConstView>> load_weights(const Model& model, const formats::ModelSource& source);
+
+// A tensor as a file of one kind has it.
+struct FileTensor {
+  std::string name;
+  tensor::Shape shape;
+  tensor::ConstView view;
+  bool small = false;          // a norm or bias: float32 whatever the others are
+  std::int32_t parameter = 0;  // of the first that stands in it
+};
+struct FileTensors {
+  std::vector<FileTensor> tensors;
+  std::vector<std::unique_ptr<tensor::RowMaker>> makers;  // what views point to
+};
+// What to write for weights in the form of this house (by parameter id; they must outlive the result). Of GGUF: the parts
+// of a stacked tensor one after the other, each in the shape of its parameter. kBadInput naming the tensor: its numbers
+// are stored so that they cannot be put in the file's order.
+Result<FileTensors> file_tensors(const Model& model, std::span<const tensor::ConstView> views, formats::ModelKind kind);
 
 }  // namespace qw::models

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -45,7 +46,31 @@ struct ModelTraits {
   bool tied_embeddings = false;
   // Mixtures of experts: experts of a layer, how many of them a token takes, and the width of one; 0: none.
   std::int32_t experts = 0, experts_per_token = 0, expert_width = 0;
+  // Layers that carry a state from token to token instead of keys and values, by number among all layers; the floats of a
+  // sequence's state in all of them; and the floats that the widest of them needs for a row while it is computed.
+  std::vector<std::int32_t> recurrent;
+  std::int64_t state_floats = 0, recurrent_row_floats = 0;
+  // Tensors that may stand in a file and are left aside: the beginning of their names, and what they are, for people.
+  struct LeftAside {
+    std::string prefix, what;
+  };
+  std::vector<LeftAside> left_aside;
   HeadTraits head;
+};
+
+// How a file holds a parameter, where that differs from here. Row r here is row `row(r)` there, and columns alike; no
+// function: as they stand.
+struct FileForm {
+  enum class Numbers : std::uint8_t {
+    kSame,
+    kOneLess,         // there: x - 1 (norms stored around 0)
+    kMinusExp,        // there: -exp(x)
+  };
+  Numbers numbers = Numbers::kSame;
+  tensor::Shape whole;  // the tensor's shape there, which may hold several parameters; rank 0: that of here
+  std::function<std::int64_t(std::int64_t)> row, column;
+  bool same() const { return numbers == Numbers::kSame && whole.rank() == 0 && !row && !column; }
+  bool moves() const { return whole.rank() != 0 || row || column; }
 };
 
 // One parameter: how it is named in each file format, its shape, and how a fresh model draws it.
@@ -62,6 +87,9 @@ struct ParameterSpec {
   bool gguf_vector = false;      // [1, n] here is [n] there
   std::string hf_fused = {};     // another home in Hugging Face folders: a whole with hf_fused_parts parts; "" = none
   std::int32_t hf_fused_part = 0, hf_fused_parts = 1;
+
+  FileForm hf = {}, gguf = {};
+  float init_rate = 0;  // > 0: initialised to ln of U(0.01, init_rate)
 
   // Shape of the whole tensor in GGUF.
   tensor::Shape gguf_shape() const;

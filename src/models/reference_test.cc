@@ -1,5 +1,6 @@
-// Mixtures of experts and the first generation against outside truths: tests/golden/*_moe_* and qwen_*, made by
-// tools/reference/make_mixture_golden.py (transformers) and make_first_golden.py (the published maths). Tolerances are relative to the largest wanted value.
+// Mixtures of experts, gated delta networks and the first generation against outside truths: tests/golden/*_moe_*, qwen3_next_*, qwen3_5_* and
+// qwen_*, made by tools/reference/make_mixture_golden.py, make_hybrid_golden.py (transformers) and make_first_golden.py (the
+// published maths). Tolerances are relative to the largest wanted value.
 #include <gmock/gmock.h>
 #include <unistd.h>
 
@@ -19,7 +20,9 @@ using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
 const char* const kFolders[] = {"qwen2_moe_untied_f32", "qwen2_moe_tied_bf16", "qwen3_moe_untied_f32",
-                                "qwen3_moe_tied_bf16", "qwen_f32", "qwen_bf16", "qwen_long_f32"};
+                                "qwen3_moe_tied_bf16", "qwen_f32", "qwen_bf16", "qwen_long_f32",
+                                "qwen3_next_f32", "qwen3_next_bf16", "qwen3_next_gradient", "qwen3_5_f32",
+                                "qwen3_5_bf16", "qwen3_5_moe_f32", "qwen3_5_moe_bf16"};
 
 std::vector<const kernels::Kernels*> all_kernels() {
   std::vector<const kernels::Kernels*> all;
@@ -32,16 +35,41 @@ struct Golden : models::testing::OpenedGolden {
   fs::path folder;
   TensorFile expected;
   std::vector<std::int32_t> ids;
+  std::vector<tensor::Buffer> made;  // of weights that the folder holds in another form
   explicit Golden(const std::string& name)
       : OpenedGolden(name), folder(models::testing::golden_folder() / name), expected(folder / "expected.safetensors") {
     ids = expected.ids("input_ids");
+    made.resize(views.size());
+    for (std::size_t i = 0; i < views.size(); ++i) views[i] = tensor::in_memory(views[i], made[i]);
   }
 };
+
+// The numbers of a folder's tensor where this house has them.
+std::vector<float> moved(const std::vector<float>& stored, const ParameterSpec& p) {
+  std::vector<float> out;
+  const std::int64_t n = p.shape.back();
+  for (std::int64_t r = 0; r < p.shape.rows(); ++r)
+    for (std::int64_t c = 0; c < n; ++c)
+      out.push_back(stored[static_cast<std::size_t>((p.hf.row ? p.hf.row(r) : r) * n + (p.hf.column ? p.hf.column(c) : c))]);
+  return out;
+}
 
 void expect_close(std::span<const float> got, std::span<const float> wanted, double relative, const std::string& what) {
   const double tolerance = relative * models::testing::max_abs(wanted);
   ASSERT_EQ(got.size(), wanted.size()) << what;
   for (std::size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], wanted[i], tolerance) << what << " at " << i;
+}
+
+// The share of rows that are everywhere within `relative` of the largest wanted value.
+double close_rows(const std::vector<std::vector<float>>& got, std::span<const float> wanted, double relative) {
+  const double tolerance = relative * models::testing::max_abs(wanted);
+  std::size_t close = 0;
+  for (std::size_t r = 0; r < got.size(); ++r) {
+    double off = 0;
+    for (std::size_t i = 0; i < got[r].size(); ++i) off = std::max(off, std::abs(double{got[r][i]} - double{wanted[r * got[r].size() + i]}));
+    close += off <= tolerance;
+  }
+  return static_cast<double>(close) / static_cast<double>(got.size());
 }
 
 std::vector<float> flat(const std::vector<std::vector<float>>& rows) {
@@ -50,15 +78,16 @@ std::vector<float> flat(const std::vector<std::vector<float>>& rows) {
   return out;
 }
 
-// The weights of a model in another number format (routers, as all files keep them, in float).
+// The weights of a model in another number format (routers and convolutions, as all files keep them, in float).
 struct Converted {
   std::vector<tensor::Tensor> tensors;
   std::vector<tensor::ConstView> views;
   Converted(const Golden& g, tensor::DType type) {
     for (std::size_t p = 0; p < g.views.size(); ++p) {
       const auto& v = g.views[p];
-      const bool router = g.model->parameters()[p].gguf_name.find("ffn_gate_inp") != std::string::npos;
-      const auto to = v.shape.rank() == 1 || router ? tensor::DType::kF32 : type;
+      const std::string& gguf = g.model->parameters()[p].gguf_name;
+      const bool kept = gguf.find("ffn_gate_inp") != std::string::npos || gguf.find("ssm_conv1d") != std::string::npos;
+      const auto to = v.shape.rank() == 1 || kept ? tensor::DType::kF32 : type;
       tensors.emplace_back(to, v.shape);
       std::vector<float> row(static_cast<std::size_t>(v.shape.back()));
       for (std::int64_t r = 0; r < v.shape.rows(); ++r) {
@@ -86,6 +115,12 @@ TEST(Reference, LogitsAgreeWithTheReference) {
       in_float.prompt = stored.prompt = static_cast<std::int32_t>(g.ids.size());
       expect_close(flat(in_float.step(in_float.rows_of(g.ids))), wanted, 1e-4, "float");
       const bool f32 = g.views[0].dtype == tensor::DType::kF32;
+      if (!f32 && !g.model->traits().recurrent.empty()) {
+        // States carry what is rounded on to later rows, and a random network may make much of it in a row: the
+        // reference, with inputs of products rounded as here, strays by 0.12 in one row of qwen3_5_bf16.
+        EXPECT_GT(close_rows(stored.step(stored.rows_of(g.ids)), wanted, 2e-2), 0.95);
+        continue;
+      }
       expect_close(flat(stored.step(stored.rows_of(g.ids))), wanted, f32 ? 1e-4 : 2e-2, "as stored");
     }
   }
@@ -110,7 +145,8 @@ TEST(Reference, GreedyContinuationIsTheReferences) {
 }
 
 TEST(Reference, PrefillEqualsDecodeEqualsChunksEqualsBatched) {
-  for (const char* name : {"qwen2_moe_untied_f32", "qwen3_moe_untied_f32", "qwen_f32", "qwen_long_f32"}) {
+  for (const char* name : {"qwen2_moe_untied_f32", "qwen3_moe_untied_f32", "qwen_f32", "qwen_long_f32", "qwen3_next_f32",
+                           "qwen3_5_f32"}) {
     Golden g(name);
     for (const auto* k : all_kernels())
       for (const auto type : {tensor::DType::kF32, tensor::DType::kBF16, tensor::DType::kF16, tensor::DType::kQ8_0,
@@ -143,7 +179,8 @@ TEST(Reference, PrefillEqualsDecodeEqualsChunksEqualsBatched) {
 }
 
 TEST(Reference, LossBalanceAndGradientsAgreeWithTheReference) {
-  for (const char* name : {"qwen2_moe_untied_f32", "qwen3_moe_untied_f32", "qwen_f32", "qwen_long_f32"}) {
+  for (const char* name : {"qwen2_moe_untied_f32", "qwen3_moe_untied_f32", "qwen_f32", "qwen_long_f32",
+                           "qwen3_next_gradient", "qwen3_5_f32", "qwen3_5_moe_f32"}) {
     Golden g(name);
     const auto n = static_cast<std::int32_t>(g.ids.size());
     std::vector<std::int32_t> positions(g.ids.size()), labels(g.ids.begin() + 1, g.ids.end());
@@ -169,7 +206,8 @@ TEST(Reference, LossBalanceAndGradientsAgreeWithTheReference) {
       EXPECT_NEAR(graph.balance_loss(), balance, 1e-5 * balance);
       for (std::size_t i = 0; i < w.size(); ++i) {
         const std::string& parameter = g.model->parameters()[i].hf_name;
-        expect_close(graph.gradients().tensor(i), g.expected.read<float>("grad." + parameter), 2e-4, parameter);
+        expect_close(graph.gradients().tensor(i), moved(g.expected.read<float>("grad." + parameter), g.model->parameters()[i]),
+                     2e-4, parameter);
       }
     }
   }
@@ -183,15 +221,22 @@ TEST(Reference, GgufHoldsTheSameModel) {
     std::vector<formats::TensorInfo> infos;
     for (std::size_t i = 0; i < g.views.size(); ++i) {
       const ParameterSpec& p = g.model->parameters()[i];
-      if (p.gguf_part == 0) infos.push_back({p.gguf_name, g.views[i].dtype, p.gguf_shape()});
+      const auto type = p.gguf.same() ? g.views[i].dtype : tensor::DType::kF32;
+      if (p.gguf_part == 0) infos.push_back({p.gguf_name, type, p.gguf_shape()});
     }
     auto writer = formats::GgufWriter::create(path, formats::GgufMetadata::from_object(g.model->gguf_metadata()), infos);
     ASSERT_TRUE(writer) << writer.error().message;
-    for (const auto& v : g.views) ASSERT_TRUE(writer->append({v.data, static_cast<std::size_t>(v.bytes())}));
+    const auto there = file_tensors(*g.model, g.views, formats::ModelKind::kGguf);
+    ASSERT_TRUE(there) << there.error().message;
+    for (const FileTensor& t : there->tensors) {
+      tensor::Buffer own;
+      const auto v = tensor::in_memory(t.view, own);
+      ASSERT_TRUE(writer->append({v.data, static_cast<std::size_t>(v.bytes())}));
+    }
     ASSERT_TRUE(writer->commit());
     const auto source = formats::ModelSource::open(path);
     ASSERT_TRUE(source) << source.error().message;
-    if (g.model->traits().experts > 0) {
+    if (g.model->traits().experts == 6) {
       ASSERT_NE(source->find("blk.1.ffn_gate_exps.weight"), nullptr);
       EXPECT_EQ(source->find("blk.1.ffn_gate_exps.weight")->shape, (tensor::Shape{6, 32, 32}));
     }
@@ -204,6 +249,13 @@ TEST(Reference, GgufHoldsTheSameModel) {
     ASSERT_TRUE(views) << views.error().message;
     for (std::size_t i = 0; i < g.views.size(); ++i) {
       ASSERT_EQ((*views)[i].shape, g.views[i].shape);
+      if (!g.model->parameters()[i].gguf.same()) {  // its numbers change on the way
+        std::vector<float> got(static_cast<std::size_t>((*views)[i].shape.elements())), wanted(got.size());
+        tensor::decode((*views)[i], got.data());
+        tensor::decode(g.views[i], wanted.data());
+        expect_close(got, wanted, 1e-6, g.model->parameters()[i].gguf_name);
+        continue;
+      }
       ASSERT_EQ(0, std::memcmp((*views)[i].data, g.views[i].data, static_cast<std::size_t>(g.views[i].bytes())))
           << (*model)->parameters()[i].hf_name;
     }

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "base/file.h"
+#include "models/load.h"
 #include "train/internal/state.h"
 #include "train/internal/tensor_file.h"
 
@@ -149,10 +150,14 @@ Status Trainer::export_model(const std::filesystem::path& folder) {
   const auto type = s.config.export_type == ExportType::kBf16 ? tensor::DType::kBF16 : tensor::DType::kF32;
   std::vector<NamedTensor> tensors;
   const auto& weights = s.served_weights();
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    const auto& parameter = s.model->parameters()[i];
-    const bool small = parameter.is_norm || parameter.is_bias;
-    tensors.push_back({parameter.hf_name, weights.shape(i), weights.data(i), small ? tensor::DType::kF32 : type});
+  std::vector<tensor::ConstView> views;
+  for (std::size_t i = 0; i < weights.size(); ++i)
+    views.push_back({tensor::DType::kF32, weights.shape(i), reinterpret_cast<const std::byte*>(weights.data(i))});
+  QW_ASSIGN(const models::FileTensors there, models::file_tensors(*s.model, views, formats::ModelKind::kHfFolder));
+  std::vector<tensor::Buffer> made(there.tensors.size());
+  for (std::size_t i = 0; i < made.size(); ++i) {
+    const models::FileTensor& t = there.tensors[i];
+    tensors.push_back({t.name, t.shape, tensor::in_memory(t.view, made[i]).f32(), t.small ? tensor::DType::kF32 : type});
   }
   json::Object config = s.model->hf_config();
   config.set("torch_dtype", s.config.export_type == ExportType::kBf16 ? "bfloat16" : "float32");

@@ -6,7 +6,10 @@
 #include "base/cpu.h"
 #include "base/rng.h"
 #include "formats/hf_folder.h"
+#include "formats/model_file.h"
+#include "models/load.h"
 #include "ops/gemm.h"
+#include "tensor/blocks.h"
 #include "train/internal/state.h"
 #include "train/internal/tensor_file.h"
 
@@ -46,12 +49,12 @@ Result<std::unique_ptr<models::Model>> make_model(const TrainConfig& config) {
 }
 
 Status load_weights(const std::filesystem::path& folder, const models::Model& model, ops::ParameterBuffer& weights) {
-  QW_ASSIGN(const auto opened, formats::HfFolder::open(folder));
-  if (opened.quantised() != nullptr)
+  QW_ASSIGN(const auto source, formats::ModelSource::open(folder));
+  if (const formats::HfFolder* opened = source.hf_folder(); opened != nullptr && opened->quantised() != nullptr)
     return fail(ErrorKind::kBadInput, folder.string() + ": training starts from plain weights, these are " +
-                                          opened.quantised()->config().describe() + "; convert them to bf16 first");
-  for (std::size_t i = 0; i < weights.size(); ++i)
-    QW_TRY(read_tensor(opened.weights(), model.parameters()[i].hf_name, weights.shape(i), weights.data(i)));
+                                          opened->quantised()->config().describe() + "; convert them to bf16 first");
+  QW_ASSIGN(const auto views, models::load_weights(model, source));
+  for (std::size_t i = 0; i < weights.size(); ++i) tensor::decode(views[i], weights.data(i));
   return {};
 }
 
@@ -118,6 +121,12 @@ void initialise(const models::Model& model, std::uint64_t seed, ops::ParameterBu
   const auto& parameters = model.parameters();
   for (std::size_t p = 0; p < parameters.size(); ++p) {
     const auto out = weights.tensor(p);
+    if (const float top = parameters[p].init_rate; top > 0) {
+      constexpr double kLeast = 0.01;  // as the reference: the logarithm of a rate near 0 would be far from all others
+      base::Rng rng(seed, kInitStream + p);
+      for (float& w : out) w = static_cast<float>(std::log(kLeast + rng.next_double() * (static_cast<double>(top) - kLeast)));
+      continue;
+    }
     if (parameters[p].is_norm || parameters[p].is_bias) {
       std::fill(out.begin(), out.end(), parameters[p].is_norm ? 1.0f : 0.0f);
       continue;

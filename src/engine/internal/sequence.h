@@ -31,6 +31,7 @@ struct Engine::Sequence {
   sampling::Sampler sampler;
   std::int64_t max_output = 0;
   kvcache::BlockTable table;
+  kvcache::StateSlot state;           // held while it runs, of models with states
 
   bool running = false, done = false;
   std::int64_t computed = 0;          // tokens in the cache
@@ -46,7 +47,7 @@ struct Engine::Sequence {
 };
 
 struct Engine::Batch {
-  std::vector<std::int32_t> tokens, positions, sequences, adapters, logit_rows, prompts;
+  std::vector<std::int32_t> tokens, positions, sequences, adapters, logit_rows, prompts, slots;
   std::vector<std::span<const std::int32_t>> tables;
   std::vector<std::int64_t> first_row;  // by slice: its first logit row, up to the next slice's
   std::vector<std::optional<Result<sampling::Sampled>>> sampled;  // by slice; empty where nothing is drawn
@@ -59,6 +60,7 @@ struct Engine::Batch {
     first_row.clear();
     tables.clear();
     prompts.clear();
+    slots.clear();
   }
 };
 

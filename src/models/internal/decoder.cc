@@ -16,7 +16,8 @@ AttentionWeights attention_weights(ParameterTable& table, const ModelTraits& t, 
     matrix = table.matrix(hf + which + "_proj.weight", gguf + which + ".weight", out, d);
     if (parts.biases) bias = table.bias(hf + which + "_proj.bias", gguf + which + ".bias", out);
   };
-  projection("q", hd, w.q, w.q_bias);
+  w.gated = parts.gated;
+  projection("q", parts.gated ? 2 * hd : hd, w.q, w.q_bias);
   projection("k", kd, w.k, w.k_bias);
   projection("v", kd, w.v, w.v_bias);
   if (parts.head_norms) {
@@ -40,20 +41,22 @@ Value attention_block(ops::Executor& ex, Value x, const AttentionWeights& w, con
   const ModelTraits& t = config.traits;
   const Value h = ex.rms_norm(x, w.norm, config.eps);
   // Query and key heads are normalised, each over its own head width, before they are turned.
-  const auto turned = [&](ops::Weight matrix, ops::Weight bias, ops::Weight norm) {
-    Value y = ex.linear(h, matrix, bias);
+  const auto turned = [&](Value y, ops::Weight norm) {
     if (norm.present()) y = ex.head_rms_norm(y, norm, t.head_dim, config.eps);
     return ex.rope(y, config.rope);
   };
-  const Value q = turned(w.q, w.q_bias, w.q_norm);  // [N, H * Dh]
-  const Value k = turned(w.k, w.k_bias, w.k_norm);  // [N, K * Dh]
+  const Value with_gate = ex.linear(h, w.q, w.q_bias);  // [N, H * Dh], or of each head query and gate
+  const Value q = turned(w.gated ? ex.head_columns(with_gate, 0, t.head_dim, 2 * t.head_dim) : with_gate, w.q_norm);
+  const Value k = turned(ex.linear(h, w.k, w.k_bias), w.k_norm);  // [N, K * Dh]
   const Value v = ex.linear(h, w.v, w.v_bias);
   const ops::AttentionSpec spec{.layer = layer,
                                 .heads = t.heads,
                                 .kv_heads = t.kv_heads,
                                 .head_dim = t.head_dim,
                                 .scale = 1.0f / std::sqrt(static_cast<float>(t.head_dim))};
-  return ex.add(x, ex.linear(ex.attention(q, k, v, spec), w.o));
+  Value o = ex.attention(q, k, v, spec);
+  if (w.gated) o = ex.gate_rows(o, ex.head_columns(with_gate, t.head_dim, t.head_dim, 2 * t.head_dim));
+  return ex.add(x, ex.linear(o, w.o));
 }
 
 Value swiglu_ffn(ops::Executor& ex, Value x, const FfnWeights& w) {

@@ -13,6 +13,7 @@ namespace qw::models {
 // Absent weights (id -1) are parts the architecture does not have.
 struct AttentionWeights {
   ops::Weight norm;
+  bool gated = false;          // see AttentionParts
   ops::Weight q, q_bias, k, k_bias, v, v_bias;
   ops::Weight q_norm, k_norm;  // RMS norms over each head, before the rotation
   ops::Weight o;
@@ -25,6 +26,7 @@ struct FfnWeights {
 struct AttentionParts {
   bool biases = false;      // on q, k and v
   bool head_norms = false;  // q_norm and k_norm
+  bool gated = false;       // q gives each head its query, then a gate of its output
 };
 
 // "model.layers.3." and "blk.3.".

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <numeric>
+#include <optional>
 
 #include "base/file.h"
 #include "kvcache/block_pool.h"
@@ -89,6 +90,9 @@ struct Runner {
   const Model& model;
   kvcache::BlockPool pool;
   ops::CacheView cache;
+  std::optional<kvcache::StatePool> state_pool;  // of models whose layers carry states
+  ops::StateView states;
+  std::vector<kvcache::StateSlot> slots;
   std::unique_ptr<ops::RunningExecutor> executor;
   std::vector<kvcache::BlockTable> tables;
   std::int32_t prompt = 1;  // tokens of every sequence's prompt, for models with dynamic NTK
@@ -100,10 +104,18 @@ struct Runner {
         pool(*kvcache::BlockPool::create({m.traits().layers, m.traits().kv_heads, m.traits().head_dim, 16, cache_type},
                                          sequences * 8)),
         cache(cache_view(pool)) {
-    auto made = ops::RunningExecutor::create(record(m), weights, {.max_rows = 128, .max_logit_rows = 128}, kernels, threads,
+    auto made = ops::RunningExecutor::create(record(m), weights, {.max_rows = 256, .max_logit_rows = 256}, kernels, threads,
                                              adapters);
     if (!made) throw std::runtime_error(made.error().message);
     executor = std::move(*made);
+    if (const std::int64_t floats = executor->state_floats(); floats > 0) {
+      if (floats != m.traits().state_floats) throw std::runtime_error("the traits tell another size of states");
+      auto made_pool = kvcache::StatePool::create(floats, sequences);
+      if (!made_pool) throw std::runtime_error(made_pool.error().message);
+      state_pool.emplace(std::move(*made_pool));
+      states = state_view(*state_pool);
+      for (int i = 0; i < sequences; ++i) slots.push_back(std::move(*state_pool->acquire()));
+    }
     for (int i = 0; i < sequences; ++i) {
       tables.push_back(pool.make_table(128));
       if (!pool.reserve(tables.back(), 128)) throw std::runtime_error("no room");
@@ -127,7 +139,10 @@ struct Runner {
     std::iota(wanted.begin(), wanted.end(), 0);
     std::vector<std::span<const std::int32_t>> blocks;
     for (const auto& t : tables) blocks.push_back(t.blocks());
-    const auto status = executor->begin({tokens, positions, sequences, blocks, wanted, &cache, lengths, adapters});
+    std::vector<std::int32_t> of;
+    for (const auto& s : slots) of.push_back(s.index());
+    const auto status =
+        executor->begin({tokens, positions, sequences, blocks, wanted, &cache, lengths, adapters, of, &states});
     if (!status) throw std::runtime_error(status.error().message);
     model.forward(*executor);
     std::vector<std::vector<float>> out;

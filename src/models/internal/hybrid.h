@@ -1,0 +1,79 @@
+// Decoders most of whose layers are gated delta networks, which carry a state instead of keys and values, and some are
+// attention with a gate (Yang et al., "Gated delta networks", 2024; the Qwen3-Next and Qwen3.5 releases).
+//
+// Numbers in files: norms stand around 0 in Hugging Face folders, as they are in GGUF; the rates of forgetting as
+// logarithms there, as -exp of them in GGUF. Projections are kept as GGUF has them.
+#pragma once
+
+#include <vector>
+
+#include "models/internal/mixture.h"
+
+namespace qw::models {
+
+struct HybridConfig {
+  MixtureConfig mixture;               // .dense.traits.layers: those with attention; experts == 0: no mixture
+  std::vector<bool> full;              // by layer: attention
+  std::int32_t taps = 4;               // of the short convolutions
+  ops::DeltaRuleSpec delta;            // without .state
+  std::int32_t draft_layers = 0;       // stand behind the layers in GGUF, for drafts of later tokens; left aside
+  std::vector<std::int64_t> sections;  // rotary pairs of each axis of a position; text has one position for all
+  std::int32_t layers() const { return static_cast<std::int32_t>(full.size()); }
+};
+
+struct HybridDefaults {
+  MixtureDefaults names;       // .shared of mixtures
+  bool mixture = false;
+  bool fused_inputs = false;   // one projection for queries, keys, values and gates of a delta network, by key head
+  bool sections = false;       // positions have axes
+  std::string_view class_name;
+  std::string_view hf_type;    // what folders written here say
+};
+
+Result<HybridConfig> read_hybrid_hf(const json::Object& config, const HybridDefaults& defaults);
+Result<HybridConfig> read_hybrid_gguf(const json::Object& metadata, const HybridDefaults& defaults,
+                                      bool has_output_weight, std::int64_t vocab);
+json::Object write_hybrid_hf(const HybridConfig& c, const HybridDefaults& defaults);
+json::Object write_hybrid_gguf(const HybridConfig& c, const HybridDefaults& defaults);
+
+class HybridDecoder : public Decoder {
+ public:
+  void forward(ops::Executor& ex) const override;
+  json::Object hf_config() const override { return write_hybrid_hf(hybrid_, defaults_); }
+  json::Object gguf_metadata() const override { return write_hybrid_gguf(hybrid_, defaults_); }
+
+ protected:
+  HybridDecoder(HybridConfig config, HybridDefaults defaults);
+
+ private:
+  struct Delta {
+    ops::Weight norm;
+    ops::Weight qkv, gate;         // [2 keys + values, D], [values, D]
+    ops::Weight write_forget;      // [2 Hv, D], by key head: writing, then forgetting; or
+    ops::Weight write, forget;     // [Hv, D] each
+    ops::Weight conv;              // [2 keys + values, taps]
+    ops::Weight a_log, dt_bias;    // [Hv]
+    ops::Weight out_norm, out;
+    std::int64_t state = 0;        // where its states begin in a slot
+  };
+  struct Layer {
+    bool full = false, sparse = false;
+    AttentionWeights attention;  // if full
+    Delta delta;                 // if not
+    ops::Weight ffn_norm;
+    MixtureWeights experts;      // if sparse
+    FfnWeights ffn;              // if not
+  };
+  Delta delta_weights(const LayerNames& names);
+  void fused_inputs(Delta& w, const std::string& hf, const std::string& gguf);
+  void split_inputs(Delta& w, const std::string& hf, const std::string& gguf);
+  void tile_heads(const Delta& w);
+  void note_states();
+  ops::Value delta_block(ops::Executor& ex, ops::Value x, const Delta& w) const;
+
+  HybridConfig hybrid_;
+  HybridDefaults defaults_;
+  std::vector<Layer> layers_;
+};
+
+}  // namespace qw::models

@@ -114,7 +114,7 @@ TEST(TemplateErrors, WrongBytes) {
 void expect_resource(std::string_view source, const RenderLimits& limits = {}) {
   const auto rendered = render(source, {}, limits);
   ASSERT_FALSE(rendered) << source;
-  EXPECT_EQ(rendered.error().kind, ErrorKind::kResource) << rendered.error().message;
+  EXPECT_EQ(rendered.error().kind, ErrorKind::kBadInput) << rendered.error().message;
 }
 
 TEST(TemplateLimits, EndlessWorkStops) {

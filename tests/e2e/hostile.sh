@@ -116,10 +116,10 @@ template() { printf %s "$1" >t.jinja; }
 template '{% for %}';                                              refused 3 "t.jinja" render --template t.jinja --messages messages.json
 template '{{ messages[0].content[ }}';                             refused 3 "t.jinja" render --template t.jinja --messages messages.json
 template '{% for a in range(1000000000) %}x{% endfor %}';          refused 3 "range" render --template t.jinja --messages messages.json
-template '{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}'; refused 5 "too many steps" render --template t.jinja --messages messages.json
-template '{{ "x" * 1000000000000 }}';                              refused 5 "too much text" render --template t.jinja --messages messages.json
+template '{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}'; refused 3 "too many steps" render --template t.jinja --messages messages.json
+template '{{ "x" * 1000000000000 }}';                              refused 3 "too much text" render --template t.jinja --messages messages.json
 { printf '{{'; nest '('; } >t.jinja;                                refused 3 "t.jinja" render --template t.jinja --messages messages.json
-template '{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}';        refused 5 "nests too deeply" render --template t.jinja --messages messages.json
+template '{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}';        refused 3 "nests too deeply" render --template t.jinja --messages messages.json
 for bad in empty short folder pipe /dev/zero nowhere; do refused 3 "$bad" render -m mini --messages $bad; done
 for bad in folder pipe /dev/zero nowhere; do refused 3 "$bad" tokenize -m mini --file $bad; refused 3 "$bad" score -m mini --file $bad; done
 ( ulimit -v $limit_kb; timeout -s KILL 30 "$program" chat mini </dev/zero ) >out 2>errors; code=$?

@@ -111,7 +111,7 @@ Result<Value> Interpreter::eval_name(const Node& node, Activation* act) {
 
 Result<Value> Interpreter::eval(const Node& node, Activation* act) {
   const Nest nest(this);
-  if (depth_ > limits_.max_depth) return fail("expression nests too deeply", ErrorKind::kResource);
+  if (depth_ > limits_.max_depth) return fail("expression nests too deeply");
   QW_TRY(work(1));
   switch (node.kind) {
     case NodeKind::kConst:
@@ -315,7 +315,7 @@ Result<Value> Interpreter::eval_call(const Node& node, Activation* act, const Va
 
 Result<Value> Interpreter::eval_filter(const Node& node, Activation* act, const Value* innermost) {
   const Nest nest(this);
-  if (depth_ > limits_.max_depth) return fail("filters nest too deeply", ErrorKind::kResource);
+  if (depth_ > limits_.max_depth) return fail("filters nest too deeply");
   Value value;
   if (node.a && node.a->kind == NodeKind::kFilter) {
     QW_ASSIGN(value, eval_filter(*node.a, act, innermost));

@@ -142,7 +142,7 @@ Result<Value> indent_filter(Interpreter& in, const Value& v, Args& args) {
     by = v.is_markup() ? escape_html(out[0].text()) : out[0].text();
   } else {
     QW_ASSIGN(const std::int64_t width, int_arg(in, "indent", out[0], 4));
-    if (width > 10000) return in.fail("indent is too wide", ErrorKind::kResource);
+    if (width > 10000) return in.fail("indent is too wide");
     by.assign(static_cast<std::size_t>(std::max<std::int64_t>(width, 0)), ' ');
   }
   QW_TRY(in.characters(v.text()));

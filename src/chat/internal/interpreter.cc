@@ -35,14 +35,14 @@ Result<Rendered> Interpreter::run() {
   return std::move(rendered_);
 }
 
-tl::unexpected<Error> Interpreter::fail(std::string_view message, ErrorKind kind) const {
-  return template_error(line_, message, kind);
+tl::unexpected<Error> Interpreter::fail(std::string_view message) const {
+  return template_error(line_, message);
 }
 
 Status Interpreter::work(double units) {
   steps_ += units;
   if (steps_ > static_cast<double>(limits_.max_steps))
-    return fail("template takes too many steps", ErrorKind::kResource);
+    return fail("template takes too many steps");
   return {};
 }
 
@@ -51,7 +51,7 @@ Status Interpreter::characters(const std::string& text) { return work(static_cas
 Status Interpreter::room(std::size_t bytes) {
   made_bytes_ += std::min(bytes, limits_.max_output_bytes + 1);
   if (bytes > limits_.max_output_bytes || made_bytes_ / kMadePerOutput > limits_.max_output_bytes)
-    return fail("template makes too much text", ErrorKind::kResource);
+    return fail("template makes too much text");
   return work(static_cast<double>(bytes) / 256);  // copying a few hundred bytes costs about one node
 }
 
@@ -63,8 +63,8 @@ Result<Value> Interpreter::string(std::string text, bool markup) {
 namespace {
 
 Result<Value> bounded(Interpreter& in, Value value) {
-  if (value.depth() > in.limits().max_depth) return in.fail("value nests too deeply", ErrorKind::kResource);
-  if (value.weight() > kMaxWeight) return in.fail("value is too large", ErrorKind::kResource);
+  if (value.depth() > in.limits().max_depth) return in.fail("value nests too deeply");
+  if (value.weight() > kMaxWeight) return in.fail("value is too large");
   return value;
 }
 
@@ -220,7 +220,7 @@ Status Interpreter::check_namespaces(const Node& target, Activation* act) {
 
 Status Interpreter::write(std::string_view text) {
   if (text.size() > limits_.max_output_bytes || out_->size() > limits_.max_output_bytes - text.size())
-    return fail("output is too long", ErrorKind::kResource);
+    return fail("output is too long");
   out_->append(text);
   return {};
 }
@@ -238,7 +238,7 @@ Result<Interpreter::Flow> Interpreter::exec_all(const std::vector<Node*>& nodes,
 Result<Interpreter::Flow> Interpreter::exec(const Node& node, Activation* act) {
   const Nest nest(this);
   line_ = node.line;
-  if (depth_ > limits_.max_depth) return fail("template nests too deeply", ErrorKind::kResource);
+  if (depth_ > limits_.max_depth) return fail("template nests too deeply");
   QW_TRY(work(1));
   switch (node.kind) {
     case NodeKind::kData:
@@ -447,7 +447,7 @@ Result<Value> Interpreter::call_loop(Loop& loop, Args& args) {
   if (!loop.recursive) return fail("the loop must have the 'recursive' marker to be called recursively");
   if (args.positional.size() != 1 || !args.named.empty()) return fail("loop() takes one argument");
   const Nest nest(this);
-  if (depth_ > limits_.max_depth) return fail("template nests too deeply", ErrorKind::kResource);
+  if (depth_ > limits_.max_depth) return fail("template nests too deeply");
   const Node& node = *loop.recursive;
   std::string body;
   std::string* outer = std::exchange(out_, &body);
@@ -505,8 +505,8 @@ Status Interpreter::macro_arguments(const Macro& macro, Args& args, Activation* 
 
 Result<Value> Interpreter::call_macro(const Macro& macro, Args& args) {
   const Nest nest(this);
-  if (depth_ > limits_.max_depth) return fail("macros nest too deeply", ErrorKind::kResource);
-  if (macros_.size() + kept_.size() > kMaxFetched) return fail("template makes too many macros", ErrorKind::kResource);
+  if (depth_ > limits_.max_depth) return fail("macros nest too deeply");
+  if (macros_.size() + kept_.size() > kMaxFetched) return fail("template makes too many macros");
   const Node& node = *macro.node;
   std::unique_ptr<Activation> local;
   Activation* act = activation(node.function, macro.defined_in, &local);

@@ -36,7 +36,7 @@ class Interpreter {
   Result<Rendered> run();
 
   // For filters, methods and functions.
-  tl::unexpected<Error> fail(std::string_view message, ErrorKind kind = ErrorKind::kBadInput) const;
+  tl::unexpected<Error> fail(std::string_view message) const;
   Status work(double units);                   // counts like `units` evaluated nodes
   Status characters(const std::string& text);  // before looking at each of its characters
   Status room(std::size_t bytes);              // before making a string that large

@@ -415,11 +415,11 @@ Status Lexer::op() {
 
 }  // namespace
 
-tl::unexpected<Error> template_error(int line, std::string_view message, ErrorKind kind) {
+tl::unexpected<Error> template_error(int line, std::string_view message) {
   std::string text = "chat template line " + std::to_string(line) + ": " + std::string(message);
   std::replace_if(
       text.begin(), text.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
-  return fail(kind, std::move(text));
+  return fail(ErrorKind::kBadInput, std::move(text));
 }
 
 Result<std::vector<Token>> tokenize(std::string_view source) {

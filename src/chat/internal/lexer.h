@@ -36,6 +36,6 @@ struct Token {
 Result<std::vector<Token>> tokenize(std::string_view source);
 
 // "chat template line N: message", on one line.
-tl::unexpected<Error> template_error(int line, std::string_view message, ErrorKind kind = ErrorKind::kBadInput);
+tl::unexpected<Error> template_error(int line, std::string_view message);
 
 }  // namespace qw::chat::internal

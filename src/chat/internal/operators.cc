@@ -94,7 +94,7 @@ Result<Value> repeat(Interpreter& in, const Value& value, std::int64_t times) {
   if (value.is_string()) {
     const std::size_t size = value.text().size();
     if (size > 0 && static_cast<std::size_t>(times) > in.limits().max_output_bytes / size)
-      return in.fail("template makes too much text", ErrorKind::kResource);
+      return in.fail("template makes too much text");
     std::string out;
     if (size > 0)
       for (std::int64_t i = 0; i < times; ++i) out += value.text();

@@ -253,7 +253,7 @@ Status Binder::bind(Node* node, Frame* frame) {
   switch (node->kind) {
     case NodeKind::kName: {
       const auto ident = frame->symbols.find(node->text);
-      if (!ident) return template_error(node->line, "too many variables and conditions", ErrorKind::kResource);
+      if (!ident) return template_error(node->line, "too many variables and conditions");
       node->ref = ref_of(*ident, *frame->symbols.function);
       return {};
     }
@@ -344,7 +344,7 @@ Status Binder::bind_callable(Node* node, Frame* frame) {
   if (node->kind == NodeKind::kCallBlock) QW_TRY(bind(node->a, frame));
   if (node->kind == NodeKind::kMacro) {
     const auto ident = frame->symbols.find(node->text);
-    if (!ident) return template_error(node->line, "too many variables and conditions", ErrorKind::kResource);
+    if (!ident) return template_error(node->line, "too many variables and conditions");
     node->ref = ref_of(*ident, *frame->symbols.function);
   }
   FunctionBuild own = function(*frame, &node->function, true);

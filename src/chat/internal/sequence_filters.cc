@@ -122,7 +122,7 @@ Result<Value> join_filter(Interpreter& in, const Value& v, Args& args) {
     if (i > 0) text += separator;
     text += piece;
     if (text.size() > in.limits().max_output_bytes)
-      return in.fail("template makes too much text", ErrorKind::kResource);
+      return in.fail("template makes too much text");
   }
   return in.string(std::move(text));
 }

@@ -225,7 +225,7 @@ Result<Value> pad_method(Interpreter& in, const Value& self, Args& args) {
   if (width <= n) return make(in, self, self.text());
   const std::int64_t pad = width - n;
   if (pad > static_cast<std::int64_t>(in.limits().max_output_bytes / 4))
-    return in.fail("template makes too much text", ErrorKind::kResource);
+    return in.fail("template makes too much text");
   // CPython puts the odd character to the left only when the width is odd too.
   const std::int64_t left = kWhere == 'l' ? 0 : kWhere == 'r' ? pad : pad / 2 + (pad & width & 1);
   std::string text;
@@ -243,7 +243,7 @@ Result<Value> zfill_method(Interpreter& in, const Value& self, Args& args) {
   const std::string& text = self.text();
   if (width <= n) return make(in, self, text);
   if (width > static_cast<std::int64_t>(in.limits().max_output_bytes))
-    return in.fail("template makes too much text", ErrorKind::kResource);
+    return in.fail("template makes too much text");
   const bool sign = !text.empty() && (text[0] == '+' || text[0] == '-');
   return make(in, self,
               text.substr(0, sign) + std::string(static_cast<std::size_t>(width - n), '0') + text.substr(sign));
@@ -266,7 +266,7 @@ Result<Value> expandtabs_method(Interpreter& in, const Value& self, Args& args) 
   QW_TRY(take_args(in, "expandtabs", args, {"tabsize"}, 0, &out));
   QW_ASSIGN(const std::int64_t size, int_arg(in, "expandtabs", out, 8));
   const std::int64_t tab = std::clamp<std::int64_t>(size, 0, 1000);
-  if (tab != size && size > 0) return in.fail("tab size is too large", ErrorKind::kResource);
+  if (tab != size && size > 0) return in.fail("tab size is too large");
   const auto tabs = std::count(self.text().begin(), self.text().end(), '\t');
   QW_TRY(in.room(self.text().size() + static_cast<std::size_t>(tabs * tab)));
   std::string text;

@@ -8,31 +8,36 @@
 namespace qw::ops {
 namespace {
 
+constexpr std::int64_t kBlock = 2048;  // columns of one piece of the forward pass: worth handing out
 constexpr std::int64_t kColumns = 64;  // of one piece of the backward pass: a few cache lines of each row
 
 double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
 
-// The convolution of row t before silu, by column.
-float tap_sum(const ShortConvArgs& a, const float* window, std::int64_t t, std::int64_t c) {
+// The convolution of row t before silu, by column, at the sequence's beginning.
+float tap_sum(const ShortConvArgs& a, std::int64_t t, std::int64_t c) {
   float s = 0;
-  for (std::int64_t j = 0; j < a.taps; ++j) {
-    const std::int64_t from = t - a.taps + 1 + j;
-    if (from < 0 && window == nullptr) continue;
-    const float x = from >= 0 ? a.x[from * a.width + c] : window[(from + a.taps - 1) * a.width + c];
-    s += a.w[c * a.taps + j] * x;
-  }
+  for (std::int64_t j = std::max<std::int64_t>(0, a.taps - 1 - t); j < a.taps; ++j)
+    s += a.w[c * a.taps + j] * a.x[(t - a.taps + 1 + j) * a.width + c];
   return s;
 }
 
 }  // namespace
 
 void short_conv_forward(const Machine& m, const ShortConvArgs& a, const float* window) {
-  for_rows(m.pool, a.rows, [&](std::int64_t first, std::int64_t end) {
-    for (std::int64_t t = first; t < end; ++t)
-      for (std::int64_t c = 0; c < a.width; ++c) {
-        const float s = tap_sum(a, window, t, c);
-        a.y[t * a.width + c] = static_cast<float>(static_cast<double>(s) * sigmoid(static_cast<double>(s)));
-      }
+  static const std::vector<float> kOnes(kBlock, 1.0f);
+  const std::int64_t blocks = ceil_div(a.width, kBlock);
+  for_pieces(m.pool, a.rows * blocks, [&](int, std::int64_t piece) {
+    const std::int64_t t = piece / blocks, begin = piece % blocks * kBlock, n = std::min(kBlock, a.width - begin);
+    float* y = a.y + t * a.width + begin;
+    std::fill(y, y + n, 0.0f);
+    for (std::int64_t j = 0; j < a.taps; ++j) {
+      const std::int64_t from = t - a.taps + 1 + j;
+      if (from < 0 && window == nullptr) continue;
+      const float* x = (from >= 0 ? a.x + from * a.width : window + (from + a.taps - 1) * a.width) + begin;
+      const float* w = a.w + begin * a.taps + j;
+      for (std::int64_t c = 0; c < n; ++c) y[c] += w[c * a.taps] * x[c];
+    }
+    m.kernels.swiglu(y, kOnes.data(), n, y);  // silu
   });
 }
 
@@ -56,7 +61,7 @@ void short_conv_backward(const Machine& m, const ShortConvArgs& a, std::span<con
         doc.x = a.x + at * a.width;
         ds.resize(static_cast<std::size_t>(rows));
         for (std::int64_t t = 0; t < rows; ++t) {
-          const double s = static_cast<double>(tap_sum(doc, nullptr, t, c)), p = sigmoid(s);
+          const double s = static_cast<double>(tap_sum(doc, t, c)), p = sigmoid(s);
           ds[static_cast<std::size_t>(t)] = static_cast<double>(a.dy[(at + t) * a.width + c]) * p * (1 + s * (1 - p));
         }
         for (std::int64_t t = 0; t < rows; ++t) {

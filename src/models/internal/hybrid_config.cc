@@ -93,7 +93,8 @@ Result<json::Object> without_own_keys(const json::Object& config, double& partia
 }
 
 // A third of the rotated pairs each, the first with what is left over, as the published models have it.
-void default_sections(HybridConfig& c) {
+void settle_sections(const HybridDefaults& defaults, HybridConfig& c) {
+  if (!defaults.sections) return c.sections.clear();
   const std::int64_t pairs = c.mixture.dense.rope.rotary / 2;
   if (c.sections.size() != 3) c.sections = {pairs - (pairs + 1) / 3 - pairs / 3, (pairs + 1) / 3, pairs / 3};
 }
@@ -167,7 +168,7 @@ Result<HybridConfig> read_hybrid_hf(const json::Object& config, const HybridDefa
   QW_TRY(set_rotary(in, "partial_rotary_factor", static_cast<std::int64_t>(c.mixture.dense.rope.head_dim * partial), c));
   QW_TRY(read_delta_hf(in, c));
   c.delta.tiled = !defaults.fused_inputs;
-  if (defaults.sections) default_sections(c);
+  settle_sections(defaults, c);
   return c;
 }
 
@@ -197,7 +198,7 @@ Result<HybridConfig> read_hybrid_gguf(const json::Object& metadata, const Hybrid
   if (const json::Value* axes = in.find("rope.dimension_sections"); axes != nullptr && axes->is_array())
     for (const json::Value& n : axes->as_array())
       if (n.is_int() && c.sections.size() < 3) c.sections.push_back(n.as_int());
-  if (defaults.sections) default_sections(c);
+  settle_sections(defaults, c);
   return c;
 }
 

@@ -103,6 +103,20 @@ TEST(Hybrid, ErrorsNameTheKey) {
   EXPECT_THAT(model_from_gguf_metadata(o, true, 100).error().message, HasSubstr("ssm.inner_size"));
 }
 
+// Axes of positions that are too few or where there are none: the published ones, or none.
+TEST(Hybrid, AxesThatDoNotFitAreNotKept) {
+  for (const char* type : {"qwen3_next", "qwen3_5"}) {
+    json::Object o = small(type);
+    o.set("rope_parameters", json::Object{{"mrope_section", json::Array{1}}, {"partial_rotary_factor", 0.5}});
+    const json::Value rope = *take(model_from_hf_config(o))->hf_config().find("rope_parameters");
+    if (type == std::string("qwen3_next")) {
+      EXPECT_EQ(rope.find("mrope_section"), nullptr);
+    } else {
+      EXPECT_EQ(*rope.find("mrope_section"), json::Value(json::Array{2, 1, 1}));
+    }
+  }
+}
+
 // A GGUF file counts its drafting layers among its blocks; they are left aside by name.
 TEST(Hybrid, DraftingLayersOfGgufAreLeftAside) {
   json::Object o = take(model_from_hf_config(small()))->gguf_metadata();

@@ -91,6 +91,8 @@ struct ParameterSpec {
   FileForm hf = {}, gguf = {};
   float init_rate = 0;  // > 0: initialised to ln of U(0.01, init_rate)
 
+  // Names this parameter alone, also where several stand in one tensor of a folder: for checkpoints of training.
+  std::string own_name() const { return hf.moves() ? hf_name + "|" + gguf_name : hf_name; }
   // Shape of the whole tensor in GGUF.
   tensor::Shape gguf_shape() const;
 };

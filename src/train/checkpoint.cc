@@ -78,7 +78,7 @@ Status Trainer::save_checkpoint(const std::filesystem::path& path) {
   const auto add = [&](const char* kind, const ops::ParameterBuffer& buffer) {
     for (std::size_t i = 0; i < buffer.size(); ++i)
       if (buffer.elements(i) > 0)
-        tensors.push_back({kind + s.model->parameters()[i].hf_name, buffer.shape(i), buffer.data(i)});
+        tensors.push_back({kind + s.model->parameters()[i].own_name(), buffer.shape(i), buffer.data(i)});
   };
   add("weight.", s.weights);
   add("m.", s.optimizer->first_moments());
@@ -103,7 +103,7 @@ Status Trainer::load_checkpoint(const std::filesystem::path& path) {
   const auto load = [&](const char* kind, ops::ParameterBuffer& buffer) -> Status {
     for (std::size_t i = 0; i < buffer.size(); ++i)
       if (buffer.elements(i) > 0)
-        QW_TRY(read_tensor(file, kind + s.model->parameters()[i].hf_name, buffer.shape(i), buffer.data(i)));
+        QW_TRY(read_tensor(file, kind + s.model->parameters()[i].own_name(), buffer.shape(i), buffer.data(i)));
     return {};
   };
   QW_TRY(load("weight.", s.weights));

@@ -93,6 +93,14 @@ keep = 2
     EXPECT_TRUE(config) << config.error().message;
     return *config;
   }
+  // The recipe's model with a layer that carries states, and experts.
+  static std::vector<std::string> hybrid(std::vector<std::string> more) {
+    for (const char* o : {"model_type='qwen3_next'", "full_attention_interval=2", "linear_num_key_heads=2", "linear_num_value_heads=4",
+                          "linear_key_head_dim=8", "linear_value_head_dim=8", "num_experts=4", "num_experts_per_tok=2",
+                          "moe_intermediate_size=16", "shared_expert_intermediate_size=16"})
+      more.push_back(std::string("model.") + o);
+    return more;
+  }
   static const kernels::Kernels& kernels_here() { return kernels::kernels_for(base::best_isa()); }
   static std::unique_ptr<Trainer> trainer(const TrainConfig& config, base::ThreadPool& pool) {
     auto made = Trainer::create(config, *dataset_, kernels_here(), pool);
@@ -251,6 +259,37 @@ TEST_F(TrainerTest, AnExportedModelIsWhereTheNextRunStarts) {
   EXPECT_EQ(generation->find("temperature")->as_double(), 0.5);
   EXPECT_EQ(generation->find("top_k")->as_int(), 7);
   EXPECT_NE(generation->find("eos_token_id"), nullptr);
+}
+
+TEST_F(TrainerTest, AModelWithStatesLearnsResumesAndIsExported) {
+  base::ThreadPool pool(2);
+  std::vector<std::string> files;
+  for (const bool interrupted : {false, true}) {
+    const auto config = config_with(hybrid({output("hybrid"), "export_type=f32"}));
+    fs::remove_all(config.output);
+    if (interrupted) {
+      auto first = trainer(config, pool);
+      Callbacks callbacks;
+      callbacks.stop = [&] { return first->steps_done() == 5; };
+      ASSERT_FALSE(first->run(callbacks));
+    }
+    auto t = trainer(config, pool);
+    const double before = t->evaluate()->eval_loss;
+    if (interrupted) {
+      ASSERT_TRUE(t->resume());
+    }
+    const auto status = t->run({});
+    ASSERT_TRUE(status) << status.error().message;
+    EXPECT_LT(t->evaluate()->eval_loss, before - 0.3);
+    files.push_back(*base::read_file(list_checkpoints(config.output).back()));
+    auto object = recipe();
+    object.erase("model");
+    ASSERT_TRUE(data::apply_override(object, "init_from='" + (config.output / "model").string() + "'"));
+    auto next = trainer(*train_config(object), pool);
+    for (std::size_t i = 0; i < t->weights().all().size(); ++i)  // norms pass through what the folder holds of them
+      ASSERT_NEAR(t->weights().all()[i], next->weights().all()[i], 1e-6f) << i;
+  }
+  EXPECT_TRUE(files[0] == files[1]);
 }
 
 TEST_F(TrainerTest, AFullDiskLeavesThePreviousCheckpointIntact) {

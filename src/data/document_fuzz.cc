@@ -1,14 +1,14 @@
 // Corpus files of any bytes: what comes out is valid UTF-8, without carriage returns, and within the size asked for.
 #include "base/utf8.h"
 #include "data/document_reader.h"
-#include "data/internal/fuzz_file.h"
+#include "base/memory_file.h"
 #include "data/poem_chat.h"
 #include "data/poem_forms.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace qw;
   if (size < 1) return 0;
-  const data::FuzzFile file(data + 1, size - 1);
+  const base::MemoryFile file(data + 1, size - 1);
   data::ReaderOptions options;
   options.format = static_cast<data::SourceFormat>(data[0] % 3);
   options.separator = static_cast<data::Separator>(data[0] / 3 % 3);

@@ -1,10 +1,10 @@
 // Token shards of any bytes: one that is accepted can be read to its end and packed.
-#include "data/internal/fuzz_file.h"
+#include "base/memory_file.h"
 #include "data/packing.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace qw;
-  const data::FuzzFile file(data, size);
+  const base::MemoryFile file(data, size);
   const auto shard = data::TokenShard::open(file.path());
   if (!shard) return 0;
   std::vector<data::Piece> pieces;

@@ -47,7 +47,9 @@ Result<std::optional<double>> number(const json::Object& object, const char* key
   return std::optional(as_written(value->as_double()));
 }
 
-Result<GenerationConfig> read(const json::Object& object, bool gguf) {
+}  // namespace
+
+Result<GenerationConfig> parse_generation_config(const json::Object& object, bool gguf) {
   GenerationConfig config;
   for (const NumberKey& row : kNumbers) {
     QW_ASSIGN(config.*row.member, number(object, gguf ? row.gguf : row.hf, row.low, row.high));
@@ -67,11 +69,9 @@ Result<GenerationConfig> read(const json::Object& object, bool gguf) {
   return config;
 }
 
-}  // namespace
-
 Result<GenerationConfig> read_generation_config(const ModelSource& source) {
   const bool gguf = source.gguf() != nullptr;
-  auto config = read(gguf ? source.config() : source.generation_config(), gguf);
+  auto config = parse_generation_config(gguf ? source.config() : source.generation_config(), gguf);
   if (!config) {
     const auto file = gguf ? source.path() : source.path() / "generation_config.json";
     return in_context(file.string(), std::move(config).error());

@@ -27,6 +27,8 @@ struct GenerationConfig {
 
 // kBadInput naming file and key if a value is no number or cannot be meant; null counts as absent.
 Result<GenerationConfig> read_generation_config(const ModelSource& source);
+// The same of an object: generation_config.json, or the metadata of a GGUF file. Errors name the key alone.
+Result<GenerationConfig> parse_generation_config(const json::Object& object, bool gguf);
 // Sets the keys that are stated; others of `metadata` stay.
 void write_generation_config(const GenerationConfig& config, GgufMetadata& metadata);
 // The keys of generation_config.json.

@@ -1,0 +1,265 @@
+#!/usr/bin/env python3
+"""Seeds of the fuzz targets whose input has a form that no file of tests/ has. tests/fuzz calls it:
+tools/make_fuzz_seeds.py FOLDER writes FOLDER/<target>/*; small and valid, so that changing a few bytes gets past the
+first check. Standard library only; the same bytes every time."""
+import base64
+import json
+import pathlib
+import struct
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+out = pathlib.Path(sys.argv[1])
+
+
+def put(target, name, data):
+    if isinstance(data, str):
+        data = data.encode()
+    folder = out / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data)
+
+
+def letters():
+    """The 256 letters that stand for bytes in vocabularies of byte-level BPE."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    table, extra = {}, 256
+    for byte in range(256):
+        table[byte] = chr(byte) if byte in plain else chr(extra)
+        extra += byte not in plain
+    return table
+
+
+LETTER = letters()
+EXTRA = [("t", "h"), ("th", "e"), (LETTER[32], "t"), (LETTER[32], "c"), ("a", "t")]
+REGEX = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
+         r"\s+(?!\S)|\s+")
+
+
+def compact(value):
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def tokenizers():
+    vocab = {LETTER[b]: b for b in range(256)}
+    for i, (a, b) in enumerate(EXTRA):
+        vocab[a + b] = 256 + i
+    added = [{"id": 300 + i, "content": t, "single_word": False, "lstrip": False, "rstrip": False,
+              "normalized": False, "special": True} for i, t in enumerate(["<|im_start|>", "<|im_end|>"])]
+    tokenizer = {
+        "added_tokens": added,
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": REGEX}, "behavior": "Isolated", "invert": False},
+            {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}]},
+        "decoder": {"type": "ByteLevel"},
+        "model": {"type": "BPE", "merges": [f"{a} {b}" for a, b in EXTRA], "vocab": vocab},
+    }
+    config = {"added_tokens_decoder": {"300": {"content": "<|im_start|>", "special": True}},
+              "eos_token": "<|im_end|>", "bos_token": None, "pad_token": {"content": "the"},
+              "chat_template": [{"name": "default", "template": "{{ messages }}"}], "add_bos_token": True}
+    rest = [compact(config), '{"<think>":302}', '{"additional_special_tokens":["<think>"]}', '{"eos_token_id":[300,301]}']
+    put("tokenizer_tokenizer_json", "whole", "\0".join([compact(tokenizer)] + rest))
+    tokenizer["normalizer"] = None
+    tokenizer["model"]["merges"] = [list(m) for m in EXTRA]
+    put("tokenizer_tokenizer_json", "pairs", compact(tokenizer))
+    put("tokenizer_merges", "merges", "#version: 0.2\na a\na b\naa a\naa b\nb ab\nt h\nth e\n" + LETTER[32] + " t\n")
+    put("tokenizer_merges", "tiktoken", b"".join(
+        base64.b64encode(token) + b" %d\n" % i
+        for i, token in enumerate([bytes([b]) for b in range(256)] + [b"th", b"the", b" t", b"aa", b"aaa"])))
+    tokens = [LETTER[b] for b in range(256)] + [a + b for a, b in EXTRA] + ["<|im_end|>", "<think>", "[PAD0]"]
+    types = "a" * (256 + len(EXTRA)) + "cde"
+    put("tokenizer_gguf_vocabulary", "whole", "\0".join(
+        ["qwen2", "\n".join(tokens), types, "\n".join(f"{a} {b}" for a, b in EXTRA), "0\n261\n261\n261"]))
+    for first in range(8):
+        put("tokenizer_encode", f"text{first}", bytes([first]) + (
+            "The cat's <|im_start|>12 e\u0301 白日依山盡，\r\n\t  x\u3000<think> \U0001F600 ==".encode() + b"\xff\xe6\x98"))
+    put("tokenizer_stream_decoder", "ids", struct.pack("<64H", *range(20, 20 + 5 * 64, 5)))
+
+
+def safetensors(tensors):
+    """{name: (type, shape, bytes)}"""
+    header, at = {}, 0
+    for name, (kind, shape, data) in tensors.items():
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [at, at + len(data)]}
+        at += len(data)
+    text = compact(header).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + b"".join(d for _, _, d in tensors.values())
+
+
+def halves(values):
+    return struct.pack(f"<{len(values)}e", *values)
+
+
+def words(n, start=1):
+    return struct.pack(f"<{n}I", *[(start + i) * 2654435761 % 2**32 for i in range(n)])
+
+
+def with_text(text, data):
+    text = text.encode()
+    return struct.pack("<H", len(text)) + text + data
+
+
+def quantised():
+    rows, inputs, group = 8, 64, 32
+    groups = inputs // group
+    scales = ("F16", [groups, rows], halves([0.5 + i / 8 for i in range(groups * rows)]))
+    plain = {"model.norm.weight": ("F32", [4], struct.pack("<4f", 1, 2, 3, 4))}
+    for name, extra in (("gptq", {}), ("gptq_v2", {"checkpoint_format": "gptq_v2"}), ("gptq_dynamic", {"dynamic": {"x": {}}})):
+        config = {"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": group, **extra}}
+        parts = {"a.qweight": ("I32", [inputs // 8, rows], words(inputs // 8 * rows)),
+                 "a.qzeros": ("I32", [groups, rows // 8], struct.pack("<2I", 0x77777777, 0x77767777)), "a.scales": scales}
+        if name == "gptq_v2":
+            order = [(i * 5) % groups for i in range(inputs)]
+            parts["a.g_idx"] = ("I32", [inputs], struct.pack(f"<{inputs}i", *order))
+        put("formats_quantised_weights", name, with_text(compact(config), safetensors({**parts, **plain})))
+    config = {"quantization_config": {"quant_method": "gptq", "bits": 8, "group_size": -1}}
+    put("formats_quantised_weights", "gptq_8", with_text(compact(config), safetensors({
+        "a.qweight": ("I32", [inputs // 4, rows], words(inputs // 4 * rows)),
+        "a.qzeros": ("I32", [1, rows // 4], struct.pack("<2I", 0x7f7f7f7f, 0x7f7f7f7f)),
+        "a.scales": ("F16", [1, rows], halves([1.0] * rows))})))
+    config = {"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": group, "version": "gemm"}}
+    put("formats_quantised_weights", "awq", with_text(compact(config), safetensors({
+        "a.qweight": ("I32", [inputs, rows // 8], words(inputs)), "a.qzeros": ("I32", [groups, 1], words(groups)),
+        "a.scales": scales})))
+    config = {"dtype": "float32", "quantization_config": {
+        "quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [4, 8]}}
+    put("formats_quantised_weights", "fp8", with_text(compact(config), safetensors({
+        "a.weight": ("F8_E4M3", [6, 12], bytes(range(30, 102))),
+        "a.weight_scale_inv": ("F32", [2, 2], struct.pack("<4f", 1, .5, 2, .25)), **plain})))
+
+
+def adapters():
+    for name in ("lora_plain", "lora_dora", "lora_pattern", "lora_saved", "lora_bias"):
+        config = json.loads((ROOT / f"tests/golden/{name}/adapter_config.json").read_text())
+        row = "base_model.model.model.layers.0.self_attn.q_proj."
+        pair = {row + "lora_A.weight": ("F32", [2, 4], bytes(32)), row + "lora_B.weight": ("F32", [3, 2], bytes(24))}
+        if name == "lora_dora":
+            pair[row + "lora_magnitude_vector"] = ("F32", [3], struct.pack("<3f", 1, 2, 3))
+        config["r"] = 2
+        put("formats_adapter", name, with_text(compact(config), safetensors(pair)))
+    small = (ROOT / "tests/golden/lora_tied/adapter.gguf").read_bytes()
+    put("formats_adapter", "gguf", with_text("{}", small))
+
+
+def gguf_string(text):
+    text = text.encode()
+    return struct.pack("<Q", len(text)) + text
+
+
+def gguf(metadata, tensors):
+    """metadata: [(key, type, packed value)], tensors: [(name, shape inner first, type, bytes)]"""
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata))
+    for key, kind, value in metadata:
+        head += gguf_string(key) + struct.pack("<I", kind) + value
+    at, data = 0, b""
+    for name, shape, kind, content in tensors:
+        head += gguf_string(name) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *shape)
+        head += struct.pack("<IQ", kind, len(data))
+        data += content + b"\0" * (-len(content) % 32)
+    return head + b"\0" * (-len(head) % 32) + data
+
+
+def ggufs():
+    strings = lambda items: struct.pack("<IQ", 8, len(items)) + b"".join(map(gguf_string, items))
+    vocabulary = [("general.architecture", 8, gguf_string("qwen2")), ("tokenizer.ggml.model", 8, gguf_string("gpt2")),
+                  ("tokenizer.ggml.pre", 8, gguf_string("qwen2")), ("tokenizer.ggml.tokens", 9, strings(["a", "b", "ab", "<x>"])),
+                  ("tokenizer.ggml.token_type", 9, struct.pack("<IQ4i", 5, 4, 1, 1, 1, 3)),
+                  ("tokenizer.ggml.merges", 9, strings(["a b"])), ("tokenizer.ggml.eos_token_id", 4, struct.pack("<I", 3)),
+                  ("tokenizer.ggml.add_bos_token", 7, b"\0"), ("tokenizer.chat_template", 8, gguf_string("{{ x }}")),
+                  ("general.sampling.temp", 6, struct.pack("<f", .7)), ("general.sampling.top_k", 5, struct.pack("<i", 20))]
+    one = [("t", [32], 2, bytes(18)), ("u", [2, 3], 0, bytes(24))]
+    put("formats_model_file", "vocabulary", gguf(vocabulary, one))
+    put("formats_gguf", "vocabulary", gguf(vocabulary, one))
+    every = [(f"k.{kind}", kind, struct.pack(form, 1)) for kind, form in
+             enumerate(["<B", "<b", "<H", "<h", "<I", "<i", "<f", "<B"])]
+    every += [("k.10", 10, struct.pack("<Q", 5)), ("k.11", 11, struct.pack("<q", -5)), ("k.12", 12, struct.pack("<d", .5)),
+              ("k.aa", 9, struct.pack("<IQ", 9, 1) + struct.pack("<IQ2H", 2, 2, 7, 8)), ("general.alignment", 4, struct.pack("<I", 32))]
+    put("formats_gguf", "kinds", gguf(every, one))
+    sums = [("a.in_sum2", [4, 2], 0, struct.pack("<8f", *range(8))), ("a.counts", [1, 2], 0, struct.pack("<2f", 3, 0))]
+    put("formats_model_file", "imatrix", gguf([("general.type", 8, gguf_string("imatrix"))], sums))
+    entry = lambda name, n: struct.pack("<i", len(name)) + name + struct.pack("<ii", 2, n) + struct.pack(f"<{n}f", *range(n))
+    dat = struct.pack("<i", 2) + entry(b"a", 4) + entry(b"blk.0.attn_q.weight", 8) + struct.pack("<ii", 1, 4) + b"text"
+    put("formats_imatrix", "dat", dat)
+    put("formats_model_file", "dat", dat)
+
+
+def shards():
+    for width, masked in ((2, False), (4, True)):
+        tokens, documents = list(range(1, 41)), [0, 3, 20, 40]
+        ids = struct.pack(f"<{len(tokens)}{'H' if width == 2 else 'I'}", *tokens)
+        ids += b"\0" * (-len(ids) % 8)
+        table = 128 + len(ids)
+        lengths = table + 8 * len(documents)
+        body = struct.pack(f"<{len(documents)}Q", *documents) + struct.pack("<3I", 5, 6, 7)
+        body += b"\0" * (-len(body) % 8)
+        head = b"QWTOKSH1" + struct.pack("<IIQQII", 1, width, len(tokens), len(documents) - 1, int(masked), 0)
+        head += b"\xaa" * 32 + struct.pack("<QQQQ", 18, table, lengths, table + len(body)) + b"\0" * 24
+        put("data_shard", f"shard{width}", head + ids + body + (b"\x5a" * 5 if masked else b""))
+    source = {"name": "a", "weight": 1.5, "train": {"shard": "a.train.shard", "documents": 1}, "heldout": {"shard": None}}
+    ledger = {"format": "qianwen-ledger-1", "tokenizer_sha256": "a" * 64, "tokenizer": "t", "vocab": 300, "sources": [source]}
+    put("data_ledger", "ledger", compact(ledger))
+
+
+def documents():
+    chat = compact({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "好"}], "tools": []})
+    poem = "靜夜思\n李白\n床前明月光，疑是地上霜。\n舉頭望明月，低頭思故鄉。\n\n二\n李白\n白日依山盡，黃河入海流。\n"
+    for first in range(27):
+        text = [poem, '{"text":"one\\r\\ntwo"}\n{"text":""}\n', chat + "\n" + chat + "\n"][first % 3]
+        put("data_document", f"text{first}", bytes([first]) + b"\xef\xbb\xbf" * (first % 2) + text.encode() + b"\xe6\x98\n")
+
+
+def templates():
+    for path in sorted((ROOT / "tests/cases/chat").glob("*.jsonl")):
+        rows = [json.loads(line) for line in path.read_text().split("\n") if line]
+        variables = next((row["variables"] for row in rows if "variables" in row and "template" not in row), {})
+        for row in rows:
+            if "template" in row:
+                put("chat_template", row["name"], row["template"] + "\0" + compact(row.get("variables", variables)))
+
+
+def outputs():
+    call = '<tool_call>\n{"name": "f", "arguments": {"x": [1, "}"]}}\n</tool_call>'
+    xml = "<tool_call>\n<function=f>\n<parameter=x>\n1\n</parameter>\n</function>\n</tool_call>"
+    for i, text in enumerate(["<think>\na\n</think>\n\nanswer", f"before\n{call}\n{call} after", f"<think>x</think>{xml}",
+                              "✿FUNCTION✿: f\n✿ARGS✿: {\"x\": 1}\n✿RESULT✿: ", "<think><think></think></think><tool_call>{",
+                              "a </thin <tool_cal <tool_call>x</tool_call>"]):
+        put("chat_output_parser", f"text{i}", bytes([i | 6, i]) + text.encode())
+        put("chat_output_parser", f"all{i}", bytes([7, 0]) + text.encode())
+    put("chat_guard_output", "answer", "Safety: Unsafe\nCategories: Violent, Jailbreak\nRefusal: No\n")
+    put("chat_guard_output", "prompt", "<think>\n</think>\nSafety: Controversial\nCategories: None")
+
+
+def requests():
+    chat = {"model": "m", "messages": [
+        {"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "t"}]},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "1", "content": "r"}],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}],
+        "tool_choice": "auto", "temperature": 0.5, "top_p": 0.9, "top_k": 20, "n": 2, "max_tokens": 5, "max_completion_tokens": 5,
+        "stop": ["a", "b"], "stream": True, "stream_options": {"include_usage": True}, "logprobs": True, "top_logprobs": 3,
+        "logit_bias": {"1": -100}, "seed": 1, "presence_penalty": 0.1, "frequency_penalty": 0.1, "repetition_penalty": 1.1,
+        "min_p": 0.1, "chat_template_kwargs": {"enable_thinking": False}, "response_format": {"type": "text"}, "user": "u"}
+    put("api_request", "chat", compact(chat))
+    put("api_request", "completion", compact({"model": "m", "prompt": ["a", "b"], "echo": True, "logprobs": 2, "suffix": None,
+                                               "max_tokens": 3, "n": 1, "best_of": 1, "stop": "x"}))
+    put("api_request", "ids", compact({"model": "m", "prompt": [1, 2, 3]}))
+    put("api_request", "embedding", compact({"model": "m", "input": ["a", "b"], "dimensions": 4, "encoding_format": "base64"}))
+    put("api_request", "rerank", compact({"model": "m", "query": "q", "documents": ["a", {"text": "b"}], "top_n": 1,
+                                           "return_documents": True, "instruction": "i"}))
+    put("formats_generation_config", "hf", compact({"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20,
+                                                     "min_p": 0, "repetition_penalty": 1.05, "eos_token_id": [1, 2]}))
+    put("formats_generation_config", "gguf", compact({f"general.sampling.{k}": v for k, v in
+        {"temp": 0.7, "top_p": 0.8, "top_k": -1, "min_p": 0.05, "penalty_repeat": 1.1}.items()}))
+    put("hub_listing", "huggingface", compact([{"type": "file", "path": "config.json", "size": 5, "oid": "a" * 40},
+        {"type": "directory", "path": "d"}, {"type": "file", "path": "d/m.gguf", "size": 9, "lfs": {"oid": "b" * 64, "size": 9}}]))
+    put("hub_listing", "modelscope", compact({"Code": 200, "Success": True, "Data": {"Files": [
+        {"Path": "d/m.gguf", "Name": "m.gguf", "Type": "blob", "Size": 9, "Sha256": "b" * 64}, {"Path": "d", "Type": "tree"}]}}))
+    put("hub_listing", "link", '<https://huggingface.co/api/x?cursor=1>; rel="next"')
+    for i, text in enumerate(["https://user@host:8443/a/b?c=d#e", "http://[::1]:80/", "../x/./y", "//other/z", "?q"]):
+        put("net_url", f"url{i}", text)
+
+
+for make in (tokenizers, quantised, adapters, ggufs, shards, documents, templates, outputs, requests):
+    make()

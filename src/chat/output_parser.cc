@@ -249,7 +249,8 @@ Attempt attempt_json(std::string_view text, std::size_t begin, Scanner s, bool f
 bool may_be_xml(std::string_view text) {
   constexpr std::size_t kMaxName = 256;  // longer than any function name an API accepts
   const std::size_t name_end = text.find_first_of(">\n");
-  if (name_end == std::string_view::npos) return text.size() <= kFunctionOpen.size() + kMaxName;
+  if (std::min(name_end, text.size()) > kFunctionOpen.size() + kMaxName) return false;
+  if (name_end == std::string_view::npos) return true;
   if (text[name_end] == '\n') return false;
   const std::string_view rest = text.substr(skip_space(text, name_end + 1));
   for (std::string_view next : {std::string_view("<parameter="), kFunctionClose, kCallClose})

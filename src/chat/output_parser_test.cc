@@ -211,6 +211,20 @@ TEST(OutputParser, WholeText) {
   }
 }
 
+// How long a name may be is not a matter of whether its end has come.
+TEST(OutputParser, NamesAreLimitedInAnyPieces) {
+  const std::string rest = ">\n<parameter=s>\nx\n</parameter>\n</function>\n</tool_call>";
+  for (const std::size_t length : {256, 257}) {
+    const std::string name(length, 'n'), text = "<tool_call>\n<function=" + name + rest;
+    const bool call = length == 256;
+    Case c{"", text, "", call ? "" : text, {}};
+    if (call) c.calls.push_back({name, "{\"s\": \"x\"}"});
+    expect(c, parse_output(text, options(c)));
+    for (const std::size_t cut : {100, 277, 278, 279, 280, 290})
+      expect(c, in_pieces(c, {std::string_view(text).substr(0, cut), std::string_view(text).substr(cut)}));
+  }
+}
+
 TEST(OutputParser, EverySplitGivesTheSame) {
   for (const Case& c : cases()) {
     SCOPED_TRACE(c.name);

@@ -7,11 +7,12 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <condition_variable>
-#include <deque>
 #include <mutex>
 #include <optional>
 #include <set>
 #include <thread>
+
+#include "net/internal/reply_state.h"
 
 namespace qw::net {
 namespace {
@@ -22,7 +23,19 @@ namespace http = beast::http;
 using tcp = asio::ip::tcp;
 using Stream = beast::tcp_stream;
 using boost::system::error_code;
+using internal::ReplyHandle;
+using internal::ReplyState;
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+// Beside the head and pieces of a body as they come: what a read takes at once.
+constexpr std::size_t kReadBytes = 64 * 1024;
+// A connection is still read after its last answer, so that closing it does not destroy an answer which the client has
+// not read yet: long enough for a client that sends all before it reads, too short to hold anything up.
+constexpr std::chrono::milliseconds kLinger{2000};
+// Connections over the limit that are told so; beyond, a flood is closed without a word.
+constexpr int kMaxTurnedAway = 64;
+constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+// Until the deadline of a read takes effect: it cannot stop a read that is just between two steps.
+constexpr std::chrono::milliseconds kDeadlineRepeat{10};
 
 Response default_error(int status, const std::string& message) {
   return {status, {{"Content-Type", "text/plain; charset=utf-8"}}, message + "\n"};
@@ -71,146 +84,10 @@ struct HttpServer::Impl : std::enable_shared_from_this<HttpServer::Impl> {
   asio::awaitable<void> accept_loop();
 };
 
-namespace {
-
-// Pieces of one answer, filled by any thread, drained by the connection's coroutine.
-class ReplyState : public Reply, public std::enable_shared_from_this<ReplyState> {
- public:
-  // `server` is kept alive: whoever holds a reply may outlive the server object, and the timer needs its context.
-  ReplyState(std::shared_ptr<void> server, asio::any_io_executor executor, std::size_t max_pending)
-      : server_(std::move(server)), wake_(executor, asio::steady_timer::time_point::max()), max_pending_(max_pending) {}
-
-  void send(Response response) override {
-    std::lock_guard lock(mutex_);
-    if (begun_) return;
-    begun_ = done_ = true;
-    head_ = std::move(response);
-    notify();
-  }
-  void begin_stream(Response head, std::string heartbeat) override {
-    std::lock_guard lock(mutex_);
-    if (begun_) return;
-    begun_ = streaming_ = true;
-    head_ = std::move(head);
-    heartbeat_ = std::move(heartbeat);
-    notify();
-  }
-  void write(std::string piece) override {
-    std::lock_guard lock(mutex_);
-    if (!streaming_ || done_ || closed_ || piece.empty()) return;
-    pending_bytes_ += piece.size();
-    pieces_.push_back(std::move(piece));
-    overflow_ = pending_bytes_ > max_pending_;
-    notify();
-  }
-  void finish() override {
-    std::lock_guard lock(mutex_);
-    if (!streaming_) return;
-    done_ = true;
-    notify();
-  }
-  bool closed() const override {
-    std::lock_guard lock(mutex_);
-    return closed_;
-  }
-  void on_close(std::function<void()> callback) override {
-    {
-      std::lock_guard lock(mutex_);
-      if (!closed_) {
-        on_close_ = std::move(callback);
-        return;
-      }
-    }
-    callback();
-  }
-
-  // Connection side ---------------------------------------------------------------------------------------------------
-  void close() {
-    std::function<void()> callback;
-    {
-      std::lock_guard lock(mutex_);
-      if (closed_) return;
-      closed_ = news_ = true;  // news: the connection may be about to sleep, when cancelling its timer does nothing
-      if (!complete_) callback = std::move(on_close_);
-      on_close_ = nullptr;
-    }
-    if (callback) callback();
-  }
-  void complete() {
-    std::lock_guard lock(mutex_);
-    complete_ = true;
-    on_close_ = nullptr;
-  }
-  struct Next {
-    bool begun = false, streaming = false, done = false, overflow = false;
-    std::string data;
-  };
-  Next take() {
-    std::lock_guard lock(mutex_);
-    Next next{begun_, streaming_, done_, overflow_, {}};
-    for (auto& piece : pieces_) next.data += piece;
-    pieces_.clear();
-    pending_bytes_ = 0;
-    return next;
-  }
-  Response& head() { return head_; }
-  const std::string& heartbeat() const { return heartbeat_; }
-  asio::steady_timer& wake() { return wake_; }
-  bool has_news() {
-    std::lock_guard lock(mutex_);
-    return std::exchange(news_, false);
-  }
-
- private:
-  void notify() {  // the timer belongs to the connection's executor
-    news_ = true;
-    asio::post(wake_.get_executor(), [self = weak_from_this()] {
-      if (auto s = self.lock()) s->wake_.cancel();
-    });
-  }
-
-  std::shared_ptr<void> server_;   // first, so that it goes last
-  mutable std::mutex mutex_;
-  asio::steady_timer wake_;
-  std::size_t max_pending_;
-  Response head_;
-  std::string heartbeat_;
-  std::deque<std::string> pieces_;
-  std::size_t pending_bytes_ = 0;
-  bool begun_ = false, streaming_ = false, done_ = false, overflow_ = false;
-  bool closed_ = false, complete_ = false, news_ = false;
-  std::function<void()> on_close_;
-};
-
-// What the handler holds: when the last copy goes without an answer, the client still gets one.
-class ReplyHandle : public Reply {
- public:
-  explicit ReplyHandle(std::shared_ptr<ReplyState> state, Response fallback)
-      : state_(std::move(state)), fallback_(std::move(fallback)) {}
-  ~ReplyHandle() override {
-    state_->send(std::move(fallback_));
-    state_->finish();
-  }
-  void send(Response r) override { state_->send(std::move(r)); }
-  void begin_stream(Response head, std::string heartbeat) override {
-    state_->begin_stream(std::move(head), std::move(heartbeat));
-  }
-  void write(std::string piece) override { state_->write(std::move(piece)); }
-  void finish() override { state_->finish(); }
-  bool closed() const override { return state_->closed(); }
-  void on_close(std::function<void()> callback) override { state_->on_close(std::move(callback)); }
-
- private:
-  std::shared_ptr<ReplyState> state_;
-  Response fallback_;
-};
-
-}  // namespace
-
 class Session : public std::enable_shared_from_this<Session> {
  public:
   Session(std::shared_ptr<HttpServer::Impl> server, tcp::socket socket)
-      : server_(std::move(server)), stream_(std::move(socket)) {
+      : server_(std::move(server)), stream_(std::move(socket)), deadline_(stream_.get_executor()) {
     error_code ignored;
     const auto end = stream_.socket().remote_endpoint(ignored);
     remote_ = ignored ? "unknown" : end.address().to_string() + ":" + std::to_string(end.port());
@@ -226,13 +103,15 @@ class Session : public std::enable_shared_from_this<Session> {
 
   asio::awaitable<void> run() {
     auto self = shared_from_this();
-    beast::flat_buffer buffer;
+    // Bounds what belongs to no body, too: the heads of chunks, and trailers.
+    beast::flat_buffer buffer(server_->options.max_header_bytes + kReadBytes);
     while (!server_->draining.load()) {
       const bool again = co_await one_request(buffer);
       if (!again) break;
     }
     error_code ignored;
     stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+    if (linger_ && !ignored && !server_->draining.load()) co_await read_away();
     stream_.socket().close(ignored);
   }
 
@@ -253,6 +132,43 @@ class Session : public std::enable_shared_from_this<Session> {
  private:
   using Parser = http::request_parser<http::string_body>;
 
+  // Reads from now on fail after `limit`, however many steps they take. The connection stays as it is (a beast stream's
+  // own limit would close it), so the client can be told. ended() tells whether it came to that, and ends the watch.
+  void begin_reading(std::chrono::milliseconds limit) {
+    late_ = false;
+    stream_.expires_never();
+    interrupt_after(limit, ++reading_);
+  }
+  void interrupt_after(std::chrono::milliseconds limit, std::uint64_t reading) {
+    deadline_.expires_after(limit);
+    deadline_.async_wait([weak = weak_from_this(), reading](error_code error) {
+      const auto self = weak.lock();
+      if (error || !self || self->reading_ != reading) return;
+      self->late_ = true;
+      error_code ignored;
+      self->stream_.socket().cancel(ignored);
+      self->interrupt_after(kDeadlineRepeat, reading);
+    });
+  }
+  // What a read gave, and beast's timeout if it was interrupted.
+  error_code ended(error_code error) {
+    ++reading_;
+    deadline_.cancel();
+    return error && late_ ? error_code(beast::error::timeout) : error;
+  }
+
+  // What the client still sends is of no use any more.
+  asio::awaitable<void> read_away() {
+    idle_ = true;
+    std::vector<char> waste(kReadBytes);
+    begin_reading(kLinger);
+    for (;;) {
+      auto [error, n] = co_await stream_.socket().async_read_some(asio::buffer(waste), kAwait);
+      if (error || late_) break;
+    }
+    ended({});
+  }
+
   // Reads one request and answers it; false when the connection must end.
   asio::awaitable<bool> one_request(beast::flat_buffer& buffer) {
     const ServerOptions& options = server_->options;
@@ -260,21 +176,18 @@ class Session : public std::enable_shared_from_this<Session> {
     parser.header_limit(static_cast<std::uint32_t>(options.max_header_bytes));
     parser.body_limit(options.max_body_bytes);
     idle_ = true;
-    stream_.expires_after(options.head_timeout);
+    begin_reading(options.head_timeout);
     auto [head_error, head_bytes] = co_await http::async_read_header(stream_, buffer, parser, kAwait);
     idle_ = false;
-    if (head_error) {
-      co_await refuse(head_error, !buffer.size() && !parser.got_some());
+    if (const error_code error = ended(head_error)) {
+      co_await refuse(error, !buffer.size() && !parser.got_some());
       co_return false;
     }
-    if (beast::iequals(parser.get()[http::field::expect], "100-continue")) {
-      static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-      co_await asio::async_write(stream_, asio::buffer(kContinue), kAwait);
-    }
-    stream_.expires_after(options.body_timeout);
+    if (beast::iequals(parser.get()[http::field::expect], "100-continue")) co_await write_all(kContinue);
+    begin_reading(options.body_timeout);
     auto [body_error, body_bytes] = co_await http::async_read(stream_, buffer, parser, kAwait);
-    if (body_error) {
-      co_await refuse(body_error, false);
+    if (const error_code error = ended(body_error)) {
+      co_await refuse(error, false);
       co_return false;
     }
     auto message = parser.release();
@@ -295,6 +208,7 @@ class Session : public std::enable_shared_from_this<Session> {
     request.body = std::move(message.body());
     const bool head_only = request.method == "HEAD";
 
+    interim_ = message.version() >= 11;
     auto state = std::make_shared<ReplyState>(server_, stream_.get_executor(), options.max_pending_bytes);
     server_->handler(std::move(request),
                      std::make_shared<ReplyHandle>(state, server_->error(500, "the request was not answered")));
@@ -307,7 +221,9 @@ class Session : public std::enable_shared_from_this<Session> {
     if (error == http::error::body_limit) {
       return server_->error(413, "request body is larger than " + std::to_string(server_->options.max_body_bytes) + " bytes");
     }
-    if (error == http::error::header_limit) return server_->error(431, "request head is too large");
+    // The buffer ends where chunk heads or trailers do not.
+    if (error == http::error::header_limit || error == http::error::buffer_overflow)
+      return server_->error(431, "request head is too large");
     if (error == beast::error::timeout) {
       if (nothing_received) return std::nullopt;  // an idle keep-alive connection ends without a word
       return server_->error(408, "request was not received in time");
@@ -337,6 +253,7 @@ class Session : public std::enable_shared_from_this<Session> {
     std::string text = head_text(response, keep_alive, framing.c_str());
     if (!head_only) text += response.body;
     const bool sent = co_await write_all(text);
+    linger_ = sent && !keep_alive;
     co_return sent && keep_alive;
   }
 
@@ -345,6 +262,7 @@ class Session : public std::enable_shared_from_this<Session> {
     auto watching = std::make_shared<bool>(!pipelined);
     if (*watching) watch(state, watching);
     reply_ = state;
+    asks_ = false;
     const bool again = co_await pump(state, keep_alive, head_only);
     reply_ = nullptr;
     *watching = false;
@@ -368,10 +286,33 @@ class Session : public std::enable_shared_from_this<Session> {
           stream_.socket().receive(asio::buffer(&byte, 1), tcp::socket::message_peek, peek_error);
       if (peek_error == asio::error::would_block) return watch(state, watching);
       if (!peek_error && n > 0) return;  // the next request is already here
+      if (!peek_error || peek_error == asio::error::eof) {  // no more requests; is somebody there to read the answer?
+        watch_for_reset(state, watching);
+        asks_ = true;
+      } else {
+        *watching = false;
+        state->close();
+      }
+      state->wake().cancel();
+    });
+  }
+
+  // The end of what a client sends looks the same whether it still reads or is gone. Who is gone answers the next bytes
+  // with a reset.
+  void watch_for_reset(std::shared_ptr<ReplyState> state, std::shared_ptr<bool> watching) {
+    stream_.socket().async_wait(tcp::socket::wait_error, [self = shared_from_this(), state, watching](error_code error) {
+      if (!*watching || error) return;
       *watching = false;
       state->close();
       state->wake().cancel();
     });
+  }
+
+  // Bytes that mean nothing to a client that reads: an interim answer before the answer, a heartbeat in a stream. Where
+  // there are none, the client counts as gone.
+  std::string question(const ReplyState& state, bool head_sent) const {
+    if (!head_sent) return interim_ ? std::string(kContinue) : "";
+    return state.heartbeat().empty() ? "" : chunk(state.heartbeat());
   }
 
   // Sends what the handler's threads produce; returns whether the connection may be used again.
@@ -392,12 +333,17 @@ class Session : public std::enable_shared_from_this<Session> {
       }
       if (!next.data.empty()) out += chunk(next.data);
       if (next.done) out += "0\r\n\r\n";
+      if (std::exchange(asks_, false) && out.empty()) {
+        out = question(*state, head_sent);
+        if (out.empty()) co_return false;
+      }
       if (!out.empty()) {
         const bool sent = co_await write_all(out);
         if (!sent) co_return false;
       }
       if (next.done) {
         state->complete();
+        linger_ = !keep_alive;
         co_return keep_alive;
       }
       const bool beats = head_sent && !state->heartbeat().empty();
@@ -406,7 +352,7 @@ class Session : public std::enable_shared_from_this<Session> {
       } else {
         state->wake().expires_at(asio::steady_timer::time_point::max());
       }
-      if (state->has_news()) continue;
+      if (state->has_news() || asks_) continue;
       stream_.expires_never();
       auto [error] = co_await state->wake().async_wait(kAwait);
       if (!error && beats) {
@@ -421,11 +367,38 @@ class Session : public std::enable_shared_from_this<Session> {
   Stream stream_;
   std::string remote_;
   bool idle_ = false;
-  std::shared_ptr<ReplyState> reply_;  // the answer in progress
+  asio::steady_timer deadline_;          // of reading
+  std::uint64_t reading_ = 0;            // counts up, so that a deadline knows its own read
+  bool late_ = false;
+  bool interim_ = false;                 // the client knows interim answers
+  bool asks_ = false;                    // it is to be found out whether the client still reads
+  bool linger_ = false;                  // the last answer was sent whole
+  std::shared_ptr<ReplyState> reply_;    // the answer in progress
 };
+
+namespace {
+
+// Tells a client that there is no place for it. Holds nothing of the server, which may end before.
+asio::awaitable<void> turn_away(tcp::socket socket, std::string text, std::shared_ptr<std::atomic<int>> count) {
+  ++*count;
+  Stream stream(std::move(socket));
+  stream.expires_after(kLinger);
+  auto [error, n] = co_await asio::async_write(stream, asio::buffer(text), kAwait);
+  error_code ignored;
+  stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
+  std::vector<char> waste(kReadBytes);
+  while (!error) {
+    auto [end, more] = co_await stream.async_read_some(asio::buffer(waste), kAwait);
+    error = end;
+  }
+  --*count;
+}
+
+}  // namespace
 
 asio::awaitable<void> HttpServer::Impl::accept_loop() {
   auto self = shared_from_this();
+  const auto turned_away = std::make_shared<std::atomic<int>>(0);
   for (;;) {
     // Each connection gets a strand: its coroutine and its timers never run at the same time.
     auto strand = asio::make_strand(io);
@@ -442,12 +415,11 @@ asio::awaitable<void> HttpServer::Impl::accept_loop() {
       open = sessions.size();
     }
     if (open >= options.max_connections) {
-      auto refuse = [](std::shared_ptr<tcp::socket> s, std::string text) -> asio::awaitable<void> {
-        co_await asio::async_write(*s, asio::buffer(text), kAwait);
-      };
+      if (*turned_away >= kMaxTurnedAway) continue;
       const Response busy = error(503, "too many connections");
       std::string text = head_text(busy, false, ("Content-Length: " + std::to_string(busy.body.size()) + "\r\n").c_str());
-      asio::co_spawn(strand, refuse(std::make_shared<tcp::socket>(std::move(socket)), text + busy.body), asio::detached);
+      text += busy.body;
+      asio::co_spawn(strand, turn_away(std::move(socket), std::move(text), turned_away), asio::detached);
       continue;
     }
     auto session = std::make_shared<Session>(self, std::move(socket));

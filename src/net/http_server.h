@@ -3,7 +3,9 @@
 // Each connection is a coroutine on one of the server's I/O threads. The handler is called there with a whole request
 // and a Reply; it must not block. The Reply may be kept and used from any thread: the answer, or pieces of a stream,
 // are handed over to the connection's own thread. A client that goes away makes the reply `closed` and calls its
-// on_close callback once, so that work can be cancelled.
+// on_close callback once, so that work can be cancelled. One that only stops sending (half-closed) still gets its answer:
+// it is told apart by an interim answer (100) or a heartbeat, to which a client that is gone replies with a reset. With
+// HTTP/1.0, and in a stream without heartbeat, it counts as gone.
 #pragma once
 
 #include <chrono>
@@ -40,10 +42,10 @@ struct ServerOptions {
   std::string host = "127.0.0.1";
   std::uint16_t port = 8080;                        // 0: any free port
   int threads = 1;                                  // I/O threads; the work is elsewhere
-  std::size_t max_header_bytes = 64 * 1024;         // 431 above
+  std::size_t max_header_bytes = 64 * 1024;         // 431 above; chunk heads and trailers of a body: about the same
   std::size_t max_body_bytes = 32 * 1024 * 1024;    // 413 above
   std::size_t max_connections = 4096;               // further ones get 503
-  std::chrono::milliseconds head_timeout{30'000};   // to receive a request's head (also keep-alive idle time)
+  std::chrono::milliseconds head_timeout{30'000};   // to receive a request's head, however slowly it drips (also keep-alive idle time)
   std::chrono::milliseconds body_timeout{60'000};   // to receive a body
   std::chrono::milliseconds write_timeout{30'000};  // for the client to take a piece
   std::chrono::milliseconds heartbeat{8'000};

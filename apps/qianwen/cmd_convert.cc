@@ -133,7 +133,7 @@ Result<Report> write_gguf(const ConvertOptions& o, const OpenedModel& in, const 
       if (stored[i] != stored[first]) return tensor::DType::kF16;
     const bool small = in.source.gguf() == nullptr &&
                        formats::storage_type(p.gguf_name, p.gguf_shape(), tensor::DType::kF16) == tensor::DType::kF32;
-    return small ? tensor::DType::kF32 : stored[first];
+    return small ? tensor::DType::kF32 : formats::file_type(stored[first]);
   };
   // Parts of one tensor (experts) follow one another in the table, and so do their bytes in the file.
   std::vector<formats::TensorInfo> infos, whole;

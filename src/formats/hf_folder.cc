@@ -7,9 +7,34 @@
 #include "formats/internal/text.h"
 
 namespace qw::formats {
-namespace {
 
 namespace fs = std::filesystem;
+
+tl::unexpected<Error> refuse_pickle(const fs::path& file) {
+  return fail(ErrorKind::kBadInput,
+              file.string() + ": a pickle is not read, because it can run any code; convert with transformers: "
+                              "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)");
+}
+
+namespace {
+
+bool is_pickle_name(std::string_view name) {
+  if (name == "training_args.bin" || name == "optimizer.pt" || name == "scheduler.pt") return false;  // no weights
+  for (const std::string_view end : {".bin", ".pth", ".pt", ".ckpt"})
+    if (name.ends_with(end)) return true;
+  return false;
+}
+
+// The first by name; "" if there is none.
+std::string find_pickle(const fs::path& folder) {
+  std::string first;
+  std::error_code ignored;
+  for (fs::directory_iterator it(folder, ignored), end; !ignored && it != end; it.increment(ignored)) {
+    const std::string name = it->path().filename().string();
+    if (is_pickle_name(name) && (first.empty() || name < first)) first = name;
+  }
+  return first;
+}
 
 // A configuration is a few kilobytes; 16 MiB leaves room for long per-layer tables.
 constexpr std::uint64_t kMaxConfigBytes = 16 << 20;
@@ -21,20 +46,15 @@ Result<fs::path> find_weights(const fs::path& folder) {
     if (fs::exists(folder / name, ignored)) return folder / name;
   }
   std::vector<fs::path> found;
-  bool pytorch = false;
   for (fs::directory_iterator it(folder, ignored), end; !ignored && it != end; it.increment(ignored)) {
     const std::string name = it->path().filename().string();
     if (name.ends_with(".safetensors") && !name.starts_with("adapter_")) found.push_back(it->path());
-    pytorch |= name.starts_with("pytorch_model") && name.ends_with(".bin");
   }
   if (found.size() == 1) return found.front();
   const std::string where = folder.string() + ": ";
   if (found.size() > 1)
     return fail(ErrorKind::kBadInput, where + "several .safetensors files but no model.safetensors.index.json");
-  if (pytorch)
-    return fail(ErrorKind::kBadInput,
-                where + "PyTorch .bin weights are not supported (reading them means running a pickle); convert them to "
-                        "safetensors: model.save_pretrained(folder) of a current transformers does");
+  if (const std::string pickle = find_pickle(folder); !pickle.empty()) return refuse_pickle(folder / pickle);
   return fail(ErrorKind::kBadInput, where + "no model.safetensors");
 }
 
@@ -49,9 +69,12 @@ Result<json::Object> read_json_object(const fs::path& path) {
 }
 
 Result<HfFolder> HfFolder::open(const fs::path& folder) {
+  std::error_code ignored;
+  // The makers' own archives have no configuration, but that is not what is wrong with them.
+  if (const std::string pickle = find_pickle(folder); !pickle.empty() && !fs::exists(folder / "config.json", ignored))
+    return refuse_pickle(folder / pickle);
   QW_ASSIGN(auto config, read_json_object(folder / "config.json"));
   json::Object generation;
-  std::error_code ignored;
   if (fs::exists(folder / "generation_config.json", ignored)) {
     QW_ASSIGN(generation, read_json_object(folder / "generation_config.json"));
   }

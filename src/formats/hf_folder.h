@@ -16,7 +16,7 @@ namespace qw::formats {
 class HfFolder {
  public:
   // Needs config.json and model.safetensors, or model.safetensors.index.json with its shards, or exactly one other
-  // .safetensors file. kBadInput names what is missing; PyTorch .bin weights are told apart and refused. Quantised
+  // .safetensors file. kBadInput names what is missing, or the pickle (.bin, .pth, ...) that is there instead. Quantised
   // weights (quantization_config, or a quantize_config.json beside it) are seen as ordinary tensors.
   static Result<HfFolder> open(const std::filesystem::path& folder);
 
@@ -42,6 +42,9 @@ class HfFolder {
   Safetensors weights_;
   std::optional<QuantisedWeights> quantised_;
 };
+
+// What is said of a file of weights as PyTorch pickles them.
+tl::unexpected<Error> refuse_pickle(const std::filesystem::path& file);
 
 // Reads a JSON file that must hold an object.
 Result<json::Object> read_json_object(const std::filesystem::path& path);

@@ -1,5 +1,6 @@
 #include "formats/model_file.h"
 
+#include <fstream>
 #include <mutex>
 
 #include "base/file.h"
@@ -21,6 +22,17 @@ const tensor::RowMaker* ModelSource::keep(std::unique_ptr<const tensor::RowMaker
   return kept_->makers.back().get();
 }
 
+namespace {
+
+// torch.save writes an archive of zip with the pickle in it, and wrote the pickle itself before.
+bool begins_as_pickle(const std::filesystem::path& path) {
+  char first[2] = {};
+  std::ifstream(path, std::ios::binary).read(first, sizeof(first));
+  return (first[0] == 'P' && first[1] == 'K') || first[0] == '\x80';
+}
+
+}  // namespace
+
 Result<ModelSource> ModelSource::open(const std::filesystem::path& path) {
   std::error_code code;
   const auto status = std::filesystem::status(path, code);
@@ -33,6 +45,7 @@ Result<ModelSource> ModelSource::open(const std::filesystem::path& path) {
     return fail(ErrorKind::kBadInput,
                 path.string() + ": weights alone are not a model; give the folder with config.json");
   }
+  if (begins_as_pickle(path)) return refuse_pickle(path);
   QW_ASSIGN(auto gguf, GgufFile::open(path));
   return ModelSource(std::move(gguf));
 }

@@ -53,6 +53,10 @@ TEST(ModelSource, WhatIsMissingIsNamed) {
   };
   EXPECT_THAT(why(folder / "absent"), HasSubstr("no such file or folder"));
   EXPECT_THAT(why(folder.path()), HasSubstr("config.json: cannot open"));
+  test::spill(folder / "consolidated.00.pth", "PK");
+  EXPECT_THAT(why(folder.path()), HasSubstr("consolidated.00.pth: a pickle is not read"));
+  EXPECT_THAT(why(folder / "consolidated.00.pth"), HasSubstr("consolidated.00.pth: a pickle is not read"));
+  std::filesystem::remove(folder / "consolidated.00.pth");
   test::spill(folder / "config.json", "[]");
   EXPECT_THAT(why(folder.path()), HasSubstr("config.json: not a JSON object"));
   test::spill(folder / "config.json", "{\"a\": }");
@@ -60,7 +64,7 @@ TEST(ModelSource, WhatIsMissingIsNamed) {
   test::spill(folder / "config.json", "{}");
   EXPECT_THAT(why(folder.path()), HasSubstr("no model.safetensors"));
   test::spill(folder / "pytorch_model.bin", "x");
-  EXPECT_THAT(why(folder.path()), HasSubstr("PyTorch .bin weights are not supported"));
+  EXPECT_THAT(why(folder.path()), AllOf(HasSubstr("pytorch_model.bin: a pickle is not read"), HasSubstr("save_pretrained")));
   std::filesystem::copy(golden("small.safetensors"), folder / "weights.safetensors");
   EXPECT_THAT(why(folder.path()), "accepted");
   std::filesystem::copy(golden("small.safetensors"), folder / "more.safetensors");

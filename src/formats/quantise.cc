@@ -41,6 +41,8 @@ RowError convert_row(const tensor::ConstView& source, std::int64_t row, DType ty
   if (error.bad) return error;
   if (source.dtype == type) {  // its own bytes: nothing is lost, whatever an encoder would choose
     std::memcpy(out, source.data + row * tensor::row_bytes(type, n), static_cast<std::size_t>(tensor::row_bytes(type, n)));
+  } else if (source.dtype == DType::kQ4_Z && type == DType::kQ8_0) {  // nothing is lost either
+    tensor::q4_z_to_q8_0(source.data + row * tensor::row_bytes(source.dtype, n), n, out);
   } else {
     tensor::encode_row(type, before.data(), n, out, importance);
   }
@@ -141,6 +143,8 @@ Result<tensor::Tensor> convert(const tensor::ConstView& source, DType type, base
   if (error != nullptr) *error = lost;
   return out;
 }
+
+tensor::DType file_type(tensor::DType type) { return type == DType::kQ4_Z ? DType::kQ8_0 : type; }
 
 tensor::DType storage_type(std::string_view gguf_name, const tensor::Shape& shape, DType wanted) {
   const auto contains = [&](std::string_view part) { return gguf_name.find(part) != std::string_view::npos; };

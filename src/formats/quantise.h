@@ -33,6 +33,9 @@ Result<ConversionError> convert(const tensor::ConstView& source, tensor::DType t
 Result<tensor::Tensor> convert(const tensor::ConstView& source, tensor::DType type, base::ThreadPool& pool,
                                ConversionError* error = nullptr);
 
+// The format in which a GGUF file holds values of `type` without loss.
+tensor::DType file_type(tensor::DType type);
+
 // The format a tensor gets when a model is written as `wanted`; `gguf_name` as in GGUF files. Vectors, norms, routers
 // and convolutions stay F32 (they are small and errors in them reach every element); the token table and the head keep
 // Q8_0 when the rest is Q4_0; rows that are no whole blocks become F16.

@@ -85,7 +85,7 @@ DType best_type(const GroupedLayout& w) {
     }
   const bool blocks = w.group_of.empty() && w.in % kBlock == 0 && (w.group % kBlock == 0 || w.groups == 1);
   if (blocks && halves && middle) return w.bits == 4 ? DType::kQ4_0 : DType::kQ8_0;
-  if (blocks && halves && w.bits == 4) return DType::kQ8_0;
+  if (blocks && halves && w.bits == 4) return DType::kQ4_Z;
   constexpr float kLargestHalf = 65504;
   if (w.scales.dtype == DType::kF16 && largest * static_cast<float>(1 << w.bits) > kLargestHalf) return DType::kF32;
   return w.scales.dtype;

@@ -4,7 +4,7 @@
 //   X (F8_E4M3 [out, in]), X_scale_inv                      X in bf16 (f32 where config.json says float32)
 //   X.qweight, X.qzeros, X.scales (, X.g_idx)               X.weight [out, in]
 // A GPTQ or AWQ weight becomes a block format when that holds every value exactly: Q4_0 where all zero points are the
-// middle (the usual symmetric GPTQ), Q8_0 with other zero points of 4 bits (AWQ) and with 8 symmetric bits. This needs
+// middle (the usual symmetric GPTQ), Q4_Z with other zero points of 4 bits (AWQ), Q8_0 with 8 symmetric bits. This needs
 // groups of whole blocks of 32 in the order of the inputs and scales that are f16 numbers. Otherwise (act-order, other
 // groups) it becomes its value in the format of its scales, rounded as the reference implementations round it.
 // Nothing is computed before somebody wants the values; what could be wrong is checked before. docs/formats/quantised.md

@@ -7,8 +7,10 @@
 #include <optional>
 
 #include "models/internal/test_model.h"
+#include "formats/quantise.h"
 #include "models/load.h"
 #include "tensor/blocks.h"
+#include "tensor/groups.h"
 
 namespace qw::models {
 namespace {
@@ -22,9 +24,9 @@ struct Case {
   const char* name;
   DType type;  // of the quantised weights here
 };
-const Case kCases[] = {{"quant_gptq_int4", DType::kQ4_0},      {"quant_gptq_int4_zeros", DType::kQ8_0},
+const Case kCases[] = {{"quant_gptq_int4", DType::kQ4_0},      {"quant_gptq_int4_zeros", DType::kQ4_Z},
                        {"quant_gptq_int4_order", DType::kF16}, {"quant_gptq_int8", DType::kQ8_0},
-                       {"quant_awq", DType::kQ8_0},            {"quant_fp8_moe", DType::kBF16},
+                       {"quant_awq", DType::kQ4_Z},            {"quant_fp8_moe", DType::kBF16},
                        {"quant_fp8_cut", DType::kBF16},        {"quant_fp8_single", DType::kBF16}};
 
 struct Opened : models::testing::OpenedGolden {
@@ -60,6 +62,31 @@ TEST(Quantised, WeightsHaveTheirValuesBitForBit) {
     }
     EXPECT_GE(checked, 2);
   }
+}
+
+// What GGUF files have no format for gets there in one that holds it as exactly.
+TEST(Quantised, ConversionToAFileLosesNothing) {
+  base::ThreadPool threads(2);
+  const Opened o("quant_awq");
+  int four = 0;
+  for (const auto& view : o.views) {
+    if (view.dtype != DType::kQ4_Z) continue;
+    formats::ConversionError error;
+    const auto file = formats::convert(view, formats::file_type(view.dtype), threads, &error);
+    ASSERT_TRUE(file) << file.error().message;
+    EXPECT_EQ(file->dtype(), DType::kQ8_0);
+    EXPECT_EQ(error.max, 0);
+    EXPECT_EQ(decoded(file->view()), decoded(view));
+    ++four;
+  }
+  EXPECT_GE(four, 7);
+}
+
+// Q4_Z is opened to 24 bytes for 32 weights, Q8_0 would be 34.
+TEST(Quantised, FourBitsCostSixInMemory) {
+  const auto& k = kernels::kernels_for(base::best_isa());
+  EXPECT_EQ(k.packed_bytes(kernels::WeightType::kGroups4, 1024, 1024), 1024 * 1024 / 32 * 24);
+  EXPECT_TRUE(tensor::fits_groups4(DType::kQ4_Z));
 }
 
 TEST(Quantised, LogitsAgreeWithTheReference) {

@@ -94,6 +94,7 @@ bool can_encode(DType type) {
     case DType::kBF16:
     case DType::kQ8_0:
     case DType::kQ4_0: return true;
+    case DType::kQ4_Z: return false;  // its values come with their scales
     default: return has_groups(type);
   }
 }
@@ -110,6 +111,18 @@ void encode_row(DType type, const float* row, std::int64_t n, void* out, const f
     case DType::kQ8_0: return encode_q8_0(row, n, static_cast<BlockQ8_0*>(out));
     case DType::kQ4_0: return encode_q4_0(row, n, static_cast<BlockQ4_0*>(out));
     default: return encode_groups(type, row, n, importance, out);
+  }
+}
+
+void q4_z_to_q8_0(const void* row, std::int64_t n, void* out) {
+  const auto* from = static_cast<const BlockQ4_Z*>(row);
+  auto* to = static_cast<BlockQ8_0*>(out);
+  for (std::int64_t b = 0; b < n / 32; ++b) {
+    to[b].d = from[b].d;
+    for (int j = 0; j < 16; ++j) {
+      to[b].q[j] = static_cast<std::int8_t>((from[b].q[j] & 15) - from[b].zero);
+      to[b].q[j + 16] = static_cast<std::int8_t>((from[b].q[j] >> 4) - from[b].zero);
+    }
   }
 }
 

@@ -22,6 +22,15 @@ struct BlockQ4_0 {    // y[j] = d * (lo(q[j]) - 8), y[j+16] = d * (hi(q[j]) - 8)
 };
 static_assert(sizeof(BlockQ4_0) == 18);
 
+struct BlockQ4_Z {    // y[j] = d * (lo(q[j]) - zero), y[j+16] = d * (hi(q[j]) - zero)
+  std::uint16_t d;    // f16
+  std::uint16_t zero; // 0..16
+  std::uint8_t q[16];
+};
+static_assert(sizeof(BlockQ4_Z) == 20);
+// The same values as Q8_0, which files can hold; n is a multiple of 32.
+void q4_z_to_q8_0(const void* row, std::int64_t n, void* out);
+
 // Decodes / encodes one row of n elements (n a multiple of the block size) between float and `type` (float types and
 // block formats only; others are a bug). Encoding rounds as ggml's reference does; values of a block must be finite.
 void decode_row(DType type, const void* row, std::int64_t n, float* out);

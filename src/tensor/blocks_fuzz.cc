@@ -24,6 +24,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::memcpy(values.data(), data, std::min(size, values.size() * 4));
   for (float& v : values) v = std::isfinite(v) ? v : 0;
   for (std::size_t i = 0; i < weights.size() && i < size; ++i) weights[i] = static_cast<float>(data[i]);
+  if (!can_encode(type)) return 0;
   encode_row(type, values.data(), n, block.data(), weighed ? weights.data() : nullptr);
   decode_row(type, block.data(), n, values.data());
   return 0;

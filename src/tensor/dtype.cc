@@ -28,7 +28,8 @@ constexpr std::array<DTypeInfo, kDTypeCount> kInfos = {{{"f32", 1, 4},
                                                {"iq4_nl", 32, 18},
                                                {"iq4_xs", 256, 136},
                                                {"mxfp4", 32, 17},
-                                               {"f8_e4m3", 1, 1}}};
+                                               {"f8_e4m3", 1, 1},
+                                               {"q4_z", 32, 20}}};
 }  // namespace
 
 const DTypeInfo& info(DType type) { return kInfos[static_cast<std::size_t>(type)]; }

@@ -13,9 +13,11 @@ enum class DType : std::uint8_t {
   // Block formats that GGUF files bring along; groups.h opens them.
   kQ4_1, kQ5_0, kQ5_1, kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K, kIQ4_NL, kIQ4_XS, kMXFP4,
   // As checkpoints of Hugging Face store weights: sign, 4 bits of exponent (bias 7), 3 of mantissa; no infinities.
-  kF8_E4M3
+  kF8_E4M3,
+  // Four bits with a zero point, for GPTQ and AWQ weights as they are made (blocks.h). No file has it.
+  kQ4_Z
 };
-inline constexpr int kDTypeCount = static_cast<int>(DType::kF8_E4M3) + 1;
+inline constexpr int kDTypeCount = static_cast<int>(DType::kQ4_Z) + 1;
 
 struct DTypeInfo {
   std::string_view name;       // "f32", "q8_0", ...

@@ -46,6 +46,12 @@ void open_q4_1(const Byte* b, Groups8* g) {
   set_scale(*g, half_at(b), -half_at(b + 2));
   set_nibbles(*g, b + 4);
 }
+// d * q and d * zero have at most 16 digits, so neither they nor their difference is rounded: exactly d * (q - zero).
+void open_q4_z(const Byte* b, Groups8* g) {
+  const float d = half_at(b);
+  set_scale(*g, d, d * static_cast<float>(b[2] | b[3] << 8));
+  set_nibbles(*g, b + 4);
+}
 void open_q5_0(const Byte* b, Groups8* g) {
   set_scale(*g, half_at(b), 0);
   set_nibbles(*g, b + 6);
@@ -153,6 +159,7 @@ Open opener(DType type) {
     case DType::kIQ4_NL: return open_iq4_nl;
     case DType::kIQ4_XS: return open_iq4_xs;
     case DType::kMXFP4: return open_mxfp4;
+    case DType::kQ4_Z: return open_q4_z;
     default: return nullptr;
   }
 }
@@ -160,7 +167,7 @@ Open opener(DType type) {
 }  // namespace
 
 bool has_groups(DType type) { return opener(type) != nullptr; }
-bool fits_groups4(DType type) { return type == DType::kQ4_K || type == DType::kQ4_1; }
+bool fits_groups4(DType type) { return type == DType::kQ4_K || type == DType::kQ4_1 || type == DType::kQ4_Z; }
 
 void open_groups(DType type, const void* row, std::int64_t n, Groups8* out) {
   const Open open = opener(type);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tensor/blocks.h"
+#include "tensor/groups.h"
 
 namespace qw::tensor {
 namespace {
@@ -169,6 +170,34 @@ TEST(Blocks, TinyBlocksBecomeZero) {
     decode_row(type, row.data(), 32, y.data());
     for (const float v : y) EXPECT_EQ(v, 0.0f);
   }
+}
+
+// Every scale, zero point and code: the value is d * (q - zero) to the bit, opened for the kernels and as Q8_0 too.
+TEST(Blocks, FourBitsWithAZeroPointLoseNothing) {
+  for (std::uint32_t h = 0; h < 0x10000; ++h) {
+    const float d = f16_to_f32(static_cast<std::uint16_t>(h));
+    if (!std::isfinite(d)) continue;
+    BlockQ4_Z blocks[17];
+    for (int zero = 0; zero <= 16; ++zero) {
+      blocks[zero] = {static_cast<std::uint16_t>(h), static_cast<std::uint16_t>(zero), {}};
+      for (int j = 0; j < 16; ++j) blocks[zero].q[j] = static_cast<std::uint8_t>(j | (15 - j) << 4);
+    }
+    float y[17 * 32], y8[17 * 32];
+    BlockQ8_0 q8[17];
+    Groups4 groups[17];
+    decode_row(DType::kQ4_Z, blocks, 17 * 32, y);
+    q4_z_to_q8_0(blocks, 17 * 32, q8);
+    decode_row(DType::kQ8_0, q8, 17 * 32, y8);
+    open_groups(DType::kQ4_Z, blocks, 17 * 32, groups);
+    for (int i = 0; i < 17 * 32; ++i) {
+      const int zero = i / 32, j = i % 32, q = j < 16 ? j : 31 - j;
+      const float wanted = d * static_cast<float>(q - zero);
+      const int nibble = groups[zero].q[j % 16] >> (j / 16 * 4) & 15;
+      ASSERT_TRUE(y[i] == wanted && y8[i] == wanted) << h << " " << zero << " " << q;
+      ASSERT_EQ(groups[zero].scale * static_cast<float>(nibble) - groups[zero].min, wanted);
+    }
+  }
+  EXPECT_FALSE(can_encode(DType::kQ4_Z));
 }
 
 // ---- shapes, names, sizes

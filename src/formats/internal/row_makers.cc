@@ -53,10 +53,13 @@ void GroupedMaker::codes(std::int64_t begin, std::int64_t count, std::uint8_t* t
     }
 }
 
-void GroupedMaker::encode_q4_0(std::int64_t row, const std::uint8_t* q, std::byte* to) const {
+template <class Block>
+void GroupedMaker::encode_q4(std::int64_t row, const std::uint8_t* q, std::byte* to) const {
   for (std::int64_t b = 0; b < w_.in / 32; ++b, q += 32) {
-    tensor::BlockQ4_0 block;
-    block.d = tensor::f32_to_f16(w_.scale(b * 32 / w_.group, row));
+    const std::int64_t g = b * 32 / w_.group;
+    Block block;
+    block.d = tensor::f32_to_f16(w_.scale(g, row));
+    if constexpr (std::is_same_v<Block, tensor::BlockQ4_Z>) block.zero = static_cast<std::uint16_t>(w_.zero(g, row));
     for (int j = 0; j < 16; ++j) block.q[j] = static_cast<std::uint8_t>(q[j] | q[j + 16] << 4);
     std::memcpy(to + b * static_cast<std::int64_t>(sizeof(block)), &block, sizeof(block));
   }
@@ -74,7 +77,8 @@ void GroupedMaker::encode_q8_0(std::int64_t row, const std::uint8_t* q, std::byt
 }
 
 void GroupedMaker::encode(std::int64_t row, const std::uint8_t* q, std::byte* to) const {
-  if (type_ == DType::kQ4_0) return encode_q4_0(row, q, to);
+  if (type_ == DType::kQ4_0) return encode_q4<tensor::BlockQ4_0>(row, q, to);
+  if (type_ == DType::kQ4_Z) return encode_q4<tensor::BlockQ4_Z>(row, q, to);
   if (type_ == DType::kQ8_0) return encode_q8_0(row, q, to);
   std::vector<float> scale(static_cast<std::size_t>(w_.groups)), value(static_cast<std::size_t>(w_.in));
   std::vector<int> zero(scale.size());

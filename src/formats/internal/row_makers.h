@@ -31,14 +31,15 @@ struct GroupedLayout {
 
 class GroupedMaker final : public tensor::RowMaker {
  public:
-  // `type`: Q4_0 or Q8_0 if they hold the values exactly (the caller knows), F16, BF16 or F32.
+  // `type`: Q4_0, Q4_Z or Q8_0 if they hold the values exactly (the caller knows), F16, BF16 or F32.
   GroupedMaker(GroupedLayout layout, tensor::DType type) : w_(std::move(layout)), type_(type) {}
   void make_rows(std::int64_t begin, std::int64_t count, std::byte* out) const override;
 
  private:
   void codes(std::int64_t begin, std::int64_t count, std::uint8_t* out) const;
   void encode(std::int64_t row, const std::uint8_t* codes, std::byte* out) const;
-  void encode_q4_0(std::int64_t row, const std::uint8_t* codes, std::byte* out) const;
+  template <class Block>
+  void encode_q4(std::int64_t row, const std::uint8_t* codes, std::byte* out) const;
   void encode_q8_0(std::int64_t row, const std::uint8_t* codes, std::byte* out) const;
 
   GroupedLayout w_;

@@ -45,7 +45,8 @@ Result<ModelSource> ModelSource::open(const std::filesystem::path& path) {
     return fail(ErrorKind::kBadInput,
                 path.string() + ": weights alone are not a model; give the folder with config.json");
   }
-  if (begins_as_pickle(path)) return refuse_pickle(path);
+  // Only a regular file is looked into: opening a named pipe would wait for its writer.
+  if (std::filesystem::is_regular_file(status) && begins_as_pickle(path)) return refuse_pickle(path);
   QW_ASSIGN(auto gguf, GgufFile::open(path));
   return ModelSource(std::move(gguf));
 }

@@ -1,5 +1,7 @@
 #include "formats/model_file.h"
 
+#include <sys/stat.h>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -56,6 +58,9 @@ TEST(ModelSource, WhatIsMissingIsNamed) {
   test::spill(folder / "consolidated.00.pth", "PK");
   EXPECT_THAT(why(folder.path()), HasSubstr("consolidated.00.pth: a pickle is not read"));
   EXPECT_THAT(why(folder / "consolidated.00.pth"), HasSubstr("consolidated.00.pth: a pickle is not read"));
+  const auto pipe = folder / "pipe.gguf";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_THAT(why(pipe), HasSubstr("pipe.gguf: not a regular file"));  // without waiting for somebody who writes
   std::filesystem::remove(folder / "consolidated.00.pth");
   test::spill(folder / "config.json", "[]");
   EXPECT_THAT(why(folder.path()), HasSubstr("config.json: not a JSON object"));

@@ -54,7 +54,11 @@ std::map<std::string, std::vector<std::int32_t>, std::less<>> by_name(const Mode
       if (!p.hf.same()) continue;  // its rows or numbers stand otherwise here: a change made for the file's would not fit
       names[p.hf_name].push_back(id);
       // The body alone, as embedding models are adapted.
-      if (p.hf_name.starts_with(kHfBody)) names[p.hf_name.substr(kHfBody.size())].push_back(id);
+      if (!p.hf_name.starts_with(kHfBody)) continue;
+      const std::string own = p.hf_name.substr(kHfBody.size());
+      names[own].push_back(id);
+      // As checkpoints of several senses name it, which the adapter was trained on.
+      for (const std::string_view outer : kHfOuterBodies) names[std::string(outer) + own].push_back(id);
     }
   }
   if (model.traits().tied_embeddings)  // the head has a name, if no tensor

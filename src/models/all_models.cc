@@ -1,6 +1,7 @@
 // Every architecture the house knows, one line each.
 #include <string>
 
+#include "models/internal/senses.h"
 #include "models/model.h"
 #include "models/qwen/qwen.h"
 #include "models/qwen2/qwen2.h"
@@ -55,14 +56,16 @@ std::vector<std::string> architectures() {
 }
 
 Result<std::unique_ptr<Model>> model_from_hf_config(const json::Object& config) {
-  QW_ASSIGN(const Architecture* a, find(config, "model_type", &Architecture::hf_type));
-  return a->from_hf(config);
+  QW_ASSIGN(const json::Object language, language_config(config));
+  QW_ASSIGN(const Architecture* a, find(language, "model_type", &Architecture::hf_type));
+  return a->from_hf(language);
 }
 
 Result<std::unique_ptr<Model>> model_from_gguf_metadata(const json::Object& metadata, bool has_output_weight,
                                                         std::int64_t vocab) {
-  QW_ASSIGN(const Architecture* a, find(metadata, "general.architecture", &Architecture::gguf_name));
-  return a->from_gguf(metadata, has_output_weight, vocab);
+  const json::Object language = language_metadata(metadata);
+  QW_ASSIGN(const Architecture* a, find(language, "general.architecture", &Architecture::gguf_name));
+  return a->from_gguf(language, has_output_weight, vocab);
 }
 
 }  // namespace qw::models

@@ -65,10 +65,16 @@ Result<tensor::ConstView> from_gguf(const formats::ModelSource& source, const Pa
 
 // The name that a body's tensor has in this folder, if not its own.
 std::string name_in(const formats::ModelSource& source, const std::string& name) {
-  if (source.find(name) != nullptr || !name.starts_with(kHfBody)) return name;
+  if (source.find(name) != nullptr) return name;
+  if (name == kHfHead)
+    for (const std::string_view other : kHfOuterHeads)
+      if (source.find(std::string(other)) != nullptr) return std::string(other);
+  if (!name.starts_with(kHfBody)) return name;
   // Checkpoints of a bare body (embedding models) leave out the beginning, those of several senses have a longer one.
-  for (const std::string& other : {name.substr(kHfBody.size()), std::string(kHfTextBody) + name.substr(kHfBody.size())})
-    if (source.find(other) != nullptr) return other;
+  const std::string own = name.substr(kHfBody.size());
+  if (source.find(own) != nullptr) return own;
+  for (const std::string_view outer : kHfOuterBodies)
+    if (const std::string other = std::string(outer) + own; source.find(other) != nullptr) return other;
   return name;
 }
 

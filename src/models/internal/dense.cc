@@ -5,6 +5,7 @@
 #include "base/decimal.h"
 #include "models/internal/config_reader.h"
 #include "models/internal/heads.h"
+#include "models/internal/senses.h"
 
 namespace qw::models {
 namespace {
@@ -81,7 +82,7 @@ Status read_rope_hf(const json::Object& config, DenseConfig& c) {
     QW_ASSIGN(const double partial, in.number("partial_rotary_factor", 0, 1, 1.0));
     if (partial != 1.0) return in.bad("partial_rotary_factor", "this architecture rotates whole heads");
     QW_ASSIGN(std::string type, in.string(in.has("rope_type") ? "rope_type" : "type", "default"));
-    if (type == "default") continue;
+    if (type == "default" || type == "mrope") continue;  // the second: axes of positions, which text has all equal
     if (type == "linear") {
       c.rope.scaling = ops::RopeScaling::kLinear;
     } else if (type == "yarn") {
@@ -165,6 +166,7 @@ Result<DenseConfig> read_dense_hf(const json::Object& config, std::string_view a
   QW_TRY(reject_variants(in));
   QW_TRY(read_rope_hf(config, c));
   QW_TRY(read_head_hf(config, c));
+  c.traits.left_aside = towers_beside(config);
   return c;
 }
 

@@ -47,7 +47,7 @@ void HybridDecoder::note_states() {
     t.recurrent_row_floats = 2 * in + 2 * d.keys_width() + 3 * std::int64_t{d.values_width()} + 6 * std::int64_t{d.value_heads};
   t.recurrent_row_floats += 3 * heads;
   const std::string mtp = "layers that draft later tokens";
-  t.left_aside = {{"mtp.", mtp}, {"model.visual.", "the vision tower"}};
+  t.left_aside.push_back({"mtp.", mtp});
   for (int i = 0; i < hybrid_.draft_layers; ++i) t.left_aside.push_back({LayerNames(hybrid_.layers() + i).gguf, mtp});
 }
 

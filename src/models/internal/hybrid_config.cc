@@ -143,20 +143,12 @@ Status read_layers_gguf(const ConfigReader& in, HybridConfig& c) {
 }  // namespace
 
 Result<HybridConfig> read_hybrid_hf(const json::Object& config, const HybridDefaults& defaults) {
-  // Checkpoints of several senses hold the language model's numbers in an object of their own.
-  json::Object text = config;
-  if (const json::Value* nested = config.find_set("text_config")) {
-    if (!nested->is_object()) return fail(ErrorKind::kBadInput, "text_config: must be an object");
-    text = nested->as_object();
-    if (const json::Value* tied = config.find_set("tie_word_embeddings"); tied && text.find_set("tie_word_embeddings") == nullptr)
-      text.set("tie_word_embeddings", *tied);
-  }
   HybridConfig c;
   double partial = 0;
-  QW_ASSIGN(json::Object plain, without_own_keys(text, partial, c.sections));
-  const ConfigReader in(text, "");
+  QW_ASSIGN(json::Object plain, without_own_keys(config, partial, c.sections));
+  const ConfigReader in(config, "");
   if (defaults.mixture) {
-    if (!in.has("intermediate_size")) plain.set("intermediate_size", text.find_set("moe_intermediate_size") ? *text.find_set("moe_intermediate_size") : json::Value(1));
+    if (!in.has("intermediate_size")) plain.set("intermediate_size", in.has("moe_intermediate_size") ? *in.find("moe_intermediate_size") : json::Value(1));
     if (!in.has("norm_topk_prob")) plain.set("norm_topk_prob", true);  // the reference's default
     QW_ASSIGN(c.mixture, read_mixture_hf(plain, defaults.names));
   } else {

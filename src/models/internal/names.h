@@ -9,4 +9,8 @@ inline constexpr std::string_view kGgufTokenTable = "token_embd.weight", kGgufHe
                                   kHfHead = "lm_head.weight", kHfBody = "model.",
                                   kHfTextBody = "model.language_model.";  // beside the towers of other senses
 
+// The beginnings that the language model's names have, beside its own, in checkpoints of several senses.
+inline constexpr std::string_view kHfOuterBodies[] = {kHfTextBody, "thinker.model.", "language_model.model."};
+inline constexpr std::string_view kHfOuterHeads[] = {"thinker.lm_head.weight", "language_model.lm_head.weight"};
+
 }  // namespace qw::models

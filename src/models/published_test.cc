@@ -1,0 +1,120 @@
+// Released sizes: the published numbers of each configuration give the count of parameters they are known by; and checkpoints of
+// several senses give their language model. Hybrid sizes are counted in qwen3_next_test.cc, the first generation's in
+// reference_test.cc.
+#include <gmock/gmock.h>
+
+#include "models/model.h"
+
+namespace qw::models {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::int64_t count(const json::Object& config) {
+  const auto model = model_from_hf_config(config);
+  if (!model) throw std::runtime_error(model.error().message);
+  std::int64_t n = 0;
+  for (const auto& p : (*model)->parameters()) n += p.shape.elements();
+  return n;
+}
+
+struct Size {
+  const char *name, *type;
+  std::int64_t width, layers, heads, kv, ffn, vocab;
+  bool tied;
+  std::int64_t parameters;
+};
+
+json::Object config_of(const Size& s) {
+  json::Object o{{"model_type", s.type},           {"hidden_size", s.width},     {"num_hidden_layers", s.layers}, {"num_attention_heads", s.heads},
+                 {"num_key_value_heads", s.kv},    {"intermediate_size", s.ffn}, {"vocab_size", s.vocab},         {"tie_word_embeddings", s.tied}};
+  if (std::string_view(s.type) == "qwen3") o.set("head_dim", 128);
+  return o;
+}
+
+// Embeddings are counted once where they are tied.
+constexpr Size kDense[] = {
+    {"Qwen1.5-0.5B", "qwen2", 1024, 24, 16, 16, 2816, 151936, true, 463987712},
+    {"Qwen1.5-1.8B", "qwen2", 2048, 24, 16, 16, 5504, 151936, false, 1836828672},
+    {"Qwen1.5-4B", "qwen2", 2560, 40, 20, 20, 6912, 151936, false, 3950369280},
+    {"Qwen1.5-7B", "qwen2", 4096, 32, 32, 32, 11008, 151936, false, 7721324544},
+    {"Qwen1.5-14B", "qwen2", 5120, 40, 40, 40, 13696, 152064, false, 14167290880},
+    {"Qwen1.5-32B", "qwen2", 5120, 64, 40, 8, 27392, 152064, false, 32512218112},
+    {"Qwen1.5-72B", "qwen2", 8192, 80, 64, 64, 24576, 152064, false, 72287920128},
+    {"Qwen1.5-110B", "qwen2", 8192, 80, 64, 8, 49152, 152064, false, 111209914368},
+    {"CodeQwen1.5-7B", "qwen2", 4096, 32, 32, 4, 13440, 92416, false, 7250284544},
+    {"Qwen2-0.5B, Qwen2.5-0.5B", "qwen2", 896, 24, 14, 2, 4864, 151936, true, 494032768},
+    {"Qwen2-1.5B, Qwen2.5-1.5B", "qwen2", 1536, 28, 12, 2, 8960, 151936, true, 1543714304},
+    {"Qwen2.5-3B", "qwen2", 2048, 36, 16, 2, 11008, 151936, true, 3085938688},
+    {"Qwen2-7B, Qwen2.5-7B", "qwen2", 3584, 28, 28, 4, 18944, 152064, false, 7615616512},
+    {"Qwen2.5-14B", "qwen2", 5120, 48, 40, 8, 13824, 152064, false, 14770033664},
+    {"Qwen2.5-32B, QwQ-32B", "qwen2", 5120, 64, 40, 8, 27648, 152064, false, 32763876352},
+    {"Qwen2-72B, Qwen2.5-72B", "qwen2", 8192, 80, 64, 8, 29568, 152064, false, 72706203648},
+    {"Qwen3-0.6B", "qwen3", 1024, 28, 16, 8, 3072, 151936, true, 596049920},
+    {"Qwen3-1.7B", "qwen3", 2048, 28, 16, 8, 6144, 151936, true, 1720574976},
+    {"Qwen3-4B", "qwen3", 2560, 36, 32, 8, 9728, 151936, true, 4022468096},
+    {"Qwen3-8B", "qwen3", 4096, 36, 32, 8, 12288, 151936, false, 8190735360},
+    {"Qwen3-14B", "qwen3", 5120, 40, 40, 8, 17408, 151936, false, 14768307200},
+    {"Qwen3-32B", "qwen3", 5120, 64, 64, 8, 25600, 151936, false, 32762123264},
+};
+
+TEST(Published, DenseSizesCount) {
+  for (const Size& s : kDense) EXPECT_EQ(count(config_of(s)), s.parameters) << s.name;
+}
+
+TEST(Published, MixturesCount) {
+  const auto mixture = [](Size s, std::int64_t experts, std::int64_t chosen, std::int64_t width, std::int64_t shared) {
+    json::Object o = config_of(s);
+    o.set("num_experts", experts);
+    o.set("num_experts_per_tok", chosen);
+    o.set("moe_intermediate_size", width);
+    if (shared > 0) o.set("shared_expert_intermediate_size", shared);
+    return count(o);
+  };
+  EXPECT_EQ(mixture({"", "qwen2_moe", 2048, 24, 16, 16, 5632, 151936, false, 0}, 60, 4, 1408, 5632), 14315784192);   // Qwen1.5-MoE-A2.7B
+  EXPECT_NEAR(static_cast<double>(mixture({"", "qwen2_moe", 3584, 28, 28, 4, 18944, 151936, false, 0}, 64, 8, 2560, 20480)), 57.41e9, 1e7);  // Qwen2-57B-A14B
+  EXPECT_EQ(mixture({"", "qwen3_moe", 2048, 48, 32, 4, 6144, 151936, false, 0}, 128, 8, 768, 0), 30532122624);       // Qwen3-30B-A3B
+  EXPECT_EQ(mixture({"", "qwen3_moe", 4096, 94, 64, 4, 12288, 151936, false, 0}, 128, 8, 1536, 0), 235093634560);    // Qwen3-235B-A22B
+  EXPECT_EQ(mixture({"", "qwen3_moe", 6144, 62, 96, 8, 8192, 151936, false, 0}, 160, 8, 2560, 0), 480154875392);     // Qwen3-Coder-480B-A35B
+}
+
+TEST(Senses, TheLanguageModelIsFound) {
+  const json::Object plain = config_of(kDense[16]);
+  const auto language = [](const json::Object& config) {
+    const auto model = model_from_hf_config(config);
+    return model ? (*model)->hf_config() : json::Object{{"error", model.error().message}};
+  };
+  const json::Value wanted(language(plain));
+  json::Object text = plain;
+  text.set("model_type", "qwen3_vl_text");
+  text.erase("tie_word_embeddings");
+  text.set("rope_scaling", json::Object{{"rope_type", "default"}, {"mrope_interleaved", true}, {"mrope_section", json::Array{24, 20, 20}}});
+  const json::Object whole{{"model_type", "qwen3_vl"}, {"tie_word_embeddings", true}, {"text_config", text}, {"vision_config", json::Object{}}};
+  EXPECT_EQ(json::Value(language(whole)), wanted);
+  EXPECT_EQ((*model_from_hf_config(whole))->traits().left_aside[0].what, "the vision tower");
+  json::Object flat = config_of(kDense[10]);
+  const json::Value older(language(flat));
+  flat.set("model_type", "qwen2_vl");
+  flat.set("rope_scaling", json::Object{{"type", "mrope"}, {"mrope_section", json::Array{16, 24, 24}}});
+  EXPECT_EQ(json::Value(language(flat)), older);
+  json::Object metadata = (*model_from_hf_config(plain))->gguf_metadata(), renamed;
+  for (const auto& [key, value] : metadata) renamed.set(key.starts_with("qwen3.") ? "qwen3vl." + key.substr(6) : std::string(key), value);
+  renamed.set("general.architecture", "qwen3vl");
+  const auto again = model_from_gguf_metadata(renamed, false, 151936);
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(json::Value((*again)->hf_config()), wanted);
+}
+
+TEST(Senses, OthersAreRefusedByName) {
+  const auto error = [](json::Object config) {
+    const auto model = model_from_hf_config(config);
+    return model ? std::string("accepted") : model.error().message;
+  };
+  EXPECT_THAT(error({{"model_type", "qwen3_vl_moe"}, {"text_config", json::Object{}}}), HasSubstr("\"qwen3_vl_moe\" is not one of"));
+  EXPECT_THAT(error({{"model_type", "qwen4_exp"}}), HasSubstr("\"qwen4_exp\" is not one of"));
+  EXPECT_THAT(error({{"model_type", "qwen3_vl"}, {"text_config", 3}}), HasSubstr("text_config: must be an object"));
+  EXPECT_THAT(error({{"model_type", "qwen3_omni_moe"}, {"thinker_config", "x"}}), HasSubstr("thinker_config: must be an object"));
+}
+
+}  // namespace
+}  // namespace qw::models

@@ -24,6 +24,9 @@ CASES = {
     "qwen2_untied_bf16": (Qwen2Config, Qwen2ForCausalLM, dict(tie_word_embeddings=False, num_key_value_heads=1, hidden_size=32), torch.bfloat16, False),
     "qwen3_untied_f32": (Qwen3Config, Qwen3ForCausalLM, dict(tie_word_embeddings=False, head_dim=16, rope_theta=1000000.0), torch.float32, True),
     "qwen3_tied_bf16": (Qwen3Config, Qwen3ForCausalLM, dict(tie_word_embeddings=True, head_dim=8, num_key_value_heads=4), torch.bfloat16, False),
+    # Windows of 8 of the 28 tokens: in the layers from one on, and in those that are named.
+    "qwen2_sliding_f32": (Qwen2Config, Qwen2ForCausalLM, dict(tie_word_embeddings=True, hidden_size=16, num_hidden_layers=3, use_sliding_window=True, sliding_window=8, max_window_layers=1), torch.float32, False),
+    "qwen3_sliding_f32": (Qwen3Config, Qwen3ForCausalLM, dict(tie_word_embeddings=True, hidden_size=32, head_dim=8, use_sliding_window=True, sliding_window=5, layer_types=["sliding_attention", "full_attention"]), torch.float32, False),
 }
 
 
@@ -63,6 +66,10 @@ def make(folder, seed, config_class, model_class, overrides, dtype, yarn):
     ids = torch.randint(0, config.vocab_size, (1, 28), generator=torch.Generator().manual_seed(seed + 1))
     wide = {k: v.to(torch.float32) for k, v in state.items()}
     expected = {"input_ids": ids, "logits": logits_of(model_class, config, wide, ids)}
+    if getattr(config, "use_sliding_window", False):
+        whole = copy.deepcopy(config)
+        whole.layer_types = ["full_attention"] * config.num_hidden_layers
+        assert (logits_of(model_class, whole, wide, ids) - expected["logits"]).abs().max() > 1e-3
     if yarn:
         scaled = config_class(**{**COMMON, **overrides, "rope_scaling": {
             "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8, "rope_theta": config.to_dict().get("rope_theta") or overrides.get("rope_theta", 10000.0)}})

@@ -69,6 +69,8 @@ Result<json::Object> describe_model(const OpenedModel& opened, const std::vector
   for (const auto& [name, bytes] : formats) quantisation.set(name, bytes);
   std::string chat_template;
   if (auto spec = tokenizer_of(opened.path)) chat_template = spec->chat_template;
+  json::Array notices;
+  for (const std::string& notice : t.notices) notices.emplace_back(notice);
   return json::Object{{"path", opened.path},
                       {"format", opened.source.kind() == formats::ModelKind::kGguf ? "gguf" : "safetensors"},
                       {"architecture", t.architecture},
@@ -85,6 +87,7 @@ Result<json::Object> describe_model(const OpenedModel& opened, const std::vector
                       {"vocab", t.vocab},
                       {"tied_embeddings", t.tied_embeddings},
                       {"context", t.context},
+                      {"notices", std::move(notices)},
                       {"tensors", static_cast<std::int64_t>(opened.source.tensors().size())},
                       {"bytes", opened.source.total_bytes()},
                       {"quantisation", quantisation_of(opened)},

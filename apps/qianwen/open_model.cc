@@ -144,7 +144,7 @@ Result<ReadyModel> load_opened(const std::string& name, OpenedModel& opened, std
   return ready;
 }
 
-// Says once what stands in the files and is not used.
+// Says once what stands in the files and is not used or computed.
 Result<std::vector<tensor::ConstView>> weights_in(const OpenedModel& opened) {
   QW_ASSIGN(auto views, models::load_weights(*opened.model, opened.source));
   std::map<std::string, int> aside;
@@ -153,6 +153,7 @@ Result<std::vector<tensor::ConstView>> weights_in(const OpenedModel& opened) {
       if (t.name.starts_with(known.prefix)) ++aside[known.what];
   for (const auto& [what, count] : aside)
     std::fprintf(stderr, "note: %d tensors of %s are left aside\n", count, what.c_str());
+  for (const std::string& notice : opened.model->traits().notices) std::fprintf(stderr, "note: %s\n", notice.c_str());
   return views;
 }
 

@@ -24,6 +24,8 @@ struct Bounded {
 
 struct Shape {
   std::int64_t tokens, group, dim;
+  std::int64_t window = 0;
+  std::int64_t first(std::int64_t t) const { return window > 0 ? std::max<std::int64_t>(0, t + 1 - window) : 0; }
 };
 
 // One sequence, one kv head; q and o are [T, group, dim], k and v [T, dim], all contiguous here.
@@ -53,20 +55,20 @@ double dot_magnitude(const double* a, const double* b, std::int64_t n) {
 }
 
 void forward_row(const Problem& pr, std::int64_t g, std::int64_t t, Row& row, Reference& ref) {
-  const std::int64_t d = pr.shape.dim, n = t + 1, at = (t * pr.shape.group + g) * d;
+  const std::int64_t d = pr.shape.dim, n = t + 1, at = (t * pr.shape.group + g) * d, first = pr.shape.first(t);
   const double* q = pr.q.data() + at;
   row = {Doubles(n), Doubles(n), Doubles(n), Doubles(n)};
   double max = -INFINITY, worst = 0, sum = 0;
-  for (std::int64_t j = 0; j < n; ++j) {
+  for (std::int64_t j = first; j < n; ++j) {
     row.s[j] = dot(q, pr.k.data() + j * d, d) * pr.scale;
     row.s_error[j] = static_cast<double>(d + 3) * kUnit * pr.scale * dot_magnitude(q, pr.k.data() + j * d, d);
     max = std::max(max, row.s[j]);
     worst = std::max(worst, row.s_error[j]);
   }
-  for (double s : row.s) sum += std::exp(s - max);
+  for (std::int64_t j = first; j < n; ++j) sum += std::exp(row.s[j] - max);
   const double lse = max + std::log(sum);
   double average = 0;
-  for (std::int64_t j = 0; j < n; ++j) {
+  for (std::int64_t j = first; j < n; ++j) {
     row.p[j] = std::exp(row.s[j] - lse);
     // Both ends of the exponent's difference are rounded, and so is the difference.
     row.p_error[j] = row.s_error[j] + worst + kUnit * (2 * std::fabs(row.s[j]) + 2 * std::fabs(max) + 2) + 2 * kExpRelativeError;
@@ -76,7 +78,7 @@ void forward_row(const Problem& pr, std::int64_t g, std::int64_t t, Row& row, Re
   ref.lse.value[g * pr.shape.tokens + t] = lse;
   const double lse_error = average + tail + 2 * kUnit * std::fabs(lse);
   ref.lse.bound[g * pr.shape.tokens + t] = lse_error;
-  for (std::int64_t j = 0; j < n; ++j) {
+  for (std::int64_t j = first; j < n; ++j) {
     for (std::int64_t i = 0; i < d; ++i) {
       const double term = row.p[j] * pr.v[j * d + i];
       ref.o.value[at + i] += term;
@@ -94,7 +96,7 @@ void backward_row(const Problem& pr, std::int64_t g, std::int64_t t, const Row& 
   const double* d_o = pr.d_o.data() + at;
   const double row_dot = dot(d_o, ref.o.value.data() + at, d);
   const double row_error = dot_unit * dot_magnitude(d_o, ref.o.value.data() + at, d) + dot_magnitude(d_o, ref.o.bound.data() + at, d);
-  for (std::int64_t j = 0; j <= t; ++j) {
+  for (std::int64_t j = pr.shape.first(t); j <= t; ++j) {
     const double* v = pr.v.data() + j * d;
     const double dp = dot(d_o, v, d);
     const double dp_error = dot_unit * dot_magnitude(d_o, v, d);
@@ -147,7 +149,7 @@ struct Buffers {
   }
 
   Buffers(const Kernels& kernels, const Problem& pr) {
-    const auto [tokens, group, dim] = pr.shape;
+    const auto [tokens, group, dim, window] = pr.shape;
     ldq = group * dim + gap, ldk = dim + gap;
     q = spread_rows(pr.q, tokens, group * dim, ldq), d_o = spread_rows(pr.d_o, tokens, group * dim, ldq);
     k = spread_rows(pr.k, tokens, dim, ldk), v = spread_rows(pr.v, tokens, dim, ldk);
@@ -156,7 +158,7 @@ struct Buffers {
     scratch.assign(kernels.attention_scratch_bytes(tokens, dim) + 128, std::byte{0x7F});  // 0x7F7F7F7F: huge if read
     auto base = reinterpret_cast<std::uintptr_t>(scratch.data());
     void* aligned = scratch.data() + (64 - base % 64) % 64;
-    args = {tokens, group, dim, static_cast<float>(pr.scale), q.data(), ldq, k.data(), ldk, v.data(), ldk, o.data(), ldq,
+    args = {tokens, group, dim, static_cast<float>(pr.scale), window, q.data(), ldq, k.data(), ldk, v.data(), ldk, o.data(), ldq,
             lse.data(), d_o.data(), dq.data(), dk.data(), dv.data(), aligned};
   }
 };
@@ -179,7 +181,7 @@ class AttentionTest : public testing::TestWithParam<Isa> {
   const Kernels& k_ = kernels_for(GetParam());
 
   void check(Shape s, float spread) {
-    SCOPED_TRACE(testing::Message() << "T=" << s.tokens << " group=" << s.group << " Dh=" << s.dim << " spread=" << spread);
+    SCOPED_TRACE(testing::Message() << "T=" << s.tokens << " group=" << s.group << " Dh=" << s.dim << " window=" << s.window << " spread=" << spread);
     const Problem pr = make_problem(s, spread);
     const Reference ref = reference(pr);
     Buffers b(k_, pr);
@@ -204,6 +206,11 @@ TEST_P(AttentionTest, TrainAgreesOnEveryHeadSize) {
 
 TEST_P(AttentionTest, TrainAgreesForEveryGroup) {
   for (std::int64_t group : {1, 4, 7}) check({100, group, 32}, 1.0F);
+}
+
+TEST_P(AttentionTest, TrainAgreesInAWindow) {
+  for (std::int64_t window : {1, 2, 16, 63, 64, 65, 100, 200, 257, 300}) check({257, 2, 32, window}, 1.0F);
+  for (std::int64_t tokens : {1, 64, 65, 130}) check({tokens, 3, 20, 40}, 1.0F);
 }
 
 TEST_P(AttentionTest, TrainAgreesWithLargeScores) { check({90, 2, 64}, 12.0F); }
@@ -277,7 +284,7 @@ TEST(CacheElementTest, HalfRoundsToTheNearest) {
 // A pool full of NaN in which one sequence owns scattered blocks.
 struct Cache {
   CacheType type;
-  std::int64_t kv_heads, dim, block_tokens, n_keys;
+  std::int64_t kv_heads, dim, block_tokens, n_keys, window = 0;
   std::vector<std::int32_t> blocks;
   std::vector<std::byte> k, v;
 
@@ -306,7 +313,7 @@ struct Cache {
     return x;
   }
   AttentionDecodeArgs args(std::int64_t group, const float* q, float* o) const {
-    return {type, kv_heads * group, kv_heads, dim, static_cast<float>(1 / std::sqrt(static_cast<double>(dim))), q, o,
+    return {type, kv_heads * group, kv_heads, dim, static_cast<float>(1 / std::sqrt(static_cast<double>(dim))), window, q, o,
             n_keys, block_tokens, blocks.data(), k.data(), v.data(), 0, kv_heads};
   }
 };
@@ -322,7 +329,7 @@ void check_decode(const Kernels& kernels, const Cache& cache, std::int64_t group
   kernels.attention_decode(cache.args(group, q.data(), o.data()));
   for (std::int64_t h = 0; h < cache.kv_heads; ++h) {
     // The last row of a causal problem whose other rows do not matter.
-    Problem pr{{cache.n_keys, group, cache.dim}, cache.args(group, nullptr, nullptr).scale, {}, cache.read(cache.k, h, cache.n_keys),
+    Problem pr{{cache.n_keys, group, cache.dim, cache.window}, cache.args(group, nullptr, nullptr).scale, {}, cache.read(cache.k, h, cache.n_keys),
                cache.read(cache.v, h, cache.n_keys), {}};
     const std::int64_t last = (cache.n_keys - 1) * group * cache.dim, width = group * cache.dim;
     pr.q.resize(static_cast<std::size_t>(last + width));
@@ -347,6 +354,33 @@ TEST_P(AttentionTest, DecodeAgreesWithDouble) {
   }
 }
 
+TEST_P(AttentionTest, DecodeAgreesInAWindow) {
+  for (std::int64_t window : {1, 7, 16, 64, 65, 100, 199, 200, 500}) {
+    for (std::int64_t keys : {1, 17, 64, 65, 129, 200}) {
+      Cache cache(k_, CacheType::kF16, 2, 40, 16, keys, 1.5F);
+      cache.window = window;
+      check_decode(k_, cache, 2);
+    }
+  }
+}
+
+// What is out of sight is not even multiplied by zero.
+TEST_P(AttentionTest, KeysBeforeTheWindowAreNotMet) {
+  Cache cache(k_, CacheType::kF32, 1, 64, 16, 150, 1.0F);
+  cache.window = 70;
+  const auto q = random_values(3 * 64, 45);
+  std::vector<float> o(q.size()), again(q.size());
+  cache.n_keys = 148;
+  k_.attention_prefill({cache.args(1, q.data(), o.data()), 3, 64, 64});
+  const std::vector<float> poison(64, NAN);
+  for (std::int64_t pos = 0; pos < 148 - 70; ++pos) {
+    cache.write(k_, cache.k, pos, poison);
+    cache.write(k_, cache.v, pos, poison);
+  }
+  k_.attention_prefill({cache.args(1, q.data(), again.data()), 3, 64, 64});
+  EXPECT_EQ(o, again);
+}
+
 TEST_P(AttentionTest, DecodeComputesOnlyItsHeadsAndTheSameBits) {
   const Cache cache(k_, CacheType::kBF16, 4, 64, 16, 77, 1.0F);
   const auto q = random_values(4 * 2 * 64, 42);
@@ -365,9 +399,11 @@ TEST_P(AttentionTest, DecodeComputesOnlyItsHeadsAndTheSameBits) {
 
 TEST_P(AttentionTest, PrefillRowsAreDecodeRowsBitForBit) {
   for (CacheType type : kCacheTypes) {
-    for (auto [dim, group, first, rows] : {std::array<std::int64_t, 4>{64, 2, 1, 150}, {64, 1, 60, 9}, {128, 4, 129, 70},
-                                           {40, 3, 64, 64}, {64, 2, 500, 33}, {96, 7, 3, 1}}) {
+    for (auto [dim, group, first, rows, window] :
+         {std::array<std::int64_t, 5>{64, 2, 1, 150, 0}, {64, 1, 60, 9, 0}, {128, 4, 129, 70, 0}, {40, 3, 64, 64, 0},
+          {64, 2, 500, 33, 0}, {96, 7, 3, 1, 0}, {64, 2, 1, 150, 40}, {40, 3, 60, 90, 64}, {64, 1, 300, 33, 130}, {32, 4, 9, 200, 1}}) {
       Cache cache(k_, type, 2, dim, 16, first + rows - 1, 1.5F);
+      cache.window = window;
       const std::int64_t width = 2 * group * dim, ldq = width + 4, ldo = width + 8;
       const auto q = random_values(rows * ldq, 43, 1.5F);
       std::vector<float> o(static_cast<std::size_t>(rows * ldo), 77.0F), one(static_cast<std::size_t>(width));
@@ -377,7 +413,7 @@ TEST_P(AttentionTest, PrefillRowsAreDecodeRowsBitForBit) {
         cache.n_keys = first + r;
         k_.attention_decode(cache.args(group, q.data() + r * ldq, one.data()));
         ASSERT_EQ(std::memcmp(one.data(), o.data() + r * ldo, sizeof(float) * static_cast<std::size_t>(width)), 0)
-            << "type " << static_cast<int>(type) << " Dh=" << dim << " row " << r;
+            << "type " << static_cast<int>(type) << " Dh=" << dim << " window " << window << " row " << r;
         for (std::int64_t i = width; i < ldo; ++i) ASSERT_EQ(o[r * ldo + i], 77.0F);
       }
     }

@@ -55,6 +55,7 @@ struct GemmArgs {
 struct AttentionTrainArgs {
   std::int64_t tokens, heads_per_kv, head_dim;
   float scale;              // 1/sqrt(head_dim)
+  std::int64_t window;      // a token sees itself and this many less one before it; 0: all before it
   const float* q; std::int64_t ldq;   // token t, group head g at q + t*ldq + g*head_dim
   const float* k; std::int64_t ldk;   // token t at k + t*ldk
   const float* v; std::int64_t ldv;
@@ -68,11 +69,12 @@ struct AttentionTrainArgs {
 
 // Keys and values of one sequence in fixed-size blocks of one layer. Element type F32, F16 or BF16.
 enum class CacheType : std::uint8_t { kF32, kF16, kBF16 };
-// One query row against its sequence's paged cache: positions 0..n_keys-1 are visible.
+// One query row against its sequence's paged cache: the last `window` of positions 0..n_keys-1 are visible (0: all).
 struct AttentionDecodeArgs {
   CacheType type;
   std::int64_t heads, kv_heads, head_dim;
   float scale;
+  std::int64_t window;
   const float* q;           // [heads, head_dim]
   float* o;                 // [heads, head_dim]
   std::int64_t n_keys;
@@ -82,7 +84,7 @@ struct AttentionDecodeArgs {
   std::int64_t head_begin, head_end;      // computes only these kv heads (and their query groups)
 };
 // `rows` queries of one sequence at consecutive positions, whose keys and values are all in the cache already.
-// Row r sees the first n_keys + r positions, and its output is bit for bit what attention_decode gives for that row.
+// Row r has n_keys + r positions up to itself, and its output is bit for bit what attention_decode gives for that row.
 struct AttentionPrefillArgs {
   AttentionDecodeArgs first;  // row 0; row r has q at first.q + r * ldq, o at first.o + r * ldo
   std::int64_t rows, ldq, ldo;

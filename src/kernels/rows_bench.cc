@@ -43,7 +43,7 @@ void attention_train(benchmark::State& state, bool backward) {
   std::vector<float> o(q.size()), lse(static_cast<std::size_t>(t * g)), dq(q.size()), dk(key.size()), dv(key.size());
   std::vector<std::byte> scratch(k->attention_scratch_bytes(t, d) + 64);
   void* aligned = scratch.data() + (64 - reinterpret_cast<std::uintptr_t>(scratch.data()) % 64);
-  const AttentionTrainArgs a = {t, g, d, 1 / std::sqrt(static_cast<float>(d)), q.data(), g * d, key.data(), d, v.data(), d,
+  const AttentionTrainArgs a = {t, g, d, 1 / std::sqrt(static_cast<float>(d)), 0, q.data(), g * d, key.data(), d, v.data(), d,
                                 o.data(), g * d, lse.data(), d_o.data(), dq.data(), dk.data(), dv.data(), aligned};
   k->attention_train_forward(a);
   for (auto _ : state) {
@@ -82,7 +82,7 @@ void attention_cache(benchmark::State& state) {
   }
   const auto q = values(rows * heads * d, 6);
   std::vector<float> o(q.size());
-  const AttentionDecodeArgs first = {CacheType::kBF16, heads, kv, d, 0.088F, q.data(), o.data(), keys - rows + 1, per_block,
+  const AttentionDecodeArgs first = {CacheType::kBF16, heads, kv, d, 0.088F, 0, q.data(), o.data(), keys - rows + 1, per_block,
                                      blocks.data(), pool_k.data(), pool_v.data(), 0, kv};
   for (auto _ : state) {
     k->attention_prefill({first, rows, heads * d, heads * d});

@@ -55,6 +55,7 @@ struct ModelTraits {
     std::string prefix, what;
   };
   std::vector<LeftAside> left_aside;
+  std::vector<std::string> notices;  // what of the configuration is not computed although the model runs, for people
   HeadTraits head;
 };
 

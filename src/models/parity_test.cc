@@ -12,7 +12,8 @@ using models::testing::Runner;
 using models::testing::TensorFile;
 namespace fs = std::filesystem;
 
-const char* const kFolders[] = {"qwen2_tied_f32", "qwen2_untied_bf16", "qwen3_untied_f32", "qwen3_tied_bf16"};
+const char* const kFolders[] = {"qwen2_tied_f32", "qwen2_untied_bf16", "qwen3_untied_f32", "qwen3_tied_bf16",
+                                "qwen2_sliding_f32", "qwen3_sliding_f32"};
 
 struct Golden {
   TensorFile weights, expected;
@@ -108,8 +109,8 @@ struct Converted {
   }
 };
 
-TEST(Invariance, PrefillEqualsDecodeEqualsChunksEqualsBatched) {
-  Golden g("qwen2_tied_f32");
+void expect_invariance(const char* name) {
+  const Golden g(name);
   for (const auto* k : all_kernels()) {
     for (const auto type :
          {tensor::DType::kF32, tensor::DType::kBF16, tensor::DType::kF16, tensor::DType::kQ8_0, tensor::DType::kQ4_0,
@@ -142,6 +143,9 @@ TEST(Invariance, PrefillEqualsDecodeEqualsChunksEqualsBatched) {
     }
   }
 }
+
+TEST(Invariance, PrefillEqualsDecodeEqualsChunksEqualsBatched) { expect_invariance("qwen2_tied_f32"); }
+TEST(Invariance, PrefillEqualsDecodeInAWindow) { expect_invariance("qwen3_sliding_f32"); }
 
 TEST(Invariance, WhatIsTrainedIsWhatIsServed) {
   for (const char* name : kFolders) {

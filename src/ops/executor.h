@@ -47,6 +47,7 @@ struct AttentionSpec {
   std::int32_t layer = 0;  // which layer of the cache
   std::int32_t heads = 0, kv_heads = 0, head_dim = 0;
   float scale = 0;  // 1/sqrt(head_dim)
+  std::int64_t window = 0;  // a token sees itself and this many less one before it; 0: all before it
 };
 
 // A mixture of experts (experts.h). The weights of expert e are gate.id + e [F, D], up.id + e [F, D], down.id + e [D, F].

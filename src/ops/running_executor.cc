@@ -422,6 +422,7 @@ void RunningExecutor::State::attend(const Op& op, const Run& run, std::int64_t k
                                            .kv_heads = s.kv_heads,
                                            .head_dim = s.head_dim,
                                            .scale = s.scale,
+                                           .window = s.window,
                                            .q = value(op.in[0]) + run.first * width,
                                            .o = value(op.out) + run.first * width,
                                            .n_keys = batch.positions[index(run.first)] + 1,

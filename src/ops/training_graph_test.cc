@@ -190,6 +190,19 @@ TEST(Gradient, Attention) {
       12));
 }
 
+TEST(Gradient, AttentionInAWindow) {
+  for (const std::int64_t window : {2, 3, 50}) {
+    const AttentionSpec spec{.heads = 4, .kv_heads = 2, .head_dim = 3, .scale = 0.6f, .window = window};
+    expect_gradients(one_op(
+        {{12, 8}, {6, 8}, {6, 8}},
+        [spec](Executor& ex, Value x) {
+          const Value q = ex.linear(x, {2}), k = ex.linear(x, {3}), v = ex.linear(x, {4});
+          return ex.attention(q, k, v, spec);
+        },
+        12));
+  }
+}
+
 TEST(Gradient, AttentionOfOneValue) {
   const AttentionSpec spec{.heads = 2, .kv_heads = 2, .head_dim = 4, .scale = 0.5f};
   expect_gradients(one_op({}, [spec](Executor& ex, Value x) { return ex.attention(x, x, x, spec); }));

@@ -8,6 +8,11 @@ const json::Value* ConfigReader::find(std::string_view key) const {
   return object_.find_set(prefix_ + std::string(key));
 }
 
+bool ConfigReader::holds_null(std::string_view key) const {
+  const json::Value* value = object_.find(prefix_ + std::string(key));
+  return value != nullptr && value->is_null();
+}
+
 tl::unexpected<Error> ConfigReader::bad(std::string_view key, const std::string& what) const {
   return fail(ErrorKind::kBadInput, prefix_ + std::string(key) + ": " + what);
 }

@@ -19,6 +19,7 @@ class ConfigReader {
   // null counts as absent.
   const json::Value* find(std::string_view key) const;
   bool has(std::string_view key) const { return find(key) != nullptr; }
+  bool holds_null(std::string_view key) const;  // told apart from absent
 
   // An integer in [low, high]; `otherwise` if the key is absent, an error if there is no otherwise.
   Result<std::int64_t> integer(std::string_view key, std::int64_t low, std::int64_t high,

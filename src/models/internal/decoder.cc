@@ -53,7 +53,8 @@ Value attention_block(ops::Executor& ex, Value x, const AttentionWeights& w, con
                                 .heads = t.heads,
                                 .kv_heads = t.kv_heads,
                                 .head_dim = t.head_dim,
-                                .scale = 1.0f / std::sqrt(static_cast<float>(t.head_dim))};
+                                .scale = 1.0f / std::sqrt(static_cast<float>(t.head_dim)),
+                                .window = config.window_of(layer)};
   Value o = ex.attention(q, k, v, spec);
   if (w.gated) o = ex.gate_rows(o, ex.head_columns(with_gate, t.head_dim, t.head_dim, 2 * t.head_dim));
   return ex.add(x, ex.linear(o, w.o));

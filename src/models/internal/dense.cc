@@ -1,5 +1,6 @@
 #include "models/internal/dense.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/decimal.h"
@@ -131,13 +132,79 @@ Status read_rope_gguf(const ConfigReader& in, DenseConfig& c) {
 Status reject_variants(const ConfigReader& in) {
   QW_ASSIGN(const std::string act, in.string("hidden_act", "silu"));
   if (act != "silu") return in.bad("hidden_act", "\"" + act + "\" is not silu");
-  QW_ASSIGN(const bool sliding, in.boolean("use_sliding_window", false));
-  if (sliding) return in.bad("use_sliding_window", "sliding-window attention is not supported");
+  return {};
+}
+
+// Layers see the last `sliding_window` tokens where use_sliding_window says so: those that layer_types names, else those
+// from max_window_layers on.
+Status read_windows_hf(const ConfigReader& in, Windows windows, DenseConfig& c) {
+  QW_ASSIGN(bool sliding, in.boolean("use_sliding_window", false));
+  if (sliding && windows == Windows::kRefused)
+    return in.bad("use_sliding_window", "sliding-window attention of this architecture is not supported");
+  // The reference's defaults; a window that is null is none.
+  constexpr std::int64_t kDefaultWindow = 4096, kDefaultFirst = 28;
+  if (in.holds_null("sliding_window")) sliding = false;
+  if (sliding) {
+    QW_ASSIGN(c.window, in.integer("sliding_window", 1, kMaxContext, kDefaultWindow));
+    QW_ASSIGN(const std::int64_t first, in.integer("max_window_layers", 0, kMaxLayers, kDefaultFirst));
+    for (int i = 0; i < c.traits.layers; ++i) c.windowed.push_back(i >= first);
+  }
   if (const json::Value* types = in.find("layer_types")) {
-    if (!types->is_array()) return in.bad("layer_types", "must be an array");
-    for (const json::Value& type : types->as_array())
-      if (!type.is_string() || type.as_string() != "full_attention")
-        return in.bad("layer_types", "only full_attention layers are supported");
+    if (!types->is_array() || types->as_array().size() != static_cast<std::size_t>(c.traits.layers))
+      return in.bad("layer_types", "must name the type of each of the " + std::to_string(c.traits.layers) + " layers");
+    for (std::size_t i = 0; i < types->as_array().size(); ++i) {
+      const json::Value& type = types->as_array()[i];
+      const bool windowed = type.is_string() && type.as_string() == "sliding_attention";
+      if (!windowed && !(type.is_string() && type.as_string() == "full_attention"))
+        return in.bad("layer_types", "only full_attention and sliding_attention layers are supported");
+      if (windowed && !sliding) return in.bad("layer_types", "sliding_attention, but use_sliding_window gives no window");
+      if (sliding) c.windowed[i] = windowed;
+    }
+  }
+  if (std::find(c.windowed.begin(), c.windowed.end(), true) == c.windowed.end()) {
+    c.window = 0;
+    c.windowed.clear();
+  }
+  return {};
+}
+
+// Dual chunk attention (An et al., "Training-free long-context scaling of large language models", 2024) counts positions
+// anew in each chunk of chunk_size - local_size tokens. A query still sees the chunk before its own at the true distance as
+// long as its position is below chunk_size, so until there, and within the trained length, it is plain attention.
+Status read_dual_chunk(const ConfigReader& top, DenseConfig& c) {
+  constexpr std::string_view kKey = "dual_chunk_attention_config";
+  const json::Value* value = top.find(kKey);
+  if (value == nullptr) return {};
+  if (!value->is_object()) return top.bad(kKey, "must be an object");
+  const std::string prefix = std::string(kKey) + ".";
+  json::Object flat;
+  for (const auto& [k, v] : value->as_object()) flat.set(prefix + k, v);
+  const ConfigReader in(flat, prefix);
+  QW_ASSIGN(const std::int64_t chunk, in.integer("chunk_size", 1, kMaxContext));
+  QW_ASSIGN(const std::int64_t local, in.integer("local_size", 0, chunk - 1));
+  QW_ASSIGN(const std::int64_t original, in.integer("original_max_position_embeddings", 1, kMaxContext, chunk));
+  const std::int64_t plain = std::min({chunk, 2 * (chunk - local), original});
+  if (c.traits.context <= plain) return {};
+  c.traits.notices.push_back("the context is " + std::to_string(plain) + " tokens, not " + std::to_string(c.traits.context) +
+                             ": dual chunk attention, which reaches further, is not computed");
+  c.traits.context = plain;
+  return {};
+}
+
+// The keys that GGUF files of other families have for it.
+constexpr std::string_view kGgufWindow = "attention.sliding_window", kGgufPattern = "attention.sliding_window_pattern";
+
+Status read_windows_gguf(const ConfigReader& in, Windows windows, DenseConfig& c) {
+  QW_ASSIGN(c.window, in.integer(kGgufWindow, 0, kMaxContext, 0));
+  if (c.window == 0) return {};
+  if (windows == Windows::kRefused) return in.bad(kGgufWindow, "sliding-window attention of this architecture is not supported");
+  const json::Value* pattern = in.find(kGgufPattern);
+  const auto layers = static_cast<std::size_t>(c.traits.layers);
+  if (pattern == nullptr || !pattern->is_array() || pattern->as_array().size() != layers)
+    return in.bad(kGgufPattern, "must say for each of the " + std::to_string(layers) + " layers whether it has the window");
+  for (const json::Value& one : pattern->as_array()) {
+    if (!one.is_bool()) return in.bad(kGgufPattern, "must hold true and false");
+    c.windowed.push_back(one.as_bool());
   }
   return {};
 }
@@ -157,13 +224,15 @@ json::Value rope_scaling_value(const ops::RopeSpec& rope) {
 }  // namespace
 
 Result<DenseConfig> read_dense_hf(const json::Object& config, std::string_view architecture,
-                                  std::int32_t default_head_dim) {
+                                  std::int32_t default_head_dim, Windows windows) {
   const ConfigReader in(config, "");
   QW_ASSIGN(DenseConfig c, read_sizes(in, kHf, architecture, default_head_dim));
   QW_ASSIGN(c.traits.vocab, in.integer(kHf.vocab, 1, kMaxVocab));
   QW_ASSIGN(c.traits.tied_embeddings, in.boolean("tie_word_embeddings", false));
   QW_ASSIGN(c.init_std, in.number("initializer_range", 0, 1, 0.02).map([](double d) { return static_cast<float>(d); }));
   QW_TRY(reject_variants(in));
+  QW_TRY(read_windows_hf(in, windows, c));
+  QW_TRY(read_dual_chunk(in, c));
   QW_TRY(read_rope_hf(config, c));
   QW_TRY(read_head_hf(config, c));
   c.traits.left_aside = towers_beside(config);
@@ -171,7 +240,7 @@ Result<DenseConfig> read_dense_hf(const json::Object& config, std::string_view a
 }
 
 Result<DenseConfig> read_dense_gguf(const json::Object& metadata, std::string_view architecture, bool has_output_weight,
-                                    std::int64_t vocab) {
+                                    std::int64_t vocab, Windows windows) {
   const ConfigReader in(metadata, std::string(architecture) + ".");
   QW_ASSIGN(DenseConfig c, read_sizes(in, kGguf, architecture, 0));
   QW_ASSIGN(const std::int64_t value_length, in.integer("attention.value_length", 1, kMaxHeadDim, c.traits.head_dim));
@@ -182,6 +251,7 @@ Result<DenseConfig> read_dense_gguf(const json::Object& metadata, std::string_vi
   c.traits.tied_embeddings = !has_output_weight;
   if (const json::Value* causal = in.find("attention.causal"); causal && causal->is_bool() && !causal->as_bool())
     return in.bad("attention.causal", "only causal attention is supported");
+  QW_TRY(read_windows_gguf(in, windows, c));
   QW_TRY(read_rope_gguf(in, c));
   QW_TRY(read_head_gguf(in, c));
   return c;
@@ -207,9 +277,18 @@ json::Object write_dense_hf(const DenseConfig& c, std::string_view class_name) {
       {"rope_theta", base::shortest(c.rope.theta)},
       {"tie_word_embeddings", t.tied_embeddings},
       {"use_cache", true},
-      {"use_sliding_window", false},
+      {"use_sliding_window", c.window > 0},
       {"vocab_size", t.vocab},
   };
+  // Where no layer has a window, max_window_layers says that all see everything.
+  const auto first = std::find(c.windowed.begin(), c.windowed.end(), true) - c.windowed.begin();
+  o.set("max_window_layers", c.window > 0 ? static_cast<std::int64_t>(first) : t.layers);
+  if (c.window > 0) {
+    o.set("sliding_window", c.window);
+    json::Array types;
+    for (const bool windowed : c.windowed) types.emplace_back(windowed ? "sliding_attention" : "full_attention");
+    o.set("layer_types", types);
+  }
   write_head_hf(c, class_name, o);
   return o;
 }
@@ -230,6 +309,12 @@ json::Object write_dense_gguf(const DenseConfig& c) {
   o.set(arch + "attention.layer_norm_rms_epsilon", base::shortest(c.eps));
   o.set(arch + "rope.freq_base", base::shortest(c.rope.theta));
   o.set(arch + "rope.dimension_count", c.rope.rotary);
+  if (c.window > 0) {
+    json::Array pattern;
+    for (const bool windowed : c.windowed) pattern.emplace_back(windowed);
+    o.set(arch + std::string(kGgufWindow), c.window);
+    o.set(arch + std::string(kGgufPattern), pattern);
+  }
   write_head_gguf(c, arch, o);
   if (c.rope.scaling == ops::RopeScaling::kNone) return o;
   const bool yarn = c.rope.scaling == ops::RopeScaling::kYarn;

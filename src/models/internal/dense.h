@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "json/value.h"
@@ -20,14 +21,20 @@ struct DenseConfig {
   float init_std = 0.02f;
   bool head_hidden_layer = false;  // a head of scores with a layer before its last
   std::int32_t guard_width = 0;    // of a guard's branches
+  std::int64_t window = 0;         // tokens that the layers in `windowed` see, themselves included
+  std::vector<bool> windowed;      // by layer; empty: all see everything
+  std::int64_t window_of(int layer) const { return windowed.empty() || !windowed[static_cast<std::size_t>(layer)] ? 0 : window; }
 };
+
+// Whether an architecture's layers may have a sliding window, each layer from max_window_layers on or as layer_types says.
+enum class Windows : std::uint8_t { kRefused, kFromLayer };
 
 // Reads config.json keys. `default_head_dim`: for a config without "head_dim"; 0 = width / heads.
 Result<DenseConfig> read_dense_hf(const json::Object& config, std::string_view architecture,
-                                  std::int32_t default_head_dim);
+                                  std::int32_t default_head_dim, Windows windows = Windows::kRefused);
 // Reads GGUF keys "<architecture>.*". Vocabulary and tying come from the tensors of the file.
 Result<DenseConfig> read_dense_gguf(const json::Object& metadata, std::string_view architecture, bool has_output_weight,
-                                    std::int64_t vocab);
+                                    std::int64_t vocab, Windows windows = Windows::kRefused);
 
 // The common keys; each architecture adds its own.
 json::Object write_dense_hf(const DenseConfig& config, std::string_view class_name);

@@ -101,7 +101,6 @@ json::Object write_mixture_hf(const MixtureConfig& c, std::string_view class_nam
   o.set("num_experts", c.experts);
   o.set("num_experts_per_tok", c.top_k);
   o.set("router_aux_loss_coef", base::shortest(c.balance));
-  o.set("max_window_layers", c.dense.traits.layers);  // no sliding window: all layers see everything
   return o;
 }
 

@@ -64,5 +64,64 @@ TEST(Qwen2, WrittenConfigurationsReadBack) {
   EXPECT_EQ(json::Value((*from_gguf)->hf_config()), written);
 }
 
+// As the checkpoints of a million tokens have it: up to the trained length it is what everybody computes.
+TEST(Qwen2, DualChunkAttentionIsCappedWhereItBegins) {
+  json::Object o = small(), dual{{"chunk_size", 262144}, {"local_size", 8192}, {"original_max_position_embeddings", 262144}};
+  o.set("max_position_embeddings", 1010000);
+  o.set("dual_chunk_attention_config", dual);
+  const auto model = model_from_hf_config(o);
+  ASSERT_TRUE(model) << model.error().message;
+  EXPECT_EQ((*model)->traits().context, 262144);
+  ASSERT_EQ((*model)->traits().notices.size(), 1u);
+  EXPECT_THAT((*model)->traits().notices[0], HasSubstr("262144 tokens, not 1010000: dual chunk"));
+  EXPECT_EQ((*model)->hf_config().find("max_position_embeddings")->as_int(), 262144);
+  o.set("max_position_embeddings", 32768);
+  EXPECT_TRUE((*model_from_hf_config(o))->traits().notices.empty());
+  dual.set("local_size", 262144);
+  o.set("dual_chunk_attention_config", dual);
+  EXPECT_THAT(model_from_hf_config(o).error().message, HasSubstr("dual_chunk_attention_config.local_size: 262144 is outside"));
+}
+
+// Which layers have a window is said in three ways, and kept in both formats.
+TEST(Qwen2, ReadsAndWritesWindows) {
+  const auto written = [](const json::Object& o) -> json::Value {
+    const auto model = model_from_hf_config(o);
+    if (!model) return json::Value(model.error().message);
+    const auto from_gguf = model_from_gguf_metadata((*model)->gguf_metadata(), true, 100);
+    if (!from_gguf) return json::Value(from_gguf.error().message);
+    const json::Value config((*model)->hf_config());
+    EXPECT_EQ(json::Value((*from_gguf)->hf_config()), config);
+    EXPECT_EQ(json::Value((*model_from_hf_config(config.as_object()))->hf_config()), config);
+    const json::Value* types = config.find("layer_types");
+    return json::Array{*config.find("use_sliding_window"), types != nullptr ? *types : json::Value()};
+  };
+  const json::Value none = json::Array{false, nullptr};
+  json::Object o = small();
+  o.set("sliding_window", 512);
+  o.set("max_window_layers", 1);
+  EXPECT_EQ(written(o), none);
+  o.set("use_sliding_window", true);
+  EXPECT_EQ(written(o), json::Value(json::Array{true, json::Array{"full_attention", "sliding_attention"}}));
+  o.set("layer_types", json::Array{"sliding_attention", "full_attention"});
+  EXPECT_EQ(written(o), json::Value(json::Array{true, json::Array{"sliding_attention", "full_attention"}}));
+  o.erase("layer_types");
+  o.set("max_window_layers", 2);
+  EXPECT_EQ(written(o), none);
+  o.set("max_window_layers", 0);
+  o.set("sliding_window", nullptr);
+  EXPECT_EQ(written(o), none);
+}
+
+TEST(Qwen2, WindowsOfAGgufFileNeedTheirLayers) {
+  json::Object o = (*model_from_hf_config(small()))->gguf_metadata();
+  const auto error = [&] { return model_from_gguf_metadata(o, true, 100).error().message; };
+  o.set("qwen2.attention.sliding_window", 16);
+  EXPECT_THAT(error(), HasSubstr("attention.sliding_window_pattern"));
+  o.set("qwen2.attention.sliding_window_pattern", json::Array{true});
+  EXPECT_THAT(error(), HasSubstr("each of the 2 layers"));
+  o.set("qwen2.attention.sliding_window_pattern", json::Array{true, 1});
+  EXPECT_THAT(error(), HasSubstr("true and false"));
+}
+
 }  // namespace
 }  // namespace qw::models

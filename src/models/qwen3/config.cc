@@ -8,7 +8,7 @@ constexpr std::int32_t kDefaultHeadDim = 128;  // of a config.json without head_
 }
 
 Result<std::unique_ptr<Model>> from_hf_config(const json::Object& config) {
-  QW_ASSIGN(DenseConfig c, read_dense_hf(config, "qwen3", kDefaultHeadDim));
+  QW_ASSIGN(DenseConfig c, read_dense_hf(config, "qwen3", kDefaultHeadDim, Windows::kFromLayer));
   const ConfigReader in(config, "");
   QW_ASSIGN(const bool bias, in.boolean("attention_bias", false));
   if (bias) return in.bad("attention_bias", "biases on the projections are not supported");
@@ -17,14 +17,13 @@ Result<std::unique_ptr<Model>> from_hf_config(const json::Object& config) {
 
 Result<std::unique_ptr<Model>> from_gguf_metadata(const json::Object& metadata, bool has_output_weight,
                                                   std::int64_t vocab) {
-  QW_ASSIGN(DenseConfig c, read_dense_gguf(metadata, "qwen3", has_output_weight, vocab));
+  QW_ASSIGN(DenseConfig c, read_dense_gguf(metadata, "qwen3", has_output_weight, vocab, Windows::kFromLayer));
   return std::make_unique<Qwen3>(std::move(c));
 }
 
 json::Object Qwen3::hf_config() const {
   json::Object o = write_dense_hf(config_, "Qwen3ForCausalLM");
   o.set("attention_bias", false);
-  o.set("max_window_layers", config_.traits.layers);  // no sliding window: all layers see everything
   return o;
 }
 

@@ -85,8 +85,14 @@ TEST(Qwen3, ErrorsNameTheKey) {
   EXPECT_THAT(error_with("rope_theta", 0), HasSubstr("rope_theta"));
   EXPECT_THAT(error_with("hidden_act", "gelu"), HasSubstr("hidden_act"));
   EXPECT_THAT(error_with("attention_bias", true), HasSubstr("attention_bias"));
-  EXPECT_THAT(error_with("use_sliding_window", true), HasSubstr("sliding"));
-  EXPECT_THAT(error_with("layer_types", json::Array{"full_attention", "sliding_attention"}), HasSubstr("layer_types"));
+  EXPECT_THAT(error_with("layer_types", json::Array{"full_attention", "sliding_attention"}),
+              HasSubstr("use_sliding_window gives no window"));
+  EXPECT_THAT(error_with("layer_types", json::Array{"full_attention"}), HasSubstr("each of the 2 layers"));
+  EXPECT_THAT(error_with("layer_types", json::Array{"full_attention", "chunked_attention"}), HasSubstr("layer_types"));
+  json::Object windows = small();
+  windows.set("use_sliding_window", true);
+  windows.set("sliding_window", 0);
+  EXPECT_THAT(model_from_hf_config(windows).error().message, HasSubstr("sliding_window: 0 is outside"));
   EXPECT_THAT(error_with("tie_word_embeddings", 1), HasSubstr("tie_word_embeddings"));
   EXPECT_THAT(error_with("model_type", "llama"), HasSubstr("\"llama\" is not one of"));
   EXPECT_THAT(error_with("rope_scaling", json::Object{{"type", "longrope"}, {"factor", 2.0}}), HasSubstr("longrope"));

@@ -280,6 +280,7 @@ class ReferenceExecutor final : public Executor {
               Matrix& y) const {
     std::vector<double> p;
     double top = -INFINITY, sum = 0;
+    if (spec.window > 0) first = std::max(first, r + 1 - std::min(r + 1, static_cast<std::size_t>(spec.window)));
     for (std::size_t t = first; t <= r; ++t) {
       double dot = 0;
       for (std::size_t i = 0; i < hd; ++i) dot += q[r * wq + h * hd + i] * k[t * wk + kv * hd + i];

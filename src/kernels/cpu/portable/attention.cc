@@ -17,6 +17,9 @@ float dot(const float* a, const float* b, std::int64_t n) {
   return static_cast<float>(sum);
 }
 
+// The first of the `keys` positions up to a query that it sees.
+std::int64_t first_key(std::int64_t keys, std::int64_t window) { return window > 0 ? std::max<std::int64_t>(0, keys - window) : 0; }
+
 void add_scaled(float* y, float s, const float* x, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) y[i] += s * x[i];
 }
@@ -33,14 +36,15 @@ void train_forward(const AttentionTrainArgs& a) {
       const float* q = a.q + t * a.ldq + g * a.head_dim;
       float* o = a.o + t * a.ldo + g * a.head_dim;
       float max = -std::numeric_limits<float>::infinity();
-      for (std::int64_t j = 0; j <= t; ++j) {
+      const std::int64_t first = first_key(t + 1, a.window);
+      for (std::int64_t j = first; j <= t; ++j) {
         p[j] = dot(q, a.k + j * a.ldk, a.head_dim) * a.scale;
         max = std::max(max, p[j]);
       }
       double sum = 0;
-      for (std::int64_t j = 0; j <= t; ++j) sum += p[j] = exp_scalar(p[j] - max);
+      for (std::int64_t j = first; j <= t; ++j) sum += p[j] = exp_scalar(p[j] - max);
       std::fill(o, o + a.head_dim, 0.0F);
-      for (std::int64_t j = 0; j <= t; ++j) add_scaled(o, p[j], a.v + j * a.ldv, a.head_dim);
+      for (std::int64_t j = first; j <= t; ++j) add_scaled(o, p[j], a.v + j * a.ldv, a.head_dim);
       const auto scale = static_cast<float>(1.0 / sum);
       for (std::int64_t i = 0; i < a.head_dim; ++i) o[i] *= scale;
       a.lse[g * a.tokens + t] = static_cast<float>(max + std::log(sum));
@@ -63,7 +67,7 @@ void train_backward(const AttentionTrainArgs& a) {
       float* dq = a.dq + t * a.ldq + g * d;
       std::fill(dq, dq + d, 0.0F);
       const float row = dot(d_o, a.o + t * a.ldo + g * d, d);
-      for (std::int64_t j = 0; j <= t; ++j) {
+      for (std::int64_t j = first_key(t + 1, a.window); j <= t; ++j) {
         const float p = exp_scalar(dot(q, a.k + j * a.ldk, d) * a.scale - a.lse[g * a.tokens + t]);
         const float ds = p * (dot(d_o, a.v + j * a.ldv, d) - row) * a.scale;
         add_scaled(a.dv + j * a.ldv, p, d_o, d);
@@ -83,7 +87,7 @@ void decode_head(const AttentionDecodeArgs& a, std::int64_t kv_head, const float
   float max = -std::numeric_limits<float>::infinity();
   double sum = 0;
   std::fill(o, o + a.head_dim, 0.0F);
-  for (std::int64_t begin = 0; begin < a.n_keys; begin += kChunk) {
+  for (std::int64_t begin = first_key(a.n_keys, a.window); begin < a.n_keys; begin += kChunk) {
     const std::int64_t n = std::min(kChunk, a.n_keys - begin);
     float new_max = max;
     for (std::int64_t j = 0; j < n; ++j) {

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Scores one text with llama.cpp and with this program on the same GGUF files: the perplexities must agree.
 
-  tools/compare_llama_cpp.py --llama DIR --text FILE MODEL.gguf [MODEL.gguf ...] [--program P] [--chunks 10] [--tolerance 0.002]
+  tools/compare_llama_cpp.py --llama DIR --text FILE MODEL [MODEL ...] [--types q8_0,q4_k_m,...] [--program P] [--chunks 10]
+                             [--tolerance 0.001]
 
 DIR holds llama-perplexity. The text is cut into chunks of 512 tokens; the last 255 of each count, as llama-perplexity does it.
 llama.cpp keeps keys and values in 16 bits and quantises activations differently for each type, so equal means within rounding.
@@ -12,6 +13,7 @@ import math
 import re
 import subprocess
 import sys
+import tempfile
 
 CHUNK, COUNTED = 512, 255
 
@@ -32,20 +34,31 @@ def ours(options, model):
     return math.exp(total / (options.chunks * COUNTED))
 
 
+def quantised(options, model, type_name, folder):
+    file = f"{folder}/{type_name}.gguf"
+    subprocess.run([options.program, "quantize", model, file, "--type", type_name, "--json"], capture_output=True, check=True)
+    return file
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("models", nargs="+")
     parser.add_argument("--llama", required=True)
     parser.add_argument("--text", required=True)
     parser.add_argument("--program", default="build/release/qianwen")
+    parser.add_argument("--types", default="", help="a,b,...: quantise each model to these first, and compare those")
     parser.add_argument("--chunks", type=int, default=10)
-    parser.add_argument("--tolerance", type=float, default=0.002)
+    parser.add_argument("--tolerance", type=float, default=0.001)
     options = parser.parse_args()
     worst = 0.0
+    print("| model | llama.cpp | this program | difference |\n|---|---|---|---|")
     for model in options.models:
-        a, b = theirs(options, model), ours(options, model)
-        worst = max(worst, abs(b / a - 1))
-        print(f"{model}: llama.cpp {a:.4f}, this program {b:.4f}, ratio {b / a:.5f}", flush=True)
+        for type_name in options.types.split(","):
+            with tempfile.TemporaryDirectory() as folder:
+                file = quantised(options, model, type_name, folder) if type_name else model
+                a, b = theirs(options, file), ours(options, file)
+            worst = max(worst, abs(b / a - 1))
+            print(f"| {model} {type_name} | {a:.4f} | {b:.4f} | {100 * (b / a - 1):+.3f} % |", flush=True)
     return 0 if worst <= options.tolerance else 1
 
 

@@ -1,6 +1,5 @@
 // Released sizes: the published numbers of each configuration give the count of parameters they are known by; and checkpoints of
-// several senses give their language model. Hybrid sizes are counted in qwen3_next_test.cc, the first generation's in
-// reference_test.cc.
+// several senses give their language model. Qwen3-Next is counted in qwen3_next_test.cc.
 #include <gmock/gmock.h>
 
 #include "models/model.h"
@@ -76,6 +75,51 @@ TEST(Published, MixturesCount) {
   EXPECT_EQ(mixture({"", "qwen3_moe", 2048, 48, 32, 4, 6144, 151936, false, 0}, 128, 8, 768, 0), 30532122624);       // Qwen3-30B-A3B
   EXPECT_EQ(mixture({"", "qwen3_moe", 4096, 94, 64, 4, 12288, 151936, false, 0}, 128, 8, 1536, 0), 235093634560);    // Qwen3-235B-A22B
   EXPECT_EQ(mixture({"", "qwen3_moe", 6144, 62, 96, 8, 8192, 151936, false, 0}, 160, 8, 2560, 0), 480154875392);     // Qwen3-Coder-480B-A35B
+}
+
+struct HybridSize {
+  const char* name;
+  std::int64_t width, layers, heads, kv, delta_heads, ffn, experts, chosen, expert_width;
+  bool tied;
+  std::int64_t parameters;  // of the language model, without the layer that drafts
+};
+
+constexpr HybridSize kHybrid[] = {
+    {"Qwen3.5-0.8B", 1024, 24, 8, 2, 16, 3584, 0, 0, 0, true, 752393024},
+    {"Qwen3.5-2B", 2048, 24, 8, 2, 16, 6144, 0, 0, 0, true, 1881825088},
+    {"Qwen3.5-4B", 2560, 32, 16, 4, 32, 9216, 0, 0, 0, true, 4205751296},
+    {"Qwen3.5-9B", 4096, 32, 16, 4, 32, 12288, 0, 0, 0, false, 8953803264},
+    {"Qwen3.5-27B, Qwen3.6-27B, Qwen3.8-27B", 5120, 64, 24, 4, 48, 17408, 0, 0, 0, false, 26895998464},
+    {"Qwen3.5-35B-A3B, Qwen3.6-35B-A3B", 2048, 40, 16, 2, 32, 0, 256, 8, 512, false, 34660610688},
+    {"Qwen3.5-122B-A10B", 3072, 48, 32, 2, 64, 0, 256, 8, 1024, false, 122111526912},
+    {"Qwen3.5-397B-A17B", 4096, 60, 32, 2, 64, 0, 512, 10, 1024, false, 396346350336},
+    // With its drafting layer (26,378,027,520) the published 2,446,182,725,504.
+    {"Qwen3.8-2.4T-A95B", 8192, 92, 64, 4, 128, 0, 512, 10, 2048, false, 2446182725504 - 26378027520},
+};
+
+TEST(Published, HybridsCount) {
+  for (const HybridSize& s : kHybrid) {
+    json::Object o{{"model_type", s.experts > 0 ? "qwen3_5_moe_text" : "qwen3_5_text"}, {"vocab_size", 248320}, {"hidden_size", s.width},
+                   {"num_hidden_layers", s.layers}, {"num_attention_heads", s.heads}, {"num_key_value_heads", s.kv}, {"head_dim", 256},
+                   {"linear_num_key_heads", 16}, {"linear_num_value_heads", s.delta_heads}, {"tie_word_embeddings", s.tied}};
+    if (s.experts == 0) o.set("intermediate_size", s.ffn);
+    for (const char* key : {"moe_intermediate_size", "shared_expert_intermediate_size"})
+      if (s.experts > 0) o.set(key, s.expert_width);
+    if (s.experts > 0) o.set("num_experts", s.experts), o.set("num_experts_per_tok", s.chosen);
+    EXPECT_EQ(count(o), s.parameters) << s.name;
+  }
+}
+
+TEST(Published, FirstGenerationCounts) {
+  const auto first = [](std::int64_t width, std::int64_t layers, std::int64_t heads, std::int64_t twice, std::int64_t vocab) {
+    return count({{"model_type", "qwen"}, {"hidden_size", width}, {"num_hidden_layers", layers}, {"num_attention_heads", heads},
+                  {"intermediate_size", twice}, {"vocab_size", vocab}, {"kv_channels", 128}, {"layer_norm_epsilon", 1e-6},
+                  {"rotary_emb_base", 10000}, {"seq_length", 2048}});
+  };
+  EXPECT_EQ(first(2048, 24, 16, 11008, 151936), 1836828672);    // Qwen-1.8B
+  EXPECT_EQ(first(4096, 32, 32, 22016, 151936), 7721324544);    // Qwen-7B
+  EXPECT_EQ(first(5120, 40, 40, 27392, 152064), 14167290880);   // Qwen-14B
+  EXPECT_EQ(first(8192, 80, 64, 49152, 152064), 72287920128);   // Qwen-72B
 }
 
 TEST(Senses, TheLanguageModelIsFound) {

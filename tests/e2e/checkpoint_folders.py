@@ -179,18 +179,18 @@ def body(w, prefix, kind, layers, form="bf16", head_dim=64, fused=False, tied=Fa
     return w
 
 
-def first_generation(w):
+def first_generation(w, form):
     w.add("transformer.wte.weight", [VOCAB_FIRST, WIDTH], 0.3)
     for i in range(2):
         p = f"transformer.h.{i}."
         for name in ("ln_1", "ln_2"):
             w.norm(f"{p}{name}.weight", WIDTH)
-        w.add(p + "attn.c_attn.weight", [3 * WIDTH, WIDTH])
+        matrix(w, p + "attn.c_attn", 3 * WIDTH, WIDTH, form)
         w.add(p + "attn.c_attn.bias", [3 * WIDTH], 0.2)
-        w.add(p + "attn.c_proj.weight", [WIDTH, WIDTH])
+        matrix(w, p + "attn.c_proj", WIDTH, WIDTH, form)
         for name in ("w1", "w2"):
-            w.add(f"{p}mlp.{name}.weight", [FFN, WIDTH])
-        w.add(p + "mlp.c_proj.weight", [WIDTH, FFN])
+            matrix(w, f"{p}mlp.{name}", FFN, WIDTH, form)
+        matrix(w, p + "mlp.c_proj", WIDTH, FFN, form)
     w.norm("transformer.ln_f.weight", WIDTH)
     w.add("lm_head.weight", [VOCAB_FIRST, WIDTH])
 
@@ -271,15 +271,15 @@ def with_head(kind, architecture, name, outputs, **more):
     return build
 
 
-def qwen(w):
-    first_generation(w)
+def qwen(w, form="bf16", **more):
+    first_generation(w, form)
     return {"architectures": ["QWenLMHeadModel"], "auto_map": {"AutoConfig": "configuration_qwen.QWenConfig", "AutoModelForCausalLM": "modeling_qwen.QWenLMHeadModel"},
             "attn_dropout_prob": 0.0, "bf16": False, "emb_dropout_prob": 0.0, "fp16": False, "fp32": False, "hidden_size": WIDTH,
             "intermediate_size": 2 * FFN, "initializer_range": 0.02, "kv_channels": 64, "layer_norm_epsilon": 1e-06,
             "max_position_embeddings": 8192, "model_type": "qwen", "no_bias": True, "num_attention_heads": HEADS, "num_hidden_layers": 2,
             "onnx_safe": None, "rotary_emb_base": 10000, "rotary_pct": 1.0, "scale_attn_weights": True, "seq_length": 2048,
             "tie_word_embeddings": False, "tokenizer_class": "QWenTokenizer", "transformers_version": "4.32.0", "use_cache": True,
-            "use_dynamic_ntk": True, "use_flash_attn": "auto", "use_logn_attn": True, "vocab_size": VOCAB_FIRST}
+            "use_dynamic_ntk": True, "use_flash_attn": "auto", "use_logn_attn": True, "vocab_size": VOCAB_FIRST} | more
 
 
 def mixture2(w):
@@ -362,6 +362,8 @@ CASES = {
     "guard": with_head("qwen3", "Qwen3ForGuardModel", "guard", 0, guard_inner_size=128, num_risk_level=3, num_category=8, num_query_risk_level=3,
                        num_query_category=9, response_risk_level_map=LEVELS, query_risk_level_map=LEVELS, query_category_map=CATEGORIES,
                        response_category_map={k: v for k, v in CATEGORIES.items() if k != "8"}),
+    "qwen_gptq4": lambda w: qwen(w, "gptq4", **gptq(4)),
+    "qwen_gptq8": lambda w: qwen(w, "gptq8", **gptq(8)),
     "qwen2_gptq4": lambda w: dense2(w, "gptq4", torch_dtype="float16", **gptq(4)),
     "qwen2_gptq8": lambda w: dense2(w, "gptq8", torch_dtype="float16", **gptq(8)),
     "qwen2_gptq4_order": lambda w: dense2(w, "gptq4_order", torch_dtype="float16", **gptq(4, True)),
@@ -414,7 +416,7 @@ def make(name, folder, tokens, pool):
     settings = CASES[name](w)
     w.save(folder, 1 if name.endswith("_tied") else 3)
     (folder / "config.json").write_text(json.dumps(settings, indent=2))
-    if name == "qwen":
+    if name.split("_")[0] == "qwen":
         first_tokenizer(tokens, folder)
     else:
         for file in tokens.iterdir():

@@ -99,7 +99,7 @@ def typical(a, b):
 def adapter(name, folder, pool):
     """A LoRA of the output projections of attention: the weights that every architecture holds alike."""
     folder.mkdir()
-    target = "attn.c_proj" if name == "qwen" else "o_proj"
+    target = "attn.c_proj" if name.split("_")[0] == "qwen" else "o_proj"
     names = [k[:-7] for f in sorted(folder.parent.joinpath(name).glob("*.safetensors")) for k in header(f)
              if k.endswith(f".{target}.weight") or k.endswith(f".{target}.qweight")]
     names = [n.removesuffix(".q").removesuffix(".") for n in names if not n.startswith(("mtp.", "model.visual."))]  # as a trainer of this checkpoint names them

@@ -5,7 +5,8 @@
                              [--tolerance 0.001]
 
 DIR holds llama-perplexity. The text is cut into chunks of 512 tokens; the last 255 of each count, as llama-perplexity does it.
-llama.cpp keeps keys and values in 16 bits and quantises activations differently for each type, so equal means within rounding.
+llama.cpp keeps keys and values in 16 bits and quantises activations differently for each type, so equal means within rounding:
+the last column, of the same file with its values in float, is free of that, and shows what the file itself is worth.
 """
 import argparse
 import json
@@ -51,14 +52,17 @@ def main():
     parser.add_argument("--tolerance", type=float, default=0.001)
     options = parser.parse_args()
     worst = 0.0
-    print("| model | llama.cpp | this program | difference |\n|---|---|---|---|")
+    print("| model | llama.cpp | this program | difference | llama.cpp, its values in float |\n|---|---|---|---|---|")
     for model in options.models:
         for type_name in options.types.split(","):
             with tempfile.TemporaryDirectory() as folder:
                 file = quantised(options, model, type_name, folder) if type_name else model
                 a, b = theirs(options, file), ours(options, file)
+                wide = f"{folder}/wide.gguf"
+                subprocess.run([options.program, "convert", file, wide, "--type", "f32", "--json"], capture_output=True, check=True)
+                exact = theirs(options, wide)
             worst = max(worst, abs(b / a - 1))
-            print(f"| {model} {type_name} | {a:.4f} | {b:.4f} | {100 * (b / a - 1):+.3f} % |", flush=True)
+            print(f"| {model} {type_name} | {a:.4f} | {b:.4f} | {100 * (b / a - 1):+.3f} % | {exact:.4f} |", flush=True)
     return 0 if worst <= options.tolerance else 1
 
 

@@ -1,6 +1,7 @@
 // qianwen reward: what a reward model says of a conversation. qianwen guard: what a guard model says of it.
 #include <algorithm>
 #include <cstdio>
+#include <iostream>
 
 #include "api/prompt.h"
 #include "base/decimal.h"
@@ -25,7 +26,7 @@ constexpr std::int64_t kVerdictTokens = 128;
 struct JudgeOptions {
   std::string model, messages;
   int threads = 0;
-  bool json = false;
+  bool json = false, stream = false;
 };
 
 Result<ReadyModel> load(const JudgeOptions& o) {
@@ -142,6 +143,7 @@ class TokenGuard final : public engine::Sink {
   engine::Verdict on_token(const engine::TokenEvent&) noexcept override { return engine::Verdict::kContinue; }
   void on_row(const engine::RowEvent& event) noexcept override {
     const auto t = static_cast<std::size_t>(event.position);
+    given = t + 1;
     if (t < query_end_) return;
     json::Object one{{"token", tokenizer_.decode(std::span(ids_).subspan(t, 1), false)}};
     for (const auto& [key, value] : classification(head_, event.row, t == query_end_)) one.set(key, value);
@@ -157,15 +159,17 @@ class TokenGuard final : public engine::Sink {
     }
   }
   void on_finished(const engine::Finished& end) noexcept override { finished = end; }
+  void add(const std::vector<engine::TokenId>& more) { ids_.insert(ids_.end(), more.begin(), more.end()); }
 
   json::Object query;
   json::Array tokens;
   std::optional<engine::Finished> finished;
+  std::size_t given = 0;  // rows that came
 
  private:
   const models::HeadTraits& head_;
   const tokenizer::Tokenizer& tokenizer_;
-  const std::vector<engine::TokenId> ids_;
+  std::vector<engine::TokenId> ids_;
   const std::size_t query_end_;
   const bool show_;
 };
@@ -190,6 +194,47 @@ Status guard_tokens(const JudgeOptions& o, ReadyModel& model) {
   return {};
 }
 
+// Computes until `rows` rows are given.
+Status advance(engine::Engine& engine, engine::RequestId id, const TokenGuard& sink, std::size_t rows) {
+  while (!sink.finished && sink.given < rows) {
+    if (interrupted().load()) engine.cancel(id);
+    engine.step();
+  }
+  if (!sink.finished) return {};
+  if (sink.finished->error) return tl::unexpected(*sink.finished->error);
+  return fail(ErrorKind::kInterrupted, "interrupted");
+}
+
+// The answer comes piece by piece on standard input; the request stays open, so each token is computed once.
+Status guard_stream(const JudgeOptions& o, ReadyModel& model) {
+  QW_ASSIGN(auto ids, prompt_of(o, model, true));
+  QW_ASSIGN(const std::size_t query_end, end_of_query(o, *model.tokenizer, ids));
+  std::size_t known = ids.size();
+  const auto sink = std::make_shared<TokenGuard>(model.loaded->model().traits().head, *model.tokenizer, ids, query_end, true);
+  engine::Engine& engine = model.loaded->engine();
+  engine::Request request;
+  request.prompt = std::move(ids);
+  request.wanted = engine::Wanted::kEveryRow;
+  request.open = true;
+  request.sink = sink;
+  QW_ASSIGN(const auto id, engine.submit(std::move(request)));
+  QW_TRY(advance(engine, id, *sink, known));
+  std::string line;
+  for (int number = 1; std::getline(std::cin, line); ++number) {
+    if (line.empty()) continue;
+    const std::string where = "standard input, line " + std::to_string(number);
+    const auto piece = json::parse(line);
+    if (!piece) return in_context(where, piece.error());
+    if (!piece->is_string()) return fail(ErrorKind::kBadInput, where + ": expected a piece of the answer as a JSON string");
+    const auto more = model.tokenizer->encode(piece->as_string(), false);
+    sink->add(more);
+    known += more.size();
+    QW_TRY(engine.extend(id, more));
+    QW_TRY(advance(engine, id, *sink, known));
+  }
+  return {};
+}
+
 Status guard_answer(const JudgeOptions& o, ReadyModel& model) {
   engine::Request request;
   QW_ASSIGN(request.prompt, prompt_of(o, model, true));
@@ -211,7 +256,8 @@ Status guard_answer(const JudgeOptions& o, ReadyModel& model) {
 Status guard(const JudgeOptions& o) {
   QW_ASSIGN(ReadyModel model, load(o));
   const HeadKind kind = model.loaded->model().traits().head.kind;
-  if (kind == HeadKind::kGuard) return guard_tokens(o, model);
+  if (kind == HeadKind::kGuard) return o.stream ? guard_stream(o, model) : guard_tokens(o, model);
+  if (o.stream) return fail(ErrorKind::kBadInput, o.model + ": classifies no single tokens, so it has no --stream");
   if (kind == HeadKind::kLanguage) return guard_answer(o, model);
   return fail(ErrorKind::kBadInput, o.model + ": is no guard model");
 }
@@ -225,6 +271,8 @@ void add_judge(CLI::App& app, Outcome& outcome, const char* name, const char* he
   cmd->add_option("--messages", o->messages, messages)->required();
   cmd->add_option("-t,--threads", o->threads, "threads (default: one per processor)");
   cmd->add_flag("--json", o->json, "print one JSON object");
+  if (run == guard)
+    cmd->add_flag("--stream", o->stream, "the answer comes on standard input, a JSON string a line; each token is classified as it comes");
   cmd->callback([o, run, &outcome] {
     if (auto status = run(*o); !status) outcome.code = report(status.error());
   });

@@ -8,6 +8,8 @@
 namespace qw::engine {
 namespace {
 
+constexpr std::chrono::milliseconds kRest{50};  // how late a deadline of a request that waits for tokens may be seen
+
 Status check_positive(const char* name, std::int64_t value) {
   if (value > 0) return {};
   return fail(ErrorKind::kUsage, std::string("engine: ") + name + " must be positive, not " + std::to_string(value));
@@ -60,6 +62,7 @@ Status Engine::check(const Request& r) const {
     return fail(ErrorKind::kUsage, "this model generates no text: its head is not a language model's");
   if (r.wanted == Wanted::kEveryRow && executor_.max_logit_rows() < config_.max_rows)
     return fail(ErrorKind::kUsage, "this model gives the row of the last token only");
+  if (r.open && r.wanted != Wanted::kEveryRow) return fail(ErrorKind::kUsage, "only requests of every row can stay open");
   QW_TRY(sampling::validate(r.params, executor_.vocab()));
   if (r.prompt.empty()) return fail(ErrorKind::kUsage, "the prompt is empty");
   if (r.adapter < -1 || r.adapter >= executor_.adapters())
@@ -88,6 +91,10 @@ Result<RequestId> Engine::submit(Request request) {
   const std::int64_t room = max_sequence_tokens_ - static_cast<std::int64_t>(request.prompt.size());
   std::int64_t max_output = request.max_tokens == 0 ? room : std::min(request.max_tokens, room);
   if (request.wanted != Wanted::kTokens) max_output = 1;  // it is not drawn: the cache holds the prompt, nothing else
+  const std::int64_t may_follow = request.open ? max_read_tokens() - static_cast<std::int64_t>(request.prompt.size()) : 0;
+  const std::int64_t follows = request.max_tokens == 0 ? may_follow : std::min(request.max_tokens, may_follow);
+  if (request.open) max_output = 1 + follows;
+  const bool open = request.open;
   auto sequence = std::make_unique<Sequence>(0, std::move(request), &config_.mask);
   sequence->max_output = max_output;
   sequence->submitted = config_.now();
@@ -97,6 +104,7 @@ Result<RequestId> Engine::submit(Request request) {
     return fail(ErrorKind::kResource, "too many requests: " + std::to_string(live_) + " are waiting or running");
   const RequestId id = sequence->id = next_id_++;
   inbox_.submitted.push_back(std::move(sequence));
+  if (open) room_[id] = follows;
   ++live_;
   wake_.notify_one();
   return id;
@@ -105,6 +113,30 @@ Result<RequestId> Engine::submit(Request request) {
 void Engine::cancel(RequestId id) {
   const std::lock_guard lock(mutex_);
   if (live_ > 0) inbox_.cancelled.push_back(id);
+  wake_.notify_one();
+}
+
+Status Engine::extend(RequestId id, std::vector<TokenId> tokens) {
+  for (const TokenId token : tokens)
+    if (token < 0 || token >= executor_.vocab())
+      return fail(ErrorKind::kBadInput, "token id " + std::to_string(token) + " is outside the vocabulary of " +
+                                            std::to_string(executor_.vocab()));
+  const std::lock_guard lock(mutex_);
+  const auto room = room_.find(id);
+  if (room == room_.end() || tokens.empty()) return {};
+  const auto count = static_cast<std::int64_t>(tokens.size());
+  if (count > room->second)
+    return fail(ErrorKind::kResource, std::to_string(count) + " tokens more are too many: there is room for " + std::to_string(room->second));
+  room->second -= count;
+  inbox_.extended.emplace_back(id, std::move(tokens));
+  wake_.notify_one();
+  return {};
+}
+
+void Engine::close(RequestId id) {
+  const std::lock_guard lock(mutex_);
+  if (room_.erase(id) > 0) inbox_.extended.emplace_back(id, std::vector<TokenId>());
+  wake_.notify_one();
 }
 
 EngineStats Engine::stats() const {
@@ -121,6 +153,9 @@ void Engine::drain() {
   {
     std::unique_lock lock(mutex_);
     accepting_ = false;
+    for (const auto& [id, room] : room_) inbox_.extended.emplace_back(id, std::vector<TokenId>());
+    room_.clear();
+    wake_.notify_one();
     if (thread_.joinable()) return idle_.wait(lock, [&] { return live_ == 0; });
   }
   while (step()) {
@@ -146,6 +181,8 @@ void Engine::run_loop() {
     {
       std::unique_lock lock(mutex_);
       wake_.wait(lock, [&] { return stopping_ || live_ > 0; });
+      // All that live are open requests which wait for tokens; their deadlines are looked at now and then.
+      if (resting_) wake_.wait_for(lock, kRest, [&] { return stopping_ || !inbox_.empty(); });
       if (stopping_) break;
     }
     advance();
@@ -179,6 +216,7 @@ bool Engine::advance() {
   }
   publish();
   const std::lock_guard lock(mutex_);
+  resting_ = plan.slices.empty();
   return live_ > 0;
 }
 
@@ -200,9 +238,20 @@ void Engine::take_inbox() {
     std::swap(inbox, inbox_);
   }
   for (auto& sequence : inbox.submitted) adopt(std::move(sequence));
+  for (const auto& [id, tokens] : inbox.extended)
+    for (auto& s : sequences_)
+      if (s->id == id && !s->done) grow(*s, tokens);
   for (const RequestId id : inbox.cancelled)
     for (auto& s : sequences_)
       if (s->id == id && !s->done) finish(*s, FinishReason::kCancelled);
+}
+
+// More tokens of an open request; none: it is closed, and ends at once if nothing is left to compute.
+void Engine::grow(Sequence& s, std::span<const TokenId> tokens) {
+  s.added.insert(s.added.end(), tokens.begin(), tokens.end());
+  if (!tokens.empty()) return;
+  s.open = false;
+  if (s.rows_given == s.length()) finish(s, FinishReason::kStop);
 }
 
 void Engine::expire() {
@@ -219,7 +268,8 @@ Snapshot Engine::snapshot() const {
   view.sequences.reserve(sequences_.size());
   for (const auto& s : sequences_)
     view.sequences.push_back({s->id, s->priority, s->tenant, s->running, s->length(), s->computed, s->limit(),
-                              static_cast<std::int64_t>(s->table.blocks().size()), s->promised_tokens});
+                              static_cast<std::int64_t>(s->table.blocks().size()), s->promised_tokens,
+                              s->open, s->open && s->rows_given == s->length()});
   return view;
 }
 
@@ -269,7 +319,7 @@ Status Engine::execute(const StepPlan& plan) {
     b.prompts.push_back(static_cast<std::int32_t>(s.sampler.prompt_tokens()));
     b.first_row.push_back(static_cast<std::int64_t>(b.logit_rows.size()));
     for (std::int64_t p = s.computed; p < s.computed + slice.tokens; ++p) {
-      b.tokens.push_back(s.sampler.tokens()[static_cast<std::size_t>(p)]);
+      b.tokens.push_back(s.token(p));
       b.positions.push_back(static_cast<std::int32_t>(p));
       b.sequences.push_back(index);
       b.adapters.push_back(s.adapter);
@@ -338,7 +388,7 @@ void Engine::commit_rows(Sequence& s, const Slice& slice, std::size_t k) {
   for (std::int64_t row = begin; row < end; ++row)
     s.sink->on_row({s.id, s.computed - (end - row), executor_.logits(row)});
   s.rows_given = std::max(s.rows_given, s.computed);
-  if (!slice.sample) return;
+  if (s.open || s.computed < s.length()) return;  // the length may have grown since the plan
   s.first_token = s.last_token = config_.now();
   finish(s, FinishReason::kStop);
 }
@@ -363,6 +413,7 @@ void Engine::commit_token(Sequence& s, Result<sampling::Sampled> sampled) {
 
 void Engine::finish(Sequence& s, FinishReason reason, std::optional<Error> error) {
   s.done = true;
+  s.open = false;
   s.running = false;
   s.computed = s.promised_tokens = 0;
   pool_.release(s.table);
@@ -376,7 +427,7 @@ void Engine::finish(Sequence& s, FinishReason reason, std::optional<Error> error
   Finished out;
   out.request = s.id;
   out.reason = reason;
-  out.usage = {s.sampler.prompt_tokens(), s.sampler.output_tokens(), 0};
+  out.usage = {s.sampler.prompt_tokens() + static_cast<std::int64_t>(s.added.size()), s.sampler.output_tokens(), 0};
   out.preemptions = s.preemptions;
   out.error = std::move(error);
   out.timings.queued_ms = ms(s.submitted, s.admitted.value_or(now));
@@ -392,10 +443,14 @@ void Engine::finish(Sequence& s, FinishReason reason, std::optional<Error> error
 
 // Forgets finished requests, and tells drain() once it is known to stats.
 void Engine::sweep() {
+  std::vector<RequestId> gone;
+  for (const auto& s : sequences_)
+    if (s->done) gone.push_back(s->id);
   const std::size_t finished = std::erase_if(sequences_, [](const auto& s) { return s->done; });
   if (finished == 0) return;
   publish();
   const std::lock_guard lock(mutex_);
+  for (const RequestId id : gone) room_.erase(id);
   live_ -= static_cast<std::int64_t>(finished);
   if (live_ == 0) idle_.notify_all();
 }

@@ -15,6 +15,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -67,6 +68,12 @@ class Engine {
   // The request ends with kCancelled and its cache is free within one step. Unknown and finished ids are ignored.
   void cancel(RequestId id);
 
+  // Adds tokens to an open request; their rows come to its sink, with positions that go on. They are checked here
+  // (kBadInput: outside the vocabulary; kResource: more than fits); of a request that ended meanwhile they are ignored.
+  Status extend(RequestId id, std::vector<TokenId> tokens);
+  // Nothing follows: the request ends with kStop once all its rows are given.
+  void close(RequestId id);
+
   // Prompt and output of one request together: the context, or the whole cache if that is smaller.
   std::int64_t max_sequence_tokens() const { return max_sequence_tokens_; }
   // The longest prompt of a request that wants rows: no token follows it.
@@ -76,7 +83,7 @@ class Engine {
 
   void start();              // a thread which steps while there is work
   bool started() const { return thread_.joinable(); }
-  void drain();              // refuses new requests, returns when all have finished
+  void drain();              // refuses new requests, closes open ones, returns when all have finished
   void stop();               // cancels all, joins the thread; the engine cannot be started again
 
   // One step on the calling thread, not after start(). True while there is work left.
@@ -94,6 +101,8 @@ class Engine {
   struct Inbox {
     std::vector<std::unique_ptr<Sequence>> submitted;
     std::vector<RequestId> cancelled;
+    std::vector<std::pair<RequestId, std::vector<TokenId>>> extended;  // no tokens: closed
+    bool empty() const { return submitted.empty() && cancelled.empty() && extended.empty(); }
   };
   Engine(StepExecutor& executor, kvcache::BlockPool& pool, EngineConfig config);
 
@@ -101,6 +110,7 @@ class Engine {
   bool advance();
   Status check(const Request& request) const;
   void take_inbox();
+  void grow(Sequence& sequence, std::span<const TokenId> tokens);
   void adopt(std::unique_ptr<Sequence> sequence);
   void expire();
   void reserve(const StepPlan& plan);
@@ -132,9 +142,11 @@ class Engine {
   mutable std::mutex mutex_;
   std::condition_variable wake_, idle_;
   Inbox inbox_;
+  std::map<RequestId, std::int64_t> room_;  // tokens that open requests may still get
   RequestId next_id_ = 1;
   std::int64_t live_ = 0;         // submitted and not finished
   bool accepting_ = true, stopping_ = false;
+  bool resting_ = false;          // the last step had nothing to compute
   EngineStats stats_;
   std::thread thread_;
 };

@@ -236,5 +236,97 @@ TEST(Scores, LargeScoresDoNotOverflow) {
   EXPECT_NEAR(share_of(row, 1, 0), 1 / (1 + std::exp(1.0)), 1e-6);
 }
 
+// Rows as they come, and how the request ended.
+class Rows final : public Sink {
+ public:
+  Verdict on_token(const TokenEvent&) noexcept override { return Verdict::kContinue; }
+  void on_row(const RowEvent& e) noexcept override {
+    EXPECT_EQ(e.position, count++);
+    rows.insert(rows.end(), e.row.begin(), e.row.end());
+  }
+  void on_finished(const Finished& f) noexcept override { finished = f; }
+  std::vector<float> rows;
+  std::int64_t count = 0;
+  std::optional<Finished> finished;
+};
+
+// A conversation that grows gives what the whole one gives, byte for byte, and computes every token once.
+TEST(Heads, AnOpenRequestGrowsPieceByPiece) {
+  for (const std::size_t piece : {1u, 3u, 7u}) {
+    Case c("head_guard");
+    Engine& engine = c.model->engine();
+    Request whole = c.request(0, Wanted::kEveryRow);
+    const std::vector<TokenId> ids = whole.prompt;
+    const auto wanted = take_all(engine, list(std::move(whole)))[0].rows;
+    const std::int64_t before = engine.stats().computed_tokens;
+    Request open;
+    open.prompt.assign(ids.begin(), ids.begin() + 5);
+    open.wanted = Wanted::kEveryRow;
+    open.open = true;
+    open.max_tokens = static_cast<std::int64_t>(ids.size()) - 5;
+    const auto sink = std::make_shared<Rows>();
+    open.sink = sink;
+    const RequestId id = take(engine.submit(std::move(open)));
+    engine.step();
+    EXPECT_EQ(sink->count, 5);
+    for (std::size_t i = 5; i < ids.size(); i += piece) {
+      const std::size_t end = std::min(ids.size(), i + piece);
+      ASSERT_TRUE(engine.extend(id, {ids.begin() + static_cast<std::ptrdiff_t>(i), ids.begin() + static_cast<std::ptrdiff_t>(end)}));
+      for (std::size_t steps = 0; steps < piece && sink->count < static_cast<std::int64_t>(end); ++steps) {
+        engine.step();
+        EXPECT_EQ(engine.violation(), "");
+      }
+      EXPECT_EQ(sink->count, static_cast<std::int64_t>(end));
+    }
+    EXPECT_EQ(engine.extend(id, {1}).error().kind, ErrorKind::kResource);
+    EXPECT_EQ(engine.extend(id, {61}).error().kind, ErrorKind::kBadInput);
+    EXPECT_TRUE(engine.step());  // it waits
+    EXPECT_FALSE(sink->finished);
+    engine.close(id);
+    EXPECT_FALSE(engine.step());
+    ASSERT_TRUE(sink->finished);
+    EXPECT_EQ(sink->finished->reason, FinishReason::kStop);
+    EXPECT_EQ(sink->finished->usage.prompt_tokens, static_cast<std::int64_t>(ids.size()));
+    EXPECT_EQ(sink->rows, wanted);
+    EXPECT_EQ(engine.stats().computed_tokens - before, static_cast<std::int64_t>(ids.size()));
+    EXPECT_EQ(engine.stats().free_blocks, engine.stats().total_blocks);
+    EXPECT_TRUE(engine.extend(id, {1}));  // ended: ignored
+  }
+}
+
+TEST(Heads, OpenRequestsAmongOthersOnAThread) {
+  Case c("head_guard", 8);
+  Engine& engine = c.model->engine();
+  const std::vector<TokenId> ids = c.request(0, Wanted::kEveryRow).prompt;
+  const auto wanted = take_all(engine, list(c.request(0, Wanted::kEveryRow)))[0].rows;
+  engine.start();
+  std::vector<std::shared_ptr<Rows>> sinks;
+  std::vector<RequestId> open;
+  for (int i = 0; i < 3; ++i) {
+    Request r;
+    r.prompt = {ids[0]};
+    r.wanted = Wanted::kEveryRow;
+    r.open = true;
+    sinks.push_back(std::make_shared<Rows>());
+    r.sink = sinks.back();
+    open.push_back(take(engine.submit(std::move(r))));
+  }
+  for (std::size_t t = 1; t < ids.size(); ++t) {
+    for (const RequestId id : open) ASSERT_TRUE(engine.extend(id, {ids[t]}));
+    if (t % 5 == 0) EXPECT_EQ(take_all(engine, list(c.request(0, Wanted::kEveryRow)))[0].rows, wanted);
+  }
+  engine.drain();  // closes them
+  for (const auto& sink : sinks) {
+    ASSERT_TRUE(sink->finished);
+    EXPECT_EQ(sink->finished->reason, FinishReason::kStop);
+    EXPECT_EQ(sink->rows, wanted);
+  }
+  Case other("head_guard");
+  Request text = other.request(0, Wanted::kLastRow);
+  text.open = true;
+  text.sink = std::make_shared<Rows>();
+  EXPECT_EQ(other.model->engine().submit(std::move(text)).error().kind, ErrorKind::kUsage);
+}
+
 }  // namespace
 }  // namespace qw::engine

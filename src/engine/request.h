@@ -100,6 +100,9 @@ struct Request {
   std::optional<Clock::time_point> deadline; // waiting and running both count
   std::string tenant;                        // whose it is, for EngineConfig::max_running_per_tenant
   std::vector<std::unique_ptr<sampling::LogitsProcessor>> processors;
+  // Of kEveryRow: more tokens follow by Engine::extend, until Engine::close. The cache is kept meanwhile, so each token is
+  // computed once; an open request counts as running. max_tokens then bounds what may follow (0: as much as fits).
+  bool open = false;
   std::int32_t adapter = -1;                 // which of the model's adapters (LoadedModel::create), -1: none
   std::shared_ptr<Sink> sink;                // released right after on_finished
 };

@@ -37,17 +37,24 @@ class Planner {
   }
 
   StepPlan plan() {
+    std::vector<bool> decoding(sequences_.size());
+    for (const std::size_t i : order_) {
+      decoding[i] = decodes(i);
+      if (decoding[i] && make_room(i)) give_rows(i, 1);
+    }
     for (const std::size_t i : order_)
-      if (decodes(i) && make_room(i)) give_rows(i, 1);
-    for (const std::size_t i : order_)
-      if (sequences_[i].running && pending(i) > 1) give_rows(i, pending(i));
+      if (!decoding[i] && sequences_[i].running && pending(i) > 1) give_rows(i, pending(i));
     if (plan_.preempted.empty()) admit();
     return std::move(plan_);
   }
 
  private:
   std::int64_t pending(std::size_t i) const { return sequences_[i].length - sequences_[i].computed; }
-  bool decodes(std::size_t i) const { return sequences_[i].running && pending(i) == 1; }
+  bool decodes(std::size_t i) const {
+    const SequenceView& s = sequences_[i];
+    if (!s.running || pending(i) < 1) return false;
+    return pending(i) == 1 || blocks_for(limits_, s.length) > s.blocks + outstanding(limits_, s);
+  }
   // Blocks which are free and promised to nobody.
   std::int64_t available() const { return free_ - promised_; }
 
@@ -73,6 +80,7 @@ class Planner {
     s.blocks = s.computed = s.promised_tokens = 0;
     s.running = false;
     --running_;
+    --running_of_tenant_[s.tenant];
     plan_.preempted.push_back(i);
   }
 
@@ -89,15 +97,21 @@ class Planner {
     plan_.slices.push_back({i, tokens, s.computed + tokens == s.length});
   }
 
+  bool fits(std::int64_t tokens) const {
+    return running_ < limits_.max_sequences && blocks_for(limits_, tokens) <= available();
+  }
+
   void admit() {
     for (const std::size_t i : order_) {
-      if (running_ >= limits_.max_sequences || rows_left_ == 0) return;
+      if (rows_left_ == 0) return;
       SequenceView& s = sequences_[i];
-      if (s.running) continue;
+      if (s.running || s.resting) continue;
       std::int64_t& of_tenant = running_of_tenant_[s.tenant];
       if (limits_.max_running_per_tenant > 0 && of_tenant >= limits_.max_running_per_tenant) continue;
       const std::int64_t tokens = promise(limits_, s);
-      if (blocks_for(limits_, tokens) > available()) return;
+      for (auto rests = order_.rbegin(); rests != order_.rend() && !fits(tokens); ++rests)
+        if (sequences_[*rests].running && sequences_[*rests].resting) preempt(*rests);
+      if (!fits(tokens)) return;
       s.promised_tokens = tokens;
       s.running = true;
       promised_ += outstanding(limits_, s);
@@ -121,7 +135,7 @@ std::string about(const SequenceView& s, const std::string& what) {
 }
 
 std::string violation_of(const SchedulerLimits& limits, const SequenceView& s) {
-  if (s.computed < 0 || s.computed >= s.length) return about(s, "nothing left to compute");
+  if (s.computed < 0 || s.computed > s.length || (s.computed == s.length && !s.resting)) return about(s, "nothing left to compute");
   if (s.limit < s.length) return about(s, "longer than its limit");
   if (blocks_for(limits, s.limit) > limits.total_blocks) return about(s, "its limit exceeds the whole cache");
   if (!s.running && (s.blocks != 0 || s.computed != 0 || s.promised_tokens != 0))
@@ -186,6 +200,7 @@ std::string violation(const Snapshot& snapshot, const StepPlan& plan) {
     s.computed += slice.tokens;
     rows += slice.tokens;
     if (!slice.sample) continue;
+    if (s.open) continue;      // it keeps its cache
     if (s.length < s.limit) {  // a token follows
       ++s.length;
     } else {                   // it is finished
@@ -196,7 +211,8 @@ std::string violation(const Snapshot& snapshot, const StepPlan& plan) {
   }
   if (after.free_blocks < 0) return "more blocks planned than free";
   if (rows > limits.max_rows) return "more rows planned than allowed";
-  if (!snapshot.sequences.empty() && plan.slices.empty()) return "nothing planned though there is work";
+  const bool work = std::any_of(snapshot.sequences.begin(), snapshot.sequences.end(), [](const SequenceView& s) { return !s.resting; });
+  if (work && plan.slices.empty()) return "nothing planned though there is work";
   return violation(after);
 }
 

@@ -8,6 +8,8 @@
 //   3. Waiting sequences are admitted by rank while there is room, unless somebody was preempted in this step. Nobody
 //      overtakes a sequence of better rank that does not fit (so a long prompt is not starved by short ones), except
 //      that sequences of a tenant at its limit are passed over.
+// An open sequence that grows beyond what it was promised goes on by one row a step, as if it decoded.
+// One that rests gives its cache to whoever waits, and waits itself until tokens come.
 // Admission promises room for all tokens known so far plus `growth_tokens`; promised blocks are kept free for the
 // sequence, so a prefill never fails half way, and a sequence that comes back is not thrown out again at once.
 #pragma once
@@ -34,10 +36,12 @@ struct SequenceView {
   std::uint32_t tenant = 0;
   bool running = false;
   std::int64_t length = 0;             // tokens known: prompt and output
-  std::int64_t computed = 0;           // of these, in the cache; < length
+  std::int64_t computed = 0;           // of these, in the cache; < length, or == length if open
   std::int64_t limit = 0;              // tokens the cache will ever hold for it; >= length
   std::int64_t blocks = 0;             // held
   std::int64_t promised_tokens = 0;    // room promised at admission; 0 while waiting
+  bool open = false;                   // tokens may follow from outside; it holds its cache while it waits for them
+  bool resting = false;                // open, and all rows of its tokens are given: nothing to compute, its cache may be taken
 };
 
 struct Snapshot {

@@ -118,6 +118,17 @@ def judges(base, work):
     talk.write_text(json.dumps(TALK[:1] + [{"role": "assistant", "content": "春江"}]))
     shorter = told("guard", "-m", guard, "--messages", talk)
     check("what was judged stays judged", shorter["query"] == verdict["query"] and shorter["tokens"][:4] == verdict["tokens"][:4])
+    talk.write_text(json.dumps(TALK[:1]))
+    code, out, errors = run("guard", "-m", guard, "--messages", talk, "--stream", text='"春江"\n\n"潮水"\n"连海平"\n')
+    lines = [line.split(None, 1) for line in out.splitlines()]
+    check("an answer that comes piece by piece is classified as it comes", code == 0 and lines[0][0] == "query" and all(l[0] == "answer" for l in lines[1:]))
+    streamed = [json.loads(l[1]) for l in lines[1:]]
+    begins = verdict["tokens"][:verdict["tokens"].index(next(t for t in verdict["tokens"] if "春" in t["token"])) + 1]
+    check("as in the whole conversation", streamed[:len(begins)] == begins)
+    code, out, errors = run("guard", "-m", guard, "--messages", talk, "--stream", text='"a"\n3\n')
+    check("a piece that is no string is named", code == 3 and "line 2: expected a piece" in errors)
+    refused("no stream of a language model", 3, "has no --stream", "guard", "-m", "mini", "--messages", talk, "--stream", text="")
+    talk.write_text(json.dumps(TALK[:1] + [{"role": "assistant", "content": "春江"}]))
     told("convert", guard, work / "guard.gguf", "--type", "f32")
     check("a GGUF file of it classifies the same", told("guard", "-m", work / "guard.gguf", "--messages", talk) == shorter)
     refused("an answer that is no verdict", 1, "states no safety", "guard", "-m", "mini", "--messages", talk)

@@ -16,6 +16,7 @@ struct Engine::Sequence {
         tenant_name(std::move(request.tenant)),
         adapter(request.adapter),
         wanted(request.wanted),
+        open(request.open),
         deadline(request.deadline),
         sink(std::move(request.sink)),
         sampler(std::move(request.params), request.prompt, mask, std::move(request.processors)) {}
@@ -26,6 +27,8 @@ struct Engine::Sequence {
   std::uint32_t tenant = 0;
   std::int32_t adapter;
   Wanted wanted;
+  bool open;                          // more tokens follow
+  std::vector<TokenId> added;         // behind the prompt, of a request that is or was open
   std::optional<Clock::time_point> deadline;
   std::shared_ptr<Sink> sink;
   sampling::Sampler sampler;
@@ -41,7 +44,11 @@ struct Engine::Sequence {
   Clock::time_point submitted{};
   std::optional<Clock::time_point> admitted, first_token, last_token;
 
-  std::int64_t length() const { return static_cast<std::int64_t>(sampler.tokens().size()); }
+  std::int64_t length() const { return static_cast<std::int64_t>(sampler.tokens().size() + added.size()); }
+  TokenId token(std::int64_t p) const {
+    const auto i = static_cast<std::size_t>(p), n = sampler.tokens().size();
+    return i < n ? sampler.tokens()[i] : added[i - n];
+  }
   // The last output token is never read back, so it needs no room.
   std::int64_t limit() const { return sampler.prompt_tokens() + max_output - 1; }
 };

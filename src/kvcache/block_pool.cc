@@ -47,30 +47,44 @@ std::int64_t BlockTable::capacity_tokens() const {
 }
 
 std::string violation(const PoolSnapshot& snapshot) {
-  constexpr std::int32_t kNobody = -2, kFree = -1;
   if (snapshot.total_blocks < 0) return "negative number of blocks";
-  std::vector<std::int32_t> owner(static_cast<std::size_t>(snapshot.total_blocks), kNobody);
+  const auto total = static_cast<std::size_t>(snapshot.total_blocks);
+  std::vector<std::string> holder(total);  // the last that claimed it
+  std::vector<std::int32_t> count(total, 0);
+  std::vector<bool> kept(total, false);
   std::string broken;
-  auto claim = [&](std::int32_t block, std::int32_t who, const std::string& name) {
-    if (!broken.empty()) return;
-    if (block < 0 || block >= snapshot.total_blocks) {
-      broken = name + " holds block " + std::to_string(block) + ", which does not exist";
-      return;
-    }
-    std::int32_t& o = owner[static_cast<std::size_t>(block)];
-    if (o == kNobody) {
-      o = who;
-    } else {
-      broken = "block " + std::to_string(block) + " is held by " + name + " and by " +
-               (o == kFree ? "the free list" : "table " + std::to_string(o));
-    }
+  const auto exists = [&](std::int32_t block, const std::string& name) {
+    if (block >= 0 && block < snapshot.total_blocks) return true;
+    if (broken.empty()) broken = name + " holds block " + std::to_string(block) + ", which does not exist";
+    return false;
   };
-  for (std::int32_t b : snapshot.free_blocks) claim(b, kFree, "the free list");
+  for (std::int32_t b : snapshot.kept)
+    if (exists(b, "the keeper")) kept[static_cast<std::size_t>(b)] = true;
+  const auto claim = [&](std::int32_t block, const std::string& name, bool shares) {
+    if (!exists(block, name)) return;
+    std::string& other = holder[static_cast<std::size_t>(block)];
+    const bool taken = !other.empty() && !(shares && kept[static_cast<std::size_t>(block)] && other != name);
+    if (broken.empty() && taken) broken = "block " + std::to_string(block) + " is held by " + name + " and by " + other;
+    other = name;
+  };
+  for (std::int32_t b : snapshot.free_blocks) {
+    claim(b, "the free list", false);
+    if (broken.empty() && kept[static_cast<std::size_t>(b)])
+      broken = "block " + std::to_string(b) + " is kept and free";
+  }
   for (const auto& table : snapshot.tables)
-    for (std::int32_t b : table.blocks) claim(b, table.id, "table " + std::to_string(table.id));
+    for (std::int32_t b : table.blocks) {
+      claim(b, "table " + std::to_string(table.id), true);
+      if (broken.empty()) ++count[static_cast<std::size_t>(b)];
+    }
   if (!broken.empty()) return broken;
-  const auto lost = std::find(owner.begin(), owner.end(), kNobody);
-  return lost == owner.end() ? "" : "block " + std::to_string(lost - owner.begin()) + " is lost";
+  for (std::size_t b = 0; b < total; ++b) {
+    if (holder[b].empty() && !kept[b]) return "block " + std::to_string(b) + " is lost";
+    if (!snapshot.counts.empty() && snapshot.counts[b] != count[b])
+      return "block " + std::to_string(b) + " is counted in " + std::to_string(snapshot.counts[b]) + " tables, not " +
+             std::to_string(count[b]);
+  }
+  return "";
 }
 
 Result<BlockPool> BlockPool::create(const CacheShape& shape, std::int32_t blocks) {
@@ -91,7 +105,8 @@ Result<BlockPool> BlockPool::create(const CacheShape& shape, std::int32_t blocks
   try {
     pool.memory_ = tensor::Buffer(pool.layer_bytes_ * 2 * static_cast<std::size_t>(shape.layers));
     pool.free_.reserve(static_cast<std::size_t>(blocks));
-    pool.owner_.assign(static_cast<std::size_t>(blocks), -1);
+    pool.counts_.assign(static_cast<std::size_t>(blocks), 0);
+    pool.kept_.assign(static_cast<std::size_t>(blocks), false);
   } catch (const std::bad_alloc&) {
     return fail(ErrorKind::kResource, "cache: no memory for " + std::to_string(blocks) + " blocks of " +
                                           std::to_string(block_bytes(shape)) + " bytes");
@@ -107,9 +122,10 @@ BlockPool::BlockPool(BlockPool&& other) noexcept
       tables_out_(other.tables_out_),
       layer_bytes_(other.layer_bytes_),
       free_(std::move(other.free_)),
-      owner_(std::move(other.owner_)),
+      counts_(std::move(other.counts_)),
+      kept_(std::move(other.kept_)),
       memory_(std::move(other.memory_)) {
-  QW_CHECK(tables_out_ == 0);  // tables point at their pool
+  QW_CHECK(tables_out_ == 0 && other.keeper_ == nullptr);  // both point at their pool
 }
 
 BlockPool::~BlockPool() { QW_CHECK(tables_out_ == 0); }
@@ -133,18 +149,99 @@ Status BlockPool::reserve(BlockTable& table, std::int64_t tokens) {
     return fail(ErrorKind::kResource, "cache: sequence of " + std::to_string(tokens) + " tokens, at most " +
                                           std::to_string(table.max_tokens_) + " were asked for");
   const std::int64_t missing = blocks_for(tokens) - static_cast<std::int64_t>(table.blocks_.size());
-  if (missing > static_cast<std::int64_t>(free_.size()))
+  if (missing > std::int64_t{free_blocks()})
     return fail(ErrorKind::kResource,
-                "cache: " + std::to_string(missing) + " blocks needed, " + std::to_string(free_.size()) + " free");
-  for (std::int64_t i = 0; i < missing; ++i) {
-    const std::int32_t block = free_.back();
-    free_.pop_back();
-    std::int32_t& owner = owner_[static_cast<std::size_t>(block)];
-    QW_CHECK(owner == -1);
-    owner = table.id_;
-    table.blocks_.push_back(block);
-  }
+                "cache: " + std::to_string(missing) + " blocks needed, " + std::to_string(free_blocks()) + " free");
+  for (std::int64_t i = 0; i < missing; ++i) table.blocks_.push_back(take());
   return {};
+}
+
+// A free block, now in one table. There must be one.
+std::int32_t BlockPool::take() {
+  std::int32_t block;
+  if (!free_.empty()) {
+    block = free_.back();
+    free_.pop_back();
+  } else {
+    QW_CHECK(idle_ > 0);
+    block = keeper_->give_up();
+    QW_CHECK(kept(block));
+    kept_[static_cast<std::size_t>(block)] = false;
+    --idle_;
+  }
+  std::int32_t& count = counts_[static_cast<std::size_t>(block)];
+  QW_CHECK(count == 0);
+  count = 1;
+  return block;
+}
+
+// One more table has a kept block.
+void BlockPool::hold(std::int32_t block) {
+  QW_CHECK(kept(block));
+  const std::int32_t count = ++counts_[static_cast<std::size_t>(block)];
+  if (count == 1) {
+    --idle_;
+    keeper_->on_busy(block);
+  }
+  shared_ += count == 2;
+}
+
+// One table fewer has a block.
+void BlockPool::let_go(std::int32_t block) {
+  const std::int32_t count = --counts_[static_cast<std::size_t>(block)];
+  QW_CHECK(count >= 0);
+  shared_ -= count == 1;
+  if (count > 0) return;
+  if (kept(block)) {
+    ++idle_;
+    keeper_->on_idle(block);
+  } else {
+    free_.push_back(block);
+  }
+}
+
+void BlockPool::set_keeper(BlockKeeper* keeper) {
+  QW_CHECK(idle_ == 0 && (keeper == nullptr || keeper_ == nullptr));
+  keeper_ = keeper;
+}
+
+void BlockPool::keep(std::int32_t block) {
+  QW_CHECK(keeper_ != nullptr && !kept(block) && tables_of(block) == 1);
+  kept_[static_cast<std::size_t>(block)] = true;
+}
+
+void BlockPool::forget(std::int32_t block) {
+  QW_CHECK(kept(block) && tables_of(block) <= 1);
+  kept_[static_cast<std::size_t>(block)] = false;
+  if (tables_of(block) > 0) return;
+  --idle_;
+  free_.push_back(block);
+}
+
+void BlockPool::share(BlockTable& table, std::int32_t block) {
+  QW_CHECK(table.pool_ == this && table.capacity_tokens() < table.max_tokens_);
+  hold(block);
+  table.blocks_.push_back(block);
+}
+
+void BlockPool::replace(BlockTable& table, std::size_t index, std::int32_t block) {
+  QW_CHECK(table.pool_ == this && index < table.blocks_.size() && table.blocks_[index] != block);
+  hold(block);
+  let_go(std::exchange(table.blocks_[index], block));
+}
+
+Status BlockPool::make_own(BlockTable& table, std::size_t index) {
+  QW_CHECK(table.pool_ == this && index < table.blocks_.size());
+  if (free_blocks() == 0) return fail(ErrorKind::kResource, "cache: no block is free for a copy");
+  const std::int32_t own = take(), shared = std::exchange(table.blocks_[index], own);
+  copy_block(shared, own);
+  let_go(shared);
+  return {};
+}
+
+std::int64_t BlockPool::own_blocks(const BlockTable& table) const {
+  QW_CHECK(table.pool_ == this);
+  return std::count_if(table.blocks_.begin(), table.blocks_.end(), [&](std::int32_t b) { return tables_of(b) == 1; });
 }
 
 void BlockPool::truncate(BlockTable& table, std::int64_t tokens) {
@@ -153,27 +250,25 @@ void BlockPool::truncate(BlockTable& table, std::int64_t tokens) {
   while (table.blocks_.size() > keep) {
     const std::int32_t block = table.blocks_.back();
     table.blocks_.pop_back();
-    std::int32_t& owner = owner_[static_cast<std::size_t>(block)];
-    QW_CHECK(owner == table.id_);
-    owner = -1;
-    free_.push_back(block);
+    let_go(block);
   }
 }
 
 Status BlockPool::copy_prefix(const BlockTable& from, std::int64_t tokens, BlockTable& to) {
   QW_CHECK(from.pool_ == this && to.pool_ == this && from.id_ != to.id_ && tokens <= from.capacity_tokens());
   QW_TRY(reserve(to, tokens));
-  const auto bytes = static_cast<std::size_t>(half_block_bytes(shape_));
-  const auto n = static_cast<std::size_t>(blocks_for(tokens));
-  for (std::int32_t layer = 0; layer < shape_.layers; ++layer) {
-    for (std::size_t i = 0; i < n; ++i) {
-      const auto src = static_cast<std::size_t>(from.blocks_[i]) * bytes;
-      const auto dst = static_cast<std::size_t>(to.blocks_[i]) * bytes;
-      std::memcpy(keys(layer) + dst, keys(layer) + src, bytes);
-      std::memcpy(values(layer) + dst, values(layer) + src, bytes);
-    }
-  }
+  for (std::size_t i = 0; i < static_cast<std::size_t>(blocks_for(tokens)); ++i)
+    copy_block(from.blocks_[i], to.blocks_[i]);
   return {};
+}
+
+void BlockPool::copy_block(std::int32_t from, std::int32_t to) {
+  const auto bytes = static_cast<std::size_t>(half_block_bytes(shape_));
+  const std::size_t src = static_cast<std::size_t>(from) * bytes, dst = static_cast<std::size_t>(to) * bytes;
+  for (std::int32_t layer = 0; layer < shape_.layers; ++layer) {
+    std::memcpy(keys(layer) + dst, keys(layer) + src, bytes);
+    std::memcpy(values(layer) + dst, values(layer) + src, bytes);
+  }
 }
 
 std::byte* BlockPool::keys(std::int32_t layer) const {
@@ -184,7 +279,9 @@ std::byte* BlockPool::keys(std::int32_t layer) const {
 std::byte* BlockPool::values(std::int32_t layer) const { return keys(layer) + layer_bytes_; }
 
 PoolSnapshot BlockPool::snapshot(std::span<const BlockTable* const> tables) const {
-  PoolSnapshot s{total_, free_, {}};
+  PoolSnapshot s{total_, free_, {}, {}, counts_};
+  for (std::int32_t b = 0; b < total_; ++b)
+    if (kept(b)) s.kept.push_back(b);
   for (const BlockTable* t : tables) s.tables.push_back({t->id_, t->blocks_});
   return s;
 }

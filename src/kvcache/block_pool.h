@@ -1,10 +1,14 @@
 // The paged memory of keys and values: a fixed number of equal blocks, handed out to sequences through block tables.
 //
 // All memory is taken when the pool is made; a step only moves block numbers between the free list and tables, and
-// allocates nothing. A block belongs to the free list or to exactly one table (no sharing, so no reference counts);
-// `copy_prefix` duplicates a prefix for another sequence. Block b of a layer holds `block_tokens` consecutive tokens;
-// the element layout inside a layer's pool is that of kernels::AttentionDecodeArgs:
+// allocates nothing. Block b of a layer holds `block_tokens` consecutive tokens; the element layout inside a layer's
+// pool is that of kernels::AttentionDecodeArgs:
 //   block b, kv head h, slot s  at  ((b * kv_heads + h) * block_tokens + s) * head_dim.
+//
+// A block is free, or in one table, or kept. Kept blocks are those that a BlockKeeper (prefix_cache.h) knows the
+// contents of: any number of tables may hold one (the pool counts them), and with none it is idle. Idle blocks count
+// as free: when the free list is empty, the keeper gives one up. Whoever shares a block must not write to it;
+// `make_own` puts a copy in its place first.
 //
 // One thread drives a pool. A pool must outlive its tables.
 #pragma once
@@ -50,19 +54,32 @@ class BlockTable {
   std::vector<std::int32_t> blocks_;  // reserved for max_tokens_, so growing never allocates
 };
 
+// Decides what becomes of contents that may be wanted again. Called by the pool within its own methods: must not call
+// them back.
+class BlockKeeper {
+ public:
+  virtual ~BlockKeeper() = default;
+  virtual void on_idle(std::int32_t block) = 0;   // the last table let go of a kept block
+  virtual void on_busy(std::int32_t block) = 0;   // an idle one is in a table again
+  virtual std::int32_t give_up() = 0;             // forgets one idle block (there is one) and names it
+};
+
 // What a pool looked like at one moment; the input of `violation`.
 struct PoolSnapshot {
   std::int32_t total_blocks = 0;
-  std::vector<std::int32_t> free_blocks;
+  std::vector<std::int32_t> free_blocks;  // the free list: without the idle
   struct Table {
     std::int32_t id;
     std::vector<std::int32_t> blocks;
   };
   std::vector<Table> tables;
+  std::vector<std::int32_t> kept = {};
+  std::vector<std::int32_t> counts = {};  // by block: in how many tables the pool believes it is; empty: not looked at
 };
 
 // The first broken rule of a snapshot in words, or "" if it is sound: every block number is in range, and every block
-// is either free or in exactly one table, once (so: no leak, no double free, no sharing).
+// is either on the free list, or kept, or in exactly one table, once; kept ones may be in several tables, once in each
+// (so: no leak, no double free, no sharing of what may be written to), and the counts are right.
 std::string violation(const PoolSnapshot& snapshot);
 
 class BlockPool {
@@ -75,7 +92,9 @@ class BlockPool {
 
   const CacheShape& shape() const { return shape_; }
   std::int32_t total_blocks() const { return total_; }
-  std::int32_t free_blocks() const { return static_cast<std::int32_t>(free_.size()); }
+  std::int32_t free_blocks() const { return static_cast<std::int32_t>(free_.size()) + idle_; }  // idle ones included
+  std::int32_t idle_blocks() const { return idle_; }
+  std::int32_t shared_blocks() const { return shared_; }  // in more than one table
   std::int64_t blocks_for(std::int64_t tokens) const;  // ceil(tokens / block_tokens)
 
   // An empty table that may grow to `max_tokens`. Allocates the table itself; do it when a request arrives.
@@ -89,6 +108,21 @@ class BlockPool {
   // Makes `to` hold copies of the first `tokens` tokens of `from`, in every layer; fails as reserve does.
   Status copy_prefix(const BlockTable& from, std::int64_t tokens, BlockTable& to);
 
+  // ---- for whoever keeps contents (one at most) ----
+  void set_keeper(BlockKeeper* keeper);            // null: nobody; no block may be kept then
+  void keep(std::int32_t block);                   // of a block in a table, and not kept yet
+  void forget(std::int32_t block);                 // the opposite; frees it if it is idle
+  bool kept(std::int32_t block) const { return kept_[static_cast<std::size_t>(block)]; }
+  std::int32_t tables_of(std::int32_t block) const { return counts_[static_cast<std::size_t>(block)]; }
+  // Appends a kept block to a table that has room for it.
+  void share(BlockTable& table, std::int32_t block);
+  // Puts a kept block with the same contents where `table` has one of its own.
+  void replace(BlockTable& table, std::size_t index, std::int32_t block);
+  // Puts a copy in the place of a shared block, so that it may be written to. kResource if no block is free.
+  Status make_own(BlockTable& table, std::size_t index);
+  // Blocks that nobody else holds: what releasing this table would free.
+  std::int64_t own_blocks(const BlockTable& table) const;
+
   // Start of a layer's keys / values (all blocks).
   std::byte* keys(std::int32_t layer) const;
   std::byte* values(std::int32_t layer) const;
@@ -99,12 +133,19 @@ class BlockPool {
  private:
   friend class BlockTable;
   BlockPool() = default;
+  std::int32_t take();
+  void hold(std::int32_t block);
+  void let_go(std::int32_t block);
+  void copy_block(std::int32_t from, std::int32_t to);
   CacheShape shape_;
   std::int32_t total_ = 0;
   std::int32_t next_table_ = 0, tables_out_ = 0;
   std::size_t layer_bytes_ = 0;      // of keys alone
   std::vector<std::int32_t> free_;   // a stack, capacity total_
-  std::vector<std::int32_t> owner_;  // by block: table id, or -1 when free
+  std::vector<std::int32_t> counts_;  // by block: in how many tables
+  std::vector<bool> kept_;            // by block
+  std::int32_t idle_ = 0, shared_ = 0;
+  BlockKeeper* keeper_ = nullptr;
   tensor::Buffer memory_;            // layer 0 keys, layer 0 values, layer 1 keys, ...
 };
 

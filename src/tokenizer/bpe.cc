@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
+#include <cstring>
 
 #include "tokenizer/internal/shown.h"
 
@@ -224,6 +225,45 @@ void Bpe::encode_unknown(std::string_view piece, const WordTable::Key* key, Scra
   else
     merge_pairs(piece, scratch, out);
   if (key != nullptr) scratch.cache->keep(*key, std::span(out).subspan(first));
+}
+
+std::size_t Bpe::encode_marked(const char* text, const PieceScanner::Marks& marks, Scratch& scratch,
+                               IdBlock& out) const {
+  std::uint64_t starts = marks.starts;
+  for (std::uint64_t seams = marks.threes & (marks.threes << 3) & ~starts; seams != 0; seams &= seams - 1) {
+    const int at = std::countr_zero(seams);
+    starts |= std::uint64_t{!char_pairs_.may_join(text + at)} << at;
+  }
+  const int size = std::bit_width(starts & (marks.starts | marks.words)) - 1;
+  if (size == 0) return 0;
+  const EncodeCache& cache = *scratch.cache;
+  TokenId* ids = out.end();
+  int begin = 0;
+  // Those behind the last that counts are shifted out.
+  for (std::uint64_t ends = (starts & ~std::uint64_t{1}) << (63 - size) >> (63 - size); ends != 0; ends &= ends - 1) {
+    const int end = std::countr_zero(ends);
+    const std::string_view piece(text + begin, static_cast<std::size_t>(end - begin));
+    begin = end;
+    if (piece.size() <= WordTable::kMaxBytes) {
+      const WordTable::Key key(piece.data(), static_cast<std::uint32_t>(piece.size()));
+      if (const EncodeCache::Word* word = cache.find(key)) {
+        std::memcpy(ids, word->ids, sizeof word->ids);  // all of them: which sizes come cannot be foreseen
+        ids += word->count;
+        continue;
+      }
+      ids = encode_into(piece, &key, scratch, ids);
+    } else {
+      ids = encode_into(piece, nullptr, scratch, ids);
+    }
+  }
+  out.take(static_cast<std::size_t>(ids - out.end()));
+  return static_cast<std::size_t>(size);
+}
+
+TokenId* Bpe::encode_into(std::string_view piece, const WordTable::Key* key, Scratch& scratch, TokenId* ids) const {
+  scratch.found.clear();
+  encode_unknown(piece, key, scratch, scratch.found);
+  return std::copy(scratch.found.begin(), scratch.found.end(), ids);
 }
 
 void Bpe::find_tokens(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const {

@@ -7,6 +7,8 @@
 #include <pcre2.h>
 #include <utf8proc.h>
 
+#include <algorithm>
+#include <bit>
 #include <cstdlib>
 
 #include "base/utf8.h"
@@ -178,6 +180,80 @@ TEST(PreTokenizer, AgreesWithTheRegex) {
       ASSERT_EQ(pieces(text, pre_tokenizer_name(kind)), regex.all(text)) << text;
     }
     EXPECT_GT(compared, 20000);
+  }
+}
+
+// Where pieces begin by marks(), and by next() where marks() tells nothing.
+std::vector<std::size_t> marked_starts(PreTokenizer kind, std::string_view text) {
+  std::vector<std::size_t> starts;
+  PieceScanner scanner(kind, text);
+  while (scanner.left() >= PieceScanner::kMarkBytes) {
+    const auto at = static_cast<std::size_t>(scanner.position() - text.data());
+    const PieceScanner::Marks marks = scanner.marks();
+    QW_CHECK((marks.starts & 1) != 0);
+    starts.push_back(at);
+    if (marks.starts == 1) {
+      scanner.next();
+      continue;
+    }
+    const int last = std::bit_width(marks.starts) - 1;
+    for (int i = 1; i < last; ++i) {
+      if (((marks.starts >> i) & 1) != 0) starts.push_back(at + static_cast<std::size_t>(i));
+    }
+    scanner.skip(static_cast<std::size_t>(last));
+  }
+  for (; scanner.left() > 0; scanner.next()) {
+    starts.push_back(static_cast<std::size_t>(scanner.position() - text.data()));
+  }
+  return starts;
+}
+
+std::vector<std::size_t> starts_one_by_one(PreTokenizer kind, std::string_view text) {
+  std::vector<std::size_t> starts;
+  for (PieceScanner scanner(kind, text); scanner.left() > 0; scanner.next()) {
+    starts.push_back(static_cast<std::size_t>(scanner.position() - text.data()));
+  }
+  return starts;
+}
+
+TEST(PreTokenizer, MarksAreWherePiecesBegin) {
+  base::Rng rng(19);
+  for (int i = 0; i < 40000; ++i) {
+    std::string text;
+    // Few kinds of characters make long runs and many seams of the same two.
+    if (i % 4 == 0) {
+      text = random_bytes(rng, 80);
+    } else if (i % 4 == 1) {
+      text = random_text(rng, 80);
+    } else {
+      const std::string few[] = {random_text(rng, 1), random_text(rng, 1), random_text(rng, 1)};
+      while (text.size() < 200) text += few[rng.below(i % 4)];
+    }
+    for (const PreTokenizer kind : {PreTokenizer::kQwen2, PreTokenizer::kQwen35}) {
+      ASSERT_EQ(marked_starts(kind, text), starts_one_by_one(kind, text)) << text;
+    }
+  }
+}
+
+// What lies behind a beginning of a word has no say in what is found from there on.
+TEST(PreTokenizer, WordsMayBeCutAnywhere) {
+  base::Rng rng(20);
+  for (int i = 0; i < 5000; ++i) {
+    const std::string text = random_text(rng, 60);
+    for (const PreTokenizer kind : {PreTokenizer::kQwen2, PreTokenizer::kQwen35}) {
+      PieceScanner scanner(kind, text);
+      if (scanner.left() < PieceScanner::kMarkBytes) continue;
+      const PieceScanner::Marks marks = scanner.marks();
+      const auto starts = starts_one_by_one(kind, text);
+      for (std::uint64_t bits = marks.words & marks.threes & ~marks.starts; bits != 0; bits &= bits - 1) {
+        const auto at = static_cast<std::size_t>(std::countr_zero(bits));
+        if (at > static_cast<std::size_t>(std::bit_width(marks.starts))) break;
+        std::vector<std::size_t> rest(std::upper_bound(starts.begin(), starts.end(), at), starts.end());
+        for (std::size_t& start : rest) start -= at;
+        rest.insert(rest.begin(), 0);
+        ASSERT_EQ(starts_one_by_one(kind, std::string_view(text).substr(at)), rest) << text << " at " << at;
+      }
+    }
   }
 }
 

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "base/utf8.h"
 #include "tokenizer/internal/added_tokens.h"
 #include "tokenizer/internal/bpe.h"
 #include "tokenizer/internal/pre_tokenizer.h"
 #include "tokenizer/internal/shown.h"
-#include "base/utf8.h"
 
 namespace qw::tokenizer {
 namespace {
@@ -36,6 +36,17 @@ struct Tokenizer::Impl {
   void encode_pieces(std::string_view text, Bpe::Scratch& scratch, std::vector<TokenId>& out) const {
     PieceScanner scanner(pre, text);
     const char* const end = text.data() + text.size();
+    Bpe::IdBlock block(out);
+    while (scanner.left() >= PieceScanner::kMarkBytes + Bpe::kReadAhead) {
+      block.flush_if_full();
+      if (const std::size_t size = bpe->encode_marked(scanner.position(), scanner.marks(), scratch, block)) {
+        scanner.skip(size);
+        continue;
+      }
+      block.flush();
+      bpe->encode(scanner.next(), end, scratch, out);
+    }
+    block.flush();
     for (std::string_view p = scanner.next(); !p.empty(); p = scanner.next()) bpe->encode(p, end, scratch, out);
   }
 

@@ -89,6 +89,35 @@ TEST(Tokenizer, LongPiecesEqualTheDefinition) {
   }
 }
 
+// Text long enough to be cut into many pieces at a time, of characters that the vocabulary joins in part.
+TEST(Tokenizer, LongTextEqualsTheDefinition) {
+  TokenizerSpec spec = small_spec();
+  const auto add = [&](const std::string& left, const std::string& right) {
+    spec.tokens.insert(spec.tokens.end(), left + right);
+    spec.merges.emplace_back(left, right);
+  };
+  // Tokens that are parts of two characters: the end of one and the other, one and the begin of the other.
+  spec.added.clear();
+  spec.eos = spec.pad = std::nullopt;
+  spec.stop.clear();
+  add("\xA5", "\xE7");
+  add("\xA5\xE7", "\xBE");
+  add("\xE7", "\xBE");
+  add("春", "\xE7");
+  add("\x80", "黃");
+  const Tokenizer t = make(spec);
+  base::Rng rng(11);
+  const std::vector<std::string> parts = {"春", "風", "黃河", "入",   "海流", "白日", "依山", "，",    "。", "“",
+                                          "　", "日", "盡",   "美",   "羊",   "the",  " cat", "'s",    "\n", " ",
+                                          "7",  "é",  "\xE7", "\xA5", "ー",   "か",   "각",   "\u0301"};
+  for (int i = 0; i < 4000; ++i) {
+    std::string text;
+    const std::size_t kinds = 2 + rng.below(parts.size() - 1), from = rng.below(parts.size());
+    while (text.size() < 240) text += parts[(from + rng.below(kinds)) % parts.size()];
+    ASSERT_EQ(t.encode(text), encode_slowly(t.spec(), text)) << text;
+  }
+}
+
 // Words of two letters meet in every way there is; each round is another vocabulary on the same thread.
 TEST(Tokenizer, RepetitiveTextEqualsTheDefinition) {
   base::Rng rng(7);

@@ -166,14 +166,26 @@ std::size_t find_unstable(std::string_view text, std::size_t from) {
     return may_begin_unstable(static_cast<unsigned char>(text[at])) && tables.unstable(base::utf8_at(text, at).code);
   };
 #ifdef __SSE2__
-  for (; from + 16 <= text.size(); from += 16) {
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(text.data() + from));
+  const auto load = [&](std::size_t at) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(text.data() + at)); };
+  const auto is = [](__m128i bytes, int c) { return _mm_cmpeq_epi8(bytes, _mm_set1_epi8(static_cast<char>(c))); };
+  for (; from + 18 <= text.size(); from += 16) {
+    const __m128i bytes = load(from);
+    if (_mm_movemask_epi8(bytes) == 0) continue;
     // As signed bytes CC..FF are -52..-1 and E4..E9 are -28..-23.
     const __m128i high =
         _mm_and_si128(_mm_cmpgt_epi8(bytes, _mm_set1_epi8(-53)), _mm_cmplt_epi8(bytes, _mm_setzero_si128()));
     const __m128i han =
         _mm_and_si128(_mm_cmpgt_epi8(bytes, _mm_set1_epi8(-29)), _mm_cmplt_epi8(bytes, _mm_set1_epi8(-22)));
-    auto mask = static_cast<unsigned>(_mm_movemask_epi8(_mm_andnot_si128(han, high)));
+    // The punctuation of Chinese, and quotes and dashes: U+3000 to U+3027 (E3 80, then up to A7), U+FF00 to U+FF7F (EF
+    // BC or BD), U+2008 to U+203F (E2 80, then 88 and more).
+    const __m128i second = load(from + 1), third = load(from + 2), is80 = is(second, 0x80);
+    const __m128i signs = _mm_and_si128(_mm_and_si128(is(bytes, 0xE3), is80),
+                                        _mm_cmplt_epi8(third, _mm_set1_epi8(static_cast<char>(0xA8))));
+    const __m128i full = _mm_and_si128(is(bytes, 0xEF), _mm_or_si128(is(second, 0xBC), is(second, 0xBD)));
+    const __m128i quotes = _mm_and_si128(_mm_and_si128(is(bytes, 0xE2), is80),
+                                         _mm_cmpgt_epi8(third, _mm_set1_epi8(static_cast<char>(0x87))));
+    const __m128i stable = _mm_or_si128(_mm_or_si128(han, signs), _mm_or_si128(full, quotes));
+    auto mask = static_cast<unsigned>(_mm_movemask_epi8(_mm_andnot_si128(stable, high)));
     for (; mask != 0; mask &= mask - 1) {
       const std::size_t at = from + static_cast<std::size_t>(std::countr_zero(mask));
       if (unstable_at(at)) return at;

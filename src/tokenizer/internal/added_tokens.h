@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -26,7 +27,11 @@ class AddedTokens {
 
  private:
   static constexpr TokenId kNone = -1;
+  // Where the next byte that begins a token is, or the size of the text.
+  std::size_t find_start(std::string_view text, std::size_t from) const;
+
   std::array<bool, 256> starts_{};     // bytes that begin a token, to pass over all others quickly
+  std::string start_bytes_;            // the same as a list
   PairMap<std::uint32_t> children_;    // (node, byte) -> node of the trie
   std::vector<TokenId> nodes_{kNone};  // the token that ends at a node
 };

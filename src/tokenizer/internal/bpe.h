@@ -17,9 +17,11 @@
 #include <vector>
 
 #include "base/result.h"
+#include "tokenizer/internal/char_pairs.h"
 #include "tokenizer/internal/encode_cache.h"
 #include "tokenizer/internal/merge_table.h"
 #include "tokenizer/internal/pair_map.h"
+#include "tokenizer/internal/pre_tokenizer.h"
 #include "tokenizer/internal/string_index.h"
 #include "tokenizer/internal/token_trie.h"
 #include "tokenizer/internal/word_table.h"
@@ -31,10 +33,32 @@ class Bpe {
  public:
   // What a call of encode needs; keep one and use it again. One thread at a time. `cache` must be that thread's.
   struct Scratch {
-    std::vector<TokenId> ids;
+    std::vector<TokenId> ids, found;
     std::vector<std::uint32_t> ranks, previous, next;
     std::vector<std::uint64_t> heap, open;
     EncodeCache* cache = nullptr;  // see cache_of_thread()
+  };
+  // Ids on their way into a vector: room for a few more can be taken for granted.
+  class IdBlock {
+   public:
+    explicit IdBlock(std::vector<TokenId>& out) : out_(&out) {}
+    TokenId* end() { return ids_.data() + size_; }
+    // Ids written at end(), no more than kRoom since the last flush_if_full.
+    void take(std::size_t count) { size_ += count; }
+    void flush_if_full() {
+      if (size_ > ids_.size() - kRoom) flush();
+    }
+    void flush() {
+      out_->insert(out_->end(), ids_.begin(), ids_.begin() + static_cast<std::ptrdiff_t>(size_));
+      size_ = 0;
+    }
+
+    static constexpr std::size_t kRoom = 2 * PieceScanner::kMarkBytes;
+
+   private:
+    std::vector<TokenId>* out_;
+    std::size_t size_ = 0;
+    std::array<TokenId, 1024> ids_;
   };
 
   // `tokens` must outlive the object. Fails if a byte has no token, a token occurs twice, or a merge names something
@@ -53,6 +77,10 @@ class Bpe {
     }
     encode_unknown(piece, &key, scratch, out);
   }
+  // Encodes what begins at `text`, where the marks were made, up to a place where more can be marked: returns how many
+  // bytes, 0 if the first piece does not end among the marked. kReadAhead bytes behind them must be readable.
+  static constexpr std::size_t kReadAhead = WordTable::kMaxBytes;
+  std::size_t encode_marked(const char* text, const PieceScanner::Marks& marks, Scratch& scratch, IdBlock& out) const;
   // This thread's memory of what was found before, emptied if that was for another vocabulary.
   EncodeCache* cache_of_thread() const;
   std::optional<TokenId> find(std::string_view token) const;
@@ -77,7 +105,8 @@ class Bpe {
   static int byte_bit(char c) { return static_cast<unsigned char>(c) >> 2; }
   static int partner_bit(TokenId id) { return static_cast<int>((static_cast<std::uint32_t>(id) * 0x9E3779B9u) >> 26); }
 
-  explicit Bpe(std::span<const std::string> tokens) : tokens_(tokens), index_(tokens.size()) {}
+  explicit Bpe(std::span<const std::string> tokens)
+      : tokens_(tokens), index_(tokens.size()), char_pairs_(CharPairs::of(tokens)) {}
   Status index_tokens();
   // The merges by id; fills merged_.
   Result<std::vector<IdPair>> read_merges(std::span<const std::pair<std::string, std::string>> merges);
@@ -110,6 +139,7 @@ class Bpe {
   bool may_follow(const Seam& seam, EncodeCache& cache) const;
   void encode_unknown(std::string_view piece, const WordTable::Key* key, Scratch& scratch,
                       std::vector<TokenId>& out) const;
+  TokenId* encode_into(std::string_view piece, const WordTable::Key* key, Scratch& scratch, TokenId* ids) const;
   void find_tokens(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const;
   void merge_pairs(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const;
   void merge_short(std::string_view piece, std::vector<TokenId>& out) const;
@@ -121,6 +151,7 @@ class Bpe {
   std::array<TokenId, 256> byte_ids_{};
   std::vector<TokenId> merged_;  // rank -> id of the token that the pair becomes
   WordTable words_;
+  CharPairs char_pairs_;
   bool orderly_ = false;
   // Of an orderly vocabulary, by id:
   std::vector<Node> nodes_;

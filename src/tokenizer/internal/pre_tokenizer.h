@@ -18,6 +18,7 @@
 #include <optional>
 #include <string_view>
 
+#include "tokenizer/internal/byte_masks.h"
 #include "tokenizer/internal/unicode.h"
 
 namespace qw::tokenizer {
@@ -40,6 +41,21 @@ class PieceScanner {
   // The next piece; empty at the end.
   std::string_view next();
 
+  // Many pieces at once: where they begin in the next kMarkBytes, bit i for the byte i after position(). Bit 0 is
+  // always set. All beginnings up to the last are there; where the piece ends that begins there is not known yet.
+  static constexpr std::size_t kMarkBytes = ByteMasks::kBytes;
+  struct Marks {
+    std::uint64_t starts;
+    std::uint64_t words;   // letters, and marks if they join words: where text is cut in front of one, both sides are
+                           // cut further as if nothing had been
+    std::uint64_t threes;  // first bytes of characters of three bytes
+  };
+  // At least kMarkBytes must be left.
+  Marks marks() const;
+  const char* position() const { return at_; }
+  std::size_t left() const { return static_cast<std::size_t>(end_ - at_); }
+  void skip(std::size_t bytes) { at_ += bytes; }
+
  private:
   enum class Kind : std::uint8_t { kOther, kWord, kNumber, kSpace, kNewline };
   struct Char {
@@ -54,6 +70,14 @@ class PieceScanner {
   const char* contraction_end(const char* at) const;
   const char* space_end(const char* at) const;
   const char* piece_end(const char* at) const;
+  // Bits of bytes by what their characters are. Those from `end` on are not told: a character that the window cuts, or
+  // bytes that are none.
+  struct Kinds {
+    std::uint64_t words, numbers, spaces, threes;
+    int end;
+  };
+  Kinds kinds_of(const ByteMasks& bytes) const;
+  int put_wide_char(int at, Kinds& kinds) const;
 
   const Unicode* tables_;
   const char *at_, *end_;

@@ -25,7 +25,7 @@ class Calibration final : public ops::ProductObserver {
  public:
   explicit Calibration(const models::Model& model) : parameters_(model.parameters()) {
     for (const auto& p : parameters_)
-      if (p.shape.rank() == 2 && p.gguf_part == 0) sums_.add(p.gguf_name, p.gguf_parts, p.shape[1]);
+      if (p.shape.rank() == 2 && p.gguf_part == 0 && !p.draft) sums_.add(p.gguf_name, p.gguf_parts, p.shape[1]);
   }
   void on_product(ops::Weight weight, const float* x, std::int64_t rows, std::int64_t) override {
     const auto& p = parameters_[static_cast<std::size_t>(weight.id)];

@@ -78,6 +78,7 @@ Result<json::Object> describe_model(const OpenedModel& opened, const std::vector
                       {"parameters", parameters},
                       {"layers", t.layers + static_cast<std::int64_t>(t.recurrent.size())},
                       {"recurrent_layers", static_cast<std::int64_t>(t.recurrent.size())},
+                      {"draft_layers", t.draft_layers},
                       {"state_bytes", t.state_floats * static_cast<std::int64_t>(sizeof(float))},
                       {"width", t.width},
                       {"heads", t.heads},

@@ -24,10 +24,12 @@ std::int64_t cache_blocks(const models::Model& model, const LoadOptions& o) {
   return (tokens + o.block_tokens - 1) / o.block_tokens;
 }
 
+bool drafts(const models::Model& model, const LoadOptions& o) { return o.draft_layers && model.traits().draft_layers > 0; }
+
 kvcache::CacheShape cache_shape(const models::Model& model, tensor::DType weights, const LoadOptions& o) {
   const models::ModelTraits& t = model.traits();
   const tensor::DType automatic = weights == tensor::DType::kF32 ? tensor::DType::kF32 : tensor::DType::kF16;
-  return {t.layers, t.kv_heads, t.head_dim, o.block_tokens, o.cache_dtype.value_or(automatic)};
+  return {t.layers + (drafts(model, o) ? t.draft_layers : 0), t.kv_heads, t.head_dim, o.block_tokens, o.cache_dtype.value_or(automatic)};
 }
 
 // A state for every request that may run, and one for for_each_logits.
@@ -76,6 +78,7 @@ MemoryNeed estimate_memory(const models::Model& model, std::span<const tensor::D
   MemoryNeed need;
   for (std::size_t i = 0; i < weights.size(); ++i) {
     const models::ParameterSpec& p = model.parameters()[i];
+    if (p.draft && !drafts(model, o)) continue;
     const auto type = kernel_type(weights[i]);
     const bool packed = p.shape.rank() == 2 && type.has_value();
     need.weight_bytes += packed ? static_cast<std::int64_t>(k.packed_bytes(*type, p.shape[0], p.shape[1]))
@@ -96,13 +99,13 @@ MemoryNeed estimate_memory(const models::Model& model, std::span<const tensor::D
   const std::int64_t row_floats = mixture + t.recurrent_row_floats + 4 * std::int64_t{t.width} + 4 * heads + 3 * std::int64_t{t.ffn_width} + widest;
   const std::int64_t outputs = t.head.kind == models::HeadKind::kLanguage ? t.vocab : t.head.outputs;
   const std::int64_t logit_floats = outputs + 2 * std::int64_t{t.width};
-  need.workspace_bytes = (sizes.max_rows * row_floats + sizes.max_logit_rows * logit_floats) * std::int64_t{sizeof(float)};
+  need.workspace_bytes = (drafts(model, o) ? 2 : 1) * (sizes.max_rows * row_floats + sizes.max_logit_rows * logit_floats) * std::int64_t{sizeof(float)};
   return need;
 }
 
 ModelExecutor::ModelExecutor(const models::Model& model, ops::RunningExecutor& executor, const kvcache::BlockPool& pool,
-                             const ops::RunningOptions& options, kvcache::StatePool* states)
-    : model_(model), executor_(executor), cache_(models::cache_view(pool)), options_(options) {
+                             const ops::RunningOptions& options, kvcache::StatePool* states, ops::RunningExecutor* draft)
+    : model_(model), executor_(executor), draft_(draft), cache_(models::cache_view(pool)), options_(options) {
   if (states != nullptr) states_ = models::state_view(*states);
 }
 
@@ -112,6 +115,15 @@ Status ModelExecutor::run(const ops::StepBatch& batch) {
   with_cache.states = &states_;
   QW_TRY(executor_.begin(with_cache));
   model_.forward(executor_);
+  return {};
+}
+
+Status ModelExecutor::run_draft(const ops::StepBatch& batch) {
+  if (draft_ == nullptr) return StepExecutor::run_draft(batch);
+  ops::StepBatch with_cache = batch;
+  with_cache.cache = &cache_;
+  QW_TRY(draft_->begin(with_cache));
+  model_.draft(*draft_);
   return {};
 }
 
@@ -148,7 +160,8 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::create(std::unique_ptr<models:
   std::unique_ptr<LoadedModel> loaded(
       new LoadedModel(std::move(model), std::move(pool), std::move(states), options, isa));
   const ops::RunningOptions sizes = sizes_of(*loaded->model_, options);
-  QW_TRY(loaded->build(weights, std::move(options.engine), sizes, adapters));
+  const bool with_drafts = drafts(*loaded->model_, options);
+  QW_TRY(loaded->build(weights, std::move(options.engine), sizes, with_drafts, adapters));
   return loaded;
 }
 
@@ -164,15 +177,23 @@ LoadedModel::LoadedModel(std::unique_ptr<models::Model> model, kvcache::BlockPoo
 LoadedModel::~LoadedModel() = default;
 
 Status LoadedModel::build(std::span<const tensor::ConstView> weights, EngineConfig config,
-                          const ops::RunningOptions& sizes, std::span<const ops::LowRankAdapter> adapters) {
+                          const ops::RunningOptions& sizes, bool drafts, std::span<const ops::LowRankAdapter> adapters) {
   std::vector<tensor::Shape> shapes;
   for (const models::ParameterSpec& p : model_->parameters()) shapes.push_back(p.shape);
   ops::RecordingExecutor recorder(std::move(shapes));
   model_->forward(recorder);
-  QW_ASSIGN(executor_, ops::RunningExecutor::create(recorder.finish(), weights, sizes, kernels::kernels_for(isa_),
-                                                    threads_, adapters));
+  ops::Program program = recorder.finish(), draft;
+  if (drafts) {
+    model_->draft(recorder);
+    draft = recorder.finish();
+  }
+  QW_ASSIGN(executor_, ops::RunningExecutor::create(std::move(program), weights, sizes, kernels::kernels_for(isa_), threads_,
+                                                    adapters, drafts ? &draft : nullptr));
+  if (drafts) {
+    QW_ASSIGN(draft_, executor_->make_beside(std::move(draft), sizes));
+  }
   kvcache::StatePool* states = states_ ? &*states_ : nullptr;
-  step_executor_ = std::make_unique<ModelExecutor>(*model_, *executor_, pool_, sizes, states);
+  step_executor_ = std::make_unique<ModelExecutor>(*model_, *executor_, pool_, sizes, states, draft_.get());
   config.states = states;
   config.context = context_;
   config.sampling_pool = &threads_;
@@ -182,7 +203,7 @@ Status LoadedModel::build(std::span<const tensor::ConstView> weights, EngineConf
 
 MemoryNeed LoadedModel::memory() const {
   return {executor_->weight_bytes(), pool_.total_blocks() * kvcache::block_bytes(pool_.shape()) + (states_ ? states_->bytes() : 0),
-          executor_->arena_bytes()};
+          executor_->arena_bytes() + (draft_ ? draft_->arena_bytes() : 0)};
 }
 
 Status LoadedModel::for_each_logits(

@@ -31,6 +31,7 @@ struct LoadOptions {
   std::int64_t context = 0;                  // longest sequence; 0: the model's own
   std::int64_t cache_tokens = 0;             // of all sequences together; 0: one longest sequence, at most 32768
   std::int32_t block_tokens = 32;            // tokens per cache block
+  bool draft_layers = false;                 // the model's layers that draft, if it has some, are loaded and can be run
   std::int64_t logit_rows = 0;               // most logit rows of a pass, for for_each_logits; at least max_sequences; of a model
                                              // with another head than the language model's: at least max_rows
   EngineConfig engine;                       // context and sampling_pool are filled in
@@ -51,20 +52,27 @@ MemoryNeed estimate_memory(const models::Model& model, tensor::DType weights, co
 // StepExecutor over a real model.
 class ModelExecutor final : public StepExecutor {
  public:
-  // All must outlive it. `states`: null for a model without them.
+  // All must outlive it. `states`: null for a model without them. `draft`: of the program of layers that draft, or null.
   ModelExecutor(const models::Model& model, ops::RunningExecutor& executor, const kvcache::BlockPool& pool,
-                const ops::RunningOptions& options, kvcache::StatePool* states = nullptr);
+                const ops::RunningOptions& options, kvcache::StatePool* states = nullptr,
+                ops::RunningExecutor* draft = nullptr);
   Status run(const ops::StepBatch& batch) override;
   std::span<float> logits(std::int64_t i) override { return executor_.logits(i); }
   std::int64_t vocab() const override { return model_.traits().vocab; }
   bool generates() const override { return model_.traits().head.kind == models::HeadKind::kLanguage; }
   std::int32_t adapters() const override { return executor_.adapters(); }
+  bool drafts() const override { return draft_ != nullptr; }
+  std::span<const float> kept(std::int64_t r) const override { return executor_.kept(r); }
+  Status run_draft(const ops::StepBatch& batch) override;
+  std::span<float> draft_logits(std::int64_t i) override { return draft_->logits(i); }
+  std::span<const float> draft_kept(std::int64_t r) const override { return draft_->kept(r); }
   std::int64_t max_rows() const override { return options_.max_rows; }
   std::int64_t max_logit_rows() const override { return options_.max_logit_rows; }
 
  private:
   const models::Model& model_;
   ops::RunningExecutor& executor_;
+  ops::RunningExecutor* draft_;
   ops::CacheView cache_;
   ops::StateView states_;
   ops::RunningOptions options_;
@@ -105,7 +113,7 @@ class LoadedModel {
   LoadedModel(std::unique_ptr<models::Model> model, kvcache::BlockPool pool, std::optional<kvcache::StatePool> states,
               const LoadOptions& options, base::Isa isa);
   Status build(std::span<const tensor::ConstView> weights, EngineConfig config, const ops::RunningOptions& sizes,
-               std::span<const ops::LowRankAdapter> adapters);
+               bool drafts, std::span<const ops::LowRankAdapter> adapters);
 
   std::unique_ptr<models::Model> model_;
   base::Isa isa_;
@@ -113,7 +121,7 @@ class LoadedModel {
   kvcache::BlockPool pool_;
   std::optional<kvcache::StatePool> states_;  // absent: no layer carries a state
   std::int64_t context_;
-  std::unique_ptr<ops::RunningExecutor> executor_;
+  std::unique_ptr<ops::RunningExecutor> executor_, draft_;  // the second: of the layers that draft; null: none
   std::unique_ptr<ModelExecutor> step_executor_;
   std::unique_ptr<Engine> engine_;
 };

@@ -22,6 +22,13 @@ class StepExecutor {
   virtual std::int64_t vocab() const = 0;              // ids of tokens are below
   virtual bool generates() const { return true; }      // false: rows are not logits over the vocabulary
   virtual std::int32_t adapters() const { return 0; }  // batch.adapters may name 0 .. adapters() - 1
+  // Layers of the model that draft (models::Model::draft). `kept` is what they take of row r of the last run (of the last
+  // draft, for drafts further on); a draft fills its own layers of the same cache, at the same blocks.
+  virtual bool drafts() const { return false; }
+  virtual std::span<const float> kept(std::int64_t) const { return {}; }
+  virtual Status run_draft(const ops::StepBatch&) { return fail(ErrorKind::kUsage, "this model has no layers that draft"); }
+  virtual std::span<float> draft_logits(std::int64_t) { return {}; }
+  virtual std::span<const float> draft_kept(std::int64_t) const { return {}; }
   virtual std::int64_t max_rows() const = 0;        // of one run
   virtual std::int64_t max_logit_rows() const = 0;  // of one run
 };

@@ -1,6 +1,7 @@
 // Every architecture the house knows, one line each.
 #include <string>
 
+#include "models/internal/names.h"
 #include "models/internal/senses.h"
 #include "models/model.h"
 #include "models/qwen/qwen.h"
@@ -55,8 +56,11 @@ std::vector<std::string> architectures() {
   return names;
 }
 
-Result<std::unique_ptr<Model>> model_from_hf_config(const json::Object& config) {
-  QW_ASSIGN(const json::Object language, language_config(config));
+void Model::draft(ops::Executor&) const { QW_CHECK(traits().draft_layers > 0); }
+
+Result<std::unique_ptr<Model>> model_from_hf_config(const json::Object& config, std::optional<std::int32_t> draft_layers) {
+  QW_ASSIGN(json::Object language, language_config(config));
+  if (draft_layers) language.set(std::string(kHfDraftLayers), *draft_layers);
   QW_ASSIGN(const Architecture* a, find(language, "model_type", &Architecture::hf_type));
   return a->from_hf(language);
 }

@@ -101,6 +101,17 @@ Result<tensor::ConstView> from_folder(const formats::ModelSource& source, const 
   return formed(source, p, p.hf, name, view);
 }
 
+// Layers that draft, by the tensors of a folder: configurations keep the number where writers left the tensors out.
+std::int32_t draft_layers(const formats::ModelSource& source) {
+  std::int32_t n = 0;
+  const auto holds = [&](const std::string& prefix) {
+    return std::any_of(source.tensors().begin(), source.tensors().end(),
+                       [&](const formats::TensorInfo& t) { return t.name.starts_with(prefix); });
+  };
+  while (holds(std::string(kHfDraftLayer) + std::to_string(n) + ".")) ++n;
+  return n;
+}
+
 }  // namespace
 
 tensor::Shape ParameterSpec::gguf_shape() const {
@@ -112,7 +123,7 @@ Result<std::unique_ptr<Model>> model_from_source(const formats::ModelSource& sou
   const auto located = [&](Error e) { return in_context(source.path().string(), std::move(e)).value(); };
   if (source.kind() == formats::ModelKind::kHfFolder) {
     QW_ASSIGN(const auto embedding, formats::read_embedding_config(source));
-    if (!embedding) return model_from_hf_config(source.config()).map_error(located);
+    if (!embedding) return model_from_hf_config(source.config(), draft_layers(source)).map_error(located);
     json::Object config = source.config();  // it names the class of the language model, whose head is not used
     config.set("architectures", json::Array{"Model"});
     return model_from_hf_config(config).map_error(located);

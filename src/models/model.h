@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -55,6 +56,9 @@ struct ModelTraits {
     std::string prefix, what;
   };
   std::vector<LeftAside> left_aside;
+  // Layers that draft later tokens (Model::draft): their keys and values stand in the cache behind those of `layers`. 0: none.
+  std::int32_t draft_layers = 0;
+  std::int32_t draft_width = 0;  // of the rows they take
   std::vector<std::string> notices;  // what of the configuration is not computed although the model runs, for people
   HeadTraits head;
 };
@@ -90,6 +94,7 @@ struct ParameterSpec {
   std::int32_t hf_fused_part = 0, hf_fused_parts = 1;
 
   FileForm hf = {}, gguf = {};
+  bool draft = false;   // belongs to layers that draft: the forward pass does not use it
   float init_rate = 0;  // > 0: initialised to ln of U(0.01, init_rate)
 
   // Names this parameter alone, also where several stand in one tensor of a folder: for checkpoints of training.
@@ -109,6 +114,12 @@ class Model {
   virtual ops::Weight embedding() const = 0;
   virtual ops::Weight head() const = 0;
   virtual void forward(ops::Executor& ex) const = 0;
+  // The pass of the layers that draft (traits().draft_layers > 0), a program of its own over the same parameters and cache.
+  // Its row at position p takes, as ops::Executor::given, what forward keeps of position p (ops::Executor::keep), and as its
+  // token the one at p + 1; it gives logits of the token at p + 2. For further drafts it may be given what it kept itself of
+  // the row before. Its cache, layers [layers, layers + draft_layers), needs a row at every position, as forward's does; it
+  // carries no state. What it says is a guess: it has no part in what the model says.
+  virtual void draft(ops::Executor& ex) const;
   // The configuration as a Hugging Face config.json object / as GGUF keys (arch-prefixed), for writers.
   virtual json::Object hf_config() const = 0;
   virtual json::Object gguf_metadata() const = 0;
@@ -118,7 +129,10 @@ class Model {
 std::vector<std::string> architectures();
 // Makes a model from the config.json of a Hugging Face folder (or the [model] table of a training recipe, same keys).
 // Errors: kBadInput naming the key.
-Result<std::unique_ptr<Model>> model_from_hf_config(const json::Object& config);
+// `draft_layers`: how many layers that draft it is to have; absent: as many as the configuration says. (Folders may say so
+// and lack their tensors: load.h goes by those.)
+Result<std::unique_ptr<Model>> model_from_hf_config(const json::Object& config,
+                                                    std::optional<std::int32_t> draft_layers = {});
 // Makes a model from GGUF metadata (general.architecture and its keys). `has_output_weight` tells whether the head is
 // a tensor of its own; `vocab` is the row count of token_embd.weight.
 Result<std::unique_ptr<Model>> model_from_gguf_metadata(const json::Object& metadata, bool has_output_weight,

@@ -85,6 +85,10 @@ class Executor {
 
   // Rows of `table` [V, D] for the batch's token ids -> [N, D].
   virtual Value embed(Weight table) = 0;
+  // Rows that come with the batch (StepBatch::given) -> [N, width]. A program has at most one, and is not trained.
+  virtual Value given(std::int32_t width) = 0;
+  // x stays readable after the pass (RunningExecutor::kept): what layers that draft take from it. At most one.
+  virtual void keep(Value x) = 0;
   // x / rms(x) * w over the whole row -> [N, D].
   virtual Value rms_norm(Value x, Weight w, float eps) = 0;
   // The same over each head: x is [N, heads * head_dim], w is [head_dim].

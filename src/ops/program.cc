@@ -10,6 +10,8 @@ const char* op_name(OpKind kind) {
   switch (kind) {
     case OpKind::kEmbed:
       return "embed";
+    case OpKind::kGiven:
+      return "given";
     case OpKind::kRmsNorm:
       return "rms_norm";
     case OpKind::kLinear:
@@ -45,6 +47,7 @@ const char* op_name(OpKind kind) {
 int Op::inputs() const {
   switch (kind) {
     case OpKind::kEmbed:
+    case OpKind::kGiven:
       return 0;
     case OpKind::kAttention:
     case OpKind::kDeltaRule:
@@ -93,6 +96,17 @@ Program RecordingExecutor::finish() {
 Value RecordingExecutor::embed(Weight table) {
   QW_CHECK(shape(table).rank() == 2);
   return push({.kind = OpKind::kEmbed, .weight = table}, static_cast<std::int32_t>(shape(table)[1]));
+}
+
+Value RecordingExecutor::given(std::int32_t width) {
+  QW_CHECK(width > 0);
+  for (const Op& op : program_.ops) QW_CHECK(op.kind != OpKind::kGiven);
+  return push({.kind = OpKind::kGiven}, width);
+}
+
+void RecordingExecutor::keep(Value x) {
+  QW_CHECK(program_.kept.id < 0 && x.id >= 0 && static_cast<std::size_t>(x.id) < program_.widths.size());
+  program_.kept = x;
 }
 
 Value RecordingExecutor::rms_norm(Value x, Weight w, float eps) {

@@ -13,7 +13,7 @@
 
 namespace qw::ops {
 
-enum class OpKind : std::uint8_t { kEmbed, kRmsNorm, kLinear, kRope, kAttention, kSwiglu, kAdd, kExperts, kColumns, kGateRows,
+enum class OpKind : std::uint8_t { kEmbed, kGiven, kRmsNorm, kLinear, kRope, kAttention, kSwiglu, kAdd, kExperts, kColumns, kGateRows,
                                   kRelu, kConcat, kShortConv, kDeltaRule, kHead };
 const char* op_name(OpKind kind);
 
@@ -41,6 +41,7 @@ struct Program {
   std::vector<std::int32_t> widths;  // by value id
   // Index into ops of the op that made a value, and of the last op that reads it (the maker if none does).
   std::vector<std::int32_t> maker, last_use;
+  Value kept{};  // readable after the pass; id -1: none
 };
 
 // Writes calls down. `parameters` are the shapes of the model's parameter table; a call whose shapes do not fit is a
@@ -51,6 +52,8 @@ class RecordingExecutor final : public Executor {
   Program finish();
 
   Value embed(Weight table) override;
+  Value given(std::int32_t width) override;
+  void keep(Value x) override;
   Value rms_norm(Value x, Weight w, float eps) override;
   Value head_rms_norm(Value x, Weight w, std::int32_t head_dim, float eps) override;
   Value linear(Value x, Weight w, Weight bias = {}) override;

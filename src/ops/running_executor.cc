@@ -38,7 +38,7 @@ struct RunningExecutor::State {
   Machine machine;
   Program program;
   RunningOptions options;
-  std::vector<PackedWeight> weights;
+  std::shared_ptr<const std::vector<PackedWeight>> weights;
   Adapters adapters;
   ProductObserver* observer = nullptr;
   std::vector<std::int32_t> head_adapters;  // of the rows whose logits are wanted
@@ -78,7 +78,7 @@ struct RunningExecutor::State {
   kernels::WeightType prepared_type = kernels::WeightType::kF32;
   bool done = false;
 
-  State(Program p, std::vector<PackedWeight> w, Adapters a, const RunningOptions& o, const Machine& m)
+  State(Program p, std::shared_ptr<const std::vector<PackedWeight>> w, Adapters a, const RunningOptions& o, const Machine& m)
       : machine(m), program(std::move(p)), options(o), weights(std::move(w)), adapters(std::move(a)) {
     head_adapters.reserve(index(options.max_logit_rows));
     place_values();
@@ -88,7 +88,7 @@ struct RunningExecutor::State {
 
   const Op& head_op() const { return program.ops.back(); }
   std::int64_t row_width() const { return head_op().weight.present() ? weight(head_op().weight).out : head_op().in[0].width; }
-  const PackedWeight& weight(Weight w) const { return weights[index(w.id)]; }
+  const PackedWeight& weight(Weight w) const { return (*weights)[index(w.id)]; }
   const float* vector(Weight w) const { return w.present() ? weight(w).vector() : nullptr; }
   float* value(Value v) const { return reinterpret_cast<float*>(arena.data() + plan.offset(buffers[index(v.id)])); }
 
@@ -120,6 +120,7 @@ void RunningExecutor::State::place_values() {
   for (std::size_t v = 0; v < roots.size(); ++v)
     last[index(roots[v])] = std::max(last[index(roots[v])], program.last_use[v]);
   last[index(roots[index(head_op().in[0].id)])] = steps;  // final_hidden is read after the forward
+  if (program.kept.id >= 0) last[index(roots[index(program.kept.id)])] = steps;
   buffers.assign(roots.size(), -1);
   for (std::size_t v = 0; v < roots.size(); ++v)
     if (index(roots[v]) == v)
@@ -331,6 +332,10 @@ Status RunningExecutor::State::check(const StepBatch& b) const {
   if (b.cache == nullptr || b.cache->block_tokens <= 0 || b.cache->keys.size() < index(layers) ||
       b.cache->values.size() < index(layers))
     return fail(ErrorKind::kUsage, "step: the cache does not have the model's layers");
+  for (const Op& op : program.ops)
+    if (op.kind == OpKind::kGiven && b.given.size() != b.tokens.size() * index(op.out.width))
+      return fail(ErrorKind::kUsage, "step: " + std::to_string(b.given.size()) + " numbers are given, should be " +
+                                         std::to_string(op.out.width) + " for each row");
   if (!levels.empty() && b.prompts.size() != b.tables.size())
     return fail(ErrorKind::kUsage, "step: this model needs the length of every sequence's prompt");
   return check_rows(b);
@@ -447,19 +452,35 @@ Result<std::unique_ptr<RunningExecutor>> RunningExecutor::create(Program program
                                                                  const RunningOptions& options,
                                                                  const kernels::Kernels& kernels,
                                                                  base::ThreadPool& pool,
-                                                                 std::span<const LowRankAdapter> adapters) {
+                                                                 std::span<const LowRankAdapter> adapters,
+                                                                 const Program* beside) {
   if (options.max_rows < 1 || options.max_logit_rows < 1)
     return fail(ErrorKind::kUsage, "a step must have room for at least one row and one row of logits");
   const Machine machine{kernels, pool};
   try {
-    QW_ASSIGN(std::vector<PackedWeight> packed, pack_weights(machine, program, weights));
+    QW_ASSIGN(std::vector<PackedWeight> packed, pack_weights(machine, program, beside, weights));
     const std::int64_t rows = std::max(options.max_rows, options.max_logit_rows);
     QW_ASSIGN(Adapters changes, Adapters::create(machine, program, packed, adapters, rows));
+    auto shared = std::make_shared<const std::vector<PackedWeight>>(std::move(packed));
     return std::unique_ptr<RunningExecutor>(new RunningExecutor(
-        std::make_unique<State>(std::move(program), std::move(packed), std::move(changes), options, machine)));
+        std::make_unique<State>(std::move(program), std::move(shared), std::move(changes), options, machine)));
   } catch (const std::bad_alloc&) {
     return fail(ErrorKind::kResource,
                 "no memory for the model's weights and a step of " + std::to_string(options.max_rows) + " rows");
+  }
+}
+
+Result<std::unique_ptr<RunningExecutor>> RunningExecutor::make_beside(Program program, const RunningOptions& options) const {
+  if (options.max_rows < 1 || options.max_logit_rows < 1)
+    return fail(ErrorKind::kUsage, "a step must have room for at least one row and one row of logits");
+  const Machine& machine = state_->machine;
+  try {
+    const std::int64_t rows = std::max(options.max_rows, options.max_logit_rows);
+    QW_ASSIGN(Adapters none, Adapters::create(machine, program, *state_->weights, {}, rows));
+    return std::unique_ptr<RunningExecutor>(new RunningExecutor(
+        std::make_unique<State>(std::move(program), state_->weights, std::move(none), options, machine)));
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorKind::kResource, "no memory for a step of " + std::to_string(options.max_rows) + " rows");
   }
 }
 
@@ -493,7 +514,7 @@ std::int32_t RunningExecutor::adapters() const { return state_->adapters.count()
 
 std::int64_t RunningExecutor::weight_bytes() const {
   std::int64_t bytes = 0;
-  for (const PackedWeight& w : state_->weights) bytes += static_cast<std::int64_t>(w.data.size());
+  for (const PackedWeight& w : *state_->weights) bytes += static_cast<std::int64_t>(w.data.size());
   return bytes + state_->adapters.bytes();
 }
 
@@ -509,6 +530,13 @@ std::span<float> RunningExecutor::logits(std::int64_t i) {
   State& s = *state_;
   QW_CHECK(s.done && i >= 0 && index(i) < s.batch.logit_rows.size());
   return {floats(s.logits) + i * outputs(), index(outputs())};
+}
+
+std::span<const float> RunningExecutor::kept(std::int64_t r) const {
+  const State& s = *state_;
+  const Value kept = s.program.kept;
+  QW_CHECK(s.done && kept.id >= 0 && r >= 0 && r < s.rows);
+  return {s.value(kept) + r * kept.width, index(kept.width)};
 }
 
 std::span<const float> RunningExecutor::final_hidden(std::int64_t r) const {
@@ -531,6 +559,16 @@ Value RunningExecutor::embed(Weight table) {
     s.adapters.add_look_up(s.machine, table, s.batch.adapters, s.batch.tokens, s.value(op.out));
   return op.out;
 }
+
+Value RunningExecutor::given(std::int32_t width) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kGiven);
+  QW_CHECK(op.out.width == width);
+  std::memcpy(s.value(op.out), s.batch.given.data(), s.batch.given.size_bytes());
+  return op.out;
+}
+
+void RunningExecutor::keep(Value x) { QW_CHECK(state_->program.kept.id == x.id); }
 
 Value RunningExecutor::rms_norm(Value x, Weight w, float eps) { return head_rms_norm(x, w, x.width, eps); }
 

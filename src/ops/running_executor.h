@@ -53,6 +53,7 @@ struct StepBatch {
   // begin where its state ends, or at 0, which begins anew.
   std::span<const std::int32_t> slots = {};
   const StateView* states = nullptr;
+  std::span<const float> given = {};  // [N, width] of programs that take rows from outside (Executor::given)
 };
 
 struct RunningOptions {
@@ -72,11 +73,15 @@ class RunningExecutor final : public Executor {
  public:
   // `weights` by parameter id: 2-D in F32, F16, BF16, Q8_0 or Q4_0 are packed in their own type; 1-D become F32. The
   // views are read here only and may go afterwards. Errors: kBadInput for a type or shape the program cannot use.
-  // `adapters` are copied; rows name them by index. kUsage: one that changes what no product or look-up of the program uses.
+  // What `beside` uses is packed too (make_beside). `adapters` are copied; rows name them by index. kUsage: one that changes what no product or look-up of the program uses.
   static Result<std::unique_ptr<RunningExecutor>> create(Program program, std::span<const tensor::ConstView> weights,
                                                          const RunningOptions& options, const kernels::Kernels& kernels,
                                                          base::ThreadPool& pool,
-                                                         std::span<const LowRankAdapter> adapters = {});
+                                                         std::span<const LowRankAdapter> adapters = {},
+                                                         const Program* beside = nullptr);
+  // Runs `program`, the one that was given as `beside`, on the weights of this one, which both hold; without adapters.
+  // For layers that draft: a small program of the same model.
+  Result<std::unique_ptr<RunningExecutor>> make_beside(Program program, const RunningOptions& options) const;
   ~RunningExecutor() override;
 
   // Takes the batch of the next forward; its spans must stay until the forward returned. Errors: kBadInput for a token
@@ -86,6 +91,8 @@ class RunningExecutor final : public Executor {
   // After a forward: what the model gives for batch.logit_rows[i]: logits [V], or the row of a head without weight; the
   // caller may change it. Valid until the next begin.
   std::span<float> logits(std::int64_t i);
+  // After a forward: what the program keeps (Executor::keep) of batch row r.
+  std::span<const float> kept(std::int64_t r) const;
   // After a forward: the hidden row (input of the head) of batch row r, [D].
   std::span<const float> final_hidden(std::int64_t r) const;
 
@@ -95,10 +102,12 @@ class RunningExecutor final : public Executor {
   std::int64_t outputs() const;        // numbers of one such row
   std::int64_t state_floats() const;   // of one sequence; 0: no layer carries a state
   std::int32_t adapters() const;       // how many there are
-  std::int64_t weight_bytes() const;  // packed, adapters included
+  std::int64_t weight_bytes() const;  // packed, adapters and what is held with others included
   std::int64_t arena_bytes() const;   // values and workspaces
 
   Value embed(Weight table) override;
+  Value given(std::int32_t width) override;
+  void keep(Value x) override;
   Value rms_norm(Value x, Weight w, float eps) override;
   Value head_rms_norm(Value x, Weight w, std::int32_t head_dim, float eps) override;
   Value linear(Value x, Weight w, Weight bias = {}) override;

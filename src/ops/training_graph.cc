@@ -274,6 +274,8 @@ void TrainingGraph::State::run_forward(std::size_t i) {
     case OpKind::kConcat:
       concat_forward(machine, value(op.in[0]), op.in[0].width, value(op.in[1]), op.in[1].width, rows, value(op.out));
       break;
+    case OpKind::kGiven:
+      break;  // such programs are not trained (make_training_plan)
     case OpKind::kHead:
       break;  // runs with its gradient, or when logits are asked for
   }
@@ -537,6 +539,8 @@ void TrainingGraph::State::run_backward(std::size_t i) {
                         target(i, j));
         settle(i, j);
       }
+      break;
+    case OpKind::kGiven:
       break;
     case OpKind::kHead:
       break;  // see TrainingGraph::backward

@@ -35,15 +35,16 @@ std::string shortened(double value) {
   return text;
 }
 
-// The model of a recipe: its own table, or the config.json of the folder it starts from.
+// The model of a recipe: its own table, or the config.json of the folder it starts from. Layers that draft are left aside:
+// they would have to be trained anew for what the model becomes.
 Result<std::unique_ptr<models::Model>> make_model(const TrainConfig& config) {
   const auto generates = [](std::unique_ptr<models::Model> model) -> Result<std::unique_ptr<models::Model>> {
     if (model->traits().head.kind == models::HeadKind::kLanguage) return model;
     return fail(ErrorKind::kUsage, "train: only models with the head of a language model are trained");
   };
-  if (config.init_from.empty()) return models::model_from_hf_config(config.model).and_then(generates);
+  if (config.init_from.empty()) return models::model_from_hf_config(config.model, 0).and_then(generates);
   QW_ASSIGN(const auto folder, formats::HfFolder::open(config.init_from));
-  auto model = models::model_from_hf_config(folder.config());
+  auto model = models::model_from_hf_config(folder.config(), 0);
   if (!model) return in_context(config.init_from + "/config.json", std::move(model).error());
   return generates(std::move(*model));
 }

@@ -195,11 +195,16 @@ def first_generation(w, form):
     w.add("lm_head.weight", [VOCAB_FIRST, WIDTH])
 
 
-def drafts(w):
-    """The layer that drafts later tokens, in part: it is not used."""
+def drafts(w, sparse=False, fused=False, form="bf16"):
+    """The layer that drafts later tokens."""
     w.add("mtp.fc.weight", [WIDTH, 2 * WIDTH])
-    w.norm("mtp.norm.weight", WIDTH, 0.0)
-    w.add("mtp.layers.0.mlp.gate_proj.weight", [FFN, WIDTH])
+    for name in ("pre_fc_norm_embedding", "pre_fc_norm_hidden", "norm", "layers.0.input_layernorm", "layers.0.post_attention_layernorm"):
+        w.norm(f"mtp.{name}.weight", WIDTH, 0.0)
+    attention(w, "mtp.layers.0.self_attn.", form, 64, gate=True, around=0.0)
+    if sparse:
+        experts(w, "mtp.layers.0.mlp.", form, shared=256, fused=fused)
+    else:
+        mlp(w, "mtp.layers.0.mlp.", FFN, form)
 
 
 # ---- configurations ---------------------------------------------------------------------------------------------------
@@ -290,7 +295,7 @@ def mixture2(w):
 def following(form="bf16", **more):
     def build(w):
         body(w, "model.", "qwen3_next", 4, form)
-        drafts(w)
+        drafts(w, sparse=True, form=form)
         return config("qwen3_next", "Qwen3NextForCausalLM", 4, **HYBRID | PARTIAL | SHARED | {"norm_topk_prob": True} | more)
     return build
 
@@ -302,7 +307,7 @@ def senses(kind, architecture, layers, text_type, form="bf16", fused=False, tied
         w.add("model.visual.patch_embed.proj.weight", [64, 3, 2, 4, 4])
         w.add("model.visual.blocks.0.attn.qkv.weight", [192, 64])
         if kind.startswith("qwen3_5"):
-            drafts(w)
+            drafts(w, sparse=kind.endswith("moe"), fused=fused, form=form)
         c = config(text_type, architecture, layers, **(text or {}))
         c.pop("architectures"), c.pop("tie_word_embeddings")
         return {"architectures": [architecture], "image_token_id": 248056, "model_type": text_type.removesuffix("_text"), "text_config": c,
@@ -312,6 +317,7 @@ def senses(kind, architecture, layers, text_type, form="bf16", fused=False, tied
 
 def text_only_mixture(w):
     body(w, "model.", "qwen3_5_moe", 4, fused=True)
+    drafts(w, sparse=True)
     return config("qwen3_5_moe_text", "Qwen3_5MoeForCausalLM", 4, **HYBRID | AXES | SHARED)
 
 

@@ -81,6 +81,7 @@ void Decoder::end_table() {
 
 void Decoder::finish(ops::Executor& ex, Value x) const {
   const Value h = ex.rms_norm(x, norm_, config_.eps);  // [N, D]
+  if (config_.traits.draft_layers > 0) ex.keep(h);
   if (config_.traits.head.kind != HeadKind::kLanguage) return run_head(ex, h, other_head_, config_);
   ex.head(h, head_);  // [N, V]
 }

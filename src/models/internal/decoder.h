@@ -31,8 +31,8 @@ struct AttentionParts {
 
 // "model.layers.3." and "blk.3.".
 struct LayerNames {
-  explicit LayerNames(int layer)
-      : hf("model.layers." + std::to_string(layer) + "."), gguf("blk." + std::to_string(layer) + ".") {}
+  explicit LayerNames(int layer) : LayerNames(layer, "model.layers." + std::to_string(layer) + ".") {}
+  LayerNames(int layer, std::string hf_begin) : hf(std::move(hf_begin)), gguf("blk." + std::to_string(layer) + ".") {}
   std::string hf, gguf;
 };
 

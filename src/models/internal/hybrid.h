@@ -16,7 +16,7 @@ struct HybridConfig {
   std::vector<bool> full;              // by layer: attention
   std::int32_t taps = 4;               // of the short convolutions
   ops::DeltaRuleSpec delta;            // without .state
-  std::int32_t draft_layers = 0;       // stand behind the layers in GGUF, for drafts of later tokens; left aside
+  std::int32_t draft_layers = 0;       // of the file, for drafts of later tokens: one is kept, several are left aside
   std::vector<std::int64_t> sections;  // rotary pairs of each axis of a position; text has one position for all
   std::int32_t layers() const { return static_cast<std::int32_t>(full.size()); }
 };
@@ -39,6 +39,7 @@ json::Object write_hybrid_gguf(const HybridConfig& c, const HybridDefaults& defa
 class HybridDecoder : public Decoder {
  public:
   void forward(ops::Executor& ex) const override;
+  void draft(ops::Executor& ex) const override;
   json::Object hf_config() const override { return write_hybrid_hf(hybrid_, defaults_); }
   json::Object gguf_metadata() const override { return write_hybrid_gguf(hybrid_, defaults_); }
 
@@ -64,6 +65,15 @@ class HybridDecoder : public Decoder {
     MixtureWeights experts;      // if sparse
     FfnWeights ffn;              // if not
   };
+  // The layer that drafts (multi-token prediction, DeepSeek-AI, "DeepSeek-V3", 2024, section 2.2): norms of what it is given
+  // and of the token's embedding, a projection of both, one layer with attention, a last norm; ends shared with the model.
+  struct Draft {
+    ops::Weight embedding_norm, hidden_norm, join, norm;
+    Layer layer;
+  };
+  Layer layer_weights(const LayerNames& names, bool full, bool sparse);
+  void draft_weights();
+  ops::Value run_layer(ops::Executor& ex, ops::Value x, const Layer& l, int cache_layer) const;
   Delta delta_weights(const LayerNames& names);
   void fused_inputs(Delta& w, const std::string& hf, const std::string& gguf);
   void split_inputs(Delta& w, const std::string& hf, const std::string& gguf);
@@ -74,6 +84,7 @@ class HybridDecoder : public Decoder {
   HybridConfig hybrid_;
   HybridDefaults defaults_;
   std::vector<Layer> layers_;
+  Draft draft_;  // if traits().draft_layers
 };
 
 }  // namespace qw::models

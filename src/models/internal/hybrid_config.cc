@@ -4,6 +4,7 @@
 #include "base/decimal.h"
 #include "models/internal/config_reader.h"
 #include "models/internal/hybrid.h"
+#include "models/internal/names.h"
 
 namespace qw::models {
 namespace {
@@ -140,6 +141,9 @@ Status read_layers_gguf(const ConfigReader& in, HybridConfig& c) {
   return settle_layers(in, "attention.recurrent_layers", c);
 }
 
+// Layers that draft, of those the file has.
+std::int32_t kept_drafts(const HybridConfig& c) { return c.draft_layers == 1 ? 1 : 0; }
+
 }  // namespace
 
 Result<HybridConfig> read_hybrid_hf(const json::Object& config, const HybridDefaults& defaults) {
@@ -154,6 +158,7 @@ Result<HybridConfig> read_hybrid_hf(const json::Object& config, const HybridDefa
   } else {
     QW_ASSIGN(c.mixture.dense, read_dense_hf(plain, defaults.names.architecture, kHeadDim));
   }
+  QW_ASSIGN(c.draft_layers, in.integer(kHfDraftLayers, 0, kMaxLayers, 0).map(small));
   QW_ASSIGN(const bool bias, in.boolean("attention_bias", false));
   if (bias) return in.bad("attention_bias", "biases on the projections are not supported");
   QW_TRY(read_layer_types(in, c));
@@ -220,6 +225,7 @@ json::Object write_hybrid_hf(const HybridConfig& c, const HybridDefaults& defaul
   }
   for (const char* older : {"rope_scaling", "rope_theta", "max_window_layers", "use_sliding_window"}) o.erase(older);
   o.set("rope_parameters", rope);
+  if (kept_drafts(c) > 0) o.set(std::string(kHfDraftLayers), kept_drafts(c));
   return o;
 }
 
@@ -228,13 +234,15 @@ json::Object write_hybrid_gguf(const HybridConfig& c, const HybridDefaults& defa
   dense.traits.architecture = defaults.names.gguf_architecture;
   json::Object o = defaults.mixture ? write_mixture_gguf(c.mixture, defaults.names) : write_dense_gguf(dense);
   const std::string arch = std::string(defaults.names.gguf_architecture) + ".";
-  o.set(arch + "block_count", c.layers());
-  if (c.draft_layers > 0) o.set(arch + "nextn_predict_layers", 0);  // they are left aside
+  const std::int32_t drafts = kept_drafts(c);
+  o.set(arch + "block_count", c.layers() + drafts);
+  if (c.draft_layers > 0) o.set(arch + "nextn_predict_layers", drafts);  // several are left aside
   if (const std::int64_t interval = interval_of(c.full)) {
     o.set(arch + "full_attention_interval", interval);
   } else {
     json::Array recurrent;
     for (const bool full : c.full) recurrent.emplace_back(!full);
+    for (std::int32_t i = 0; i < drafts; ++i) recurrent.emplace_back(false);
     o.set(arch + "attention.recurrent_layers", recurrent);
   }
   o.set(arch + "ssm.conv_kernel", c.taps);

@@ -13,4 +13,7 @@ inline constexpr std::string_view kGgufTokenTable = "token_embd.weight", kGgufHe
 inline constexpr std::string_view kHfOuterBodies[] = {kHfTextBody, "thinker.model.", "language_model.model."};
 inline constexpr std::string_view kHfOuterHeads[] = {"thinker.lm_head.weight", "language_model.lm_head.weight"};
 
+// Layers that draft: the key of the configuration that counts them, and the beginning of their tensors' names.
+inline constexpr std::string_view kHfDraftLayers = "mtp_num_hidden_layers", kHfDraftLayer = "mtp.layers.";
+
 }  // namespace qw::models

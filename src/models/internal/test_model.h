@@ -85,6 +85,12 @@ inline ops::Program record(const Model& model) {
   return recorder.finish();
 }
 
+inline ops::Program record_draft(const Model& model) {
+  ops::RecordingExecutor recorder(shapes_of(model));
+  model.draft(recorder);
+  return recorder.finish();
+}
+
 // A model with its own cache, fed rows of one or several sequences.
 struct Runner {
   const Model& model;
@@ -93,7 +99,7 @@ struct Runner {
   std::optional<kvcache::StatePool> state_pool;  // of models whose layers carry states
   ops::StateView states;
   std::vector<kvcache::StateSlot> slots;
-  std::unique_ptr<ops::RunningExecutor> executor;
+  std::unique_ptr<ops::RunningExecutor> executor, draft;  // the second: of layers that draft
   std::vector<kvcache::BlockTable> tables;
   std::int32_t prompt = 1;  // tokens of every sequence's prompt, for models with dynamic NTK
 
@@ -101,13 +107,16 @@ struct Runner {
          const kernels::Kernels& kernels, tensor::DType cache_type = tensor::DType::kF32, int sequences = 4,
          std::span<const ops::LowRankAdapter> adapters = {})
       : model(m),
-        pool(*kvcache::BlockPool::create({m.traits().layers, m.traits().kv_heads, m.traits().head_dim, 16, cache_type},
+        pool(*kvcache::BlockPool::create({m.traits().layers + m.traits().draft_layers, m.traits().kv_heads, m.traits().head_dim, 16, cache_type},
                                          sequences * 8)),
         cache(cache_view(pool)) {
-    auto made = ops::RunningExecutor::create(record(m), weights, {.max_rows = 256, .max_logit_rows = 256}, kernels, threads,
-                                             adapters);
+    const ops::RunningOptions sizes{.max_rows = 256, .max_logit_rows = 256};
+    std::optional<ops::Program> beside;
+    if (m.traits().draft_layers > 0) beside = record_draft(m);
+    auto made = ops::RunningExecutor::create(record(m), weights, sizes, kernels, threads, adapters, beside ? &*beside : nullptr);
     if (!made) throw std::runtime_error(made.error().message);
     executor = std::move(*made);
+    if (beside) draft = std::move(*executor->make_beside(std::move(*beside), sizes));
     if (const std::int64_t floats = executor->state_floats(); floats > 0) {
       if (floats != m.traits().state_floats) throw std::runtime_error("the traits tell another size of states");
       auto made_pool = kvcache::StatePool::create(floats, sequences);
@@ -127,7 +136,12 @@ struct Runner {
     std::int32_t adapter = -1;
   };
   // Logits of every row.
-  std::vector<std::vector<float>> step(const std::vector<Row>& rows) {
+  std::vector<std::vector<float>> step(const std::vector<Row>& rows) { return run(*executor, rows, {}); }
+  // The same of the layers that draft, given a hidden row for each.
+  std::vector<std::vector<float>> draft_step(const std::vector<Row>& rows, std::span<const float> given) {
+    return run(*draft, rows, given);
+  }
+  std::vector<std::vector<float>> run(ops::RunningExecutor& on, const std::vector<Row>& rows, std::span<const float> given) {
     std::vector<std::int32_t> lengths(tables.size(), prompt);
     std::vector<std::int32_t> tokens, positions, sequences, adapters, wanted(rows.size());
     for (const Row& r : rows) {
@@ -142,12 +156,13 @@ struct Runner {
     std::vector<std::int32_t> of;
     for (const auto& s : slots) of.push_back(s.index());
     const auto status =
-        executor->begin({tokens, positions, sequences, blocks, wanted, &cache, lengths, adapters, of, &states});
+        on.begin({tokens, positions, sequences, blocks, wanted, &cache, lengths, adapters, of, &states, given});
     if (!status) throw std::runtime_error(status.error().message);
-    model.forward(*executor);
+    if (&on == draft.get()) model.draft(on);
+    else model.forward(on);
     std::vector<std::vector<float>> out;
     for (std::size_t i = 0; i < rows.size(); ++i) {
-      const auto l = executor->logits(static_cast<std::int64_t>(i));
+      const auto l = on.logits(static_cast<std::int64_t>(i));
       out.emplace_back(l.begin(), l.end());
     }
     return out;

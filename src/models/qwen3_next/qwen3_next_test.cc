@@ -117,16 +117,24 @@ TEST(Hybrid, AxesThatDoNotFitAreNotKept) {
   }
 }
 
-// A GGUF file counts its drafting layers among its blocks; they are left aside by name.
-TEST(Hybrid, DraftingLayersOfGgufAreLeftAside) {
+// A GGUF file counts its drafting layers among its blocks. One is kept, several are left aside by name.
+TEST(Hybrid, DraftingLayersOfGgufAreBlocks) {
   json::Object o = take(model_from_hf_config(small()))->gguf_metadata();
   o.set("qwen3next.block_count", 5);
   o.set("qwen3next.nextn_predict_layers", 1);
+  const auto kept = take(model_from_gguf_metadata(o, true, 100));
+  EXPECT_EQ(kept->traits().layers, 1);
+  EXPECT_EQ(kept->traits().draft_layers, 1);
+  EXPECT_EQ(kept->gguf_metadata().find("qwen3next.block_count")->as_int(), 5);
+  EXPECT_EQ(kept->gguf_metadata().find("qwen3next.nextn_predict_layers")->as_int(), 1);
+  o.set("qwen3next.block_count", 6);
+  o.set("qwen3next.nextn_predict_layers", 2);
   const auto model = take(model_from_gguf_metadata(o, true, 100));
   EXPECT_EQ(model->traits().layers, 1);
-  bool named = false;
-  for (const auto& aside : model->traits().left_aside) named |= aside.prefix == "blk.4.";
-  EXPECT_TRUE(named);
+  EXPECT_EQ(model->traits().draft_layers, 0);
+  std::size_t named = 0;
+  for (const auto& aside : model->traits().left_aside) named += aside.prefix == "blk.4." || aside.prefix == "blk.5.";
+  EXPECT_EQ(named, 2u);
   EXPECT_EQ(model->gguf_metadata().find("qwen3next.block_count")->as_int(), 4);
   EXPECT_EQ(model->gguf_metadata().find("qwen3next.nextn_predict_layers")->as_int(), 0);
 }

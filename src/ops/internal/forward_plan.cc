@@ -11,6 +11,7 @@ std::vector<std::int32_t> reader_counts(const Program& program) {
   std::vector<std::int32_t> readers(program.widths.size(), 0);
   for (const Op& op : program.ops)
     for (int i = 0; i < op.inputs(); ++i) ++readers[index(op.in[i].id)];
+  if (program.kept.id >= 0) ++readers[index(program.kept.id)];
   return readers;
 }
 

@@ -14,7 +14,7 @@ namespace qw::ops {
 // `keep_attention`: the output of attention must survive (its gradient reads it), so nothing is written over it.
 std::vector<std::int32_t> forward_roots(const Program& program, bool keep_attention);
 
-// How many ops read each value.
+// How many ops read each value; one more of a value that is kept after the pass.
 std::vector<std::int32_t> reader_counts(const Program& program);
 
 }  // namespace qw::ops

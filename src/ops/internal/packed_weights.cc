@@ -46,11 +46,10 @@ void pack_opened(const kernels::Kernels& k, const tensor::ConstView& view, Packe
 
 enum class Use : std::uint8_t { kNone, kMatrix, kVector, kTable };  // kTable: a matrix that no product uses
 
-std::vector<Use> uses(const Program& program, std::size_t n) {
-  std::vector<Use> use(n, Use::kNone);
+void note_uses(const Program& program, std::vector<Use>& use) {
   auto mark = [&](Weight w, Use how) {
     if (!w.present()) return;
-    QW_CHECK(static_cast<std::size_t>(w.id) < n);
+    QW_CHECK(static_cast<std::size_t>(w.id) < use.size());
     use[static_cast<std::size_t>(w.id)] = how;
   };
   for (const Op& op : program.ops) {
@@ -60,7 +59,6 @@ std::vector<Use> uses(const Program& program, std::size_t n) {
     for (std::int32_t e = 0; op.kind == OpKind::kExperts && e < op.experts.experts; ++e)
       for (const Weight first : {op.experts.gate, op.experts.up, op.experts.down}) mark({first.id + e}, Use::kMatrix);
   }
-  return use;
 }
 
 Status check(const tensor::ConstView& view, Use use, std::size_t id) {
@@ -109,9 +107,11 @@ PackedWeight pack(const Machine& m, const tensor::ConstView& stored, Use use) {
 
 }  // namespace
 
-Result<std::vector<PackedWeight>> pack_weights(const Machine& m, const Program& program,
+Result<std::vector<PackedWeight>> pack_weights(const Machine& m, const Program& program, const Program* beside,
                                                std::span<const tensor::ConstView> weights) {
-  const std::vector<Use> use = uses(program, weights.size());
+  std::vector<Use> use(weights.size(), Use::kNone);
+  note_uses(program, use);
+  if (beside != nullptr) note_uses(*beside, use);
   for (std::size_t i = 0; i < weights.size(); ++i)
     if (use[i] != Use::kNone) QW_TRY(check(weights[i], use[i], i));
   std::vector<PackedWeight> packed(weights.size());

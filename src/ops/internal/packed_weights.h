@@ -19,8 +19,9 @@ struct PackedWeight {
   const float* vector() const { return reinterpret_cast<const float*>(data.data()); }
 };
 
-// Packs what the program uses. Errors: kBadInput for a missing weight, or a type or shape that cannot be used.
-Result<std::vector<PackedWeight>> pack_weights(const Machine& m, const Program& program,
+// Packs what the program uses, and the one beside it (or null). Errors: kBadInput for a missing weight, or a type or shape
+// that cannot be used.
+Result<std::vector<PackedWeight>> pack_weights(const Machine& m, const Program& program, const Program* beside,
                                                std::span<const tensor::ConstView> weights);
 
 // y[rows, out] = x W^T + bias with prepared x; outputs are shared out over the threads.

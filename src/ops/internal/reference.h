@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <numbers>
+#include <stdexcept>
 #include <vector>
 
 #include "base/result.h"
@@ -40,6 +41,8 @@ class ReferenceExecutor final : public Executor {
   }
   const Matrix& logits() const { return logits_; }  // [N, V]
 
+  Value given(std::int32_t) override { throw std::logic_error("the reference is not given rows"); }
+  void keep(Value) override {}
   Value embed(Weight table) override {
     const std::size_t d = dim(table, 1);
     Matrix y(n_ * d);

@@ -258,6 +258,7 @@ class Planner {
 }  // namespace
 
 TrainingPlan make_training_plan(const Program& program, const TrainingOptions& options) {
+  for (const Op& op : program.ops) QW_CHECK(op.kind != OpKind::kGiven);  // what is given has no gradient
   return Planner(program, options).run();
 }
 

@@ -1,0 +1,261 @@
+#include "sampling/grammar/json_schema.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "base/rng.h"
+#include "sampling/constraint.h"
+#include "sampling/grammar/token_classes.h"
+
+namespace qw::sampling {
+namespace {
+
+const tokenizer::Tokenizer& byte_tokenizer() {
+  static const tokenizer::Tokenizer tokenizer = [] {
+    tokenizer::TokenizerSpec spec;
+    for (int b = 0; b < 256; ++b) spec.tokens.push_back(std::string(1, static_cast<char>(b)));
+    spec.added.push_back({"<|im_end|>", 256, true, false});
+    spec.stop = {256};
+    return std::move(*tokenizer::Tokenizer::create(std::move(spec)));
+  }();
+  return tokenizer;
+}
+
+Result<std::shared_ptr<const grammar::TokenClasses>> compile(const ConstraintSpec& spec) {
+  return ConstraintCompiler(byte_tokenizer()).compile(spec);
+}
+
+Result<std::shared_ptr<const grammar::TokenClasses>> schema(std::string_view text) {
+  ConstraintSpec spec;
+  spec.form = ConstraintSpec::Form::kJsonSchema;
+  auto value = json::parse(text);
+  QW_CHECK(value.has_value());
+  spec.schema = std::move(*value);
+  return compile(spec);
+}
+
+TEST(JsonSchema, AllowsWhatItDescribes) {
+  struct Case {
+    const char* schema;
+    std::vector<std::string> yes, no;
+  };
+  const std::vector<Case> cases = {
+      {"{}",
+       {"1", "-0.5e+3", "\"a\\u00e9\\n\"", "[]", "[1, {\"a\":[null,true]}]", "{ }", "{\n  \"a\": 1\n}"},
+       {"", "01", "[1,]", "{\"a\"}", "\"\n\"", "\"\\ud800\"", "nul", "{\"a\" : 1}"}},
+      {R"({"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"string"},"c":{"type":"null"}},"required":["b"]})",
+       {R"({"a":1,"b":"x","c":null})", R"({"b": "x"})", R"({"a": -7, "b": ""})", R"({"b":"","c":null})"},
+       {R"({})", R"({"a":1})", R"({"b":1})", R"({"b":"x","a":1})", R"({"b":"x","d":1})", R"({"b":"x",})",
+        R"({,"b":"x"})"}},
+      {R"({"type":"object","properties":{"a":{"type":"integer"}},"additionalProperties":{"type":"boolean"}})",
+       {R"({"a":1,"b":true,"ab":false})", R"({"b":true})", R"({})", R"({"":true})"},
+       {R"({"a":true})", R"({"b":1})", R"({"\u0061":true})", R"({"b":true,"a":1})"}},
+      {R"({"type":"object","additionalProperties":{"type":"integer"},"minProperties":1,"maxProperties":2})",
+       {R"({"x":1})", R"({"x":1,"y":2})"},
+       {R"({})", R"({"x":1,"y":2,"z":3})"}},
+      {R"({"type":"object","additionalProperties":false})", {"{}"}, {R"({"a":1})"}},
+      {R"({"required":["x"]})", {R"({"x":[1]})"}, {"{}", "1"}},
+      {R"({"enum":["a",1,{"k":[1,2]},null]})",
+       {"\"a\"", "1", R"({"k":[1,2]})", R"({"k": [1, 2]})", "null"},
+       {"a", "2", "\"\""}},
+      {R"({"type":"string","enum":["a",1]})", {"\"a\""}, {"1"}},
+      {R"({"const":"你\"\n"})", {R"("你\"\n")"}, {R"("你")"}},
+      {R"({"type":["integer","null"],"minimum":5,"maximum":123})",
+       {"5", "9", "99", "123", "null"},
+       {"4", "124", "-5", "1000", "05"}},
+      {R"({"type":"integer","exclusiveMinimum":-12,"maximum":3.5})", {"-11", "-1", "0", "3"}, {"-12", "4", "-20"}},
+      {R"({"type":"integer","minimum":100})", {"100", "999", "1000", "123456789012345678901"}, {"99", "-100", "0"}},
+      {R"({"type":"integer","maximum":-3})", {"-3", "-10", "-99999"}, {"-2", "0", "3"}},
+      {R"({"type":"number"})", {"0", "-0", "1.50", "2E10", "-0.0e-7"}, {".5", "1.", "+1", "00"}},
+      {R"({"type":"number","minimum":0,"maximum":1})", {"0", "0.5", "1", "1.0", "0.999"}, {"1.01", "2", "-0.1", "1e0"}},
+      {R"({"type":"number","exclusiveMinimum":0,"exclusiveMaximum":10})",
+       {"0.001", "1", "9.99"},
+       {"0", "0.0", "10", "10.0", "-1"}},
+      {R"({"type":"number","minimum":-2,"maximum":2})",
+       {"-2", "-2.0", "-1.99", "-0.5", "0", "1.7", "2.00"},
+       {"-2.1", "2.01", "3"}},
+      {R"({"type":"string","minLength":2,"maxLength":3})", {R"("ab")", R"("a\n你")"}, {R"("a")", R"("abcd")"}},
+      {R"({"type":"string","pattern":"^a+$"})", {R"("aaa")"}, {R"("")", R"("ab")"}},
+      {R"({"type":"string","pattern":"a.b"})",
+       {R"("xa-bx")", R"("a\"b")", R"("a\\b")"},
+       {R"("ab")", R"("a"b")", R"("a\nb")"}},
+      {R"({"type":"string","format":"date-time"})",
+       {R"("2024-02-28T23:59:59Z")", R"("2024-12-31T00:00:00.5+08:00")"},
+       {R"("2024-02-30T00:00:00Z")", R"("2024-13-01T00:00:00Z")", R"("2024-12-31")"}},
+      {R"({"type":"string","format":"ipv4"})", {R"("255.0.10.199")"}, {R"("256.0.0.1")", R"("1.2.3")"}},
+      {R"({"type":"string","format":"uuid"})", {R"("123e4567-e89b-12d3-a456-426614174000")"}, {R"("123e4567")"}},
+      {R"({"type":"string","format":"colour"})", {R"("red")"}, {"red"}},
+      {R"({"type":"array","items":{"type":"boolean"},"minItems":1,"maxItems":2})",
+       {"[true]", "[true, false]"},
+       {"[]", "[true,true,true]", "[1]"}},
+      {R"({"type":"array","prefixItems":[{"type":"integer"},{"type":"string"}],"items":false})",
+       {"[]", "[1]", "[1,\"a\"]", "[ 1, \"a\" ]"},
+       {"[\"a\"]", "[1,\"a\",2]"}},
+      {R"({"type":"array","prefixItems":[{"type":"integer"}],"items":{"type":"null"},"minItems":2,"maxItems":3})",
+       {"[1,null]", "[1,null,null]"},
+       {"[1]", "[null,null]", "[1,null,null,null]"}},
+      {R"({"anyOf":[{"type":"integer"},{"type":"array","items":{"$ref":"#"}}]})",
+       {"1", "[]", "[1,[2,[[]]]]"},
+       {"\"a\"", "[\"a\"]"}},
+      {R"({"$ref":"#/$defs/node","$defs":{"node":{"type":"object","properties":{"v":{"type":"integer"},"next":{"anyOf":[{"$ref":"#/$defs/node"},{"type":"null"}]}},"required":["v","next"],"additionalProperties":false}}})",
+       {R"({"v":1,"next":{"v":2,"next":null}})"},
+       {R"({"v":1})", R"({"v":1,"next":2})"}},
+      {R"({"$defs":{"a/b~c":{"type":"null"}},"$ref":"#/$defs/a~1b~0c"})", {"null"}, {"1"}},
+      {R"({"allOf":[{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]},{"properties":{"b":{"type":"null"}},"required":["b"]}]})",
+       {R"({"a":1,"b":null})"},
+       {R"({"a":1})", R"({"b":null})"}},
+      {R"({"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"integer"}},"anyOf":[{"required":["a"]},{"required":["b"]}]})",
+       {R"({"a":1})", R"({"b":1})", R"({"a":1,"b":2})"},
+       {"{}"}},
+      {R"({"type":"number","allOf":[{"minimum":1},{"type":"integer","minimum":3}]})", {"3"}, {"2", "3.5"}},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.schema);
+    const auto g = schema(c.schema);
+    ASSERT_TRUE(g.has_value()) << g.error().message;
+    for (const auto& t : c.yes) EXPECT_TRUE(matches(*g, t)) << t;
+    for (const auto& t : c.no) EXPECT_FALSE(matches(*g, t)) << t;
+  }
+}
+
+TEST(JsonSchema, RefusesByNameAndPlace) {
+  const std::vector<std::pair<const char*, const char*>> cases = {
+      {R"({"type":"object","properties":{"a":{"type":"array","items":{"not":{}}}}})",
+       "#/properties/a/items: 'not' is not supported"},
+      {R"({"type":"text"})", "#: 'type' names no type of JSON"},
+      {R"({"type":"array","uniqueItems":true})", "#: 'uniqueItems' is not supported"},
+      {R"({"type":"number","multipleOf":0.5})", "#: 'multipleOf' is not supported"},
+      {R"({"type":"number","minimum":0.5})", "#: bounds of numbers must be whole"},
+      {R"({"type":"integer","minimum":5,"maximum":4})", "#: no integer is between the bounds"},
+      {R"({"$ref":"other.json"})", "#: '$ref' to 'other.json': only places in the same document"},
+      {R"({"$ref":"#/$defs/x"})", "#: '$ref' to '#/$defs/x', which is not there"},
+      {R"({"$ref":"#"})", "the grammar matches nothing"},
+      {R"({"anyOf":[{"$ref":"#"},{"type":"null"}]})", "rule '#' calls itself before any text (left recursion)"},
+      {R"({"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]})", "the grammar matches nothing"},
+      {R"({"type":"object","properties":{"a":{}},"required":["b"],"additionalProperties":false})",
+       "#: 'b' is required and not among the properties"},
+      {R"_({"type":"string","pattern":"(?=a)"})_",
+       "#: 'pattern': regular expression, byte 2: look-around and flags are not supported"},
+      {R"({"type":"string","pattern":"a","maxLength":3})",
+       "#: only one of 'pattern', 'format' and lengths at a time is supported"},
+      {R"([1])", "#: a schema must be an object, true or false"},
+      {R"(false)", "#: false allows nothing"},
+      {R"({"allOf":[{"$ref":"#/$defs/a"},{"type":"object"}],"$defs":{"a":{"$ref":"#/$defs/a","type":"object"}}})",
+       "#: references go round in a circle"},
+  };
+  for (const auto& [text, error] : cases) {
+    const auto g = schema(text);
+    ASSERT_FALSE(g.has_value()) << text;
+    EXPECT_EQ(g.error().message, error) << text;
+  }
+}
+
+ConstraintSpec tools(ToolDialect dialect, ConstraintSpec::ToolUse use) {
+  ConstraintSpec spec;
+  spec.tool_use = use;
+  spec.dialect = dialect;
+  spec.tools.push_back(
+      {"add",
+       *json::parse(
+           R"({"type":"object","properties":{"a":{"type":"integer"},"note":{"type":"string"}},"required":["a"]})")});
+  spec.tools.push_back({"now", nullptr});
+  return spec;
+}
+
+TEST(Constraint, ToolCallsInBothDialects) {
+  using Use = ConstraintSpec::ToolUse;
+  const auto hermes = *compile(tools(ToolDialect::kHermes, Use::kRequired));
+  const std::string one = "<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": 1}}\n</tool_call>";
+  const std::string two = "<tool_call>\n{\"name\": \"now\", \"arguments\": {\"zone\": [1]}}\n</tool_call>";
+  EXPECT_TRUE(matches(hermes, one));
+  EXPECT_TRUE(matches(hermes, one + "\n" + two));
+  EXPECT_FALSE(matches(hermes, "Sure. " + one));
+  EXPECT_FALSE(matches(hermes, "<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": \"1\"}}\n</tool_call>"));
+  EXPECT_FALSE(matches(hermes, "<tool_call>\n{\"name\": \"sub\", \"arguments\": {}}\n</tool_call>"));
+
+  auto single = tools(ToolDialect::kHermes, Use::kAllowed);
+  single.parallel_calls = false;
+  const auto free = *compile(single);
+  EXPECT_TRUE(matches(free, "No tool is needed, <tool is fine."));
+  EXPECT_TRUE(matches(free, "Let me see.\n" + one));
+  EXPECT_FALSE(matches(free, one + "\n" + two));
+  EXPECT_FALSE(matches(free, "Let me see.\n<tool_call>\n{\"name\": \"add\", \"arguments\": {}}\n</tool_call>"));
+
+  const auto xml = *compile(tools(ToolDialect::kXml, Use::kRequired));
+  EXPECT_TRUE(matches(xml,
+                      "<tool_call>\n<function=add>\n<parameter=a>\n12\n</parameter>\n<parameter=note>\na < "
+                      "b\n\n\"c\"\n</parameter>\n</function>\n</tool_call>"));
+  EXPECT_FALSE(matches(xml, "<tool_call>\n<function=add>\n<parameter=a>\nx\n</parameter>\n</function>\n</tool_call>"));
+  EXPECT_FALSE(matches(xml, "<tool_call>\n<function=add>\n</function>\n</tool_call>"));
+}
+
+TEST(Constraint, ThinkingIsFree) {
+  ConstraintSpec spec;
+  spec.form = ConstraintSpec::Form::kJsonObject;
+  spec.reasoning = ConstraintSpec::Reasoning::kOpen;
+  const auto open = *compile(spec);
+  EXPECT_TRUE(matches(open, "hm, {\"no\": json</think>\n\n{\"a\": 1}"));
+  EXPECT_FALSE(matches(open, "{\"a\": 1}"));
+  spec.reasoning = ConstraintSpec::Reasoning::kPossible;
+  const auto possible = *compile(spec);
+  EXPECT_TRUE(matches(possible, "<think>well</think>{\"a\": 1}"));
+  EXPECT_TRUE(matches(possible, "{\"a\": 1}"));
+  EXPECT_FALSE(matches(possible, "<think>well"));
+}
+
+// A model that wants anything at random: with the constraint every text it ends is what was asked for.
+TEST(Constraint, GuidesAnyModel) {
+  ConstraintSpec spec;
+  spec.form = ConstraintSpec::Form::kJsonSchema;
+  spec.schema = *json::parse(
+      R"({"type":"object","properties":{"n":{"type":"integer","minimum":-5,"maximum":500},"s":{"type":"string","maxLength":5},
+      "l":{"type":"array","items":{"enum":["x","y"]},"maxItems":3}},"required":["n","l"],"additionalProperties":false})");
+  const auto classes = *compile(spec);
+  int ended = 0;
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    auto processor = make_constraint(classes, {256});
+    ASSERT_TRUE(processor->prepare({}, 300).has_value());
+    base::Rng rng(seed, 1);
+    std::string text;
+    for (int i = 0; i < 400; ++i) {
+      std::vector<float> logits(300);
+      for (float& l : logits) l = rng.next_float();
+      ASSERT_TRUE(processor->apply(logits, {}).has_value());
+      const auto best = std::max_element(logits.begin(), logits.end()) - logits.begin();
+      ASSERT_GT(logits[static_cast<std::size_t>(best)], -1);
+      ASSERT_TRUE(processor->accept(static_cast<TokenId>(best)).has_value());
+      if (best == 256) {
+        ++ended;
+        EXPECT_TRUE(matches(classes, text)) << text;
+        const auto value = json::parse(text);
+        ASSERT_TRUE(value.has_value()) << text;
+        EXPECT_LE(value->find("n")->as_int(), 500);
+        EXPECT_GE(value->find("n")->as_int(), -5);
+        break;
+      }
+      text += static_cast<char>(best);
+    }
+  }
+  EXPECT_EQ(ended, 40);
+}
+
+TEST(Constraint, TheSameWordsAreCompiledOnce) {
+  ConstraintCompiler compiler(byte_tokenizer());
+  ConstraintSpec spec;
+  spec.form = ConstraintSpec::Form::kRegex;
+  spec.text = "[a-z]+";
+  const auto first = *compiler.compile(spec);
+  EXPECT_EQ(first, *compiler.compile(spec));
+  for (int i = 0; i < 70; ++i) {
+    spec.text = "a{" + std::to_string(i) + "}";
+    ASSERT_TRUE(compiler.compile(spec).has_value());
+  }
+  spec.text = "[a-z]+";
+  EXPECT_NE(first, *compiler.compile(spec));  // it made room
+}
+
+}  // namespace
+}  // namespace qw::sampling

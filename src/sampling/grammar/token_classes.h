@@ -1,0 +1,87 @@
+// Which tokens may come next, for a grammar and a vocabulary.
+//
+// For each state of the grammar the tokens fall in three classes (as Dong et al., "XGrammar", 2024): those that its own
+// rule, and what it calls, reads whole; those that it does not read; and those that leave the rule on the way, which
+// only what lies below can tell. The classes of a state, and those of it with the two innermost returns, are worked out
+// once and kept; what is left is run.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <shared_mutex>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "sampling/grammar/grammar.h"
+#include "sampling/grammar/runner.h"
+#include "sampling/grammar/token_table.h"
+
+namespace qw::sampling::grammar {
+
+// A set of token ids, one bit each.
+class TokenSet {
+ public:
+  explicit TokenSet(std::int64_t vocab = 0) : words_(static_cast<std::size_t>((vocab + 63) / 64)) {}
+  void add(TokenId id) { words_[static_cast<std::size_t>(id) / 64] |= std::uint64_t{1} << (id % 64); }
+  bool has(TokenId id) const { return ((words_[static_cast<std::size_t>(id) / 64] >> (id % 64)) & 1) != 0; }
+  void add(const TokenSet& other) {
+    for (std::size_t i = 0; i < words_.size(); ++i) words_[i] |= other.words_[i];
+  }
+  void clear() { words_.assign(words_.size(), 0); }
+  std::int64_t count() const;
+  std::span<const std::uint64_t> words() const { return words_; }
+
+ private:
+  std::vector<std::uint64_t> words_;
+};
+
+class TokenClasses {
+ public:
+  TokenClasses(Grammar grammar, std::shared_ptr<const TokenTable> table);
+
+  const Grammar& grammar() const { return grammar_; }
+  const TokenTable& table() const { return *table_; }
+
+  // Works out the classes of the states that read most bytes (texts of strings): these take milliseconds each with a
+  // large vocabulary, the others microseconds. Call it where a wait hurts nobody.
+  void warm() const;
+  // Adds to `out` the tokens that can be read from `at`. `runner` knows the stacks of `at`. Thread-safe.
+  void allowed(const Configurations& at, Runner& runner, TokenSet& out) const;
+  // Bytes that the kept classes take.
+  std::size_t bytes() const;
+
+ private:
+  struct Class {
+    TokenSet many;                    // empty if `few` says it all
+    std::vector<TokenId> few;         // accepted
+    std::vector<std::uint32_t> open;  // orders of the tokens that only what lies below can tell, ascending
+    std::size_t bytes() const { return many.words().size() * 8 + few.size() * 4 + open.size() * 4 + 100; }
+  };
+  struct Key {
+    State state, back, below;  // -1: not known
+    friend bool operator==(const Key&, const Key&) = default;
+  };
+  struct Hash {
+    std::size_t operator()(const Key& k) const;
+  };
+  std::shared_ptr<const Class> find(const Key& key) const;
+  std::shared_ptr<const Class> keep(const Key& key, Class made) const;
+  std::shared_ptr<const Class> of_state(State state) const;
+  std::optional<Class> of_simple_state(State state) const;
+  Class of_any_state(State state) const;
+  std::shared_ptr<const Class> in_context(State state, State back, State below, const Class& alone) const;
+  void sort_tokens(std::uint32_t node, bool whole, bool read_on, bool left, std::vector<TokenId>& accepted,
+                   std::vector<std::uint32_t>& open) const;
+  Class settle(std::vector<TokenId> accepted, std::vector<std::uint32_t> open) const;
+
+  Grammar grammar_;
+  std::shared_ptr<const TokenTable> table_;
+  mutable std::shared_mutex mutex_;
+  mutable std::unordered_map<Key, std::shared_ptr<const Class>, Hash> kept_;
+  mutable std::size_t kept_bytes_ = 0;
+};
+
+}  // namespace qw::sampling::grammar

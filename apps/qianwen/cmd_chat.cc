@@ -6,10 +6,12 @@
 #include <random>
 
 #include "api/prompt.h"
+#include "base/file.h"
 #include "chat/output_parser.h"
 #include "commands.h"
 #include "json/value.h"
 #include "open_model.h"
+#include "sampling/constraint.h"
 #include "sampling/text_stream.h"
 #include "text_source.h"
 #include "tokenizer/prompt.h"
@@ -24,6 +26,8 @@ struct ChatOptions {
   std::optional<std::uint64_t> seed;
   std::int64_t max_tokens = 0, context = 0;
   int threads = 0;
+  std::string schema, regex, grammar;  // of the output: files, and an expression
+  bool json_output = false;
   bool json = false;
 };
 
@@ -39,7 +43,36 @@ void add_sampling_options(CLI::App& cmd, ChatOptions& o) {
   cmd.add_option("--context", o.context, "longest conversation in tokens")->check(CLI::NonNegativeNumber);
   cmd.add_option("--adapter,--lora", o.adapter, "LoRA adapter in use: a PEFT folder or a GGUF file");
   cmd.add_option("-t,--threads", o.threads, "threads (default: one per processor)");
+  auto* form = cmd.add_option_group("form", "what the answer must look like");
+  form->add_flag("--json-output", o.json_output, "a JSON object");
+  form->add_option("--schema", o.schema, "JSON that this JSON Schema describes (a file)")->check(CLI::ExistingFile);
+  form->add_option("--regex", o.regex, "text that matches this regular expression");
+  form->add_option("--grammar", o.grammar, "text of this EBNF grammar (a file)")->check(CLI::ExistingFile);
+  form->require_option(0, 1);
   cmd.add_flag("--json", o.json, "print one JSON object");
+}
+
+// The form that the options ask for; kFree if none.
+Result<sampling::ConstraintSpec> form_of(const ChatOptions& o) {
+  using Form = sampling::ConstraintSpec::Form;
+  sampling::ConstraintSpec spec;
+  if (o.json_output) spec.form = Form::kJsonObject;
+  if (!o.schema.empty()) {
+    QW_ASSIGN(const std::string text, base::read_file(o.schema));
+    auto schema = json::parse(text);
+    if (!schema) return in_context(o.schema, std::move(schema).error());
+    spec.schema = std::move(*schema);
+    spec.form = Form::kJsonSchema;
+  }
+  if (!o.regex.empty()) {
+    spec.text = o.regex;
+    spec.form = Form::kRegex;
+  }
+  if (!o.grammar.empty()) {
+    QW_ASSIGN(spec.text, base::read_file(o.grammar));
+    spec.form = Form::kEbnf;
+  }
+  return spec;
 }
 
 sampling::SamplingParams sampling_params(const ChatOptions& o, const sampling::SamplingParams& defaults) {
@@ -59,12 +92,19 @@ struct Answer {
 };
 
 // Generates after `prompt`; `parser` splits reasoning from text if there is one; pieces are printed unless JSON is wanted.
-Result<Answer> generate(ReadyModel& model, const ChatOptions& o, std::vector<engine::TokenId> prompt, chat::OutputParser* parser) {
+Result<Answer> generate(ReadyModel& model, const ChatOptions& o, std::vector<engine::TokenId> prompt, chat::OutputParser* parser,
+                        sampling::ConstraintSpec::Reasoning thinking = sampling::ConstraintSpec::Reasoning::kNone) {
   engine::Request request;
   request.prompt = std::move(prompt);
   request.params = sampling_params(o, model.defaults);
   request.max_tokens = o.max_tokens;
   request.adapter = model.adapter;
+  QW_ASSIGN(sampling::ConstraintSpec form, form_of(o));
+  form.reasoning = thinking;
+  if (form.restricts()) {
+    QW_ASSIGN(auto classes, model.constraints->compile(form));
+    request.processors.push_back(sampling::make_constraint(std::move(classes), request.params.stop_ids));
+  }
   sampling::TextStream stream(*model.tokenizer, request.params);
   Answer answer;
   bool dim = false;
@@ -130,7 +170,11 @@ Result<Answer> turn(ReadyModel& model, const ChatOptions& o, json::Array& histor
   QW_ASSIGN(auto prompt, api::chat_prompt(*model.chat_template, conversation, *model.tokenizer));
   chat::OutputParser parser(
       {.reasoning = true, .starts_in_reasoning = prompt.opens_reasoning, .tool_calls = false, .tools = {}});
-  QW_ASSIGN(auto answer, generate(model, o, std::move(prompt.ids), &parser));
+  using Reasoning = sampling::ConstraintSpec::Reasoning;
+  const Reasoning reasoning = prompt.opens_reasoning                 ? Reasoning::kOpen
+                              : model.thinks && o.think != "off" ? Reasoning::kPossible
+                                                                     : Reasoning::kNone;
+  QW_ASSIGN(auto answer, generate(model, o, std::move(prompt.ids), &parser, reasoning));
   history.push_back(json::Object{{"role", "assistant"}, {"content", answer.text}});
   return answer;
 }

@@ -30,6 +30,9 @@ api::ServedModel served(ReadyModel& ready) {
   model.engine = &ready.loaded->engine();
   model.tokenizer = ready.tokenizer.get();
   model.chat_template = ready.chat_template ? &*ready.chat_template : nullptr;
+  model.constraints = ready.constraints.get();
+  model.tool_dialect = ready.tool_dialect;
+  model.thinks = ready.thinks;
   model.embedding = ready.embedding;
   model.ranking = ready.ranking;
   model.defaults = ready.defaults;

@@ -113,11 +113,15 @@ Result<ReadyModel> ready_text(const std::string& name, const OpenedModel& opened
   const std::string template_source = chat_template_of(*spec);
   QW_ASSIGN(auto tokenizer, tokenizer::Tokenizer::create(std::move(*spec)));
   ready.tokenizer = std::make_unique<tokenizer::Tokenizer>(std::move(tokenizer));
+  ready.constraints = std::make_unique<sampling::ConstraintCompiler>(*ready.tokenizer);
   QW_TRY(set_tasks(opened, ready));
   if (!template_source.empty()) {
     auto parsed = chat::Template::parse(template_source);
     if (!parsed) return in_context(opened.path + ": chat template", parsed.error());
     ready.chat_template = std::move(*parsed);
+    // What a template tells its model to write is what the model writes.
+    if (template_source.find("<function=") != std::string::npos) ready.tool_dialect = sampling::ToolDialect::kXml;
+    ready.thinks = template_source.find("<think>") != std::string::npos;
   }
   return ready;
 }

@@ -14,6 +14,7 @@
 #include "formats/recipe.h"
 #include "models/adapter.h"
 #include "models/model.h"
+#include "sampling/constraint.h"
 #include "sampling/params.h"
 #include "tokenizer/tokenizer.h"
 
@@ -44,6 +45,9 @@ struct ReadyModel {
   std::unique_ptr<tokenizer::Tokenizer> tokenizer;
   std::unique_ptr<sampling::VocabularyMask> mask;
   std::optional<chat::Template> chat_template;
+  sampling::ToolDialect tool_dialect = sampling::ToolDialect::kHermes;
+  bool thinks = false;                   // its template knows thinking blocks
+  std::unique_ptr<sampling::ConstraintCompiler> constraints;
   std::optional<api::EmbeddingTask> embedding;  // what it can do beside or in place of generating
   std::optional<api::RankTask> ranking;
   sampling::SamplingParams defaults;     // of the generation config; stop ids included

@@ -50,7 +50,10 @@ struct HttpAnswer {
 
 class ApiTest : public testing::Test {
  protected:
-  ApiTest() : tokenizer_(byte_tokenizer()), template_(*chat::Template::parse("{{ messages[-1].content }}")) {
+  ApiTest()
+      : tokenizer_(byte_tokenizer()),
+        template_(*chat::Template::parse("{{ messages[-1].content }}")),
+        constraints_(tokenizer_) {
     auto pool = kvcache::BlockPool::create({.layers = 1, .kv_heads = 1, .head_dim = 1}, 64);
     pool_.emplace(std::move(*pool));
     engine::EngineConfig config;
@@ -66,7 +69,9 @@ class ApiTest : public testing::Test {
     served.engine = engine_.get();
     served.tokenizer = &tokenizer_;
     served.chat_template = &template_;
+    served.constraints = &constraints_;
     served.defaults.temperature = 0;
+    served.defaults.stop_ids = {*tokenizer_.find("<|im_end|>")};
     models_.push_back(served);
     served.id = "vectors";
     served.embedding = EmbeddingTask{static_cast<std::int64_t>(AlphabetModel::kVocab), true};
@@ -119,6 +124,7 @@ class ApiTest : public testing::Test {
   AlphabetModel model_;
   tokenizer::Tokenizer tokenizer_;
   chat::Template template_;
+  sampling::ConstraintCompiler constraints_;
   std::optional<kvcache::BlockPool> pool_;
   std::unique_ptr<engine::Engine> engine_;
   ModelList models_;
@@ -380,8 +386,13 @@ TEST_F(ApiTest, ErrorsAreShapedAndNameTheField) {
       {R"({"messages":[{"role":"user","content":"x"}],"max_tokens":0})", 400, "\"max_tokens\""},
       {R"({"messages":[{"role":"user","content":"x"}],"n":1.5})", 400, "\"n\""},
       {R"({"messages":[{"role":"user","content":"x"}],"stop":[1]})", 400, "\"stop\""},
-      {R"({"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_object"}})", 400, "\"response_format\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_thing"}})", 400, "\"response_format\""},
       {R"({"messages":[{"role":"user","content":"x"}],"tool_choice":"required"})", 400, "\"tool_choice\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"not":{}}}}})", 400, "\"response_format\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"guided_regex":"a(","guided_choice":["a"]})", 400, "\"guided_choice\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"guided_regex":"a("})", 400, "\"response_format\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"guided_regex":"a","ignore_eos":true})", 400, "\"ignore_eos\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{"type":"function","function":{"name":"g"}}})", 400, "\"tool_choice\""},
       {R"({"messages":[{"role":"user","content":"x"}],"top_logprobs":2})", 400, "\"top_logprobs\""},
       {R"({"model":"gpt-9","messages":[{"role":"user","content":"x"}]})", 404, "\"model\""},
   };
@@ -392,6 +403,39 @@ TEST_F(ApiTest, ErrorsAreShapedAndNameTheField) {
     EXPECT_EQ(at(error, "type").as_string(), "invalid_request_error") << c.body;
     EXPECT_FALSE(at(error, "message").as_string().empty());
   }
+}
+
+TEST_F(ApiTest, OutputsHaveTheFormThatWasAskedFor) {
+  const auto content = [&](const std::string& fields) {
+    const auto answer = ask_json(kChat, R"({"messages":[{"role":"user","content":"ab"}],"max_tokens":60,)" + fields + "}");
+    const json::Value& choice = at(answer, "choices").as_array()[0];
+    EXPECT_EQ(at(choice, "finish_reason").as_string(), "stop");
+    return dump(at(choice, "message").find("content"));
+  };
+  EXPECT_EQ(content(R"("response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"enum":["xyz"]}}})"), R"("\"xyz\"")");
+  EXPECT_EQ(content(R"("guided_regex":"x+yz")"), R"("xyz")");
+  EXPECT_EQ(content(R"("guided_choice":["mn","cdx"])"), R"("cdx")");
+  EXPECT_EQ(content(R"("structured_outputs":{"grammar":"root ::= \"c\" [x-z] [x-z] \"!\""})"), R"("cxy!")");
+  EXPECT_EQ(content(R"("guided_json":{"type":"object","properties":{"k":{"const":1}},"required":["k"],"additionalProperties":false})"),
+            R"("{\"k\":1}")");
+  EXPECT_EQ(content(R"("response_format":{"type":"text"},"stop":["e"])"), R"("cd")");
+}
+
+TEST_F(ApiTest, ToolsAreCalledAsTheRequestSays) {
+  const std::string tools = R"("tools":[{"type":"function","function":{"name":"weigh","parameters":{"type":"object","properties":{"unit":{"enum":["kg"]}},"required":["unit"],"additionalProperties":false}}},
+      {"type":"function","function":{"name":"other","parameters":{"type":"object","patternProperties":{"a":{}}}}}])";
+  const std::string body = R"({"messages":[{"role":"user","content":"ab"}],"max_tokens":200,)" + tools;
+  const auto answer = ask_json(kChat, body + R"(,"tool_choice":{"type":"function","function":{"name":"weigh"}},"parallel_tool_calls":false})");
+  const json::Value& choice = at(answer, "choices").as_array()[0];
+  EXPECT_EQ(at(choice, "finish_reason").as_string(), "tool_calls");
+  const json::Value& function = at(at(at(choice, "message"), "tool_calls").as_array()[0], "function");
+  EXPECT_EQ(at(function, "name").as_string(), "weigh");
+  EXPECT_EQ(at(function, "arguments").as_string(), R"({"unit":"kg"})");
+  // A schema that is not supported: an error where the tool must be called, named where it only may be.
+  EXPECT_EQ(dump(at(ask_json(kChat, body + R"(,"tool_choice":"required"})", 400), "error").find("param")), "\"tools\"");
+  const auto free = ask("POST", kChat, body + R"(,"stop":["f"]})");
+  EXPECT_EQ(free.status, 200) << free.body;
+  EXPECT_NE(free.head.find("X-Unchecked-Tools: other\r\n"), std::string::npos) << free.head;
 }
 
 TEST_F(ApiTest, TooLongPromptsAndBodiesAreRefused) {

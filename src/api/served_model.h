@@ -9,6 +9,7 @@
 #include "api/tasks.h"
 #include "chat/template.h"
 #include "engine/engine.h"
+#include "sampling/constraint.h"
 #include "sampling/params.h"
 #include "tokenizer/tokenizer.h"
 
@@ -21,6 +22,9 @@ struct ServedModel {
   std::int32_t adapter = -1;                        // of the engine's adapters; -1: none
   const tokenizer::Tokenizer* tokenizer = nullptr;
   const chat::Template* chat_template = nullptr;    // null: no chat with this model
+  sampling::ConstraintCompiler* constraints = nullptr;  // outputs of a given form; null: not with this model
+  sampling::ToolDialect tool_dialect = sampling::ToolDialect::kHermes;
+  bool thinks = false;                              // its answers may begin with a thinking block
   std::optional<EmbeddingTask> embedding;           // absent: it makes no embeddings
   std::optional<RankTask> ranking;                  // absent: it ranks no documents
   sampling::SamplingParams defaults;                // of the model's generation config; stop ids included

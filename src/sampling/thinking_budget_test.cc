@@ -41,7 +41,7 @@ TEST(ThinkingBudget, EndsWhatIsTooLong) {
   const auto tokenizer = byte_tokenizer();
   EXPECT_EQ(written(tokenizer, 5, true, "thinking on", 16), "think\n</think>\n\ning on.");
   EXPECT_EQ(written(tokenizer, 0, true, "hm", 6), "\n</think>\n\nhm");
-  EXPECT_EQ(written(tokenizer, 3, false, "<think>abcdef", 16), "<think>abc\n</think>\n\ndef..");
+  EXPECT_EQ(written(tokenizer, 3, false, "<think>abcdef", 16), "<think>abc\n</think>\n\nde");
 }
 
 TEST(ThinkingBudget, LeavesTheRestAlone) {

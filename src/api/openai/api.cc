@@ -12,14 +12,25 @@ ApiResult<json::Value> parse_body(const net::Request& request) {
   return std::move(*value);
 }
 
-void name_ignored(Exchange& exchange, const std::vector<std::string>& names) {
+namespace {
+
+void name_list(Exchange& exchange, const char* header, const std::vector<std::string>& names) {
   if (names.empty()) return;
   std::string list;
   for (const std::string& name : names) list += (list.empty() ? "" : ",") + name;
-  exchange.add_header("X-Ignored-Params", list);
+  exchange.add_header(header, list);
 }
 
+}  // namespace
+
+void name_ignored(Exchange& exchange, const std::vector<std::string>& names) { name_list(exchange, "X-Ignored-Params", names); }
+
 namespace {
+
+bool thinking_on(const ChatRequest& request) {
+  const json::Value* on = request.template_variables.find("enable_thinking");
+  return on == nullptr || !(*on == json::Value(false));
+}
 
 // A model with another head answers neither chats nor completions.
 ApiResult<void> check_generates(const ServedModel& model) {
@@ -46,7 +57,7 @@ ApiResult<std::int64_t> check_length(const ServedModel& model, std::size_t promp
 
 ApiResult<ChatPrompt> prompt_of(const ServedModel& model, const ChatRequest& request) {
   chat::Conversation conversation{request.messages, {}, true, request.template_variables};
-  if (request.tools_allowed) conversation.tools = request.tools;
+  if (request.tools_allowed()) conversation.tools = request.tools;
   auto prompt = chat_prompt(*model.chat_template, conversation, *model.tokenizer);
   if (!prompt) return tl::unexpected(bad_request("messages", prompt.error().message));
   return std::move(*prompt);
@@ -55,7 +66,7 @@ ApiResult<ChatPrompt> prompt_of(const ServedModel& model, const ChatRequest& req
 // Submits the choices; the answer takes care of everything that follows.
 void launch(const std::shared_ptr<Answer>& answer, const ServedModel& model, const sampling::SamplingParams& params,
             const std::vector<std::vector<engine::TokenId>>& prompts, std::int64_t n, const std::vector<std::int64_t>& limits,
-            bool skip_special) {
+            const OutputRules& rules) {
   answer->begin();
   std::size_t index = 0;
   for (std::size_t p = 0; p < prompts.size(); ++p) {
@@ -66,7 +77,8 @@ void launch(const std::shared_ptr<Answer>& answer, const ServedModel& model, con
       request.params.seed += static_cast<std::uint64_t>(i);   // choices differ, and each is repeatable
       request.max_tokens = limits[p];
       request.adapter = model.adapter;
-      request.sink = std::make_shared<TextSink>(*model.tokenizer, request.params, skip_special, answer->receiver(index));
+      request.processors = rules.processors(params.stop_ids);
+      request.sink = std::make_shared<TextSink>(*model.tokenizer, request.params, true, answer->receiver(index));
       auto id = model.engine->submit(std::move(request));
       if (!id) return answer->abandon(from_internal(id.error()));
       answer->running(*id);
@@ -144,7 +156,17 @@ void Api::chat(const net::Request& http, const std::shared_ptr<Exchange>& exchan
   auto limit = check_length(*model, prompt->ids.size(), request->max_tokens.value_or(model->engine->max_sequence_tokens()), "messages");
   if (!limit) return exchange->send_error(limit.error());
 
+  ConstraintRequest wanted{.output = &request->output,
+                           .tools = request->tools_allowed() ? &*request->tools : nullptr,
+                           .choice = request->tool_choice,
+                           .parallel_calls = request->parallel_tool_calls,
+                           .opens_reasoning = prompt->opens_reasoning,
+                           .may_think = thinking_on(*request)};
+  auto rules = OutputRules::make(*model, wanted);
+  if (!rules) return exchange->send_error(rules.error());
+
   name_ignored(*exchange, request->ignored);
+  name_list(*exchange, "X-Unchecked-Tools", rules->unchecked());
   auto params = sampling_params(*request, model->defaults);
   if (!request->sampling.seed) params.seed = random_seed();
   AnswerSpec spec;
@@ -153,10 +175,10 @@ void Api::chat(const net::Request& http, const std::shared_ptr<Exchange>& exchan
   spec.logprobs = request->logprobs;
   spec.split_reasoning = true;
   spec.starts_in_reasoning = prompt->opens_reasoning;
-  spec.parse_tools = request->tools.has_value() && request->tools_allowed;
+  spec.parse_tools = request->tools_allowed();
   if (spec.parse_tools) spec.tools = *request->tools;
   auto answer = std::make_shared<Answer>(exchange, *model, std::move(spec), static_cast<std::size_t>(request->n));
-  launch(answer, *model, params, {std::move(prompt->ids)}, request->n, {*limit}, true);
+  launch(answer, *model, params, {std::move(prompt->ids)}, request->n, {*limit}, *rules);
 }
 
 void Api::complete(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
@@ -180,6 +202,11 @@ void Api::complete(const net::Request& http, const std::shared_ptr<Exchange>& ex
     limits.push_back(*limit);
     for (std::int64_t i = 0; i < request->n; ++i) spec.echoes.push_back(request->echo ? model->tokenizer->decode(ids) : "");
   }
+  ConstraintRequest wanted;
+  wanted.output = &request->output;
+  wanted.may_think = false;
+  auto rules = OutputRules::make(*model, wanted);
+  if (!rules) return exchange->send_error(rules.error());
   name_ignored(*exchange, request->ignored);
   auto params = sampling_params(*request, model->defaults);
   if (!request->sampling.seed) params.seed = random_seed();
@@ -189,7 +216,7 @@ void Api::complete(const net::Request& http, const std::shared_ptr<Exchange>& ex
   spec.logprobs = request->logprobs;
   const std::size_t choices = prompts.size() * static_cast<std::size_t>(request->n);
   auto answer = std::make_shared<Answer>(exchange, *model, std::move(spec), choices);
-  launch(answer, *model, params, prompts, request->n, limits, true);
+  launch(answer, *model, params, prompts, request->n, limits, *rules);
 }
 
 }  // namespace qw::api::openai

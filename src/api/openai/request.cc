@@ -18,7 +18,7 @@ constexpr std::int64_t kMaxId = std::numeric_limits<sampling::TokenId>::max();
 // Fields that this server takes without acting on them: they name the caller or tune somebody else's infrastructure.
 constexpr std::initializer_list<const char*> kInformative = {
     "user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "verbosity",
-    "prediction", "skip_special_tokens", "parallel_tool_calls", "store"};
+    "prediction", "skip_special_tokens", "store"};
 
 void read_stops(FieldReader& in, SamplingFields& out) {
   const json::Value* stop = in.any("stop");
@@ -91,19 +91,15 @@ void read_common(FieldReader& in, CommonRequest& out) {
     out.include_usage = sub.boolean("include_usage").value_or(false);
     if (sub.error()) in.reject("stream_options.include_usage", sub.error()->message);
   }
+  out.output = read_output_form(in);
+  if (out.sampling.ignore_eos && out.output.form.restricts())
+    in.reject("ignore_eos", "'ignore_eos' does not go with an output of a given form, which ends.");
   in.known(kInformative);
 }
 
 // Known fields that would change the answer and that this server does not honour must not be dropped silently.
 void refuse_unsupported(FieldReader& in) {
-  if (const json::Object* format = in.object("response_format")) {
-    const json::Value* type = format->find("type");
-    if (type == nullptr || !type->is_string() || type->as_string() != "text") {
-      in.reject("response_format", "Only response_format of type 'text' is supported.");
-    }
-  }
-  for (const char* name : {"functions", "function_call", "audio", "web_search_options", "guided_json", "guided_regex",
-                           "guided_grammar", "guided_choice", "structured_outputs", "thinking_budget", "moderation"}) {
+  for (const char* name : {"functions", "function_call", "audio", "web_search_options", "moderation"}) {
     if (in.any(name) != nullptr) in.reject(name, std::string("'") + name + "' is not supported.");
   }
   if (const json::Array* modalities = in.array("modalities")) {
@@ -124,13 +120,8 @@ void read_tools(FieldReader& in, ChatRequest& out) {
     }
     if (!tools->empty()) out.tools = json::Value(*tools);
   }
-  const json::Value* choice = in.any("tool_choice");
-  if (choice == nullptr) return;
-  if (choice->is_string() && choice->as_string() == "none") {
-    out.tools_allowed = false;
-  } else if (!choice->is_string() || choice->as_string() != "auto") {
-    in.reject("tool_choice", "Only tool_choice 'auto' and 'none' are supported.");
-  }
+  out.tool_choice = read_tool_choice(in, out.tools ? &*out.tools : nullptr);
+  out.parallel_tool_calls = in.boolean("parallel_tool_calls").value_or(true);
 }
 
 void read_template_variables(FieldReader& in, ChatRequest& out) {

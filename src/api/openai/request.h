@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "api/error.h"
+#include "api/openai/constraint.h"
 #include "json/value.h"
 #include "sampling/params.h"
 
@@ -31,13 +32,16 @@ struct CommonRequest {
   bool stream = false, include_usage = false;
   bool logprobs = false;
   std::int32_t top_logprobs = 0;
+  OutputForm output;                          // what the output must look like
   std::vector<std::string> ignored;           // unknown fields, for the X-Ignored-Params header
 };
 
 struct ChatRequest : CommonRequest {
   json::Array messages;                       // as sent; chat/messages checks and converts them
   std::optional<json::Value> tools;
-  bool tools_allowed = true;                  // false for tool_choice "none"
+  ToolChoice tool_choice;
+  bool parallel_tool_calls = true;
+  bool tools_allowed() const { return tools.has_value() && tool_choice.mode != ToolChoice::Mode::kNone; }
   json::Object template_variables;            // enable_thinking and chat_template_kwargs
 };
 

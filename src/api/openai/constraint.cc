@@ -1,0 +1,210 @@
+#include "api/openai/constraint.h"
+
+#include <limits>
+
+#include "sampling/thinking_budget.h"
+
+namespace qw::api::openai {
+namespace {
+
+using Form = sampling::ConstraintSpec::Form;
+using ToolUse = sampling::ConstraintSpec::ToolUse;
+
+// Sets the form once; a second one is an error.
+class FormReader {
+ public:
+  FormReader(FieldReader& in, sampling::ConstraintSpec& out) : in_(in), out_(out) {}
+
+  void response_format() {
+    const json::Object* format = in_.object("response_format");
+    if (format == nullptr) return;
+    const json::Value* type = format->find("type");
+    const std::string name = type != nullptr && type->is_string() ? type->as_string() : "";
+    if (name == "text") return;
+    if (name == "json_object") return set("response_format", Form::kJsonObject);
+    if (name != "json_schema")
+      return in_.reject("response_format", "'response_format.type' must be text, json_object or json_schema.");
+    const json::Value* wrapped = format->find_set("json_schema");
+    const json::Value* schema = wrapped != nullptr ? wrapped->find("schema") : nullptr;
+    if (schema == nullptr || !schema->is_object())
+      return in_.reject("response_format", "'response_format.json_schema.schema' must be a JSON Schema.");
+    out_.schema = *schema;
+    set("response_format", Form::kJsonSchema);
+  }
+
+  void structured_outputs() {
+    const json::Object* o = in_.object("structured_outputs");
+    if (o == nullptr) return;
+    for (const auto& [key, value] : *o) {
+      if (value.is_null()) continue;
+      const std::string param = "structured_outputs." + key;
+      if (key == "json")
+        schema(param, value);
+      else if (key == "regex")
+        text(param, value, Form::kRegex);
+      else if (key == "grammar")
+        text(param, value, Form::kEbnf);
+      else if (key == "choice")
+        choice(param, value);
+      else if (key == "json_object" && value == json::Value(true))
+        set(param, Form::kJsonObject);
+      else if (key != "json_object")
+        in_.reject("structured_outputs", "'" + param + "' is not supported.");
+    }
+  }
+
+  void guided() {
+    if (const json::Value* v = in_.any("guided_json")) schema("guided_json", *v);
+    if (const json::Value* v = in_.any("guided_regex")) text("guided_regex", *v, Form::kRegex);
+    if (const json::Value* v = in_.any("guided_grammar")) text("guided_grammar", *v, Form::kEbnf);
+    if (const json::Value* v = in_.any("guided_choice")) choice("guided_choice", *v);
+  }
+
+ private:
+  void set(const std::string& param, Form form) {
+    if (out_.form != Form::kFree)
+      in_.reject(param, "Only one of the fields that say the form of the output may be given.");
+    out_.form = form;
+  }
+  void schema(const std::string& param, const json::Value& value) {
+    if (value.is_string()) {  // some clients send it as a text
+      auto parsed = json::parse(value.as_string());
+      if (!parsed) return in_.reject(param, "'" + param + "' is not JSON: " + parsed.error().message);
+      out_.schema = std::move(*parsed);
+    } else {
+      out_.schema = value;
+    }
+    set(param, Form::kJsonSchema);
+  }
+  void text(const std::string& param, const json::Value& value, Form form) {
+    if (!value.is_string()) return in_.reject(param, "'" + param + "' must be a string.");
+    out_.text = value.as_string();
+    set(param, form);
+  }
+  void choice(const std::string& param, const json::Value& value) {
+    const bool fine = value.is_array() && !value.as_array().empty();
+    if (fine)
+      for (const json::Value& item : value.as_array()) {
+        if (!item.is_string()) return in_.reject(param, "'" + param + "' must be a list of strings.");
+        out_.choices.push_back(item.as_string());
+      }
+    if (!fine) return in_.reject(param, "'" + param + "' must be a list of strings.");
+    set(param, Form::kChoice);
+  }
+
+  FieldReader& in_;
+  sampling::ConstraintSpec& out_;
+};
+
+const json::Value* function_of(const json::Value& tool) { return tool.find("function"); }
+
+std::string name_of(const json::Value& tool) { return function_of(tool)->find("name")->as_string(); }
+
+bool is_strict(const json::Value& tool) {
+  const json::Value* strict = function_of(tool)->find("strict");
+  return strict != nullptr && *strict == json::Value(true);
+}
+
+sampling::ToolShape shape_of(const json::Value& tool) {
+  const json::Value* parameters = function_of(tool)->find("parameters");
+  return {name_of(tool), parameters != nullptr ? *parameters : json::Value()};
+}
+
+}  // namespace
+
+OutputForm read_output_form(FieldReader& in) {
+  OutputForm out;
+  FormReader reader(in, out.form);
+  reader.response_format();
+  reader.structured_outputs();
+  reader.guided();
+  out.thinking_budget = in.integer("thinking_budget", 0, std::numeric_limits<std::int32_t>::max());
+  return out;
+}
+
+ToolChoice read_tool_choice(FieldReader& in, const json::Value* tools) {
+  ToolChoice out;
+  const json::Value* choice = in.any("tool_choice");
+  if (choice == nullptr) return out;
+  const std::string word = choice->is_string() ? choice->as_string() : "";
+  if (word == "auto") return out;
+  if (word == "none") {
+    out.mode = ToolChoice::Mode::kNone;
+    return out;
+  }
+  if (word == "required") {
+    out.mode = ToolChoice::Mode::kRequired;
+    if (tools == nullptr) in.reject("tool_choice", "'tool_choice' is required, and there are no tools.");
+    return out;
+  }
+  const json::Value* type = choice->find("type");
+  const json::Value* function = choice->find("function");
+  const json::Value* name = function != nullptr ? function->find("name") : nullptr;
+  if (type == nullptr || !(*type == json::Value("function")) || name == nullptr || !name->is_string()) {
+    in.reject(
+        "tool_choice",
+        "'tool_choice' must be none, auto, required, or {\"type\": \"function\", \"function\": {\"name\": ...}}.");
+    return out;
+  }
+  out.mode = ToolChoice::Mode::kNamed;
+  out.name = name->as_string();
+  bool known = false;
+  if (tools != nullptr)
+    for (const json::Value& tool : tools->as_array()) known = known || name_of(tool) == out.name;
+  if (!known) in.reject("tool_choice", "'tool_choice' names `" + out.name + "`, which is not among the tools.");
+  return out;
+}
+
+ApiResult<OutputRules> OutputRules::make(const ServedModel& model, const ConstraintRequest& request) {
+  OutputRules out;
+  out.tokenizer_ = model.tokenizer;
+  out.thinking_budget_ = request.output->thinking_budget;
+  out.opens_reasoning_ = request.opens_reasoning;
+  sampling::ConstraintSpec spec = request.output->form;
+  using Mode = ToolChoice::Mode;
+  const bool must_call = request.choice.mode == Mode::kRequired || request.choice.mode == Mode::kNamed;
+  if (request.tools != nullptr && request.choice.mode != Mode::kNone) {
+    spec.tool_use = must_call ? ToolUse::kRequired : ToolUse::kAllowed;
+    spec.dialect = model.tool_dialect;
+    spec.parallel_calls = request.parallel_calls;
+    for (const json::Value& tool : request.tools->as_array())
+      if (request.choice.mode != Mode::kNamed || name_of(tool) == request.choice.name)
+        spec.tools.push_back(shape_of(tool));
+  }
+  if (!spec.restricts()) return out;
+  if (model.constraints == nullptr)
+    return tl::unexpected(bad_request("response_format", "This model's output cannot be constrained."));
+  using Reasoning = sampling::ConstraintSpec::Reasoning;
+  if (request.opens_reasoning)
+    spec.reasoning = Reasoning::kOpen;
+  else if (model.thinks && request.may_think)
+    spec.reasoning = Reasoning::kPossible;
+
+  const char* param = request.output->form.form != Form::kFree ? "response_format" : "tools";
+  auto classes = model.constraints->compile(spec);
+  if (!classes && !must_call && spec.tool_use == ToolUse::kAllowed) {
+    for (std::size_t i = 0; i < spec.tools.size(); ++i) {  // which of them is it?
+      sampling::ConstraintSpec one;
+      one.tool_use = ToolUse::kRequired;
+      one.dialect = spec.dialect;
+      one.tools = {spec.tools[i]};
+      if (is_strict(request.tools->as_array()[i]) || model.constraints->compile(one)) continue;
+      spec.tools[i].parameters = {};
+      out.unchecked_.push_back(spec.tools[i].name);
+    }
+    classes = model.constraints->compile(spec);
+  }
+  if (!classes) return tl::unexpected(bad_request(param, classes.error().message));
+  out.classes_ = std::move(*classes);
+  return out;
+}
+
+std::vector<std::unique_ptr<sampling::LogitsProcessor>> OutputRules::processors(
+    const std::vector<sampling::TokenId>& stop_ids) const {
+  std::vector<std::unique_ptr<sampling::LogitsProcessor>> out;
+  if (classes_ != nullptr) out.push_back(sampling::make_constraint(classes_, stop_ids));
+  if (thinking_budget_) out.push_back(sampling::make_thinking_budget(*tokenizer_, *thinking_budget_, opens_reasoning_));
+  return out;
+}
+
+}  // namespace qw::api::openai

@@ -1,0 +1,64 @@
+// The parts of a request that say what the output must look like, and what becomes of them for a model.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api/error.h"
+#include "api/field_reader.h"
+#include "api/served_model.h"
+#include "sampling/constraint.h"
+
+namespace qw::api::openai {
+
+struct ToolChoice {
+  enum class Mode : std::uint8_t { kNone, kAuto, kRequired, kNamed };
+  Mode mode = Mode::kAuto;
+  std::string name;  // kNamed
+};
+
+struct OutputForm {
+  sampling::ConstraintSpec form;                // form, schema, text, choices; the rest is filled in later
+  std::optional<std::int64_t> thinking_budget;  // tokens
+};
+
+// response_format; structured_outputs and guided_* as vLLM has them; thinking_budget as DashScope has it. More than one
+// form is an error of the request.
+OutputForm read_output_form(FieldReader& in);
+// tool_choice, also as {"type": "allowed_tools"} refused by name. `tools` null: none were given.
+ToolChoice read_tool_choice(FieldReader& in, const json::Value* tools);
+
+struct ConstraintRequest {
+  const OutputForm* output = nullptr;
+  const json::Value* tools = nullptr;  // null: none may be called
+  ToolChoice choice;
+  bool parallel_calls = true;
+  bool opens_reasoning = false;  // the prompt ends inside a thinking block
+  bool may_think = true;         // thinking was not switched off
+};
+
+// Everything that one request's choices need; made once, used for each of them.
+class OutputRules {
+ public:
+  // An error of the request if its form or a tool's schema cannot be honoured. A tool that the model may, but need not
+  // call, and that is not `strict`, is left without a check of its arguments where its schema is not supported:
+  // unchecked() names it.
+  static ApiResult<OutputRules> make(const ServedModel& model, const ConstraintRequest& request);
+  bool restricts() const { return classes_ != nullptr; }
+  const std::vector<std::string>& unchecked() const { return unchecked_; }
+  // One choice's processors.
+  std::vector<std::unique_ptr<sampling::LogitsProcessor>> processors(
+      const std::vector<sampling::TokenId>& stop_ids) const;
+
+ private:
+  std::shared_ptr<const sampling::grammar::TokenClasses> classes_;  // null: free text
+  std::vector<std::string> unchecked_;
+  const tokenizer::Tokenizer* tokenizer_ = nullptr;
+  std::optional<std::int64_t> thinking_budget_;
+  bool opens_reasoning_ = false;
+};
+
+}  // namespace qw::api::openai

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/internal/adapter_table.h"
+#include "engine/internal/drafting.h"
 #include "engine/internal/sequence.h"
 
 namespace qw::engine {
@@ -26,6 +28,9 @@ Status check_config(const EngineConfig& c, const StepExecutor& executor) {
     return fail(ErrorKind::kUsage, "engine: max_rows must be at least max_sequences, so that all can decode in a step");
   if (c.max_rows > executor.max_rows() || c.max_sequences > executor.max_logit_rows())
     return fail(ErrorKind::kUsage, "engine: the executor was made for smaller steps than max_rows or max_sequences");
+  if (c.drafts.most < 0) return fail(ErrorKind::kUsage, "engine: the number of drafts is negative");
+  if (c.drafts.on() && executor.max_logit_rows() < c.max_sequences + c.drafts.most)
+    return fail(ErrorKind::kUsage, "engine: the executor was made for fewer logit rows than drafts need");
   if (c.states != nullptr && c.states->free_slots() < c.max_sequences)
     return fail(ErrorKind::kUsage, "engine: there are fewer states than max_sequences");
   const auto outside = [&](std::int64_t id) { return id < 0 || id >= executor.vocab(); };
@@ -47,6 +52,9 @@ Engine::Engine(StepExecutor& executor, kvcache::BlockPool& pool, EngineConfig co
   const std::int64_t cache_tokens = std::int64_t{pool_.total_blocks()} * pool_.shape().block_tokens;
   // The last output token needs no room in the cache.
   max_sequence_tokens_ = std::min(config_.context, cache_tokens + 1);
+  adapters_ = std::make_unique<AdapterTable>();
+  for (std::int32_t slot = 0; slot < executor_.adapters(); ++slot) adapters_->add(executor_.adapter_bytes(slot));
+  if (config_.drafts.on()) drafting_ = std::make_unique<Drafting>(config_.drafts, executor_);
   scratch_.resize(config_.sampling_pool != nullptr ? static_cast<std::size_t>(config_.sampling_pool->size()) : 1);
   publish();
 }
@@ -65,8 +73,6 @@ Status Engine::check(const Request& r) const {
   if (r.open && r.wanted != Wanted::kEveryRow) return fail(ErrorKind::kUsage, "only requests of every row can stay open");
   QW_TRY(sampling::validate(r.params, executor_.vocab()));
   if (r.prompt.empty()) return fail(ErrorKind::kUsage, "the prompt is empty");
-  if (r.adapter < -1 || r.adapter >= executor_.adapters())
-    return fail(ErrorKind::kUsage, "the model has no adapter " + std::to_string(r.adapter));
   if (r.max_tokens < 0) return fail(ErrorKind::kUsage, "max_tokens must not be negative");
   for (const TokenId id : r.prompt)
     if (id < 0 || id >= executor_.vocab())
@@ -102,6 +108,11 @@ Result<RequestId> Engine::submit(Request request) {
   if (!accepting_) return fail(ErrorKind::kInterrupted, "the engine takes no more requests");
   if (live_ >= config_.max_requests)
     return fail(ErrorKind::kResource, "too many requests: " + std::to_string(live_) + " are waiting or running");
+  if (sequence->adapter != -1) {
+    const auto slot = adapters_->claim(sequence->adapter);
+    if (!slot) return fail(ErrorKind::kUsage, "the model has no adapter " + std::to_string(sequence->adapter));
+    sequence->adapter_slot = *slot;
+  }
   const RequestId id = sequence->id = next_id_++;
   inbox_.submitted.push_back(std::move(sequence));
   if (open) room_[id] = follows;
@@ -180,14 +191,15 @@ void Engine::run_loop() {
   for (;;) {
     {
       std::unique_lock lock(mutex_);
-      wake_.wait(lock, [&] { return stopping_ || live_ > 0; });
+      wake_.wait(lock, [&] { return stopping_ || live_ > 0 || !calls_.empty(); });
       // All that live are open requests which wait for tokens; their deadlines are looked at now and then.
-      if (resting_) wake_.wait_for(lock, kRest, [&] { return stopping_ || !inbox_.empty(); });
+      if (resting_) wake_.wait_for(lock, kRest, [&] { return stopping_ || !inbox_.empty() || !calls_.empty(); });
       if (stopping_) break;
     }
     advance();
   }
   cancel_all();
+  run_calls(true);
 }
 
 bool Engine::step() {

@@ -15,6 +15,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -24,6 +25,7 @@
 
 #include "base/result.h"
 #include "base/thread_pool.h"
+#include "engine/drafter.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
 #include "engine/step_executor.h"
@@ -42,6 +44,8 @@ struct EngineConfig {
   sampling::VocabularyMask mask;        // rows of the logits which are no tokens
   base::ThreadPool* sampling_pool = nullptr;  // samples rows in parallel; may be the executor's pool; null: in turn
   kvcache::StatePool* states = nullptr;  // of models whose layers carry a state: a slot for each running sequence
+                                              // (drafts take one more, to return to, where some are free)
+  DraftOptions drafts;                        // off unless a source of them is named
   std::function<Clock::time_point()> now = [] { return Clock::now(); };  // tests replace it
 };
 
@@ -50,7 +54,16 @@ struct EngineStats {
   std::int64_t running = 0, waiting = 0;
   std::int64_t total_blocks = 0, free_blocks = 0;
   std::int64_t steps = 0, computed_tokens = 0, output_tokens = 0, preemptions = 0;
+  std::int64_t drafted_tokens = 0, accepted_tokens = 0;
+  std::int64_t failed_drafters = 0;     // of DraftOptions::models, which are not asked any more
   std::int64_t finished[5] = {};        // by FinishReason
+};
+
+struct AdapterInfo {
+  std::int32_t id = 0;           // what requests name
+  std::int64_t bytes = 0;
+  std::int64_t requests = 0;     // waiting and running ones that use it
+  bool leaving = false;          // removed, and kept for those
 };
 
 class Engine {
@@ -73,6 +86,14 @@ class Engine {
   Status extend(RequestId id, std::vector<TokenId> tokens);
   // Nothing follows: the request ends with kStop once all its rows are given.
   void close(RequestId id);
+
+  // Adapters come and go while requests run; any thread but not from a sink. Both return once it is done between two steps
+  // (at once if nothing runs). An adapter made by this engine's executor (LoadedModel::load_adapter) gets an id which is
+  // never used for another; those the executor had at the start are 0, 1, .... kResource: no memory to compute with it.
+  Result<std::int32_t> add_adapter(ops::PreparedAdapter adapter);
+  // No new request may name it; those that do keep it, and its memory is free after the last of them. kUsage: there is none.
+  Status remove_adapter(std::int32_t id);
+  std::vector<AdapterInfo> adapters() const;
 
   // Prompt and output of one request together: the context, or the whole cache if that is smaller.
   std::int64_t max_sequence_tokens() const { return max_sequence_tokens_; }
@@ -106,6 +127,16 @@ class Engine {
   };
   Engine(StepExecutor& executor, kvcache::BlockPool& pool, EngineConfig config);
 
+  struct Call {
+    std::function<Status()> run;
+    std::promise<Status>* done;
+  };
+  // Runs `call` on the stepping thread between two steps and gives what it gave.
+  Status between_steps(std::function<Status()> call);
+  void run_calls(bool stopped);
+  void empty_slot(std::int32_t slot);
+  void release_adapter(Sequence& sequence);
+
   void run_loop();
   bool advance();
   Status check(const Request& request) const;
@@ -113,11 +144,14 @@ class Engine {
   void grow(Sequence& sequence, std::span<const TokenId> tokens);
   void adopt(std::unique_ptr<Sequence> sequence);
   void expire();
+  void draft();
+  void end_drafts(const StepPlan& plan, double ms);
   void reserve(const StepPlan& plan);
   Status execute(const StepPlan& plan);
   void sample_rows(const StepPlan& plan);
   void commit(const StepPlan& plan);
   void commit_rows(Sequence& sequence, const Slice& slice, std::size_t k);
+  void commit_drafts(Sequence& sequence, const Slice& slice, std::size_t k);
   void commit_token(Sequence& sequence, Result<sampling::Sampled> sampled);
   void roll_back(const StepPlan& plan, const Error& error);
   void finish(Sequence& sequence, FinishReason reason, std::optional<Error> error = {});
@@ -136,12 +170,16 @@ class Engine {
   std::vector<sampling::SamplerScratch> scratch_;     // one per sampling worker
   struct Batch;
   std::unique_ptr<Batch> batch_;
+  std::unique_ptr<class Drafting> drafting_;          // null: no drafts
+  std::vector<DraftJob> jobs_;
   EngineStats totals_;
 
   // Shared.
   mutable std::mutex mutex_;
   std::condition_variable wake_, idle_;
   Inbox inbox_;
+  std::vector<Call> calls_;
+  std::unique_ptr<class AdapterTable> adapters_;
   std::map<RequestId, std::int64_t> room_;  // tokens that open requests may still get
   RequestId next_id_ = 1;
   std::int64_t live_ = 0;         // submitted and not finished

@@ -32,14 +32,24 @@ kvcache::CacheShape cache_shape(const models::Model& model, tensor::DType weight
   return {t.layers + (drafts(model, o) ? t.draft_layers : 0), t.kv_heads, t.head_dim, o.block_tokens, o.cache_dtype.value_or(automatic)};
 }
 
-// A state for every request that may run, and one for for_each_logits.
-std::int64_t state_slots(const LoadOptions& o) { return o.engine.max_sequences + 1; }
+// Rows of drafts in one step, of all requests together: beyond, steps are no longer bound by reading the weights.
+constexpr std::int64_t kDraftRows = 32;
+
+// A sequence of a model with states that is drafted for needs one to return to; drafts of more sequences than this in one
+// step would hardly pay, and states are large.
+constexpr std::int64_t kDraftStates = 2;
+
+// A state for every request that may run, those of drafts, and one for for_each_logits.
+std::int64_t state_slots(const LoadOptions& o) {
+  return o.engine.max_sequences + (o.engine.drafts.on() ? std::min(kDraftStates, o.engine.max_sequences) : 0) + 1;
+}
 
 // Rows of other heads are short: every row of a step may be asked for.
 ops::RunningOptions sizes_of(const models::Model& model, const LoadOptions& o) {
   const bool generates = model.traits().head.kind == models::HeadKind::kLanguage;
+  const std::int64_t drafts = o.engine.drafts.on() ? std::max(o.engine.drafts.most, kDraftRows) : 0;
   return {o.engine.max_rows,
-          std::max({o.logit_rows, o.engine.max_sequences, generates ? std::int64_t{0} : o.engine.max_rows})};
+          std::max({o.logit_rows, o.engine.max_sequences + drafts, generates ? std::int64_t{0} : o.engine.max_rows})};
 }
 
 std::optional<kernels::WeightType> kernel_type(tensor::DType type) {
@@ -204,6 +214,17 @@ Status LoadedModel::build(std::span<const tensor::ConstView> weights, EngineConf
 MemoryNeed LoadedModel::memory() const {
   return {executor_->weight_bytes(), pool_.total_blocks() * kvcache::block_bytes(pool_.shape()) + (states_ ? states_->bytes() : 0),
           executor_->arena_bytes() + (draft_ ? draft_->arena_bytes() : 0)};
+}
+
+Result<std::int32_t> LoadedModel::load_adapter(const ops::LowRankAdapter& adapter) {
+  QW_ASSIGN(auto prepared, executor_->prepare_adapter(adapter));
+  return engine_->add_adapter(std::move(prepared));
+}
+
+Result<std::unique_ptr<ModelDrafter>> LoadedModel::make_drafter(std::int64_t target_vocab,
+                                                                const sampling::VocabularyMask& mask) {
+  if (states_) return fail(ErrorKind::kUsage, "the draft model has recurrent layers, which cannot take tokens back");
+  return ModelDrafter::create(*step_executor_, pool_, context_, target_vocab, mask);
 }
 
 Status LoadedModel::for_each_logits(

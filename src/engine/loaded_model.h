@@ -15,6 +15,7 @@
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "engine/engine.h"
+#include "engine/model_drafter.h"
 #include "engine/step_executor.h"
 #include "kvcache/block_pool.h"
 #include "kvcache/state_pool.h"
@@ -66,6 +67,10 @@ class ModelExecutor final : public StepExecutor {
   Status run_draft(const ops::StepBatch& batch) override;
   std::span<float> draft_logits(std::int64_t i) override { return draft_->logits(i); }
   std::span<const float> draft_kept(std::int64_t r) const override { return draft_->kept(r); }
+  std::int64_t adapter_bytes(std::int32_t slot) const override { return executor_.adapter_bytes(slot); }
+  Status set_adapter(std::int32_t slot, ops::PreparedAdapter adapter) override {
+    return executor_.set_adapter(slot, std::move(adapter));
+  }
   std::int64_t max_rows() const override { return options_.max_rows; }
   std::int64_t max_logit_rows() const override { return options_.max_logit_rows; }
 
@@ -97,6 +102,14 @@ class LoadedModel {
   base::Isa isa() const { return isa_; }
   int threads() const { return threads_.size(); }
   std::int64_t context() const { return context_; }
+
+  // Packs an adapter on the calling thread, beside the engine's steps, and adds it: the id that requests name.
+  // Engine::remove_adapter takes it out again. kUsage: it does not fit the model; kResource: no memory.
+  Result<std::int32_t> load_adapter(const ops::LowRankAdapter& adapter);
+
+  // This model as the drafter of another whose requests draw among `target_vocab` rows of logits under `mask`. This object
+  // must outlive it, and its engine must not be used. kUsage: another vocabulary or head, layers with states.
+  Result<std::unique_ptr<ModelDrafter>> make_drafter(std::int64_t target_vocab, const sampling::VocabularyMask& mask);
 
   // Shows the inputs of all products from now on (calibration); not after engine().start(). nullptr: nobody.
   void observe(ops::ProductObserver* observer) { executor_->observe(observer); }

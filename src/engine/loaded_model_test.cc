@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
+#include <thread>
 
 #include "base/rng.h"
 #include "tensor/blocks.h"
@@ -13,13 +15,13 @@ namespace {
 
 constexpr std::int64_t kVocab = 96;
 
-std::unique_ptr<models::Model> tiny_model(const std::string& type) {
+std::unique_ptr<models::Model> tiny_model(const std::string& type, int draft_layers = 0) {
   const auto config = json::parse(R"({"model_type":")" + type + R"(","vocab_size":96,"hidden_size":64,
     "intermediate_size":96,"num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,"head_dim":32,
     "max_position_embeddings":128,"rms_norm_eps":1e-6,"rope_theta":10000.0,"tie_word_embeddings":true,
     "hidden_act":"silu","full_attention_interval":2,"linear_num_key_heads":2,"linear_num_value_heads":4,
     "linear_key_head_dim":16,"linear_value_head_dim":16,"num_experts":4,"num_experts_per_tok":2,
-    "moe_intermediate_size":32,"shared_expert_intermediate_size":32})");
+    "moe_intermediate_size":32,"shared_expert_intermediate_size":32,"mtp_num_hidden_layers":)" + std::to_string(draft_layers) + "}");
   EXPECT_TRUE(config) << config.error().message;
   auto model = models::model_from_hf_config(config->as_object());
   EXPECT_TRUE(model) << model.error().message;
@@ -33,9 +35,10 @@ struct Weights {
 // Large deviations make a sharp, history-dependent distribution out of a tiny network.
 Weights random_weights(const models::Model& model, tensor::DType type) {
   Weights w;
+  std::uint64_t others = 0;  // layers that draft leave the model as it is without them
   for (std::size_t i = 0; i < model.parameters().size(); ++i) {
     const models::ParameterSpec& p = model.parameters()[i];
-    base::Rng rng(77, i);
+    base::Rng rng(p.draft ? 78 : 77, p.draft ? i : others++);
     std::vector<float> values(static_cast<std::size_t>(p.shape.elements()));
     for (float& v : values) v = p.is_norm ? 1.0f : static_cast<float>(rng.next_normal() * 0.15);
     const bool taps = p.hf_name.ends_with("conv1d.weight");  // files keep them in float
@@ -61,7 +64,7 @@ LoadOptions small_options() {
 }
 
 std::unique_ptr<LoadedModel> load(const std::string& arch, tensor::DType type, const LoadOptions& options) {
-  auto model = tiny_model(arch);
+  auto model = tiny_model(arch, options.draft_layers ? 1 : 0);
   const Weights weights = random_weights(*model, type);
   auto loaded = LoadedModel::create(std::move(model), weights.views, options);
   EXPECT_TRUE(loaded) << loaded.error().message;
@@ -205,23 +208,31 @@ TEST(LoadedModel, EstimateKnowsMixedFormats) {
   EXPECT_EQ(guess.cache_bytes, (*loaded)->memory().cache_bytes);
 }
 
+ops::LowRankAdapter random_adapter(const models::Model& model, std::uint64_t seed, std::int64_t rank) {
+  ops::LowRankAdapter adapter;
+  for (std::size_t i = 0; i < model.parameters().size(); ++i) {
+    const models::ParameterSpec& p = model.parameters()[i];
+    if (p.hf_name.find("q_proj") == std::string::npos && p.hf_name.find("down_proj") == std::string::npos) continue;
+    ops::LowRankChange c{{static_cast<std::int32_t>(i)}, false, tensor::Tensor(tensor::DType::kF32, {rank, p.shape[1]}),
+                         tensor::Tensor(tensor::DType::kF32, {p.shape[0], rank}), 0.5f, {}};
+    base::Rng rng(seed, i);
+    for (std::int64_t k = 0; k < c.a.shape().elements(); ++k) c.a.f32()[k] = static_cast<float>(rng.next_normal() * 0.3);
+    for (std::int64_t k = 0; k < c.b.shape().elements(); ++k) c.b.f32()[k] = static_cast<float>(rng.next_normal() * 0.3);
+    if (seed % 2 == 1) {
+      c.gain.resize(static_cast<std::size_t>(p.shape[0]));
+      for (float& g : c.gain) g = 0.8f + 0.4f * rng.next_float();
+    }
+    adapter.changes.push_back(std::move(c));
+  }
+  return adapter;
+}
+
 // Requests of one batch choose different adapters, and each gets what it gets alone, preemptions or not.
 TEST(LoadedModel, RequestsChooseTheirAdapter) {
   const auto with_adapters = [](const LoadOptions& options) {
     auto model = tiny_model("qwen3");
     const Weights weights = random_weights(*model, tensor::DType::kF32);
-    std::vector<ops::LowRankAdapter> adapters(2);
-    for (std::size_t n = 0; n < adapters.size(); ++n)
-      for (std::size_t i = 0; i < model->parameters().size(); ++i) {
-        const models::ParameterSpec& p = model->parameters()[i];
-        if (p.hf_name.find("q_proj") == std::string::npos && p.hf_name.find("down_proj") == std::string::npos) continue;
-        ops::LowRankChange c{{static_cast<std::int32_t>(i)}, false, tensor::Tensor(tensor::DType::kF32, {3, p.shape[1]}),
-                             tensor::Tensor(tensor::DType::kF32, {p.shape[0], 3}), 0.5f, {}};
-        base::Rng rng(5 + n, i);
-        for (std::int64_t k = 0; k < c.a.shape().elements(); ++k) c.a.f32()[k] = static_cast<float>(rng.next_normal() * 0.3);
-        for (std::int64_t k = 0; k < c.b.shape().elements(); ++k) c.b.f32()[k] = static_cast<float>(rng.next_normal() * 0.3);
-        adapters[n].changes.push_back(std::move(c));
-      }
+    const ops::LowRankAdapter adapters[] = {random_adapter(*model, 5, 3), random_adapter(*model, 6, 3)};
     auto loaded = LoadedModel::create(std::move(model), weights.views, options, adapters);
     EXPECT_TRUE(loaded) << loaded.error().message;
     return std::move(*loaded);
@@ -259,6 +270,220 @@ TEST(LoadedModel, RequestsChooseTheirAdapter) {
   const auto refused = all->engine().submit(std::move(wrong));
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().message, "the model has no adapter 2");
+}
+
+std::shared_ptr<Log> submit_with(LoadedModel& loaded, std::uint64_t seed, std::int32_t adapter) {
+  auto log = std::make_shared<Log>();
+  Request r = random_request(seed, log);
+  r.adapter = adapter;
+  const auto id = loaded.engine().submit(std::move(r));
+  EXPECT_TRUE(id) << id.error().message;
+  return log;
+}
+
+// What each adapter answers alone, loaded with the model.
+std::vector<std::shared_ptr<Log>> alone_with_adapters(int adapters, int requests) {
+  std::vector<std::shared_ptr<Log>> out;
+  for (int a = 0; a < adapters; ++a) {
+    auto model = tiny_model("qwen3");
+    const Weights weights = random_weights(*model, tensor::DType::kF32);
+    const ops::LowRankAdapter one[] = {random_adapter(*model, static_cast<std::uint64_t>(a), 1 + a % 5)};
+    auto loaded = std::move(*LoadedModel::create(std::move(model), weights.views, small_options(), one));
+    for (int i = 0; i < requests; ++i) {
+      out.push_back(submit_with(*loaded, static_cast<std::uint64_t>(i), 0));
+      while (loaded->engine().step()) {
+      }
+    }
+  }
+  return out;
+}
+
+// Six adapters of different ranks in one batch; one is unloaded while it answers, others are loaded meanwhile and take its
+// place in memory, and nobody notices.
+TEST(LoadedModel, AdaptersComeAndGoWhileOthersAnswer) {
+  constexpr int kAdapters = 6, kRequests = 4;
+  const auto alone = alone_with_adapters(kAdapters, kRequests);
+  const auto wanted = [&](int adapter, int i) -> const Log& { return *alone[static_cast<std::size_t>(adapter * kRequests + i)]; };
+  const auto loaded = load("qwen3", tensor::DType::kF32, small_options());
+  Engine& engine = loaded->engine();
+  const auto add = [&](int n) {
+    const auto id = loaded->load_adapter(random_adapter(loaded->model(), static_cast<std::uint64_t>(n), 1 + n % 5));
+    EXPECT_TRUE(id) << id.error().message;
+    return *id;
+  };
+  const std::int64_t before = loaded->memory().weight_bytes;
+  std::vector<std::int32_t> ids;
+  for (int a = 0; a < kAdapters - 1; ++a) ids.push_back(add(a));
+  std::vector<std::pair<std::pair<int, int>, std::shared_ptr<Log>>> got;
+  for (int i = 0; i < kRequests; ++i)
+    for (int a = 0; a < kAdapters - 1; ++a) got.push_back({{a, i}, submit_with(*loaded, static_cast<std::uint64_t>(i), ids[static_cast<std::size_t>(a)])});
+  for (int n = 0; n < 5; ++n) engine.step();
+  ASSERT_TRUE(engine.remove_adapter(ids[1]));   // in use by four requests
+  EXPECT_EQ(engine.remove_adapter(ids[1]).error().kind, ErrorKind::kUsage);
+  Request late = random_request(1, std::make_shared<Log>());
+  late.adapter = ids[1];
+  EXPECT_EQ(engine.submit(std::move(late)).error().kind, ErrorKind::kUsage);
+  ids.push_back(add(kAdapters - 1));
+  for (int i = 0; i < kRequests; ++i) got.push_back({{kAdapters - 1, i}, submit_with(*loaded, static_cast<std::uint64_t>(i), ids.back())});
+  bool leaving = false;
+  for (const AdapterInfo& a : engine.adapters()) leaving |= a.id == ids[1] && a.leaving && a.requests == kRequests;
+  EXPECT_TRUE(leaving);
+  while (engine.step()) ASSERT_EQ(engine.violation(), "");
+  for (const auto& [which, log] : got) {
+    EXPECT_EQ(log->finished, 1);
+    EXPECT_EQ(log->tokens, wanted(which.first, which.second).tokens) << which.first << " " << which.second;
+    EXPECT_EQ(log->logprobs, wanted(which.first, which.second).logprobs) << which.first << " " << which.second;
+  }
+  EXPECT_EQ(engine.adapters().size(), static_cast<std::size_t>(kAdapters - 1));  // the one that left is gone
+  const std::int32_t again = add(1);            // into the free slot, under a new id
+  EXPECT_EQ(again, kAdapters);
+  const auto log = submit_with(*loaded, 2, again);
+  while (engine.step()) {
+  }
+  EXPECT_EQ(log->logprobs, wanted(1, 2).logprobs);
+  const std::int64_t all = loaded->memory().weight_bytes;
+  ids.erase(ids.begin() + 1);
+  ids.push_back(again);
+  std::int64_t bytes = 0;
+  for (const AdapterInfo& a : engine.adapters()) bytes += a.bytes;
+  for (const std::int32_t id : ids) ASSERT_TRUE(engine.remove_adapter(id));
+  EXPECT_TRUE(engine.adapters().empty());
+  EXPECT_EQ(all - loaded->memory().weight_bytes, bytes);
+  EXPECT_GT(loaded->memory().weight_bytes, before);  // workspaces stay
+}
+
+TEST(LoadedModel, AdaptersChangeBesideARunningEngine) {
+  const auto alone = alone_with_adapters(3, 1);
+  const auto loaded = load("qwen3", tensor::DType::kF32, small_options());
+  loaded->engine().start();
+  std::vector<std::thread> people;
+  for (int a = 0; a < 3; ++a)
+    people.emplace_back([&, a] {
+      const auto adapter = random_adapter(loaded->model(), static_cast<std::uint64_t>(a), 1 + a % 5);
+      for (int round = 0; round < 10; ++round) {
+        const auto id = loaded->load_adapter(adapter);
+        ASSERT_TRUE(id);
+        Request r = random_request(0, nullptr);
+        r.adapter = *id;
+        r.params.logprobs = true;
+        const auto answer = generate(loaded->engine(), std::move(r));
+        ASSERT_TRUE(answer);
+        EXPECT_EQ(answer->tokens, alone[static_cast<std::size_t>(a)]->tokens);
+        ASSERT_TRUE(loaded->engine().remove_adapter(*id));
+      }
+    });
+  for (std::thread& p : people) p.join();
+  EXPECT_TRUE(loaded->engine().adapters().empty());
+  loaded->engine().stop();
+  EXPECT_EQ(loaded->load_adapter(random_adapter(loaded->model(), 1, 2)).has_value(), true);  // nothing runs: at once
+}
+
+// Guesses what is known to be the answer, but every fifth token.
+class Knows final : public Drafter {
+ public:
+  double expected_acceptance(std::int32_t) const override { return 0.8; }
+  Status propose(std::span<DraftJob> jobs) override {
+    for (DraftJob& job : jobs) {
+      const auto tokens = job.sampler->tokens();
+      const auto& answer = answers[std::vector<TokenId>(tokens.begin(), tokens.begin() + job.sampler->prompt_tokens())];
+      for (std::int64_t i = 0; i < job.most; ++i) {
+        const auto at = static_cast<std::size_t>(job.sampler->output_tokens() + i);
+        if (at < answer.size()) job.tokens->push_back(at % 5 == 4 ? (answer[at] + 1) % static_cast<TokenId>(kVocab) : answer[at]);
+      }
+    }
+    return {};
+  }
+  void forget(RequestId) override {}
+  std::map<std::vector<TokenId>, std::vector<TokenId>> answers;
+};
+
+// Drafts by lookup and by another model (the same weights, so that it is often right), over real
+// layers; over states, which have to go back, by one who knows the answers.
+TEST_P(RealModel, DraftsChangeNothing) {
+  constexpr int kRequests = 10;
+  std::vector<std::shared_ptr<Log>> alone, together;
+  const auto request = [](int i, std::shared_ptr<Sink> sink) {
+    Request r = random_request(static_cast<std::uint64_t>(i), std::move(sink));
+    if (i % 3 == 0)  // something to look up
+      for (int n = 0; n < 30; ++n) r.prompt.push_back(n % 6);
+    return r;
+  };
+  {
+    const auto loaded = load(GetParam().arch, GetParam().weights, small_options());
+    for (int i = 0; i < kRequests; ++i) {
+      alone.push_back(std::make_shared<Log>());
+      ASSERT_TRUE(loaded->engine().submit(request(i, alone.back())));
+      while (loaded->engine().step()) {
+      }
+    }
+  }
+  std::unique_ptr<LoadedModel> small;
+  std::unique_ptr<ModelDrafter> drafter;
+  Knows knows;
+  LoadOptions options = small_options();
+  const bool states = tiny_model(GetParam().arch)->traits().state_floats > 0;
+  if (states) {
+    const auto refused = load(GetParam().arch, GetParam().weights, small_options())->make_drafter(kVocab, {});
+    EXPECT_EQ(refused.error().kind, ErrorKind::kUsage);
+    for (int i = 0; i < kRequests; ++i) knows.answers[request(i, nullptr).prompt] = alone[static_cast<std::size_t>(i)]->tokens;
+    options.engine.drafts.models = {&knows};
+  } else {
+    small = load(GetParam().arch, GetParam().weights, small_options());
+    drafter = std::move(*small->make_drafter(kVocab, {}));
+    options.engine.drafts.models = {drafter.get()};
+  }
+  options.engine.drafts.lookup = !states;
+  options.engine.drafts.adaptive = false;
+  options.engine.drafts.most = 4;
+  options.threads = 2;
+  options.cache_tokens = 160;
+  options.engine.max_rows = 9;
+  options.engine.max_sequences = 4;
+  const auto loaded = load(GetParam().arch, GetParam().weights, options);
+  for (int i = 0; i < kRequests; ++i) {
+    together.push_back(std::make_shared<Log>());
+    ASSERT_TRUE(loaded->engine().submit(request(i, together.back())));
+    if (i % 3 == 0) loaded->engine().step();
+  }
+  while (loaded->engine().step()) ASSERT_EQ(loaded->engine().violation(), "");
+  for (std::size_t i = 0; i < alone.size(); ++i) {
+    EXPECT_EQ(together[i]->tokens, alone[i]->tokens) << i;
+    EXPECT_EQ(together[i]->logprobs, alone[i]->logprobs) << i;
+  }
+  const EngineStats stats = loaded->engine().stats();
+  EXPECT_GT(stats.drafted_tokens, stats.accepted_tokens);
+  EXPECT_GT(stats.accepted_tokens, 40);
+  EXPECT_EQ(stats.failed_drafters, 0);
+}
+
+// Layers of random weights guess wrongly, so nearly every draft is taken back, states and all. What they guess where the
+// layers know something is layer_drafter_test.cc's matter.
+TEST(LoadedModel, LayersThatDraftChangeNothing) {
+  LoadOptions options = small_options();
+  const auto plain = load("qwen3_next", tensor::DType::kF32, options);
+  options.draft_layers = true;
+  options.engine.drafts.layers = true;
+  options.engine.drafts.adaptive = false;
+  options.engine.drafts.most = 3;
+  options.cache_tokens = 160;
+  const auto drafting = load("qwen3_next", tensor::DType::kF32, options);
+  constexpr int kRequests = 6;
+  std::vector<std::shared_ptr<Log>> wanted, got;
+  for (int i = 0; i < kRequests; ++i) {
+    wanted.push_back(std::make_shared<Log>());
+    got.push_back(std::make_shared<Log>());
+    ASSERT_TRUE(plain->engine().submit(random_request(static_cast<std::uint64_t>(i), wanted.back())));
+    ASSERT_TRUE(drafting->engine().submit(random_request(static_cast<std::uint64_t>(i), got.back())));
+  }
+  while (plain->engine().step()) {
+  }
+  while (drafting->engine().step()) ASSERT_EQ(drafting->engine().violation(), "");
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    EXPECT_EQ(got[i]->tokens, wanted[i]->tokens) << i;
+    EXPECT_EQ(got[i]->logprobs, wanted[i]->logprobs) << i;
+  }
+  EXPECT_GT(drafting->engine().stats().drafted_tokens, 50);
+  EXPECT_EQ(drafting->engine().stats().failed_drafters, 0);
 }
 
 TEST(LoadedModel, RejectsWhatMakesNoSense) {

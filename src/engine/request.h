@@ -34,6 +34,8 @@ struct Usage {
   std::int64_t prompt_tokens = 0;
   std::int64_t completion_tokens = 0;   // every token drawn, the stop id included
   std::int64_t cached_tokens = 0;       // prompt tokens taken from a prefix cache: 0, this engine keeps none
+  std::int64_t drafted_tokens = 0;      // guessed and verified (drafter.h)
+  std::int64_t accepted_tokens = 0;     // of these, right: completion tokens that took no step of their own
 };
 
 // Milliseconds. A part that was never reached is 0.
@@ -104,6 +106,7 @@ struct Request {
   // computed once; an open request counts as running. max_tokens then bounds what may follow (0: as much as fits).
   bool open = false;
   std::int32_t adapter = -1;                 // which of the model's adapters (LoadedModel::create), -1: none
+  bool drafts = true;                        // false: no drafts even if the engine makes them; the result is the same
   std::shared_ptr<Sink> sink;                // released right after on_finished
 };
 

@@ -44,6 +44,7 @@ class Planner {
     }
     for (const std::size_t i : order_)
       if (!decoding[i] && sequences_[i].running && pending(i) > 1) give_rows(i, pending(i));
+    give_drafts();
     if (plan_.preempted.empty()) admit();
     return std::move(plan_);
   }
@@ -94,7 +95,26 @@ class Planner {
     free_ -= taken;
     s.blocks += taken;
     promised_ += outstanding(limits_, s);
-    plan_.slices.push_back({i, tokens, s.computed + tokens == s.length});
+    plan_.slices.push_back({i, tokens, s.computed + tokens == s.length, 0});
+  }
+
+  // Draft rows take their blocks for this step only, but from what nobody else may claim in it.
+  void give_drafts() {
+    std::int64_t left = std::min(rows_left_, limits_.max_draft_rows);
+    for (Slice& slice : plan_.slices) {
+      SequenceView& s = sequences_[slice.sequence];
+      if (!slice.sample || s.drafts == 0) continue;
+      const std::int64_t known = s.length;
+      const std::int64_t room = (s.blocks + outstanding(limits_, s) + std::max<std::int64_t>(0, available())) * limits_.block_tokens - known;
+      slice.drafts = std::max<std::int64_t>(0, std::min({s.drafts, left, room}));
+      left -= slice.drafts;
+      rows_left_ -= slice.drafts;
+      promised_ -= outstanding(limits_, s);
+      const std::int64_t taken = std::max<std::int64_t>(0, blocks_for(limits_, known + slice.drafts) - s.blocks);
+      free_ -= taken;
+      s.blocks += taken;
+      promised_ += outstanding(limits_, s);
+    }
   }
 
   bool fits(std::int64_t tokens) const {
@@ -141,6 +161,7 @@ std::string violation_of(const SchedulerLimits& limits, const SequenceView& s) {
   if (!s.running && (s.blocks != 0 || s.computed != 0 || s.promised_tokens != 0))
     return about(s, "holds cache while it waits");
   if (s.running && s.blocks < blocks_for(limits, s.computed)) return about(s, "computed tokens without blocks");
+  if (s.drafts < 0 || (s.drafts > 0 && s.length + s.drafts > s.limit)) return about(s, "drafts beyond its limit");
   if (s.blocks > blocks_for(limits, s.limit)) return about(s, "more blocks than it can fill");
   return "";
 }
@@ -185,7 +206,7 @@ std::string violation(const Snapshot& snapshot, const StepPlan& plan) {
     s.running = true;
     s.promised_tokens = promise(limits, s);
   }
-  std::int64_t rows = 0;
+  std::int64_t rows = 0, drafts = 0, free = after.free_blocks;  // free while the step runs
   std::vector<bool> seen(after.sequences.size());
   for (const Slice& slice : plan.slices) {
     SequenceView& s = after.sequences[slice.sequence];
@@ -198,7 +219,11 @@ std::string violation(const Snapshot& snapshot, const StepPlan& plan) {
     s.blocks += taken;
     after.free_blocks -= taken;
     s.computed += slice.tokens;
-    rows += slice.tokens;
+    rows += slice.tokens + slice.drafts;
+    drafts += slice.drafts;
+    if (slice.drafts < 0 || slice.drafts > s.drafts || (slice.drafts > 0 && !slice.sample)) return about(s, "drafts nobody made");
+    free -= taken + std::max<std::int64_t>(0, blocks_for(limits, s.computed + slice.drafts) - s.blocks);
+    s.drafts = 0;
     if (!slice.sample) continue;
     if (s.open) continue;      // it keeps its cache
     if (s.length < s.limit) {  // a token follows
@@ -210,6 +235,8 @@ std::string violation(const Snapshot& snapshot, const StepPlan& plan) {
     }
   }
   if (after.free_blocks < 0) return "more blocks planned than free";
+  if (free < 0) return "more blocks planned for drafts than free";
+  if (drafts > limits.max_draft_rows) return "more draft rows planned than allowed";
   if (rows > limits.max_rows) return "more rows planned than allowed";
   const bool work = std::any_of(snapshot.sequences.begin(), snapshot.sequences.end(), [](const SequenceView& s) { return !s.resting; });
   if (work && plan.slices.empty()) return "nothing planned though there is work";

@@ -5,7 +5,9 @@
 //      then earlier arrival. If the cache has no block for one of them, the running sequence of the worst rank is
 //      preempted: its blocks are freed and it waits again, to be computed anew.
 //   2. Running sequences with more to compute (prefill) get chunks of the rows that are left, best rank first.
-//   3. Waiting sequences are admitted by rank while there is room, unless somebody was preempted in this step. Nobody
+//   3. Drafts of sequences whose last known token is computed get rows that are left, behind it, best rank first, as far as
+//      blocks are free which nobody was promised. Nobody is preempted for a draft.
+//   4. Waiting sequences are admitted by rank while there is room, unless somebody was preempted in this step. Nobody
 //      overtakes a sequence of better rank that does not fit (so a long prompt is not starved by short ones), except
 //      that sequences of a tenant at its limit are passed over.
 // An open sequence that grows beyond what it was promised goes on by one row a step, as if it decoded.
@@ -28,6 +30,7 @@ struct SchedulerLimits {
   std::int64_t max_running_per_tenant = 0;  // 0: no limit
   std::int64_t block_tokens = 0;
   std::int64_t total_blocks = 0;
+  std::int64_t max_draft_rows = 0;     // of all drafts in one step
 };
 
 struct SequenceView {
@@ -42,6 +45,7 @@ struct SequenceView {
   std::int64_t promised_tokens = 0;    // room promised at admission; 0 while waiting
   bool open = false;                   // tokens may follow from outside; it holds its cache while it waits for them
   bool resting = false;                // open, and all rows of its tokens are given: nothing to compute, its cache may be taken
+  std::int64_t drafts = 0;             // tokens guessed to follow; length + drafts <= limit
 };
 
 struct Snapshot {
@@ -50,11 +54,13 @@ struct Snapshot {
   std::vector<SequenceView> sequences;
 };
 
-// `tokens` tokens of a sequence from `computed` on; `sample` if the last of them is the last known.
+// `tokens` tokens of a sequence from `computed` on; `sample` if the last of them is the last known. Then `drafts` guessed
+// tokens may follow; those that prove right are kept, the room of the others is free again after the step.
 struct Slice {
   std::size_t sequence = 0;            // index into Snapshot::sequences
   std::int64_t tokens = 0;
   bool sample = false;
+  std::int64_t drafts = 0;
   friend bool operator==(const Slice&, const Slice&) = default;
 };
 

@@ -3,13 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/rng.h"
 
 namespace qw::engine {
 namespace {
 
-SchedulerLimits small_limits() { return {16, 4, 4, 0, 4, 10}; }
+SchedulerLimits small_limits() { return {16, 4, 4, 0, 4, 10, 0}; }
 
 SequenceView waiting(std::uint64_t id, std::int64_t length, std::int64_t limit, std::int32_t priority = 0) {
   SequenceView s;
@@ -39,7 +40,7 @@ TEST(Scheduler, DecodeFirstThenPrefillThenAdmission) {
   const StepPlan plan = plan_step(s);
   EXPECT_EQ(violation(s, plan), "");
   EXPECT_EQ(plan.admitted, (std::vector<std::size_t>{2}));
-  EXPECT_EQ(plan.slices, (std::vector<Slice>{{1, 1, true}, {0, 8, true}, {2, 3, false}}));
+  EXPECT_EQ(plan.slices, (std::vector<Slice>{{1, 1, true, 0}, {0, 8, true, 0}, {2, 3, false, 0}}));
 }
 
 TEST(Scheduler, LongPromptIsCutUnderTheBudget) {
@@ -88,7 +89,28 @@ TEST(Scheduler, TheWorstRankPreemptsItself) {
   s.sequences = {running(1, 18, 17, 24, 5, 20), running(2, 21, 20, 24, 5, 20)};
   const StepPlan plan = plan_step(s);
   EXPECT_EQ(plan.preempted, (std::vector<std::size_t>{1}));
-  EXPECT_EQ(plan.slices, (std::vector<Slice>{{0, 1, true}}));
+  EXPECT_EQ(plan.slices, (std::vector<Slice>{{0, 1, true, 0}}));
+}
+
+TEST(Scheduler, DraftsTakeOnlyWhatNobodyElseMayClaim) {
+  // Both decode. Sequence 1 has room for two drafts in what it holds; the free blocks are promised to sequence 2.
+  Snapshot s{small_limits(), 2, {}};
+  s.limits.max_draft_rows = 3;
+  s.sequences = {running(1, 14, 13, 24, 4, 16), running(2, 12, 11, 20, 3, 20)};
+  s.limits.total_blocks = 9;
+  s.sequences[0].drafts = 5;
+  ASSERT_EQ(violation(s), "");
+  StepPlan plan = plan_step(s);
+  EXPECT_EQ(plan.slices, (std::vector<Slice>{{0, 1, true, 2}, {1, 1, true, 0}}));
+  EXPECT_EQ(violation(s, plan), "");
+  s.sequences[1].drafts = 5;  // these have: up to the limit of drafts in a step
+  plan = plan_step(s);
+  EXPECT_EQ(plan.slices, (std::vector<Slice>{{0, 1, true, 2}, {1, 1, true, 1}}));
+  EXPECT_EQ(violation(s, plan), "");
+  plan.slices[1].drafts = 2;
+  EXPECT_EQ(violation(s, plan), "more draft rows planned than allowed");
+  plan.slices[1].drafts = 6;
+  EXPECT_EQ(violation(s, plan), "sequence 2: drafts nobody made");
 }
 
 TEST(SchedulerInvariants, SeeBrokenSnapshots) {
@@ -108,16 +130,16 @@ TEST(SchedulerInvariants, SeeBrokenSnapshots) {
   EXPECT_EQ(violation(s), "sequence 1: occurs twice");
   StepPlan plan;
   EXPECT_EQ(violation(sound, plan), "nothing planned though there is work");
-  plan.slices = {{0, 8, false}};
+  plan.slices = {{0, 8, false, 0}};
   EXPECT_EQ(violation(sound, plan), "sequence 1: samples in the wrong place");
-  plan.slices = {{0, 4, false}, {0, 4, true}};
+  plan.slices = {{0, 4, false, 0}, {0, 4, true, 0}};
   EXPECT_EQ(violation(sound, plan), "sequence 1: planned twice");
 }
 
 // Plays whole lives of random requests on the plan alone: every snapshot and plan is sound, and all of them finish.
 TEST(SchedulerProperty, RandomLivesKeepTheInvariantsAndFinish) {
   base::Rng rng(5);
-  std::int64_t preemptions = 0;
+  std::int64_t preemptions = 0, drafted = 0;
   for (int round = 0; round < 300; ++round) {
     Snapshot s;
     s.limits.max_sequences = 1 + static_cast<std::int64_t>(rng.below(6));
@@ -126,6 +148,7 @@ TEST(SchedulerProperty, RandomLivesKeepTheInvariantsAndFinish) {
     s.limits.block_tokens = std::int64_t{1} << rng.below(4);
     s.limits.total_blocks = 4 + static_cast<std::int64_t>(rng.below(12));
     s.limits.max_running_per_tenant = static_cast<std::int64_t>(rng.below(3));
+    s.limits.max_draft_rows = static_cast<std::int64_t>(rng.below(8));
     s.free_blocks = s.limits.total_blocks;
     const auto capacity = static_cast<std::uint64_t>(s.limits.total_blocks * s.limits.block_tokens);
     std::uint64_t next_id = 1;
@@ -139,6 +162,8 @@ TEST(SchedulerProperty, RandomLivesKeepTheInvariantsAndFinish) {
         s.sequences.back().tenant = static_cast<std::uint32_t>(rng.below(2));
         --to_come;
       }
+      for (SequenceView& q : s.sequences)
+        q.drafts = q.running ? std::min(static_cast<std::int64_t>(rng.below(5)), q.limit - q.length) : 0;
       ASSERT_EQ(violation(s), "");
       const StepPlan plan = plan_step(s);
       ASSERT_EQ(violation(s, plan), "");
@@ -160,16 +185,24 @@ TEST(SchedulerProperty, RandomLivesKeepTheInvariantsAndFinish) {
         const std::int64_t need = (q.computed + s.limits.block_tokens - 1) / s.limits.block_tokens;
         s.free_blocks -= std::max<std::int64_t>(0, need - q.blocks);
         q.blocks = std::max(q.blocks, need);
+        drafted += slice.drafts;
+        const auto right = static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(slice.drafts) + 1));
+        for (std::int64_t i = 0; i < right; ++i) ++q.computed, ++q.length;  // the others leave nothing behind
+        const std::int64_t kept = std::max(q.blocks, (q.computed + s.limits.block_tokens - 1) / s.limits.block_tokens);
+        s.free_blocks -= kept - std::exchange(q.blocks, kept);
+        ASSERT_GE(s.free_blocks, 0);
         if (slice.sample && ++q.length > q.limit) {
           done.push_back(q.id);
           s.free_blocks += q.blocks;
         }
       }
+      for (SequenceView& q : s.sequences) q.drafts = 0;
       std::erase_if(s.sequences, [&](const auto& q) { return std::count(done.begin(), done.end(), q.id) > 0; });
     }
     ASSERT_EQ(s.free_blocks, s.limits.total_blocks);
   }
   EXPECT_GT(preemptions, 200);  // the rare path was taken often
+  EXPECT_GT(drafted, 200);
 }
 
 }  // namespace

@@ -4,16 +4,20 @@
 #include <utility>
 
 #include "engine/engine.h"
+#include "engine/internal/drafting.h"
 #include "engine/internal/sequence.h"
 
 namespace qw::engine {
 
 bool Engine::advance() {
+  run_calls(false);
   take_inbox();
   expire();
   sweep();
+  if (drafting_ != nullptr) draft();
   const StepPlan plan = plan_step(snapshot());
   if (!plan.slices.empty()) {
+    const Clock::time_point begin = Clock::now();
     reserve(plan);
     const Status executed = execute(plan);
     take_inbox();  // what was cancelled during the pass gets no further token
@@ -23,6 +27,7 @@ bool Engine::advance() {
     } else {
       roll_back(plan, executed.error());
     }
+    if (drafting_ != nullptr) end_drafts(plan, std::chrono::duration<double, std::milli>(Clock::now() - begin).count());
     sweep();
   }
   publish();
@@ -74,13 +79,15 @@ void Engine::expire() {
 Snapshot Engine::snapshot() const {
   Snapshot view;
   view.limits = {config_.max_rows,      config_.max_sequences,        config_.growth_tokens,
-                 config_.max_running_per_tenant, pool_.shape().block_tokens, pool_.total_blocks()};
+                 config_.max_running_per_tenant, pool_.shape().block_tokens, pool_.total_blocks(),
+                 drafting_ != nullptr ? executor_.max_logit_rows() - config_.max_sequences : 0};
   view.free_blocks = pool_.free_blocks();
   view.sequences.reserve(sequences_.size());
   for (const auto& s : sequences_)
     view.sequences.push_back({s->id, s->priority, s->tenant, s->running, s->length(), s->computed, s->limit(),
                               static_cast<std::int64_t>(s->table.blocks().size()), s->promised_tokens,
-                              s->open, s->open && s->rows_given == s->length()});
+                              s->open, s->open && s->rows_given == s->length(),
+                              static_cast<std::int64_t>(s->drafts.size())});
   return view;
 }
 
@@ -103,6 +110,7 @@ void Engine::reserve(const StepPlan& plan) {
     s.state.release();
     s.running = false;
     s.computed = s.promised_tokens = 0;
+    if (drafting_ != nullptr) drafting_->restarted(s.id);
     ++s.preemptions;
     ++totals_.preemptions;
   }
@@ -115,7 +123,12 @@ void Engine::reserve(const StepPlan& plan) {
   }
   for (const Slice& slice : plan.slices) {
     Sequence& s = *sequences_[slice.sequence];
-    QW_CHECK(pool_.reserve(s.table, s.computed + slice.tokens).has_value());  // the plan counted the blocks
+    // The plan counted the blocks.
+    QW_CHECK(pool_.reserve(s.table, s.computed + slice.tokens + slice.drafts).has_value());
+    s.drafts.resize(static_cast<std::size_t>(slice.drafts));
+    if (slice.drafts == 0 || config_.states == nullptr) continue;
+    s.before = std::move(*config_.states->acquire());
+    config_.states->copy(s.state, s.before);
   }
 }
 
@@ -133,11 +146,18 @@ Status Engine::execute(const StepPlan& plan) {
       b.tokens.push_back(s.token(p));
       b.positions.push_back(static_cast<std::int32_t>(p));
       b.sequences.push_back(index);
-      b.adapters.push_back(s.adapter);
+      b.adapters.push_back(s.adapter_slot);
       if (s.wanted == Wanted::kEveryRow && p >= s.rows_given)
         b.logit_rows.push_back(static_cast<std::int32_t>(b.tokens.size()) - 1);
     }
     if (slice.sample && s.wanted != Wanted::kEveryRow) b.logit_rows.push_back(static_cast<std::int32_t>(b.tokens.size()) - 1);
+    for (std::int64_t i = 0; i < slice.drafts; ++i) {
+      b.tokens.push_back(s.drafts[static_cast<std::size_t>(i)]);
+      b.positions.push_back(static_cast<std::int32_t>(s.computed + slice.tokens + i));
+      b.sequences.push_back(index);
+      b.adapters.push_back(s.adapter_slot);
+      b.logit_rows.push_back(static_cast<std::int32_t>(b.tokens.size()) - 1);
+    }
   }
   b.first_row.push_back(static_cast<std::int64_t>(b.logit_rows.size()));
   QW_TRY(executor_.run({b.tokens, b.positions, b.sequences, b.tables, b.logit_rows, nullptr, b.prompts,
@@ -188,7 +208,10 @@ void Engine::commit(const StepPlan& plan) {
     if (s.wanted != Wanted::kTokens) {
       commit_rows(s, slice, k);
     } else if (auto& sampled = batch_->sampled[k]) {
+      s.drafted += slice.drafts;
+      totals_.drafted_tokens += slice.drafts;
       commit_token(s, std::move(*sampled));
+      if (slice.drafts > 0 && !s.done) commit_drafts(s, slice, k);
     }
   }
 }
@@ -229,6 +252,10 @@ void Engine::finish(Sequence& s, FinishReason reason, std::optional<Error> error
   s.computed = s.promised_tokens = 0;
   pool_.release(s.table);
   s.state.release();
+  s.before.release();
+  s.drafts.clear();
+  release_adapter(s);
+  if (drafting_ != nullptr) drafting_->forget(s.id);
   ++totals_.finished[static_cast<std::size_t>(reason)];
 
   const Clock::time_point now = config_.now();
@@ -238,7 +265,8 @@ void Engine::finish(Sequence& s, FinishReason reason, std::optional<Error> error
   Finished out;
   out.request = s.id;
   out.reason = reason;
-  out.usage = {s.sampler.prompt_tokens() + static_cast<std::int64_t>(s.added.size()), s.sampler.output_tokens(), 0};
+  out.usage = {s.sampler.prompt_tokens() + static_cast<std::int64_t>(s.added.size()), s.sampler.output_tokens(), 0, s.drafted,
+               s.accepted};
   out.preemptions = s.preemptions;
   out.error = std::move(error);
   out.timings.queued_ms = ms(s.submitted, s.admitted.value_or(now));

@@ -21,7 +21,12 @@ class StepExecutor {
   virtual std::span<float> logits(std::int64_t i) = 0;
   virtual std::int64_t vocab() const = 0;              // ids of tokens are below
   virtual bool generates() const { return true; }      // false: rows are not logits over the vocabulary
-  virtual std::int32_t adapters() const { return 0; }  // batch.adapters may name 0 .. adapters() - 1
+  virtual std::int32_t adapters() const { return 0; }  // slots below hold them; batch.adapters names slots that do
+  virtual std::int64_t adapter_bytes(std::int32_t) const { return 0; }
+  // Puts an adapter into a slot, or empties it (null), between steps.
+  virtual Status set_adapter(std::int32_t, ops::PreparedAdapter) {
+    return fail(ErrorKind::kUsage, "this model takes no adapters");
+  }
   // Layers of the model that draft (models::Model::draft). `kept` is what they take of row r of the last run (of the last
   // draft, for drafts further on); a draft fills its own layers of the same cache, at the same blocks.
   virtual bool drafts() const { return false; }

@@ -41,7 +41,8 @@ struct RunningExecutor::State {
   std::shared_ptr<const std::vector<PackedWeight>> weights;
   Adapters adapters;
   ProductObserver* observer = nullptr;
-  std::vector<std::int32_t> head_adapters;  // of the rows whose logits are wanted
+  Adapters::Grouping adapter_rows, adapter_head_rows;  // of the step; the latter among the rows whose logits are wanted
+  std::vector<std::int32_t> head_adapters;
   Arena plan;
   std::vector<int> buffers;  // arena buffer by value
   tensor::Buffer arena, prepared, head_rows, logits;
@@ -78,9 +79,14 @@ struct RunningExecutor::State {
   kernels::WeightType prepared_type = kernels::WeightType::kF32;
   bool done = false;
 
-  State(Program p, std::shared_ptr<const std::vector<PackedWeight>> w, Adapters a, const RunningOptions& o, const Machine& m)
-      : machine(m), program(std::move(p)), options(o), weights(std::move(w)), adapters(std::move(a)) {
+  State(Program p, std::shared_ptr<const std::vector<PackedWeight>> w, const RunningOptions& o, const Machine& m)
+      : machine(m), program(std::move(p)), options(o), weights(std::move(w)),
+        adapters(std::max(o.max_rows, o.max_logit_rows)) {
     head_adapters.reserve(index(options.max_logit_rows));
+    for (auto [grouping, n] : {std::pair(&adapter_rows, o.max_rows), std::pair(&adapter_head_rows, o.max_logit_rows)}) {
+      grouping->order.reserve(index(n));
+      grouping->chunks.reserve(index(n));
+    }
     place_values();
     take_workspaces();
     runs.reserve(index(options.max_rows));
@@ -326,7 +332,7 @@ Status RunningExecutor::State::check(const StepBatch& b) const {
   if (!b.adapters.empty() && b.adapters.size() != b.tokens.size())
     return fail(ErrorKind::kUsage, "step: tokens and adapters differ in length");
   for (const std::int32_t a : b.adapters)
-    if (a < -1 || a >= adapters.count()) return fail(ErrorKind::kUsage, "step: there is no adapter " + std::to_string(a));
+    if (a != -1 && !adapters.has(a)) return fail(ErrorKind::kUsage, "step: there is no adapter " + std::to_string(a));
   for (const std::int32_t r : b.logit_rows)
     if (r < 0 || r >= n) return fail(ErrorKind::kUsage, "step: no row " + std::to_string(r) + " to give logits of");
   if (b.cache == nullptr || b.cache->block_tokens <= 0 || b.cache->keys.size() < index(layers) ||
@@ -459,11 +465,14 @@ Result<std::unique_ptr<RunningExecutor>> RunningExecutor::create(Program program
   const Machine machine{kernels, pool};
   try {
     QW_ASSIGN(std::vector<PackedWeight> packed, pack_weights(machine, program, beside, weights));
-    const std::int64_t rows = std::max(options.max_rows, options.max_logit_rows);
-    QW_ASSIGN(Adapters changes, Adapters::create(machine, program, packed, adapters, rows));
     auto shared = std::make_shared<const std::vector<PackedWeight>>(std::move(packed));
-    return std::unique_ptr<RunningExecutor>(new RunningExecutor(
-        std::make_unique<State>(std::move(program), std::move(shared), std::move(changes), options, machine)));
+    std::unique_ptr<RunningExecutor> made(new RunningExecutor(
+        std::make_unique<State>(std::move(program), std::move(shared), options, machine)));
+    for (std::size_t i = 0; i < adapters.size(); ++i) {
+      QW_ASSIGN(const PreparedAdapter one, made->prepare_adapter(adapters[i]));
+      QW_TRY(made->set_adapter(static_cast<std::int32_t>(i), one));
+    }
+    return made;
   } catch (const std::bad_alloc&) {
     return fail(ErrorKind::kResource,
                 "no memory for the model's weights and a step of " + std::to_string(options.max_rows) + " rows");
@@ -475,10 +484,8 @@ Result<std::unique_ptr<RunningExecutor>> RunningExecutor::make_beside(Program pr
     return fail(ErrorKind::kUsage, "a step must have room for at least one row and one row of logits");
   const Machine& machine = state_->machine;
   try {
-    const std::int64_t rows = std::max(options.max_rows, options.max_logit_rows);
-    QW_ASSIGN(Adapters none, Adapters::create(machine, program, *state_->weights, {}, rows));
-    return std::unique_ptr<RunningExecutor>(new RunningExecutor(
-        std::make_unique<State>(std::move(program), state_->weights, std::move(none), options, machine)));
+    return std::unique_ptr<RunningExecutor>(
+        new RunningExecutor(std::make_unique<State>(std::move(program), state_->weights, options, machine)));
   } catch (const std::bad_alloc&) {
     return fail(ErrorKind::kResource, "no memory for a step of " + std::to_string(options.max_rows) + " rows");
   }
@@ -493,6 +500,8 @@ Status RunningExecutor::begin(const StepBatch& batch) {
   s.head_adapters.clear();
   if (!batch.adapters.empty())
     for (const std::int32_t r : batch.logit_rows) s.head_adapters.push_back(batch.adapters[index(r)]);
+  s.adapters.group(batch.adapters, s.adapter_rows);
+  s.adapters.group(s.head_adapters, s.adapter_head_rows);
   s.cursor = 0;
   s.prepared_value = -1;
   s.done = false;
@@ -510,7 +519,19 @@ void RunningExecutor::observe(ProductObserver* observer) { state_->observer = ob
 
 std::int64_t RunningExecutor::state_floats() const { return state_->state_floats; }
 
-std::int32_t RunningExecutor::adapters() const { return state_->adapters.count(); }
+std::int32_t RunningExecutor::adapters() const { return state_->adapters.slots(); }
+
+Result<PreparedAdapter> RunningExecutor::prepare_adapter(const LowRankAdapter& adapter) const {
+  return PackedAdapter::create(state_->machine.kernels, state_->program, *state_->weights, adapter);
+}
+
+Status RunningExecutor::set_adapter(std::int32_t slot, PreparedAdapter adapter) {
+  return state_->adapters.set(state_->machine, slot, std::move(adapter));
+}
+
+std::int64_t RunningExecutor::adapter_bytes(std::int32_t slot) const { return state_->adapters.bytes(slot); }
+
+std::int64_t adapter_bytes(const PreparedAdapter& adapter) { return adapter->bytes(); }
 
 std::int64_t RunningExecutor::weight_bytes() const {
   std::int64_t bytes = 0;
@@ -588,8 +609,8 @@ Value RunningExecutor::linear(Value x, Weight w, Weight bias) {
   const PackedWeight& packed = s.weight(w);
   if (s.observer != nullptr) s.observer->on_product(w, s.value(x), s.rows, x.width);
   packed_matmul(s.machine, packed, s.prepare(x, packed.type), s.rows, s.vector(bias), s.value(op.out));
-  if (!s.batch.adapters.empty())
-    s.adapters.add_product(s.machine, w, s.batch.adapters, s.value(x), s.vector(bias), s.value(op.out));
+  if (!s.adapter_rows.empty())
+    s.adapters.add_product(s.machine, w, s.adapter_rows, s.value(x), s.vector(bias), s.value(op.out));
   return op.out;
 }
 
@@ -748,8 +769,8 @@ void RunningExecutor::head(Value x, Weight w) {
   prepare_rows(s.machine, packed.type, floats(s.head_rows), n, x.width, s.prepared.data());
   s.prepared_value = -1;
   packed_matmul(s.machine, packed, s.prepared.data(), n, nullptr, floats(s.logits));
-  if (!s.head_adapters.empty())
-    s.adapters.add_product(s.machine, w, s.head_adapters, floats(s.head_rows), nullptr, floats(s.logits));
+  if (!s.adapter_head_rows.empty())
+    s.adapters.add_product(s.machine, w, s.adapter_head_rows, floats(s.head_rows), nullptr, floats(s.logits));
 }
 
 }  // namespace qw::ops

@@ -23,6 +23,11 @@
 
 namespace qw::ops {
 
+// An adapter packed for an executor; immutable, shared by whoever holds it.
+class PackedAdapter;
+using PreparedAdapter = std::shared_ptr<const PackedAdapter>;
+std::int64_t adapter_bytes(const PreparedAdapter& adapter);
+
 // The cache as the executor sees it; the memory belongs to somebody else (kvcache::BlockPool; models/cache_view.h
 // makes one of these from a pool). Layouts: kernels::AttentionDecodeArgs.
 struct CacheView {
@@ -96,12 +101,18 @@ class RunningExecutor final : public Executor {
   // After a forward: the hidden row (input of the head) of batch row r, [D].
   std::span<const float> final_hidden(std::int64_t r) const;
 
+  // Adapters come and go between steps. Packing takes long and may be done by any thread beside steps; kUsage as create.
+  Result<PreparedAdapter> prepare_adapter(const LowRankAdapter& adapter) const;
+  // Puts one made by this executor into a slot (null: empties it), between steps. kResource: no memory to compute with it.
+  Status set_adapter(std::int32_t slot, PreparedAdapter adapter);
+  std::int64_t adapter_bytes(std::int32_t slot) const;
+
   // nullptr: nobody. Must outlive its use.
   void observe(ProductObserver* observer);
 
   std::int64_t outputs() const;        // numbers of one such row
   std::int64_t state_floats() const;   // of one sequence; 0: no layer carries a state
-  std::int32_t adapters() const;       // how many there are
+  std::int32_t adapters() const;       // slots; batch.adapters names those that hold one
   std::int64_t weight_bytes() const;  // packed, adapters and what is held with others included
   std::int64_t arena_bytes() const;   // values and workspaces
 

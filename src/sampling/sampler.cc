@@ -92,19 +92,24 @@ Status Sampler::edit(std::span<float> logits) const {
   for (const auto& [id, bias] : params_.logit_bias) logits[static_cast<std::size_t>(id)] += bias;
   if (penalties_) penalties_->apply(params_, logits);
   for (const auto& p : processors_) QW_TRY(p->apply(logits, {tokens_, prompt_tokens_}));
+  forbid(logits, output_tokens());
+  return {};
+}
+
+// Rows which are no tokens, and stop ids where output token `index` may not be one.
+void Sampler::forbid(std::span<float> logits, std::int64_t index) const {
   if (mask_ != nullptr) {
     if (mask_->usable > 0 && mask_->usable < static_cast<std::int64_t>(logits.size()))
       std::fill(logits.begin() + mask_->usable, logits.end(), kForbidden);
     for (const TokenId id : mask_->holes) logits[static_cast<std::size_t>(id)] = kForbidden;
   }
-  if (output_tokens() < params_.min_tokens)
+  if (index < params_.min_tokens)
     for (const TokenId id : params_.stop_ids)
       if (id >= 0 && static_cast<std::size_t>(id) < logits.size()) logits[static_cast<std::size_t>(id)] = kForbidden;
-  return {};
 }
 
 // Keeps candidates by top-k, top-p and min-p, then draws by the inverse distribution function in ascending id order.
-TokenId Sampler::choose(std::span<const float> logits, float max, SamplerScratch& scratch) const {
+TokenId Sampler::choose(std::span<const float> logits, float max, std::int64_t index, SamplerScratch& scratch) const {
   if (params_.temperature == 0 || params_.top_k == 1) return internal::first_equal(logits, max);
   std::vector<Candidate>& kept = scratch.candidates;
   const bool top_k = params_.top_k > 0 && params_.top_k < static_cast<std::int64_t>(logits.size());
@@ -121,13 +126,23 @@ TokenId Sampler::choose(std::span<const float> logits, float max, SamplerScratch
   if (top_k || params_.top_p < 1)
     std::sort(kept.begin(), kept.end(), [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
 
-  base::Rng rng(params_.seed, static_cast<std::uint64_t>(output_tokens()));
+  base::Rng rng(params_.seed, static_cast<std::uint64_t>(index));
   double left = rng.next_double() * total_weight(kept);
   for (const Candidate& c : kept) {
     left -= c.weight;
     if (left < 0) return c.id;
   }
   return kept.back().id;  // rounding used up the whole mass
+}
+
+TokenId Sampler::guess(std::span<float> logits, std::int64_t index, SamplerScratch& scratch) const {
+  for (const auto& [id, bias] : params_.logit_bias)
+    if (static_cast<std::size_t>(id) < logits.size()) logits[static_cast<std::size_t>(id)] += bias;
+  if (penalties_) penalties_->apply(params_, logits);
+  forbid(logits, index);
+  const internal::RowScan row = internal::scan(logits);
+  if (!row.valid || row.max == kForbidden) return -1;
+  return choose(logits, row.max, index, scratch);
 }
 
 Result<Sampled> Sampler::sample(std::span<float> logits, SamplerScratch& scratch) const {
@@ -137,7 +152,7 @@ Result<Sampled> Sampler::sample(std::span<float> logits, SamplerScratch& scratch
   if (!row.valid) return fail(ErrorKind::kFailed, "the model gave a logit which is not a number or infinite");
   if (row.max == kForbidden) return fail(ErrorKind::kFailed, "no token is allowed here");
   Sampled out;
-  out.id = choose(logits, row.max, scratch);
+  out.id = choose(logits, row.max, output_tokens(), scratch);
   if (!params_.logprobs) return out;
 
   const std::span<const float> raw(scratch.raw);

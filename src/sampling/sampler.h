@@ -53,6 +53,10 @@ class Sampler {
   // Chooses the token which follows the tokens so far. Overwrites `logits`. kFailed if a logit is NaN or +infinity, or
   // if nothing is allowed.
   Result<Sampled> sample(std::span<float> logits, SamplerScratch& scratch) const;
+  // The token that would be drawn as output token `index` (not before the next) if the model gave `logits` there, which are
+  // overwritten: what another model's row means for this request. Processors and the tokens between are left out of it;
+  // -1 if nothing can be drawn.
+  TokenId guess(std::span<float> logits, std::int64_t index, SamplerScratch& scratch) const;
   // Appends a token to the output: the sampled one, or one decided elsewhere.
   Status accept(TokenId id);
 
@@ -66,7 +70,8 @@ class Sampler {
  private:
   class Penalties;
   Status edit(std::span<float> logits) const;
-  TokenId choose(std::span<const float> logits, float max, SamplerScratch& scratch) const;
+  void forbid(std::span<float> logits, std::int64_t index) const;
+  TokenId choose(std::span<const float> logits, float max, std::int64_t index, SamplerScratch& scratch) const;
 
   SamplingParams params_;
   std::vector<TokenId> tokens_;

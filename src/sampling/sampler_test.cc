@@ -171,6 +171,40 @@ TEST(Sampler, ReproducibleAndDifferentAtEveryPosition) {
   EXPECT_NE(first, run());
 }
 
+// A guess from the model's own row is the draw itself, at every place; what is ahead is drawn with its own random number.
+TEST(Sampler, AGuessFromTheSameRowIsTheDraw) {
+  base::Rng rng(12);
+  SamplerScratch scratch;
+  for (int round = 0; round < 50; ++round) {
+    SamplingParams params;
+    params.temperature = round % 5 == 0 ? 0.0f : 0.9f;
+    params.seed = rng.next_u64();
+    if (round % 2) params.top_k = 7;
+    if (round % 3 == 0) params.top_p = 0.8f;
+    if (round % 3 == 1) params.repetition_penalty = 1.4f;
+    params.stop_ids = {3};
+    params.min_tokens = 2;
+    params.logit_bias = {{5, 0.5f}};
+    const VocabularyMask mask{45, {7}};
+    const std::vector<TokenId> prompt{1, 2, 3};
+    Sampler sampler(params, prompt, &mask);
+    ASSERT_TRUE(sampler.prepare(50));
+    for (std::int64_t place = 0; place < 6; ++place) {
+      std::vector<float> row(50);
+      for (float& l : row) l = rng.next_float() * 5;
+      auto guessed = row, drawn = row, ahead = row;
+      const TokenId guess = sampler.guess(guessed, place, scratch);
+      ASSERT_EQ(guess, sampler.sample(drawn, scratch)->id);
+      EXPECT_GE(sampler.guess(ahead, place + 3, scratch), 0);
+      ASSERT_TRUE(sampler.accept(guess));
+    }
+  }
+  Sampler sampler({}, std::vector<TokenId>{1});
+  std::vector<float> nothing(50, -kInf), broken(50, std::numeric_limits<float>::quiet_NaN());
+  EXPECT_EQ(sampler.guess(nothing, 0, scratch), -1);
+  EXPECT_EQ(sampler.guess(broken, 0, scratch), -1);
+}
+
 TEST(Sampler, TiesGoToTheLowerId) {
   SamplingParams p;
   p.temperature = 0;

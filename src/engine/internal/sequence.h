@@ -17,6 +17,7 @@ struct Engine::Sequence {
         adapter(request.adapter),
         wanted(request.wanted),
         open(request.open),
+        may_draft(request.drafts),
         deadline(request.deadline),
         sink(std::move(request.sink)),
         sampler(std::move(request.params), request.prompt, mask, std::move(request.processors)) {}
@@ -25,9 +26,12 @@ struct Engine::Sequence {
   std::int32_t priority;
   std::string tenant_name;
   std::uint32_t tenant = 0;
-  std::int32_t adapter;
+  std::int32_t adapter;               // id, -1: none
+  std::int32_t adapter_slot = -1;     // of the executor, while the request lives
   Wanted wanted;
   bool open;                          // more tokens follow
+  bool may_draft;
+  std::vector<TokenId> drafts;        // guessed to follow, for the next step
   std::vector<TokenId> added;         // behind the prompt, of a request that is or was open
   std::optional<Clock::time_point> deadline;
   std::shared_ptr<Sink> sink;
@@ -35,12 +39,14 @@ struct Engine::Sequence {
   std::int64_t max_output = 0;
   kvcache::BlockTable table;
   kvcache::StateSlot state;           // held while it runs, of models with states
+  kvcache::StateSlot before;          // and during a step with drafts: the state before it
 
   bool running = false, done = false;
   std::int64_t computed = 0;          // tokens in the cache
   std::int64_t rows_given = 0;        // of a request that wants them: what was given is not given again
   std::int64_t promised_tokens = 0;
   std::int32_t preemptions = 0;
+  std::int64_t drafted = 0, accepted = 0;  // in all
   Clock::time_point submitted{};
   std::optional<Clock::time_point> admitted, first_token, last_token;
 
@@ -48,6 +54,11 @@ struct Engine::Sequence {
   TokenId token(std::int64_t p) const {
     const auto i = static_cast<std::size_t>(p), n = sampler.tokens().size();
     return i < n ? sampler.tokens()[i] : added[i - n];
+  }
+  // What a step without drafts would give it: one token, its known ones being in the cache but a few (of models with states
+  // those which a wrong draft took with it).
+  bool decodes(std::int64_t few) const {
+    return running && !done && wanted == Wanted::kTokens && length() - computed <= few;
   }
   // The last output token is never read back, so it needs no room.
   std::int64_t limit() const { return sampler.prompt_tokens() + max_output - 1; }

@@ -21,7 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests/e
 import checkpoint_folders  # noqa: E402
 
 KNOWN = ["qwen2_tied", "qwen2", "qwen2_moe", "qwen3_tied", "qwen3", "qwen3_moe", "qwen3_next", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text",
-         "qwen2_vl", "qwen3_vl", "qwen3_omni_moe", "qwen2_gptq4", "qwen2_gptq8", "qwen2_gptq4_order", "qwen2_awq", "qwen3_awq", "qwen3_fp8",
+         "qwen2_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_omni_moe", "qwen2_5_omni", "qwen2_audio", "qwen4_exp", "qwen2_gptq4", "qwen2_gptq8", "qwen2_gptq4_order", "qwen2_awq", "qwen3_awq", "qwen3_fp8",
          "qwen3_moe_fp8", "qwen3_moe_gptq4", "qwen3_next_fp8", "qwen3_5_fp8"]
 CLASSES = {"embedding": transformers.AutoModel, "reranker": transformers.AutoModelForSequenceClassification,
            "classes": transformers.AutoModelForSequenceClassification}
@@ -101,6 +101,22 @@ def several_senses():
     yield "qwen3_vl", lambda: random_model(t.Qwen3VLForConditionalGeneration, t.Qwen3VLConfig(
         text_config=TEXT | {"head_dim": 64, "rope_scaling": AXES | {"mrope_interleaved": True, "mrope_section": [12, 10, 10]}},
         vision_config=SEEING | {"deepstack_visual_indexes": [0]}, **special))
+    yield "qwen3_vl_moe", lambda: random_model(t.Qwen3VLMoeForConditionalGeneration, t.Qwen3VLMoeConfig(
+        text_config=TEXT | MOE | {"head_dim": 64, "rope_scaling": AXES | {"mrope_interleaved": True, "mrope_section": [12, 10, 10]}},
+        vision_config=SEEING | {"deepstack_visual_indexes": [0]}, **special))
+    hearing = dict(d_model=64, encoder_layers=1, encoder_attention_heads=4, encoder_ffn_dim=64, num_mel_bins=16)
+    yield "qwen2_audio", lambda: random_model(t.Qwen2AudioForConditionalGeneration, t.Qwen2AudioConfig(
+        text_config=TEXT | {"model_type": "qwen2"}, audio_config=hearing, audio_token_index=303))
+    yield "qwen2_5_omni", lambda: random_model(t.Qwen2_5OmniThinkerForConditionalGeneration, t.Qwen2_5OmniThinkerConfig(
+        text_config=TEXT | {"rope_scaling": AXES}, vision_config=SEEING, audio_config=hearing | {"output_dim": 256}))
+    yield "qwen4_exp", lambda: random_model(t.Qwen4ExpForConditionalGeneration, t.Qwen4ExpConfig(
+        text_config=TEXT | MOE | dict(shared_expert_intermediate_size=256, head_dim=64, linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=64,
+                                      linear_value_head_dim=64, layer_types=["linear_attention", "full_attention"], hc_lowrank=32, indexer_n_heads=2,
+                                      indexer_kv_heads=1, indexer_head_dim=32, indexer_budget=512, indexer_compress_ratio=4, ple_layer_ids=[1],
+                                      heads_per_ngram=2, ngram_vocab_size_base=101, make_ngram_vocab_size_divisible_by=32, split_ngram_parts=4,
+                                      eos_token_id=290, output_gate_type="sigmoid", pad_token_id=None,
+                                      rope_parameters=AXES | {"mrope_section": [3, 3, 2], "partial_rotary_factor": 0.25, "mrope_interleaved": True}),
+        vision_config=SEEING, **special))
 
 
 def made_there(program, name, make, work, tokens):

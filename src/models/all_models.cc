@@ -12,6 +12,7 @@
 #include "models/qwen3_5_moe/qwen3_5_moe.h"
 #include "models/qwen3_moe/qwen3_moe.h"
 #include "models/qwen3_next/qwen3_next.h"
+#include "models/qwen4_exp/qwen4_exp.h"
 
 namespace qw::models {
 namespace {
@@ -33,6 +34,8 @@ constexpr Architecture kArchitectures[] = {
     {"qwen3_5_text", "qwen35", qwen3_5::from_hf_config, qwen3_5::from_gguf_metadata},
     {"qwen3_5_moe", "qwen35moe", qwen3_5_moe::from_hf_config, qwen3_5_moe::from_gguf_metadata},
     {"qwen3_5_moe_text", "qwen35moe", qwen3_5_moe::from_hf_config, qwen3_5_moe::from_gguf_metadata},
+    {"qwen4_exp", "qwen4exp", qwen4_exp::from_hf_config, qwen4_exp::from_gguf_metadata},
+    {"qwen4_exp_text", "qwen4exp", qwen4_exp::from_hf_config, qwen4_exp::from_gguf_metadata},
 };
 
 Result<const Architecture*> find(const json::Object& object, std::string_view key,

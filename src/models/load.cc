@@ -78,12 +78,30 @@ std::string name_in(const formats::ModelSource& source, const std::string& name)
   return name;
 }
 
+// Whole experts as Qwen3-VL's folders hold them: [E, D, 2F] or [E, F, D].
+Result<tensor::ConstView> from_transposed(const formats::ModelSource& source, const ParameterSpec& p, const std::string& name,
+                                          const formats::TensorInfo& info) {
+  const std::int64_t out = p.shape[0], in = p.shape[1];
+  const tensor::Shape wanted{p.hf_fused_parts / p.hf_fused_each, in, out * p.hf_fused_each};
+  if (info.shape != wanted)
+    return fail(ErrorKind::kBadInput, source.path().string() + ": tensor \"" + name + "\" has shape " + info.shape.to_string() +
+                                          ", should be " + wanted.to_string());
+  QW_ASSIGN(tensor::ConstView stored, source.tensor(name, wanted));
+  stored = tensor::rows_of(stored, p.hf_fused_part / p.hf_fused_each * in, in);
+  tensor::ConstView view;
+  auto maker = read_transposed(stored, p.hf_fused_part % p.hf_fused_each * out, p.shape, view);
+  if (!maker) return in_context(source.path().string() + ": tensor \"" + name + "\"", std::move(maker).error());
+  view.maker = source.keep(std::move(*maker));
+  return view;
+}
+
 // Whole experts of the newer layout: [E, 2F, D] or [E, D, F], with or without ".weight".
 Result<tensor::ConstView> from_fused(const formats::ModelSource& source, const ParameterSpec& p, std::string& name) {
   for (const char* end : {"", ".weight"}) {
     name = name_in(source, p.hf_fused + end);
     const formats::TensorInfo* info = source.find(name);
     if (info == nullptr) continue;
+    if (p.hf_fused_each > 0) return from_transposed(source, p, name, *info);
     if (info->shape.rank() != 3 || info->shape.back() != p.shape.back() ||
         info->shape.elements() != p.shape.elements() * p.hf_fused_parts)
       return fail(ErrorKind::kBadInput, source.path().string() + ": tensor \"" + name + "\" has shape " +
@@ -116,6 +134,7 @@ std::int32_t draft_layers(const formats::ModelSource& source) {
 
 tensor::Shape ParameterSpec::gguf_shape() const {
   if (gguf_vector) return tensor::Shape{shape.elements()};
+  if (gguf_rows) return tensor::Shape{gguf_parts * shape[0], shape[1]};
   return gguf_parts == 1 ? shape : tensor::Shape{gguf_parts, shape[0], shape[1]};
 }
 

@@ -15,6 +15,59 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Qwen3-VL's folders hold experts as [E, D, 2F] and [E, F, D].
+TEST(TransposedExperts, AreThoseOfTheOtherLayout) {
+  const testing::OpenedGolden golden("qwen3_moe_untied_f32");
+  const fs::path folder = fs::temp_directory_path() / ("qw_transposed_" + std::to_string(::getpid()));
+  fs::create_directories(folder);
+  std::vector<formats::TensorInfo> infos = golden.source.tensors();
+  std::int64_t turned = 0;
+  for (auto& t : infos)
+    if (t.shape.rank() == 3) t.shape = tensor::Shape{t.shape[0], t.shape[2], t.shape[1]}, ++turned;
+  ASSERT_EQ(turned, 4);
+  auto writer = formats::SafetensorsWriter::create(folder / "model.safetensors", infos);
+  ASSERT_TRUE(writer) << writer.error().message;
+  for (const auto& t : infos) {
+    const auto view = *golden.source.tensor(t.name);
+    std::vector<float> out(view.f32(), view.f32() + view.shape.elements());
+    if (t.shape.rank() == 3)
+      for (std::int64_t e = 0, i = 0; e < t.shape[0]; ++e)
+        for (std::int64_t r = 0; r < t.shape[1]; ++r)
+          for (std::int64_t c = 0; c < t.shape[2]; ++c, ++i)
+            out[static_cast<std::size_t>(i)] = view.f32()[(e * t.shape[2] + c) * t.shape[1] + r];
+    ASSERT_TRUE(writer->append(std::as_bytes(std::span(out))));
+  }
+  ASSERT_TRUE(writer->commit());
+  json::Object text = golden.source.config();
+  text.erase("architectures");
+  const json::Object whole{{"model_type", "qwen3_vl_moe"}, {"architectures", json::Array{"Qwen3VLMoeForConditionalGeneration"}},
+                           {"text_config", text}, {"vision_config", json::Object{}}};
+  ASSERT_TRUE(base::write_file_atomically(folder / "config.json", json::dump(whole)));
+  {
+    const auto source = formats::ModelSource::open(folder);
+    ASSERT_TRUE(source) << source.error().message;
+    const auto model = model_from_source(*source);
+    ASSERT_TRUE(model) << model.error().message;
+    const auto views = load_weights(**model, *source);
+    ASSERT_TRUE(views) << views.error().message;
+    for (std::size_t i = 0; i < views->size(); ++i) {
+      tensor::Buffer own;
+      const auto got = tensor::in_memory((*views)[i], own);
+      ASSERT_EQ(got.shape, golden.views[i].shape);
+      EXPECT_EQ(0, std::memcmp(got.data, golden.views[i].data, static_cast<std::size_t>(got.bytes()))) << (*model)->parameters()[i].hf_name;
+    }
+  }
+  // The other layout is refused where it can be told apart.
+  fs::copy_file(testing::golden_folder() / "qwen3_moe_untied_f32/model.safetensors", folder / "model.safetensors",
+                fs::copy_options::overwrite_existing);
+  const auto source = formats::ModelSource::open(folder);
+  ASSERT_TRUE(source);
+  const auto model = model_from_source(*source);
+  ASSERT_TRUE(model);
+  EXPECT_NE(load_weights(**model, *source).error().message.find("should be [6, 32, 64]"), std::string::npos);
+  fs::remove_all(folder);
+}
+
 class Load : public ::testing::Test {
  protected:
   void SetUp() override {

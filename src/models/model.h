@@ -92,9 +92,12 @@ struct ParameterSpec {
   bool gguf_vector = false;      // [1, n] here is [n] there
   std::string hf_fused = {};     // another home in Hugging Face folders: a whole with hf_fused_parts parts; "" = none
   std::int32_t hf_fused_part = 0, hf_fused_parts = 1;
+  std::int32_t hf_fused_each = 0;  // > 0: the whole is transposed, [E, in, out], and so many parts share its columns
 
   FileForm hf = {}, gguf = {};
-  bool draft = false;   // belongs to layers that draft: the forward pass does not use it
+  bool gguf_rows = false;  // parts stand one below the other in GGUF, [parts * out, in], not stacked
+  bool selects = false;    // only chooses what attention sees: it has no gradient
+  bool draft = false;      // belongs to layers that draft: the forward pass does not use it
   float init_rate = 0;  // > 0: initialised to ln of U(0.01, init_rate)
 
   // Names this parameter alone, also where several stand in one tensor of a folder: for checkpoints of training.

@@ -107,6 +107,9 @@ TEST(Published, HybridsCount) {
       if (s.experts > 0) o.set(key, s.expert_width);
     if (s.experts > 0) o.set("num_experts", s.experts), o.set("num_experts_per_tok", s.chosen);
     EXPECT_EQ(count(o), s.parameters) << s.name;
+    if (s.layers != 92) continue;
+    o.set("mtp_num_hidden_layers", 1);
+    EXPECT_EQ(count(o), 2446182725504) << "with its drafting layer, as published";
   }
 }
 
@@ -149,13 +152,23 @@ TEST(Senses, TheLanguageModelIsFound) {
   EXPECT_EQ(json::Value((*again)->hf_config()), wanted);
 }
 
+// Qwen2-Audio's released text_config says no more than this.
+TEST(Senses, WhatQwen2AudioLeavesOutIsItsLibrarysDefault) {
+  const json::Object text{{"model_type", "qwen2"}, {"intermediate_size", 11008}, {"max_position_embeddings", 8192}, {"vocab_size", 156032},
+                          {"rope_theta", 10000}, {"rms_norm_eps", 1e-5}};
+  const auto model = model_from_hf_config({{"model_type", "qwen2_audio"}, {"audio_config", json::Object{}}, {"text_config", text}});
+  ASSERT_TRUE(model) << model.error().message;
+  std::int64_t n = 0;
+  for (const ParameterSpec& p : (*model)->parameters()) n += p.shape.elements();
+  EXPECT_EQ(n, 7721324544 + 2 * 4096 * std::int64_t{156032 - 151936});  // Qwen-7B, with more tokens
+}
+
 TEST(Senses, OthersAreRefusedByName) {
   const auto error = [](json::Object config) {
     const auto model = model_from_hf_config(config);
     return model ? std::string("accepted") : model.error().message;
   };
-  EXPECT_THAT(error({{"model_type", "qwen3_vl_moe"}, {"text_config", json::Object{}}}), HasSubstr("\"qwen3_vl_moe\" is not one of"));
-  EXPECT_THAT(error({{"model_type", "qwen4_exp"}}), HasSubstr("\"qwen4_exp\" is not one of"));
+  EXPECT_THAT(error({{"model_type", "qwen3_asr"}, {"text_config", json::Object{}}}), HasSubstr("\"qwen3_asr\" is not one of"));
   EXPECT_THAT(error({{"model_type", "qwen3_vl"}, {"text_config", 3}}), HasSubstr("text_config: must be an object"));
   EXPECT_THAT(error({{"model_type", "qwen3_omni_moe"}, {"thinker_config", "x"}}), HasSubstr("thinker_config: must be an object"));
 }

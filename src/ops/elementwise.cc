@@ -1,7 +1,9 @@
 #include "ops/elementwise.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <vector>
 
 namespace qw::ops {
 namespace {
@@ -52,6 +54,63 @@ void columns_backward(const Machine& m, const float* dy, std::int64_t rows, std:
     for (std::int64_t r = first; r < end; ++r) {
       std::fill(dx + r * from, dx + (r + 1) * from, 0.0f);
       std::memcpy(dx + r * from + begin, dy + r * width, static_cast<std::size_t>(width) * sizeof(float));
+    }
+  });
+}
+
+void scale_forward(const Machine& m, const float* x, float factor, std::int64_t n, float* y) {
+  m.pool.parallel_for(n, kPiece, [&](std::int64_t first, std::int64_t end) {
+    for (std::int64_t i = first; i < end; ++i) y[i] = x[i] * factor;
+  });
+}
+
+void silu_forward(const Machine& m, const float* x, std::int64_t n, float* y) {
+  m.pool.parallel_for(n, kPiece, [&](std::int64_t first, std::int64_t end) {
+    static const std::vector<float> kOnes(kPiece, 1.0f);
+    m.kernels.swiglu(x + first, kOnes.data(), end - first, y + first);
+  });
+}
+
+void silu_backward(const Machine& m, const float* x, const float* dy, std::int64_t n, float* dx) {
+  m.pool.parallel_for(n, kPiece, [&](std::int64_t first, std::int64_t end) {
+    for (std::int64_t i = first; i < end; ++i) {
+      const float p = 1.0f / (1.0f + std::exp(-x[i]));
+      dx[i] = dy[i] * p * (1.0f + x[i] * (1.0f - p));
+    }
+  });
+}
+
+namespace {
+
+// In double and in one order: a row's result depends on the row alone.
+double scaled_dot(const float* a, const float* b, float scale, std::int64_t n) {
+  double sum = 0;
+  for (std::int64_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+  return sum * static_cast<double>(scale);
+}
+constexpr double kLeastMatch = 1e-6;  // the reference's bound under the root
+
+}  // namespace
+
+void match_rows_forward(const Machine& m, const float* a, const float* b, float scale, std::int64_t rows, std::int64_t n, float* y) {
+  for_rows(m.pool, rows, [&](std::int64_t first, std::int64_t end) {
+    for (std::int64_t r = first; r < end; ++r) {
+      const double p = scaled_dot(a + r * n, b + r * n, scale, n), root = std::sqrt(std::max(std::abs(p), kLeastMatch));
+      y[r] = static_cast<float>(p > 0 ? root : p < 0 ? -root : 0.0);
+    }
+  });
+}
+
+void match_rows_backward(const Machine& m, const float* a, const float* b, float scale, const float* dy, std::int64_t rows,
+                         std::int64_t n, float* da, float* db) {
+  for_rows(m.pool, rows, [&](std::int64_t first, std::int64_t end) {
+    for (std::int64_t r = first; r < end; ++r) {
+      const double p = std::abs(scaled_dot(a + r * n, b + r * n, scale, n));
+      const double slope = p > kLeastMatch ? static_cast<double>(dy[r]) * static_cast<double>(scale) * 0.5 / std::sqrt(p) : 0.0;
+      for (std::int64_t i = 0; i < n; ++i) {
+        da[r * n + i] = static_cast<float>(slope * static_cast<double>(b[r * n + i]));
+        db[r * n + i] = static_cast<float>(slope * static_cast<double>(a[r * n + i]));
+      }
     }
   });
 }

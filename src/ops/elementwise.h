@@ -24,6 +24,15 @@ void columns_forward(const Machine& m, const float* x, std::int64_t rows, std::i
                      std::int64_t width, float* y);
 void columns_backward(const Machine& m, const float* dy, std::int64_t rows, std::int64_t from, std::int64_t begin,
                       std::int64_t width, float* dx);
+// y = x factor; y may be x.
+void scale_forward(const Machine& m, const float* x, float factor, std::int64_t n, float* y);
+// y = silu(x); and the gradient, which overwrites dx.
+void silu_forward(const Machine& m, const float* x, std::int64_t n, float* y);
+void silu_backward(const Machine& m, const float* x, const float* dy, std::int64_t n, float* dx);
+// y[r] = sign(p) sqrt(max(|p|, 1e-6)) of p = scale (a_r . b_r); and the gradient, which overwrites both and is 0 where the bound holds.
+void match_rows_forward(const Machine& m, const float* a, const float* b, float scale, std::int64_t rows, std::int64_t n, float* y);
+void match_rows_backward(const Machine& m, const float* a, const float* b, float scale, const float* dy, std::int64_t rows,
+                         std::int64_t n, float* da, float* db);
 // y = max(x, 0); and the gradient, which overwrites dx: dy where x > 0, else 0 (at 0 too, as PyTorch has it).
 void relu_forward(const Machine& m, const float* x, std::int64_t n, float* y);
 void relu_backward(const Machine& m, const float* x, const float* dy, std::int64_t n, float* dx);

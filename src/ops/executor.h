@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace qw::ops {
 
@@ -62,9 +63,10 @@ struct ExpertsSpec {
 // Layers that carry a state from token to token instead of keys and values. A sequence's states lie in one slot of floats;
 // `state` says where a layer's begins. At position 0 a state is zeros.
 
-// short_conv.h. The state is the last taps - 1 inputs [taps - 1, C], oldest first.
+// short_conv.h. The state is the last (taps - 1) dilation inputs [.., C], oldest first.
 struct ShortConvSpec {
   std::int64_t state = 0;
+  std::int32_t dilation = 1;  // rows between two taps
 };
 
 // delta_rule.h. The state is [value_heads, key_dim, value_dim].
@@ -79,6 +81,22 @@ struct DeltaRuleSpec {
   std::int32_t input_width() const { return 2 * keys_width() + values_width(); }
 };
 
+inline constexpr std::int32_t kMaxNgram = 8, kMaxNgramHeads = 256;
+
+// ngrams.h. The state is the last size - 1 tokens.
+struct NgramSpec {
+  std::int32_t size = 0, heads_each = 0;      // n-grams of 2 .. size tokens, so many heads for each of these
+  std::int32_t dim = 0;                       // columns of a head
+  std::int32_t end_of_text = 0;
+  std::vector<std::uint64_t> factors;         // [size]
+  std::vector<std::int64_t> sizes, offsets;   // [heads]: rows of a head's part of the table, and where it begins
+  Weight table;                               // [rows_each, dim], the first of as many as hold all rows
+  std::int32_t tables = 1;
+  std::int64_t rows_each = 0;
+  std::int64_t state = 0;
+  std::int32_t heads() const { return (size - 1) * heads_each; }
+};
+
 class Executor {
  public:
   virtual ~Executor() = default;
@@ -91,7 +109,7 @@ class Executor {
   virtual void keep(Value x) = 0;
   // x / rms(x) * w over the whole row -> [N, D].
   virtual Value rms_norm(Value x, Weight w, float eps) = 0;
-  // The same over each head: x is [N, heads * head_dim], w is [head_dim].
+  // The same over each head: x is [N, heads * head_dim], w is [head_dim], or [heads * head_dim] where each has its own.
   virtual Value head_rms_norm(Value x, Weight w, std::int32_t head_dim, float eps) = 0;
   // x W^T + b -> [N, out]; w is [out, in].
   virtual Value linear(Value x, Weight w, Weight bias = {}) = 0;
@@ -110,6 +128,14 @@ class Executor {
   virtual Value head_columns(Value x, std::int32_t begin, std::int32_t width, std::int32_t head_dim) = 0;
   // x * sigmoid(gate); gate [N, G] where G divides the width of x: gate g is that of the g-th part of the columns.
   virtual Value gate_rows(Value x, Value gate) = 0;
+  // x * factor.
+  virtual Value scale(Value x, float factor) = 0;
+  // x * sigmoid(x).
+  virtual Value silu(Value x) = 0;
+  // How well the rows of a and b match: of p = scale * (a . b) the root that keeps its sign, sign(p) sqrt(max(|p|, 1e-6)) -> [N, 1].
+  virtual Value match_rows(Value a, Value b, float scale) = 0;
+  // Embeddings of the n-grams that end in each row -> [N, heads * dim].
+  virtual Value ngrams(const NgramSpec& spec) = 0;
   // max(x, 0).
   virtual Value relu(Value x) = 0;
   // The columns of a, then those of b.

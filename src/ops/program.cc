@@ -30,6 +30,14 @@ const char* op_name(OpKind kind) {
       return "columns";
     case OpKind::kGateRows:
       return "gate_rows";
+    case OpKind::kScale:
+      return "scale";
+    case OpKind::kSilu:
+      return "silu";
+    case OpKind::kMatchRows:
+      return "match_rows";
+    case OpKind::kNgrams:
+      return "ngrams";
     case OpKind::kRelu:
       return "relu";
     case OpKind::kConcat:
@@ -48,6 +56,7 @@ int Op::inputs() const {
   switch (kind) {
     case OpKind::kEmbed:
     case OpKind::kGiven:
+    case OpKind::kNgrams:
       return 0;
     case OpKind::kAttention:
     case OpKind::kDeltaRule:
@@ -56,6 +65,7 @@ int Op::inputs() const {
     case OpKind::kAdd:
     case OpKind::kExperts:
     case OpKind::kGateRows:
+    case OpKind::kMatchRows:
     case OpKind::kConcat:
       return 2;
     default:
@@ -115,8 +125,10 @@ Value RecordingExecutor::rms_norm(Value x, Weight w, float eps) {
 }
 
 Value RecordingExecutor::head_rms_norm(Value x, Weight w, std::int32_t head_dim, float eps) {
-  QW_CHECK(shape(w) == tensor::Shape{head_dim} && x.width % head_dim == 0);
-  return push({.kind = OpKind::kRmsNorm, .in = {x}, .weight = w, .eps = eps, .norm_width = head_dim}, x.width);
+  QW_CHECK((shape(w) == tensor::Shape{head_dim} || shape(w) == tensor::Shape{x.width}) && x.width % head_dim == 0);
+  return push({.kind = OpKind::kRmsNorm, .in = {x}, .weight = w, .eps = eps, .norm_width = head_dim,
+               .norm_sets = static_cast<std::int32_t>(shape(w)[0] / head_dim)},
+              x.width);
 }
 
 Value RecordingExecutor::linear(Value x, Weight w, Weight bias) {
@@ -172,6 +184,28 @@ Value RecordingExecutor::gate_rows(Value x, Value gate) {
   return push({.kind = OpKind::kGateRows, .in = {x, gate}}, x.width);
 }
 
+Value RecordingExecutor::scale(Value x, float factor) {
+  return push({.kind = OpKind::kScale, .in = {x}, .factor = factor}, x.width);
+}
+
+Value RecordingExecutor::silu(Value x) { return push({.kind = OpKind::kSilu, .in = {x}}, x.width); }
+
+Value RecordingExecutor::match_rows(Value a, Value b, float scale) {
+  QW_CHECK(a.width == b.width);
+  return push({.kind = OpKind::kMatchRows, .in = {a, b}, .factor = scale}, 1);
+}
+
+Value RecordingExecutor::ngrams(const NgramSpec& spec) {
+  const auto heads = static_cast<std::size_t>(spec.heads());
+  QW_CHECK(spec.size >= 2 && spec.size <= kMaxNgram && spec.heads() > 0 && spec.heads() <= kMaxNgramHeads);
+  QW_CHECK(spec.factors.size() == static_cast<std::size_t>(spec.size) && spec.sizes.size() == heads && spec.offsets.size() == heads);
+  for (std::int32_t t = 0; t < spec.tables; ++t)
+    QW_CHECK(shape({spec.table.id + t}) == (tensor::Shape{spec.rows_each, spec.dim}));
+  for (std::size_t h = 0; h < heads; ++h)
+    QW_CHECK(spec.sizes[h] > 0 && spec.offsets[h] >= 0 && spec.offsets[h] + spec.sizes[h] <= spec.tables * spec.rows_each);
+  return push({.kind = OpKind::kNgrams, .ngrams = spec}, spec.heads() * spec.dim);
+}
+
 Value RecordingExecutor::relu(Value x) { return push({.kind = OpKind::kRelu, .in = {x}}, x.width); }
 
 Value RecordingExecutor::concat(Value a, Value b) {
@@ -179,7 +213,7 @@ Value RecordingExecutor::concat(Value a, Value b) {
 }
 
 Value RecordingExecutor::short_conv(Value x, Weight w, const ShortConvSpec& spec) {
-  QW_CHECK(shape(w).rank() == 2 && shape(w)[0] == x.width && shape(w)[1] > 0);
+  QW_CHECK(shape(w).rank() == 2 && shape(w)[0] == x.width && shape(w)[1] > 0 && spec.dilation > 0);
   return push({.kind = OpKind::kShortConv, .in = {x}, .weight = w, .conv = spec}, x.width);
 }
 

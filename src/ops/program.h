@@ -14,7 +14,7 @@
 namespace qw::ops {
 
 enum class OpKind : std::uint8_t { kEmbed, kGiven, kRmsNorm, kLinear, kRope, kAttention, kSwiglu, kAdd, kExperts, kColumns, kGateRows,
-                                  kRelu, kConcat, kShortConv, kDeltaRule, kHead };
+                                  kScale, kSilu, kMatchRows, kNgrams, kRelu, kConcat, kShortConv, kDeltaRule, kHead };
 const char* op_name(OpKind kind);
 
 struct Op {
@@ -25,12 +25,15 @@ struct Op {
   Weight weight{}, bias{};  // kHead: an absent weight gives the rows as they are; delta_rule: a_log, dt_bias
   float eps = 0;                // kRmsNorm
   std::int32_t norm_width = 0;  // kRmsNorm: width of one normalised group (the row, or head_dim)
+  std::int32_t norm_sets = 1;   // kRmsNorm: weights of one group each; group g of a row has those of g % norm_sets
   RopeSpec rope{};
   AttentionSpec attention{};
   ExpertsSpec experts{};
   std::int32_t first_column = 0;  // kColumns
   std::int32_t column_group = 0;  // kColumns: width of the groups (the row, or head_dim) the columns are taken of
   ShortConvSpec conv{};
+  float factor = 0;  // kScale, kMatchRows
+  NgramSpec ngrams{};
   DeltaRuleSpec delta{};
   int inputs() const;  // how many of in[] are used
   std::int32_t groups() const { return in[0].width / column_group; }  // kColumns: how many of them a row has
@@ -65,6 +68,10 @@ class RecordingExecutor final : public Executor {
   Value columns(Value x, std::int32_t begin, std::int32_t width) override;
   Value head_columns(Value x, std::int32_t begin, std::int32_t width, std::int32_t head_dim) override;
   Value gate_rows(Value x, Value gate) override;
+  Value scale(Value x, float factor) override;
+  Value silu(Value x) override;
+  Value match_rows(Value a, Value b, float scale) override;
+  Value ngrams(const NgramSpec& spec) override;
   Value relu(Value x) override;
   Value concat(Value a, Value b) override;
   Value short_conv(Value x, Weight w, const ShortConvSpec& spec) override;

@@ -9,16 +9,18 @@
 
 #include "ops/machine.h"
 
+// `sets`: w holds so many weights of n numbers; group g has those of g % sets.
+
 namespace qw::ops {
 
 // `groups` groups of `n`; inverse[g] = r when not null. y may be x.
 void rms_norm_forward(const Machine& m, const float* x, const float* w, float eps, std::int64_t groups, std::int64_t n,
-                      float* y, float* inverse);
+                      float* y, float* inverse, std::int64_t sets = 1);
 
 // Bytes of `partials` below.
-std::size_t rms_norm_partial_bytes(std::int64_t groups, std::int64_t n);
+std::size_t rms_norm_partial_bytes(std::int64_t groups, std::int64_t n, std::int64_t sets = 1);
 // Adds to dx and dw (dw may be null: a frozen weight).
 void rms_norm_backward(const Machine& m, const float* x, const float* w, const float* inverse, const float* dy,
-                       std::int64_t groups, std::int64_t n, float* dx, float* dw, float* partials);
+                       std::int64_t groups, std::int64_t n, float* dx, float* dw, float* partials, std::int64_t sets = 1);
 
 }  // namespace qw::ops

@@ -12,6 +12,7 @@
 #include "ops/internal/arena.h"
 #include "ops/internal/forward_plan.h"
 #include "ops/internal/packed_weights.h"
+#include "ops/ngrams.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/short_conv.h"
@@ -146,7 +147,8 @@ void RunningExecutor::State::take_workspaces() {
       bytes = std::max(bytes,
                        machine.kernels.prepared_bytes(weight(op.weight).type, options.max_logit_rows, op.in[0].width));
     if (op.kind == OpKind::kShortConv)
-      state_floats = std::max(state_floats, op.conv.state + (weight(op.weight).in - 1) * op.out.width);
+      state_floats = std::max(state_floats, op.conv.state + (weight(op.weight).in - 1) * op.conv.dilation * op.out.width);
+    if (op.kind == OpKind::kNgrams) state_floats = std::max(state_floats, op.ngrams.state + op.ngrams.size - 1);
     if (op.kind == OpKind::kDeltaRule) {
       const DeltaRuleSpec& d = op.delta;
       state_floats = std::max(state_floats, d.state + std::int64_t{d.key_dim} * d.values_width());
@@ -598,7 +600,7 @@ Value RunningExecutor::head_rms_norm(Value x, Weight w, std::int32_t head_dim, f
   const Op& op = s.next(OpKind::kRmsNorm);
   QW_CHECK(op.in[0].id == x.id && op.norm_width == head_dim);
   rms_norm_forward(s.machine, s.value(x), s.vector(w), eps, s.rows * (x.width / head_dim), head_dim, s.value(op.out),
-                   nullptr);
+                   nullptr, op.norm_sets);
   return op.out;
 }
 
@@ -692,6 +694,7 @@ Value RunningExecutor::short_conv(Value x, Weight w, const ShortConvSpec& spec) 
     const ShortConvArgs args{.rows = t.rows,
                              .width = x.width,
                              .taps = s.weight(w).in,
+                             .dilation = spec.dilation,
                              .x = s.value(x) + std::int64_t{t.first} * x.width,
                              .w = s.vector(w),
                              .y = s.value(op.out) + std::int64_t{t.first} * x.width};
@@ -731,6 +734,50 @@ Value RunningExecutor::delta_rule(Value x, Value forget, Value write, Weight a_l
   QW_CHECK(op.in[0].id == x.id && op.in[1].id == forget.id && op.in[2].id == write.id && op.weight.id == a_log.id &&
            op.bias.id == dt_bias.id && op.delta.state == spec.state);
   s.run_delta_rule(op);
+  return op.out;
+}
+
+Value RunningExecutor::scale(Value x, float factor) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kScale);
+  QW_CHECK(op.in[0].id == x.id && op.factor == factor);
+  scale_forward(s.machine, s.value(x), factor, s.rows * x.width, s.value(op.out));
+  return op.out;
+}
+
+Value RunningExecutor::silu(Value x) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kSilu);
+  QW_CHECK(op.in[0].id == x.id);
+  silu_forward(s.machine, s.value(x), s.rows * x.width, s.value(op.out));
+  return op.out;
+}
+
+Value RunningExecutor::match_rows(Value a, Value b, float scale) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kMatchRows);
+  QW_CHECK(op.in[0].id == a.id && op.in[1].id == b.id && op.factor == scale);
+  match_rows_forward(s.machine, s.value(a), s.value(b), scale, s.rows, a.width, s.value(op.out));
+  return op.out;
+}
+
+Value RunningExecutor::ngrams(const NgramSpec& spec) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kNgrams);
+  QW_CHECK(op.ngrams.table.id == spec.table.id && op.ngrams.state == spec.state);
+  const StateView& states = *s.batch.states;
+  for (const State::Stretch& t : s.stretches) {
+    float* history = states.data + t.slot * states.slot_floats + spec.state;
+    const auto tokens = s.batch.tokens.subspan(index(t.first), index(t.rows));
+    for_rows(s.machine.pool, t.rows, [&](std::int64_t begin, std::int64_t end) {
+      for_ngrams(spec, tokens, t.fresh ? nullptr : history, begin, end, [&](std::int64_t r, std::int32_t h, std::int64_t row) {
+        const PackedWeight& w = s.weight({spec.table.id + static_cast<std::int32_t>(row / spec.rows_each)});
+        s.machine.kernels.unpack_row(w.type, w.data.data(), w.out, w.in, row % spec.rows_each,
+                                     s.value(op.out) + (t.first + r) * op.out.width + h * spec.dim);
+      });
+    });
+    ngrams_advance(spec, tokens, t.fresh, history);
+  }
   return op.out;
 }
 

@@ -130,6 +130,10 @@ class RunningExecutor final : public Executor {
   Value columns(Value x, std::int32_t begin, std::int32_t width) override;
   Value head_columns(Value x, std::int32_t begin, std::int32_t width, std::int32_t head_dim) override;
   Value gate_rows(Value x, Value gate) override;
+  Value scale(Value x, float factor) override;
+  Value silu(Value x) override;
+  Value match_rows(Value a, Value b, float scale) override;
+  Value ngrams(const NgramSpec& spec) override;
   Value relu(Value x) override;
   Value concat(Value a, Value b) override;
   Value short_conv(Value x, Weight w, const ShortConvSpec& spec) override;

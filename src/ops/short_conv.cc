@@ -16,8 +16,8 @@ double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
 // The convolution of row t before silu, by column, at the sequence's beginning.
 float tap_sum(const ShortConvArgs& a, std::int64_t t, std::int64_t c) {
   float s = 0;
-  for (std::int64_t j = std::max<std::int64_t>(0, a.taps - 1 - t); j < a.taps; ++j)
-    s += a.w[c * a.taps + j] * a.x[(t - a.taps + 1 + j) * a.width + c];
+  for (std::int64_t j = std::max<std::int64_t>(0, a.taps - 1 - t / a.dilation); j < a.taps; ++j)
+    s += a.w[c * a.taps + j] * a.x[(t - (a.taps - 1 - j) * a.dilation) * a.width + c];
   return s;
 }
 
@@ -31,9 +31,9 @@ void short_conv_forward(const Machine& m, const ShortConvArgs& a, const float* w
     float* y = a.y + t * a.width + begin;
     std::fill(y, y + n, 0.0f);
     for (std::int64_t j = 0; j < a.taps; ++j) {
-      const std::int64_t from = t - a.taps + 1 + j;
+      const std::int64_t from = t - (a.taps - 1 - j) * a.dilation;
       if (from < 0 && window == nullptr) continue;
-      const float* x = (from >= 0 ? a.x + from * a.width : window + (from + a.taps - 1) * a.width) + begin;
+      const float* x = (from >= 0 ? a.x + from * a.width : window + (from + (a.taps - 1) * a.dilation) * a.width) + begin;
       const float* w = a.w + begin * a.taps + j;
       for (std::int64_t c = 0; c < n; ++c) y[c] += w[c * a.taps] * x[c];
     }
@@ -42,7 +42,7 @@ void short_conv_forward(const Machine& m, const ShortConvArgs& a, const float* w
 }
 
 void short_conv_advance(const ShortConvArgs& a, bool fresh, float* window) {
-  const std::int64_t keep = a.taps - 1, n = std::min(keep, a.rows);
+  const std::int64_t keep = (a.taps - 1) * a.dilation, n = std::min(keep, a.rows);
   const auto bytes = [&](std::int64_t rows) { return static_cast<std::size_t>(rows * a.width) * sizeof(float); };
   if (fresh) std::memset(window, 0, bytes(keep));
   std::memmove(window, window + n * a.width, bytes(keep - n));
@@ -67,7 +67,7 @@ void short_conv_backward(const Machine& m, const ShortConvArgs& a, std::span<con
         for (std::int64_t t = 0; t < rows; ++t) {
           double dx = 0;
           for (std::int64_t j = 0; j < a.taps; ++j) {
-            const std::int64_t to = t + a.taps - 1 - j;  // the row that this input enters with tap j
+            const std::int64_t to = t + (a.taps - 1 - j) * a.dilation;  // the row that this input enters with tap j
             if (to >= rows) continue;
             dx += static_cast<double>(a.w[c * a.taps + j]) * ds[static_cast<std::size_t>(to)];
             dw[static_cast<std::size_t>(j)] +=

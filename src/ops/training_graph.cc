@@ -11,6 +11,7 @@
 #include "ops/head.h"
 #include "ops/internal/training_plan.h"
 #include "ops/linear.h"
+#include "ops/ngrams.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/short_conv.h"
@@ -133,6 +134,7 @@ struct TrainingGraph::State {
   Status check(const TrainingBatch& b) const;
   void run_forward(std::size_t i);
   void run_backward(std::size_t i);
+  NgramTraining ngram_args(std::size_t i, std::vector<const float*>& tables, std::vector<float*>& gradients_of);
   LinearArgs linear_args(std::size_t i);
   AttentionArgs attention_args(std::size_t i) const;
   void linear_back(std::size_t i);
@@ -224,7 +226,7 @@ void TrainingGraph::State::run_forward(std::size_t i) {
       break;
     case OpKind::kRmsNorm:
       rms_norm_forward(machine, value(op.in[0]), weight(op.weight), op.eps, rows * (op.out.width / op.norm_width),
-                       op.norm_width, value(op.out), buffer(p.inverse));
+                       op.norm_width, value(op.out), buffer(p.inverse), op.norm_sets);
       break;
     case OpKind::kLinear:
       linear_forward(machine, workspace, linear_args(i));
@@ -268,6 +270,21 @@ void TrainingGraph::State::run_forward(std::size_t i) {
     case OpKind::kDeltaRule:
       delta_rule_forward(machine, delta_args(i));
       break;
+    case OpKind::kScale:
+      scale_forward(machine, value(op.in[0]), op.factor, count(op.out), value(op.out));
+      break;
+    case OpKind::kSilu:
+      silu_forward(machine, value(op.in[0]), count(op.out), value(op.out));
+      break;
+    case OpKind::kMatchRows:
+      match_rows_forward(machine, value(op.in[0]), value(op.in[1]), op.factor, rows, op.in[0].width, value(op.out));
+      break;
+    case OpKind::kNgrams: {
+      std::vector<const float*> tables;
+      std::vector<float*> none;
+      ngrams_forward(machine, ngram_args(i, tables, none));
+      break;
+    }
     case OpKind::kRelu:
       relu_forward(machine, value(op.in[0]), count(op.out), value(op.out));
       break;
@@ -300,7 +317,7 @@ void TrainingGraph::State::norm_back(std::size_t i) {
   if (!p.wanted[0] || p.first[0]) fill_zero(machine, count(op.in[0]), dx);
   rms_norm_backward(machine, value(op.in[0]), weight(op.weight), buffer(p.inverse), gradient(op.out),
                     rows * (op.out.width / op.norm_width), op.norm_width, dx,
-                    weight_gradient(op.weight, p.train_weight), buffer(p.partials));
+                    weight_gradient(op.weight, p.train_weight), buffer(p.partials), op.norm_sets);
 }
 
 void TrainingGraph::State::attention_back(std::size_t i) {
@@ -404,11 +421,29 @@ void TrainingGraph::State::gate_rows_back(std::size_t i) {
   for (int j = 0; j < 2; ++j) settle(i, j);
 }
 
+NgramTraining TrainingGraph::State::ngram_args(std::size_t i, std::vector<const float*>& tables, std::vector<float*>& gradients_of) {
+  const Op& op = program.ops[i];
+  for (std::int32_t t = 0; t < op.ngrams.tables; ++t) {
+    const Weight w{op.ngrams.table.id + t};
+    tables.push_back(weight(w));
+    const bool train = !options.forward_only && (options.frozen.empty() || !options.frozen[index(w.id)]);
+    gradients_of.push_back(weight_gradient(w, train));
+  }
+  return {.spec = &op.ngrams,
+          .tokens = batch.tokens,
+          .cu_seqlens = batch.cu_seqlens,
+          .tables = tables,
+          .y = value(op.out),
+          .dy = gradient(op.out),
+          .dtables = gradients_of};
+}
+
 ShortConvArgs TrainingGraph::State::conv_args(std::size_t i) const {
   const Op& op = program.ops[i];
   return {.rows = rows,
           .width = op.out.width,
           .taps = weight_shape(op.weight)[1],
+          .dilation = op.conv.dilation,
           .x = value(op.in[0]),
           .w = weight(op.weight),
           .y = value(op.out)};
@@ -529,6 +564,25 @@ void TrainingGraph::State::run_backward(std::size_t i) {
     case OpKind::kDeltaRule:
       delta_back(i);
       break;
+    case OpKind::kScale:
+      scale_forward(machine, gradient(op.out), op.factor, count(op.out), target(i, 0));
+      settle(i, 0);
+      break;
+    case OpKind::kSilu:
+      silu_backward(machine, value(op.in[0]), gradient(op.out), count(op.out), target(i, 0));
+      settle(i, 0);
+      break;
+    case OpKind::kMatchRows:
+      match_rows_backward(machine, value(op.in[0]), value(op.in[1]), op.factor, gradient(op.out), rows, op.in[0].width,
+                          target(i, 0), target(i, 1));
+      for (int j = 0; j < 2; ++j) settle(i, j);
+      break;
+    case OpKind::kNgrams: {
+      std::vector<const float*> tables;
+      std::vector<float*> gradients_of;
+      ngrams_backward(machine, ngram_args(i, tables, gradients_of));
+      break;
+    }
     case OpKind::kRelu:
       relu_backward(machine, value(op.in[0]), gradient(op.out), count(op.out), target(i, 0));
       settle(i, 0);

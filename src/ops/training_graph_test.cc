@@ -9,6 +9,7 @@
 
 #include "base/rng.h"
 #include "ops/internal/reference.h"
+#include "ops/ngrams.h"
 
 namespace qw::ops {
 namespace {
@@ -129,6 +130,74 @@ TEST(Gradient, RmsNorm) {
 
 TEST(Gradient, HeadRmsNorm) {
   expect_gradients(one_op({{4}}, [](Executor& ex, Value x) { return ex.head_rms_norm(x, {2}, 4, 1e-2f); }));
+}
+
+TEST(Gradient, HeadRmsNormWithWeightsOfEachHead) {
+  expect_gradients(one_op({{8}}, [](Executor& ex, Value x) { return ex.head_rms_norm(x, {2}, 4, 1e-2f); }));
+}
+
+TEST(Gradient, ScaleAndSilu) {
+  expect_gradients(one_op({}, [](Executor& ex, Value x) { return ex.scale(ex.silu(ex.scale(x, 1.5f)), -0.7f); }));
+}
+
+// The gradients of a sum's sides may share memory, unless one side hands it on to a value that others read too, or turns it.
+TEST(Gradient, SumsOfSumsAndOfTurnedValues) {
+  expect_gradients(one_op({{8, 8}, {8, 8}}, [](Executor& ex, Value x) {
+    const Value s = ex.linear(x, {2}), other = ex.scale(ex.silu(s), 0.5f), more = ex.silu(ex.linear(other, {3}));
+    return ex.silu(ex.add(s, ex.add(other, more)));
+  }));
+  const RopeSpec spec{.head_dim = 4, .rotary = 4, .theta = 100};
+  expect_gradients(one_op({{8, 8}}, [spec](Executor& ex, Value x) {
+    const Value s = ex.linear(x, {2});
+    return ex.silu(ex.add(s, ex.rope(ex.silu(s), spec)));
+  }));
+}
+
+// Of rows that match well, for and against: where they hardly do the root is too steep for differences.
+TEST(Gradient, MatchRows) {
+  expect_gradients(one_op({{8, 8}}, [](Executor& ex, Value x) {
+    const Value near = ex.add(x, ex.scale(ex.linear(x, {2}), 0.3f));
+    return ex.gate_rows(ex.gate_rows(x, ex.match_rows(x, near, 0.5f)), ex.match_rows(near, x, -0.3f));
+  }));
+}
+
+TEST(Gradient, ShortConvWithTapsApart) {
+  expect_gradients(one_op({{8, 3}}, [](Executor& ex, Value x) { return ex.short_conv(x, {2}, {.state = 0, .dilation = 2}); }));
+}
+
+// Two tables of rows, whose heads 0 and 1 are of bigrams, 2 and 3 of trigrams; token 5 ends texts.
+NgramSpec small_ngrams() {
+  return {.size = 3, .heads_each = 2, .dim = 2, .end_of_text = 5, .factors = {7, 13, 29}, .sizes = {5, 7, 11, 13},
+          .offsets = {0, 5, 12, 23}, .table = {2}, .tables = 2, .rows_each = 18};
+}
+
+TEST(Gradient, Ngrams) {
+  expect_gradients(one_op({{18, 2}, {18, 2}}, [](Executor& ex, Value x) { return ex.add(x, ex.ngrams(small_ngrams())); }));
+}
+
+TEST(Ngrams, EndWhereTextsEnd) {
+  const NgramSpec spec = small_ngrams();
+  const auto rows = [&](std::vector<std::int32_t> before) {
+    std::vector<std::int64_t> out(4);
+    ngram_rows(spec, before, out);
+    return out;
+  };
+  EXPECT_EQ(rows({3, 1, 4})[0], (3 * 7 ^ 1 * 13) % 5);
+  EXPECT_EQ(rows({3, 1, 4})[3], (3 * 7 ^ 1 * 13 ^ 4 * 29) % 13 + 23);
+  EXPECT_EQ(rows({3, 5, 4}), rows({3, 5, 5})) << "beyond the end of a text is another";
+  EXPECT_EQ(rows({3, -1, -1}), rows({3, 5, 5})) << "before the beginning is nothing";
+  EXPECT_NE(rows({5, 1, 4}), rows({5, 5, 5})) << "an end of text has a context itself";
+}
+
+TEST(Ngrams, HistoryGoesOn) {
+  const NgramSpec spec = small_ngrams();
+  float history[2];
+  ngrams_advance(spec, std::vector<std::int32_t>{9}, true, history);
+  EXPECT_THAT(history, ::testing::ElementsAre(-1, 9));
+  ngrams_advance(spec, std::vector<std::int32_t>{4}, false, history);
+  EXPECT_THAT(history, ::testing::ElementsAre(9, 4));
+  ngrams_advance(spec, std::vector<std::int32_t>{1, 2, 3}, false, history);
+  EXPECT_THAT(history, ::testing::ElementsAre(2, 3));
 }
 
 TEST(Gradient, LinearWithBias) {

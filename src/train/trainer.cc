@@ -144,7 +144,8 @@ std::vector<UpdateRule> update_rules(const models::Model& model, OptimizerKind k
     const auto id = static_cast<std::int32_t>(p);
     const bool matrix = parameters[p].shape.rank() == 2 && !parameters[p].is_norm && !parameters[p].is_bias;
     const bool outer = id == model.embedding().id || id == model.head().id;
-    if (!matrix) rules.push_back(UpdateRule::kAdamwNoDecay);
+    if (parameters[p].selects || parameters[p].draft) rules.push_back(UpdateRule::kFrozen);  // no gradient: nothing to decay either
+    else if (!matrix) rules.push_back(UpdateRule::kAdamwNoDecay);
     else if (kind == OptimizerKind::kMuon && !outer) rules.push_back(UpdateRule::kMuon);
     else rules.push_back(UpdateRule::kAdamw);
   }

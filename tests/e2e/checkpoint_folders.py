@@ -117,7 +117,10 @@ def mlp(w, prefix, width, form="bf16", d=WIDTH):
 def experts(w, prefix, form="bf16", shared=None, fused=False):
     w.add(prefix + "gate.weight", [MOE["num_experts"], WIDTH])
     f = MOE["moe_intermediate_size"]
-    if fused:
+    if fused == "transposed":
+        w.add(prefix + "experts.gate_up_proj", [MOE["num_experts"], WIDTH, 2 * f])
+        w.add(prefix + "experts.down_proj", [MOE["num_experts"], f, WIDTH])
+    elif fused:
         w.add(prefix + "experts.gate_up_proj", [MOE["num_experts"], 2 * f, WIDTH])
         w.add(prefix + "experts.down_proj", [MOE["num_experts"], WIDTH, f])
     else:
@@ -329,6 +332,88 @@ def older_senses(w, kind):
                   vision_config={"depth": 1, "embed_dim": 64, "model_type": kind}, image_token_id=151655, vision_start_token_id=151652)
 
 
+def first_senses(w, sense):
+    """Qwen-VL and Qwen-Audio of 2023: the language model of that year beside a tower."""
+    settings = qwen(w)
+    w.add(f"transformer.{sense}.conv1.weight", [64, 3, 4])
+    w.add(f"transformer.{sense}.proj", [64, 64])
+    return settings | {sense: {"layers": 1, "width": 64}}
+
+
+def listening(w):
+    """Qwen2-Audio as released: the language model under a name of its own."""
+    body(w, "language_model.model.", "qwen2", 2, head="language_model.lm_head.weight")
+    w.add("audio_tower.conv1.weight", [64, 8, 3])
+    w.add("multi_modal_projector.linear.weight", [64, 64])
+    c = config("qwen2", "x", 2)
+    c.pop("architectures")
+    return {"architectures": ["Qwen2AudioForConditionalGeneration"], "model_type": "qwen2_audio", "audio_token_index": 151646,
+            "audio_config": {"d_model": 64, "model_type": "qwen2_audio_encoder"}, "text_config": c, "vocab_size": VOCAB}
+
+
+def older_thinking(w):
+    """Qwen2.5-Omni."""
+    body(w, "thinker.model.", "qwen2", 2, head="thinker.lm_head.weight")
+    for name, shape in (("thinker.visual.patch_embed.proj.weight", [64, 3, 2, 4, 4]), ("thinker.audio_tower.conv1.weight", [64, 8, 3]),
+                        ("talker.model.norm.weight", [64]), ("token2wav.code2wav_dit_model.norm_out.linear.weight", [64, 8])):
+        w.add(name, shape)
+    c = config("qwen2_5_omni_text", "x", 2, rope_scaling={"mrope_section": [8, 12, 12], "rope_type": "default", "type": "default"})
+    c.pop("architectures")
+    return {"architectures": ["Qwen2_5OmniModel"], "model_type": "qwen2_5_omni", "enable_audio_output": True, "talker_config": {}, "token2wav_config": {},
+            "thinker_config": {"text_config": c, "vision_config": {"depth": 1}, "audio_config": {"d_model": 64}, "model_type": "qwen2_5_omni_thinker",
+                               "architectures": ["Qwen2OmniNaViTThinkerForConditionalGeneration"]}}
+
+
+def streams(w):
+    """qwen4_exp: a residual of four streams, a table of n-grams in parts, an indexer beside attention."""
+    prefix, wide = "model.language_model.", 4 * WIDTH
+
+    def mixer(p, inject=True):
+        w.norm(p + "hc_norm.weight", wide, 0.0)
+        w.add(p + "input_mix_weight_down.weight", [32, wide])
+        w.add(p + "input_mix_weight_up.weight", [wide, 32])
+        if inject:
+            w.add(p + "block_inject_weight.weight", [4, wide])
+
+    w.add(prefix + "embed_tokens.weight", [VOCAB, WIDTH], 0.3)
+    for i in range(4):
+        p = f"{prefix}layers.{i}."
+        mixer(p + "attn_hyper_connection.")
+        mixer(p + "mlp_hyper_connection.")
+        if i < 3:
+            delta(w, p + "linear_attn.", False)
+        else:
+            attention(w, p + "self_attn.", "bf16", 64, gate=True, around=0.0)
+            w.add(p + "self_attn.indexer.index_qk_proj.weight", [3 * 32, WIDTH])
+            for name in ("q_layernorm", "k_layernorm"):
+                w.norm(f"{p}self_attn.indexer.{name}.weight", 32, 0.0)
+        experts(w, p + "mlp.", shared=256, fused=True)
+        if i != 1:
+            continue
+        for n in range(4):
+            w.add(f"{p}ple.ple_embedding.ngram_embedding.shard_{n}.weight", [112, 64], 0.3)  # 4 primes from 101 on, to a multiple of 32
+        for name, count in (("layer_multipliers", 3), ("ngram_heads_offsets", 4), ("ngram_heads_vocab_sizes", 4)):
+            w.raw(f"{p}ple.ple_embedding.{name}", "I64", [count], bytes(8 * count))
+        w.add(p + "ple.key_proj.weight", [wide, WIDTH])
+        w.add(p + "ple.value_proj.weight", [WIDTH, WIDTH])
+        for name in ("norm_key", "norm_query", "norm_conv"):
+            w.norm(f"{p}ple.{name}.weight", wide, 0.0)
+        w.add(p + "ple.conv1d.weight", [wide, 1, 4], 0.3)
+    mixer(prefix + "hyper_connection_mixer.", False)
+    w.add("lm_head.weight", [VOCAB, WIDTH])
+    w.add("model.visual.patch_embed.proj.weight", [64, 3, 2, 4, 4])
+    w.add("mtp.fc_hidden.weight", [WIDTH, WIDTH])
+    text = config("qwen4_exp_text", "x", 4, **HYBRID | AXES | SHARED | {
+        "eos_token_id": 290, "hc_count": 4, "hc_lowrank": 32, "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 32,
+        "indexer_budget": 512, "indexer_compress_ratio": 4, "ple_layer_ids": [2], "ple_embed_dim": WIDTH, "ple_conv_kernel_size": 4,
+        "ngram_size": 3, "heads_per_ngram": 2, "ngram_vocab_size_base": 101, "make_ngram_vocab_size_divisible_by": 32, "split_ngram_parts": 4,
+        "output_gate_type": "sigmoid", "layer_types": ["linear_attention"] * 3 + ["full_attention"]})
+    for key in ("architectures", "tie_word_embeddings"):
+        text.pop(key)
+    return {"architectures": ["Qwen4ExpForConditionalGeneration"], "model_type": "qwen4_exp", "text_config": text, "tie_word_embeddings": False,
+            "vision_config": {"depth": 1}, "image_token_id": 248056}
+
+
 def thinking(w, kind, text_type, text):
     """Omni models: what thinks, what speaks and what makes sound."""
     body(w, "thinker.model.", kind, 2, head="thinker.lm_head.weight")
@@ -360,6 +445,13 @@ CASES = {
         "rope_scaling": {"mrope_interleaved": True, "mrope_section": [12, 10, 10], "rope_type": "default"}}),
     "qwen3_omni_moe": lambda w: thinking(w, "qwen3_moe", "qwen3_omni_moe_text", QWEN3 | MOE | {"norm_topk_prob": True, "rope_scaling": {
         "interleaved": True, "mrope_interleaved": True, "mrope_section": [12, 10, 10], "rope_type": "default"}}),
+    "qwen3_vl_moe": senses("qwen3_moe", "Qwen3VLMoeForConditionalGeneration", 2, "qwen3_vl_moe_text", fused="transposed", text=QWEN3 | MOE | {
+        "norm_topk_prob": True, "rope_scaling": {"mrope_interleaved": True, "mrope_section": [12, 10, 10], "rope_type": "default"}}),
+    "qwen2_5_omni": older_thinking,
+    "qwen2_audio": listening,
+    "qwen_vl": lambda w: first_senses(w, "visual"),
+    "qwen_audio": lambda w: first_senses(w, "audio"),
+    "qwen4_exp": streams,
     "embedding": with_head("qwen3", "Qwen3ForCausalLM", "bare", 0, tie_word_embeddings=True),
     "reranker": with_head("qwen3", "Qwen3ForSequenceClassification", "score", 1, num_labels=1),
     "classes": with_head("qwen2", "Qwen2ForSequenceClassification", "score", 3, id2label={"0": "bad", "1": "fair", "2": "good"}),

@@ -24,7 +24,7 @@ IDS = ",".join(str((37 * i + 5) % 290) for i in range(24))
 EXACT = 2e-6   # the same numbers in another file
 # Activations of bfloat16 weights are rounded to bfloat16, those of float weights (routers in GGUF) are not. Where a rounded
 # number chooses an expert or is carried on in a state, more comes of it.
-TIPPING = {n for n in checkpoint_folders.NAMES if "moe" in n or "next" in n or "3_5" in n}
+TIPPING = {n for n in checkpoint_folders.NAMES if any(part in n for part in ("moe", "next", "3_5", "qwen4"))}
 COMPUTED = {False: 0.02, True: 0.1}   # largest seen: 0.017, 0.055
 # Relative distance of logits that a type may cost; a tensor in the wrong place costs about 1.4 (unrelated logits).
 BOUNDS = {"f32": 2e-3, "f16": 0.01, "bf16": 0.03, "q8_0": 0.06, "q6_k": 0.12, "q5_0": 0.2, "q5_1": 0.2, "q5_k_s": 0.2, "q5_k_m": 0.2,
@@ -35,7 +35,7 @@ CEILING = 1.25   # no bound is looser
 
 def bound(name, quantised):
     """Mixtures and states make more of the same error."""
-    return min(CEILING, BOUNDS[quantised] * (2.5 if "next" in name or "3_5" in name else 1.5 if "moe" in name else 1))
+    return min(CEILING, BOUNDS[quantised] * (2.5 if "next" in name or "3_5" in name or "qwen4" in name else 1.5 if "moe" in name else 1))
 
 
 HEADS = {"embedding": "embed", "reranker": "rerank", "classes": "reward", "reward": "reward", "steps": "reward", "guard": "guard"}

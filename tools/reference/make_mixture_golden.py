@@ -30,6 +30,11 @@ CASES = {
     "qwen3_moe_untied_f32": (THREE, dict(tie_word_embeddings=False, norm_topk_prob=True, head_dim=16, num_experts_per_tok=3), torch.float32, True, True),
     "qwen3_moe_tied_bf16": (THREE, dict(tie_word_embeddings=True, norm_topk_prob=False, head_dim=16, num_key_value_heads=1,
                                         mlp_only_layers=[0]), torch.bfloat16, False, False),
+    # Windows of 7 of the 24 tokens: in every other layer before the second, and in all.
+    "qwen2_moe_sliding_f32": (TWO, dict(tie_word_embeddings=True, norm_topk_prob=False, shared_expert_intermediate_size=32, num_experts=3,
+                                        moe_intermediate_size=16, use_sliding_window=True, sliding_window=7, max_window_layers=2), torch.float32, False, True),
+    "qwen3_moe_sliding_f32": (THREE, dict(tie_word_embeddings=True, norm_topk_prob=True, head_dim=8, num_experts=3, moe_intermediate_size=16,
+                                          use_sliding_window=True, sliding_window=7), torch.float32, True, True),
 }
 
 

@@ -11,7 +11,7 @@ AttentionWeights attention_weights(ParameterTable& table, const ModelTraits& t, 
   const std::string hf = names.hf + "self_attn.", gguf = names.gguf + "attn_";
   const std::int64_t d = t.width, hd = std::int64_t{t.heads} * t.head_dim, kd = std::int64_t{t.kv_heads} * t.head_dim;
   AttentionWeights w;
-  w.norm = table.norm(names.hf + "input_layernorm.weight", gguf + "norm.weight", d);
+  if (parts.outer_norm) w.norm = table.norm(names.hf + "input_layernorm.weight", gguf + "norm.weight", d);
   const auto projection = [&](const std::string& which, std::int64_t out, ops::Weight& matrix, ops::Weight& bias) {
     matrix = table.matrix(hf + which + "_proj.weight", gguf + which + ".weight", out, d);
     if (parts.biases) bias = table.bias(hf + which + "_proj.bias", gguf + which + ".bias", out);
@@ -38,8 +38,11 @@ FfnWeights ffn_weights(ParameterTable& table, const std::string& hf, const std::
 }
 
 Value attention_block(ops::Executor& ex, Value x, const AttentionWeights& w, const DenseConfig& config, int layer) {
+  return ex.add(x, attention(ex, ex.rms_norm(x, w.norm, config.eps), w, config, layer));
+}
+
+Value attention(ops::Executor& ex, Value h, const AttentionWeights& w, const DenseConfig& config, int layer) {
   const ModelTraits& t = config.traits;
-  const Value h = ex.rms_norm(x, w.norm, config.eps);
   // Query and key heads are normalised, each over its own head width, before they are turned.
   const auto turned = [&](Value y, ops::Weight norm) {
     if (norm.present()) y = ex.head_rms_norm(y, norm, t.head_dim, config.eps);
@@ -57,7 +60,7 @@ Value attention_block(ops::Executor& ex, Value x, const AttentionWeights& w, con
                                 .window = config.window_of(layer)};
   Value o = ex.attention(q, k, v, spec);
   if (w.gated) o = ex.gate_rows(o, ex.head_columns(with_gate, t.head_dim, t.head_dim, 2 * t.head_dim));
-  return ex.add(x, ex.linear(o, w.o));
+  return ex.linear(o, w.o);
 }
 
 Value swiglu_ffn(ops::Executor& ex, Value x, const FfnWeights& w) {
@@ -71,7 +74,7 @@ void Decoder::begin_table() {
 
 void Decoder::end_table() {
   const ModelTraits& t = config_.traits;
-  norm_ = table_.norm(names_.norm, "output_norm.weight", t.width);
+  if (names_.norm != nullptr) norm_ = table_.norm(names_.norm, "output_norm.weight", t.width);
   if (t.head.kind != HeadKind::kLanguage) {
     other_head_ = head_weights(table_, config_);
     return;
@@ -80,7 +83,7 @@ void Decoder::end_table() {
 }
 
 void Decoder::finish(ops::Executor& ex, Value x) const {
-  const Value h = ex.rms_norm(x, norm_, config_.eps);  // [N, D]
+  const Value h = norm_.present() ? ex.rms_norm(x, norm_, config_.eps) : x;  // [N, D]
   if (config_.traits.draft_layers > 0) ex.keep(h);
   if (config_.traits.head.kind != HeadKind::kLanguage) return run_head(ex, h, other_head_, config_);
   ex.head(h, head_);  // [N, V]

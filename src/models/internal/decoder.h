@@ -27,6 +27,7 @@ struct AttentionParts {
   bool biases = false;      // on q, k and v
   bool head_norms = false;  // q_norm and k_norm
   bool gated = false;       // q gives each head its query, then a gate of its output
+  bool outer_norm = true;   // before the projections
 };
 
 // "model.layers.3." and "blk.3.".
@@ -42,6 +43,8 @@ AttentionWeights attention_weights(ParameterTable& table, const ModelTraits& t, 
 FfnWeights ffn_weights(ParameterTable& table, const std::string& hf, const std::string& gguf,
                        const std::string& gguf_end, std::int64_t ffn_width, std::int64_t width);
 
+// Attention of h, which is normalised already, in cache layer `layer` -> [N, D].
+ops::Value attention(ops::Executor& ex, ops::Value h, const AttentionWeights& w, const DenseConfig& config, int layer);
 // x + attention(norm(x)) of cache layer `layer` -> [N, D].
 ops::Value attention_block(ops::Executor& ex, ops::Value x, const AttentionWeights& w, const DenseConfig& config,
                            int layer);
@@ -51,7 +54,7 @@ ops::Value swiglu_ffn(ops::Executor& ex, ops::Value x, const FfnWeights& w);
 // Hugging Face names of the ends (GGUF's are the same for all).
 struct EndNames {
   const char* embedding = "model.embed_tokens.weight";
-  const char* norm = "model.norm.weight";
+  const char* norm = "model.norm.weight";  // null: there is none
 };
 
 // A model whose table begins with the embedding and ends with the last norm and the head. A subclass fills the layers

@@ -147,7 +147,8 @@ Status read_windows_hf(const ConfigReader& in, Windows windows, DenseConfig& c) 
   if (sliding) {
     QW_ASSIGN(c.window, in.integer("sliding_window", 1, kMaxContext, kDefaultWindow));
     QW_ASSIGN(const std::int64_t first, in.integer("max_window_layers", 0, kMaxLayers, kDefaultFirst));
-    for (int i = 0; i < c.traits.layers; ++i) c.windowed.push_back(i >= first);
+    for (int i = 0; i < c.traits.layers; ++i)
+      c.windowed.push_back(windows == Windows::kAll || (windows == Windows::kFromLayer ? i >= first : i % 2 == 0 && i < first));
   }
   if (const json::Value* types = in.find("layer_types")) {
     if (!types->is_array() || types->as_array().size() != static_cast<std::size_t>(c.traits.layers))
@@ -158,6 +159,8 @@ Status read_windows_hf(const ConfigReader& in, Windows windows, DenseConfig& c) 
       if (!windowed && !(type.is_string() && type.as_string() == "full_attention"))
         return in.bad("layer_types", "only full_attention and sliding_attention layers are supported");
       if (windowed && !sliding) return in.bad("layer_types", "sliding_attention, but use_sliding_window gives no window");
+      if (sliding && !windowed && windows == Windows::kAll)
+        return in.bad("layer_types", "full_attention, but all layers of this architecture have the window");
       if (sliding) c.windowed[i] = windowed;
     }
   }
@@ -205,6 +208,8 @@ Status read_windows_gguf(const ConfigReader& in, Windows windows, DenseConfig& c
   for (const json::Value& one : pattern->as_array()) {
     if (!one.is_bool()) return in.bad(kGgufPattern, "must hold true and false");
     c.windowed.push_back(one.as_bool());
+    if (windows == Windows::kAll && !one.as_bool())
+      return in.bad(kGgufPattern, "all layers of this architecture have the window");
   }
   return {};
 }

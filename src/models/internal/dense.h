@@ -26,8 +26,9 @@ struct DenseConfig {
   std::int64_t window_of(int layer) const { return windowed.empty() || !windowed[static_cast<std::size_t>(layer)] ? 0 : window; }
 };
 
-// Whether an architecture's layers may have a sliding window, each layer from max_window_layers on or as layer_types says.
-enum class Windows : std::uint8_t { kRefused, kFromLayer };
+// Which of an architecture's layers have the sliding window where a configuration has one and no layer_types: those from
+// max_window_layers on; every other one of those before it, the first included; all, whatever else is said.
+enum class Windows : std::uint8_t { kRefused, kFromLayer, kEveryOtherBefore, kAll };
 
 // Reads config.json keys. `default_head_dim`: for a config without "head_dim"; 0 = width / heads.
 Result<DenseConfig> read_dense_hf(const json::Object& config, std::string_view architecture,

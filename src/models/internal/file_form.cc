@@ -1,5 +1,6 @@
 #include "models/internal/file_form.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -100,6 +101,43 @@ Result<std::unique_ptr<tensor::RowMaker>> read_form(const FileForm& form, const 
     for (std::int64_t c = 0; c < g->width; ++c) g->columns.push_back(form.column(c));
   view = viewed(*g, shape);
   return g;
+}
+
+namespace {
+
+class Transposer final : public tensor::RowMaker {
+ public:
+  const std::byte* data = nullptr;  // [width, columns] of numbers of `size` bytes, from the parameter's first column on
+  std::int64_t width = 0, columns = 0;
+  std::size_t size = 0;
+
+  void make_rows(std::int64_t begin, std::int64_t count, std::byte* out) const override {
+    // Some rows at a time, whose numbers share cache lines of the stored ones.
+    constexpr std::int64_t kRows = 32;
+    for (std::int64_t first = 0; first < count; first += kRows) {
+      const std::int64_t n = std::min(kRows, count - first);
+      for (std::int64_t c = 0; c < width; ++c)
+        for (std::int64_t r = 0; r < n; ++r)
+          std::memcpy(out + index((first + r) * width + c) * size, data + index(c * columns + begin + first + r) * size, size);
+    }
+  }
+};
+
+}  // namespace
+
+Result<std::unique_ptr<tensor::RowMaker>> read_transposed(const ConstView& stored, std::int64_t first, const tensor::Shape& shape,
+                                                          ConstView& view) {
+  if (stored.maker != nullptr || tensor::info(stored.dtype).block_elements != 1)
+    return fail(ErrorKind::kBadInput, "it stands transposed, which is read in plain numbers only");
+  auto t = std::make_unique<Transposer>();
+  t->size = index(tensor::row_bytes(stored.dtype, 1));
+  t->data = stored.data + index(first) * t->size;
+  t->width = shape.back();
+  t->columns = stored.shape.back();
+  view.dtype = stored.dtype;
+  view.shape = shape;
+  view.maker = t.get();
+  return t;
 }
 
 Result<std::unique_ptr<tensor::RowMaker>> write_form(const std::vector<FormPart>& parts, const tensor::Shape& whole,

@@ -15,6 +15,11 @@ namespace qw::models {
 Result<std::unique_ptr<tensor::RowMaker>> read_form(const FileForm& form, const tensor::ConstView& stored,
                                                     const tensor::Shape& shape, tensor::ConstView& view);
 
+// Rows of a parameter [out, in] that stands in columns [first, first + out) of `stored` [in, columns]. kBadInput: stored in blocks
+// or made of other numbers.
+Result<std::unique_ptr<tensor::RowMaker>> read_transposed(const tensor::ConstView& stored, std::int64_t first,
+                                                          const tensor::Shape& shape, tensor::ConstView& view);
+
 // The way back: a tensor of a file, made from the parameters that stand in it.
 struct FormPart {
   const FileForm* form;

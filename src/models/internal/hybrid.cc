@@ -34,7 +34,8 @@ HybridDecoder::Layer HybridDecoder::layer_weights(const LayerNames& names, bool 
   Layer l;
   l.full = full;
   if (full) l.attention = attention_weights(table_, t, names, {.biases = false, .head_norms = true, .gated = true});
-  else l.delta = delta_weights(names);
+  else l.delta_norm = table_.norm(names.hf + "input_layernorm.weight", names.gguf + "attn_norm.weight", t.width);
+  if (!full) l.delta = delta_weights(table_, config_.traits, hybrid_, defaults_.fused_inputs, names);
   l.ffn_norm = table_.norm(names.hf + "post_attention_layernorm.weight", names.gguf + "post_attention_norm.weight", t.width);
   l.sparse = hybrid_.mixture.experts > 0 && sparse;
   if (l.sparse) l.experts = mixture_weights(table_, hybrid_.mixture, names);
@@ -59,107 +60,11 @@ void HybridDecoder::draft_weights() {
 
 void HybridDecoder::note_states() {
   ModelTraits& t = config_.traits;
-  const ops::DeltaRuleSpec& d = hybrid_.delta;
-  const std::int64_t in = d.input_width(), heads = std::int64_t{t.heads} * t.head_dim;
-  // Projection and convolution; gates, keys made unit vectors, outputs and their norms. Of attention:
-  // queries with their gates, apart and together.
-  if (!t.recurrent.empty())
-    t.recurrent_row_floats = 2 * in + 2 * d.keys_width() + 3 * std::int64_t{d.values_width()} + 6 * std::int64_t{d.value_heads};
-  t.recurrent_row_floats += 3 * heads;
+  t.recurrent_row_floats = delta_row_floats(t, hybrid_);
   if (t.draft_layers > 0) return;
   const std::string mtp = "layers that draft later tokens";
   t.left_aside.push_back({"mtp.", mtp});
   for (int i = 0; i < hybrid_.draft_layers; ++i) t.left_aside.push_back({LayerNames(hybrid_.layers() + i).gguf, mtp});
-}
-
-// One projection, row by row of each key head: its query, its key, the values and then the gates of its value heads.
-void HybridDecoder::fused_inputs(Delta& w, const std::string& hf, const std::string& gguf) {
-  const ops::DeltaRuleSpec d = hybrid_.delta;
-  const std::int64_t width = config_.traits.width, values = std::int64_t{d.value_heads} / d.key_heads * d.value_dim,
-                     group = 2 * std::int64_t{d.key_dim} + 2 * values;
-  w.qkv = table_.matrix(hf + "in_proj_qkvz.weight", gguf + "attn_qkv.weight", d.input_width(), width);
-  w.gate = table_.matrix(hf + "in_proj_qkvz.weight", gguf + "attn_gate.weight", d.values_width(), width);
-  for (const Weight part : {w.qkv, w.gate}) table_.spec(part).hf.whole = tensor::Shape{d.key_heads * group, width};
-  // Row i of blocks of `size` rows, which stand `at` rows into each key head's.
-  const auto in_group = [group](std::int64_t i, std::int64_t size, std::int64_t at) { return i / size * group + at + i % size; };
-  table_.spec(w.qkv).hf.row = [=](std::int64_t i) {
-    const std::int64_t keys = d.keys_width();
-    if (i < 2 * keys) return in_group(i % keys, d.key_dim, i < keys ? 0 : d.key_dim);
-    return in_group(i - 2 * keys, values, 2 * std::int64_t{d.key_dim});
-  };
-  table_.spec(w.gate).hf.row = [=](std::int64_t i) { return in_group(i, values, 2 * std::int64_t{d.key_dim} + values); };
-  w.write_forget = table_.matrix(hf + "in_proj_ba.weight", gguf + "ssm_ba.weight", 2 * std::int64_t{d.value_heads}, width);
-}
-
-void HybridDecoder::split_inputs(Delta& w, const std::string& hf, const std::string& gguf) {
-  const ops::DeltaRuleSpec& d = hybrid_.delta;
-  const std::int64_t width = config_.traits.width;
-  w.qkv = table_.matrix(hf + "in_proj_qkv.weight", gguf + "attn_qkv.weight", d.input_width(), width);
-  w.gate = table_.matrix(hf + "in_proj_z.weight", gguf + "attn_gate.weight", d.values_width(), width);
-  w.write = table_.matrix(hf + "in_proj_b.weight", gguf + "ssm_beta.weight", d.value_heads, width);
-  w.forget = table_.matrix(hf + "in_proj_a.weight", gguf + "ssm_alpha.weight", d.value_heads, width);
-}
-
-// Where a key head has several value heads, GGUF has the first of every key head, then the second ones; folders have those
-// of a key head together.
-void HybridDecoder::tile_heads(const Delta& w) {
-  const ops::DeltaRuleSpec d = hybrid_.delta;
-  if (d.value_heads == d.key_heads) return;
-  const auto moved = [d](std::int64_t begin, std::int64_t size) {
-    return [=](std::int64_t i) {
-      if (i < begin) return i;
-      const std::int64_t head = (i - begin) / size, each = d.value_heads / d.key_heads;
-      return begin + (head % d.key_heads * each + head / d.key_heads) * size + (i - begin) % size;
-    };
-  };
-  for (const Weight of : {w.qkv, w.conv}) table_.spec(of).hf.row = moved(2 * d.keys_width(), d.value_dim);
-  table_.spec(w.gate).hf.row = moved(0, d.value_dim);
-  for (const Weight of : {w.write, w.forget}) table_.spec(of).hf.row = moved(0, 1);
-  for (const Weight of : {w.a_log, w.dt_bias}) table_.spec(of).hf.column = moved(0, 1);
-  table_.spec(w.out).hf.column = moved(0, d.value_dim);
-}
-
-HybridDecoder::Delta HybridDecoder::delta_weights(const LayerNames& names) {
-  const ops::DeltaRuleSpec& d = hybrid_.delta;
-  ModelTraits& t = config_.traits;
-  const std::string hf = names.hf + "linear_attn.";
-  Delta w;
-  w.norm = table_.norm(names.hf + "input_layernorm.weight", names.gguf + "attn_norm.weight", t.width);
-  if (defaults_.fused_inputs) fused_inputs(w, hf, names.gguf);
-  else split_inputs(w, hf, names.gguf);
-  w.conv = table_.matrix(hf + "conv1d.weight", names.gguf + "ssm_conv1d.weight", d.input_width(), hybrid_.taps);
-  table_.spec(w.conv).hf.whole = tensor::Shape{d.input_width(), 1, hybrid_.taps};
-  w.a_log = table_.bias(hf + "A_log", names.gguf + "ssm_a", d.value_heads);
-  table_.spec(w.a_log).gguf.numbers = FileForm::Numbers::kMinusExp;
-  table_.spec(w.a_log).init_rate = 16;  // of the reference: rates of forgetting up to this
-  w.dt_bias = table_.norm(hf + "dt_bias", names.gguf + "ssm_dt.bias", d.value_heads);
-  w.out_norm = table_.norm(hf + "norm.weight", names.gguf + "ssm_norm.weight", d.value_dim);
-  w.out = table_.matrix(hf + "out_proj.weight", names.gguf + "ssm_out.weight", t.width, d.values_width());
-  if (d.tiled) tile_heads(w);
-  w.state = t.state_floats;
-  t.state_floats += std::int64_t{hybrid_.taps - 1} * d.input_width() + std::int64_t{d.key_dim} * d.values_width();
-  return w;
-}
-
-// x + the gated delta network of norm(x) -> [N, D].
-Value HybridDecoder::delta_block(ops::Executor& ex, Value x, const Delta& w) const {
-  ops::DeltaRuleSpec d = hybrid_.delta;
-  const Value h = ex.rms_norm(x, w.norm, config_.eps);
-  const Value u = ex.short_conv(ex.linear(h, w.qkv), w.conv, {.state = w.state});  // [N, 2 keys + values]
-  const Value gate = ex.linear(h, w.gate);                                        // [N, values]
-  Value write, forget;                                                            // [N, Hv]
-  if (w.write_forget.present()) {
-    const Value both = ex.linear(h, w.write_forget);
-    const std::int32_t each = d.value_heads / d.key_heads;
-    write = ex.head_columns(both, 0, each, 2 * each);
-    forget = ex.head_columns(both, each, each, 2 * each);
-  } else {
-    write = ex.linear(h, w.write);
-    forget = ex.linear(h, w.forget);
-  }
-  d.state = w.state + std::int64_t{hybrid_.taps - 1} * d.input_width();
-  const Value y = ex.delta_rule(u, forget, write, w.a_log, w.dt_bias, d);  // [N, values]
-  return ex.add(x, ex.linear(ex.swiglu(gate, ex.head_rms_norm(y, w.out_norm, d.value_dim, config_.eps)), w.out));
 }
 
 void HybridDecoder::forward(ops::Executor& ex) const {
@@ -170,7 +75,8 @@ void HybridDecoder::forward(ops::Executor& ex) const {
 }
 
 Value HybridDecoder::run_layer(ops::Executor& ex, Value x, const Layer& l, int cache_layer) const {
-  x = l.full ? attention_block(ex, x, l.attention, config_, cache_layer) : delta_block(ex, x, l.delta);
+  x = l.full ? attention_block(ex, x, l.attention, config_, cache_layer)
+             : ex.add(x, delta_net(ex, ex.rms_norm(x, l.delta_norm, config_.eps), l.delta, hybrid_));
   const Value f = ex.rms_norm(x, l.ffn_norm, config_.eps);
   return ex.add(x, l.sparse ? mixture(ex, f, l.experts, hybrid_.mixture) : swiglu_ffn(ex, f, l.ffn));
 }

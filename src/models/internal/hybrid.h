@@ -16,6 +16,7 @@ struct HybridConfig {
   std::vector<bool> full;              // by layer: attention
   std::int32_t taps = 4;               // of the short convolutions
   ops::DeltaRuleSpec delta;            // without .state
+  bool sigmoid_gate = false;           // of the delta networks' outputs; else silu
   std::int32_t draft_layers = 0;       // of the file, for drafts of later tokens: one is kept, several are left aside
   std::vector<std::int64_t> sections;  // rotary pairs of each axis of a position; text has one position for all
   std::int32_t layers() const { return static_cast<std::int32_t>(full.size()); }
@@ -36,6 +37,22 @@ Result<HybridConfig> read_hybrid_gguf(const json::Object& metadata, const Hybrid
 json::Object write_hybrid_hf(const HybridConfig& c, const HybridDefaults& defaults);
 json::Object write_hybrid_gguf(const HybridConfig& c, const HybridDefaults& defaults);
 
+struct DeltaWeights {
+  ops::Weight qkv, gate;         // [2 keys + values, D], [values, D]
+  ops::Weight write_forget;      // [2 Hv, D], by key head: writing, then forgetting; or
+  ops::Weight write, forget;     // [Hv, D] each
+  ops::Weight conv;              // [2 keys + values, taps]
+  ops::Weight a_log, dt_bias;    // [Hv]
+  ops::Weight out_norm, out;
+  std::int64_t state = 0;        // where its states begin in a slot
+};
+// Appends a delta network's parameters and makes room for its states in `t`. `fused_inputs`: see HybridDefaults.
+DeltaWeights delta_weights(ParameterTable& table, ModelTraits& t, const HybridConfig& c, bool fused_inputs, const LayerNames& names);
+// The delta network of h, which is normalised already -> [N, D].
+ops::Value delta_net(ops::Executor& ex, ops::Value h, const DeltaWeights& w, const HybridConfig& c);
+// Floats of a row that the widest of them needs, gated attention included.
+std::int64_t delta_row_floats(const ModelTraits& t, const HybridConfig& c);
+
 class HybridDecoder : public Decoder {
  public:
   void forward(ops::Executor& ex) const override;
@@ -47,20 +64,11 @@ class HybridDecoder : public Decoder {
   HybridDecoder(HybridConfig config, HybridDefaults defaults);
 
  private:
-  struct Delta {
-    ops::Weight norm;
-    ops::Weight qkv, gate;         // [2 keys + values, D], [values, D]
-    ops::Weight write_forget;      // [2 Hv, D], by key head: writing, then forgetting; or
-    ops::Weight write, forget;     // [Hv, D] each
-    ops::Weight conv;              // [2 keys + values, taps]
-    ops::Weight a_log, dt_bias;    // [Hv]
-    ops::Weight out_norm, out;
-    std::int64_t state = 0;        // where its states begin in a slot
-  };
   struct Layer {
     bool full = false, sparse = false;
     AttentionWeights attention;  // if full
-    Delta delta;                 // if not
+    ops::Weight delta_norm;
+    DeltaWeights delta;          // if not
     ops::Weight ffn_norm;
     MixtureWeights experts;      // if sparse
     FfnWeights ffn;              // if not
@@ -74,12 +82,7 @@ class HybridDecoder : public Decoder {
   Layer layer_weights(const LayerNames& names, bool full, bool sparse);
   void draft_weights();
   ops::Value run_layer(ops::Executor& ex, ops::Value x, const Layer& l, int cache_layer) const;
-  Delta delta_weights(const LayerNames& names);
-  void fused_inputs(Delta& w, const std::string& hf, const std::string& gguf);
-  void split_inputs(Delta& w, const std::string& hf, const std::string& gguf);
-  void tile_heads(const Delta& w);
   void note_states();
-  ops::Value delta_block(ops::Executor& ex, ops::Value x, const Delta& w) const;
 
   HybridConfig hybrid_;
   HybridDefaults defaults_;

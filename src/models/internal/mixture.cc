@@ -4,6 +4,7 @@
 
 #include "base/decimal.h"
 #include "models/internal/config_reader.h"
+#include "models/internal/names.h"
 
 namespace qw::models {
 
@@ -56,7 +57,7 @@ bool MixtureConfig::has_experts(std::int32_t layer) const {
 Result<MixtureConfig> read_mixture_hf(const json::Object& config, const MixtureDefaults& defaults) {
   const ConfigReader in(config, "");
   MixtureConfig c;
-  QW_ASSIGN(c.dense, read_dense_hf(config, defaults.architecture, defaults.head_dim));
+  QW_ASSIGN(c.dense, read_dense_hf(config, defaults.architecture, defaults.head_dim, defaults.windows));
   // Both classes of the reference count experts so; some writers say num_local_experts.
   const std::string_view experts_key = in.has("num_experts") ? "num_experts" : "num_local_experts";
   QW_ASSIGN(c.experts, in.integer(experts_key, 1, kMaxExperts).map(small));
@@ -67,6 +68,7 @@ Result<MixtureConfig> read_mixture_hf(const json::Object& config, const MixtureD
     QW_ASSIGN(c.shared_width, in.integer("shared_expert_intermediate_size", 1, kMaxExpertWidth).map(small));
   }
   QW_ASSIGN(c.normalise, in.boolean("norm_topk_prob", false));
+  QW_ASSIGN(c.transposed, in.boolean(kTransposedExperts, false));
   QW_ASSIGN(c.balance, in.number("router_aux_loss_coef", 0, 1e3, 0.001).map([](double d) { return static_cast<float>(d); }));
   QW_TRY(read_sparse_layers(in, c));
   return c;
@@ -75,7 +77,7 @@ Result<MixtureConfig> read_mixture_hf(const json::Object& config, const MixtureD
 Result<MixtureConfig> read_mixture_gguf(const json::Object& metadata, const MixtureDefaults& defaults,
                                         bool has_output_weight, std::int64_t vocab) {
   MixtureConfig c;
-  QW_ASSIGN(c.dense, read_dense_gguf(metadata, defaults.gguf_architecture, has_output_weight, vocab));
+  QW_ASSIGN(c.dense, read_dense_gguf(metadata, defaults.gguf_architecture, has_output_weight, vocab, defaults.windows));
   c.dense.traits.architecture = defaults.architecture;
   const std::int32_t ffn = c.dense.traits.ffn_width;
   const ConfigReader in(metadata, std::string(defaults.gguf_architecture) + ".");
@@ -139,6 +141,7 @@ MixtureWeights mixture_weights(ParameterTable& table, const MixtureConfig& c, co
       spec.hf_fused = hf + "experts." + fused;
       spec.hf_fused_part = fused_step * e + fused_first;
       spec.hf_fused_parts = fused_step * c.experts;
+      spec.hf_fused_each = c.transposed ? fused_step : 0;
     }
     return first;
   };

@@ -13,6 +13,7 @@ struct MixtureConfig {
   std::int32_t expert_width = 0;        // F of one expert
   std::int32_t shared_width = 0;        // F of the expert every row takes; 0: none
   bool normalise = false;               // norm_topk_prob
+  bool transposed = false;              // fused experts of the folder: [E, in, out]
   float balance = 0.001f;               // router_aux_loss_coef
   std::int32_t sparse_step = 1;         // decoder_sparse_step: layer i has experts if (i + 1) % sparse_step == 0
   std::vector<std::int32_t> mlp_only;   // and is not listed here
@@ -25,6 +26,7 @@ struct MixtureDefaults {
   std::int32_t head_dim = 0;    // see read_dense_hf
   bool shared = false;          // has a shared expert
   bool gguf_normalise = false;  // GGUF has no such key: readers go by the architecture
+  Windows windows = Windows::kRefused;
 };
 
 Result<MixtureConfig> read_mixture_hf(const json::Object& config, const MixtureDefaults& defaults);

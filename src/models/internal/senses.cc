@@ -1,5 +1,7 @@
 #include "models/internal/senses.h"
 
+#include "models/internal/names.h"
+
 namespace qw::models {
 namespace {
 
@@ -10,7 +12,7 @@ struct Kind {
 constexpr Kind kKinds[] = {{"qwen2_vl", "qwen2"},           {"qwen2_vl_text", "qwen2"},      {"qwen2_5_vl", "qwen2"},
                            {"qwen2_5_vl_text", "qwen2"},    {"qwen2_5_omni", "qwen2"},       {"qwen2_5_omni_thinker", "qwen2"},
                            {"qwen2_audio", "qwen2"},        {"qwen3_vl", "qwen3"},           {"qwen3_vl_text", "qwen3"},
-                           {"qwen3_omni_moe", "qwen3_moe"}, {"qwen3_omni_moe_thinker", "qwen3_moe"}};
+                           {"qwen3_vl_moe", "qwen3_moe"},   {"qwen3_vl_moe_text", "qwen3_moe"}, {"qwen3_omni_moe", "qwen3_moe"}, {"qwen3_omni_moe_thinker", "qwen3_moe"}};
 
 constexpr Kind kGgufKinds[] = {{"qwen2vl", "qwen2"}, {"qwen3vl", "qwen3"}, {"qwen3vlmoe", "qwen3moe"}};
 
@@ -25,6 +27,8 @@ constexpr Tower kTowers[] = {
     {"audio_config", "audio_tower.", "the audio tower"},
     {"audio_config", "multi_modal_projector.", "the audio tower"},
     {"audio_config", "thinker.audio_tower.", "the audio tower"},
+    {"visual", "transformer.visual.", "the vision tower"},  // Qwen-VL and Qwen-Audio of 2023
+    {"audio", "transformer.audio.", "the audio tower"},
     {"talker_config", "talker.", "the speaking model"},
     {"talker_config", "token2wav.", "the speaking model"},
     {"talker_config", "code2wav.", "the speaking model"},
@@ -44,6 +48,14 @@ void carry(const json::Object& from, json::Object& to) {
     to.set("tie_word_embeddings", *tied);
 }
 
+// The released Qwen2-Audio leaves out what its library takes for granted.
+void complete(json::Object& language) {
+  constexpr std::pair<const char*, std::int64_t> kDefaults[] = {
+      {"hidden_size", 4096}, {"num_hidden_layers", 32}, {"num_attention_heads", 32}, {"num_key_value_heads", 32}};
+  for (const auto& [key, value] : kDefaults)
+    if (language.find_set(key) == nullptr) language.set(key, value);
+}
+
 }  // namespace
 
 Result<json::Object> language_config(const json::Object& config) {
@@ -61,6 +73,8 @@ Result<json::Object> language_config(const json::Object& config) {
   out.set("model_type", *type);
   for (const Kind& kind : kKinds)
     if (type->is_string() && type->as_string() == kind.whole) out.set("model_type", std::string(kind.language));
+  if (type->is_string() && type->as_string() == "qwen2_audio") complete(out);
+  if (type->is_string() && type->as_string().starts_with("qwen3_vl_moe")) out.set(std::string(kTransposedExperts), true);
   return out;
 }
 

@@ -7,7 +7,8 @@ constexpr MixtureDefaults kDefaults{.architecture = "qwen2_moe",
                                     .gguf_architecture = "qwen2moe",
                                     .head_dim = 0,
                                     .shared = true,
-                                    .gguf_normalise = false};
+                                    .gguf_normalise = false,
+                                    .windows = Windows::kEveryOtherBefore};
 
 }  // namespace
 

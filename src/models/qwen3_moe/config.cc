@@ -8,7 +8,8 @@ constexpr MixtureDefaults kDefaults{.architecture = "qwen3_moe",
                                     .gguf_architecture = "qwen3moe",
                                     .head_dim = 128,
                                     .shared = false,
-                                    .gguf_normalise = true};
+                                    .gguf_normalise = true,
+                                    .windows = Windows::kAll};
 
 }  // namespace
 

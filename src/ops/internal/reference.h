@@ -61,7 +61,7 @@ class ReferenceExecutor final : public Executor {
       double sum = 0;
       for (std::size_t i = 0; i < n; ++i) sum += y[g * n + i] * y[g * n + i];
       const double r = 1 / std::sqrt(sum / static_cast<double>(n) + static_cast<double>(eps));
-      for (std::size_t i = 0; i < n; ++i) y[g * n + i] *= r * parameter(w)[i];
+      for (std::size_t i = 0; i < n; ++i) y[g * n + i] *= r * parameter(w)[(g * n + i) % parameter(w).size()];
     }
     return push(std::move(y), width(x));
   }
@@ -175,14 +175,14 @@ class ReferenceExecutor final : public Executor {
     return push(std::move(y), width(x));
   }
 
-  Value short_conv(Value x, Weight w, const ShortConvSpec&) override {
-    const std::size_t c = width(x), taps = dim(w, 1);
+  Value short_conv(Value x, Weight w, const ShortConvSpec& spec) override {
+    const std::size_t c = width(x), taps = dim(w, 1), apart = static_cast<std::size_t>(spec.dilation);
     Matrix y(n_ * c);
     for (std::size_t r = 0; r < n_; ++r)
       for (std::size_t i = 0; i < c; ++i) {
         double s = 0;
-        for (std::size_t back = 0; back < taps && back <= r - first_of(r); ++back)
-          s += parameter(w)[i * taps + taps - 1 - back] * value(x)[(r - back) * c + i];
+        for (std::size_t back = 0; back < taps && back * apart <= r - first_of(r); ++back)
+          s += parameter(w)[i * taps + taps - 1 - back] * value(x)[(r - back * apart) * c + i];
         y[r * c + i] = s / (1 + std::exp(-s));
       }
     return push(std::move(y), c);
@@ -192,6 +192,50 @@ class ReferenceExecutor final : public Executor {
     Matrix y(n_ * static_cast<std::size_t>(spec.values_width()));
     for (std::int32_t h = 0; h < spec.value_heads; ++h) delta_head(x, forget, write, a_log, dt_bias, spec, h, y);
     return push(std::move(y), static_cast<std::size_t>(spec.values_width()));
+  }
+
+  Value scale(Value x, float factor) override {
+    Matrix y = value(x);
+    for (double& v : y) v *= static_cast<double>(factor);
+    return push(std::move(y), width(x));
+  }
+
+  Value silu(Value x) override {
+    Matrix y = value(x);
+    for (double& v : y) v /= 1 + std::exp(-v);
+    return push(std::move(y), width(x));
+  }
+
+  Value match_rows(Value a, Value b, float scale) override {
+    Matrix y(n_);
+    for (std::size_t r = 0; r < n_; ++r) {
+      double p = 0;
+      for (std::size_t i = 0; i < width(a); ++i) p += value(a)[r * width(a) + i] * value(b)[r * width(a) + i];
+      p *= static_cast<double>(scale);
+      y[r] = std::copysign(std::sqrt(std::max(std::abs(p), 1e-6)), p);
+    }
+    return push(std::move(y), 1);
+  }
+
+  // Straight from ngrams.h: the tokens back to the last end of text before this one, and ends of text beyond.
+  Value ngrams(const NgramSpec& spec) override {
+    Matrix y;
+    const auto dim = static_cast<std::size_t>(spec.dim);
+    for (std::size_t r = 0; r < n_; ++r)
+      for (std::int32_t h = 0; h < spec.heads(); ++h) {
+        std::uint64_t mixed = 0;
+        for (std::size_t j = 0; j < static_cast<std::size_t>(h / spec.heads_each) + 2; ++j) {
+          bool reached = j <= r - first_of(r);
+          for (std::size_t k = 1; reached && k <= j; ++k) reached = batch_.tokens[r - k] != spec.end_of_text;
+          mixed ^= static_cast<std::uint64_t>(reached ? batch_.tokens[r - j] : spec.end_of_text) * spec.factors[j];
+        }
+        const auto at = static_cast<std::size_t>(h);
+        const auto row = static_cast<std::int64_t>(mixed % static_cast<std::uint64_t>(spec.sizes[at])) + spec.offsets[at];
+        const auto& table = parameters_[static_cast<std::size_t>(spec.table.id + row / spec.rows_each)];
+        const auto from = table.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(row % spec.rows_each) * dim);
+        y.insert(y.end(), from, from + static_cast<std::ptrdiff_t>(dim));
+      }
+    return push(std::move(y), static_cast<std::size_t>(spec.heads()) * dim);
   }
 
   Value relu(Value x) override {

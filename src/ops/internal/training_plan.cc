@@ -52,6 +52,8 @@ class Planner {
           p.train_weight |= trained({first.id + e});
           for (const Adapter& a : options_.adapters) QW_CHECK(a.target.id != first.id + e);  // linear weights only
         }
+      for (std::int32_t t = 0; op.kind == OpKind::kNgrams && t < op.ngrams.tables; ++t)
+        p.train_weight |= trained({op.ngrams.table.id + t});
       for (std::size_t a = 0; a < options_.adapters.size() && op.kind == OpKind::kLinear; ++a)
         if (options_.adapters[a].target.id == op.weight.id) p.adapter = static_cast<int>(a);
       p.backward = p.train_weight || p.train_bias || (p.adapter >= 0 && !options_.forward_only);
@@ -68,11 +70,25 @@ class Planner {
     }
   }
 
-  // May `d(in[1])` of an add live in d(out), beside d(in[0])? Only if d(in[1]) is read before anyone adds to d(in[0]):
-  // backward, its maker must come before every other reader of in[0].
-  bool both_sides_may_share(std::int32_t add) const {
+  // Is a gradient only read by what made its value, nothing being written over it? A rope turns it in place, and an add hands
+  // its memory on to its inputs, whose other readers would add to it. `earliest`: the first op that reads it.
+  bool only_read(Value v, const std::vector<std::int32_t>& readers, std::int32_t& earliest) const {
+    const std::int32_t maker = program_.maker[index(v.id)];
+    earliest = std::min(earliest, maker);
+    const Op& op = program_.ops[index(maker)];
+    if (op.kind == OpKind::kRope) return false;
+    if (op.kind != OpKind::kAdd) return true;
+    for (int j = 0; j < 2; ++j)
+      if (readers[index(op.in[j].id)] != 1 || !only_read(op.in[j], readers, earliest)) return false;
+    return true;
+  }
+
+  // May `d(in[1])` of an add live in d(out), beside d(in[0])? Only if d(in[1]) is only read, and before anyone adds to d(in[0]):
+  // backward, its makers must come before every other reader of in[0].
+  bool both_sides_may_share(std::int32_t add, const std::vector<std::int32_t>& readers) const {
     const Op& op = program_.ops[index(add)];
-    const std::int32_t maker = program_.maker[index(op.in[1].id)];
+    std::int32_t maker = add;
+    if (!only_read(op.in[1], readers, maker)) return false;
     for (std::int32_t i = maker; i < add; ++i)
       for (int j = 0; j < program_.ops[index(i)].inputs(); ++j)
         if (program_.ops[index(i)].in[j].id == op.in[0].id) return false;
@@ -89,7 +105,7 @@ class Planner {
       if (op.kind == OpKind::kRope) p.shared[0] = p.wanted[0] && readers[index(op.in[0].id)] == 1;
       if (op.kind == OpKind::kAdd && op.in[0].id != op.in[1].id) {
         p.shared[0] = p.wanted[0] && p.first[0];
-        p.shared[1] = p.wanted[1] && readers[index(op.in[1].id)] == 1 && (!p.shared[0] || both_sides_may_share(i));
+        p.shared[1] = p.wanted[1] && readers[index(op.in[1].id)] == 1 && (!p.shared[0] || both_sides_may_share(i, readers));
       }
       for (int j = 0; j < op.inputs(); ++j)
         if (p.shared[j]) gradient_roots_[index(op.in[j].id)] = gradient_roots_[index(op.out.id)];
@@ -136,6 +152,7 @@ class Planner {
           for (const Value v : {op.in[0], op.in[1], op.in[2], op.out}) touch(v, t);
           break;
         case OpKind::kSwiglu:
+        case OpKind::kMatchRows:
         case OpKind::kGateRows:
           touch(op.in[0], t);
           touch(op.in[1], t);
@@ -144,6 +161,7 @@ class Planner {
           for (const Value v : {op.in[0], op.in[1], op.in[2]}) touch(v, t);
           break;
         case OpKind::kExperts:
+        case OpKind::kSilu:
         case OpKind::kRelu:
         case OpKind::kShortConv:
           touch(op.in[0], t);
@@ -181,7 +199,7 @@ class Planner {
         p.inverse = plan_.arena.add(groups * kFloat, i, keep_until);
         if (p.backward && !p.wanted[0]) p.temporary[0] = plan_.arena.add(value_bytes(op.in[0].id), t, t);
         if (p.backward)
-          p.partials = plan_.arena.add(static_cast<std::int64_t>(rms_norm_partial_bytes(groups, op.norm_width)), t, t);
+          p.partials = plan_.arena.add(static_cast<std::int64_t>(rms_norm_partial_bytes(groups, op.norm_width, op.norm_sets)), t, t);
         break;
       }
       case OpKind::kAttention:
@@ -212,7 +230,7 @@ class Planner {
     // These kernels overwrite the gradients they make; one that must add goes through a temporary.
     if (op.kind != OpKind::kAttention && op.kind != OpKind::kSwiglu && op.kind != OpKind::kExperts &&
         op.kind != OpKind::kColumns && op.kind != OpKind::kGateRows && op.kind != OpKind::kRelu &&
-        op.kind != OpKind::kConcat && op.kind != OpKind::kShortConv && op.kind != OpKind::kDeltaRule)
+        op.kind != OpKind::kScale && op.kind != OpKind::kSilu && op.kind != OpKind::kMatchRows && op.kind != OpKind::kConcat && op.kind != OpKind::kShortConv && op.kind != OpKind::kDeltaRule)
       return;
     for (int j = 0; j < op.inputs(); ++j)
       if (p.backward && (!p.wanted[j] || !p.first[j])) p.temporary[j] = plan_.arena.add(value_bytes(op.in[j].id), t, t);

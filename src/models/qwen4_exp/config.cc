@@ -1,0 +1,283 @@
+#include <algorithm>
+
+#include "models/internal/config_reader.h"
+#include "models/internal/names.h"
+#include "models/qwen4_exp/qwen4_exp.h"
+
+namespace qw::models::qwen4_exp {
+namespace {
+
+constexpr HybridDefaults kDefaults{
+    .names = {.architecture = "qwen4_exp", .gguf_architecture = "qwen4exp", .head_dim = 256, .shared = true, .gguf_normalise = true},
+    .mixture = true,
+    .fused_inputs = false,
+    .sections = true,
+    .class_name = "Qwen4ExpForCausalLM",
+    .hf_type = "qwen4_exp_text"};
+
+// Bounds that the one published model does not come near (4 streams, rank 320, 16 heads of 20 million rows).
+constexpr std::int64_t kMaxStreams = 64, kMaxRank = 1 << 16, kMaxIndexHeads = 1024, kMaxIndexDim = 1024, kMaxShards = 4096,
+                       kMaxBase = 1 << 28, kMaxDivisor = 1 << 20, kMaxBudget = 1 << 30;
+// The reference's defaults.
+constexpr std::int64_t kBase = 20000000, kDivisor = 128, kSeed = 1234, kReferenceShards = 512;
+constexpr std::string_view kGguf = "qwen4exp.";
+
+std::int32_t small(std::int64_t i) { return static_cast<std::int32_t>(i); }
+
+// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
+constexpr std::uint64_t kGamma = 0x9E3779B97F4A7C15;
+std::uint64_t split_mix(std::uint64_t v) {
+  v += kGamma;
+  v = (v ^ (v >> 30)) * 0xBF58476D1CE4E5B9;
+  v = (v ^ (v >> 27)) * 0x94D049BB133111EB;
+  return v ^ (v >> 31);
+}
+
+bool is_prime(std::int64_t n) {
+  if (n < 2 || n % 2 == 0) return n == 2;
+  for (std::int64_t d = 3; d * d <= n; d += 2)
+    if (n % d == 0) return false;
+  return true;
+}
+
+// The number of one end-of-text token; lists name the one that n-grams end at first, as the reference takes it.
+Result<std::int64_t> end_of_text(const ConfigReader& in, std::string_view key, std::int64_t vocab) {
+  const json::Value* value = in.find(key);
+  if (value != nullptr && value->is_array() && !value->as_array().empty() && value->as_array()[0].is_int()) value = &value->as_array()[0];
+  if (value == nullptr || !value->is_int() || value->as_int() < 0 || value->as_int() >= vocab)
+    return in.bad(key, "must be a token: n-grams end there");
+  return value->as_int();
+}
+
+// Attention sees everything while the indexer would choose every block; beyond, it is not computed.
+Status cap_context(const ConfigReader& in, std::string_view key, Config& c) {
+  if (c.index_budget % c.index_ratio != 0)
+    return in.bad(key, std::to_string(c.index_budget) + " is no multiple of blocks of " + std::to_string(c.index_ratio));
+  ModelTraits& t = c.hybrid.mixture.dense.traits;
+  const std::int64_t dense = c.index_budget + c.index_ratio - 1;
+  if (t.context <= dense) return {};
+  t.notices.push_back("the context is " + std::to_string(dense) + " tokens, not " + std::to_string(t.context) +
+                      ": the choice of tokens that attention sees beyond is not computed");
+  c.full_context = t.context;
+  t.context = dense;
+  return {};
+}
+
+Status read_ngrams_hf(const ConfigReader& in, Config& c) {
+  const json::Value* layers = in.find("ple_layer_ids");
+  if (layers == nullptr) return {};
+  if (!layers->is_array()) return in.bad("ple_layer_ids", "must be an array");
+  if (layers->as_array().empty()) return {};
+  if (layers->as_array().size() > 1) return in.bad("ple_layer_ids", "only one layer with n-grams is supported");
+  const json::Value& layer = layers->as_array()[0];
+  if (!layer.is_int() || layer.as_int() < 1 || layer.as_int() > c.hybrid.layers())
+    return in.bad("ple_layer_ids", "must hold the number of a layer, the first being 1");
+  c.ple_layer = small(layer.as_int() - 1);
+  const ModelTraits& t = c.hybrid.mixture.dense.traits;
+  QW_ASSIGN(c.ple_width, in.integer("ple_embed_dim", 1, 1 << 18, t.width).map(small));
+  QW_ASSIGN(c.ple_taps, in.integer("ple_conv_kernel_size", 2, 64, 4).map(small));
+  QW_ASSIGN(c.ngram_size, in.integer("ngram_size", 2, ops::kMaxNgram, 3).map(small));
+  QW_ASSIGN(c.heads_per_ngram, in.integer("heads_per_ngram", 1, ops::kMaxNgramHeads / (c.ngram_size - 1), 8).map(small));
+  QW_ASSIGN(c.ngram_base, in.integer("ngram_vocab_size_base", 2, kMaxBase, kBase));
+  QW_ASSIGN(c.ngram_divisor, in.integer("make_ngram_vocab_size_divisible_by", 1, kMaxDivisor, kDivisor));
+  QW_ASSIGN(c.seed, in.integer("seed", 0, INT64_MAX, kSeed));
+  QW_ASSIGN(c.shards, in.integer("split_ngram_parts", 1, kMaxShards, kReferenceShards).map(small));
+  QW_ASSIGN(c.end_of_text, end_of_text(in, "eos_token_id", t.vocab).map(small));
+  return settle_ngrams(c);
+}
+
+Status same_numbers(const ConfigReader& in, std::string_view key, const std::vector<std::int64_t>& wanted) {
+  const json::Value* value = in.find(key);
+  if (value == nullptr) return {};
+  bool same = value->is_array() && value->as_array().size() >= wanted.size();
+  for (std::size_t i = 0; same && i < wanted.size(); ++i) same = value->as_array()[i].is_int() && value->as_array()[i].as_int() == wanted[i];
+  if (same) return {};
+  return in.bad(key, "are not the numbers of the published rule, which is all that this program computes");
+}
+
+std::vector<std::int64_t> as_signed(const std::vector<std::uint64_t>& v) { return {v.begin(), v.end()}; }
+
+Status read_ngrams_gguf(const ConfigReader& in, Config& c) {
+  const json::Value* layers = in.find("ple.layers");
+  if (layers == nullptr) return {};
+  if (!layers->is_array() || layers->as_array().size() != 1 || !layers->as_array()[0].is_int() || layers->as_array()[0].as_int() < 0 ||
+      layers->as_array()[0].as_int() >= c.hybrid.layers())
+    return in.bad("ple.layers", "must hold the number of one layer");
+  c.ple_layer = small(layers->as_array()[0].as_int());
+  QW_ASSIGN(c.ple_taps, in.integer("ple.conv_kernel", 2, 64).map(small));
+  QW_ASSIGN(c.ngram_size, in.integer("ple.ngram_size", 2, ops::kMaxNgram).map(small));
+  QW_ASSIGN(c.heads_per_ngram, in.integer("ple.heads_per_ngram", 1, ops::kMaxNgramHeads / (c.ngram_size - 1)).map(small));
+  const std::int64_t heads = std::int64_t{c.ngram_size - 1} * c.heads_per_ngram;
+  QW_ASSIGN(const std::int64_t dim, in.integer("embedding_length_per_layer_input", 1, (1 << 18) / heads));
+  c.ple_width = small(heads * dim);
+  QW_ASSIGN(c.ngram_base, in.integer("ple.vocab_size_base", 2, kMaxBase, kBase));
+  QW_ASSIGN(c.ngram_divisor, in.integer("ple.divisor", 1, kMaxDivisor, kDivisor));
+  QW_ASSIGN(c.seed, in.integer("ple.seed", 0, INT64_MAX, kSeed));
+  QW_ASSIGN(c.shards, in.integer("ple.parts", 1, kMaxShards, 1).map(small));
+  QW_ASSIGN(c.end_of_text, end_of_text(in, "ple.eos_token_id", c.hybrid.mixture.dense.traits.vocab).map(small));
+  QW_TRY(settle_ngrams(c));
+  QW_TRY(same_numbers(in, "ple.layer_multipliers", as_signed(c.ngrams.factors)));
+  QW_TRY(same_numbers(in, "ple.head_offsets", c.ngrams.offsets));
+  return same_numbers(in, "ple.head_vocab_sizes", c.ngrams.sizes);
+}
+
+Status check_streams(const ConfigReader& in, std::string_view key, const Config& c) {
+  if (std::int64_t{c.streams} * c.hybrid.mixture.dense.traits.width <= 1 << 20) return {};
+  return in.bad(key, std::to_string(c.streams) + " streams of so wide a model");
+}
+
+}  // namespace
+
+Status settle_ngrams(Config& c) {
+  ops::NgramSpec& n = c.ngrams;
+  const std::int64_t vocab = c.hybrid.mixture.dense.traits.vocab;
+  n.size = c.ngram_size;
+  n.heads_each = c.heads_per_ngram;
+  n.end_of_text = c.end_of_text;
+  if (c.ple_width % n.heads() != 0)
+    return fail(ErrorKind::kBadInput, "ple_embed_dim: " + std::to_string(c.ple_width) + " is no multiple of " + std::to_string(n.heads()) + " heads");
+  n.dim = c.ple_width / n.heads();
+  // Factors are odd and keep products of ids below 2^63.
+  const auto half = static_cast<std::uint64_t>(std::max<std::int64_t>(1, INT64_MAX / vocab / 2));
+  for (std::int32_t i = 0; i < n.size; ++i)
+    n.factors.push_back(2 * (split_mix(static_cast<std::uint64_t>(c.seed) + kGamma * static_cast<std::uint64_t>(i + 1)) % half) + 1);
+  // Sizes are the next primes from the base on.
+  std::int64_t rows = 0, prime = c.ngram_base - 1;
+  for (std::int32_t h = 0; h < n.heads(); ++h) {
+    do ++prime;
+    while (!is_prime(prime));
+    n.sizes.push_back(prime);
+    n.offsets.push_back(rows);
+    rows += prime;
+  }
+  rows = (rows + c.ngram_divisor - 1) / c.ngram_divisor * c.ngram_divisor;
+  if (rows % c.shards != 0)
+    return fail(ErrorKind::kBadInput, "split_ngram_parts: " + std::to_string(c.shards) + " do not divide " + std::to_string(rows) + " rows");
+  n.tables = c.shards;
+  n.rows_each = rows / c.shards;
+  return {};
+}
+
+Result<Config> read_hf(const json::Object& config) {
+  json::Object plain = config;
+  // Layers with an indexer are called full in the released file and by their own name in newer libraries.
+  if (const json::Value* types = config.find_set("layer_types"); types != nullptr && types->is_array()) {
+    json::Array renamed = types->as_array();
+    for (json::Value& type : renamed)
+      if (type.is_string() && type.as_string() == "indexed_attention") type = json::Value("full_attention");
+    plain.set("layer_types", std::move(renamed));
+  }
+  plain.erase(kHfDraftLayers);  // no reference says how their numbers are used: left aside
+  Config c;
+  QW_ASSIGN(c.hybrid, read_hybrid_hf(plain, kDefaults));
+  const ConfigReader in(plain, "");
+  QW_ASSIGN(const std::string gate, in.string("output_gate_type", "silu"));
+  if (gate != "sigmoid" && gate != "silu") return in.bad("output_gate_type", "\"" + gate.substr(0, 64) + "\" is neither sigmoid nor silu");
+  c.hybrid.sigmoid_gate = gate == "sigmoid";
+  QW_ASSIGN(c.streams, in.integer("hc_count", 2, kMaxStreams, 4).map(small));
+  QW_ASSIGN(c.rank, in.integer("hc_lowrank", 1, kMaxRank, 320).map(small));
+  QW_TRY(check_streams(in, "hc_count", c));
+  QW_ASSIGN(const std::int64_t keys, in.integer("indexer_kv_heads", 1, 1));
+  static_cast<void>(keys);
+  QW_ASSIGN(c.index_heads, in.integer("indexer_n_heads", 1, kMaxIndexHeads).map(small));
+  QW_ASSIGN(c.index_dim, in.integer("indexer_head_dim", 1, kMaxIndexDim).map(small));
+  QW_ASSIGN(c.index_budget, in.integer("indexer_budget", 1, kMaxBudget));
+  QW_ASSIGN(c.index_ratio, in.integer("indexer_compress_ratio", 1, kMaxBudget));
+  QW_TRY(cap_context(in, "indexer_budget", c));
+  QW_TRY(read_ngrams_hf(in, c));
+  return c;
+}
+
+Result<Config> read_gguf(const json::Object& metadata, bool has_output_weight, std::int64_t vocab) {
+  Config c;
+  QW_ASSIGN(c.hybrid, read_hybrid_gguf(metadata, kDefaults, has_output_weight, vocab));
+  const ConfigReader in(metadata, std::string(kGguf));
+  if (c.hybrid.draft_layers > 0) return in.bad("nextn_predict_layers", "layers that draft are not known in such files");
+  QW_ASSIGN(const std::string gate, in.string("ssm.output_gate", "sigmoid"));
+  if (gate != "sigmoid" && gate != "silu") return in.bad("ssm.output_gate", "is neither sigmoid nor silu");
+  c.hybrid.sigmoid_gate = gate == "sigmoid";
+  QW_ASSIGN(c.streams, in.integer("hyper_connection.count", 2, kMaxStreams).map(small));
+  QW_ASSIGN(c.rank, in.integer("hyper_connection.low_rank", 1, kMaxRank).map(small));
+  QW_TRY(check_streams(in, "hyper_connection.count", c));
+  QW_ASSIGN(c.index_heads, in.integer("attention.indexer.head_count", 1, kMaxIndexHeads).map(small));
+  QW_ASSIGN(c.index_dim, in.integer("attention.indexer.key_length", 1, kMaxIndexDim).map(small));
+  QW_ASSIGN(c.index_budget, in.integer("attention.indexer.top_k", 1, kMaxBudget));
+  constexpr std::string_view kRatios = "attention.compress_ratios";
+  const json::Value* ratios = in.find(kRatios);
+  if (ratios == nullptr || !ratios->is_array()) return in.bad(kRatios, "must be an array");
+  for (const json::Value& r : ratios->as_array()) {
+    if (!r.is_int() || r.as_int() < 0 || r.as_int() > kMaxBudget) return in.bad(kRatios, "must hold tokens of a block");
+    if (r.as_int() == 0) continue;
+    if (c.index_ratio != 0 && c.index_ratio != r.as_int()) return in.bad(kRatios, "blocks of different lengths are not supported");
+    c.index_ratio = r.as_int();
+  }
+  if (c.index_ratio == 0) return in.bad(kRatios, "no layer has blocks");
+  QW_TRY(cap_context(in, "attention.indexer.top_k", c));
+  QW_TRY(read_ngrams_gguf(in, c));
+  return c;
+}
+
+json::Object write_hf(const Config& c) {
+  HybridConfig hybrid = c.hybrid;
+  if (c.full_context > 0) hybrid.mixture.dense.traits.context = c.full_context;
+  json::Object o = write_hybrid_hf(hybrid, kDefaults);
+  o.set("output_gate_type", c.hybrid.sigmoid_gate ? "sigmoid" : "silu");
+  o.set("hc_count", c.streams);
+  o.set("hc_lowrank", c.rank);
+  o.set("indexer_n_heads", c.index_heads);
+  o.set("indexer_kv_heads", 1);
+  o.set("indexer_head_dim", c.index_dim);
+  o.set("indexer_budget", c.index_budget);
+  o.set("indexer_compress_ratio", c.index_ratio);
+  if (c.ple_layer < 0) return o;
+  o.set("ple_layer_ids", json::Array{c.ple_layer + 1});
+  o.set("ple_embed_dim", c.ple_width);
+  o.set("ple_conv_kernel_size", c.ple_taps);
+  o.set("ngram_size", c.ngram_size);
+  o.set("heads_per_ngram", c.heads_per_ngram);
+  o.set("ngram_vocab_size_base", c.ngram_base);
+  o.set("make_ngram_vocab_size_divisible_by", c.ngram_divisor);
+  o.set("seed", c.seed);
+  o.set("split_ngram_parts", c.shards);
+  o.set("eos_token_id", c.end_of_text);
+  return o;
+}
+
+json::Object write_gguf(const Config& c) {
+  HybridConfig hybrid = c.hybrid;
+  if (c.full_context > 0) hybrid.mixture.dense.traits.context = c.full_context;
+  json::Object o = write_hybrid_gguf(hybrid, kDefaults);
+  const auto set = [&](std::string_view key, json::Value value) { o.set(std::string(kGguf) + std::string(key), std::move(value)); };
+  const auto numbers = [](const std::vector<std::int64_t>& v) {
+    json::Array a;
+    for (const std::int64_t n : v) a.emplace_back(n);
+    return a;
+  };
+  if (!c.hybrid.sigmoid_gate) set("ssm.output_gate", "silu");
+  set("hyper_connection.count", c.streams);
+  set("hyper_connection.low_rank", c.rank);
+  set("attention.indexer.head_count", c.index_heads);
+  set("attention.indexer.key_length", c.index_dim);
+  set("attention.indexer.top_k", c.index_budget);
+  json::Array ratios;
+  for (const bool full : c.hybrid.full) ratios.emplace_back(full ? c.index_ratio : std::int64_t{0});
+  set("attention.compress_ratios", std::move(ratios));
+  if (c.ple_layer < 0) return o;
+  set("ple.layers", json::Array{c.ple_layer});
+  set("ple.ngram_size", c.ngram_size);
+  set("ple.heads_per_ngram", c.heads_per_ngram);
+  set("ple.conv_kernel", c.ple_taps);
+  set("ple.eos_token_id", c.end_of_text);
+  set("ple.layer_multipliers", numbers(as_signed(c.ngrams.factors)));
+  set("ple.head_offsets", numbers(c.ngrams.offsets));
+  set("ple.head_vocab_sizes", numbers(c.ngrams.sizes));
+  set("embedding_length_per_layer_input", c.ngrams.dim);
+  // Of this house, where they are not the released model's: without them the numbers above could not be checked.
+  if (c.ngram_base != kBase) set("ple.vocab_size_base", c.ngram_base);
+  if (c.ngram_divisor != kDivisor) set("ple.divisor", c.ngram_divisor);
+  if (c.seed != kSeed) set("ple.seed", c.seed);
+  if (c.shards != 1) set("ple.parts", c.shards);  // into which folders cut the table
+  return o;
+}
+
+}  // namespace qw::models::qwen4_exp

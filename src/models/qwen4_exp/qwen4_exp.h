@@ -1,0 +1,81 @@
+// Qwen3.8-Flash-Next, text: delta networks and attention with mixtures of experts around a residual of several streams, and
+// embeddings of hashed n-grams in one layer. The README says what is computed and what stood model for it.
+#pragma once
+
+#include <vector>
+
+#include "models/internal/hybrid.h"
+
+namespace qw::models::qwen4_exp {
+
+struct Config {
+  HybridConfig hybrid;
+  std::int32_t streams = 4, rank = 320;            // of the residual, and of the mixers of its streams
+  std::int32_t index_heads = 0, index_dim = 0;     // of the indexer that chooses what attention sees
+  std::int64_t index_budget = 0, index_ratio = 0;  // tokens chosen; tokens of a block
+  std::int64_t full_context = 0;                   // of the file, where it is cut here
+  // Embeddings of n-grams; ple_layer -1: none.
+  std::int32_t ple_layer = -1, ple_width = 0, ple_taps = 4;
+  std::int32_t ngram_size = 3, heads_per_ngram = 8, shards = 1;
+  std::int64_t ngram_base = 0, ngram_divisor = 0, seed = 0;
+  std::int32_t end_of_text = 0;
+  ops::NgramSpec ngrams;  // made of these; without .table and .state
+};
+
+Result<Config> read_hf(const json::Object& config);
+Result<Config> read_gguf(const json::Object& metadata, bool has_output_weight, std::int64_t vocab);
+json::Object write_hf(const Config& c);
+json::Object write_gguf(const Config& c);
+
+// What the hash is made of: factors, sizes and offsets of the heads. kBadInput if they cannot be.
+Status settle_ngrams(Config& c);
+
+class Qwen4Exp final : public Decoder {
+ public:
+  explicit Qwen4Exp(Config config);
+  void forward(ops::Executor& ex) const override;
+  json::Object hf_config() const override { return write_hf(config4_); }
+  json::Object gguf_metadata() const override { return write_gguf(config4_); }
+
+ private:
+  // Mixes the streams to the row that a half of a layer reads, and says how much of what it makes each stream takes.
+  struct Mixer {
+    ops::Weight norm;      // [streams * D]
+    ops::Weight down, up;  // [rank, streams * D], [streams * D, rank]
+    ops::Weight inject;    // [streams, streams * D]; absent behind the last layer
+  };
+  struct Ngrams {
+    ops::Weight key, value;                      // [streams * D, E], [D, E]
+    ops::Weight norm_key, norm_query, norm_conv;  // [streams * D]
+    ops::Weight conv;                            // [streams * D, taps]
+    std::int64_t conv_state = 0;
+  };
+  struct Layer {
+    bool full = false, ngrams = false;
+    Mixer attention_mixer, ffn_mixer;
+    AttentionWeights attention;  // if full
+    DeltaWeights delta;          // if not
+    MixtureWeights experts;
+  };
+  struct Mixed {
+    ops::Value row, inject;  // [N, D], [N, streams]
+  };
+  Mixer mixer_weights(const std::string& hf, const std::string& gguf, bool inject);
+  AttentionWeights indexed_attention_weights(const LayerNames& names);
+  void ngram_weights(const LayerNames& names);
+  Mixed mix(ops::Executor& ex, ops::Value streams, const Mixer& w) const;
+  ops::Value take(ops::Executor& ex, ops::Value streams, ops::Value made, ops::Value inject) const;
+  ops::Value tiled(ops::Executor& ex, ops::Value x) const;
+  ops::Value add_ngrams(ops::Executor& ex, ops::Value streams) const;
+
+  Config config4_;
+  std::vector<Layer> layers_;
+  Mixer last_;
+  Ngrams ple_;
+};
+
+Result<std::unique_ptr<Model>> from_hf_config(const json::Object& config);
+Result<std::unique_ptr<Model>> from_gguf_metadata(const json::Object& metadata, bool has_output_weight,
+                                                  std::int64_t vocab);
+
+}  // namespace qw::models::qwen4_exp

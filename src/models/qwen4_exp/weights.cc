@@ -1,0 +1,111 @@
+#include "models/qwen4_exp/qwen4_exp.h"
+
+namespace qw::models::qwen4_exp {
+
+Qwen4Exp::Qwen4Exp(Config config)
+    : Decoder(config.hybrid.mixture.dense, {.embedding = "model.embed_tokens.weight", .norm = nullptr}), config4_(std::move(config)) {
+  ModelTraits& t = config_.traits;
+  const HybridConfig& hybrid = config4_.hybrid;
+  t.experts = hybrid.mixture.experts;
+  t.experts_per_token = hybrid.mixture.top_k;
+  t.expert_width = hybrid.mixture.expert_width;
+  for (int i = 0; i < hybrid.layers(); ++i) {
+    const LayerNames names(i);
+    Layer l;
+    l.full = hybrid.full[static_cast<std::size_t>(i)];
+    l.ngrams = i == config4_.ple_layer;
+    if (l.ngrams) ngram_weights(names);
+    l.attention_mixer = mixer_weights(names.hf + "attn_hyper_connection.", names.gguf + "hc_attn_", true);
+    if (l.full) {
+      l.attention = indexed_attention_weights(names);
+    } else {
+      t.recurrent.push_back(i);
+      l.delta = delta_weights(table_, t, hybrid, false, names);
+    }
+    l.ffn_mixer = mixer_weights(names.hf + "mlp_hyper_connection.", names.gguf + "hc_ffn_", true);
+    l.experts = mixture_weights(table_, hybrid.mixture, names);
+    layers_.push_back(l);
+  }
+  last_ = mixer_weights("model.hyper_connection_mixer.", "output_hc_", false);
+  end_table();
+  for (std::size_t i = 0; i < table_.specs().size(); ++i) {
+    ParameterSpec& p = table_.spec({static_cast<std::int32_t>(i)});
+    if (p.is_norm && p.hf_name.find("linear_attn.") == std::string::npos) p.hf.numbers = FileForm::Numbers::kOneLess;
+  }
+  // Of a row: what the delta networks need, and of the wide residual its norm, gates, products and sums.
+  t.recurrent_row_floats = delta_row_floats(t, hybrid) + 12 * std::int64_t{config4_.streams} * t.width + config4_.rank + 2 * std::int64_t{config4_.ple_width};
+  t.left_aside.push_back({"mtp.", "layers that draft later tokens"});
+  if (config4_.ple_layer >= 0)  // numbers that the configuration gives too
+    for (const char* body : {"model.", "model.language_model."})
+      for (const char* numbers : {"layer_multipliers", "ngram_heads_offsets", "ngram_heads_vocab_sizes"})
+        t.left_aside.push_back({std::string(body) + "layers." + std::to_string(config4_.ple_layer) + ".ple.ple_embedding." + numbers,
+                                "factors of the n-grams' hash, computed here"});
+  t.notices.push_back("experimental: this architecture was compared with its reference implementation on small random models only");
+}
+
+Qwen4Exp::Mixer Qwen4Exp::mixer_weights(const std::string& hf, const std::string& gguf, bool inject) {
+  const std::int64_t wide = std::int64_t{config4_.streams} * config_.traits.width;
+  Mixer w;
+  w.norm = table_.norm(hf + "hc_norm.weight", gguf + "norm.weight", wide);
+  w.down = table_.matrix(hf + "input_mix_weight_down.weight", gguf + "down.weight", config4_.rank, wide);
+  w.up = table_.matrix(hf + "input_mix_weight_up.weight", gguf + "up.weight", wide, config4_.rank);
+  if (inject) w.inject = table_.matrix(hf + "block_inject_weight.weight", gguf + "inject.weight", config4_.streams, wide);
+  return w;
+}
+
+// The indexer's weights belong to the model and are kept; as far as the context reaches here it would choose everything.
+AttentionWeights Qwen4Exp::indexed_attention_weights(const LayerNames& names) {
+  const ModelTraits& t = config_.traits;
+  const AttentionWeights w = attention_weights(table_, t, names, {.biases = false, .head_norms = true, .gated = true, .outer_norm = false});
+  const std::string hf = names.hf + "self_attn.indexer.", gguf = names.gguf + "indexer.";
+  const std::int64_t queries = std::int64_t{config4_.index_heads} * config4_.index_dim, all = queries + config4_.index_dim;
+  const ops::Weight q = table_.matrix(hf + "index_qk_proj.weight", gguf + "q_proj.weight", queries, t.width);
+  const ops::Weight k = table_.matrix(hf + "index_qk_proj.weight", gguf + "k_proj.weight", config4_.index_dim, t.width);
+  for (const ops::Weight part : {q, k}) table_.spec(part).hf.whole = tensor::Shape{all, t.width};
+  table_.spec(q).hf.row = [](std::int64_t i) { return i; };
+  table_.spec(k).hf.row = [queries](std::int64_t i) { return queries + i; };
+  const ops::Weight q_norm = table_.norm(hf + "q_layernorm.weight", gguf + "q_norm.weight", config4_.index_dim);
+  const ops::Weight k_norm = table_.norm(hf + "k_layernorm.weight", gguf + "k_norm.weight", config4_.index_dim);
+  for (const ops::Weight unused : {q, k, q_norm, k_norm}) table_.spec(unused).selects = true;
+  return w;
+}
+
+void Qwen4Exp::ngram_weights(const LayerNames& names) {
+  ModelTraits& t = config_.traits;
+  const std::int64_t wide = std::int64_t{config4_.streams} * t.width;
+  const std::string hf = names.hf + "ple.", gguf = names.gguf + "ple_";
+  ops::NgramSpec& n = config4_.ngrams;
+  for (std::int32_t s = 0; s < config4_.shards; ++s) {
+    const ops::Weight one = table_.matrix(hf + "ple_embedding.ngram_embedding.shard_" + std::to_string(s) + ".weight",
+                                          "per_layer_token_embd.weight", n.rows_each, n.dim);
+    if (s == 0) n.table = one;
+    ParameterSpec& p = table_.spec(one);
+    p.gguf_part = s;
+    p.gguf_parts = config4_.shards;
+    p.gguf_rows = true;
+  }
+  ple_.key = table_.matrix(hf + "key_proj.weight", gguf + "key.weight", wide, config4_.ple_width);
+  ple_.value = table_.matrix(hf + "value_proj.weight", gguf + "value.weight", t.width, config4_.ple_width);
+  ple_.norm_key = table_.norm(hf + "norm_key.weight", gguf + "norm_key.weight", wide);
+  ple_.norm_query = table_.norm(hf + "norm_query.weight", gguf + "norm_query.weight", wide);
+  ple_.norm_conv = table_.norm(hf + "norm_conv.weight", gguf + "norm_conv.weight", wide);
+  ple_.conv = table_.matrix(hf + "conv1d.weight", gguf + "conv1d.weight", wide, config4_.ple_taps);
+  table_.spec(ple_.conv).hf.whole = tensor::Shape{wide, 1, config4_.ple_taps};
+  table_.spec(ple_.conv).init_std = 0;  // the reference begins without it
+  n.state = t.state_floats;
+  ple_.conv_state = n.state + n.size - 1;
+  t.state_floats = ple_.conv_state + std::int64_t{config4_.ple_taps - 1} * config4_.ngram_size * wide;
+}
+
+Result<std::unique_ptr<Model>> from_hf_config(const json::Object& config) {
+  QW_ASSIGN(Config c, read_hf(config));
+  return std::make_unique<Qwen4Exp>(std::move(c));
+}
+
+Result<std::unique_ptr<Model>> from_gguf_metadata(const json::Object& metadata, bool has_output_weight,
+                                                  std::int64_t vocab) {
+  QW_ASSIGN(Config c, read_gguf(metadata, has_output_weight, vocab));
+  return std::make_unique<Qwen4Exp>(std::move(c));
+}
+
+}  // namespace qw::models::qwen4_exp

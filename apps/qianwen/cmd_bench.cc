@@ -5,8 +5,10 @@
 
 #include "base/cpu.h"
 #include "base/rng.h"
+#include "base/thread_pool.h"
 #include "commands.h"
 #include "json/value.h"
+#include "kernels/limits.h"
 #include "open_model.h"
 #include "signature.h"
 #include "text_source.h"
@@ -21,7 +23,8 @@ struct BenchOptions {
   std::vector<int> batches{1};
   std::int64_t prompt = 512, predict = 128, depth = 0;
   int threads = 0, repeats = 5;
-  bool json = false, signature = false;
+  bool json = false, signature = false, limits = false;
+  std::size_t limit_bytes = std::size_t{512} << 20;
 };
 
 struct Measured {
@@ -30,16 +33,16 @@ struct Measured {
   std::vector<double> tps;
 };
 
-// Counts tokens and the time between the first token of the last request to begin and the last token of all.
-class CountingSink final : public engine::Sink {
+// When each token came.
+class TimingSink final : public engine::Sink {
  public:
-  engine::Verdict on_token(const engine::TokenEvent& e) noexcept override {
-    if (e.index == 0) first = Clock::now();
-    last = Clock::now();
+  explicit TimingSink(std::int64_t tokens) { times.reserve(static_cast<std::size_t>(tokens)); }
+  engine::Verdict on_token(const engine::TokenEvent&) noexcept override {
+    times.push_back(Clock::now());
     return engine::Verdict::kContinue;
   }
   void on_finished(const engine::Finished& f) noexcept override { finished = f; }
-  Clock::time_point first, last;
+  std::vector<Clock::time_point> times;
   engine::Finished finished;
 };
 
@@ -53,14 +56,14 @@ engine::Request request_of(const ReadyModel& model, std::int64_t prompt, std::in
   return request;
 }
 
-// Runs `batch` requests together; gives tokens per second of the prompt pass, or of generation after it.
-Result<double> run_once(ReadyModel& model, std::int64_t prompt, std::int64_t predict, int batch) {
+// Runs `batch` requests together; gives tokens per second of the prompt pass, or of generation after it. Each prompt is like none before it, so that nothing of it is in the cache.
+Result<double> run_once(ReadyModel& model, std::int64_t prompt, std::int64_t predict, int batch, std::uint64_t& stream) {
   auto& engine = model.loaded->engine();
-  std::vector<std::shared_ptr<CountingSink>> sinks;
+  std::vector<std::shared_ptr<TimingSink>> sinks;
   const auto started = Clock::now();
   for (int b = 0; b < batch; ++b) {
-    auto request = request_of(model, prompt, predict, static_cast<std::uint64_t>(b));
-    sinks.push_back(std::make_shared<CountingSink>());
+    auto request = request_of(model, prompt, predict, stream++);
+    sinks.push_back(std::make_shared<TimingSink>(predict));
     request.sink = sinks.back();
     QW_ASSIGN(const auto id, engine.submit(std::move(request)));
     (void)id;
@@ -68,25 +71,29 @@ Result<double> run_once(ReadyModel& model, std::int64_t prompt, std::int64_t pre
   while (engine.step()) {
     if (interrupted().load()) return fail(ErrorKind::kInterrupted, "interrupted");
   }
+  // Generation counts from when the last request has begun: what the others made before that had no full company.
   Clock::time_point first = started, last = started;
   for (const auto& s : sinks) {
     if (s->finished.error) return tl::unexpected(*s->finished.error);
-    first = std::max(first, s->first);
-    last = std::max(last, s->last);
+    first = std::max(first, s->times.front());
+    last = std::max(last, s->times.back());
   }
   const auto seconds = [](Clock::duration d) { return std::chrono::duration<double>(d).count(); };
   if (predict == 1) return static_cast<double>(prompt * batch) / seconds(first - started);
-  return static_cast<double>((predict - 1) * batch) / seconds(last - first);
+  std::int64_t tokens = 0;
+  for (const auto& s : sinks) tokens += std::count_if(s->times.begin(), s->times.end(), [&](auto t) { return t > first; });
+  return static_cast<double>(tokens) / seconds(last - first);
 }
 
 Result<std::vector<Measured>> measure(ReadyModel& model, const BenchOptions& o) {
   std::vector<Measured> results;
+  std::uint64_t stream = 0;
   for (const int batch : o.batches) {
     const auto add = [&](std::string name, std::int64_t prompt, std::int64_t predict) -> Status {
       Measured m{std::move(name), batch, {}};
-      QW_TRY(run_once(model, prompt, predict, batch));   // warm-up
+      if (predict == 1 || prompt == 1) QW_TRY(run_once(model, prompt, predict, batch, stream));  // warm-up; a deep prompt is one
       for (int r = 0; r < o.repeats; ++r) {
-        QW_ASSIGN(const double tps, run_once(model, prompt, predict, batch));
+        QW_ASSIGN(const double tps, run_once(model, prompt, predict, batch, stream));
         m.tps.push_back(tps);
       }
       std::sort(m.tps.begin(), m.tps.end());
@@ -110,9 +117,33 @@ Status print_signature(const BenchOptions& o) {
   return {};
 }
 
+// With one thread, and with as many as asked for.
+Status print_limits(const BenchOptions& o) {
+  const int most = o.threads > 0 ? o.threads : base::hardware_threads();
+  json::Array list;
+  for (const int threads : most > 1 ? std::vector<int>{1, most} : std::vector<int>{1}) {
+    base::ThreadPool pool(threads);
+    const kernels::MachineLimits m = kernels::measured_limits(pool, o.limit_bytes);
+    list.push_back(json::Object{{"threads", threads},
+                                {"read_bytes", m.read_bytes},
+                                {"float_ops", m.float_ops},
+                                {"bfloat_ops", m.bfloat_ops},
+                                {"byte_ops", m.byte_ops},
+                                {"bfloat_tile_ops", m.bfloat_tile_ops},
+                                {"byte_tile_ops", m.byte_tile_ops}});
+    if (o.json) continue;
+    std::printf("%d thread%s: reads %.1f GB/s; GFLOP/s float %.0f, bfloat16 %.0f, 8-bit %.0f, tiles of bfloat16 %.0f, of 8-bit %.0f\n",
+                threads, threads == 1 ? "" : "s", m.read_bytes / 1e9, m.float_ops / 1e9, m.bfloat_ops / 1e9, m.byte_ops / 1e9,
+                m.bfloat_tile_ops / 1e9, m.byte_tile_ops / 1e9);
+  }
+  if (o.json) std::puts(json::dump(json::Object{{"cpu", base::cpu_name()}, {"bytes", static_cast<std::int64_t>(o.limit_bytes)}, {"limits", std::move(list)}}).c_str());
+  return {};
+}
+
 Status bench(const BenchOptions& o) {
   if (o.signature) return print_signature(o);
-  if (o.model.empty()) return fail(ErrorKind::kUsage, "bench: give --model, or --signature");
+  if (o.limits) return print_limits(o);
+  if (o.model.empty()) return fail(ErrorKind::kUsage, "bench: give --model, --signature or --limits");
   engine::LoadOptions load;
   load.threads = o.threads;
   const std::int64_t longest = std::max(o.prompt + 1, std::max<std::int64_t>(1, o.depth) + o.predict + 1);
@@ -153,6 +184,8 @@ void add_bench(CLI::App& app, Outcome& outcome) {
   cmd->add_option("-m,--model", o->model, "MODEL");
   add_models_option(*cmd);
   cmd->add_flag("--signature", o->signature, "print one 64-bit number for the behaviour of tiny models, whatever the processor");
+  cmd->add_flag("--limits", o->limits, "measure what the machine can do at most: reading memory and arithmetic, with one thread and with all");
+  cmd->add_option("--limit-bytes", o->limit_bytes, "bytes that --limits reads over and over")->check(CLI::PositiveNumber);
   cmd->add_option("-p,--prompt", o->prompt, "prompt tokens (0: leave out)")->check(CLI::NonNegativeNumber);
   cmd->add_option("-n,--predict", o->predict, "generated tokens (0: leave out)")->check(CLI::NonNegativeNumber);
   cmd->add_option("-d,--depth", o->depth, "tokens in the cache before generating")->check(CLI::NonNegativeNumber);

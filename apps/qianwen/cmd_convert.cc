@@ -32,7 +32,7 @@ struct ConvertOptions {
   std::string in, out, type, file, name, licence, imatrix, adapter, quality_text;
   std::vector<std::string> candidates = {"q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m"};
   int threads = 0;
-  bool json = false, quantize = false;
+  bool json = false, quantize = false, rounding = false;
 };
 
 // What the output's matrices become; nullptr: each tensor stays as it is in the input.
@@ -218,10 +218,13 @@ Result<Report> write_model(const ConvertOptions& o, OpenedModel& in) {
 void print_quality(const json::Value& q) {
   std::printf("%lld tokens, perplexity of the source %.4f\n%-10s %12s %12s %10s %10s %9s\n", static_cast<long long>(q.find("tokens")->as_int()),
               q.find("ppl_source")->as_double(), "type", "MB", "perplexity", "KL mean", "KL max", "same top");
-  for (const json::Value& t : q.find("types")->as_array())
+  for (const json::Value& t : q.find("types")->as_array()) {
     std::printf("%-10s %12.2f %12.4f %10.5f %10.5f %8.2f%%\n", t.find("type")->as_string().c_str(),
                 static_cast<double>(t.find("bytes")->as_int()) / 1e6, t.find("ppl")->as_double(), t.find("kl_mean")->as_double(),
                 t.find("kl_max")->as_double(), 100 * t.find("same_top")->as_double());
+    if (const auto* kl = t.find("kl_rounding"))
+      std::printf("%10s with activations in float: perplexity %.4f; KL of rounding them %.6f\n", "", t.find("ppl_float")->as_double(), kl->as_double());
+  }
   const json::Value& best = *q.find("recommended");
   if (best.is_string()) std::printf("recommended: %s, the smallest within a mean divergence of %g nat\n", best.as_string().c_str(), q.find("kl_allowed")->as_double());
   else std::printf("none of them is within a mean divergence of %g nat\n", q.find("kl_allowed")->as_double());
@@ -241,7 +244,7 @@ Status convert(const ConvertOptions& o) {
   }
   if (!o.quality_text.empty()) {
     QW_ASSIGN(const std::string text, read_text(o.quality_text));
-    QualityOptions q{o.in, o.adapter, o.imatrix, text, o.candidates, o.threads};
+    QualityOptions q{o.in, o.adapter, o.imatrix, text, o.candidates, o.threads, o.rounding};
     q.types.insert(q.types.begin(), o.type);
     QW_ASSIGN(json::Object quality, quality_report(q));
     out.set("quality", std::move(quality));
@@ -303,6 +306,7 @@ void add_quantize(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--type", o->type, "one of " + formats::recipe_names())->required();
   cmd->add_option("--imatrix", o->imatrix, "importance matrix that weighs the errors (of the command imatrix, or another tool's)");
   cmd->add_option("--report", o->quality_text, "a text: compare number formats with the source on it, and recommend one");
+  cmd->add_flag("--rounding", o->rounding, "--report also tells what rounding activations costs, apart from what the weights cost");
   cmd->add_option("--candidates", o->candidates, "formats --report compares beside --type")->delimiter(',');
 }
 

@@ -118,12 +118,27 @@ Result<std::unique_ptr<engine::LoadedModel>> loaded(const models::Model& model, 
   return engine::LoadedModel::create(std::move(same), views, options);
 }
 
+double perplexity(const Distance& d) { return std::exp(d.nll / static_cast<double>(std::max<std::int64_t>(1, d.scored))); }
+
+// Adds what rounding activations does: `small` as it runs (`running`), from the same numbers in float32, whose products
+// take activations as they are.
+Status add_rounding(const models::Model& model, const Quantised& small, engine::LoadedModel& running, const QualityOptions& o,
+                    std::span<const engine::TokenId> ids, base::ThreadPool& pool, json::Object& to) {
+  QW_ASSIGN(const Quantised wide, quantised(model, small.views, *formats::find_recipe("f32"), nullptr, pool));
+  QW_ASSIGN(const auto exact, loaded(model, wide.views, o.threads));
+  QW_ASSIGN(const Distance d, distance(*exact, running, ids));
+  to.set("ppl_float", std::exp(d.nll_source / static_cast<double>(std::max<std::int64_t>(1, d.scored))));
+  to.set("kl_rounding", d.sum / static_cast<double>(std::max<std::int64_t>(1, d.rows)));
+  return {};
+}
+
 Status check_memory(const models::Model& model, std::span<const tensor::ConstView> views, const std::vector<const formats::Recipe*>& recipes,
-                    bool importance) {
+                    bool importance, bool rounding) {
   engine::LoadOptions options;
   options.context = options.cache_tokens = std::min(model.traits().context, kWindow);
   std::int64_t largest = 0;
   for (const formats::Recipe* r : recipes) largest = std::max(largest, bytes_of(model, *r, importance));
+  if (rounding) largest += 2 * bytes_of(model, *formats::find_recipe("f32"), false);
   // The quantised weights stand in memory as they are written, and packed.
   const std::int64_t need = 2 * engine::estimate_memory(model, formats_of(views), options).total() + largest;
   if (need <= static_cast<std::int64_t>(base::available_memory_bytes())) return {};
@@ -135,7 +150,7 @@ json::Object describe(const formats::Recipe& recipe, std::int64_t bytes, const D
   const auto rows = static_cast<double>(std::max<std::int64_t>(1, d.rows));
   return {{"type", std::string(recipe.name)},
           {"bytes", bytes},
-          {"ppl", std::exp(d.nll / static_cast<double>(std::max<std::int64_t>(1, d.scored)))},
+          {"ppl", perplexity(d)},
           {"kl_mean", d.sum / rows},
           {"kl_max", d.max},
           {"same_top", static_cast<double>(d.same_top) / rows}};
@@ -157,7 +172,7 @@ Result<json::Object> quality_report(const QualityOptions& o) {
   if (!o.imatrix.empty()) {
     QW_ASSIGN(importance, formats::ImportanceMatrix::open(o.imatrix));
   }
-  QW_TRY(check_memory(*opened.model, views, recipes, importance.has_value()));
+  QW_TRY(check_memory(*opened.model, views, recipes, importance.has_value(), o.rounding));
   QW_ASSIGN(auto spec, tokenizer_of(opened.path));
   QW_ASSIGN(const auto tokenizer, tokenizer::Tokenizer::create(std::move(spec)));
   const auto ids = tokenizer::encode_prompt(tokenizer, o.text, true);
@@ -172,7 +187,9 @@ Result<json::Object> quality_report(const QualityOptions& o) {
     QW_ASSIGN(const auto other, loaded(*opened.model, small.views, o.threads));
     QW_ASSIGN(const Distance d, distance(*source, *other, ids));
     ppl_source = std::exp(d.nll_source / static_cast<double>(std::max<std::int64_t>(1, d.scored)));
-    types.emplace_back(describe(*recipe, small.bytes, d));
+    json::Object described = describe(*recipe, small.bytes, d);
+    if (o.rounding) QW_TRY(add_rounding(*opened.model, small, *other, o, ids, pool, described));
+    types.emplace_back(std::move(described));
   }
   for (const json::Value& t : types) {
     const bool good = t.find("kl_mean")->as_double() <= kAllowedDivergence;

@@ -1,7 +1,10 @@
 #include "tensor/tensor.h"
 
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <cstring>
+#include <new>
 
 namespace qw::tensor {
 
@@ -35,14 +38,55 @@ Result<std::int64_t> checked_elements(std::span<const std::int64_t> dims) {
   return n;
 }
 
-void Buffer::Free::operator()(std::byte* p) const { std::free(p); }
+namespace {
+
+// From here on memory comes from the system in huge pages: already zero, touched when it is used, and a walk through
+// gigabytes of weights misses few translations. Sanitizers see the ends of what malloc gives only.
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kMapLarge = false;
+#else
+constexpr bool kMapLarge = true;
+#endif
+
+// Stands before every buffer's bytes.
+struct alignas(64) Origin {
+  std::size_t mapped;  // bytes of the mapping that begins here; 0: from malloc
+};
+
+// `bytes` (whole pages) at a multiple of a huge page; null if there is no memory. What lies before and after it is given
+// back, and the end that fills no huge page takes no more than it is.
+void* map(std::size_t bytes) {
+  void* const all = mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (all == MAP_FAILED) return nullptr;
+  auto* const begin = static_cast<std::byte*>(all);
+  const std::size_t before = (kHugePage - reinterpret_cast<std::uintptr_t>(begin) % kHugePage) % kHugePage;
+  if (before > 0) munmap(begin, before);
+  munmap(begin + before + bytes, kHugePage - before);
+#if defined(MADV_HUGEPAGE)
+  madvise(begin + before, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);  // if it is refused, small pages do
+#endif
+  return begin + before;
+}
+
+}  // namespace
+
+void Buffer::Free::operator()(std::byte* p) const {
+  auto* const origin = reinterpret_cast<Origin*>(p) - 1;
+  if (origin->mapped > 0) munmap(origin, origin->mapped);
+  else std::free(origin);
+}
 
 Buffer::Buffer(std::size_t bytes) : size_(bytes) {
   if (bytes == 0) return;
-  const std::size_t rounded = (bytes + 63) / 64 * 64;
-  data_.reset(static_cast<std::byte*>(std::aligned_alloc(64, rounded)));
-  QW_CHECK(data_ != nullptr);  // memory needs are foreseen and refused before load
-  std::memset(data_.get(), 0, rounded);
+  const auto rounded = [&](std::size_t unit) { return (bytes + sizeof(Origin) + unit - 1) / unit * unit; };
+  const bool mapped = kMapLarge && bytes >= kHugePage;
+  const std::size_t all = rounded(mapped ? 4096 : alignof(Origin));
+  void* const memory = mapped ? map(all) : std::aligned_alloc(alignof(Origin), all);
+  QW_CHECK(memory != nullptr);  // memory needs are foreseen and refused before load
+  if (!mapped) std::memset(memory, 0, all);
+  auto* const origin = new (memory) Origin{mapped ? all : 0};
+  data_.reset(reinterpret_cast<std::byte*>(origin + 1));
 }
 
 ConstView rows_of(const ConstView& view, std::int64_t begin, std::int64_t count) {

@@ -37,7 +37,7 @@ refused 2 "this program has no store" serve --store sqlite:x.db
 refused 3 "x.safetensors" chat --adapter x.safetensors -p x
 refused 3 "is no adapter" convert mini "$work/out.gguf" --adapter "$(dirname "$0")/../../models/mini/mini.gguf"
 refused 2 "expected NAME=PATH" serve --lora x
-refused 2 "give --model, or --signature" bench
+refused 2 "give --model, --signature or --limits" bench
 refused 2 "give --ids or --file" score -m mini
 refused 2 "expects ids such as 1,2,3" score -m mini --ids 1,x
 refused 2 "unknown type q9_9" quantize mini "$work/out.gguf" --type q9_9

@@ -1,10 +1,15 @@
 #include "kernels/internal/peak.h"
 
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 
 #include "kernels/internal/target.h"
+#if QW_X86
+#include <cpuid.h>
+#endif
 
 namespace qw::kernels {
 namespace {
@@ -28,31 +33,86 @@ double best_seconds(F&& body) {
 constexpr long kTurns = 4'000'000;
 constexpr double kInstructions = 12.0 * kTurns;
 
-#define QW_TWELVE(text, reg)                                                                                     \
-  text reg "0\n" text reg "1\n" text reg "2\n" text reg "3\n" text reg "4\n" text reg "5\n" text reg "6\n"       \
-  text reg "7\n" text reg "8\n" text reg "9\n" text reg "10\n" text reg "11\n"
-#define QW_PEAK_LOOP(instruction, reg)                                                                           \
-  do {                                                                                                           \
-    long turns = kTurns;                                                                                         \
+#define QW_TWELVE(text, reg)                                                                                        \
+  text reg "0\n" text reg "1\n" text reg "2\n" text reg "3\n" text reg "4\n" text reg "5\n" text reg "6\n" text reg \
+           "7\n" text reg "8\n" text reg "9\n" text reg "10\n" text reg "11\n"
+#define QW_PEAK_LOOP(instruction, reg)                                                                             \
+  do {                                                                                                             \
+    long turns = kTurns;                                                                                           \
     asm volatile("vzeroall\n1:\n" QW_TWELVE(instruction " %%" reg "14, %%" reg "15, %%", reg) "dec %0\njnz 1b\n" \
                                                                                               "vzeroupper\n"     \
                  : "+r"(turns)                                                                                   \
                  :                                                                                               \
                  : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
-                   "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");                                                 \
+                   "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"); \
   } while (false)
 
-double peak_avx2() { return 2 * 8 * kInstructions / best_seconds([] { QW_PEAK_LOOP("vfmadd231ps", "ymm"); }); }
+double peak_avx2() {
+  return 2 * 8 * kInstructions / best_seconds([] { QW_PEAK_LOOP("vfmadd231ps", "ymm"); });
+}
 double peak_avx512(PeakKind kind) {
   switch (kind) {
-    case PeakKind::kFloat: return 2 * 16 * kInstructions / best_seconds([] { QW_PEAK_LOOP("vfmadd231ps", "zmm"); });
-    case PeakKind::kBfloat: return 2 * 32 * kInstructions / best_seconds([] { QW_PEAK_LOOP("vdpbf16ps", "zmm"); });
-    case PeakKind::kByte: return 2 * 64 * kInstructions / best_seconds([] { QW_PEAK_LOOP("vpdpbusd", "zmm"); });
+    case PeakKind::kFloat:
+      return 2 * 16 * kInstructions / best_seconds([] { QW_PEAK_LOOP("vfmadd231ps", "zmm"); });
+    case PeakKind::kBfloat:
+      return 2 * 32 * kInstructions / best_seconds([] { QW_PEAK_LOOP("vdpbf16ps", "zmm"); });
+    case PeakKind::kByte:
+      return 2 * 64 * kInstructions / best_seconds([] { QW_PEAK_LOOP("vpdpbusd", "zmm"); });
+    case PeakKind::kBfloatTile:
+    case PeakKind::kByteTile:
+      break;
   }
   return 0;
 }
 #undef QW_PEAK_LOOP
 #undef QW_TWELVE
+
+// Whether the processor has tiles of bfloat16 and bytes, and the system lets this process use them.
+bool may_use_tiles() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 ||
+      (edx & (kBf16 | kTile | kInt8)) != (kBf16 | kTile | kInt8))
+    return false;
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM of arch_prctl(2)
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
+// Six sums of 16 x 16, which is more than the latency of a product covers at one product in sixteen cycles.
+constexpr long kTileTurns = 500'000;
+constexpr double kTileProducts = 6.0 * kTileTurns;
+#define QW_TILE_LOOP(instruction)                                                                                 \
+  asm volatile("1:\n" instruction " %%tmm7, %%tmm6, %%tmm0\n" instruction " %%tmm7, %%tmm6, %%tmm1\n" instruction \
+               " %%tmm7, %%tmm6, %%tmm2\n" instruction " %%tmm7, %%tmm6, %%tmm3\n" instruction                    \
+               " %%tmm7, %%tmm6, %%tmm4\n" instruction " %%tmm7, %%tmm6, %%tmm5\ndec %0\njnz 1b\n"                \
+               : "+r"(turns)                                                                                      \
+               :                                                                                                  \
+               : "cc")
+
+double peak_tiles(PeakKind kind) {
+  if (!may_use_tiles()) return 0;
+  struct alignas(64) {
+    std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  } config;
+  asm volatile("ldtilecfg %0" : : "m"(config));  // and zeroes the tiles
+  const double seconds = best_seconds([&] {
+    long turns = kTileTurns;
+    if (kind == PeakKind::kByteTile) {
+      QW_TILE_LOOP("tdpbusd");
+    } else {
+      QW_TILE_LOOP("tdpbf16ps");
+    }
+  });
+  asm volatile("tilerelease");
+  return 2 * 16 * 16 * (kind == PeakKind::kByteTile ? 64 : 32) * kTileProducts / seconds;
+}
+#undef QW_TILE_LOOP
 #endif
 
 }  // namespace
@@ -65,7 +125,8 @@ double thread_seconds() {
 
 double measured_peak_ops(Isa isa, PeakKind kind) {
 #if QW_X86
-  if (isa == Isa::kAvx512) return peak_avx512(kind);
+  if (kind == PeakKind::kBfloatTile || kind == PeakKind::kByteTile) return isa >= Isa::kAvx512 ? peak_tiles(kind) : 0;
+  if (isa >= Isa::kAvx512) return peak_avx512(kind);
   if (isa == Isa::kAvx2 && kind == PeakKind::kFloat) return peak_avx2();
 #endif
   (void)isa;

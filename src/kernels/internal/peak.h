@@ -9,9 +9,11 @@
 namespace qw::kernels {
 
 enum class PeakKind : std::uint8_t {
-  kFloat,   // fused multiply-add on float32
-  kBfloat,  // VDPBF16PS
-  kByte,    // VPDPBUSD
+  kFloat,       // fused multiply-add on float32
+  kBfloat,      // VDPBF16PS
+  kByte,        // VPDPBUSD
+  kBfloatTile,  // TDPBF16PS
+  kByteTile,    // TDPBUSD
 };
 
 // Processor time of the calling thread: what other programs take of a shared machine does not count.

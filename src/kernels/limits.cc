@@ -1,0 +1,75 @@
+#include "kernels/limits.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "base/cpu.h"
+#include "kernels/internal/peak.h"
+
+namespace qw::kernels {
+namespace {
+
+constexpr std::size_t kHugePage = 2u << 20;  // of memory in huge pages no time goes into translating addresses
+constexpr std::size_t kLine = 64;
+constexpr std::size_t kAhead = 1024;  // bytes: read ahead of what the hardware does by itself (17 beside 16 GB/s)
+constexpr int kRuns = 8;
+
+struct Free {
+  void operator()(std::byte* p) const { std::free(p); }
+};
+
+void read_forward(const std::byte* data, std::size_t bytes) {
+  std::uint64_t lanes[8] = {};
+  for (std::size_t i = 0; i + kLine <= bytes; i += kLine) {
+    __builtin_prefetch(data + i + kAhead);  // past the end it does nothing
+    std::uint64_t words[8];
+    std::memcpy(words, data + i, kLine);
+    for (int j = 0; j < 8; ++j) lanes[j] ^= words[j];
+  }
+  for (const std::uint64_t lane : lanes) asm volatile("" : : "r"(lane));
+}
+
+double read_bandwidth(base::ThreadPool& pool, std::size_t bytes) {
+  const auto threads = static_cast<std::size_t>(pool.size());
+  const std::size_t share = std::max<std::size_t>(bytes / threads / kHugePage, 1) * kHugePage, total = share * threads;
+  const std::unique_ptr<std::byte, Free> memory(static_cast<std::byte*>(std::aligned_alloc(kHugePage, total)));
+  if (memory == nullptr) return 0;
+  madvise(memory.get(), total, MADV_HUGEPAGE);
+  pool.run([&](int worker) { std::memset(memory.get() + static_cast<std::size_t>(worker) * share, 1, share); });
+  double best = 0;
+  for (int i = 0; i < kRuns; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    pool.run([&](int worker) { read_forward(memory.get() + static_cast<std::size_t>(worker) * share, share); });
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    best = std::max(best, static_cast<double>(total) / seconds.count());
+  }
+  return best;
+}
+
+double peak_ops(base::ThreadPool& pool, PeakKind kind) {
+  std::vector<double> each(static_cast<std::size_t>(pool.size()));
+  pool.run([&](int worker) { each[static_cast<std::size_t>(worker)] = measured_peak_ops(base::best_isa(), kind); });
+  double sum = 0;
+  for (const double ops : each) sum += ops;
+  return sum;
+}
+
+}  // namespace
+
+MachineLimits measured_limits(base::ThreadPool& pool, std::size_t bytes) {
+  return {.read_bytes = read_bandwidth(pool, bytes),
+          .float_ops = peak_ops(pool, PeakKind::kFloat),
+          .bfloat_ops = peak_ops(pool, PeakKind::kBfloat),
+          .byte_ops = peak_ops(pool, PeakKind::kByte),
+          .bfloat_tile_ops = peak_ops(pool, PeakKind::kBfloatTile),
+          .byte_tile_ops = peak_ops(pool, PeakKind::kByteTile)};
+}
+
+}  // namespace qw::kernels

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <thread>
 
+#include "admin.h"
 #include "api/server.h"
 #include "base/log.h"
 #include "builtin_page.h"
@@ -69,6 +70,15 @@ void print_banner(const std::string& host, int port, const std::string& model) {
                address.c_str(), address.c_str(), model.c_str());
 }
 
+// Opens the store; a new one gets an administrator, whose key is shown this once.
+Result<std::unique_ptr<store::Store>> open_store(const std::string& url) {
+  QW_ASSIGN(auto opened, store::Store::open(url));
+  QW_ASSIGN(const auto first, opened->tenants().bootstrap());
+  base::log_info("store: " + opened->name());
+  if (first) std::fprintf(stderr, "\n  Key of the administrator, shown this once:\n  %s\n", first->secret.c_str());
+  return opened;
+}
+
 base::LogLevel level_of(const std::string& name) {
   if (name == "debug") return base::LogLevel::kDebug;
   if (name == "warning") return base::LogLevel::kWarning;
@@ -99,12 +109,14 @@ Status read_config(CLI::App& cmd, const std::string& path) {
 }
 
 Status serve(const ServeOptions& o) {
-  if (!o.store.empty()) {
-    return fail(ErrorKind::kUsage, "serve: --store " + o.store +
-                                       ": this program has no store; it keeps no users, keys, usage or conversations");
-  }
   base::configure_log(level_of(o.log_level), o.log_json);
   QW_ASSIGN(const auto adapters, named_adapters(o));
+  std::unique_ptr<store::Store> store;
+  std::unique_ptr<api::Accounts> accounts;
+  if (const std::string url = store_url(o.store); !url.empty()) {
+    QW_ASSIGN(store, open_store(url));
+    QW_ASSIGN(accounts, api::Accounts::start(*store));
+  }
   std::vector<std::string> adapter_paths;
   for (const NamedAdapter& a : adapters) adapter_paths.push_back(a.path);
   std::vector<ReadyModel> ready;
@@ -129,6 +141,7 @@ Status serve(const ServeOptions& o) {
     model.loaded->engine().start();
   }
   api::ServiceOptions options;
+  options.accounts = accounts.get();
   options.http.host = o.host;
   options.http.port = static_cast<std::uint16_t>(o.port);
   options.http.threads = 2;   // parsing and templates of one request must not hold up the streams of the others
@@ -155,7 +168,7 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--config", o->config, "TOML file of these options, e.g. port = 8080; the command line wins");
   cmd->add_option("--lora", o->adapters, "NAME=PATH: serve the model with this LoRA adapter as model NAME; may be given more than once");
   add_models_option(*cmd);
-  cmd->add_option("--store", o->store, "database of users, keys and usage (refused: this program has none)");
+  cmd->add_option("--store", o->store, "users, keys, limits, budgets and use: a file or postgres://... (default: QW_STORE, else none, and everybody may do everything)");
   cmd->add_option("--host", o->host, "address to listen on");
   cmd->add_option("--port", o->port, "port (0: any free one)")->check(CLI::Range(0, 65535));
   cmd->add_option("--context", o->context, "longest sequence in tokens")->check(CLI::NonNegativeNumber);

@@ -19,6 +19,7 @@ int report(const Error& error);
 // Set by SIGINT and SIGTERM; long work looks at it and ends with exit code 130 (serve: drains and ends with 0).
 std::atomic<bool>& interrupted();
 
+void add_admin(CLI::App& app, Outcome& outcome);
 void add_bench(CLI::App& app, Outcome& outcome);
 void add_chat(CLI::App& app, Outcome& outcome);
 void add_complete(CLI::App& app, Outcome& outcome);

@@ -34,7 +34,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   Outcome outcome;
   for (const auto add : {add_chat, add_complete, add_serve, add_show, add_score, add_embed, add_rerank, add_reward, add_guard, add_bench, add_tokenize, add_render,
-                         add_convert, add_quantize, add_imatrix, add_tokenizer, add_data, add_train, add_models, add_doctor}) {
+                         add_convert, add_quantize, add_imatrix, add_tokenizer, add_data, add_train, add_models, add_admin, add_doctor}) {
     add(app, outcome);
   }
   try {

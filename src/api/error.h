@@ -1,6 +1,7 @@
 // An error on the wire: HTTP status and the four fields of OpenAI's error body. Other protocols shape it their way.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <tl/expected.hpp>
 
@@ -15,6 +16,7 @@ struct ApiError {
   std::string message;
   std::string param;                   // the request field at fault; "" gives null
   std::string code;                    // "" gives null
+  std::int64_t retry_after_s = 1;      // of 429 and 503: when to try again; -1: waiting does not help
 };
 
 template <class T>

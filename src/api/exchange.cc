@@ -42,7 +42,9 @@ void Exchange::send_json(int status, const json::Value& body) {
 void Exchange::send_error(const ApiError& error) {
   net::Response response = error_response(error);
   response.headers.insert(response.headers.begin(), headers_.begin(), headers_.end());
-  if (error.status == 503 || error.status == 429) response.headers.emplace_back("Retry-After", "1");
+  if ((error.status == 503 || error.status == 429) && error.retry_after_s >= 0)
+    response.headers.emplace_back("Retry-After", std::to_string(error.retry_after_s));
+  if (error.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   reply_->send(std::move(response));
 }
 

@@ -9,7 +9,13 @@
 #include "json/value.h"
 #include "net/http_server.h"
 
+namespace qw::store {
+struct Principal;
+}
+
 namespace qw::api {
+
+class Accounts;
 
 // A fresh identifier such as "chatcmpl-3f2a...": prefix and 24 hexadecimal digits of randomness.
 std::string new_id(std::string_view prefix);
@@ -32,10 +38,20 @@ class Exchange {
   net::Reply& reply() { return *reply_; }
   const std::string& request_id() const { return request_id_; }
 
+  // Who asks, once that is known; without accounts both stay null.
+  void belongs_to(Accounts& accounts, std::shared_ptr<const store::Principal> who) {
+    accounts_ = &accounts;
+    who_ = std::move(who);
+  }
+  Accounts* accounts() const { return accounts_; }
+  const std::shared_ptr<const store::Principal>& who() const { return who_; }
+
  private:
   std::shared_ptr<net::Reply> reply_;
   std::string request_id_;
   net::Headers headers_;
+  Accounts* accounts_ = nullptr;
+  std::shared_ptr<const store::Principal> who_;
 };
 
 }  // namespace qw::api

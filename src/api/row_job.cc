@@ -4,6 +4,8 @@
 #include <string>
 #include <utility>
 
+#include "api/auth.h"
+
 namespace qw::api {
 namespace {
 
@@ -25,24 +27,36 @@ class RowJob::Item final : public engine::Sink {
 };
 
 RowJob::RowJob(std::shared_ptr<Exchange> exchange, const ServedModel& model,
-               std::vector<std::vector<engine::TokenId>> prompts, Reduce reduce, AnswerBody answer)
+               std::vector<std::vector<engine::TokenId>> prompts, Reduce reduce, AnswerBody answer, std::shared_ptr<Charge> charge)
     : exchange_(std::move(exchange)),
       model_(model),
       prompts_(std::move(prompts)),
       reduce_(std::move(reduce)),
-      answer_(std::move(answer)) {
+      answer_(std::move(answer)),
+      charge_(std::move(charge)) {
   results_.values.resize(prompts_.size());
 }
 
 void RowJob::start(std::shared_ptr<Exchange> exchange, const ServedModel& model,
                    std::vector<std::vector<engine::TokenId>> prompts, Reduce reduce, AnswerBody answer) {
-  std::shared_ptr<RowJob> job(
-      new RowJob(std::move(exchange), model, std::move(prompts), std::move(reduce), std::move(answer)));
-  job->exchange_->reply().on_close([weak = std::weak_ptr<RowJob>(job)] {
+  Need need;
+  need.model = model.id;
+  for (const auto& ids : prompts) need.prompt_tokens += static_cast<std::int64_t>(ids.size());
+  admit(exchange, need,
+        [exchange, &model, prompts = std::move(prompts), reduce = std::move(reduce), answer = std::move(answer)](
+            std::shared_ptr<Charge> charge, std::int64_t) mutable {
+          std::shared_ptr<RowJob> job(
+              new RowJob(std::move(exchange), model, std::move(prompts), std::move(reduce), std::move(answer), std::move(charge)));
+          job->run();
+        });
+}
+
+void RowJob::run() {
+  exchange_->reply().on_close([weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->leave();
   });
-  const std::lock_guard lock(job->mutex_);
-  job->submit_more();
+  const std::lock_guard lock(mutex_);
+  submit_more();
 }
 
 void RowJob::submit_more() {
@@ -51,6 +65,7 @@ void RowJob::submit_more() {
     request.prompt = std::move(prompts_[next_]);
     request.wanted = engine::Wanted::kLastRow;
     request.adapter = model_.adapter;
+    request.tenant = tenant_of(*exchange_);
     request.sink = std::make_shared<Item>(shared_from_this(), next_++);
     const auto id = model_.engine->submit(std::move(request));
     if (!id) return fail(from_internal(id.error()));
@@ -61,20 +76,34 @@ void RowJob::submit_more() {
 
 void RowJob::fail(const ApiError& error) {
   for (const auto id : running_) model_.engine->cancel(id);
+  failed_ = true;
   if (!std::exchange(over_, true)) exchange_->send_error(error);
 }
 
 void RowJob::ended(std::size_t index, const engine::Finished& finished) {
+  {
+    const std::lock_guard lock(mutex_);
+    --open_;
+    std::erase(running_, finished.request);
+    const bool read = finished.reason == engine::FinishReason::kStop && !results_.values[index].empty();
+    if (read) results_.prompt_tokens += finished.usage.prompt_tokens;
+    if (!over_) {
+      if (finished.error) return fail(from_internal(*finished.error));
+      if (!read) return fail({503, "server_error", "The service is stopping.", "", ""});
+      submit_more();
+    }
+    if (open_ > 0 || failed_) return;
+  }
+  store::Tokens used;
+  used.prompt = results_.prompt_tokens;
+  charge_->settle(over_ ? "cancelled" : "stop", used, [self = shared_from_this()](bool entered) { self->complete(entered); });
+}
+
+// Only what is in the ledger is given.
+void RowJob::complete(bool entered) {
   const std::lock_guard lock(mutex_);
-  --open_;
-  std::erase(running_, finished.request);
   if (over_) return;
-  if (finished.error) return fail(from_internal(*finished.error));
-  if (finished.reason != engine::FinishReason::kStop || results_.values[index].empty())
-    return fail({503, "server_error", "The service is stopping.", "", ""});
-  results_.prompt_tokens += finished.usage.prompt_tokens;
-  submit_more();
-  if (over_ || open_ > 0) return;
+  if (!entered) return fail({500, "server_error", "The accounts cannot be reached; this answer was not given.", "", "store_unavailable"});
   over_ = true;
   exchange_->send_json(200, answer_(std::move(results_)));
 }

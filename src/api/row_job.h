@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "api/accounts.h"
 #include "api/exchange.h"
 #include "api/served_model.h"
 
@@ -25,14 +26,16 @@ class RowJob : public std::enable_shared_from_this<RowJob> {
   // engine's thread and must not throw.
   using Reduce = std::function<std::vector<float>(std::span<const float> row)>;
   using AnswerBody = std::function<json::Value(RowResults results)>;
-  // Lives until the last prompt has ended. `prompts` are not empty and checked (check_text).
+  // Reserves what the prompts cost, and lives until the last has ended. `prompts` are not empty and checked (check_text).
   static void start(std::shared_ptr<Exchange> exchange, const ServedModel& model,
                     std::vector<std::vector<engine::TokenId>> prompts, Reduce reduce, AnswerBody answer);
 
  private:
   class Item;
   RowJob(std::shared_ptr<Exchange> exchange, const ServedModel& model, std::vector<std::vector<engine::TokenId>> prompts,
-         Reduce reduce, AnswerBody answer);
+         Reduce reduce, AnswerBody answer, std::shared_ptr<Charge> charge);
+  void run();
+  void complete(bool entered);
   void submit_more();  // under the mutex
   void fail(const ApiError& error);  // under the mutex
   void ended(std::size_t index, const engine::Finished& finished);
@@ -43,11 +46,13 @@ class RowJob : public std::enable_shared_from_this<RowJob> {
   std::vector<std::vector<engine::TokenId>> prompts_;
   const Reduce reduce_;
   const AnswerBody answer_;
+  const std::shared_ptr<Charge> charge_;  // settled before the answer is given, or when all that was cancelled has ended
   std::mutex mutex_;
   RowResults results_;
   std::vector<engine::RequestId> running_;
   std::size_t next_ = 0, open_ = 0;
-  bool over_ = false;  // answered, or nobody waits
+  bool over_ = false;    // answered, or nobody waits
+  bool failed_ = false;  // an error was answered: it costs nothing
 };
 
 // The text as ids fits the model, and every id is one.

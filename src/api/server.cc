@@ -1,5 +1,6 @@
 #include "api/server.h"
 
+#include "api/auth.h"
 #include "api/exchange.h"
 
 namespace qw::api {
@@ -51,6 +52,7 @@ Result<std::unique_ptr<Service>> Service::start(const ModelList& models, Service
 
 Service::~Service() {
   if (server_) server_->stop();
+  if (options_.accounts != nullptr) options_.accounts->stop();   // its callbacks reach in here
 }
 
 bool Service::drain(std::chrono::milliseconds grace) {
@@ -83,8 +85,21 @@ void Service::handle(net::Request request, std::shared_ptr<net::Reply> reply) {
     const bool ready = !draining_.load() && !models_.empty();
     return exchange->send_json(ready ? 200 : 503, json::Object{{"status", ready ? "ready" : "draining"}});
   }
+  if (options_.accounts == nullptr) return route(request, exchange);
+  auto secret = secret_of(request.headers);
+  if (!secret) return exchange->send_error(check_access(nullptr, "", "").error());
+  auto shared = std::make_shared<net::Request>(std::move(request));   // a std::function must be copyable
+  options_.accounts->who(std::move(secret->text), secret->kind, [this, shared, exchange](Result<Accounts::Who> who) {
+    if (!who) return exchange->send_error({503, "server_error", "The accounts cannot be reached.", "", "store_unavailable"});
+    if (auto fine = check_access(who->get(), action_of(shared->path), shared->remote); !fine) return exchange->send_error(fine.error());
+    exchange->belongs_to(*options_.accounts, std::move(*who));
+    route(*shared, exchange);
+  });
+}
+
+void Service::route(const net::Request& request, const std::shared_ptr<Exchange>& exchange) {
   if (openai_.handle(request, exchange)) return;
-  if (serve_page(request, *reply)) return;
+  if (serve_page(request, exchange->reply())) return;
   exchange->send_error({404, "invalid_request_error", "There is nothing at " + request.method + " " + request.path + ".", "", "not_found"});
 }
 

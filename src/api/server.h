@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "api/accounts.h"
 #include "api/openai/api.h"
 #include "api/served_model.h"
 #include "net/http_server.h"
@@ -17,6 +18,8 @@ struct ServiceOptions {
   net::ServerOptions http;
   // Bytes of a static file of the web page by name ("index.html"), "" if there is none.
   std::function<std::string_view(std::string_view name)> page;
+  // Keys, limits, budgets and the ledger; null: everybody may do everything. Must outlive the service.
+  Accounts* accounts = nullptr;
 };
 
 class Service {
@@ -31,6 +34,7 @@ class Service {
  private:
   Service(const ModelList& models, ServiceOptions options);
   void handle(net::Request request, std::shared_ptr<net::Reply> reply);
+  void route(const net::Request& request, const std::shared_ptr<Exchange>& exchange);
   bool serve_page(const net::Request& request, net::Reply& reply) const;
 
   const ModelList& models_;

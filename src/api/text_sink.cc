@@ -19,14 +19,15 @@ TextSink::TextSink(const tokenizer::Tokenizer& tokenizer, const sampling::Sampli
 engine::Verdict TextSink::on_token(const engine::TokenEvent& event) noexcept {
   if (event.stop) return engine::Verdict::kContinue;  // the engine ends the request itself
   std::string text = text_.push(event.id);
+  ++pending_count_;
   if (details_) pending_.push_back({event.id, event.logprob, {event.top.begin(), event.top.end()}});
-  if (!text.empty()) receiver_->on_piece({std::move(text), std::exchange(pending_, {})});
+  if (!text.empty()) receiver_->on_piece({std::move(text), std::exchange(pending_count_, 0), std::exchange(pending_, {})});
   return text_.stopped() ? engine::Verdict::kStop : engine::Verdict::kContinue;
 }
 
 void TextSink::on_finished(const engine::Finished& finished) noexcept {
   std::string rest = text_.finish();
-  if (!rest.empty() || !pending_.empty()) receiver_->on_piece({std::move(rest), std::exchange(pending_, {})});
+  if (!rest.empty() || pending_count_ > 0) receiver_->on_piece({std::move(rest), std::exchange(pending_count_, 0), std::exchange(pending_, {})});
   receiver_->on_end(finished);
 }
 

@@ -17,9 +17,10 @@ struct TokenDetail {
   std::vector<sampling::TokenLogprob> top;
 };
 
-// Text that became certain, and the tokens behind it (only when log-probabilities were asked for).
+// Text that became certain, and the tokens behind it (themselves only when log-probabilities were asked for).
 struct TextPiece {
   std::string text;
+  std::int64_t count = 0;            // of tokens; every token but a stop id belongs to one piece
   std::vector<TokenDetail> tokens;
 };
 
@@ -43,6 +44,7 @@ class TextSink final : public engine::Sink {
   sampling::TextStream text_;
   bool details_;
   std::vector<TokenDetail> pending_;
+  std::int64_t pending_count_ = 0;
   std::shared_ptr<TextReceiver> receiver_;
 };
 

@@ -49,6 +49,8 @@ class OutputParser {
   // The model is done: what was held back is decided. Nothing may be pushed afterwards.
   std::vector<OutputEvent> finish();
   int tool_calls() const { return calls_; }
+  // What was pushed so far ends inside a thinking block.
+  bool in_reasoning() const { return state_ == State::kReasoning; }
 
  private:
   enum class State : std::uint8_t { kStart, kReasoning, kAfterReasoning, kContent, kToolCall };

@@ -33,7 +33,8 @@ echo 'prot = 1' >"$work/bad.toml"; refused 3 "bad.toml: unknown key prot" serve 
 echo 'port = 99999' >"$work/bad.toml"; refused 3 "bad.toml: port: " serve --config "$work/bad.toml"
 echo 'port = [' >"$work/bad.toml"; refused 3 "bad.toml:1: " serve --config "$work/bad.toml"
 refused 3 "absent.toml" serve --config "$work/absent.toml"
-refused 2 "this program has no store" serve --store sqlite:x.db
+refused 2 "expected postgres://... or a file" serve --store mysql://x
+refused 3 "not a file" serve --store "$work"
 refused 3 "x.safetensors" chat --adapter x.safetensors -p x
 refused 3 "is no adapter" convert mini "$work/out.gguf" --adapter "$(dirname "$0")/../../models/mini/mini.gguf"
 refused 2 "expected NAME=PATH" serve --lora x
@@ -41,7 +42,7 @@ refused 2 "give --model, --signature or --limits" bench
 refused 2 "give --ids or --file" score -m mini
 refused 2 "expects ids such as 1,2,3" score -m mini --ids 1,x
 refused 2 "unknown type q9_9" quantize mini "$work/out.gguf" --type q9_9
-for command in bench chat complete convert data doctor models quantize render score serve show tokenize tokenizer train; do
+for command in admin bench chat complete convert data doctor models quantize render score serve show tokenize tokenizer train; do
   "$program" $command --help >"$work/help" 2>&1; code=$?
   check "$command --help" "[ $code -eq 0 ] && grep -q Usage $work/help"
 done

@@ -71,7 +71,7 @@ struct ChoiceState {
   std::vector<ToolCall> calls;
   std::vector<TokenDetail> tokens;
   std::string reason;
-  bool role_sent = false, done = false;
+  bool role_sent = false, done = false, acknowledged = false;
   std::size_t emitted_bytes = 0;
 };
 
@@ -86,7 +86,9 @@ struct Answer::State {
   std::vector<engine::RequestId> requests;
   std::size_t open;
   bool failed = false;      // an error was sent; nothing more may be
-  std::int64_t prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0;
+  bool cancelled = false;   // the client left, or the service stops
+  std::vector<std::int64_t> prompt_tokens, cached_tokens;   // of each prompt, once one of its choices has a token
+  std::int64_t completion_tokens = 0, reasoning_tokens = 0;
 
   bool chat() const { return spec.kind == AnswerKind::kChat; }
 
@@ -94,11 +96,32 @@ struct Answer::State {
     return {{"id", id}, {"object", object}, {"created", created}, {"model", model->id}};
   }
   json::Value usage() const {
-    return json::Object{{"prompt_tokens", prompt_tokens},
-                        {"completion_tokens", completion_tokens},
-                        {"total_tokens", prompt_tokens + completion_tokens},
-                        {"prompt_tokens_details", json::Object{{"cached_tokens", cached_tokens}}}};
+    const store::Tokens t = tokens_used();
+    json::Object out{{"prompt_tokens", t.prompt},
+                     {"completion_tokens", t.output},
+                     {"total_tokens", t.prompt + t.output},
+                     {"prompt_tokens_details", json::Object{{"cached_tokens", t.cached}}}};
+    if (chat()) out.set("completion_tokens_details", json::Object{{"reasoning_tokens", t.reasoning}});
+    return out;
   }
+  store::Tokens tokens_used() const {
+    store::Tokens t;
+    for (const auto n : prompt_tokens) t.prompt += n;
+    for (const auto n : cached_tokens) t.cached += n;
+    t.reasoning = reasoning_tokens;
+    t.output = completion_tokens;
+    return t;
+  }
+  // What the engine computed for a choice. A prompt is charged once however many choices it has, and not at all if the
+  // client left before its first token.
+  void count(std::size_t index, const engine::Finished& finished) {
+    completion_tokens += finished.usage.completion_tokens;
+    if (finished.usage.completion_tokens == 0 && finished.reason == engine::FinishReason::kCancelled) return;
+    const std::size_t prompt = index / spec.choices_per_prompt;
+    prompt_tokens[prompt] = finished.usage.prompt_tokens;
+    cached_tokens[prompt] = std::max(cached_tokens[prompt], finished.usage.cached_tokens);
+  }
+  void acknowledge(std::size_t index, std::int64_t tokens, bool reasoning);
   void send_chunk(json::Array list) {
     json::Object chunk = head(chat() ? "chat.completion.chunk" : "text_completion");
     chunk.set("choices", std::move(list));
@@ -213,6 +236,9 @@ Answer::Answer(std::shared_ptr<Exchange> exchange, const ServedModel& model, Ans
   s.created = unix_seconds();
   s.choices.resize(choices);
   s.open = choices;
+  s.prompt_tokens.resize((choices + s.spec.choices_per_prompt - 1) / s.spec.choices_per_prompt);
+  s.cached_tokens.resize(s.prompt_tokens.size());
+  if (s.spec.charge == nullptr) s.spec.charge = std::make_shared<Charge>();
   for (ChoiceState& c : s.choices) {
     if (s.chat()) {
       c.parser.emplace(chat::OutputOptions{.reasoning = s.spec.split_reasoning,
@@ -271,6 +297,7 @@ void Answer::piece(std::size_t index, TextPiece piece) {
   if (s.failed) return;
   ChoiceState& c = s.choices[index];
   if (!s.spec.stream) c.tokens.insert(c.tokens.end(), piece.tokens.begin(), piece.tokens.end());
+  const bool thought = c.parser && c.parser->in_reasoning();
   if (c.parser) {
     for (const auto& event : c.parser->push(piece.text)) s.emit(index, event, piece.tokens);
   } else {
@@ -280,25 +307,48 @@ void Answer::piece(std::size_t index, TextPiece piece) {
   if (s.spec.stream && !piece.tokens.empty()) {  // the parser held the text back; its tokens must not be lost
     s.send_delta(index, {}, s.logprobs_of(c, piece.tokens), nullptr);
   }
+  // The markers of a thinking block belong to it.
+  s.acknowledge(index, piece.count, thought || (c.parser && c.parser->in_reasoning()));
+}
+
+void Answer::State::acknowledge(std::size_t index, std::int64_t tokens, bool reasoning) {
+  if (reasoning) reasoning_tokens += tokens;
+  if (!spec.stream) return;
+  store::Tokens more;
+  more.output = tokens;
+  more.reasoning = reasoning ? tokens : 0;
+  if (!std::exchange(choices[index].acknowledged, true) && index % spec.choices_per_prompt == 0) more.prompt = spec.prompt_sizes.empty() ? 0 : spec.prompt_sizes[index / spec.choices_per_prompt];
+  spec.charge->acknowledge(more);
 }
 
 void Answer::ended(std::size_t index, const engine::Finished& finished) {
   State& s = *state_;
   if (finished.reason == engine::FinishReason::kError) return abandon(from_internal(*finished.error));
+  {
+    std::lock_guard lock(s.mutex);
+    if (s.failed) return;
+    ChoiceState& c = s.choices[index];
+    std::vector<TokenDetail> none;
+    if (c.parser) {
+      for (const auto& event : c.parser->finish()) s.emit(index, event, none);
+    }
+    c.done = true;
+    c.reason = reason_name(finished.reason, !c.calls.empty());
+    if (finished.reason == engine::FinishReason::kCancelled) s.cancelled = true;
+    s.count(index, finished);
+    if (s.spec.stream) s.send_delta(index, {}, nullptr, c.reason);
+    if (--s.open > 0) return;
+  }
+  s.spec.charge->settle(s.cancelled ? "cancelled" : s.choices[0].reason, s.tokens_used(),
+                        [self = shared_from_this()](bool entered) { self->complete(entered); });
+}
+
+// The end of the answer: only what is in the ledger is given.
+void Answer::complete(bool entered) {
+  State& s = *state_;
+  if (!entered) return abandon({500, "server_error", "The accounts cannot be reached; this answer was not given.", "", "store_unavailable"});
   std::lock_guard lock(s.mutex);
   if (s.failed) return;
-  ChoiceState& c = s.choices[index];
-  std::vector<TokenDetail> none;
-  if (c.parser) {
-    for (const auto& event : c.parser->finish()) s.emit(index, event, none);
-  }
-  c.done = true;
-  c.reason = reason_name(finished.reason, !c.calls.empty());
-  s.prompt_tokens = std::max(s.prompt_tokens, finished.usage.prompt_tokens);
-  s.completion_tokens += finished.usage.completion_tokens;
-  s.cached_tokens = std::max(s.cached_tokens, finished.usage.cached_tokens);
-  if (s.spec.stream) s.send_delta(index, {}, nullptr, c.reason);
-  if (--s.open > 0) return;
   if (s.spec.stream) {
     if (s.spec.include_usage) {
       json::Object last = s.head(s.chat() ? "chat.completion.chunk" : "text_completion");

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "api/accounts.h"
 #include "api/exchange.h"
 #include "api/openai/request.h"
 #include "api/served_model.h"
@@ -26,6 +27,9 @@ struct AnswerSpec {
   bool parse_tools = false;          // chat: tools were offered
   json::Value tools;                 // chat: the tools, for the types of their parameters
   std::vector<std::string> echoes;   // completion: text put before each choice ("" normally); one per choice
+  std::vector<std::int64_t> prompt_sizes;  // tokens of each prompt
+  std::size_t choices_per_prompt = 1;  // choices i * this to (i + 1) * this - 1 answer prompt i
+  std::shared_ptr<Charge> charge;    // settled when all choices have ended, before the end is told
 };
 
 class Answer : public std::enable_shared_from_this<Answer> {
@@ -46,6 +50,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
   struct State;
   void piece(std::size_t index, TextPiece piece);
   void ended(std::size_t index, const engine::Finished& finished);
+  void complete(bool entered);
   std::unique_ptr<State> state_;
 };
 

@@ -1,5 +1,6 @@
 #include "api/openai/api.h"
 
+#include "api/auth.h"
 #include "api/openai/answer.h"
 #include "api/prompt.h"
 #include "json/value.h"
@@ -63,10 +64,20 @@ ApiResult<ChatPrompt> prompt_of(const ServedModel& model, const ChatRequest& req
   return std::move(*prompt);
 }
 
+// What the choices of a request share.
+struct Launch {
+  const ServedModel* model = nullptr;
+  sampling::SamplingParams params;
+  std::vector<std::vector<engine::TokenId>> prompts;
+  std::vector<std::int64_t> limits;   // output tokens of a choice, by prompt
+  std::int64_t n = 1;
+  std::shared_ptr<const OutputRules> rules;
+  std::string tenant;
+};
+
 // Submits the choices; the answer takes care of everything that follows.
-void launch(const std::shared_ptr<Answer>& answer, const ServedModel& model, const sampling::SamplingParams& params,
-            const std::vector<std::vector<engine::TokenId>>& prompts, std::int64_t n, const std::vector<std::int64_t>& limits,
-            const OutputRules& rules) {
+void submit(const std::shared_ptr<Answer>& answer, const Launch& launch) {
+  const auto& [model, params, prompts, limits, n, rules, tenant] = launch;
   answer->begin();
   std::size_t index = 0;
   for (std::size_t p = 0; p < prompts.size(); ++p) {
@@ -76,14 +87,42 @@ void launch(const std::shared_ptr<Answer>& answer, const ServedModel& model, con
       request.params = params;
       request.params.seed += static_cast<std::uint64_t>(i);   // choices differ, and each is repeatable
       request.max_tokens = limits[p];
-      request.adapter = model.adapter;
-      request.processors = rules.processors(params.stop_ids);
-      request.sink = std::make_shared<TextSink>(*model.tokenizer, request.params, true, answer->receiver(index));
-      auto id = model.engine->submit(std::move(request));
+      request.adapter = model->adapter;
+      request.tenant = tenant;
+      request.processors = rules->processors(params.stop_ids);
+      request.sink = std::make_shared<TextSink>(*model->tokenizer, request.params, true, answer->receiver(index));
+      auto id = model->engine->submit(std::move(request));
       if (!id) return answer->abandon(from_internal(id.error()));
       answer->running(*id);
     }
   }
+}
+
+// Reserves the most that the choices can cost, then begins them. `stated`: the client said how long they may be; if not,
+// what its budgets leave is shared among them.
+void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch launch, bool stated) {
+  const std::size_t choices = launch.prompts.size() * static_cast<std::size_t>(launch.n);
+  Need need;
+  need.model = launch.model->id;
+  need.output_stated = stated;
+  for (std::size_t p = 0; p < launch.prompts.size(); ++p) {
+    spec.prompt_sizes.push_back(static_cast<std::int64_t>(launch.prompts[p].size()));
+    need.prompt_tokens += spec.prompt_sizes.back();
+    need.output_tokens += launch.limits[p] * launch.n;
+  }
+  spec.choices_per_prompt = static_cast<std::size_t>(launch.n);
+  launch.tenant = tenant_of(*exchange);
+  admit(exchange, need,
+        [exchange, spec = std::move(spec), launch = std::move(launch), choices, wanted = need.output_tokens](
+            std::shared_ptr<Charge> charge, std::int64_t granted) mutable {
+          if (granted < wanted) {
+            const std::int64_t each = std::max<std::int64_t>(1, granted / static_cast<std::int64_t>(choices));
+            for (std::int64_t& limit : launch.limits) limit = std::min(limit, each);
+          }
+          spec.charge = std::move(charge);
+          const ServedModel& model = *launch.model;
+          submit(std::make_shared<Answer>(exchange, model, std::move(spec), choices), launch);
+        });
 }
 
 std::uint64_t random_seed() {
@@ -124,7 +163,7 @@ bool Api::handle(const net::Request& request, const std::shared_ptr<Exchange>& e
     if (!only("GET")) return true;
     const std::string name = request.path.substr(11);
     const ServedModel* model = name.empty() ? nullptr : find_model(models_, name);
-    if (model == nullptr) {
+    if (model == nullptr || !may_use(*exchange, *model)) {
       exchange->send_error(model_not_found(name));
     } else {
       exchange->send_json(200, model_entry(*model));
@@ -136,7 +175,8 @@ bool Api::handle(const net::Request& request, const std::shared_ptr<Exchange>& e
 
 void Api::list_models(const std::shared_ptr<Exchange>& exchange) const {
   json::Array data;
-  for (const ServedModel& model : models_) data.push_back(model_entry(model));
+  for (const ServedModel& model : models_)
+    if (may_use(*exchange, model)) data.push_back(model_entry(model));
   exchange->send_json(200, json::Object{{"object", "list"}, {"data", std::move(data)}});
 }
 
@@ -145,8 +185,9 @@ void Api::chat(const net::Request& http, const std::shared_ptr<Exchange>& exchan
   if (!body) return exchange->send_error(body.error());
   auto request = read_chat_request(*body);
   if (!request) return exchange->send_error(request.error());
-  const ServedModel* model = find_model(models_, request->model);
-  if (model == nullptr) return exchange->send_error(model_not_found(request->model));
+  const auto allowed = allowed_model(*exchange, models_, request->model);
+  if (!allowed) return exchange->send_error(allowed.error());
+  const ServedModel* model = *allowed;
   if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
   if (model->chat_template == nullptr) {
     return exchange->send_error(bad_request("model", "The model `" + model->id + "` has no chat template; use /v1/completions."));
@@ -177,8 +218,9 @@ void Api::chat(const net::Request& http, const std::shared_ptr<Exchange>& exchan
   spec.starts_in_reasoning = prompt->opens_reasoning;
   spec.parse_tools = request->tools_allowed();
   if (spec.parse_tools) spec.tools = *request->tools;
-  auto answer = std::make_shared<Answer>(exchange, *model, std::move(spec), static_cast<std::size_t>(request->n));
-  launch(answer, *model, params, {std::move(prompt->ids)}, request->n, {*limit}, *rules);
+  auto shared = std::make_shared<const OutputRules>(std::move(*rules));
+  launch(exchange, std::move(spec), {model, params, {std::move(prompt->ids)}, {*limit}, request->n, std::move(shared), ""},
+         request->max_tokens.has_value());
 }
 
 void Api::complete(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
@@ -186,8 +228,9 @@ void Api::complete(const net::Request& http, const std::shared_ptr<Exchange>& ex
   if (!body) return exchange->send_error(body.error());
   auto request = read_completion_request(*body);
   if (!request) return exchange->send_error(request.error());
-  const ServedModel* model = find_model(models_, request->model);
-  if (model == nullptr) return exchange->send_error(model_not_found(request->model));
+  const auto allowed = allowed_model(*exchange, models_, request->model);
+  if (!allowed) return exchange->send_error(allowed.error());
+  const ServedModel* model = *allowed;
   if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
   std::vector<std::vector<engine::TokenId>> prompts = request->prompt_ids;
   for (const std::string& text : request->prompts) prompts.push_back(tokenizer::encode_prompt(*model->tokenizer, text, false));
@@ -214,9 +257,8 @@ void Api::complete(const net::Request& http, const std::shared_ptr<Exchange>& ex
   spec.stream = request->stream;
   spec.include_usage = request->include_usage;
   spec.logprobs = request->logprobs;
-  const std::size_t choices = prompts.size() * static_cast<std::size_t>(request->n);
-  auto answer = std::make_shared<Answer>(exchange, *model, std::move(spec), choices);
-  launch(answer, *model, params, prompts, request->n, limits, *rules);
+  auto shared = std::make_shared<const OutputRules>(std::move(*rules));
+  launch(exchange, std::move(spec), {model, params, std::move(prompts), std::move(limits), request->n, std::move(shared), ""}, true);
 }
 
 }  // namespace qw::api::openai

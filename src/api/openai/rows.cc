@@ -4,6 +4,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "api/auth.h"
 #include "api/openai/api.h"
 #include "api/row_job.h"
 #include "api/tasks.h"
@@ -67,8 +68,9 @@ void Api::embed(const net::Request& http, const std::shared_ptr<Exchange>& excha
   if (!body) return exchange->send_error(body.error());
   auto request = read_embedding_request(*body);
   if (!request) return exchange->send_error(request.error());
-  const ServedModel* model = find_model(models_, request->model);
-  if (model == nullptr) return exchange->send_error(model_not_found(request->model));
+  const auto allowed = allowed_model(*exchange, models_, request->model);
+  if (!allowed) return exchange->send_error(allowed.error());
+  const ServedModel* model = *allowed;
   if (!model->embedding)
     return exchange->send_error(bad_request("model", "The model `" + model->id + "` makes no embeddings: it has no embedding head."));
   const EmbeddingTask task = *model->embedding;
@@ -92,8 +94,9 @@ void Api::rerank(const net::Request& http, const std::shared_ptr<Exchange>& exch
   if (!body) return exchange->send_error(body.error());
   auto request = read_rerank_request(*body);
   if (!request) return exchange->send_error(request.error());
-  const ServedModel* model = find_model(models_, request->model);
-  if (model == nullptr) return exchange->send_error(model_not_found(request->model));
+  const auto allowed = allowed_model(*exchange, models_, request->model);
+  if (!allowed) return exchange->send_error(allowed.error());
+  const ServedModel* model = *allowed;
   if (!model->ranking)
     return exchange->send_error(bad_request("model", "The model `" + model->id + "` ranks no documents: it has no yes and no to compare."));
   std::vector<std::vector<engine::TokenId>> prompts;

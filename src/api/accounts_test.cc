@@ -1,0 +1,282 @@
+// Keys, limits, budgets and the ledger on the wire: a service over a store of its own.
+#include "api/accounts.h"
+
+#include <atomic>
+#include <filesystem>
+#include <thread>
+
+#include "api/auth.h"
+#include "api/internal/test_service.h"
+
+namespace qw::api {
+namespace {
+
+constexpr const char* kChat = "/v1/chat/completions";
+
+class AccountsTest : public test::ServiceTest {
+ protected:
+  void SetUp() override {
+    folder_ = std::filesystem::temp_directory_path() / ("qw-accounts-" + std::to_string(::getpid()));
+    std::filesystem::remove_all(folder_);
+    std::filesystem::create_directories(folder_);
+    auto opened = store::Store::open((folder_ / "state.db").string());
+    ASSERT_TRUE(opened.has_value()) << opened.error().message;
+    store_ = std::move(*opened);
+    auto made = Accounts::start(*store_);
+    ASSERT_TRUE(made.has_value()) << made.error().message;
+    accounts_ = std::move(*made);
+    ASSERT_TRUE(store_->tenants().add_organisation("o").has_value());
+    project_ = store_->tenants().add_project("o", "p")->id;
+    key_ = *store_->tenants().add_key({"p", "", "", {"*"}, {}, {}, 0});
+    start_service(accounts_.get());
+  }
+  ~AccountsTest() override {
+    engine_->stop();
+    service_.reset();
+    accounts_.reset();
+    store_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+  static std::string bearer(const store::NewKey& key) { return "Authorization: Bearer " + key.secret + "\r\n"; }
+  store::NewKey key(std::vector<std::string> scopes, std::vector<std::string> models = {},
+                    std::vector<std::string> networks = {}) {
+    return *store_->tenants().add_key({"p", "", "", std::move(scopes), std::move(models), std::move(networks), 0});
+  }
+  static std::string chat(int max_tokens, bool stream = false, const char* content = "abc") {
+    std::string body = std::string(R"({"model":"alphabet","messages":[{"role":"user","content":")") + content + "\"}]";
+    body += max_tokens > 0 ? ",\"max_tokens\":" + std::to_string(max_tokens) : std::string(",\"ignore_eos\":true");
+    return body + (stream ? R"(,"stream":true,"stream_options":{"include_usage":true}})" : "}");
+  }
+  store::Tokens total() {
+    const auto sums = store_->ledger().usage_sums({}, "");
+    return sums->empty() ? store::Tokens() : sums->at(0).tokens;
+  }
+  bool all_settled() {
+    for (int i = 0; i < 500; ++i) {
+      if (*store_->ledger().open_reservations() == 0) return true;
+      ::usleep(10'000);
+    }
+    return false;
+  }
+
+  std::filesystem::path folder_;
+  std::unique_ptr<store::Store> store_;
+  std::unique_ptr<Accounts> accounts_;
+  std::string project_;
+  store::NewKey key_;
+};
+
+TEST_F(AccountsTest, EveryRouteButTheHealthPagesNeedsAKey) {
+  for (const char* path : {"/", "/index.html", "/v1/models", "/v1/models/alphabet", "/v1/chat/completions",
+                           "/v1/completions", "/v1/embeddings", "/v1/rerank", "/v2/rerank", "/rerank", "/metrics",
+                           "/admin", "/nowhere", "/health", "/health/live/x"}) {
+    for (const char* method : {"GET", "POST", "OPTIONS"}) {
+      const auto answer = ask(method, path, "{}");
+      EXPECT_EQ(answer.status, 401) << method << " " << path;
+      EXPECT_NE(answer.head.find("WWW-Authenticate: Bearer"), std::string::npos);
+    }
+  }
+  EXPECT_EQ(ask("GET", "/health/live", "").status, 200);
+  EXPECT_EQ(ask("GET", "/health/ready", "").status, 200);
+  EXPECT_EQ(ask("GET", "/", "", bearer(key_)).status, 200);
+  EXPECT_EQ(ask("GET", "/nowhere", "", bearer(key_)).status, 404);
+}
+
+TEST_F(AccountsTest, AKeyIsShownInTheUsualWays) {
+  EXPECT_EQ(ask("GET", "/v1/models", "", "authorization: bearer  " + key_.secret + "\r\n").status, 200);
+  EXPECT_EQ(ask("GET", "/v1/models", "", "X-Api-Key: " + key_.secret + "\r\n").status, 200);
+  EXPECT_EQ(ask("GET", "/v1/models", "", "Authorization: Basic " + key_.secret + "\r\n").status, 401);
+  EXPECT_EQ(ask("GET", "/v1/models", "", "Authorization: Bearer " + key_.secret + "x\r\n").status, 401);
+  const auto session = store_->tenants().begin_session(key_.key.id, 60'000'000, "");
+  EXPECT_EQ(ask("GET", "/v1/models", "", "Cookie: a=b; qw_session=" + *session + "; c=d\r\n").status, 200);
+  EXPECT_EQ(ask("GET", "/v1/models", "", "Cookie: qw_session=" + key_.secret + "\r\n").status, 401);
+  const auto error = ask_json(kChat, chat(1), 401);
+  EXPECT_EQ(at(at(error, "error"), "code").as_string(), "invalid_api_key");
+}
+
+TEST_F(AccountsTest, ARevokedKeyEndsWithinASecond) {
+  EXPECT_EQ(ask("GET", "/v1/models", "", bearer(key_)).status, 200);
+  ASSERT_TRUE(store_->tenants().revoke_key(key_.key.id).has_value());
+  std::this_thread::sleep_for(std::chrono::milliseconds(1050));
+  EXPECT_EQ(ask("GET", "/v1/models", "", bearer(key_)).status, 401);
+}
+
+TEST_F(AccountsTest, ScopesModelsAndNetworksBind) {
+  const auto reader = key({"models.read"});
+  EXPECT_EQ(ask("GET", "/v1/models", "", bearer(reader)).status, 200);
+  EXPECT_EQ(ask("POST", kChat, chat(1), bearer(reader)).status, 403);
+  const auto vectors = key({"*"}, {"vectors"});
+  EXPECT_EQ(ask("GET", "/v1/models", "", bearer(vectors)).body.find("alphabet"), std::string::npos);
+  EXPECT_EQ(ask("GET", "/v1/models/alphabet", "", bearer(vectors)).status, 404);
+  EXPECT_EQ(ask("POST", kChat, chat(1), bearer(vectors)).status, 403);
+  EXPECT_EQ(ask("POST", "/v1/embeddings", R"({"model":"vectors","input":[1]})", bearer(vectors)).status, 200);
+  EXPECT_EQ(ask("POST", "/v1/embeddings", R"({"input":[1]})", bearer(vectors)).status, 200);  // its first model
+  EXPECT_EQ(ask("GET", "/v1/models", "", bearer(key({"*"}, {}, {"10.0.0.0/8"}))).status, 403);
+  EXPECT_EQ(ask("GET", "/v1/models", "", bearer(key({"*"}, {}, {"10.0.0.0/8", "127.0.0.1"}))).status, 200);
+  const auto fresh = key({"*"});
+  ASSERT_TRUE(store_->tenants().set_organisation("o", {}, true).has_value());
+  EXPECT_EQ(ask("GET", "/v1/models", "", bearer(fresh)).status, 403);
+}
+
+TEST_F(AccountsTest, WhatAnAnswerSaysIsInTheLedger) {
+  const auto whole = ask_json(kChat, chat(7), 200, bearer(key_));
+  const auto& usage = at(whole, "usage");
+  EXPECT_EQ(at(usage, "completion_tokens").as_int(), 7);
+  auto rows = *store_->ledger().usage({}, 0, 10);  // there before the answer was
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0].tokens, (store::Tokens{3, 0, 0, 7}));
+  EXPECT_EQ(rows[0].outcome, "length");
+  EXPECT_EQ(rows[0].model, "alphabet");
+  EXPECT_EQ(rows[0].key_id, key_.key.id);
+  EXPECT_EQ(rows[0].project_id, project_);
+
+  const auto stream = ask("POST", kChat, chat(5, true), bearer(key_));
+  EXPECT_NE(stream.body.find("\"completion_tokens\":5"), std::string::npos);
+  EXPECT_NE(stream.body.find("[DONE]"), std::string::npos);
+  rows = *store_->ledger().usage({}, 0, 10);
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[1].tokens, (store::Tokens{3, 0, 0, 5}));
+
+  // Prompts count once however many answers they have; several prompts add up.
+  const auto several = ask_json("/v1/completions", R"({"model":"alphabet","prompt":["ab","xyz"],"max_tokens":2,"n":3})",
+                                200, bearer(key_));
+  EXPECT_EQ(at(at(several, "usage"), "prompt_tokens").as_int(), 5);
+  EXPECT_EQ(at(at(several, "usage"), "completion_tokens").as_int(), 12);
+  EXPECT_EQ(store_->ledger().usage({}, 0, 10)->at(2).tokens, (store::Tokens{5, 0, 0, 12}));
+  ask_json("/v1/embeddings", R"({"model":"vectors","input":[[1,2],[3]]})", 200, bearer(key_));
+  EXPECT_EQ(store_->ledger().usage({}, 0, 10)->at(3).tokens, (store::Tokens{3, 0, 0, 0}));
+  EXPECT_EQ(*store_->ledger().open_reservations(), 0);
+}
+
+TEST_F(AccountsTest, ThoughtsAreCountedApart) {
+  for (const bool stream : {false, true}) {
+    const auto answer = ask("POST", kChat, chat(6, stream, "<think>\\n"), bearer(key_));
+    EXPECT_NE(answer.body.find("\"reasoning_tokens\":6"), std::string::npos) << answer.body;
+    EXPECT_EQ(store_->ledger().usage({}, stream ? 1 : 0, 10)->at(0).tokens.reasoning, 6);
+  }
+}
+
+TEST_F(AccountsTest, ALimitAnswers429AndSaysWhen) {
+  ASSERT_TRUE(store_->ledger().set_limits({"project:" + project_, 2, 100, 0, 0}).has_value());
+  const auto first = ask("POST", kChat, chat(4), bearer(key_));
+  EXPECT_EQ(first.status, 200);
+  for (const char* header : {"x-ratelimit-limit-requests: 2\r\n", "x-ratelimit-remaining-requests: 1\r\n",
+                             "x-ratelimit-limit-tokens: 100\r\n", "x-ratelimit-remaining-tokens: 93\r\n"})
+    EXPECT_NE(first.head.find(header), std::string::npos) << header << first.head;
+  const auto tokens = ask("POST", kChat, chat(200), bearer(key_));
+  EXPECT_EQ(tokens.status, 429);
+  EXPECT_EQ(tokens.head.find("Retry-After"), std::string::npos) << "more than the limit: waiting does not help";
+  EXPECT_EQ(ask("POST", kChat, chat(4), bearer(key_)).status, 200);
+  const auto requests = ask("POST", kChat, chat(4), bearer(key_));
+  EXPECT_EQ(requests.status, 429);
+  EXPECT_NE(requests.body.find("rate_limit_exceeded"), std::string::npos);
+  const auto at = requests.head.find("Retry-After: ");
+  ASSERT_NE(at, std::string::npos);
+  EXPECT_NEAR(std::atoi(requests.head.c_str() + at + 13), 30, 1);
+}
+
+TEST_F(AccountsTest, ABudgetIsUsedToTheLastTokenAndNoFurther) {
+  ASSERT_TRUE(store_->ledger().set_budget("project:" + project_, "tokens", "total", 300).has_value());
+  // No length is stated: the answer gets what the budget leaves.
+  const auto answer = ask_json(kChat, chat(0), 200, bearer(key_));
+  EXPECT_EQ(at(at(answer, "usage"), "total_tokens").as_int(), 300);
+  EXPECT_EQ(at(at(answer, "choices").as_array()[0], "finish_reason").as_string(), "length");
+  const auto refused = ask_json(kChat, chat(1), 429, bearer(key_));
+  EXPECT_EQ(at(at(refused, "error"), "type").as_string(), "insufficient_quota");
+  EXPECT_EQ(store_->ledger().budgets()->at(0).spent, 300);
+  ASSERT_TRUE(store_->ledger().set_budget("project:" + project_, "CNY", "total", 300).has_value());
+  ASSERT_TRUE(store_->ledger().set_budget("project:" + project_, "tokens", "total", 900).has_value());
+  EXPECT_NE(dump(at(ask_json(kChat, chat(1), 429, bearer(key_)), "error").find("message")).find("no price"),
+            std::string::npos);
+}
+
+// The answers that clients got, the ledger and the budgets agree to the token, and the budget was never overrun.
+TEST_F(AccountsTest, ConcurrentRequestsKeepTheBudgetExact) {
+  constexpr int kClients = 8, kEach = 30;
+  constexpr std::int64_t kBudget = 2500;
+  const std::string subject = "project:" + project_;
+  ASSERT_TRUE(store_->ledger().set_price({"alphabet", "CNY", 300, 60, 600, 600}).has_value());
+  ASSERT_TRUE(store_->ledger().set_budget(subject, "tokens", "total", kBudget).has_value());
+  ASSERT_TRUE(store_->ledger().set_budget(subject, "CNY", "month", 100'000'000).has_value());
+  std::atomic<std::int64_t> prompt{0}, output{0}, answered{0}, refused{0};
+  std::vector<std::thread> clients;
+  for (int c = 0; c < kClients; ++c) {
+    clients.emplace_back([&, c] {
+      for (int i = 0; i < kEach; ++i) {
+        const bool stream = (c + i) % 2 == 0;
+        const auto answer = ask("POST", kChat, chat(5 + (c * 7 + i) % 30, stream), bearer(key_));
+        if (answer.status == 429) {
+          ++refused;
+          continue;
+        }
+        ASSERT_EQ(answer.status, 200) << answer.body;
+        ++answered;
+        const auto number = [&](const char* name) {
+          const auto found = answer.body.rfind(std::string("\"") + name + "\":");
+          return found == std::string::npos
+                     ? -1000000
+                     : std::atoll(answer.body.c_str() + found + std::string_view(name).size() + 3);
+        };
+        prompt += number("prompt_tokens");
+        output += number("completion_tokens");
+      }
+    });
+  }
+  for (auto& client : clients) client.join();
+  EXPECT_EQ(answered + refused, kClients * kEach);
+  EXPECT_GT(refused, 0);
+  EXPECT_TRUE(all_settled());
+  EXPECT_EQ(total().prompt, prompt);
+  EXPECT_EQ(total().output, output);
+  EXPECT_LE(prompt + output, kBudget);
+  EXPECT_GT(prompt + output, kBudget - 40);  // the shortest request did not fit any more
+  const auto budgets = *store_->ledger().budgets();
+  for (const auto& budget : budgets) {
+    EXPECT_EQ(budget.reserved, 0);
+    EXPECT_EQ(budget.spent, budget.unit == "tokens" ? prompt + output : prompt * 300 + output * 600);
+  }
+  EXPECT_EQ(engine_->stats().output_tokens, output);
+}
+
+TEST_F(AccountsTest, AClientThatLeavesPaysForWhatWasComputed) {
+  ASSERT_TRUE(store_->ledger().set_budget("project:" + project_, "tokens", "total", 100'000).has_value());
+  for (int i = 0; i < 5; ++i) {
+    const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(service_->port());
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ASSERT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    const std::string body = chat(400, true);
+    const std::string text = std::string("POST ") + kChat + " HTTP/1.1\r\nHost: x\r\n" + bearer(key_) +
+                             "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+    ASSERT_EQ(::send(fd, text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
+    char first;
+    ASSERT_EQ(::recv(fd, &first, 1, 0), 1);
+    ::close(fd);
+  }
+  EXPECT_TRUE(all_settled());
+  EXPECT_EQ(total().output, engine_->stats().output_tokens);
+  EXPECT_EQ(store_->ledger().budgets()->at(0).spent, total().prompt + total().output);
+  EXPECT_EQ(store_->ledger().budgets()->at(0).reserved, 0);
+}
+
+TEST_F(AccountsTest, RequestsThatAreRefusedCostNothing) {
+  ASSERT_TRUE(store_->ledger().set_budget("project:" + project_, "tokens", "total", 1000).has_value());
+  ask_json(kChat, "{", 400, bearer(key_));
+  ask_json(kChat, R"({"messages":[{"role":"user","content":"x"}],"temperature":9})", 400, bearer(key_));
+  ask_json(kChat, chat(1, false, std::string(600, 'a').c_str()), 400, bearer(key_));
+  EXPECT_EQ(store_->ledger().usage({}, 0, 10)->size(), 0u);
+  EXPECT_EQ(store_->ledger().budgets()->at(0).left(), 1000);
+}
+
+TEST(Auth, ActionsOfRoutes) {
+  EXPECT_EQ(action_of("/v1/chat/completions"), "inference");
+  EXPECT_EQ(action_of("/v1/models"), "models.read");
+  EXPECT_EQ(action_of("/v1/models/a/b"), "models.read");
+  EXPECT_EQ(action_of("/v1/modelsx"), "");
+  EXPECT_EQ(action_of("/"), "");
+}
+
+}  // namespace
+}  // namespace qw::api

@@ -1,0 +1,153 @@
+#include "api/auth.h"
+
+#include <algorithm>
+
+#include "net/ip_range.h"
+
+namespace qw::api {
+namespace {
+
+// A client that does not say how long its answer may be should not get a stump because a minute's tokens are nearly
+// used: below this it is asked to wait instead.
+constexpr std::int64_t kLeastUnstated = 256;
+
+struct Route {
+  std::string_view prefix, action;
+};
+// The longest prefix that fits decides. Everything else needs a key and no particular right.
+constexpr Route kRoutes[] = {
+    {"/v1/chat/completions", "inference"}, {"/v1/completions", "inference"}, {"/v1/embeddings", "inference"},
+    {"/v1/rerank", "inference"},           {"/v2/rerank", "inference"},      {"/rerank", "inference"},
+    {"/v1/models", "models.read"},         {"/metrics", "metrics.read"},     {"/admin", "admin"},
+};
+
+std::string seconds(std::int64_t us) { return std::to_string((us + 999) / 1000) + "ms"; }
+
+void add_rate_headers(Exchange& exchange, const store::Admission& a) {
+  const auto add = [&](const char* what, const store::RateState& state) {
+    if (state.limit == 0) return;
+    exchange.add_header(std::string("x-ratelimit-limit-") + what, std::to_string(state.limit));
+    exchange.add_header(std::string("x-ratelimit-remaining-") + what, std::to_string(state.remaining));
+    exchange.add_header(std::string("x-ratelimit-reset-") + what, seconds(state.reset_us));
+  };
+  add("requests", a.requests);
+  add("tokens", a.tokens);
+}
+
+}  // namespace
+
+std::optional<Secret> secret_of(const net::Headers& headers) {
+  constexpr std::string_view kBearer = "bearer ";
+  const std::string_view given = net::find_header(headers, "authorization");
+  if (given.size() > kBearer.size() &&
+      std::equal(kBearer.begin(), kBearer.end(), given.begin(), [](char a, char b) { return a == (b | 0x20); })) {
+    std::string_view text = given.substr(kBearer.size());
+    while (text.starts_with(' ')) text.remove_prefix(1);
+    return Secret{std::string(text), Credential::kKey};
+  }
+  if (const std::string_view key = net::find_header(headers, "x-api-key"); !key.empty())
+    return Secret{std::string(key), Credential::kKey};
+  constexpr std::string_view kCookie = "qw_session=";
+  const std::string_view cookies = net::find_header(headers, "cookie");
+  for (std::size_t at = 0; at < cookies.size();) {
+    const auto end = std::min(cookies.find(';', at), cookies.size());
+    std::string_view one = cookies.substr(at, end - at);
+    while (one.starts_with(' ')) one.remove_prefix(1);
+    if (one.starts_with(kCookie)) return Secret{std::string(one.substr(kCookie.size())), Credential::kSession};
+    at = end + 1;
+  }
+  return std::nullopt;
+}
+
+std::string_view action_of(std::string_view path) {
+  const Route* best = nullptr;
+  for (const Route& route : kRoutes) {
+    const bool fits = path == route.prefix || (path.starts_with(route.prefix) && path[route.prefix.size()] == '/');
+    if (fits && (best == nullptr || route.prefix.size() > best->prefix.size())) best = &route;
+  }
+  return best == nullptr ? std::string_view() : best->action;
+}
+
+ApiResult<void> check_access(const store::Principal* who, std::string_view action, std::string_view remote) {
+  if (who == nullptr)
+    return tl::unexpected(ApiError{401, "authentication_error",
+                                   "This service needs a valid API key (Authorization: Bearer KEY).", "",
+                                   "invalid_api_key"});
+  const auto forbidden = [](std::string message, const char* code) {
+    return tl::unexpected(ApiError{403, "permission_error", std::move(message), "", code});
+  };
+  if (who->disabled) return forbidden("The key's user, project or organisation is disabled.", "account_disabled");
+  const auto& networks = who->key.networks;
+  const auto here = [&](const std::string& text) {
+    const auto range = net::IpRange::parse(text);
+    return range && range->contains(net::address_of(remote));
+  };
+  if (!networks.empty() && std::none_of(networks.begin(), networks.end(), here))
+    return forbidden("This key may not be used from this address.", "address_not_allowed");
+  if (!action.empty() && !store::may(*who, action))
+    return forbidden("This key may not do this (" + std::string(action) + ").", "insufficient_scope");
+  return {};
+}
+
+bool may_use(const Exchange& exchange, const ServedModel& model) {
+  const auto& who = exchange.who();
+  if (who == nullptr || who->key.models.empty()) return true;
+  return std::find(who->key.models.begin(), who->key.models.end(), model.id) != who->key.models.end();
+}
+
+ApiResult<const ServedModel*> allowed_model(const Exchange& exchange, const ModelList& models,
+                                            const std::string& name) {
+  if (name.empty()) {
+    for (const ServedModel& model : models)
+      if (may_use(exchange, model)) return &model;
+  }
+  const ServedModel* model = find_model(models, name);
+  if (model == nullptr) return tl::unexpected(model_not_found(name));
+  if (!may_use(exchange, *model))
+    return tl::unexpected(ApiError{403, "permission_error", "This key may not use the model `" + model->id + "`.",
+                                   "model", "model_not_allowed"});
+  return model;
+}
+
+std::string tenant_of(const Exchange& exchange) {
+  return exchange.who() == nullptr ? std::string() : exchange.who()->key.project_id;
+}
+
+ApiError refusal_error(const store::Admission& a) {
+  ApiError error{429, "rate_limit_error", "Limit reached: " + a.why + ".", "", "rate_limit_exceeded"};
+  if (a.refusal == store::Refusal::kBudget || a.refusal == store::Refusal::kNoPrice) {
+    error.type = "insufficient_quota";
+    error.code = "insufficient_quota";
+    error.message = "Budget reached: " + a.why + ".";
+  }
+  error.retry_after_s = a.retry_after_us < 0 ? -1 : std::max<std::int64_t>(1, (a.retry_after_us + 999'999) / 1'000'000);
+  return error;
+}
+
+void admit(const std::shared_ptr<Exchange>& exchange, const Need& need,
+           std::function<void(std::shared_ptr<Charge> charge, std::int64_t output_tokens)> then) {
+  Accounts* accounts = exchange->accounts();
+  if (accounts == nullptr) return then(std::make_shared<Charge>(), need.output_tokens);
+  const store::Principal& who = *exchange->who();
+  store::Asked asked;
+  asked.request_id = exchange->request_id();
+  asked.key_id = who.key.id;
+  asked.user_id = who.key.user_id;
+  asked.project_id = who.key.project_id;
+  asked.organisation_id = who.organisation_id;
+  asked.model = need.model;
+  asked.prompt_tokens = need.prompt_tokens;
+  asked.output_tokens = need.output_tokens;
+  asked.least_output_tokens = need.output_stated ? need.output_tokens : std::min(need.output_tokens, kLeastUnstated);
+  accounts->admit(std::move(asked), [exchange, accounts, then = std::move(then)](Result<store::Admission> admission) {
+    if (!admission)
+      return exchange->send_error({503, "server_error", "The accounts cannot be reached.", "", "store_unavailable"});
+    add_rate_headers(*exchange, *admission);
+    if (admission->refusal != store::Refusal::kNone) return exchange->send_error(refusal_error(*admission));
+    auto charge = std::make_shared<Charge>(*accounts, admission->reservation);
+    accounts->watch(admission->reservation, charge);
+    then(std::move(charge), admission->output_tokens);
+  });
+}
+
+}  // namespace qw::api

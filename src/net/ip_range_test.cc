@@ -1,0 +1,39 @@
+#include "net/ip_range.h"
+
+#include <gtest/gtest.h>
+
+namespace qw::net {
+namespace {
+
+bool inside(const char* range, const char* address) { return IpRange::parse(range)->contains(address); }
+
+TEST(IpRange, HoldsWhatItsMaskSays) {
+  EXPECT_TRUE(inside("10.0.0.0/8", "10.255.1.2"));
+  EXPECT_FALSE(inside("10.0.0.0/8", "11.0.0.0"));
+  EXPECT_TRUE(inside("192.168.1.128/25", "192.168.1.129"));
+  EXPECT_FALSE(inside("192.168.1.128/25", "192.168.1.127"));
+  EXPECT_TRUE(inside("127.0.0.1", "127.0.0.1"));
+  EXPECT_FALSE(inside("127.0.0.1", "127.0.0.2"));
+  EXPECT_TRUE(inside("0.0.0.0/0", "8.8.8.8"));
+  EXPECT_FALSE(inside("0.0.0.0/0", "2001:db8::1"));
+  EXPECT_TRUE(inside("2001:db8::/32", "2001:db8:1::7"));
+  EXPECT_FALSE(inside("2001:db8::/32", "2001:db9::"));
+  EXPECT_TRUE(inside("::/0", "8.8.8.8"));
+  EXPECT_TRUE(inside("10.0.0.0/8", "::ffff:10.1.2.3"));
+  EXPECT_FALSE(inside("10.0.0.0/8", "unknown"));
+  EXPECT_FALSE(inside("10.0.0.0/8", ""));
+}
+
+TEST(IpRange, OtherTextsAreNone) {
+  for (const char* text : {"", "10", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/8x", "10.0.0.1/8", "::1/129",
+                           "a.b.c.d", "10.0.0.0 /8"})
+    EXPECT_FALSE(IpRange::parse(text)) << text;
+}
+
+TEST(IpRange, APortIsCutOff) {
+  EXPECT_EQ(address_of("127.0.0.1:80"), "127.0.0.1");
+  EXPECT_EQ(address_of("::1:52114"), "::1");
+}
+
+}  // namespace
+}  // namespace qw::net

@@ -1,0 +1,66 @@
+// Long work that outlives the service which began it: batches, fine-tuning. A service claims a job for a lease and
+// renews it; when the service dies, another claims the job and goes on from the state and the records that were
+// written.
+//
+// `spec` and `state` are text of whoever runs the jobs. Records are numbered from 0 in each stream of a job ("events",
+// "output", ...) and written together with the state, so that none is lost and none written twice.
+// Errors: kBadInput for what makes no sense or does not exist; kRefused if the job is no longer yours. Threads: any.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace qw::store {
+
+class Work;
+
+struct Job {
+  std::string id, project_id, kind;
+  std::string status;         // "queued", "running", then whatever finish() says
+  std::int64_t priority = 0;  // higher goes first
+  std::int64_t attempts = 0;  // how often it was claimed
+  std::int64_t created_us = 0, changed_us = 0;
+  bool cancel_wanted = false;  // whoever runs it should end it
+  std::string spec, state;
+};
+struct JobRecord {
+  std::string stream;
+  std::int64_t number = 0, created_us = 0;
+  std::string body;
+};
+
+class Jobs {
+ public:
+  explicit Jobs(Work& work) : work_(work) {}
+
+  // `id_prefix`: such as "batch_".
+  Result<Job> add(const std::string& id_prefix, const std::string& project_id, const std::string& kind,
+                  const std::string& spec, std::int64_t priority = 0);
+  Result<Job> find(const std::string& project_id, const std::string& kind, const std::string& id);
+  // Newest first, after the job `after` ("": from the start).
+  Result<std::vector<Job>> list(const std::string& project_id, const std::string& kind, const std::string& after,
+                                std::int64_t most);
+
+  // The best job of `kind` that waits or whose lease ran out; nothing if there is none.
+  Result<std::optional<Job>> claim(const std::string& kind, const std::string& instance, std::int64_t lease_us);
+  // Writes state and records, renews the lease, and tells whether the job should end. kRefused: another has it.
+  Result<bool> advance(const std::string& id, const std::string& instance, std::int64_t lease_us,
+                       const std::string& state, const std::vector<JobRecord>& records);
+  Status finish(const std::string& id, const std::string& instance, const std::string& status, const std::string& state,
+                const std::vector<JobRecord>& records = {});
+  // Gives it back, to be claimed at once (a service that stops).
+  Status release(const std::string& id, const std::string& instance);
+  // A waiting job ends as "cancelled"; a running one is asked to.
+  Result<Job> cancel(const std::string& project_id, const std::string& kind, const std::string& id);
+  Result<std::vector<JobRecord>> records(const std::string& id, const std::string& stream, std::int64_t from,
+                                         std::int64_t most);
+
+ private:
+  Work& work_;
+};
+
+}  // namespace qw::store

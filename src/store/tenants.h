@@ -1,0 +1,127 @@
+// Who may use the service: organisations, their projects and users, roles, keys and sessions.
+//
+// An organisation pays, a project owns what is left with the service (files, jobs, stored answers), a user is a person,
+// a key is what a client shows. Names are unique within the organisation; every `where` argument takes an id or a name.
+// Secrets are never stored: of a key its SHA-256 and its first characters are kept (it has 256 bits of randomness, so a
+// slow hash would add nothing). Times are microseconds since 1970; 0 = never.
+//
+// Errors: kBadInput for names and values that make no sense or are taken, and for what does not exist; kFailed where
+// the database fails. Threads: any.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace qw::store {
+
+class Work;
+
+struct Organisation {
+  std::string id, name;
+  std::int64_t weight = 1;  // share of the engine beside other organisations
+  std::int64_t created_us = 0;
+  bool disabled = false;
+};
+struct Project {
+  std::string id, organisation_id, name;
+  std::int64_t weight = 1;  // beside the other projects of the organisation
+  std::int64_t created_us = 0;
+  bool disabled = false;
+};
+struct User {
+  std::string id, organisation_id, name;
+  std::vector<std::string> roles;
+  std::int64_t created_us = 0;
+  bool disabled = false;
+};
+// Patterns of actions: "files.read", "files.*", "*". What is denied by any role is denied.
+struct Role {
+  std::string name;
+  std::vector<std::string> allow, deny;
+  bool built_in = false;
+};
+struct Key {
+  std::string id, project_id, user_id, name;  // user_id "": a service account
+  std::string shown;                          // its first characters, to tell keys apart
+  std::vector<std::string> scopes;            // patterns of actions
+  std::vector<std::string> models;            // names; empty: all
+  std::vector<std::string> networks;          // addresses and ranges (10.0.0.0/8); empty: anywhere
+  std::int64_t created_us = 0, expires_us = 0, revoked_us = 0, used_us = 0;
+  std::string rotated_from;  // id of the key it replaces
+};
+struct NewKey {
+  Key key;
+  std::string secret;  // the only time it is seen
+};
+struct KeySpec {
+  std::string project, user, name;
+  std::vector<std::string> scopes = {"*"}, models, networks;
+  std::int64_t expires_us = 0;
+};
+
+// A key and everything that decides what it may do.
+struct Principal {
+  Key key;
+  std::string project, organisation_id, organisation, user;  // names, and the organisation's id
+  std::int64_t organisation_weight = 1, project_weight = 1;
+  std::vector<std::string> allow = {"*"}, deny;  // of the user's roles; a key without a user has its scopes only
+  bool disabled = false;                         // the user, the project or the organisation is
+};
+// True if scopes and roles allow `action` and no role denies it.
+bool may(const Principal& principal, std::string_view action);
+// True if one of `patterns` covers `action`.
+bool covers(const std::vector<std::string>& patterns, std::string_view action);
+
+class Tenants {
+ public:
+  explicit Tenants(Work& work) : work_(work) {}
+
+  Result<Organisation> add_organisation(const std::string& name, std::int64_t weight = 1);
+  Result<std::vector<Organisation>> organisations();
+  Result<Organisation> organisation(const std::string& where);
+  Status set_organisation(const std::string& where, std::optional<std::int64_t> weight, std::optional<bool> disabled);
+
+  Result<Project> add_project(const std::string& organisation, const std::string& name, std::int64_t weight = 1);
+  Result<std::vector<Project>> projects(const std::string& organisation = "");
+  Result<Project> project(const std::string& where);  // a name that two organisations use must be an id
+  Status set_project(const std::string& where, std::optional<std::int64_t> weight, std::optional<bool> disabled);
+
+  Result<User> add_user(const std::string& organisation, const std::string& name,
+                        const std::vector<std::string>& roles);
+  Result<std::vector<User>> users(const std::string& organisation = "");
+  Result<User> user(const std::string& where);
+  Status set_user(const std::string& where, std::optional<std::vector<std::string>> roles,
+                  std::optional<bool> disabled);
+
+  Status set_role(const Role& role);  // adds or replaces; built-in ones stay as they are
+  Result<std::vector<Role>> roles();
+  Status remove_role(const std::string& name);  // kBadInput while users have it
+
+  Result<NewKey> add_key(const KeySpec& spec);
+  Result<std::vector<Key>> keys(const std::string& project = "");
+  Result<Key> key(const std::string& where);  // id, or the characters that are shown
+  // A new secret with the same rights; the old one ends after `grace_us`.
+  Result<NewKey> rotate_key(const std::string& where, std::int64_t grace_us);
+  Status revoke_key(const std::string& where);
+  // Nothing if there is no such key, it has expired or was revoked. Notes the time of use once a minute at most.
+  Result<std::optional<Principal>> principal_of_key(std::string_view secret);
+
+  // A browser's session for a key. The secret is returned.
+  Result<std::string> begin_session(const std::string& key_id, std::int64_t lasts_us, const std::string& remote);
+  Result<std::optional<Principal>> principal_of_session(std::string_view secret);
+  Status end_session(std::string_view secret);
+
+  // Makes organisation, project and user of an empty store, and a key that may do everything. Nothing if there are
+  // keys.
+  Result<std::optional<NewKey>> bootstrap();
+
+ private:
+  Work& work_;
+};
+
+}  // namespace qw::store

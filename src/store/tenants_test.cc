@@ -1,0 +1,137 @@
+#include "store/tenants.h"
+
+#include "store/internal/test_stores.h"
+
+namespace qw::store {
+namespace {
+
+class TenantsTest : public test::OnEngine {
+ protected:
+  void SetUp() override {
+    OnEngine::SetUp();
+    if (!IsSkipped()) open();
+  }
+  Tenants& tenants() { return store_->tenants(); }
+};
+INSTANTIATE_TEST_SUITE_P(Both, TenantsTest, testing::Values(test::Engine::kSqlite, test::Engine::kPostgres),
+                         test::engine_name);
+
+TEST_P(TenantsTest, BootstrapHappensOnce) {
+  const auto first = tenants().bootstrap();
+  ASSERT_TRUE(first.has_value()) << first.error().message;
+  ASSERT_TRUE(first->has_value());
+  EXPECT_TRUE((*first)->secret.starts_with("sk-qw-"));
+  EXPECT_FALSE(tenants().bootstrap()->has_value());
+  const auto principal = tenants().principal_of_key((*first)->secret);
+  ASSERT_TRUE(principal->has_value());
+  EXPECT_TRUE(may(**principal, "admin"));
+  EXPECT_EQ((*principal)->organisation, "default");
+  EXPECT_EQ((*principal)->user, "admin");
+}
+
+TEST_P(TenantsTest, TheSecretIsNowhereInTheDatabase) {
+  const auto made = tenants().bootstrap();
+  const std::string secret = (*made)->secret;
+  auto connection = database()->connect();
+  const auto rows = (*connection)->run("SELECT hash, shown, name FROM keys", {});
+  ASSERT_EQ(rows->size(), 1u);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ((*rows)[0].text(i).find(secret.substr(14)), std::string::npos);
+  EXPECT_EQ((*rows)[0].text(1), secret.substr(0, 14));
+}
+
+TEST_P(TenantsTest, NamesAreUniqueAndChecked) {
+  ASSERT_TRUE(tenants().add_organisation("Zhejiang 大学").has_value());
+  EXPECT_EQ(tenants().add_organisation("Zhejiang 大学").error().kind, ErrorKind::kBadInput);
+  EXPECT_FALSE(tenants().add_organisation("").has_value());
+  EXPECT_FALSE(tenants().add_organisation("two\nlines").has_value());
+  EXPECT_FALSE(tenants().add_organisation("\xff").has_value());
+  EXPECT_FALSE(tenants().add_organisation("x", 0).has_value());
+  ASSERT_TRUE(tenants().add_organisation("other").has_value());
+  ASSERT_TRUE(tenants().add_project("other", "lab").has_value());
+  EXPECT_FALSE(tenants().add_project("other", "lab").has_value());
+  ASSERT_TRUE(tenants().add_project("Zhejiang 大学", "lab").has_value());
+  EXPECT_FALSE(tenants().project("lab").has_value());  // which?
+  EXPECT_EQ(tenants().projects("other")->size(), 1u);
+  EXPECT_EQ(tenants().projects()->size(), 2u);
+  EXPECT_FALSE(tenants().add_project("nobody", "lab").has_value());
+}
+
+TEST_P(TenantsTest, KeysExpireRotateAndAreRevoked) {
+  ASSERT_TRUE(tenants().add_organisation("o").has_value());
+  ASSERT_TRUE(tenants().add_project("o", "p").has_value());
+  const auto known = [&](const NewKey& k) { return tenants().principal_of_key(k.secret)->has_value(); };
+  KeySpec spec{"p", "", "k", {"inference"}, {"mini"}, {"10.0.0.0/8"}, now_us_ + 1000};
+  const auto key = tenants().add_key(spec);
+  ASSERT_TRUE(key.has_value()) << key.error().message;
+  const auto principal = tenants().principal_of_key(key->secret);
+  ASSERT_TRUE(principal->has_value());
+  EXPECT_EQ((*principal)->key.models, std::vector<std::string>{"mini"});
+  EXPECT_EQ((*principal)->key.networks, std::vector<std::string>{"10.0.0.0/8"});
+  EXPECT_TRUE(may(**principal, "inference"));
+  EXPECT_FALSE(may(**principal, "admin"));
+  EXPECT_FALSE(tenants().principal_of_key("sk-qw-nothing")->has_value());
+  now_us_ += 1000;
+  EXPECT_FALSE(known(*key));
+
+  spec.expires_us = 0;
+  const auto old = tenants().add_key(spec);
+  const auto fresh = tenants().rotate_key(old->key.id, 500);
+  ASSERT_TRUE(fresh.has_value()) << fresh.error().message;
+  EXPECT_EQ(fresh->key.rotated_from, old->key.id);
+  EXPECT_EQ(fresh->key.scopes, old->key.scopes);
+  EXPECT_TRUE(known(*old));  // both work for a while
+  EXPECT_TRUE(known(*fresh));
+  EXPECT_FALSE(tenants().rotate_key(old->key.id, 0).has_value());
+  now_us_ += 500;
+  EXPECT_FALSE(known(*old));
+  EXPECT_TRUE(known(*fresh));
+  ASSERT_TRUE(tenants().revoke_key(fresh->key.shown).has_value());
+  EXPECT_FALSE(known(*fresh));
+  EXPECT_EQ(tenants().keys("p")->size(), 3u);
+}
+
+TEST_P(TenantsTest, ADenyingRoleWins) {
+  ASSERT_TRUE(tenants().add_organisation("o").has_value());
+  ASSERT_TRUE(tenants().add_project("o", "p").has_value());
+  ASSERT_TRUE(tenants().set_role({"no-files", {}, {"files.*"}}).has_value());
+  ASSERT_TRUE(tenants().add_user("o", "ann", {"member", "no-files"}).has_value());
+  EXPECT_FALSE(tenants().add_user("o", "bob", {"nothing"}).has_value());
+  EXPECT_EQ(tenants().users()->size(), 1u);  // bob was rolled back
+  EXPECT_FALSE(tenants().set_role({"owner", {}, {}}).has_value());
+  EXPECT_FALSE(tenants().remove_role("no-files").has_value());
+  const auto key = tenants().add_key({"p", "ann", "", {"*"}, {}, {}, 0});
+  const auto now = [&] { return **tenants().principal_of_key(key->secret); };
+  EXPECT_TRUE(may(now(), "inference"));
+  EXPECT_FALSE(may(now(), "files.read"));
+  EXPECT_FALSE(may(now(), "admin"));
+  ASSERT_TRUE(tenants().set_user("ann", std::vector<std::string>{"member"}, {}).has_value());
+  EXPECT_TRUE(may(now(), "files.read"));
+  EXPECT_TRUE(tenants().remove_role("no-files").has_value());
+  ASSERT_TRUE(tenants().set_user("ann", {}, true).has_value());
+  EXPECT_TRUE(now().disabled);
+  ASSERT_TRUE(tenants().set_user("ann", {}, false).has_value());
+  EXPECT_FALSE(now().disabled);
+  ASSERT_TRUE(tenants().set_organisation("o", 5, true).has_value());
+  EXPECT_TRUE(now().disabled);
+  EXPECT_EQ(now().organisation_weight, 5);
+}
+
+TEST_P(TenantsTest, SessionsEnd) {
+  const auto key = tenants().bootstrap();
+  const auto session = tenants().begin_session((*key)->key.id, 1000, "127.0.0.1");
+  ASSERT_TRUE(session.has_value()) << session.error().message;
+  const auto known = [&](const std::string& s) { return tenants().principal_of_session(s)->has_value(); };
+  EXPECT_TRUE(known(*session));
+  EXPECT_FALSE(known((*key)->secret));
+  now_us_ += 1000;
+  EXPECT_FALSE(known(*session));
+  const auto second = tenants().begin_session((*key)->key.id, 1000, "");
+  ASSERT_TRUE(tenants().end_session(*second).has_value());
+  EXPECT_FALSE(known(*second));
+  const auto third = tenants().begin_session((*key)->key.id, 1000, "");
+  ASSERT_TRUE(tenants().revoke_key((*key)->key.id).has_value());
+  EXPECT_FALSE(known(*third));
+}
+
+}  // namespace
+}  // namespace qw::store

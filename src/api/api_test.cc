@@ -335,6 +335,22 @@ TEST_F(ApiTest, UnknownFieldsAreNamedInAHeader) {
   EXPECT_NE(answer.head.find("x-request-id: req_"), std::string::npos);
 }
 
+TEST_F(ApiTest, MetricsCountAnswersTokensAndTimes) {
+  ask_json(kChat, R"({"model":"alphabet","messages":[{"role":"user","content":"abc"}],"max_tokens":4})");
+  ask("GET", "/nowhere/1", "");
+  ask("GET", "/nowhere/2", "");
+  const auto answer = ask("GET", "/metrics", "");
+  EXPECT_NE(answer.head.find("text/plain; version=0.0.4"), std::string::npos);
+  for (const char* line : {"qianwen_http_requests_total{route=\"/v1/chat/completions\",code=\"200\"} 1\n", "qianwen_http_requests_total{route=\"other\",code=\"404\"} 2\n",
+                           "qianwen_tokens_total{model=\"alphabet\",project=\"\",kind=\"prompt\"} 3\n",
+                           "qianwen_tokens_total{model=\"alphabet\",project=\"\",kind=\"output\"} 4\n",
+                           "qianwen_first_token_seconds_count{model=\"alphabet\"} 1\n", "qianwen_inter_token_seconds_count{model=\"alphabet\"} 1\n",
+                           "qianwen_finished_total{model=\"alphabet\",reason=\"length\"} 1\n", "qianwen_output_tokens_total{model=\"alphabet\"} ",
+                           "qianwen_requests_running{model=\"alphabet\"} "}) {
+    EXPECT_NE(answer.body.find(line), std::string::npos) << line << answer.body;
+  }
+}
+
 TEST_F(ApiTest, ModelsHealthPageAndTheRest) {
   EXPECT_NE(ask("GET", "/v1/models", "").body.find("\"alphabet\""), std::string::npos);
   EXPECT_EQ(ask("GET", "/v1/models/alphabet", "").status, 200);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "api/service_metrics.h"
 #include "net/ip_range.h"
 
 namespace qw::api {
@@ -20,6 +21,15 @@ constexpr Route kRoutes[] = {
     {"/v1/rerank", "inference"},           {"/v2/rerank", "inference"},      {"/rerank", "inference"},
     {"/v1/models", "models.read"},         {"/metrics", "metrics.read"},     {"/admin", "admin"},
 };
+
+const Route* find_route(std::string_view path) {
+  const Route* best = nullptr;
+  for (const Route& route : kRoutes) {
+    const bool fits = path == route.prefix || (path.starts_with(route.prefix) && path[route.prefix.size()] == '/');
+    if (fits && (best == nullptr || route.prefix.size() > best->prefix.size())) best = &route;
+  }
+  return best;
+}
 
 std::string seconds(std::int64_t us) { return std::to_string((us + 999) / 1000) + "ms"; }
 
@@ -60,12 +70,13 @@ std::optional<Secret> secret_of(const net::Headers& headers) {
 }
 
 std::string_view action_of(std::string_view path) {
-  const Route* best = nullptr;
-  for (const Route& route : kRoutes) {
-    const bool fits = path == route.prefix || (path.starts_with(route.prefix) && path[route.prefix.size()] == '/');
-    if (fits && (best == nullptr || route.prefix.size() > best->prefix.size())) best = &route;
-  }
-  return best == nullptr ? std::string_view() : best->action;
+  const Route* route = find_route(path);
+  return route == nullptr ? std::string_view() : route->action;
+}
+
+std::string_view route_of(std::string_view path) {
+  const Route* route = find_route(path);
+  return route == nullptr ? std::string_view("other") : route->prefix;
 }
 
 ApiResult<void> check_access(const store::Principal* who, std::string_view action, std::string_view remote) {
@@ -143,7 +154,10 @@ void admit(const std::shared_ptr<Exchange>& exchange, const Need& need,
     if (!admission)
       return exchange->send_error({503, "server_error", "The accounts cannot be reached.", "", "store_unavailable"});
     add_rate_headers(*exchange, *admission);
-    if (admission->refusal != store::Refusal::kNone) return exchange->send_error(refusal_error(*admission));
+    if (admission->refusal != store::Refusal::kNone) {
+      if (exchange->metrics() != nullptr) exchange->metrics()->refused(admission->refusal);
+      return exchange->send_error(refusal_error(*admission));
+    }
     auto charge = std::make_shared<Charge>(*accounts, admission->reservation);
     accounts->watch(admission->reservation, charge);
     then(std::move(charge), admission->output_tokens);

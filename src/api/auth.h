@@ -25,6 +25,9 @@ std::optional<Secret> secret_of(const net::Headers& headers);
 // The action that a route is ("inference", "models.read", ...), "" for what every key may see.
 std::string_view action_of(std::string_view path);
 
+// The route that a path belongs to, for figures: one of few, "other" for what is none.
+std::string_view route_of(std::string_view path);
+
 // Whether `who` may do this from this address; null: nobody.
 ApiResult<void> check_access(const store::Principal* who, std::string_view action, std::string_view remote);
 

@@ -2,6 +2,8 @@
 
 #include <random>
 
+#include "api/service_metrics.h"
+
 namespace qw::api {
 
 std::string new_id(std::string_view prefix) {
@@ -33,13 +35,19 @@ Exchange::Exchange(std::shared_ptr<net::Reply> reply, std::string request_id)
 
 void Exchange::add_header(std::string name, std::string value) { headers_.emplace_back(std::move(name), std::move(value)); }
 
+void Exchange::count(int status) {
+  if (metrics_) metrics_->answered(path_, status);
+}
+
 void Exchange::send_json(int status, const json::Value& body) {
+  count(status);
   net::Headers headers = headers_;
   headers.emplace_back("Content-Type", "application/json");
   reply_->send({status, std::move(headers), json::dump(body, json::WriteStyle::compact())});
 }
 
 void Exchange::send_error(const ApiError& error) {
+  count(error.status);
   net::Response response = error_response(error);
   response.headers.insert(response.headers.begin(), headers_.begin(), headers_.end());
   if ((error.status == 503 || error.status == 429) && error.retry_after_s >= 0)
@@ -49,6 +57,7 @@ void Exchange::send_error(const ApiError& error) {
 }
 
 void Exchange::begin_events() {
+  count(200);
   net::Headers headers = headers_;
   headers.emplace_back("Content-Type", "text/event-stream");
   headers.emplace_back("Cache-Control", "no-cache");

@@ -16,6 +16,7 @@ struct Principal;
 namespace qw::api {
 
 class Accounts;
+class ServiceMetrics;
 
 // A fresh identifier such as "chatcmpl-3f2a...": prefix and 24 hexadecimal digits of randomness.
 std::string new_id(std::string_view prefix);
@@ -38,6 +39,13 @@ class Exchange {
   net::Reply& reply() { return *reply_; }
   const std::string& request_id() const { return request_id_; }
 
+  // Answers are counted for the route of `path`.
+  void counted_by(std::shared_ptr<ServiceMetrics> metrics, std::string path) {
+    metrics_ = std::move(metrics);
+    path_ = std::move(path);
+  }
+  ServiceMetrics* metrics() const { return metrics_.get(); }   // may be null
+
   // Who asks, once that is known; without accounts both stay null.
   void belongs_to(Accounts& accounts, std::shared_ptr<const store::Principal> who) {
     accounts_ = &accounts;
@@ -47,10 +55,13 @@ class Exchange {
   const std::shared_ptr<const store::Principal>& who() const { return who_; }
 
  private:
+  void count(int status);
   std::shared_ptr<net::Reply> reply_;
   std::string request_id_;
   net::Headers headers_;
   Accounts* accounts_ = nullptr;
+  std::shared_ptr<ServiceMetrics> metrics_;
+  std::string path_;
   std::shared_ptr<const store::Principal> who_;
 };
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "api/auth.h"
+#include "api/service_metrics.h"
 
 namespace qw::api {
 namespace {
@@ -96,6 +97,7 @@ void RowJob::ended(std::size_t index, const engine::Finished& finished) {
   }
   store::Tokens used;
   used.prompt = results_.prompt_tokens;
+  if (exchange_->metrics() != nullptr) exchange_->metrics()->used(model_.id, tenant_of(*exchange_), used);
   charge_->settle(over_ ? "cancelled" : "stop", used, [self = shared_from_this()](bool entered) { self->complete(entered); });
 }
 

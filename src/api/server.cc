@@ -34,7 +34,7 @@ ApiError transport_error(int status, const std::string& message) {
 }  // namespace
 
 Service::Service(const ModelList& models, ServiceOptions options)
-    : models_(models), options_(std::move(options)), openai_(models) {}
+    : models_(models), options_(std::move(options)), openai_(models), metrics_(std::make_shared<ServiceMetrics>(models)) {}
 
 Result<std::unique_ptr<Service>> Service::start(const ModelList& models, ServiceOptions options) {
   options.http.error_response = [](int status, const std::string& message) {
@@ -77,6 +77,7 @@ bool Service::serve_page(const net::Request& request, net::Reply& reply) const {
 
 void Service::handle(net::Request request, std::shared_ptr<net::Reply> reply) {
   auto exchange = std::make_shared<Exchange>(reply, request_id(request));
+  exchange->counted_by(metrics_, request.path);
   if (const auto parent = net::find_header(request.headers, "traceparent"); !parent.empty()) {
     exchange->add_header("traceparent", std::string(parent));
   }
@@ -98,6 +99,9 @@ void Service::handle(net::Request request, std::shared_ptr<net::Reply> reply) {
 }
 
 void Service::route(const net::Request& request, const std::shared_ptr<Exchange>& exchange) {
+  if (request.path == "/metrics" && (request.method == "GET" || request.method == "HEAD")) {
+    return exchange->reply().send({200, {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}}, metrics_->exposition()});
+  }
   if (openai_.handle(request, exchange)) return;
   if (serve_page(request, exchange->reply())) return;
   exchange->send_error({404, "invalid_request_error", "There is nothing at " + request.method + " " + request.path + ".", "", "not_found"});

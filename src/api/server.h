@@ -10,6 +10,7 @@
 #include "api/accounts.h"
 #include "api/openai/api.h"
 #include "api/served_model.h"
+#include "api/service_metrics.h"
 #include "net/http_server.h"
 
 namespace qw::api {
@@ -40,6 +41,7 @@ class Service {
   const ModelList& models_;
   ServiceOptions options_;
   openai::Api openai_;
+  std::shared_ptr<ServiceMetrics> metrics_;
   std::atomic<bool> draining_{false};
   std::unique_ptr<net::HttpServer> server_;
 };

@@ -4,6 +4,8 @@
 #include <mutex>
 #include <optional>
 
+#include "api/auth.h"
+#include "api/service_metrics.h"
 #include "chat/output_parser.h"
 
 namespace qw::api::openai {
@@ -115,6 +117,7 @@ struct Answer::State {
   // What the engine computed for a choice. A prompt is charged once however many choices it has, and not at all if the
   // client left before its first token.
   void count(std::size_t index, const engine::Finished& finished) {
+    if (exchange->metrics() != nullptr) exchange->metrics()->finished(model->id, finished);
     completion_tokens += finished.usage.completion_tokens;
     if (finished.usage.completion_tokens == 0 && finished.reason == engine::FinishReason::kCancelled) return;
     const std::size_t prompt = index / spec.choices_per_prompt;
@@ -339,6 +342,7 @@ void Answer::ended(std::size_t index, const engine::Finished& finished) {
     if (s.spec.stream) s.send_delta(index, {}, nullptr, c.reason);
     if (--s.open > 0) return;
   }
+  if (s.exchange->metrics() != nullptr) s.exchange->metrics()->used(s.model->id, tenant_of(*s.exchange), s.tokens_used());
   s.spec.charge->settle(s.cancelled ? "cancelled" : s.choices[0].reason, s.tokens_used(),
                         [self = shared_from_this()](bool entered) { self->complete(entered); });
 }

@@ -2,6 +2,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
 #include <algorithm>
@@ -16,11 +20,27 @@ std::string_view isa_name(Isa isa) {
     case Isa::kPortable: return "portable";
     case Isa::kAvx2: return "avx2";
     case Isa::kAvx512: return "avx512";
+    case Isa::kAmx: return "amx";
   }
   return "portable";
 }
 
-Isa best_isa() {
+namespace {
+
+#if defined(__x86_64__) && defined(__linux__)
+// Tiles are 8 KB of registers that Linux gives to a process that asks for them.
+bool may_use_amx() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
+  const bool bf16 = ((edx >> 22) & 1) != 0, tile = ((edx >> 24) & 1) != 0;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return bf16 && tile && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#else
+bool may_use_amx() { return false; }
+#endif
+
+Isa find_best_isa() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   // Clang 16 has no name for F16C: CPUID leaf 1, ECX bit 29. (AVX2 being there means the system saves its registers.)
@@ -31,21 +51,28 @@ Isa best_isa() {
                       __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") &&
                       __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vbmi");
-  if (avx2 && avx512) return Isa::kAvx512;
+  if (avx2 && avx512) return may_use_amx() ? Isa::kAmx : Isa::kAvx512;
   if (avx2) return Isa::kAvx2;
 #endif
   return Isa::kPortable;
 }
 
+}  // namespace
+
+Isa best_isa() {
+  static const Isa best = find_best_isa();
+  return best;
+}
+
 Result<Isa> chosen_isa() {
   const char* forced = std::getenv("QW_ISA");
   if (forced == nullptr || *forced == '\0') return best_isa();
-  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512}) {
+  for (Isa isa : kAllIsas) {
     if (isa_name(isa) != forced) continue;
     if (isa > best_isa()) return fail(ErrorKind::kUsage, std::string("QW_ISA=") + forced + ": this CPU cannot run it");
     return isa;
   }
-  return fail(ErrorKind::kUsage, std::string("QW_ISA=") + forced + ": expected portable, avx2 or avx512");
+  return fail(ErrorKind::kUsage, std::string("QW_ISA=") + forced + ": expected portable, avx2, avx512 or amx");
 }
 
 std::string cpu_name() {

@@ -33,6 +33,7 @@ struct Problem {
   Shape shape;
   double scale;
   Doubles q, k, v, d_o;
+  double score_unit = 0, weight_unit = 0;  // what rounding operands of both products adds, relative to each term
 };
 
 struct Reference {
@@ -61,7 +62,7 @@ void forward_row(const Problem& pr, std::int64_t g, std::int64_t t, Row& row, Re
   double max = -INFINITY, worst = 0, sum = 0;
   for (std::int64_t j = first; j < n; ++j) {
     row.s[j] = dot(q, pr.k.data() + j * d, d) * pr.scale;
-    row.s_error[j] = static_cast<double>(d + 3) * kUnit * pr.scale * dot_magnitude(q, pr.k.data() + j * d, d);
+    row.s_error[j] = (static_cast<double>(d + 3) * kUnit + pr.score_unit) * pr.scale * dot_magnitude(q, pr.k.data() + j * d, d);
     max = std::max(max, row.s[j]);
     worst = std::max(worst, row.s_error[j]);
   }
@@ -82,7 +83,7 @@ void forward_row(const Problem& pr, std::int64_t g, std::int64_t t, Row& row, Re
     for (std::int64_t i = 0; i < d; ++i) {
       const double term = row.p[j] * pr.v[j * d + i];
       ref.o.value[at + i] += term;
-      ref.o.bound[at + i] += std::fabs(term) * (row.p_error[j] + average + 2 * tail);
+      ref.o.bound[at + i] += std::fabs(term) * (row.p_error[j] + average + 2 * tail + pr.weight_unit);
     }
     // What backward recomputes: exp(S - LSE).
     row.p_error[j] = row.s_error[j] + lse_error + kUnit * (2 * std::fabs(row.s[j]) + std::fabs(lse) + 2) + kExpRelativeError;
@@ -287,29 +288,33 @@ struct Cache {
   std::int64_t kv_heads, dim, block_tokens, n_keys, window = 0;
   std::vector<std::int32_t> blocks;
   std::vector<std::byte> k, v;
+  Doubles k_values, v_values;  // [n_keys, kv_heads, dim], as the type rounds them
 
   Cache(const Kernels& kernels, CacheType t, std::int64_t heads, std::int64_t d, std::int64_t per_block, std::int64_t keys, float spread)
       : type(t), kv_heads(heads), dim(d), block_tokens(per_block), n_keys(keys) {
     const auto count = (keys + per_block - 1) / per_block;
     blocks.resize(static_cast<std::size_t>(count));
     for (std::int64_t i = 0; i < count; ++i) blocks[i] = static_cast<std::int32_t>((count - i) * 2);
-    const auto bytes = static_cast<std::size_t>((count * 2 + 1) * heads * per_block * d) * cache_element_bytes(t);
+    const auto bytes = static_cast<std::size_t>(cache_bytes(t, (count * 2 + 1) * heads * per_block * d));
     k.assign(bytes, std::byte{0xFF}), v.assign(bytes, std::byte{0xFF});
     for (std::int64_t pos = 0; pos < keys; ++pos) {
       const auto seed = static_cast<std::uint32_t>(pos) * 2;
-      write(kernels, k, pos, random_values(heads * d, 100 + seed, spread));
-      write(kernels, v, pos, random_values(heads * d, 101 + seed));
+      write(kernels, CachePart::kKeys, pos, random_values(heads * d, 100 + seed, spread), &k_values);
+      write(kernels, CachePart::kValues, pos, random_values(heads * d, 101 + seed), &v_values);
     }
   }
-  void write(const Kernels& kernels, std::vector<std::byte>& pool, std::int64_t pos, const std::vector<float>& x) const {
-    kernels.cache_write(type, x.data(), kv_heads, dim, block_tokens, blocks[pos / block_tokens], pos % block_tokens, pool.data());
+  void write(const Kernels& kernels, CachePart part, std::int64_t pos, const std::vector<float>& x, Doubles* rounded = nullptr) {
+    std::vector<std::byte>& pool = part == CachePart::kKeys ? k : v;
+    kernels.cache_write(type, part, x.data(), kv_heads, dim, block_tokens, blocks[pos / block_tokens], pos % block_tokens, pool.data());
+    if (rounded == nullptr) return;
+    std::vector<std::byte> row(static_cast<std::size_t>(cache_bytes(type, kv_heads * dim)));
+    cache_store(type, row.data(), 0, x.data(), kv_heads * dim);
+    for (std::int64_t i = 0; i < kv_heads * dim; ++i) rounded->push_back(cache_load(type, row.data(), i));
   }
-  Doubles read(const std::vector<std::byte>& pool, std::int64_t head, std::int64_t keys) const {
+  Doubles head(const Doubles& values, std::int64_t head) const {
     Doubles x;
-    for (std::int64_t pos = 0; pos < keys; ++pos) {
-      const auto at = cache_index(kv_heads, dim, block_tokens, blocks[pos / block_tokens], head, pos % block_tokens);
-      for (std::int64_t i = 0; i < dim; ++i) x.push_back(cache_load(type, pool.data(), at + i));
-    }
+    for (std::int64_t pos = 0; pos < n_keys; ++pos)
+      for (std::int64_t i = 0; i < dim; ++i) x.push_back(values[(pos * kv_heads + head) * dim + i]);
     return x;
   }
   AttentionDecodeArgs args(std::int64_t group, const float* q, float* o) const {
@@ -318,7 +323,18 @@ struct Cache {
   }
 };
 
-constexpr std::array kCacheTypes = {CacheType::kF32, CacheType::kF16, CacheType::kBF16};
+constexpr std::array kPlainTypes = {CacheType::kF32, CacheType::kF16, CacheType::kBF16};
+constexpr std::array kScaledTypes = {CacheType::kQ8, CacheType::kQ4};
+constexpr std::array kCacheTypes = {CacheType::kF32, CacheType::kF16, CacheType::kBF16, CacheType::kQ8, CacheType::kQ4};
+
+// What the tiles of bfloat16 round, relative to a term: of scores, the query (and the opened key); of outputs, the
+// probability (and the opened value). kF16 keeps 16 bits of both and leaves out the product of what rounding left twice.
+std::pair<double, double> rounded_operands(Isa isa, CacheType type) {
+  if (isa != Isa::kAmx || type == CacheType::kF32) return {0, 0};
+  if (type == CacheType::kF16) return {0x1p-16, 0x1p-16};
+  if (type == CacheType::kBF16) return {0x1p-9, 0x1p-9};
+  return {0x1.1p-8, 0x1.1p-8};
+}
 
 void check_decode(const Kernels& kernels, const Cache& cache, std::int64_t group) {
   SCOPED_TRACE(testing::Message() << "type " << static_cast<int>(cache.type) << " Dh=" << cache.dim << " keys=" << cache.n_keys
@@ -329,8 +345,9 @@ void check_decode(const Kernels& kernels, const Cache& cache, std::int64_t group
   kernels.attention_decode(cache.args(group, q.data(), o.data()));
   for (std::int64_t h = 0; h < cache.kv_heads; ++h) {
     // The last row of a causal problem whose other rows do not matter.
-    Problem pr{{cache.n_keys, group, cache.dim, cache.window}, cache.args(group, nullptr, nullptr).scale, {}, cache.read(cache.k, h, cache.n_keys),
-               cache.read(cache.v, h, cache.n_keys), {}};
+    const auto [score_unit, weight_unit] = rounded_operands(kernels.isa, cache.type);
+    Problem pr{{cache.n_keys, group, cache.dim, cache.window}, cache.args(group, nullptr, nullptr).scale, {}, cache.head(cache.k_values, h),
+               cache.head(cache.v_values, h), {}, score_unit, weight_unit};
     const std::int64_t last = (cache.n_keys - 1) * group * cache.dim, width = group * cache.dim;
     pr.q.resize(static_cast<std::size_t>(last + width));
     std::copy_n(q.begin() + h * width, width, pr.q.begin() + last);
@@ -344,13 +361,55 @@ void check_decode(const Kernels& kernels, const Cache& cache, std::int64_t group
 }
 
 TEST_P(AttentionTest, DecodeAgreesWithDouble) {
-  for (CacheType type : kCacheTypes) {
+  for (CacheType type : kPlainTypes) {
     for (std::int64_t keys : {1, 5, 16, 17, 63, 64, 65, 200, 513}) {
       check_decode(k_, Cache(k_, type, 2, 64, 16, keys, 1.5F), 2);
     }
     for (std::int64_t dim : {1, 8, 20, 48, 61, 80, 128, 256}) check_decode(k_, Cache(k_, type, 2, dim, 32, 70, 1.5F), 3);
-    for (std::int64_t group : {1, 7, 16}) check_decode(k_, Cache(k_, type, 1, 32, 128, 150, 1.5F), group);
+    for (std::int64_t group : {1, 7, 16, 70}) check_decode(k_, Cache(k_, type, 1, 32, 128, 150, 1.5F), group);
     check_decode(k_, Cache(k_, type, 1, 64, 1, 100, 20.0F), 2);
+  }
+}
+
+TEST_P(AttentionTest, DecodeAgreesWithScales) {
+  for (CacheType type : kScaledTypes) {
+    for (std::int64_t keys : {1, 31, 32, 33, 127, 129, 500}) check_decode(k_, Cache(k_, type, 2, 64, 32, keys, 1.5F), 2);
+    for (std::int64_t dim : {32, 96, 128, 256}) check_decode(k_, Cache(k_, type, 2, dim, 64, 70, 1.5F), 3);
+  }
+}
+
+TEST_P(AttentionTest, DecodeAgreesOverSegments) {
+  for (CacheType type : kCacheTypes) {
+    for (std::int64_t keys : {1024, 1025, 2500}) check_decode(k_, Cache(k_, type, 1, 32, 32, keys, 1.5F), 3);
+  }
+  Cache cache(k_, CacheType::kF16, 1, 32, 32, 3000, 1.5F);
+  for (std::int64_t window : {900, 952, 1976, 2500}) {
+    cache.window = window;
+    check_decode(k_, cache, 2);
+  }
+}
+
+TEST_P(AttentionTest, SegmentsInAnyOrderAreDecodeBitForBit) {
+  for (CacheType type : kCacheTypes) {
+    for (auto [keys, window, group] : {std::array<std::int64_t, 3>{5, 0, 2}, {1024, 0, 1}, {3500, 0, 3}, {3500, 2000, 70}, {2050, 2, 4}}) {
+      Cache cache(k_, type, 2, 64, 32, keys, 1.5F);
+      cache.window = window;
+      const std::int64_t n = 2 * group * 64, size = k_.attention_partial_floats(cache.args(group, nullptr, nullptr));
+      const auto q = random_values(n, 46, 1.5F);
+      std::vector<float> whole(static_cast<std::size_t>(n)), parts(whole.size());
+      k_.attention_decode(cache.args(group, q.data(), whole.data()));
+      const AttentionSegments segments = attention_segments(keys, window);
+      std::vector<float> partials(static_cast<std::size_t>((segments.end - segments.begin) * size));
+      for (std::int64_t head = 0; head < 2; ++head) {
+        auto args = cache.args(group, q.data(), parts.data());
+        args.head_begin = head, args.head_end = head + 1;
+        std::fill(partials.begin(), partials.end(), NAN);
+        for (std::int64_t s = segments.end; s-- > segments.begin;)
+          k_.attention_segment(args, s, partials.data() + (s - segments.begin) * size);
+        k_.attention_join(args, partials.data());
+      }
+      EXPECT_EQ(whole, parts) << "type " << static_cast<int>(type) << " keys " << keys << " window " << window;
+    }
   }
 }
 
@@ -364,21 +423,43 @@ TEST_P(AttentionTest, DecodeAgreesInAWindow) {
   }
 }
 
-// What is out of sight is not even multiplied by zero.
-TEST_P(AttentionTest, KeysBeforeTheWindowAreNotMet) {
-  Cache cache(k_, CacheType::kF32, 1, 64, 16, 150, 1.0F);
-  cache.window = 70;
-  const auto q = random_values(3 * 64, 45);
-  std::vector<float> o(q.size()), again(q.size());
-  cache.n_keys = 148;
-  k_.attention_prefill({cache.args(1, q.data(), o.data()), 3, 64, 64});
-  const std::vector<float> poison(64, NAN);
-  for (std::int64_t pos = 0; pos < 148 - 70; ++pos) {
-    cache.write(k_, cache.k, pos, poison);
-    cache.write(k_, cache.v, pos, poison);
+// What is out of sight is not even multiplied by zero: before the window, and after a row of a prompt.
+TEST_P(AttentionTest, KeysOutOfSightAreNotMet) {
+  for (CacheType type : kCacheTypes) {
+    Cache cache(k_, type, 1, 64, 32, 150, 1.0F);
+    cache.window = 70;
+    const auto q = random_values(3 * 64, 45);
+    std::vector<float> o(q.size()), again(q.size());
+    cache.n_keys = 148;
+    k_.attention_prefill({cache.args(1, q.data(), o.data()), 3, 64, 64});
+    const std::vector<float> poison(64, NAN);
+    const auto poison_up_to = [&](std::int64_t end) {
+      for (std::int64_t pos = 0; pos < end; ++pos) {
+        cache.write(k_, CachePart::kKeys, pos, poison);
+        cache.write(k_, CachePart::kValues, pos, poison);
+      }
+    };
+    poison_up_to(148 - 70);
+    k_.attention_prefill({cache.args(1, q.data(), again.data()), 3, 64, 64});
+    EXPECT_EQ(o, again);
+    poison_up_to(150 - 70);  // the first two rows see some of these
+    cache.write(k_, CachePart::kKeys, 149, poison);
+    cache.write(k_, CachePart::kValues, 149, poison);
+    k_.attention_prefill({cache.args(1, q.data(), again.data()), 3, 64, 64});
+    for (std::int64_t r = 0; r < 3; ++r) EXPECT_TRUE(std::isnan(again[r * 64])) << r;
+    cache.window = 20;
+    cache.n_keys = 148;
+    k_.attention_prefill({cache.args(1, q.data(), again.data()), 3, 64, 64});
+    for (std::int64_t r = 0; r < 3; ++r) {
+      EXPECT_EQ(std::isnan(again[r * 64]), r == 2) << r;
+      std::vector<float> one(64);
+      cache.n_keys = 148 + r;
+      k_.attention_decode(cache.args(1, q.data() + r * 64, one.data()));
+      if (r < 2) {
+        EXPECT_EQ(std::memcmp(one.data(), again.data() + r * 64, 64 * sizeof(float)), 0);
+      }
+    }
   }
-  k_.attention_prefill({cache.args(1, q.data(), again.data()), 3, 64, 64});
-  EXPECT_EQ(o, again);
 }
 
 TEST_P(AttentionTest, DecodeComputesOnlyItsHeadsAndTheSameBits) {
@@ -401,8 +482,10 @@ TEST_P(AttentionTest, PrefillRowsAreDecodeRowsBitForBit) {
   for (CacheType type : kCacheTypes) {
     for (auto [dim, group, first, rows, window] :
          {std::array<std::int64_t, 5>{64, 2, 1, 150, 0}, {64, 1, 60, 9, 0}, {128, 4, 129, 70, 0}, {40, 3, 64, 64, 0},
-          {64, 2, 500, 33, 0}, {96, 7, 3, 1, 0}, {64, 2, 1, 150, 40}, {40, 3, 60, 90, 64}, {64, 1, 300, 33, 130}, {32, 4, 9, 200, 1}}) {
-      Cache cache(k_, type, 2, dim, 16, first + rows - 1, 1.5F);
+          {64, 2, 500, 33, 0}, {96, 7, 3, 1, 0}, {64, 2, 1, 150, 40}, {40, 3, 60, 90, 64}, {64, 1, 300, 33, 130}, {32, 4, 9, 200, 1},
+          {32, 2, 1000, 60, 0}, {32, 2, 2040, 20, 0}, {32, 2, 2040, 40, 1010}, {32, 70, 30, 3, 0}}) {
+      if (has_cache_scales(type) && dim % 32 != 0) continue;
+      Cache cache(k_, type, 2, dim, has_cache_scales(type) || first > 1000 ? 32 : 16, first + rows - 1, 1.5F);
       cache.window = window;
       const std::int64_t width = 2 * group * dim, ldq = width + 4, ldo = width + 8;
       const auto q = random_values(rows * ldq, 43, 1.5F);
@@ -420,21 +503,54 @@ TEST_P(AttentionTest, PrefillRowsAreDecodeRowsBitForBit) {
   }
 }
 
+// Keys lie alike in every table; where a table keeps values otherwise, what attention reads is tested above.
 TEST_P(AttentionTest, CacheWriteStoresTheSameBytesEverywhere) {
   for (CacheType type : kCacheTypes) {
-    for (std::int64_t dim : {1, 16, 40, 64, 61}) {
-      const std::int64_t heads = 2, block_tokens = 4;
+    for (std::int64_t dim : {1, 16, 40, 64, 61, 128}) {
+      if (has_cache_scales(type) && dim % 32 != 0) continue;
+      const std::int64_t heads = 2, block_tokens = 32;
       auto x = random_values(heads * dim, 44, 1e3F);
       x[0] = 1e-6F, x.back() = 7e4F;
-      const auto bytes = static_cast<std::size_t>(3 * heads * block_tokens * dim) * cache_element_bytes(type);
+      const auto bytes = static_cast<std::size_t>(cache_bytes(type, 3 * heads * block_tokens * dim));
       std::vector<std::byte> pool(bytes, std::byte{0x55}), expected = pool;
-      k_.cache_write(type, x.data(), heads, dim, block_tokens, 1, 2, pool.data());
-      for (std::int64_t h = 0; h < heads; ++h) {
-        const auto at = cache_index(heads, dim, block_tokens, 1, h, 2);
-        for (std::int64_t i = 0; i < dim; ++i) cache_store(type, expected.data(), at + i, x[h * dim + i]);
-      }
+      k_.cache_write(type, CachePart::kKeys, x.data(), heads, dim, block_tokens, 1, 2, pool.data());
+      for (std::int64_t h = 0; h < heads; ++h)
+        cache_store(type, expected.data(), cache_index(heads, dim, block_tokens, 1, h, 2), x.data() + h * dim, dim);
       EXPECT_EQ(pool, expected);
     }
+  }
+}
+
+// The type's own error: half a step of each group's scale, and the rounding of the scale.
+TEST(CacheElementTest, ScaledGroupsAreWithinHalfAStep) {
+  for (CacheType type : kScaledTypes) {
+    const auto x = random_values(64 * 32, 47, 3.0F);
+    std::vector<std::byte> row(static_cast<std::size_t>(cache_bytes(type, 64 * 32)));
+    cache_store(type, row.data(), 0, x.data(), 64 * 32);
+    for (std::int64_t g = 0; g < 64; ++g) {
+      double size = 0;
+      for (std::int64_t i = 0; i < 32; ++i) size = std::max(size, std::fabs(static_cast<double>(x[g * 32 + i])));
+      // kQ4 has 8 steps down and 7 up: a value opposite to the largest, and as large, is a whole step away.
+      const double step = type == CacheType::kQ8 ? size / 127 / 2 : size / 8;
+      for (std::int64_t i = 0; i < 32; ++i)
+        expect_within(cache_load(type, row.data(), g * 32 + i), x[g * 32 + i], step * 1.001 + size * 0x1p-11, "element", i);
+    }
+  }
+}
+
+TEST(CacheElementTest, GroupsThatAreNotFiniteAreNaN) {
+  for (CacheType type : kScaledTypes) {
+    for (const float bad : {NAN, INFINITY, -INFINITY, 1e30F}) {
+      std::vector<float> x(32, 1.0F);
+      x[7] = bad;
+      std::vector<std::byte> row(static_cast<std::size_t>(cache_bytes(type, 32)));
+      cache_store(type, row.data(), 0, x.data(), 32);
+      EXPECT_TRUE(std::isnan(cache_load(type, row.data(), 0)));
+    }
+    const std::vector<float> zeros(32);
+    std::vector<std::byte> row(static_cast<std::size_t>(cache_bytes(type, 32)));
+    cache_store(type, row.data(), 0, zeros.data(), 32);
+    for (std::int64_t i = 0; i < 32; ++i) EXPECT_EQ(cache_load(type, row.data(), i), 0.0F);
   }
 }
 

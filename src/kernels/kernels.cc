@@ -18,23 +18,22 @@ void fill_portable(Kernels& k) {
 Kernels make_table(Isa isa) {
   Kernels k{};
   k.isa = isa;
-  k.name = "portable";
+  k.name = base::isa_name(isa).data();
   fill_portable(k);
 #if defined(__x86_64__)
   if (isa == Isa::kAvx2) {
-    k.name = "avx2";
     avx2::fill_matmul(k);
     avx2::fill_gemm(k);
     avx2::fill_rows(k);
     avx2::fill_attention(k);
   }
-  if (isa == Isa::kAvx512) {
-    k.name = "avx512";
+  if (isa >= Isa::kAvx512) {
     avx512::fill_matmul(k);
     avx512::fill_gemm(k);
     avx512::fill_rows(k);
     avx512::fill_attention(k);
   }
+  if (isa == Isa::kAmx) amx::fill_attention(k);
 #endif
   return k;
 }
@@ -43,8 +42,8 @@ Kernels make_table(Isa isa) {
 
 const Kernels& kernels_for(Isa isa) {
   QW_CHECK(isa <= base::best_isa());
-  static const std::array<Kernels, 3> tables = {make_table(Isa::kPortable), make_table(Isa::kAvx2),
-                                                make_table(Isa::kAvx512)};
+  static const std::array<Kernels, 4> tables = {make_table(Isa::kPortable), make_table(Isa::kAvx2),
+                                                make_table(Isa::kAvx512), make_table(Isa::kAmx)};
   return tables[static_cast<std::size_t>(isa)];
 }
 

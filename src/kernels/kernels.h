@@ -67,8 +67,13 @@ struct AttentionTrainArgs {
   void* scratch;            // Kernels::attention_scratch_bytes(tokens, head_dim) bytes, 64-byte aligned
 };
 
-// Keys and values of one sequence in fixed-size blocks of one layer. Element type F32, F16 or BF16.
-enum class CacheType : std::uint8_t { kF32, kF16, kBF16 };
+// Keys and values of one sequence in fixed-size blocks of one layer. kQ8 and kQ4 keep 32 elements of a head's row with one
+// scale, in as many bytes as Q8_0 and Q4_0 (34 and 18); head_dim and block_tokens are multiples of 32 then.
+enum class CacheType : std::uint8_t { kF32, kF16, kBF16, kQ8, kQ4 };
+enum class CachePart : std::uint8_t { kKeys, kValues };
+// Long contexts are attended in segments of so many keys, cut at multiples of it: each is a softmax of its own, and they are
+// joined in order. The cut depends on positions alone, so it changes no bit who computes a segment, and when.
+inline constexpr std::int64_t kAttentionSegment = 1024;
 // One query row against its sequence's paged cache: the last `window` of positions 0..n_keys-1 are visible (0: all).
 struct AttentionDecodeArgs {
   CacheType type;
@@ -80,7 +85,8 @@ struct AttentionDecodeArgs {
   std::int64_t n_keys;
   std::int64_t block_tokens;              // tokens per block, a power of two
   const std::int32_t* blocks;             // block numbers of this sequence in order
-  const void* k_pool; const void* v_pool; // block b, kv head h, slot s, at ((b * kv_heads + h) * block_tokens + s) * head_dim
+  const void* k_pool; const void* v_pool; // block b, kv head h begins where (b * kv_heads + h) * block_tokens rows of
+                                          // head_dim elements end; the order within it is the table's own
   std::int64_t head_begin, head_end;      // computes only these kv heads (and their query groups)
 };
 // `rows` queries of one sequence at consecutive positions, whose keys and values are all in the cache already.
@@ -92,6 +98,15 @@ struct AttentionPrefillArgs {
 // The running kernels keep one chunk of keys and values on the stack, so the head size has a ceiling (the largest
 // Qwen head is 256).
 inline constexpr std::int64_t kMaxHeadDim = 256;
+
+// Segments [begin, end) that hold keys a query with `n_keys` positions up to itself sees.
+struct AttentionSegments {
+  std::int64_t begin, end;
+};
+inline AttentionSegments attention_segments(std::int64_t n_keys, std::int64_t window) {
+  const std::int64_t first = window > 0 && n_keys > window ? n_keys - window : 0;
+  return {first / kAttentionSegment, (n_keys - 1) / kAttentionSegment + 1};
+}
 
 struct Kernels {
   Isa isa;
@@ -155,8 +170,15 @@ struct Kernels {
   void (*attention_train_backward)(const AttentionTrainArgs&);
   void (*attention_decode)(const AttentionDecodeArgs&);
   void (*attention_prefill)(const AttentionPrefillArgs&);
-  // Stores one token's keys (or values) [kv_heads, head_dim] into its slot of the pool.
-  void (*cache_write)(CacheType, const float* kv, std::int64_t kv_heads, std::int64_t head_dim,
+  // The same as attention_decode in parts: every segment that holds a visible key (attention_segments) of kv head
+  // head_begin, in any order and on any thread, each into its own `partial` of attention_partial_floats floats; then they
+  // are joined, in ascending order, into o.
+  std::int64_t (*attention_partial_floats)(const AttentionDecodeArgs&);
+  void (*attention_segment)(const AttentionDecodeArgs&, std::int64_t segment, float* partial);
+  void (*attention_join)(const AttentionDecodeArgs&, const float* partials);
+  // Stores one token's keys (or values) [kv_heads, head_dim] into its slot of the pool. Values with a scale that is not
+  // finite are stored as NaN.
+  void (*cache_write)(CacheType, CachePart, const float* kv, std::int64_t kv_heads, std::int64_t head_dim,
                       std::int64_t block_tokens, std::int32_t block, std::int64_t slot, void* pool);
 };
 

@@ -92,9 +92,15 @@ Result<BlockPool> BlockPool::create(const CacheShape& shape, std::int32_t blocks
     return fail(ErrorKind::kUsage, "cache: layers, heads, head width and blocks must be positive");
   if (shape.block_tokens <= 0 || !std::has_single_bit(static_cast<std::uint32_t>(shape.block_tokens)))
     return fail(ErrorKind::kUsage, "cache: tokens per block must be a power of two");
-  if (shape.dtype != tensor::DType::kF32 && shape.dtype != tensor::DType::kF16 && shape.dtype != tensor::DType::kBF16)
+  const bool plain = shape.dtype == tensor::DType::kF32 || shape.dtype == tensor::DType::kF16 || shape.dtype == tensor::DType::kBF16;
+  const bool scaled = shape.dtype == tensor::DType::kQ8_0 || shape.dtype == tensor::DType::kQ4_0;
+  if (!plain && !scaled)
     return fail(ErrorKind::kUsage,
-                "cache: elements must be f32, f16 or bf16, not " + std::string(tensor::name(shape.dtype)));
+                "cache: elements must be f32, f16, bf16, q8_0 or q4_0, not " + std::string(tensor::name(shape.dtype)));
+  if (scaled && (shape.head_dim % 32 != 0 || shape.block_tokens % 32 != 0))
+    return fail(ErrorKind::kUsage, "cache: " + std::string(tensor::name(shape.dtype)) +
+                                       " needs heads and blocks of a multiple of 32, not " + std::to_string(shape.head_dim) +
+                                       " and " + std::to_string(shape.block_tokens));
   const std::int64_t dims[] = {2, shape.layers, blocks, shape.kv_heads, shape.block_tokens, shape.head_dim, 4};
   QW_TRY(tensor::checked_elements(dims).transform([](std::int64_t) {}));
 

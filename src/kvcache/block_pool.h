@@ -1,9 +1,8 @@
 // The paged memory of keys and values: a fixed number of equal blocks, handed out to sequences through block tables.
 //
 // All memory is taken when the pool is made; a step only moves block numbers between the free list and tables, and
-// allocates nothing. Block b of a layer holds `block_tokens` consecutive tokens; the element layout inside a layer's
-// pool is that of kernels::AttentionDecodeArgs:
-//   block b, kv head h, slot s  at  ((b * kv_heads + h) * block_tokens + s) * head_dim.
+// allocates nothing. Block b of a layer holds `block_tokens` consecutive tokens, in the order that the instruction set in
+// use wants (kernels::AttentionDecodeArgs): whole blocks may be copied, parts of them not.
 //
 // A block is free, or in one table, or kept. Kept blocks are those that a BlockKeeper (prefix_cache.h) knows the
 // contents of: any number of tables may hold one (the pool counts them), and with none it is idle. Idle blocks count
@@ -27,7 +26,7 @@ namespace qw::kvcache {
 struct CacheShape {
   std::int32_t layers = 0, kv_heads = 0, head_dim = 0;
   std::int32_t block_tokens = 32;             // a power of two
-  tensor::DType dtype = tensor::DType::kF32;  // kF32, kF16 or kBF16
+  tensor::DType dtype = tensor::DType::kF32;  // kF32, kF16 or kBF16; kQ8_0 or kQ4_0: head_dim and block_tokens in 32s
 };
 
 // Bytes of keys and values one block takes over all layers.

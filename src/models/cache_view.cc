@@ -5,15 +5,11 @@ namespace qw::models {
 ops::CacheView cache_view(const kvcache::BlockPool& pool) {
   ops::CacheView view;
   switch (pool.shape().dtype) {
-    case tensor::DType::kF16:
-      view.type = kernels::CacheType::kF16;
-      break;
-    case tensor::DType::kBF16:
-      view.type = kernels::CacheType::kBF16;
-      break;
-    default:
-      view.type = kernels::CacheType::kF32;
-      break;  // BlockPool::create admits these three only
+    case tensor::DType::kF16: view.type = kernels::CacheType::kF16; break;
+    case tensor::DType::kBF16: view.type = kernels::CacheType::kBF16; break;
+    case tensor::DType::kQ8_0: view.type = kernels::CacheType::kQ8; break;
+    case tensor::DType::kQ4_0: view.type = kernels::CacheType::kQ4; break;
+    default: view.type = kernels::CacheType::kF32; break;  // BlockPool::create admits no other
   }
   view.block_tokens = pool.shape().block_tokens;
   for (std::int32_t layer = 0; layer < pool.shape().layers; ++layer) {

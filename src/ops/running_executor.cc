@@ -25,8 +25,9 @@ std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 tensor::Buffer float_buffer(std::int64_t n) { return tensor::Buffer(static_cast<std::size_t>(n) * sizeof(float)); }
 float* floats(const tensor::Buffer& b) { return reinterpret_cast<float*>(b.data()); }
 
-// Query rows of one attention piece: keys are read once for all of them, and a long prompt still splits well.
-constexpr std::int64_t kQueryRows = 16;
+// Query rows of one attention piece: keys are read once for all of them, and a long prompt still splits well. With two
+// query heads to a key head they fill what the kernels take at once.
+constexpr std::int64_t kQueryRows = 32;
 
 // Consecutive rows of one sequence at consecutive positions.
 struct Run {
@@ -47,6 +48,8 @@ struct RunningExecutor::State {
   Arena plan;
   std::vector<int> buffers;  // arena buffer by value
   tensor::Buffer arena, prepared, head_rows, logits;
+  tensor::Buffer segment_sums;  // of a lone row's attention, by kv head and segment
+  bool in_segments = false;     // the step's attention is shared out by segments
   struct Angles {
     RopeSpec spec;
     std::vector<float> frequencies;
@@ -110,14 +113,18 @@ struct RunningExecutor::State {
   void find_runs();
   const Op& next(OpKind kind);
   const void* prepare(Value x, kernels::WeightType type);
-  void write_cache(const Op& op, const float* kv, std::byte* pool);
+  void write_cache(const Op& op);
   void plan_experts(const Op& op);
   void run_experts(const Op& op);
   void show_experts_in(const Op& op);
   void show_experts_out(const Op& op);
   void expert_in(const Op& op, const Group& group, std::byte* scratch, std::int64_t cut, std::int64_t cuts);
   void expert_out(const Op& op, const Group& group, std::byte* scratch, std::int64_t cut, std::int64_t cuts);
+  kernels::AttentionDecodeArgs attention_args(const Op& op, const Run& run, std::int64_t kv_head) const;
   void attend(const Op& op, const Run& run, std::int64_t kv_head);
+  void attend_in_segments(const Op& op, const Run& run);
+  void plan_segments();
+  void attend_all(const Op& op);
 };
 
 void RunningExecutor::State::place_values() {
@@ -413,43 +420,94 @@ const void* RunningExecutor::State::prepare(Value x, kernels::WeightType type) {
   return prepared.data();
 }
 
-void RunningExecutor::State::write_cache(const Op& op, const float* kv, std::byte* pool) {
+void RunningExecutor::State::write_cache(const Op& op) {
   const AttentionSpec& s = op.attention;
   const CacheView& cache = *batch.cache;
+  const std::int64_t width = std::int64_t{s.kv_heads} * s.head_dim;
   machine.pool.parallel_for(rows, kRowPiece, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
       const std::int32_t p = batch.positions[index(r)];
       const std::int32_t block = batch.tables[index(batch.sequences[index(r)])][index(p / cache.block_tokens)];
-      machine.kernels.cache_write(cache.type, kv + r * s.kv_heads * s.head_dim, s.kv_heads, s.head_dim,
-                                  cache.block_tokens, block, p % cache.block_tokens, pool);
+      const auto write = [&](kernels::CachePart part, const float* kv, std::byte* pool) {
+        machine.kernels.cache_write(cache.type, part, kv + r * width, s.kv_heads, s.head_dim, cache.block_tokens, block,
+                                    p % cache.block_tokens, pool);
+      };
+      write(kernels::CachePart::kKeys, value(op.in[1]), cache.keys[index(s.layer)]);
+      write(kernels::CachePart::kValues, value(op.in[2]), cache.values[index(s.layer)]);
     }
   });
 }
 
-void RunningExecutor::State::attend(const Op& op, const Run& run, std::int64_t kv_head) {
+kernels::AttentionDecodeArgs RunningExecutor::State::attention_args(const Op& op, const Run& run, std::int64_t kv_head) const {
   const AttentionSpec& s = op.attention;
   const CacheView& cache = *batch.cache;
   const std::int64_t width = std::int64_t{s.heads} * s.head_dim;
-  const kernels::AttentionDecodeArgs first{.type = cache.type,
-                                           .heads = s.heads,
-                                           .kv_heads = s.kv_heads,
-                                           .head_dim = s.head_dim,
-                                           .scale = s.scale,
-                                           .window = s.window,
-                                           .q = value(op.in[0]) + run.first * width,
-                                           .o = value(op.out) + run.first * width,
-                                           .n_keys = batch.positions[index(run.first)] + 1,
-                                           .block_tokens = cache.block_tokens,
-                                           .blocks = batch.tables[index(batch.sequences[index(run.first)])].data(),
-                                           .k_pool = cache.keys[index(s.layer)],
-                                           .v_pool = cache.values[index(s.layer)],
-                                           .head_begin = kv_head,
-                                           .head_end = kv_head + 1};
+  return {.type = cache.type,
+          .heads = s.heads,
+          .kv_heads = s.kv_heads,
+          .head_dim = s.head_dim,
+          .scale = s.scale,
+          .window = s.window,
+          .q = value(op.in[0]) + run.first * width,
+          .o = value(op.out) + run.first * width,
+          .n_keys = batch.positions[index(run.first)] + 1,
+          .block_tokens = cache.block_tokens,
+          .blocks = batch.tables[index(batch.sequences[index(run.first)])].data(),
+          .k_pool = cache.keys[index(s.layer)],
+          .v_pool = cache.values[index(s.layer)],
+          .head_begin = kv_head,
+          .head_end = kv_head + 1};
+}
+
+void RunningExecutor::State::attend(const Op& op, const Run& run, std::int64_t kv_head) {
+  const kernels::AttentionDecodeArgs first = attention_args(op, run, kv_head);
+  const std::int64_t width = std::int64_t{op.attention.heads} * op.attention.head_dim;
   if (run.rows == 1) {
     machine.kernels.attention_decode(first);
   } else {
     machine.kernels.attention_prefill({.first = first, .rows = run.rows, .ldq = width, .ldo = width});
   }
+}
+
+// One row with a long context, shared out by segments: the same bytes as attend gives.
+void RunningExecutor::State::attend_in_segments(const Op& op, const Run& run) {
+  const kernels::AttentionDecodeArgs args = attention_args(op, run, 0);
+  const kernels::AttentionSegments segments = kernels::attention_segments(args.n_keys, args.window);
+  const std::int64_t n = segments.end - segments.begin, kv_heads = op.attention.kv_heads;
+  const std::int64_t size = machine.kernels.attention_partial_floats(args);
+  const auto partials = [&](std::int64_t head) { return floats(segment_sums) + head * n * size; };
+  for_pieces(machine.pool, kv_heads * n, [&](int, std::int64_t piece) {
+    const std::int64_t head = piece / n, s = piece % n;
+    machine.kernels.attention_segment(attention_args(op, run, head), segments.begin + s, partials(head) + s * size);
+  });
+  for (std::int64_t head = 0; head < kv_heads; ++head)
+    machine.kernels.attention_join(attention_args(op, run, head), partials(head));
+}
+
+// A lone row gives one piece for each kv head. Where those do not share out evenly, its segments do; makes room for what
+// these leave, which a longer context than any before makes larger.
+void RunningExecutor::State::plan_segments() {
+  in_segments = false;
+  if (layers == 0 || runs.size() != 1 || runs[0].rows != 1 || machine.pool.size() == 1) return;
+  for (const Op& op : program.ops) {
+    if (op.kind != OpKind::kAttention) continue;
+    const std::int64_t pieces = op.attention.kv_heads;
+    if (pieces % machine.pool.size() == 0 || pieces >= 4 * machine.pool.size()) return;
+    const kernels::AttentionDecodeArgs args = attention_args(op, runs[0], 0);
+    const kernels::AttentionSegments segments = kernels::attention_segments(args.n_keys, 0);
+    if (segments.end < 2) return;
+    const std::int64_t need = pieces * segments.end * machine.kernels.attention_partial_floats(args);
+    if (segment_sums.size() < index(need) * sizeof(float)) segment_sums = float_buffer(2 * need);
+    in_segments = true;
+  }
+}
+
+void RunningExecutor::State::attend_all(const Op& op) {
+  if (in_segments) return attend_in_segments(op, runs[0]);
+  const std::int64_t kv_heads = op.attention.kv_heads;
+  for_pieces(machine.pool, static_cast<std::int64_t>(runs.size()) * kv_heads, [&](int, std::int64_t piece) {
+    attend(op, runs[index(piece / kv_heads)], piece % kv_heads);
+  });
 }
 
 RunningExecutor::RunningExecutor(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -508,6 +566,7 @@ Status RunningExecutor::begin(const StepBatch& batch) {
   s.prepared_value = -1;
   s.done = false;
   s.find_runs();
+  s.plan_segments();
   for (const State::Angles& a : s.angles) {
     const std::int32_t* levels = s.ntk_levels(a.spec);
     rope_angles(s.machine, a.spec, a.frequencies, batch.positions.data(), levels, s.rows, floats(a.cos), floats(a.sin));
@@ -631,11 +690,8 @@ Value RunningExecutor::attention(Value q, Value k, Value v, const AttentionSpec&
   State& s = *state_;
   const Op& op = s.next(OpKind::kAttention);
   QW_CHECK(op.in[0].id == q.id && op.in[1].id == k.id && op.in[2].id == v.id && op.attention.layer == spec.layer);
-  s.write_cache(op, s.value(k), s.batch.cache->keys[index(spec.layer)]);
-  s.write_cache(op, s.value(v), s.batch.cache->values[index(spec.layer)]);
-  for_pieces(s.machine.pool, static_cast<std::int64_t>(s.runs.size()) * spec.kv_heads, [&](int, std::int64_t piece) {
-    s.attend(op, s.runs[index(piece / spec.kv_heads)], piece % spec.kv_heads);
-  });
+  s.write_cache(op);
+  s.attend_all(op);
   return op.out;
 }
 

@@ -22,6 +22,10 @@ namespace avx512 {
 QW_DECLARE_FILLS
 }
 
+namespace amx {  // over a table that avx512 has filled
+void fill_attention(Kernels&);
+}
+
 #undef QW_DECLARE_FILLS
 
 }  // namespace qw::kernels

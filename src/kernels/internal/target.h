@@ -27,6 +27,11 @@
       __attribute__((target(                                                                                         \
           "avx,avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni,avx512bf16,avx512vbmi"))), \
       apply_to = function))
+#define QW_TARGET_AMX_BEGIN                                                                                             \
+  QW_PRAGMA(clang attribute push(                                                                                       \
+      __attribute__((target("avx,avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni,avx512bf16,"      \
+                            "avx512vbmi,amx-tile,amx-bf16"))),                                                         \
+      apply_to = function))
 #define QW_TARGET_END QW_PRAGMA(clang attribute pop)
 #else
 #define QW_TARGET_AVX2_BEGIN QW_PRAGMA(GCC push_options) QW_PRAGMA(GCC target("avx,avx2,fma,f16c"))
@@ -34,6 +39,10 @@
   QW_PRAGMA(GCC push_options)    \
   QW_PRAGMA(GCC target(          \
       "avx,avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni,avx512bf16,avx512vbmi"))
+#define QW_TARGET_AMX_BEGIN   \
+  QW_PRAGMA(GCC push_options) \
+  QW_PRAGMA(GCC target(       \
+      "avx,avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni,avx512bf16,avx512vbmi,amx-tile,amx-bf16"))
 #define QW_TARGET_END QW_PRAGMA(GCC pop_options)
 #endif
 

@@ -18,7 +18,7 @@ inline constexpr double kUnit = 0x1p-24;
 
 inline std::vector<Isa> runnable_isas() {
   std::vector<Isa> isas;
-  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512}) {
+  for (Isa isa : base::kAllIsas) {
     if (isa <= base::best_isa()) isas.push_back(isa);
   }
   return isas;

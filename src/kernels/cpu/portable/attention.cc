@@ -78,46 +78,84 @@ void train_backward(const AttentionTrainArgs& a) {
   }
 }
 
-// One query head against its kv head. Keys come in chunks of a fixed size; when the running maximum rises, what was
-// summed so far is scaled down (online softmax, Milakov and Gimelshein).
-void decode_head(const AttentionDecodeArgs& a, std::int64_t kv_head, const float* q, float* o) {
-  constexpr std::int64_t kChunk = 64;  // bounds the scores kept on the stack
-  float p[kChunk];
-  std::int64_t at[kChunk];
-  float max = -std::numeric_limits<float>::infinity();
-  double sum = 0;
-  std::fill(o, o + a.head_dim, 0.0F);
-  for (std::int64_t begin = first_key(a.n_keys, a.window); begin < a.n_keys; begin += kChunk) {
-    const std::int64_t n = std::min(kChunk, a.n_keys - begin);
-    float new_max = max;
-    for (std::int64_t j = 0; j < n; ++j) {
-      const std::int64_t pos = begin + j;
-      at[j] = cache_index(a.kv_heads, a.head_dim, a.block_tokens, a.blocks[pos / a.block_tokens], kv_head,
-                          pos % a.block_tokens);
-      double s = 0;
-      for (std::int64_t i = 0; i < a.head_dim; ++i) s += static_cast<double>(q[i]) * cache_load(a.type, a.k_pool, at[j] + i);
-      p[j] = static_cast<float>(s) * a.scale;
-      new_max = std::max(new_max, p[j]);
-    }
-    const float shrink = exp_scalar(max - new_max);
-    max = new_max;
-    sum *= shrink;
-    for (std::int64_t i = 0; i < a.head_dim; ++i) o[i] *= shrink;
-    for (std::int64_t j = 0; j < n; ++j) {
-      p[j] = exp_scalar(p[j] - max);
-      sum += p[j];
-      for (std::int64_t i = 0; i < a.head_dim; ++i) o[i] += p[j] * cache_load(a.type, a.v_pool, at[j] + i);
-    }
+// One query head against its kv head: what one segment gives, and all of them joined (online softmax, Milakov and
+// Gimelshein): the largest score, the sum of exponentials, and the values weighed by them.
+struct Partial {
+  float max, sum;
+  float o[kMaxHeadDim];
+};
+
+void attend_segment(const AttentionDecodeArgs& a, std::int64_t kv_head, const float* q, std::int64_t segment, Partial& to) {
+  const std::int64_t begin = std::max(first_key(a.n_keys, a.window), segment * kAttentionSegment);
+  const std::int64_t n = std::min(a.n_keys, (segment + 1) * kAttentionSegment) - begin, d = a.head_dim;
+  float p[kAttentionSegment];
+  std::int64_t at[kAttentionSegment];
+  to.max = -std::numeric_limits<float>::infinity();
+  for (std::int64_t j = 0; j < n; ++j) {
+    const std::int64_t pos = begin + j;
+    at[j] = cache_index(a.kv_heads, d, a.block_tokens, a.blocks[pos / a.block_tokens], kv_head, pos % a.block_tokens);
+    double s = 0;
+    for (std::int64_t i = 0; i < d; ++i) s += static_cast<double>(q[i]) * cache_load(a.type, a.k_pool, at[j] + i);
+    p[j] = static_cast<float>(s) * a.scale;
+    to.max = std::max(to.max, p[j]);
   }
-  const auto scale = static_cast<float>(1.0 / sum);
-  for (std::int64_t i = 0; i < a.head_dim; ++i) o[i] *= scale;
+  double sum = 0;
+  std::fill(to.o, to.o + d, 0.0F);
+  for (std::int64_t j = 0; j < n; ++j) {
+    p[j] = exp_scalar(p[j] - to.max);
+    sum += p[j];
+    for (std::int64_t i = 0; i < d; ++i) to.o[i] += p[j] * cache_load(a.type, a.v_pool, at[j] + i);
+  }
+  to.sum = static_cast<float>(sum);
+}
+
+void join(Partial& total, const Partial& part, std::int64_t d) {
+  const float max = std::max(total.max, part.max);
+  const float keep = exp_scalar(total.max - max), add = exp_scalar(part.max - max);
+  total.max = max;
+  total.sum = total.sum * keep + part.sum * add;
+  for (std::int64_t i = 0; i < d; ++i) total.o[i] = total.o[i] * keep + part.o[i] * add;
+}
+
+void write_output(const Partial& total, std::int64_t d, float* o) {
+  const float scale = 1.0F / total.sum;
+  for (std::int64_t i = 0; i < d; ++i) o[i] = total.o[i] * scale;
 }
 
 void decode(const AttentionDecodeArgs& a) {
   QW_CHECK(a.n_keys > 0 && a.head_dim <= kMaxHeadDim && a.heads % a.kv_heads == 0);
   const std::int64_t group = a.heads / a.kv_heads;
+  const AttentionSegments segments = attention_segments(a.n_keys, a.window);
   for (std::int64_t h = a.head_begin * group; h < a.head_end * group; ++h) {
-    decode_head(a, h / group, a.q + h * a.head_dim, a.o + h * a.head_dim);
+    Partial total, part;
+    for (std::int64_t s = segments.begin; s < segments.end; ++s) {
+      attend_segment(a, h / group, a.q + h * a.head_dim, s, s == segments.begin ? total : part);
+      if (s > segments.begin) join(total, part, a.head_dim);
+    }
+    write_output(total, a.head_dim, a.o + h * a.head_dim);
+  }
+}
+
+constexpr std::int64_t kPartialFloats = sizeof(Partial) / sizeof(float);
+
+std::int64_t partial_floats(const AttentionDecodeArgs& a) { return a.heads / a.kv_heads * kPartialFloats; }
+
+void segment(const AttentionDecodeArgs& a, std::int64_t s, float* partial) {
+  const std::int64_t group = a.heads / a.kv_heads;
+  for (std::int64_t g = 0; g < group; ++g) {
+    const std::int64_t h = a.head_begin * group + g;
+    attend_segment(a, a.head_begin, a.q + h * a.head_dim, s, reinterpret_cast<Partial*>(partial)[g]);
+  }
+}
+
+void join_segments(const AttentionDecodeArgs& a, const float* partials) {
+  const std::int64_t group = a.heads / a.kv_heads;
+  const AttentionSegments segments = attention_segments(a.n_keys, a.window);
+  const auto* parts = reinterpret_cast<const Partial*>(partials);
+  for (std::int64_t g = 0; g < group; ++g) {
+    Partial total = parts[g];
+    for (std::int64_t s = 1; s < segments.end - segments.begin; ++s) join(total, parts[s * group + g], a.head_dim);
+    write_output(total, a.head_dim, a.o + (a.head_begin * group + g) * a.head_dim);
   }
 }
 
@@ -131,12 +169,10 @@ void prefill(const AttentionPrefillArgs& a) {
   }
 }
 
-void cache_write(CacheType type, const float* kv, std::int64_t kv_heads, std::int64_t head_dim,
+void cache_write(CacheType type, CachePart, const float* kv, std::int64_t kv_heads, std::int64_t head_dim,
                  std::int64_t block_tokens, std::int32_t block, std::int64_t slot, void* pool) {
-  for (std::int64_t h = 0; h < kv_heads; ++h) {
-    const std::int64_t at = cache_index(kv_heads, head_dim, block_tokens, block, h, slot);
-    for (std::int64_t i = 0; i < head_dim; ++i) cache_store(type, pool, at + i, kv[h * head_dim + i]);
-  }
+  for (std::int64_t h = 0; h < kv_heads; ++h)
+    cache_store(type, pool, cache_index(kv_heads, head_dim, block_tokens, block, h, slot), kv + h * head_dim, head_dim);
 }
 
 }  // namespace
@@ -147,6 +183,9 @@ void fill_attention(Kernels& table) {
   table.attention_train_backward = train_backward;
   table.attention_decode = decode;
   table.attention_prefill = prefill;
+  table.attention_partial_floats = partial_floats;
+  table.attention_segment = segment;
+  table.attention_join = join_segments;
   table.cache_write = cache_write;
 }
 

@@ -19,7 +19,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct BenchOptions {
-  std::string model;
+  std::string model, cache_type = "auto";
   std::vector<int> batches{1};
   std::int64_t prompt = 512, predict = 128, depth = 0;
   int threads = 0, repeats = 5;
@@ -148,6 +148,7 @@ Status bench(const BenchOptions& o) {
   load.threads = o.threads;
   const std::int64_t longest = std::max(o.prompt + 1, std::max<std::int64_t>(1, o.depth) + o.predict + 1);
   const int widest = *std::max_element(o.batches.begin(), o.batches.end());
+  load.cache_dtype = cache_dtype(o.cache_type);
   load.context = longest;
   load.cache_tokens = (longest + 64) * widest;
   load.engine.max_sequences = std::max<std::int64_t>(load.engine.max_sequences, widest);
@@ -191,6 +192,7 @@ void add_bench(CLI::App& app, Outcome& outcome) {
   cmd->add_option("-d,--depth", o->depth, "tokens in the cache before generating")->check(CLI::NonNegativeNumber);
   cmd->add_option("--batch", o->batches, "requests at once, e.g. 1,4,16")->delimiter(',')->check(CLI::PositiveNumber);
   cmd->add_option("-r,--repeats", o->repeats, "runs of each test")->check(CLI::PositiveNumber);
+  add_cache_type_option(*cmd, o->cache_type);
   cmd->add_option("-t,--threads", o->threads, "threads (default: one per processor)");
   cmd->add_flag("--json", o->json, "print one JSON object");
   cmd->callback([o, &outcome] {

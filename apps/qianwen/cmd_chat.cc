@@ -20,7 +20,7 @@ namespace qw::app {
 namespace {
 
 struct ChatOptions {
-  std::string model = "mini", prompt, system, think, adapter;
+  std::string model = "mini", prompt, system, think, adapter, cache_type = "auto";
   std::optional<float> temperature, top_p, min_p, repetition_penalty;
   std::optional<std::int32_t> top_k;
   std::optional<std::uint64_t> seed;
@@ -42,6 +42,7 @@ void add_sampling_options(CLI::App& cmd, ChatOptions& o) {
   cmd.add_option("--max-tokens", o.max_tokens, "longest answer (default: what the context leaves)")->check(CLI::NonNegativeNumber);
   cmd.add_option("--context", o.context, "longest conversation in tokens")->check(CLI::NonNegativeNumber);
   cmd.add_option("--adapter,--lora", o.adapter, "LoRA adapter in use: a PEFT folder or a GGUF file");
+  add_cache_type_option(cmd, o.cache_type);
   cmd.add_option("-t,--threads", o.threads, "threads (default: one per processor)");
   auto* form = cmd.add_option_group("form", "what the answer must look like");
   form->add_flag("--json-output", o.json_output, "a JSON object");
@@ -214,6 +215,7 @@ Status chat(const ChatOptions& o) {
   engine::LoadOptions load;
   load.threads = o.threads;
   load.context = o.context;
+  load.cache_dtype = cache_dtype(o.cache_type);
   QW_ASSIGN(ReadyModel model, load_adapted_model(o.model, load, o.adapter));
   if (!model.chat_template) return fail(ErrorKind::kBadInput, o.model + ": has no chat template; use `qianwen complete`");
   return converse(model, o);
@@ -223,6 +225,7 @@ Status complete(const ChatOptions& o) {
   engine::LoadOptions load;
   load.threads = o.threads;
   load.context = o.context;
+  load.cache_dtype = cache_dtype(o.cache_type);
   QW_ASSIGN(ReadyModel model, load_adapted_model(o.model, load, o.adapter));
   std::string text = o.prompt;
   if (text.empty()) {

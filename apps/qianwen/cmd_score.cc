@@ -14,7 +14,7 @@ namespace qw::app {
 namespace {
 
 struct ScoreOptions {
-  std::string model, ids, file, logits, adapter;
+  std::string model, ids, file, logits, adapter, cache_type = "auto";
   std::int64_t context = 0, stride = 0;
   int threads = 0;
   bool json = false;
@@ -23,6 +23,7 @@ struct ScoreOptions {
 Status score(const ScoreOptions& o) {
   engine::LoadOptions load;
   load.threads = o.threads;
+  load.cache_dtype = cache_dtype(o.cache_type);
   load.logit_rows = 64;   // rows whose logits are computed together
   QW_ASSIGN(ReadyModel model, load_adapted_model(o.model, load, o.adapter));
   std::vector<engine::TokenId> ids;
@@ -77,6 +78,7 @@ void add_score(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--adapter,--lora", o->adapter, "LoRA adapter in use: a PEFT folder or a GGUF file");
   cmd->add_option("--context", o->context, "tokens of a window (default: the model's context)")->check(CLI::PositiveNumber);
   cmd->add_option("--stride", o->stride, "tokens between windows (default: the window)")->check(CLI::PositiveNumber);
+  add_cache_type_option(*cmd, o->cache_type);
   cmd->add_option("-t,--threads", o->threads, "threads (default: one per processor)");
   cmd->add_flag("--json", o->json, "print one JSON object");
   cmd->callback([o, ids, file, &outcome] {

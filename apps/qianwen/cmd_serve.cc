@@ -18,7 +18,7 @@ namespace {
 
 struct ServeOptions {
   std::vector<std::string> models, adapters;
-  std::string host = "127.0.0.1", log_level = "info", config, store;
+  std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto";
   int port = 8080, threads = 0, grace_seconds = 30;
   std::int64_t context = 0, cache_tokens = 0, max_sequences = 16;
   bool log_json = false;
@@ -124,6 +124,7 @@ Status serve(const ServeOptions& o) {
     engine::LoadOptions load;
     load.threads = o.threads;
     load.context = o.context;
+    load.cache_dtype = cache_dtype(o.cache_type);
     load.engine.max_sequences = o.max_sequences;
     load.cache_tokens = o.cache_tokens;
     QW_ASSIGN(ReadyModel model, load_model(name, load, adapter_paths));
@@ -174,6 +175,7 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--context", o->context, "longest sequence in tokens")->check(CLI::NonNegativeNumber);
   cmd->add_option("--cache-tokens", o->cache_tokens, "tokens of cache shared by all requests")->check(CLI::NonNegativeNumber);
   cmd->add_option("--max-sequences", o->max_sequences, "requests computed together")->check(CLI::PositiveNumber);
+  add_cache_type_option(*cmd, o->cache_type);
   cmd->add_option("-t,--threads", o->threads, "threads of each model (default: one per processor)");
   cmd->add_option("--grace", o->grace_seconds, "seconds for running answers when stopping")->check(CLI::NonNegativeNumber);
   cmd->add_option("--log-level", o->log_level, "debug, info, warning, error")->check(CLI::IsMember({"debug", "info", "warning", "error"}));

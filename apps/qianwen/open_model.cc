@@ -168,6 +168,18 @@ Result<models::FittedAdapter> fitted_adapter(const models::Model& model, const s
 
 }  // namespace
 
+void add_cache_type_option(CLI::App& cmd, std::string& name) {
+  cmd.add_option("--cache-type", name, "numbers of keys and values: f32, f16, bf16, q8 or q4 (default: f16, or f32 of f32 weights)")
+      ->check(CLI::IsMember({"auto", "f32", "f16", "bf16", "q8", "q4"}));
+}
+
+std::optional<tensor::DType> cache_dtype(const std::string& name) {
+  if (name == "auto") return std::nullopt;
+  if (name == "q8") return tensor::DType::kQ8_0;
+  if (name == "q4") return tensor::DType::kQ4_0;
+  return tensor::dtype_from_name(name);
+}
+
 Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions options, const std::vector<std::string>& adapters) {
   const auto started = Clock::now();
   QW_ASSIGN(OpenedModel opened, open_model(name));

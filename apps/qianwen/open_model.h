@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <CLI/CLI.hpp>
 #include <optional>
 #include <string>
 
@@ -54,6 +55,10 @@ struct ReadyModel {
   std::int32_t adapter = -1;             // what requests name to have the one adapter of load_adapted_model
   double load_ms = 0;
 };
+// --cache-type of the commands that run a model: how numbers of keys and values are kept.
+void add_cache_type_option(CLI::App& cmd, std::string& name);
+std::optional<tensor::DType> cache_dtype(const std::string& name);  // of a name that the option takes
+
 // Refuses with kResource before loading when the memory would not be enough.
 // `adapters` (PEFT folders or GGUF files): requests choose them by index. kUsage for one that cannot be applied beside
 // others.

@@ -13,6 +13,7 @@ void fill_portable(Kernels& k) {
   portable::fill_gemm(k);
   portable::fill_rows(k);
   portable::fill_attention(k);
+  portable::fill_recurrent(k);
 }
 
 Kernels make_table(Isa isa) {
@@ -26,12 +27,14 @@ Kernels make_table(Isa isa) {
     avx2::fill_gemm(k);
     avx2::fill_rows(k);
     avx2::fill_attention(k);
+    avx2::fill_recurrent(k);
   }
   if (isa >= Isa::kAvx512) {
     avx512::fill_matmul(k);
     avx512::fill_gemm(k);
     avx512::fill_rows(k);
     avx512::fill_attention(k);
+    avx512::fill_recurrent(k);
   }
   if (isa == Isa::kAmx) amx::fill_attention(k);
 #endif

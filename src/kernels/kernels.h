@@ -108,6 +108,19 @@ inline AttentionSegments attention_segments(std::int64_t n_keys, std::int64_t wi
   return {first / kAttentionSegment, (n_keys - 1) / kAttentionSegment + 1};
 }
 
+// The gated delta rule over `rows` tokens of one sequence and one value head (ops/delta_rule.h), token by token:
+//   S <- decay S + k d^T with d = beta (v - decay S^T k);  y = S^T q
+// computed as u = S^T k, w = S^T q, d = beta (v - decay u), y = decay w + d (k . q), so that one pass over S both takes in a
+// token and answers the next. Every sum is over key components in order: where a text is cut into calls changes no bit.
+struct DeltaRuleRows {
+  std::int64_t rows, key_dim, value_dim;
+  const float* q; const float* k; std::int64_t ldk;  // row t at + t * ldk
+  const float* v; std::int64_t ldv;
+  const float* decay; const float* beta; std::int64_t ldg;
+  float* y; std::int64_t ldy;
+  float* state;                                      // [key_dim, value_dim], read and written
+};
+
 struct Kernels {
   Isa isa;
   const char* name;         // "portable", "avx2", "avx512"
@@ -151,6 +164,8 @@ struct Kernels {
   void (*swiglu)(const float* gate, const float* up, std::int64_t n, float* out);
   void (*swiglu_backward)(const float* gate, const float* up, const float* dout, std::int64_t n, float* dgate, float* dup);
   void (*add)(const float* a, const float* b, std::int64_t n, float* out);          // out may alias a or b
+  // out = x * sigmoid(gate), elementwise over n; out may alias x.
+  void (*gate)(const float* x, const float* gate, std::int64_t n, float* out);
   // In place softmax of one row; returns log(sum(exp(x))).
   float (*softmax)(float* x, std::int64_t n);
   // One row of cross-entropy (0 <= label < n): returns -log p[label] in nats and overwrites logits with
@@ -163,6 +178,9 @@ struct Kernels {
   // AdamW on a range: bias_correction1 = 1 - b1^t, ...; decay = lr * weight_decay.
   void (*adamw)(float* w, const float* g, float* m, float* v, std::int64_t n, float lr, float beta1, float beta2,
                 float eps, float decay, float bias_correction1, float bias_correction2, float grad_scale);
+
+  // ---- recurrent layers --------------------------------------------------------------------------------------------
+  void (*delta_rule)(const DeltaRuleRows&);
 
   // ---- attention ---------------------------------------------------------------------------------------------------
   std::size_t (*attention_scratch_bytes)(std::int64_t tokens, std::int64_t head_dim);

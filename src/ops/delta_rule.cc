@@ -9,8 +9,6 @@ namespace {
 
 std::size_t bytes(std::int64_t floats) { return static_cast<std::size_t>(floats) * sizeof(float); }
 
-// Columns of the state that pass together: 16 KiB of it at the published key width of 128, half of a first-level cache.
-constexpr std::int64_t kColumns = 32;
 constexpr double kUnitEps = 1e-6;  // of the published models' l2 norm; it stands in no configuration
 
 double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
@@ -18,34 +16,11 @@ double softplus(double x) { return x > 20 ? x : std::log1p(std::exp(x)); }  // t
 
 std::int64_t head_floats(const DeltaRuleSpec& s) { return std::int64_t{s.key_dim} * s.value_dim; }
 
-double unit_factor(const float* x, std::int64_t n) {
-  double sum = 0;
-  for (std::int64_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-  return 1.0 / std::sqrt(sum + kUnitEps);
+double unit_factor(const Machine& m, const float* x, std::int64_t n) {
+  return 1.0 / std::sqrt(m.kernels.sum_squares(x, n) + kUnitEps);
 }
 
 double query_scale(const DeltaRuleSpec& s) { return 1.0 / std::sqrt(static_cast<double>(s.key_dim)); }
-
-// One token through columns [0, n) of the state; s, v and y begin at the first of them.
-template <std::int64_t n>
-void token(const float* q, const float* k, float decay, float beta, std::int64_t keys, std::int64_t stride,
-           const float* v, float* s, float* y) {
-  float known[n] = {}, out[n] = {};
-  for (std::int64_t i = 0; i < keys; ++i)
-    for (std::int64_t j = 0; j < n; ++j) {
-      const float x = s[i * stride + j] * decay;
-      s[i * stride + j] = x;
-      known[j] += x * k[i];
-    }
-  for (std::int64_t j = 0; j < n; ++j) known[j] = beta * (v[j] - known[j]);
-  for (std::int64_t i = 0; i < keys; ++i)
-    for (std::int64_t j = 0; j < n; ++j) {
-      const float x = s[i * stride + j] + k[i] * known[j];
-      s[i * stride + j] = x;
-      out[j] += x * q[i];
-    }
-  for (std::int64_t j = 0; j < n; ++j) y[j] = out[j];
-}
 
 }  // namespace
 
@@ -57,7 +32,7 @@ void delta_rule_prepare(const Machine& m, const DeltaRuleArgs& a) {
       for (std::int64_t h = 0; h < 2 * s.key_heads; ++h) {
         const float* from = a.x + r * s.input_width() + h * dk;
         float* to = a.keys + r * 2 * kw + h * dk;
-        const auto f = static_cast<float>(unit_factor(from, dk) * (h < s.key_heads ? query_scale(s) : 1.0));
+        const auto f = static_cast<float>(unit_factor(m, from, dk) * (h < s.key_heads ? query_scale(s) : 1.0));
         for (std::int64_t i = 0; i < dk; ++i) to[i] = from[i] * f;
       }
       for (std::int64_t h = 0; h < s.value_heads; ++h) {
@@ -71,21 +46,25 @@ void delta_rule_prepare(const Machine& m, const DeltaRuleArgs& a) {
   });
 }
 
-void delta_rule_run(const DeltaRuleArgs& a, std::int64_t first, std::int64_t n, std::int32_t h, float* state) {
+void delta_rule_run(const Machine& m, const DeltaRuleArgs& a, std::int64_t first, std::int64_t n, std::int32_t h, float* state) {
   const DeltaRuleSpec& s = a.spec;
-  const std::int64_t dk = s.key_dim, dv = s.value_dim, kw = s.keys_width();
-  for (std::int64_t c = 0; c < dv;) {
-    const std::int64_t step = dv - c >= kColumns ? kColumns : 1;
-    for (std::int64_t r = first; r < first + n; ++r) {
-      const float* q = a.keys + r * 2 * kw + s.key_head(h) * dk;
-      const float decay = a.gates[(r * 2) * s.value_heads + h], beta = a.gates[(r * 2 + 1) * s.value_heads + h];
-      const float* v = a.x + r * s.input_width() + 2 * kw + h * dv + c;
-      float* y = a.y + r * s.values_width() + h * dv + c;
-      if (step == kColumns) token<kColumns>(q, q + kw, decay, beta, dk, dv, v, state + c, y);
-      else token<1>(q, q + kw, decay, beta, dk, dv, v, state + c, y);
-    }
-    c += step;
-  }
+  const std::int64_t kw = s.keys_width();
+  const float* q = a.keys + first * 2 * kw + std::int64_t{s.key_head(h)} * s.key_dim;
+  const float* gates = a.gates + first * 2 * s.value_heads + h;
+  m.kernels.delta_rule({.rows = n,
+                        .key_dim = s.key_dim,
+                        .value_dim = s.value_dim,
+                        .q = q,
+                        .k = q + kw,
+                        .ldk = 2 * kw,
+                        .v = a.x + first * s.input_width() + 2 * kw + std::int64_t{h} * s.value_dim,
+                        .ldv = s.input_width(),
+                        .decay = gates,
+                        .beta = gates + s.value_heads,
+                        .ldg = 2 * std::int64_t{s.value_heads},
+                        .y = a.y + first * s.values_width() + std::int64_t{h} * s.value_dim,
+                        .ldy = s.values_width(),
+                        .state = state});
 }
 
 std::int64_t delta_rule_state_floats(const DeltaRuleSpec& spec, std::int64_t rows) {
@@ -124,7 +103,7 @@ void delta_rule_forward(const Machine& m, const DeltaRuleTraining& t) {
     for_stretches(t.cu_seqlens[static_cast<std::size_t>(d)], t.cu_seqlens[static_cast<std::size_t>(d) + 1],
                   [&](std::int64_t first, std::int64_t n, bool kept) {
                     if (kept) std::memcpy(t.states + (first / kDeltaRuleKept * s.value_heads + h) * size, state, bytes(size));
-                    delta_rule_run(a, first, n, h, state);
+                    delta_rule_run(m, a, first, n, h, state);
                   });
   });
 }
@@ -177,7 +156,7 @@ struct RowGradient {
 
 // The rows of one document and key head, backward. dx gets the gradients of the unit vectors and the values; dforget and
 // dwrite those of g and beta.
-void document_backward(const DeltaRuleTraining& t, std::int64_t d, std::int32_t key_head, float* scratch) {
+void document_backward(const Machine& m, const DeltaRuleTraining& t, std::int64_t d, std::int32_t key_head, float* scratch) {
   const DeltaRuleArgs& a = t.forward;
   const DeltaRuleSpec& s = a.spec;
   const std::int64_t size = head_floats(s), dk = s.key_dim, dv = s.value_dim, kw = s.keys_width(), in = s.input_width();
@@ -196,7 +175,7 @@ void document_backward(const DeltaRuleTraining& t, std::int64_t d, std::int32_t 
       for (std::int64_t r = first; r < last; ++r) {
         float* state = after + (r - first) * size;
         std::memcpy(state, r == first ? start : state - size, bytes(size));
-        delta_rule_run(a, r, 1, h, state);
+        delta_rule_run(m, a, r, 1, h, state);
       }
       for (std::int64_t r = last; r-- > first;) {
         const float* q = a.keys + r * 2 * kw + key_head * dk;
@@ -216,8 +195,8 @@ void document_backward(const DeltaRuleTraining& t, std::int64_t d, std::int32_t 
 
 // From the gradients of unit vectors to those of the vectors: u = f x, f = c rsqrt(sum x^2 + eps):
 // dx = f du - x (x . du) f^3 / c^2.
-void unit_backward(const float* x, double c, std::int64_t n, float* du) {
-  const double r = unit_factor(x, n), f = r * c;
+void unit_backward(const Machine& m, const float* x, double c, std::int64_t n, float* du) {
+  const double r = unit_factor(m, x, n), f = r * c;
   double dot = 0;
   for (std::int64_t i = 0; i < n; ++i) dot += static_cast<double>(x[i]) * static_cast<double>(du[i]);
   for (std::int64_t i = 0; i < n; ++i)
@@ -248,13 +227,13 @@ void delta_rule_backward(const Machine& m, const DeltaRuleTraining& t) {
   delta_rule_prepare(m, a);
   const auto documents = static_cast<std::int64_t>(t.cu_seqlens.size()) - 1;
   for_pieces(m.pool, documents * s.key_heads, [&](int worker, std::int64_t piece) {
-    document_backward(t, piece / s.key_heads, static_cast<std::int32_t>(piece % s.key_heads),
+    document_backward(m, t, piece / s.key_heads, static_cast<std::int32_t>(piece % s.key_heads),
                       t.scratch + worker * (kDeltaRuleKept + 2) * head_floats(s));
   });
   for_rows(m.pool, a.rows, [&](std::int64_t first, std::int64_t end) {
     for (std::int64_t r = first; r < end; ++r)
       for (std::int64_t h = 0; h < 2 * s.key_heads; ++h)
-        unit_backward(a.x + r * s.input_width() + h * s.key_dim, h < s.key_heads ? query_scale(s) : 1.0, s.key_dim,
+        unit_backward(m, a.x + r * s.input_width() + h * s.key_dim, h < s.key_heads ? query_scale(s) : 1.0, s.key_dim,
                       t.dx + r * s.input_width() + h * s.key_dim);
   });
   for (std::int64_t h = 0; h < s.value_heads; ++h) {

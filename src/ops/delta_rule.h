@@ -5,9 +5,8 @@
 //   g = -exp(a_log) softplus(forget + dt_bias),  beta = sigmoid(write)
 //   S <- e^g S,  d = beta (v - S^T k),  S <- S + k d^T,  y = S^T q
 //
-// The rule is computed token by token: what a token gives does not depend on how its sequence is cut into steps, not by a
-// bit, which the forms that work in chunks (same function, other rounding) do not hold. Columns of S are independent of
-// each other, so a few of them stay in the first cache while all tokens of a run pass.
+// The rule is computed token by token (Kernels::delta_rule): what a token gives does not depend on how its sequence is cut
+// into steps, not by a bit, which the forms that work in chunks (same function, other rounding) do not hold.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +36,7 @@ struct DeltaRuleArgs {
 // Fills keys and gates.
 void delta_rule_prepare(const Machine& m, const DeltaRuleArgs& args);
 // Rows [first, first + n) of one sequence through value head h, whose state [key_dim, value_dim] is read and written.
-void delta_rule_run(const DeltaRuleArgs& args, std::int64_t first, std::int64_t n, std::int32_t h, float* state);
+void delta_rule_run(const Machine& m, const DeltaRuleArgs& args, std::int64_t first, std::int64_t n, std::int32_t h, float* state);
 
 // Training: documents of rows [cu_seqlens[d], cu_seqlens[d + 1]).
 struct DeltaRuleTraining {

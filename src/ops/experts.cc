@@ -180,6 +180,11 @@ void experts_backward(const Machine& m, GemmWorkspace& workspace, const ExpertsA
 }
 
 void gate_rows_forward(const Machine& m, const float* x, const float* g, std::int64_t rows, std::int64_t d, float* y) {
+  if (d == 1) {
+    constexpr std::int64_t kPiece = 16384;  // 64 KiB of each operand
+    m.pool.parallel_for(rows, kPiece, [&](std::int64_t b, std::int64_t e) { m.kernels.gate(x + b, g + b, e - b, y + b); });
+    return;
+  }
   for_rows(m.pool, rows, [&](std::int64_t first, std::int64_t end) {
     for (std::int64_t r = first; r < end; ++r) {
       const auto s = static_cast<float>(sigmoid(g[r]));

@@ -190,9 +190,10 @@ std::vector<double> in_chunks(const std::vector<double>& q, const std::vector<do
   return y;
 }
 
-TEST(DeltaRule, AgreesWithTheFormInChunks) {
-  constexpr std::int64_t kRows = 200;
-  const DeltaRuleSpec spec{.key_heads = 1, .value_heads = 1, .key_dim = 16, .value_dim = 40};
+// Columns in whole vectors of every width and some left over.
+TEST(DeltaRule, AgreesWithTheFormInChunksAndAnyCutIsTheSame) {
+  constexpr std::int64_t kRows = 200, kWidth = 75;
+  const DeltaRuleSpec spec{.key_heads = 1, .value_heads = 1, .key_dim = 16, .value_dim = kWidth};
   base::Rng rng(21);
   const auto random = [&](std::int64_t n) {
     std::vector<float> x(static_cast<std::size_t>(n));
@@ -200,20 +201,33 @@ TEST(DeltaRule, AgreesWithTheFormInChunks) {
     return x;
   };
   const auto x = random(kRows * spec.input_width()), forget = random(kRows), write = random(kRows), a = random(1), dt = random(1);
-  std::vector<float> y(kRows * 40), keys(kRows * 32), gates(kRows * 2), state(16 * 40, 0.0f);
-  base::ThreadPool pool(1);
-  const DeltaRuleArgs args{spec, kRows, x.data(), forget.data(), write.data(), a.data(), dt.data(), y.data(), keys.data(), gates.data()};
-  delta_rule_prepare({kernels::kernels_for(base::Isa::kPortable), pool}, args);
-  delta_rule_run(args, 0, kRows, 0, state.data());
-  std::vector<double> q, k, v, g, beta;
-  for (std::size_t r = 0; r < kRows; ++r) {
-    for (std::size_t i = 0; i < 16; ++i) q.push_back(keys[r * 32 + i]), k.push_back(keys[r * 32 + 16 + i]);
-    for (std::size_t i = 0; i < 40; ++i) v.push_back(x[r * 72 + 32 + i]);
-    g.push_back(std::log(static_cast<double>(gates[2 * r])));
-    beta.push_back(gates[2 * r + 1]);
+  for (const base::Isa isa : base::kAllIsas) {
+    if (isa > base::best_isa()) continue;
+    SCOPED_TRACE(base::isa_name(isa));
+    std::vector<float> y(kRows * kWidth), keys(kRows * 32), gates(kRows * 2), state(16 * kWidth, 0.0f);
+    base::ThreadPool pool(1);
+    const Machine machine{kernels::kernels_for(isa), pool};
+    const DeltaRuleArgs args{spec, kRows, x.data(), forget.data(), write.data(), a.data(), dt.data(), y.data(), keys.data(), gates.data()};
+    delta_rule_prepare(machine, args);
+    delta_rule_run(machine, args, 0, kRows, 0, state.data());
+    std::vector<double> q, k, v, g, beta;
+    for (std::size_t r = 0; r < kRows; ++r) {
+      for (std::size_t i = 0; i < 16; ++i) q.push_back(keys[r * 32 + i]), k.push_back(keys[r * 32 + 16 + i]);
+      for (std::size_t i = 0; i < kWidth; ++i) v.push_back(x[r * (32 + kWidth) + 32 + i]);
+      g.push_back(std::log(static_cast<double>(gates[2 * r])));
+      beta.push_back(gates[2 * r + 1]);
+    }
+    const auto wanted = in_chunks(q, k, v, g, beta, 16, kWidth);
+    for (std::size_t i = 0; i < y.size(); ++i) ASSERT_NEAR(y[i], wanted[i], 1e-5) << i;
+
+    const std::vector<float> whole = y, last = state;
+    std::fill(y.begin(), y.end(), 77.0f);
+    std::fill(state.begin(), state.end(), 0.0f);
+    std::int64_t at = 0;
+    for (const std::int64_t n : {1, 1, 62, 100, 36}) delta_rule_run(machine, args, at, n, 0, state.data()), at += n;
+    EXPECT_EQ(y, whole);
+    EXPECT_EQ(state, last);
   }
-  const auto wanted = in_chunks(q, k, v, g, beta, 16, 40);
-  for (std::size_t i = 0; i < y.size(); ++i) ASSERT_NEAR(y[i], wanted[i], 1e-5) << i;
 }
 
 }  // namespace

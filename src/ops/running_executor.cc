@@ -69,6 +69,7 @@ struct RunningExecutor::State {
   // Layers with states: what a sequence's slot holds, and scratch of the delta rule (delta_rule.h).
   std::int64_t state_floats = 0;
   tensor::Buffer keys, gates;
+  std::vector<std::pair<std::int32_t, tensor::Buffer>> conv_taps;  // weights of short convolutions [taps, C], by weight id
   struct Stretch {  // the rows of one sequence in this step
     std::int32_t first, rows, slot;
     bool fresh;  // from position 0
@@ -153,8 +154,12 @@ void RunningExecutor::State::take_workspaces() {
     if (op.kind == OpKind::kHead && op.weight.present())
       bytes = std::max(bytes,
                        machine.kernels.prepared_bytes(weight(op.weight).type, options.max_logit_rows, op.in[0].width));
-    if (op.kind == OpKind::kShortConv)
-      state_floats = std::max(state_floats, op.conv.state + (weight(op.weight).in - 1) * op.conv.dilation * op.out.width);
+    if (op.kind == OpKind::kShortConv) {
+      const std::int64_t taps = weight(op.weight).in;
+      state_floats = std::max(state_floats, op.conv.state + (taps - 1) * op.conv.dilation * op.out.width);
+      conv_taps.emplace_back(op.weight.id, float_buffer(taps * op.out.width));
+      short_conv_taps(vector(op.weight), taps, op.out.width, floats(conv_taps.back().second));
+    }
     if (op.kind == OpKind::kNgrams) state_floats = std::max(state_floats, op.ngrams.state + op.ngrams.size - 1);
     if (op.kind == OpKind::kDeltaRule) {
       const DeltaRuleSpec& d = op.delta;
@@ -605,6 +610,7 @@ std::int64_t RunningExecutor::arena_bytes() const {
   std::size_t bytes = s.arena.size() + s.prepared.size() + s.head_rows.size() + s.logits.size() + s.probabilities.size() +
                       s.gate.size() + s.up.size() + s.keys.size() + s.gates.size() + s.outputs.size() + s.expert_scratch.size();
   for (const State::Angles& a : s.angles) bytes += a.cos.size() + a.sin.size();
+  for (const auto& taps : s.conv_taps) bytes += taps.second.size();
   return static_cast<std::int64_t>(bytes);
 }
 
@@ -745,6 +751,8 @@ Value RunningExecutor::short_conv(Value x, Weight w, const ShortConvSpec& spec) 
   const Op& op = s.next(OpKind::kShortConv);
   QW_CHECK(op.in[0].id == x.id && op.weight.id == w.id && op.conv.state == spec.state);
   const StateView& states = *s.batch.states;
+  const auto taps = std::find_if(s.conv_taps.begin(), s.conv_taps.end(), [&](const auto& e) { return e.first == w.id; });
+  QW_CHECK(taps != s.conv_taps.end());
   for (const State::Stretch& t : s.stretches) {
     float* window = states.data + t.slot * states.slot_floats + spec.state;
     const ShortConvArgs args{.rows = t.rows,
@@ -754,7 +762,7 @@ Value RunningExecutor::short_conv(Value x, Weight w, const ShortConvSpec& spec) 
                              .x = s.value(x) + std::int64_t{t.first} * x.width,
                              .w = s.vector(w),
                              .y = s.value(op.out) + std::int64_t{t.first} * x.width};
-    short_conv_forward(s.machine, args, t.fresh ? nullptr : window);
+    short_conv_forward(s.machine, args, floats(taps->second), t.fresh ? nullptr : window);
     short_conv_advance(args, t.fresh, window);
   }
   return op.out;
@@ -779,7 +787,7 @@ void RunningExecutor::State::run_delta_rule(const Op& op) {
     const std::int64_t h = piece % heads;
     float* state = states.data + t.slot * states.slot_floats + op.delta.state + h * size;
     if (t.fresh) std::fill(state, state + size, 0.0f);
-    delta_rule_run(args, t.first, t.rows, static_cast<std::int32_t>(h), state);
+    delta_rule_run(machine, args, t.first, t.rows, static_cast<std::int32_t>(h), state);
   });
 }
 

@@ -23,7 +23,12 @@ float tap_sum(const ShortConvArgs& a, std::int64_t t, std::int64_t c) {
 
 }  // namespace
 
-void short_conv_forward(const Machine& m, const ShortConvArgs& a, const float* window) {
+void short_conv_taps(const float* w, std::int64_t taps, std::int64_t width, float* by_tap) {
+  for (std::int64_t c = 0; c < width; ++c)
+    for (std::int64_t j = 0; j < taps; ++j) by_tap[j * width + c] = w[c * taps + j];
+}
+
+void short_conv_forward(const Machine& m, const ShortConvArgs& a, const float* by_tap, const float* window) {
   static const std::vector<float> kOnes(kBlock, 1.0f);
   const std::int64_t blocks = ceil_div(a.width, kBlock);
   for_pieces(m.pool, a.rows * blocks, [&](int, std::int64_t piece) {
@@ -34,8 +39,8 @@ void short_conv_forward(const Machine& m, const ShortConvArgs& a, const float* w
       const std::int64_t from = t - (a.taps - 1 - j) * a.dilation;
       if (from < 0 && window == nullptr) continue;
       const float* x = (from >= 0 ? a.x + from * a.width : window + (from + (a.taps - 1) * a.dilation) * a.width) + begin;
-      const float* w = a.w + begin * a.taps + j;
-      for (std::int64_t c = 0; c < n; ++c) y[c] += w[c * a.taps] * x[c];
+      const float* w = by_tap + j * a.width + begin;
+      for (std::int64_t c = 0; c < n; ++c) y[c] += w[c] * x[c];
     }
     m.kernels.swiglu(y, kOnes.data(), n, y);  // silu
   });

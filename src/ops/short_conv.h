@@ -22,8 +22,10 @@ struct ShortConvArgs {
   float* dw = nullptr;                         // backward, adds; null: a frozen weight
 };
 
+// w [C, taps] as `by_tap` [taps, C], which the forward pass reads along rows.
+void short_conv_taps(const float* w, std::int64_t taps, std::int64_t width, float* by_tap);
 // Rows in the order of the sequence. `window` [(taps - 1) dilation, C]: the inputs before the first row, oldest first; null: zeros.
-void short_conv_forward(const Machine& m, const ShortConvArgs& args, const float* window);
+void short_conv_forward(const Machine& m, const ShortConvArgs& args, const float* by_tap, const float* window);
 // Puts the last (taps - 1) dilation inputs into `window`; `fresh`: what it holds belongs to another sequence.
 void short_conv_advance(const ShortConvArgs& args, bool fresh, float* window);
 // Documents are rows [cu_seqlens[d], cu_seqlens[d + 1]); they do not see each other.

@@ -258,15 +258,19 @@ void TrainingGraph::State::run_forward(std::size_t i) {
       gate_rows_forward(machine, value(op.in[0]), value(op.in[1]), count(op.in[1]), op.out.width / op.in[1].width,
                         value(op.out));
       break;
-    case OpKind::kShortConv:
+    case OpKind::kShortConv: {
+      const ShortConvArgs whole = conv_args(i);
+      std::vector<float> by_tap(static_cast<std::size_t>(whole.taps * whole.width));
+      short_conv_taps(whole.w, whole.taps, whole.width, by_tap.data());
       for (std::size_t d = 0; d + 1 < batch.cu_seqlens.size(); ++d) {
-        ShortConvArgs a = conv_args(i);
+        ShortConvArgs a = whole;
         a.rows = batch.cu_seqlens[d + 1] - batch.cu_seqlens[d];
         a.x += batch.cu_seqlens[d] * a.width;
         a.y += batch.cu_seqlens[d] * a.width;
-        short_conv_forward(machine, a, nullptr);
+        short_conv_forward(machine, a, by_tap.data(), nullptr);
       }
       break;
+    }
     case OpKind::kDeltaRule:
       delta_rule_forward(machine, delta_args(i));
       break;

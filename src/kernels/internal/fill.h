@@ -10,7 +10,8 @@ namespace qw::kernels {
   void fill_matmul(Kernels&);    \
   void fill_gemm(Kernels&);      \
   void fill_rows(Kernels&);      \
-  void fill_attention(Kernels&);
+  void fill_attention(Kernels&);  \
+  void fill_recurrent(Kernels&);
 
 namespace portable {
 QW_DECLARE_FILLS

@@ -58,6 +58,10 @@ void swiglu(const float* gate, const float* up, std::int64_t n, float* out) {
   for (std::int64_t i = 0; i < n; ++i) out[i] = gate[i] * sigmoid(gate[i]) * up[i];
 }
 
+void gate(const float* x, const float* g, std::int64_t n, float* out) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = x[i] * sigmoid(g[i]);
+}
+
 void swiglu_backward(const float* gate, const float* up, const float* dout, std::int64_t n, float* dgate, float* dup) {
   for (std::int64_t i = 0; i < n; ++i) {
     const float a = gate[i], b = up[i], g = dout[i], s = sigmoid(a);
@@ -133,6 +137,7 @@ void fill_rows(Kernels& table) {
   table.rms_norm_backward = rms_norm_backward;
   table.rope = rope;
   table.swiglu = swiglu;
+  table.gate = gate;
   table.swiglu_backward = swiglu_backward;
   table.add = add;
   table.softmax = softmax;

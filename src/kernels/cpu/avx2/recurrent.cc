@@ -1,0 +1,25 @@
+// Recurrent layers: the shared source compiled for this instruction set.
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/internal/exp.h"
+#include "kernels/internal/fill.h"
+#include "kernels/internal/target.h"
+
+#if QW_X86
+
+QW_TARGET_AVX2_BEGIN
+namespace qw::kernels::avx2 {
+namespace {
+#include "kernels/internal/vec_avx2.inc"
+// 32 columns of a key of 128: 16 KiB of state, half of a first cache; 12 of 16 registers.
+constexpr int kStateVecs = 4;
+#include "kernels/internal/recurrent.inc"
+}  // namespace
+
+void fill_recurrent(Kernels& table) { fill_recurrent_kernels(table); }
+
+}  // namespace qw::kernels::avx2
+QW_TARGET_END
+
+#endif  // QW_X86

@@ -1,0 +1,25 @@
+// Recurrent layers: the shared source compiled for this instruction set.
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/internal/exp.h"
+#include "kernels/internal/fill.h"
+#include "kernels/internal/target.h"
+
+#if QW_X86
+
+QW_TARGET_AVX512_BEGIN
+namespace qw::kernels::avx512 {
+namespace {
+#include "kernels/internal/vec_avx512.inc"
+// 32 columns of a key of 128: 16 KiB of state, half of a first cache.
+constexpr int kStateVecs = 2;
+#include "kernels/internal/recurrent.inc"
+}  // namespace
+
+void fill_recurrent(Kernels& table) { fill_recurrent_kernels(table); }
+
+}  // namespace qw::kernels::avx512
+QW_TARGET_END
+
+#endif  // QW_X86

@@ -92,18 +92,8 @@ struct Scratch {
 
 QW_INLINE __m512i bits(__m512bh v) { return (__m512i)v; }
 QW_INLINE __m512i to_bfloat(vf low, vf high) { return bits(_mm512_cvtne2ps_pbh(high, low)); }
-QW_INLINE vf low_half(__m512i v) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(v)), 16)); }
-QW_INLINE vf high_half(__m512i v) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(v, 1)), 16));
-}
 
-// 32 floats to hi, and to lo what that leaves.
-template <bool kSplit>
-QW_INLINE void store_split(vf low, vf high, void* hi, void* lo) {
-  const __m512i rounded = to_bfloat(low, high);
-  _mm512_store_si512(hi, rounded);
-  if (kSplit) _mm512_store_si512(lo, to_bfloat(vsub(low, low_half(rounded)), vsub(high, high_half(rounded))));
-}
+QW_INLINE void store_rounded(vf low, vf high, void* to) { _mm512_store_si512(to, to_bfloat(low, high)); }
 
 // Lane i becomes the pair (even[i], odd[i]).
 template <bool kSplit>
@@ -200,14 +190,21 @@ QW_INLINE const char* head_block(const AttentionDecodeArgs& a, const void* pool,
 
 QW_INLINE __mmask32 lanes32(std::int64_t n) { return static_cast<__mmask32>(n >= 32 ? ~0U : (1U << n) - 1U); }
 
-// 32 16-bit elements, or those of the mask and zeros.
+// 32 16-bit elements. The eleven bits of a binary16 are split by cutting them: eight go to hi, the others to lo, exactly.
 template <CacheType kType>
 QW_INLINE void store_halves(__m512i x, void* hi, void* lo) {
   if (kType == CacheType::kBF16) {
     _mm512_store_si512(hi, x);
-  } else {
-    store_split<true>(_mm512_cvtph_ps(_mm512_castsi512_si256(x)), _mm512_cvtph_ps(_mm512_extracti64x4_epi64(x, 1)), hi, lo);
+    return;
   }
+  const __m512i upper = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27, 25, 23, 21,
+                                         19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+  const __m512i cut = _mm512_set1_epi32(static_cast<int>(0xFFFF0000U));
+  const vf first = _mm512_cvtph_ps(_mm512_castsi512_si256(x)), second = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(x, 1));
+  const auto pack = [&](vf a, vf b) { return _mm512_permutex2var_epi16(_mm512_castps_si512(a), upper, _mm512_castps_si512(b)); };
+  const auto rest = [&](vf a) { return vsub(a, _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), cut))); };
+  _mm512_store_si512(hi, pack(first, second));
+  _mm512_store_si512(lo, pack(rest(first), rest(second)));
 }
 
 // One key's row.
@@ -219,7 +216,7 @@ QW_INLINE void open_key(const char* from, std::int64_t d, std::uint16_t* hi, std
       const vf scale = vset_f16(group);
       const vf low = kType == CacheType::kQ8 ? vload_int8(group + 2) : vload_nibbles(group + 2, false);
       const vf high = kType == CacheType::kQ8 ? vload_int8(group + 18) : vload_nibbles(group + 2, true);
-      store_split<false>(vmul(scale, low), vmul(scale, high), hi + i, lo + i);
+      store_rounded(vmul(scale, low), vmul(scale, high), hi + i);
     } else {
       store_halves<kType>(_mm512_maskz_loadu_epi16(lanes32(d - i), from + 2 * i), hi + i, lo + i);
     }
@@ -239,10 +236,12 @@ QW_INLINE Strip open_keys(const AttentionDecodeArgs& a, std::int64_t head, std::
   const bool together = a.block_tokens % kStrip == 0;
   if (kType == CacheType::kBF16 && together && d % kStrip == 0 && begin + kStrip <= total)
     return Strip::of(head_block(a, a.k_pool, head, begin) + begin % a.block_tokens * row, row);
-  for (std::int64_t j = 0; j < kStrip; ++j) {
+  const char* from = head_block(a, a.k_pool, head, begin) + begin % a.block_tokens * row;
+  for (std::int64_t j = 0; j < kStrip; ++j, from += row) {
     const std::int64_t pos = begin + j;
     if (pos < total) {
-      open_key<kType>(head_block(a, a.k_pool, head, pos) + pos % a.block_tokens * row, d, hi + j * width, lo + j * width);
+      if (!together) from = head_block(a, a.k_pool, head, pos) + pos % a.block_tokens * row;
+      open_key<kType>(from, d, hi + j * width, lo + j * width);
     } else {
       for (std::int64_t i = 0; i < width; i += kStrip) {
         _mm512_store_si512(hi + j * width + i, _mm512_setzero_si512());
@@ -264,10 +263,10 @@ QW_INLINE void open_scaled_values(const char* strip, std::int64_t d, __mmask32 s
     for (std::int64_t r = 0; r < (kType == CacheType::kQ8 ? kStrip : kStrip / 2); ++r, q += kStrip) {
       std::uint16_t* to = hi + (i + r) * kStrip;
       if (kType == CacheType::kQ8) {
-        store_split<false>(vmul(s0, vload_int8(q)), vmul(s1, vload_int8(q + 16)), to, nullptr);
+        store_rounded(vmul(s0, vload_int8(q)), vmul(s1, vload_int8(q + 16)), to);
       } else {
-        store_split<false>(vmul(s0, vload_nibbles(q, false)), vmul(s1, vload_nibbles(q + 16, false)), to, nullptr);
-        store_split<false>(vmul(s0, vload_nibbles(q, true)), vmul(s1, vload_nibbles(q + 16, true)), to + 16 * kStrip, nullptr);
+        store_rounded(vmul(s0, vload_nibbles(q, false)), vmul(s1, vload_nibbles(q + 16, false)), to);
+        store_rounded(vmul(s0, vload_nibbles(q, true)), vmul(s1, vload_nibbles(q + 16, true)), to + 16 * kStrip);
       }
     }
   }

@@ -42,10 +42,15 @@ struct ThreadPool::State {
   std::vector<std::thread> threads;
   std::mutex mutex;
   std::condition_variable wake, finished;
-  std::atomic<std::uint64_t> generation{0};
-  std::atomic<int> pending{0};
+  // Who sleeps says so before it looks at what it waits for, and who changes that looks at who sleeps afterwards, both
+  // sequentially consistent: one of the two sees the other, and while all spin nobody touches the mutex.
+  std::atomic<int> sleepers{0};
+  std::atomic<bool> caller_sleeps{false};
   std::atomic<bool> stop{false};
   const FunctionRef<void(int)>* body = nullptr;
+  // Of different writers, so on lines of their own.
+  alignas(64) std::atomic<std::uint64_t> generation{0};
+  alignas(64) std::atomic<int> pending{0};
 
   void work(int worker) {
     std::uint64_t seen = 0;
@@ -57,12 +62,14 @@ struct ThreadPool::State {
           continue;
         }
         std::unique_lock lock(mutex);
+        sleepers.fetch_add(1);
         wake.wait(lock, [&] { return generation.load() != seen || stop.load(); });
+        sleepers.fetch_sub(1);
       }
       if (stop.load(std::memory_order_acquire)) return;
       seen = generation.load(std::memory_order_acquire);
       (*body)(worker);
-      if (pending.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      if (pending.fetch_sub(1) == 1 && caller_sleeps.load()) {
         std::lock_guard lock(mutex);
         finished.notify_one();
       }
@@ -91,11 +98,11 @@ void ThreadPool::run(FunctionRef<void(int)> body) {
   if (s.size == 1) return body(0);
   s.body = &body;
   s.pending.store(s.size - 1, std::memory_order_release);
-  {
+  s.generation.fetch_add(1);
+  if (s.sleepers.load() != 0) {
     std::lock_guard lock(s.mutex);
-    s.generation.fetch_add(1, std::memory_order_acq_rel);
+    s.wake.notify_all();
   }
-  s.wake.notify_all();
   body(0);
   for (int spins = 0; s.pending.load(std::memory_order_acquire) != 0;) {
     if (++spins < kSpinLimit) {
@@ -103,7 +110,9 @@ void ThreadPool::run(FunctionRef<void(int)> body) {
       continue;
     }
     std::unique_lock lock(s.mutex);
+    s.caller_sleeps.store(true);
     s.finished.wait(lock, [&] { return s.pending.load() == 0; });
+    s.caller_sleeps.store(false);
   }
 }
 

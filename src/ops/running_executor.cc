@@ -509,9 +509,10 @@ void RunningExecutor::State::plan_segments() {
 
 void RunningExecutor::State::attend_all(const Op& op) {
   if (in_segments) return attend_in_segments(op, runs[0]);
-  const std::int64_t kv_heads = op.attention.kv_heads;
-  for_pieces(machine.pool, static_cast<std::int64_t>(runs.size()) * kv_heads, [&](int, std::int64_t piece) {
-    attend(op, runs[index(piece / kv_heads)], piece % kv_heads);
+  // All runs of a prompt read a kv head's keys and values: taken one head after the other, these stay in a near cache.
+  const auto n = static_cast<std::int64_t>(runs.size());
+  for_pieces(machine.pool, n * op.attention.kv_heads, [&](int, std::int64_t piece) {
+    attend(op, runs[index(piece % n)], piece / n);
   });
 }
 

@@ -223,22 +223,26 @@ QW_INLINE void open_key(const char* from, std::int64_t d, std::uint16_t* hi, std
   }
 }
 
-// The next chunk of a lone query comes from memory: ask for it while this one is worked on.
+// The next chunk comes from memory or a far cache, 8 KiB here and 8 KiB there: what is opened asks for its like in the next
+// chunk, a little at a time.
 QW_INLINE void ask_for(const char* from, std::int64_t bytes) {
   for (std::int64_t i = 0; i < bytes; i += 64) _mm_prefetch(from + i, _MM_HINT_T1);
 }
 
-// Keys [begin, begin + 32) of a chunk's strip; zeros from `total` on.
+// Keys [begin, begin + 32) of a chunk's strip; zeros from `total` on. `next`: the like in the next chunk, or null.
 template <CacheType kType>
 QW_INLINE Strip open_keys(const AttentionDecodeArgs& a, std::int64_t head, std::int64_t begin, std::int64_t total,
-                          std::uint16_t* hi, std::uint16_t* lo) {
+                          const char* next, std::uint16_t* hi, std::uint16_t* lo) {
   const std::int64_t d = a.head_dim, row = cache_bytes(kType, d), width = padded(d);
   const bool together = a.block_tokens % kStrip == 0;
-  if (kType == CacheType::kBF16 && together && d % kStrip == 0 && begin + kStrip <= total)
+  if (kType == CacheType::kBF16 && together && d % kStrip == 0 && begin + kStrip <= total) {
+    if (next != nullptr) ask_for(next, kStrip * row);
     return Strip::of(head_block(a, a.k_pool, head, begin) + begin % a.block_tokens * row, row);
+  }
   const char* from = head_block(a, a.k_pool, head, begin) + begin % a.block_tokens * row;
   for (std::int64_t j = 0; j < kStrip; ++j, from += row) {
     const std::int64_t pos = begin + j;
+    if (next != nullptr) ask_for(next + j * row, row);
     if (pos < total) {
       if (!together) from = head_block(a, a.k_pool, head, pos) + pos % a.block_tokens * row;
       open_key<kType>(from, d, hi + j * width, lo + j * width);
@@ -254,10 +258,11 @@ QW_INLINE Strip open_keys(const AttentionDecodeArgs& a, std::int64_t head, std::
 
 // Values with scales: a strip of 32 slots is one piece of memory.
 template <CacheType kType>
-QW_INLINE void open_scaled_values(const char* strip, std::int64_t d, __mmask32 seen, std::uint16_t* hi) {
+QW_INLINE void open_scaled_values(const char* strip, std::int64_t d, __mmask32 seen, const char* next, std::uint16_t* hi) {
   const auto* scales = reinterpret_cast<const std::uint16_t*>(strip);
   const auto* q = reinterpret_cast<const std::uint8_t*>(strip) + d * 2;
   for (std::int64_t i = 0; i < d; i += kStrip, scales += kStrip) {
+    if (next != nullptr) ask_for(next + cache_bytes(kType, i * kStrip), cache_bytes(kType, kStrip * kStrip));
     const __m512i s = _mm512_maskz_loadu_epi16(seen, scales);  // zero: out of sight
     const vf s0 = _mm512_cvtph_ps(_mm512_castsi512_si256(s)), s1 = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(s, 1));
     for (std::int64_t r = 0; r < (kType == CacheType::kQ8 ? kStrip : kStrip / 2); ++r, q += kStrip) {
@@ -275,17 +280,21 @@ QW_INLINE void open_scaled_values(const char* strip, std::int64_t d, __mmask32 s
 // Values of positions [begin, begin + 32), transposed; zeros outside [low, high), whatever memory holds there.
 template <CacheType kType>
 QW_INLINE Strip open_values(const AttentionDecodeArgs& a, std::int64_t head, std::int64_t begin, std::int64_t low,
-                            std::int64_t high, std::uint16_t* hi, std::uint16_t* lo) {
+                            std::int64_t high, const char* next, std::uint16_t* hi, std::uint16_t* lo) {
   const std::int64_t d = a.head_dim, sub = lower(kStrip, a.block_tokens);
   const __mmask32 seen = lanes32(higher(high - begin, 0)) & ~(low > begin ? lanes32(low - begin) : 0U);
   const char* strip = head_block(a, a.v_pool, head, begin) + cache_bytes(kType, begin % a.block_tokens * d);
-  if (kType == CacheType::kBF16 && sub == kStrip && d % kStrip == 0 && seen == ~0U) return Strip::of(strip, 2 * kStrip);
+  if (kType == CacheType::kBF16 && sub == kStrip && d % kStrip == 0 && seen == ~0U) {
+    if (next != nullptr) ask_for(next, 2 * kStrip * d);
+    return Strip::of(strip, 2 * kStrip);
+  }
   if constexpr (kType == CacheType::kQ8 || kType == CacheType::kQ4) {
-    open_scaled_values<kType>(strip, d, seen, hi);
+    open_scaled_values<kType>(strip, d, seen, next, hi);
   } else {
     alignas(64) std::uint16_t row[kStrip] = {};
     for (std::int64_t i = 0; i < d; ++i) {
       const void* from = strip + i * 2 * kStrip;
+      if (next != nullptr) ask_for(next + i * 2 * kStrip, 2 * kStrip);
       if (sub < kStrip) {
         for (std::int64_t j = 0; j < kStrip && begin + j < high; j += sub)
           __builtin_memcpy(row + j, head_block(a, a.v_pool, head, begin + j) + i * 2 * sub, static_cast<std::size_t>(2 * sub));
@@ -352,15 +361,13 @@ void attend_chunk(const AttentionDecodeArgs& a, std::int64_t head, const Queries
   constexpr bool kSplit = split(kType);
   const std::int64_t dim = padded(a.head_dim), ld = x.ld, groups = (n + kStrip - 1) / kStrip;
   const std::int64_t lowest = x.first[0], total = x.end[x.count - 1];
-  const std::int64_t bytes = cache_bytes(kType, kStrip * a.head_dim);
-  const auto ask = [&](const void* pool, std::int64_t g) {
+  const auto next = [&](const void* pool, std::int64_t g) -> const char* {
     const std::int64_t pos = begin + kChunk + g * kStrip;
-    if (ld == kTile && a.block_tokens % kStrip == 0 && pos < total)
-      ask_for(head_block(a, pool, head, pos) + cache_bytes(kType, pos % a.block_tokens * a.head_dim), bytes);
+    if (a.block_tokens % kStrip != 0 || pos >= total) return nullptr;
+    return head_block(a, pool, head, pos) + cache_bytes(kType, pos % a.block_tokens * a.head_dim);
   };
   for (std::int64_t g = 0; g < groups; ++g) {
-    ask(a.k_pool, g);
-    const Strip keys = open_keys<kType>(a, head, begin + g * kStrip, total, w.cache[0], w.cache[1]);
+    const Strip keys = open_keys<kType>(a, head, begin + g * kStrip, total, next(a.k_pool, g), w.cache[0], w.cache[1]);
     const auto strip = [&](std::int64_t i) { return Strip{keys.hi + i * 64, keys.lo + i * 64, keys.stride}; };
     product<kSplit>(dim / kStrip, strip, w.q[0], w.q[1], ld, w.s + g * kStrip * ld, false);
   }
@@ -373,9 +380,8 @@ void attend_chunk(const AttentionDecodeArgs& a, std::int64_t head, const Queries
     }
   }
   for (std::int64_t g = 0; g < groups; ++g) {
-    ask(a.v_pool, g);
     const std::int64_t at = g * kStrip * dim;
-    w.strips[g] = open_values<kType>(a, head, begin + g * kStrip, lowest, total, w.cache[0] + at, w.cache[1] + at);
+    w.strips[g] = open_values<kType>(a, head, begin + g * kStrip, lowest, total, next(a.v_pool, g), w.cache[0] + at, w.cache[1] + at);
   }
   for (std::int64_t i = 0; i < dim; i += kStrip) {
     const auto strip = [&](std::int64_t g) {

@@ -184,6 +184,10 @@ TEST(Files, WhatHasNoEndIsRefusedUnread) {
 TEST(Cpu, ForcedIsaIsObeyedOrRefused) {
   ::setenv("QW_ISA", "portable", 1);
   EXPECT_EQ(*chosen_isa(), Isa::kPortable);
+  for (const Isa isa : kAllIsas) {
+    ::setenv("QW_ISA", std::string(isa_name(isa)).c_str(), 1);
+    EXPECT_EQ(chosen_isa().has_value(), isa <= best_isa());
+  }
   ::setenv("QW_ISA", "mmx", 1);
   EXPECT_EQ(chosen_isa().error().kind, ErrorKind::kUsage);
   ::unsetenv("QW_ISA");

@@ -6,7 +6,7 @@
 
 #include "kernels/kernels.h"
 #include "models/cache_view.h"
-#include "tensor/groups.h"
+#include "ops/weight_type.h"
 
 namespace qw::engine {
 namespace {
@@ -52,19 +52,6 @@ ops::RunningOptions sizes_of(const models::Model& model, const LoadOptions& o) {
           std::max({o.logit_rows, o.engine.max_sequences + drafts, generates ? std::int64_t{0} : o.engine.max_rows})};
 }
 
-std::optional<kernels::WeightType> kernel_type(tensor::DType type) {
-  switch (type) {
-    case tensor::DType::kF32: return kernels::WeightType::kF32;
-    case tensor::DType::kF16: return kernels::WeightType::kF16;
-    case tensor::DType::kBF16: return kernels::WeightType::kBF16;
-    case tensor::DType::kQ8_0: return kernels::WeightType::kQ8_0;
-    case tensor::DType::kQ4_0: return kernels::WeightType::kQ4_0;
-    default:
-      if (!tensor::has_groups(type)) return std::nullopt;
-      return tensor::fits_groups4(type) ? kernels::WeightType::kGroups4 : kernels::WeightType::kGroups8;
-  }
-}
-
 Status check_options(const models::Model& model, const LoadOptions& o) {
   if (o.context < 0 || o.context > model.traits().context)
     return fail(ErrorKind::kUsage, "context of " + std::to_string(o.context) + " tokens: the model was made for " +
@@ -89,7 +76,7 @@ MemoryNeed estimate_memory(const models::Model& model, std::span<const tensor::D
   for (std::size_t i = 0; i < weights.size(); ++i) {
     const models::ParameterSpec& p = model.parameters()[i];
     if (p.draft && !drafts(model, o)) continue;
-    const auto type = kernel_type(weights[i]);
+    const auto type = ops::weight_type(weights[i]);
     const bool packed = p.shape.rank() == 2 && type.has_value();
     need.weight_bytes += packed ? static_cast<std::int64_t>(k.packed_bytes(*type, p.shape[0], p.shape[1]))
                                 : p.shape.elements() * std::int64_t{sizeof(float)};

@@ -47,7 +47,9 @@ void Gemm(benchmark::State& state, Isa isa) {
   }
   const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(depth) / best;
   state.counters["GFLOPs"] = flops / 1e9;
-  const PeakKind kind = precision == GemmPrecision::kBF16 && isa == Isa::kAvx512 ? PeakKind::kBfloat : PeakKind::kFloat;
+  const PeakKind kind = precision != GemmPrecision::kBF16 || isa < Isa::kAvx512 ? PeakKind::kFloat
+                        : isa == Isa::kAmx                                          ? PeakKind::kBfloatTile
+                                                                                    : PeakKind::kBfloat;
   const double peak = measured_peak_ops(isa, kind);
   if (peak > 0) state.counters["share"] = flops / peak;
 }
@@ -62,6 +64,7 @@ void shapes(benchmark::internal::Benchmark* b) {
   b->MinTime(0.2)->Unit(benchmark::kMillisecond);
 }
 
+BENCHMARK_CAPTURE(Gemm, amx, Isa::kAmx)->Apply(shapes);
 BENCHMARK_CAPTURE(Gemm, avx512, Isa::kAvx512)->Apply(shapes);
 BENCHMARK_CAPTURE(Gemm, avx2, Isa::kAvx2)->Apply(shapes);
 

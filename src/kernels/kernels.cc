@@ -36,7 +36,11 @@ Kernels make_table(Isa isa) {
     avx512::fill_attention(k);
     avx512::fill_recurrent(k);
   }
-  if (isa == Isa::kAmx) amx::fill_attention(k);
+  if (isa == Isa::kAmx) {
+    amx::fill_matmul(k);
+    amx::fill_gemm(k);
+    amx::fill_attention(k);
+  }
 #endif
   return k;
 }

@@ -19,11 +19,14 @@ namespace qw::kernels {
 
 using base::Isa;
 
-// Formats a weight matrix may be stored in. Values equal nothing in files; `ops` maps tensor::DType to them.
-// kGroups8 and kGroups4 are what every other block format is opened into when it is loaded, exact in value:
+// Formats a weight matrix may be stored in. Values equal nothing in files; `ops` maps tensor::DType to them. Types named
+// as in GGUF are given to `pack` as their bytes lie in a file. Two more hold what no file has, exact in value:
 //   kGroups8  32 elements: float scale[2], float min[2], int8 q[32];  w[j] = scale[j / 16] * q[j] - min[j / 16]
 //   kGroups4  32 elements: float scale, float min, u8 q[16] (nibbles as in Q4_0, 0..15);  w[j] = scale * q - min
-enum class WeightType : std::uint8_t { kF32, kF16, kBF16, kQ8_0, kQ4_0, kGroups8, kGroups4 };
+enum class WeightType : std::uint8_t {
+  kF32, kF16, kBF16, kQ8_0, kQ4_0, kGroups8, kGroups4,
+  kQ4_1, kQ5_0, kQ5_1, kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K, kIQ4_NL, kIQ4_XS, kMXFP4
+};
 
 // y[r, o] = bias[o] + sum_i x[r, i] * W[o, i] over packed weights and prepared activations.
 struct MatmulArgs {
@@ -123,12 +126,13 @@ struct DeltaRuleRows {
 
 struct Kernels {
   Isa isa;
-  const char* name;         // "portable", "avx2", "avx512"
+  const char* name;         // as base::isa_name
 
   // ---- inference matmul -------------------------------------------------------------------------------------------
-  // `in` is a multiple of 32 for the quantised types, which quantise activations per 32 as well: int8 with a float32
-  // scale of max|x| / 127. kBF16 rounds activations to bfloat16; the other types keep them. A block of activations with
-  // a value that is not finite makes its row's outputs NaN.
+  // `in` is a multiple of the block size of the quantised types. These quantise activations per 32: int8 with a float32
+  // scale of max|x| / 127; kBF16 rounds activations to bfloat16; the other types keep them. kAmx instead rounds both the
+  // activations and the decoded weights of quantised types to bfloat16, a third of the error of int8 activations. A
+  // block of activations with a value that is not finite makes its row's outputs not finite.
   std::int64_t out_granule;                                        // outputs are tiled by this many rows of W
   std::size_t (*packed_bytes)(WeightType, std::int64_t out, std::int64_t in);
   // A matrix may be packed in several calls: rows from o on, a multiple of out_granule, go to packed_bytes(type, o, in).
@@ -137,6 +141,8 @@ struct Kernels {
   // Prepares rows [row_begin, row_end) of x (row r at x + r*ldx): copies, rounds or quantises them for `type`.
   void (*prepare)(WeightType, const float* x, std::int64_t ldx, std::int64_t rows, std::int64_t in, void* prepared,
                   std::int64_t row_begin, std::int64_t row_end);
+  // Types of which this gives the same share prepared rows.
+  WeightType (*prepared_as)(WeightType);
   void (*matmul)(const MatmulArgs&);
   // Decodes row `row` of a packed matrix to float (embedding look-up in a tied, packed table).
   void (*unpack_row)(WeightType, const void* packed, std::int64_t out, std::int64_t in, std::int64_t row, float* y);

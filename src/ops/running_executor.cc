@@ -418,7 +418,8 @@ const Op& RunningExecutor::State::next(OpKind kind) {
 }
 
 const void* RunningExecutor::State::prepare(Value x, kernels::WeightType type) {
-  if (prepared_value == x.id && prepared_type == type) return prepared.data();
+  if (prepared_value == x.id && machine.kernels.prepared_as(prepared_type) == machine.kernels.prepared_as(type))
+    return prepared.data();
   prepare_rows(machine, type, value(x), rows, x.width, prepared.data());
   prepared_value = x.id;
   prepared_type = type;

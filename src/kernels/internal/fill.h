@@ -22,8 +22,9 @@ QW_DECLARE_FILLS
 namespace avx512 {
 QW_DECLARE_FILLS
 }
-
 namespace amx {  // over a table that avx512 has filled
+void fill_matmul(Kernels&);
+void fill_gemm(Kernels&);
 void fill_attention(Kernels&);
 }
 

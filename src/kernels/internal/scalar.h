@@ -51,10 +51,13 @@ static_assert(sizeof(ActivationBlock) == 40);
 inline constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 inline constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
-inline bool is_grouped(WeightType type) { return type == WeightType::kGroups8 || type == WeightType::kGroups4; }
-inline bool is_quantised(WeightType type) {
-  return type == WeightType::kQ8_0 || type == WeightType::kQ4_0 || is_grouped(type);
+// The layout in which instruction sets without one of their own keep a block format: opened, exact in value.
+constexpr WeightType opened_as(WeightType type) {
+  if (type <= WeightType::kGroups4) return type;
+  return type == WeightType::kQ4_1 || type == WeightType::kQ4_K ? WeightType::kGroups4 : WeightType::kGroups8;
 }
+constexpr bool is_grouped(WeightType type) { return type >= WeightType::kGroups8; }
+constexpr bool is_quantised(WeightType type) { return type >= WeightType::kQ8_0; }
 
 // Sums of either half of a block's q, at most 16 * 127 in size, as two int16 in one word.
 inline std::int32_t half_sums(const std::int8_t* q) {
@@ -70,6 +73,9 @@ inline std::int32_t high_sum(std::int32_t sums) { return sums >> 16; }
 // Offset that turns a stored weight into an unsigned byte.
 inline int weight_offset(WeightType type) { return is_grouped(type) ? 0 : type == WeightType::kQ8_0 ? 128 : 8; }
 
+// The types whose activations are the same bytes: offsets differ, and grouped weights want sums instead.
+constexpr WeightType prepared_as(WeightType type) { return is_grouped(type) ? WeightType::kGroups8 : type; }
+
 // Bytes of one row of `in` elements as the caller hands it to Kernels::pack.
 inline std::int64_t raw_row_bytes(WeightType type, std::int64_t in) {
   switch (type) {
@@ -80,6 +86,17 @@ inline std::int64_t raw_row_bytes(WeightType type, std::int64_t in) {
     case WeightType::kQ4_0: return in / kBlock * static_cast<std::int64_t>(sizeof(RawQ4));
     case WeightType::kGroups8: return in / kBlock * static_cast<std::int64_t>(sizeof(RawGroups8));
     case WeightType::kGroups4: return in / kBlock * static_cast<std::int64_t>(sizeof(RawGroups4));
+    case WeightType::kQ4_1: return in / 32 * 20;
+    case WeightType::kQ5_0: return in / 32 * 22;
+    case WeightType::kQ5_1: return in / 32 * 24;
+    case WeightType::kIQ4_NL: return in / 32 * 18;
+    case WeightType::kMXFP4: return in / 32 * 17;
+    case WeightType::kQ2_K: return in / 256 * 84;
+    case WeightType::kQ3_K: return in / 256 * 110;
+    case WeightType::kQ4_K: return in / 256 * 144;
+    case WeightType::kQ5_K: return in / 256 * 176;
+    case WeightType::kQ6_K: return in / 256 * 210;
+    case WeightType::kIQ4_XS: return in / 256 * 136;
   }
   return 0;
 }

@@ -5,14 +5,14 @@
 #include <cstring>
 #include <vector>
 
-#include "kernels/internal/scalar.h"
+#include "kernels/internal/blocks.h"
 #include "kernels/kernels.h"
 
 namespace qw::kernels {
 
 inline std::vector<Isa> supported_isas() {
   std::vector<Isa> all;
-  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512}) {
+  for (Isa isa : base::kAllIsas) {
     if (isa <= base::best_isa()) all.push_back(isa);
   }
   return all;
@@ -36,16 +36,41 @@ inline std::vector<float> noise(std::int64_t n, std::uint64_t seed) {
 }
 
 inline const char* weight_name(WeightType type) {
-  constexpr const char* kNames[] = {"f32", "f16", "bf16", "q8_0", "q4_0", "groups8", "groups4"};
+  constexpr const char* kNames[] = {"f32",  "f16",  "bf16", "q8_0", "q4_0", "groups8", "groups4", "q4_1",  "q5_0",
+                                    "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k",    "iq4_nl",  "iq4_xs", "mxfp4"};
   return kNames[static_cast<int>(type)];
 }
 
 inline constexpr WeightType kAllWeightTypes[] = {WeightType::kF32, WeightType::kF16, WeightType::kBF16,
                                                  WeightType::kQ8_0, WeightType::kQ4_0,
-                                                 WeightType::kGroups8, WeightType::kGroups4};
+                                                 WeightType::kGroups8, WeightType::kGroups4,
+                                                 WeightType::kQ4_1, WeightType::kQ5_0, WeightType::kQ5_1,
+                                                 WeightType::kQ2_K, WeightType::kQ3_K, WeightType::kQ4_K,
+                                                 WeightType::kQ5_K, WeightType::kQ6_K, WeightType::kIQ4_NL,
+                                                 WeightType::kIQ4_XS, WeightType::kMXFP4};
+// What `in` must be a multiple of.
+inline std::int64_t block_elements(WeightType type) {
+  const std::int64_t n = block_format(type).elements;
+  return n > 0 ? n : is_quantised(type) ? kBlock : 1;
+}
 
 // A half of either sign below 2 in size, subnormals included.
 inline std::uint16_t random_half(Noise& source) { return static_cast<std::uint16_t>(source.bits() & 0xbfffu); }
+
+// Where the halves of a block lie.
+inline std::vector<std::size_t> half_places(WeightType type) {
+  switch (type) {
+    case WeightType::kQ4_1:
+    case WeightType::kQ5_1:
+    case WeightType::kQ4_K:
+    case WeightType::kQ5_K: return {0, 2};
+    case WeightType::kQ2_K: return {80, 82};
+    case WeightType::kQ3_K: return {108};
+    case WeightType::kQ6_K: return {208};
+    case WeightType::kMXFP4: return {};
+    default: return {0};
+  }
+}
 
 // `out` rows of `in` elements in the raw layout of `type`; every quant of a block can occur.
 inline std::vector<std::uint8_t> random_weights(WeightType type, std::int64_t out, std::int64_t in,
@@ -62,7 +87,7 @@ inline std::vector<std::uint8_t> random_weights(WeightType type, std::int64_t ou
       const std::uint16_t v = type == WeightType::kF16 ? random_half(source) : float_to_bfloat(source.next());
       std::memcpy(&raw[i], &v, 2);
     }
-  } else if (is_grouped(type)) {
+  } else if (type == WeightType::kGroups8 || type == WeightType::kGroups4) {
     for (std::uint8_t& b : raw) b = static_cast<std::uint8_t>(source.bits() >> 24);
     const std::size_t floats = type == WeightType::kGroups8 ? 4 : 2;
     for (std::size_t i = 0; i < raw.size(); i += type == WeightType::kGroups8 ? 48 : 24) {
@@ -73,10 +98,13 @@ inline std::vector<std::uint8_t> random_weights(WeightType type, std::int64_t ou
     }
   } else {
     for (std::uint8_t& b : raw) b = static_cast<std::uint8_t>(source.bits() >> 24);
-    const std::size_t block = type == WeightType::kQ8_0 ? sizeof(RawQ8) : sizeof(RawQ4);
+    const auto block = static_cast<std::size_t>(block_format(type).bytes);
     for (std::size_t i = 0; i < raw.size(); i += block) {
-      const std::uint16_t d = random_half(source);
-      std::memcpy(&raw[i], &d, 2);
+      for (const std::size_t place : half_places(type)) {
+        const std::uint16_t d = random_half(source);
+        std::memcpy(&raw[i + place], &d, 2);
+      }
+      if (type == WeightType::kMXFP4) raw[i] = static_cast<std::uint8_t>(110 + raw[i] % 20);
     }
   }
   return raw;
@@ -88,6 +116,12 @@ struct RawGroup {
 };
 inline RawGroup raw_group(WeightType type, const std::vector<std::uint8_t>& raw, std::int64_t in, std::int64_t o,
                           std::int64_t i) {
+  if (const BlockFormat f = block_format(type); f.elements > 0) {
+    OpenedBlock b;
+    open_block(type, raw.data() + o * raw_row_bytes(type, in) + i / f.elements * f.bytes, f.elements, b);
+    const auto j = static_cast<int>(i % f.elements);
+    return {group_scale(f, b, j), static_cast<float>(level_of(f, b.q[j])), group_min(f, b, j)};
+  }
   const bool bytes = type == WeightType::kGroups8;
   const std::uint8_t* b = raw.data() + o * raw_row_bytes(type, in) + i / 32 * (bytes ? 48 : 24);
   const auto j = i % 32, g = bytes ? j / 16 : 0;
@@ -120,8 +154,7 @@ inline double raw_weight(WeightType type, const std::vector<std::uint8_t>& raw, 
       const auto j = i % 32;
       return static_cast<double>(half_to_float(half(b))) * ((j < 16 ? b[2 + j] & 15 : b[2 + j - 16] >> 4) - 8);
     }
-    case WeightType::kGroups8:
-    case WeightType::kGroups4: {
+    default: {
       const RawGroup g = raw_group(type, raw, in, o, i);
       const float product = g.scale * g.q;  // rounded before the min comes off, as the formats' decoders do
       return product - g.min;

@@ -14,7 +14,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/internal/scalar.h"
+#include "kernels/internal/blocks.h"
 
 namespace qw::kernels {
 namespace {
@@ -28,7 +28,7 @@ constexpr std::int64_t kStripBytes = kStripWords * 4;
 constexpr std::int64_t kInPadding = 32;
 
 constexpr std::int64_t quantised_panel_block_bytes(WeightType type, std::int64_t granule) {
-  switch (type) {  // quants of every output, then their scales: f16, or f32 with minima for grouped formats
+  switch (opened_as(type)) {  // quants of every output, then their scales: f16, or f32 with minima for grouped formats
     case WeightType::kGroups8: return granule * (32 + 16);
     case WeightType::kGroups4: return granule * (16 + 8);
     default: return granule * ((type == WeightType::kQ8_0 ? 32 : 16) + 2);
@@ -104,8 +104,27 @@ void pack_grouped_panel(WeightType type, const Raw* rows, std::int64_t outputs, 
   }
 }
 
+// A block format of a file, opened eight blocks of all outputs at a time.
+template <class Raw>
+void pack_opened_panel(WeightType type, const std::uint8_t* rows, std::int64_t outputs, std::int64_t granule,
+                       std::int64_t in, std::uint32_t flip, char* panel) {
+  constexpr std::int64_t kAtOnce = 8, kMostOutputs = 32;
+  const BlockFormat f = block_format(type);
+  const WeightType as = opened_as(type);
+  const std::int64_t blocks = in / kBlock, row_bytes = raw_row_bytes(type, in);
+  Raw opened[kMostOutputs * kAtOnce];
+  for (std::int64_t b = 0; b < blocks; b += kAtOnce) {
+    const std::int64_t n = std::min(kAtOnce, blocks - b);
+    for (std::int64_t o = 0; o < outputs; ++o)
+      open_groups(type, rows + o * row_bytes + b * kBlock / f.elements * f.bytes, static_cast<int>(n * kBlock),
+                  opened + o * n);
+    pack_grouped_panel(as, opened, outputs, granule, n, flip, panel + b * quantised_panel_block_bytes(as, granule));
+  }
+}
+
 template <std::int64_t kGranule, bool kFlipQ8>
 void unpack_grouped_row(WeightType type, const char* panel, std::int64_t o, std::int64_t in, float* y) {
+  type = opened_as(type);
   const int words = type == WeightType::kGroups8 ? 8 : 4, groups = type == WeightType::kGroups8 ? 2 : 1;
   for (std::int64_t b = 0; b < in / kBlock; ++b, y += kBlock, panel += quantised_panel_block_bytes(type, kGranule)) {
     std::uint8_t q[32];
@@ -152,6 +171,13 @@ void tiled_pack(WeightType type, const void* rows, std::int64_t out, std::int64_
       case WeightType::kGroups4:
         pack_grouped_panel(type, reinterpret_cast<const RawGroups4*>(from), n, kGranule, in / kBlock, 0u, panel);
         break;
+      default:
+        if (opened_as(type) == WeightType::kGroups4) {
+          pack_opened_panel<RawGroups4>(type, reinterpret_cast<const std::uint8_t*>(from), n, kGranule, in, 0u, panel);
+        } else {
+          pack_opened_panel<RawGroups8>(type, reinterpret_cast<const std::uint8_t*>(from), n, kGranule, in,
+                                        kFlipQ8 ? 0x80808080u : 0u, panel);
+        }
     }
   }
 }
@@ -255,7 +281,7 @@ void tiled_matmul(const MatmulArgs& a) {
       for (std::int64_t r = block; r < block_end; r += tile_rows) {
         t.rows = static_cast<const char*>(a.prepared) + r * row_bytes;
         t.y = a.y + r * a.ldy + o;
-        Isa::matmul_tile(a.type, static_cast<int>(std::min(tile_rows, a.rows - r)), t);
+        Isa::matmul_tile(opened_as(a.type), static_cast<int>(std::min(tile_rows, a.rows - r)), t);
       }
     }
   }
@@ -362,6 +388,7 @@ void fill_tiled_matmul(Kernels& k) {
   k.pack = tiled_pack<Isa::kGranule, kFlipQ8>;
   k.prepared_bytes = tiled_prepared_bytes<Isa>;
   k.prepare = tiled_prepare<Isa>;
+  k.prepared_as = prepared_as;
   k.matmul = tiled_matmul<Isa>;
   k.unpack_row = tiled_unpack_row<Isa::kGranule, kFlipQ8>;
 }

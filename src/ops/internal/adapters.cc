@@ -32,7 +32,7 @@ PackedWeight packed(const kernels::Kernels& kernels, const tensor::Tensor& t) {
   w.type = kernels::WeightType::kF32;
   w.out = t.shape()[0];
   w.in = t.shape()[1];
-  w.data = tensor::Buffer(kernels.packed_bytes(w.type, w.out, w.in));
+  w.data = WeightBytes(kernels.packed_bytes(w.type, w.out, w.in));
   kernels.pack(w.type, t.f32(), w.out, w.in, w.data.data());
   return w;
 }

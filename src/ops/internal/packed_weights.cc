@@ -1,48 +1,41 @@
 #include "ops/internal/packed_weights.h"
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <string>
 
+#include "ops/weight_type.h"
 #include "tensor/blocks.h"
 #include "tensor/groups.h"
 
 namespace qw::ops {
-namespace {
 
 std::optional<kernels::WeightType> weight_type(tensor::DType type) {
+  using kernels::WeightType;
   switch (type) {
-    case tensor::DType::kF32:
-      return kernels::WeightType::kF32;
-    case tensor::DType::kF16:
-      return kernels::WeightType::kF16;
-    case tensor::DType::kBF16:
-      return kernels::WeightType::kBF16;
-    case tensor::DType::kQ8_0:
-      return kernels::WeightType::kQ8_0;
-    case tensor::DType::kQ4_0:
-      return kernels::WeightType::kQ4_0;
-    default:
-      if (!tensor::has_groups(type)) return std::nullopt;
-      return tensor::fits_groups4(type) ? kernels::WeightType::kGroups4 : kernels::WeightType::kGroups8;
+    case tensor::DType::kF32: return WeightType::kF32;
+    case tensor::DType::kF16: return WeightType::kF16;
+    case tensor::DType::kBF16: return WeightType::kBF16;
+    case tensor::DType::kQ8_0: return WeightType::kQ8_0;
+    case tensor::DType::kQ4_0: return WeightType::kQ4_0;
+    case tensor::DType::kQ4_1: return WeightType::kQ4_1;
+    case tensor::DType::kQ5_0: return WeightType::kQ5_0;
+    case tensor::DType::kQ5_1: return WeightType::kQ5_1;
+    case tensor::DType::kQ2_K: return WeightType::kQ2_K;
+    case tensor::DType::kQ3_K: return WeightType::kQ3_K;
+    case tensor::DType::kQ4_K: return WeightType::kQ4_K;
+    case tensor::DType::kQ5_K: return WeightType::kQ5_K;
+    case tensor::DType::kQ6_K: return WeightType::kQ6_K;
+    case tensor::DType::kIQ4_NL: return WeightType::kIQ4_NL;
+    case tensor::DType::kIQ4_XS: return WeightType::kIQ4_XS;
+    case tensor::DType::kMXFP4: return WeightType::kMXFP4;
+    case tensor::DType::kQ4_Z: return WeightType::kGroups4;
+    default: return std::nullopt;
   }
 }
 
-// Block formats the kernels do not take as they lie in a file are opened some rows at a time: the opened copy is up to
-// three times as large as the file's bytes and must not stand in memory for a whole token table.
-template <class Group>
-void pack_opened(const kernels::Kernels& k, const tensor::ConstView& view, PackedWeight& w) {
-  constexpr std::int64_t kRows = 64;
-  const std::int64_t step = round_up(kRows, k.out_granule), groups = w.in / 32;
-  const std::int64_t row_bytes = tensor::row_bytes(view.dtype, w.in);
-  std::vector<Group> opened(static_cast<std::size_t>(std::min(step, w.out) * groups));
-  for (std::int64_t o = 0; o < w.out; o += step) {
-    const std::int64_t rows = std::min(step, w.out - o);
-    for (std::int64_t r = 0; r < rows; ++r)
-      tensor::open_groups(view.dtype, view.data + (o + r) * row_bytes, w.in, opened.data() + r * groups);
-    k.pack(w.type, opened.data(), rows, w.in, w.data.data() + k.packed_bytes(w.type, o, w.in));
-  }
-}
+namespace {
 
 enum class Use : std::uint8_t { kNone, kMatrix, kVector, kTable };  // kTable: a matrix that no product uses
 
@@ -79,32 +72,43 @@ Status check(const tensor::ConstView& view, Use use, std::size_t id) {
   return {};
 }
 
-PackedWeight pack(const Machine& m, const tensor::ConstView& stored, Use use) {
-  tensor::Buffer own;  // for as long as it takes to pack it
-  const tensor::ConstView view = tensor::in_memory(stored, own);
-  PackedWeight w;
+// A piece of the work: some rows of one weight.
+struct Piece {
+  std::size_t weight;
+  std::int64_t begin, end;
+};
+// Bytes of a file that one piece packs, about: small enough to share a token table out over many threads.
+constexpr std::int64_t kPieceBytes = 1 << 20;
+
+void pack_rows(const Machine& m, const tensor::ConstView& stored, Use use, const Piece& piece, PackedWeight& w) {
+  tensor::Buffer own;  // for as long as it takes to pack them
+  const std::int64_t rows = piece.end - piece.begin;
+  const tensor::ConstView view =
+      tensor::in_memory(use == Use::kVector ? stored : tensor::rows_of(stored, piece.begin, rows), own);
+  const std::int64_t columns = view.shape.back(), row_bytes = tensor::row_bytes(view.dtype, columns);
   if (use != Use::kMatrix) {
-    w.out = view.shape[0];
-    w.in = use == Use::kTable ? view.shape[1] : 1;
-    w.data = tensor::Buffer(static_cast<std::size_t>(w.out * w.in) * sizeof(float));
-    auto* to = reinterpret_cast<float*>(w.data.data());
-    const std::int64_t columns = view.shape.back(), row = tensor::row_bytes(view.dtype, columns);
+    auto* to = reinterpret_cast<float*>(w.data.data()) + piece.begin * w.in;
     for (std::int64_t r = 0; r < view.shape.rows(); ++r)
-      tensor::decode_row(view.dtype, view.data + r * row, columns, to + r * columns);
-    return w;
+      tensor::decode_row(view.dtype, view.data + r * row_bytes, columns, to + r * columns);
+    return;
   }
-  w.type = *weight_type(view.dtype);
+  std::byte* to = w.data.data() + m.kernels.packed_bytes(w.type, piece.begin, w.in);
+  if (view.dtype != tensor::DType::kQ4_Z) return m.kernels.pack(w.type, view.data, rows, w.in, to);
+  const std::int64_t groups = w.in / 32;
+  std::vector<tensor::Groups4> opened(static_cast<std::size_t>(rows * groups));
+  for (std::int64_t r = 0; r < rows; ++r)
+    tensor::open_groups(view.dtype, view.data + r * row_bytes, w.in, opened.data() + r * groups);
+  m.kernels.pack(w.type, opened.data(), rows, w.in, to);
+}
+
+void describe(const tensor::ConstView& view, Use use, PackedWeight& w) {
   w.out = view.shape[0];
-  w.in = view.shape[1];
-  w.data = tensor::Buffer(m.kernels.packed_bytes(w.type, w.out, w.in));
-  if (w.type == kernels::WeightType::kGroups8) {
-    pack_opened<tensor::Groups8>(m.kernels, view, w);
-  } else if (w.type == kernels::WeightType::kGroups4) {
-    pack_opened<tensor::Groups4>(m.kernels, view, w);
-  } else {
-    m.kernels.pack(w.type, view.data, w.out, w.in, w.data.data());
-  }
-  return w;
+  w.in = use == Use::kVector ? 1 : view.shape[1];
+  if (use == Use::kMatrix) w.type = *weight_type(view.dtype);
+}
+std::size_t bytes_of(const Machine& m, const PackedWeight& w, Use use) {
+  return use == Use::kMatrix ? m.kernels.packed_bytes(w.type, w.out, w.in)
+                             : static_cast<std::size_t>(w.out * w.in) * sizeof(float);
 }
 
 }  // namespace
@@ -117,9 +121,29 @@ Result<std::vector<PackedWeight>> pack_weights(const Machine& m, const Program& 
   for (std::size_t i = 0; i < weights.size(); ++i)
     if (use[i] != Use::kNone) QW_TRY(check(weights[i], use[i], i));
   std::vector<PackedWeight> packed(weights.size());
-  for_pieces(m.pool, static_cast<std::int64_t>(weights.size()), [&](int, std::int64_t piece) {
-    const auto i = static_cast<std::size_t>(piece);
-    if (use[i] != Use::kNone) packed[i] = pack(m, weights[i], use[i]);
+  std::size_t total = 0;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    if (use[i] == Use::kNone) continue;
+    describe(weights[i], use[i], packed[i]);
+    total += align64(bytes_of(m, packed[i], use[i]));
+  }
+  // All in one buffer, which then lies in large pages.
+  const auto memory = std::make_shared<const tensor::Buffer>(total);
+  std::vector<Piece> pieces;
+  std::size_t place = 0;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    if (use[i] == Use::kNone) continue;
+    PackedWeight& w = packed[i];
+    const std::size_t bytes = bytes_of(m, w, use[i]);
+    w.data = WeightBytes(memory, place, bytes);
+    place += align64(bytes);
+    const std::int64_t row_bytes = tensor::row_bytes(weights[i].dtype, weights[i].shape.back());
+    const std::int64_t rows = use[i] == Use::kVector ? w.out : round_up(ceil_div(kPieceBytes, row_bytes), m.kernels.out_granule);
+    for (std::int64_t r = 0; r < w.out; r += rows) pieces.push_back({i, r, std::min(w.out, r + rows)});
+  }
+  for_pieces(m.pool, static_cast<std::int64_t>(pieces.size()), [&](int, std::int64_t p) {
+    const Piece& piece = pieces[static_cast<std::size_t>(p)];
+    pack_rows(m, weights[piece.weight], use[piece.weight], piece, packed[piece.weight]);
   });
   return packed;
 }

@@ -1,6 +1,7 @@
 // The weights of a running model, as its kernels want them.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -11,11 +12,27 @@
 
 namespace qw::ops {
 
+// A part of a buffer that several weights share.
+class WeightBytes {
+ public:
+  WeightBytes() = default;
+  explicit WeightBytes(std::size_t bytes) : WeightBytes(std::make_shared<const tensor::Buffer>(bytes), 0, bytes) {}
+  WeightBytes(std::shared_ptr<const tensor::Buffer> memory, std::size_t begin, std::size_t bytes)
+      : memory_(std::move(memory)), data_(memory_->data() + begin), size_(bytes) {}
+  std::byte* data() const { return data_; }
+  std::size_t size() const { return size_; }
+
+ private:
+  std::shared_ptr<const tensor::Buffer> memory_;
+  std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
 // A matrix packed in its own number format, or floats: a vector, or a table [out, in] that no product uses.
 struct PackedWeight {
   kernels::WeightType type = kernels::WeightType::kF32;
   std::int64_t out = 0, in = 0;  // a vector of n: out = n, in = 1; a table as it is
-  tensor::Buffer data;
+  WeightBytes data;
   const float* vector() const { return reinterpret_cast<const float*>(data.data()); }
 };
 

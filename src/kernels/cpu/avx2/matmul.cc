@@ -233,6 +233,7 @@ struct Avx2Matmul {
       case WeightType::kQ4_0: return kQuantisedTiles<WeightType::kQ4_0>[index](t);
       case WeightType::kGroups8: return kGroupedTiles<WeightType::kGroups8>[index](t);
       case WeightType::kGroups4: return kGroupedTiles<WeightType::kGroups4>[index](t);
+      default: return;  // opened when it was packed
     }
   }
 };

@@ -7,38 +7,12 @@
 #include <array>
 #include <utility>
 
+#include "kernels/cpu/avx512/pack_rows.h"
 #include "kernels/cpu/avx512/vectors.h"
 
 QW_TARGET_AVX512_BEGIN
 namespace qw::kernels::avx512 {
 namespace {
-
-// 16 words of k (from element k0) of the 16 lines whose first element is p, one line per register. A line is a row of A
-// or a column of B that is contiguous in k.
-QW_INLINE void load_lines_along_k(bool pairs, const float* p, std::int64_t ld, std::int64_t lines_left,
-                                  std::int64_t k_left, __m512i (&r)[16]) {
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) {
-    const float* line = p + i * ld;
-    const std::int64_t n = i < lines_left ? k_left : 0;
-    r[i] = pairs ? to_bfloat(load_floats(line, n), load_floats(line + 16, n - 16)) : bits(load_floats(line, n));
-  }
-}
-
-// The same words where 16 lines lie side by side and k runs over rows: register w holds word w of all lines.
-QW_INLINE void load_words_across_k(bool pairs, const float* p, std::int64_t ld, std::int64_t lines_left,
-                                   std::int64_t k_left, __m512i (&r)[16]) {
-#pragma GCC unroll 16
-  for (int w = 0; w < 16; ++w) {
-    if (pairs) {
-      const float* row = p + 2 * w * ld;
-      r[w] = bfloat_pairs(load_floats(row, 2 * w < k_left ? lines_left : 0),
-                          load_floats(row + ld, 2 * w + 1 < k_left ? lines_left : 0));
-    } else {
-      r[w] = bits(load_floats(p + w * ld, w < k_left ? lines_left : 0));
-    }
-  }
-}
 
 template <bool kPairs>
 void pack_b_panel_as(const GemmArgs& g, std::int64_t n, std::int64_t k0, std::int64_t words, std::uint32_t* panel) {
@@ -54,29 +28,6 @@ void pack_b_panel_as(const GemmArgs& g, std::int64_t n, std::int64_t k0, std::in
         load_words_across_k(kPairs, g.b + k * g.ldb + column, g.ldb, columns_left, k_left, r);
       }
       for (int w = 0; w < 16; ++w) _mm512_storeu_si512(panel + w * kTileColumns + half * 16, r[w]);
-    }
-  }
-}
-
-template <bool kPairs>
-void pack_a_rows_as(const GemmArgs& g, std::int64_t m, std::int64_t rows, std::int64_t k0, std::int64_t words,
-                    std::uint32_t* a) {
-  for (std::int64_t row = 0; row < rows; row += 16) {
-    const std::int64_t rows_here = rows - row < 16 ? rows - row : 16;
-    for (std::int64_t word = 0; word < words; word += 16) {
-      const std::int64_t k = k0 + word * (kPairs ? 2 : 1), k_left = g.k - k;
-      __m512i r[16];
-      if (g.trans_a) {
-        load_words_across_k(kPairs, g.a + k * g.lda + m + row, g.lda, rows_here, k_left, r);
-        transpose(r);
-      } else {
-        load_lines_along_k(kPairs, g.a + (m + row) * g.lda + k, g.lda, rows_here, k_left, r);
-      }
-      for (std::int64_t i = 0; i < rows_here; ++i) {
-        const std::int64_t first = (row + i) / kTileRows * kTileRows;
-        const std::int64_t in_tile = rows - first < kTileRows ? rows - first : kTileRows;
-        _mm512_storeu_si512(a + first * words + word * in_tile + (row + i - first) * 16, r[i]);
-      }
     }
   }
 }
@@ -122,7 +73,7 @@ struct Avx512Gemm {
   }
   static void pack_a_rows(const GemmArgs& g, std::int64_t m, std::int64_t rows, std::int64_t k0, std::int64_t words,
                           std::uint32_t* a) {
-    (g.precision == GemmPrecision::kBF16 ? pack_a_rows_as<true> : pack_a_rows_as<false>)(g, m, rows, k0, words, a);
+    (g.precision == GemmPrecision::kBF16 ? pack_a_rows_as<true, kTileRows> : pack_a_rows_as<false, kTileRows>)(g, m, rows, k0, words, a);
   }
   static void gemm_tile(GemmPrecision precision, int rows, const GemmTile& t) {
     (precision == GemmPrecision::kBF16 ? kBfloatTiles : kFloatTiles)[static_cast<std::size_t>(rows - 1)](t);

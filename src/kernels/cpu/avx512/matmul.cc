@@ -226,6 +226,7 @@ struct Avx512Matmul {
       case WeightType::kQ4_0: return kQ4Tiles[index](t);
       case WeightType::kGroups8: return kGroups8Tiles[index](t);
       case WeightType::kGroups4: return kGroups4Tiles[index](t);
+      default: return;  // opened when it was packed
     }
   }
 };

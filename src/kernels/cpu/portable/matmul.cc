@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/internal/blocks.h"
 #include "kernels/internal/fill.h"
 #include "kernels/internal/scalar.h"
 
@@ -11,6 +12,7 @@ namespace {
 
 // Elements decoded at a time: small enough for the stack and L1, and a multiple of the block size.
 constexpr std::int64_t kChunk = 256;
+constexpr std::int64_t kGroupsAtOnce = kChunk / kBlock;
 // Partial sums of a dot product: independent, so that a compiler can keep them in vector registers.
 constexpr int kLanes = 8;
 
@@ -54,9 +56,17 @@ RawGroups8 widen(const RawGroups4& raw) {
   return g;
 }
 
-RawGroups8 group_at(WeightType type, const void* row, std::int64_t block) {
-  return type == WeightType::kGroups8 ? static_cast<const RawGroups8*>(row)[block]
-                                      : widen(static_cast<const RawGroups4*>(row)[block]);
+// Groups [first, first + n) of 32 elements of a row, at most eight, on borders of the format's blocks.
+void groups_at(WeightType type, const void* row, std::int64_t first, std::int64_t n, RawGroups8* to) {
+  const BlockFormat f = block_format(type);
+  if (f.elements > 0) {
+    const auto* block = static_cast<const std::uint8_t*>(row) + first * 32 / f.elements * f.bytes;
+    return open_groups(type, block, static_cast<int>(n * 32), to);
+  }
+  for (std::int64_t i = 0; i < n; ++i) {
+    to[i] = type == WeightType::kGroups8 ? static_cast<const RawGroups8*>(row)[first + i]
+                                         : widen(static_cast<const RawGroups4*>(row)[first + i]);
+  }
 }
 
 // Elements [begin, begin + n) of one row of weights as float.
@@ -82,11 +92,16 @@ void decode(WeightType type, const void* row, std::int64_t begin, std::int64_t n
         *y++ = half_to_float(b.d) * ((j < 16 ? b.q[j] & 15 : b.q[j - 16] >> 4) - 8);
       }
       return;
-    case WeightType::kGroups8:
-    case WeightType::kGroups4:
-      for (std::int64_t b = begin / kBlock; b < (begin + n) / kBlock; ++b) {
-        const RawGroups8 g = group_at(type, row, b);
-        for (int j = 0; j < kBlock; ++j) *y++ = g.scale[j / 16] * static_cast<float>(g.q[j]) - g.min[j / 16];
+    default:
+      for (std::int64_t b = begin / kBlock, end = (begin + n) / kBlock; b < end; b += kGroupsAtOnce) {
+        RawGroups8 groups[kGroupsAtOnce];
+        const std::int64_t count = std::min(kGroupsAtOnce, end - b);
+        groups_at(type, row, b, count, groups);
+        for (std::int64_t i = 0; i < count * kBlock; ++i) {
+          const RawGroups8& g = groups[i / kBlock];
+          const std::int64_t j = i % kBlock;
+          *y++ = g.scale[j / 16] * static_cast<float>(g.q[j]) - g.min[j / 16];
+        }
       }
       return;
   }
@@ -116,8 +131,10 @@ void float_output(const MatmulArgs& a, std::int64_t o, const void* w) {
 
 void grouped_output(const MatmulArgs& a, std::int64_t o, const void* w) {
   const std::int64_t blocks = a.in / kBlock;
+  RawGroups8 groups[kGroupsAtOnce];
   for (std::int64_t b = 0; b < blocks; ++b) {
-    const RawGroups8 g = group_at(a.type, w, b);
+    if (b % kGroupsAtOnce == 0) groups_at(a.type, w, b, std::min(kGroupsAtOnce, blocks - b), groups);
+    const RawGroups8& g = groups[b % kGroupsAtOnce];
     for (std::int64_t r = 0; r < a.rows; ++r) {
       const ActivationBlock& x = static_cast<const ActivationBlock*>(a.prepared)[r * blocks + b];
       float& y = a.y[r * a.ldy + o];
@@ -184,6 +201,7 @@ void fill_matmul(Kernels& k) {
   k.pack = pack;
   k.prepared_bytes = prepared_bytes;
   k.prepare = prepare;
+  k.prepared_as = prepared_as;
   k.matmul = matmul;
   k.unpack_row = unpack_row;
 }

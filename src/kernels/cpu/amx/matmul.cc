@@ -22,9 +22,9 @@ namespace qw::kernels::amx {
 namespace {
 
 constexpr std::int64_t kColumns = 16;  // rows of activations in a tile
-// Steps of 32 inputs decoded at a time for many rows: 32 KB of a 48 KB first-level cache, so that only activations come
-// from the second level, at half of what it can give.
-constexpr std::int64_t kChunkSteps = 16;
+// Steps of 32 inputs decoded at a time for many rows: 16 KB, which with as many bytes of activations stay in a first-level cache
+// of 48 KB, so that only activations come from the second level.
+constexpr std::int64_t kChunkSteps = 8;
 // Rows for which a decoded chunk is used: their part of the activations (1 KB a row) stays in a 2 MB second-level cache
 // beside their sums (128 bytes a row), while decoding is little beside the product.
 constexpr std::int64_t kRowBlock = 512;

@@ -56,7 +56,8 @@ engine::Request request_of(const ReadyModel& model, std::int64_t prompt, std::in
   return request;
 }
 
-// Runs `batch` requests together; gives tokens per second of the prompt pass, or of generation after it. Each prompt is like none before it, so that nothing of it is in the cache.
+// Runs `batch` requests together; gives tokens per second of the prompt pass, or of generation after it. Each prompt is
+// like none before it, so that nothing of it is in the cache.
 Result<double> run_once(ReadyModel& model, std::int64_t prompt, std::int64_t predict, int batch, std::uint64_t& stream) {
   auto& engine = model.loaded->engine();
   std::vector<std::shared_ptr<TimingSink>> sinks;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <limits>
 
 #include "base/cpu.h"
 #include "base/rng.h"
@@ -25,6 +26,8 @@ struct BenchOptions {
   int threads = 0, repeats = 5;
   bool json = false, signature = false, limits = false;
   std::size_t limit_bytes = std::size_t{512} << 20;
+  DraftChoice drafts;
+  std::vector<std::string> replay;   // prompt, answer
 };
 
 struct Measured {
@@ -46,6 +49,27 @@ class TimingSink final : public engine::Sink {
   engine::Finished finished;
 };
 
+// Lets a model say a given text, at the model's own cost: what drafts are worth depends on the text, which a model of
+// random weights would not write.
+class Replay final : public sampling::LogitsProcessor {
+ public:
+  explicit Replay(std::vector<engine::TokenId> answer) : answer_(std::move(answer)) {}
+  Status prepare(const sampling::History&, std::int64_t) override { return {}; }
+  Status apply(std::span<float> logits, const sampling::History&) override {
+    std::fill(logits.begin(), logits.end(), -std::numeric_limits<float>::infinity());
+    logits[static_cast<std::size_t>(answer_[next_])] = 0;
+    return {};
+  }
+  Status accept(engine::TokenId) override {
+    ++next_;
+    return {};
+  }
+
+ private:
+  std::vector<engine::TokenId> answer_;
+  std::size_t next_ = 0;
+};
+
 engine::Request request_of(const ReadyModel& model, std::int64_t prompt, std::int64_t predict, std::uint64_t stream) {
   engine::Request request;
   base::Rng rng(1, stream);
@@ -54,6 +78,19 @@ engine::Request request_of(const ReadyModel& model, std::int64_t prompt, std::in
   request.params.temperature = 0;   // no stop ids: exactly `predict` tokens
   request.max_tokens = predict;
   return request;
+}
+
+// Tokens per second of the answer after the prompt, both given as texts.
+Result<double> run_replay(ReadyModel& model, const std::vector<engine::TokenId>& prompt,
+                          const std::vector<engine::TokenId>& answer) {
+  engine::Request request;
+  request.prompt = prompt;
+  request.params.temperature = 0;
+  request.max_tokens = static_cast<std::int64_t>(answer.size());
+  request.processors.push_back(std::make_unique<Replay>(answer));
+  QW_ASSIGN(const auto done, engine::generate(model.loaded->engine(), std::move(request), {}, &interrupted()));
+  if (done.tokens != answer) return fail(ErrorKind::kFailed, "bench: the answer was cut off");
+  return 1000.0 * static_cast<double>(answer.size() - 1) / done.finished.timings.predict_ms;
 }
 
 // Runs `batch` requests together; gives tokens per second of the prompt pass, or of generation after it. Each prompt is
@@ -86,8 +123,30 @@ Result<double> run_once(ReadyModel& model, std::int64_t prompt, std::int64_t pre
   return static_cast<double>(tokens) / seconds(last - first);
 }
 
+struct Texts {
+  std::vector<engine::TokenId> prompt, answer;
+};
+Result<Texts> replay_texts(const BenchOptions& o, const tokenizer::Tokenizer& tokenizer) {
+  QW_ASSIGN(const std::string prompt, read_text(o.replay[0], kMaxPromptBytes));
+  QW_ASSIGN(const std::string answer, read_text(o.replay[1], kMaxPromptBytes));
+  Texts out{tokenizer.encode(prompt, false), tokenizer.encode(answer, false)};
+  if (out.prompt.empty() || out.answer.size() < 2) return fail(ErrorKind::kUsage, "bench: --replay needs a prompt and an answer of several tokens");
+  return out;
+}
+
 Result<std::vector<Measured>> measure(ReadyModel& model, const BenchOptions& o) {
   std::vector<Measured> results;
+  if (!o.replay.empty()) {
+    QW_ASSIGN(const Texts texts, replay_texts(o, *model.tokenizer));
+    Measured m{"replay" + std::to_string(texts.answer.size()) + "@d" + std::to_string(texts.prompt.size()), 1, {}};
+    for (int r = 0; r < o.repeats; ++r) {
+      QW_ASSIGN(const double tps, run_replay(model, texts.prompt, texts.answer));
+      m.tps.push_back(tps);
+    }
+    std::sort(m.tps.begin(), m.tps.end());
+    results.push_back(std::move(m));
+    return results;
+  }
   std::uint64_t stream = 0;
   for (const int batch : o.batches) {
     const auto add = [&](std::string name, std::int64_t prompt, std::int64_t predict) -> Status {
@@ -150,11 +209,15 @@ Status bench(const BenchOptions& o) {
   const std::int64_t longest = std::max(o.prompt + 1, std::max<std::int64_t>(1, o.depth) + o.predict + 1);
   const int widest = *std::max_element(o.batches.begin(), o.batches.end());
   load.cache_dtype = cache_dtype(o.cache_type);
-  load.context = longest;
-  load.cache_tokens = (longest + 64) * widest;
+  if (o.replay.empty()) {
+    load.context = longest;
+    load.cache_tokens = (longest + 64) * widest;
+  } else {
+    load.cache_tokens = 8192;  // of the texts; longer ones are refused
+  }
   load.engine.max_sequences = std::max<std::int64_t>(load.engine.max_sequences, widest);
   load.engine.max_rows = std::max<std::int64_t>(512, widest);
-  QW_ASSIGN(ReadyModel model, load_model(o.model, load));
+  QW_ASSIGN(ReadyModel model, load_model(o.model, load, {}, o.drafts));
   QW_ASSIGN(const auto results, measure(model, o));
   json::Array list;
   for (const Measured& m : results) {
@@ -170,8 +233,12 @@ Status bench(const BenchOptions& o) {
                                       {"isa", std::string(base::isa_name(model.loaded->isa()))},
                                       {"threads", model.loaded->threads()},
                                       {"model", model.name},
+                                      {"drafted_tokens", model.loaded->engine().stats().drafted_tokens},
+                                      {"accepted_tokens", model.loaded->engine().stats().accepted_tokens},
                                       {"results", std::move(list)}}).c_str());
   } else {
+    if (const auto stats = model.loaded->engine().stats(); stats.drafted_tokens > 0)
+      std::printf("drafts: %lld of %lld tokens accepted\n", static_cast<long long>(stats.accepted_tokens), static_cast<long long>(stats.drafted_tokens));
     std::printf("%s, %s, %d threads, %s\n", base::cpu_name().c_str(), std::string(base::isa_name(model.loaded->isa())).c_str(),
                 model.loaded->threads(), model.name.c_str());
   }
@@ -192,8 +259,11 @@ void add_bench(CLI::App& app, Outcome& outcome) {
   cmd->add_option("-n,--predict", o->predict, "generated tokens (0: leave out)")->check(CLI::NonNegativeNumber);
   cmd->add_option("-d,--depth", o->depth, "tokens in the cache before generating")->check(CLI::NonNegativeNumber);
   cmd->add_option("--batch", o->batches, "requests at once, e.g. 1,4,16")->delimiter(',')->check(CLI::PositiveNumber);
+  cmd->add_option("--replay", o->replay, "PROMPT ANSWER: files; measure generating this answer after this prompt, whatever the model would say")
+      ->expected(2);
   cmd->add_option("-r,--repeats", o->repeats, "runs of each test")->check(CLI::PositiveNumber);
   add_cache_type_option(*cmd, o->cache_type);
+  add_draft_options(*cmd, o->drafts);
   cmd->add_option("-t,--threads", o->threads, "threads (default: one per processor)");
   cmd->add_flag("--json", o->json, "print one JSON object");
   cmd->callback([o, &outcome] {

@@ -29,6 +29,7 @@ struct ChatOptions {
   std::string schema, regex, grammar;  // of the output: files, and an expression
   bool json_output = false;
   bool json = false;
+  DraftChoice drafts{"auto"};
 };
 
 void add_sampling_options(CLI::App& cmd, ChatOptions& o) {
@@ -43,6 +44,7 @@ void add_sampling_options(CLI::App& cmd, ChatOptions& o) {
   cmd.add_option("--context", o.context, "longest conversation in tokens")->check(CLI::NonNegativeNumber);
   cmd.add_option("--adapter,--lora", o.adapter, "LoRA adapter in use: a PEFT folder or a GGUF file");
   add_cache_type_option(cmd, o.cache_type);
+  add_draft_options(cmd, o.drafts);
   cmd.add_option("-t,--threads", o.threads, "threads (default: one per processor)");
   auto* form = cmd.add_option_group("form", "what the answer must look like");
   form->add_flag("--json-output", o.json_output, "a JSON object");
@@ -154,7 +156,8 @@ void print_json(const ReadyModel& model, const Answer& a) {
       {"text", a.text},
       {"reasoning", a.reasoning},
       {"finish_reason", std::string(engine::finish_reason_name(a.finished.reason))},
-      {"usage", json::Object{{"prompt_tokens", u.prompt_tokens}, {"completion_tokens", u.completion_tokens}}},
+      {"usage", json::Object{{"prompt_tokens", u.prompt_tokens}, {"completion_tokens", u.completion_tokens},
+                             {"drafted_tokens", u.drafted_tokens}, {"accepted_tokens", u.accepted_tokens}}},
       {"timings", json::Object{{"load_ms", model.load_ms},
                                {"prompt_ms", t.prompt_ms},
                                {"prompt_tps", rate(u.prompt_tokens, t.prompt_ms)},
@@ -216,7 +219,7 @@ Status chat(const ChatOptions& o) {
   load.threads = o.threads;
   load.context = o.context;
   load.cache_dtype = cache_dtype(o.cache_type);
-  QW_ASSIGN(ReadyModel model, load_adapted_model(o.model, load, o.adapter));
+  QW_ASSIGN(ReadyModel model, load_adapted_model(o.model, load, o.adapter, o.drafts));
   if (!model.chat_template) return fail(ErrorKind::kBadInput, o.model + ": has no chat template; use `qianwen complete`");
   return converse(model, o);
 }
@@ -226,7 +229,7 @@ Status complete(const ChatOptions& o) {
   load.threads = o.threads;
   load.context = o.context;
   load.cache_dtype = cache_dtype(o.cache_type);
-  QW_ASSIGN(ReadyModel model, load_adapted_model(o.model, load, o.adapter));
+  QW_ASSIGN(ReadyModel model, load_adapted_model(o.model, load, o.adapter, o.drafts));
   std::string text = o.prompt;
   if (text.empty()) {
     QW_ASSIGN(text, read_text("-", kMaxPromptBytes));

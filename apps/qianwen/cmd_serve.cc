@@ -22,6 +22,7 @@ struct ServeOptions {
   int port = 8080, threads = 0, grace_seconds = 30;
   std::int64_t context = 0, cache_tokens = 0, max_sequences = 16;
   bool log_json = false;
+  DraftChoice drafts{"auto"};
 };
 
 api::ServedModel served(ReadyModel& ready) {
@@ -40,7 +41,7 @@ api::ServedModel served(ReadyModel& ready) {
   return model;
 }
 
-// NAME=PATH of --lora.
+// NAME=PATH of --adapter.
 struct NamedAdapter {
   std::string name, path;
 };
@@ -49,14 +50,14 @@ Result<std::vector<NamedAdapter>> named_adapters(const ServeOptions& o) {
   for (const std::string& text : o.adapters) {
     const auto at = text.find('=');
     if (at == std::string::npos || at == 0 || at + 1 == text.size())
-      return fail(ErrorKind::kUsage, "serve: --lora " + text + ": expected NAME=PATH");
+      return fail(ErrorKind::kUsage, "serve: --adapter " + text + ": expected NAME=PATH");
     out.push_back({text.substr(0, at), text.substr(at + 1)});
     const auto same = [&](const NamedAdapter& a) { return a.name == out.back().name; };
     if (std::count_if(out.begin(), out.end(), same) > 1)
-      return fail(ErrorKind::kUsage, "serve: --lora " + out.back().name + ": the name is given twice");
+      return fail(ErrorKind::kUsage, "serve: --adapter " + out.back().name + ": the name is given twice");
   }
   if (!out.empty() && o.models.size() != 1)
-    return fail(ErrorKind::kUsage, "serve: --lora needs exactly one model, which the adapters were made for");
+    return fail(ErrorKind::kUsage, "serve: --adapter needs exactly one model, which the adapters were made for");
   return out;
 }
 
@@ -127,7 +128,7 @@ Status serve(const ServeOptions& o) {
     load.cache_dtype = cache_dtype(o.cache_type);
     load.engine.max_sequences = o.max_sequences;
     load.cache_tokens = o.cache_tokens;
-    QW_ASSIGN(ReadyModel model, load_model(name, load, adapter_paths));
+    QW_ASSIGN(ReadyModel model, load_model(name, load, adapter_paths, o.drafts));
     base::log_info("loaded " + model.name + " in " + std::to_string(static_cast<int>(model.load_ms)) + " ms");
     ready.push_back(std::move(model));
   }
@@ -167,7 +168,7 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   CLI::App* cmd = app.add_subcommand("serve", "Serve models over HTTP (OpenAI protocol and a chat page)");
   cmd->add_option("-m,--model", o->models, "MODEL, may be given more than once (default: mini)");
   cmd->add_option("--config", o->config, "TOML file of these options, e.g. port = 8080; the command line wins");
-  cmd->add_option("--lora", o->adapters, "NAME=PATH: serve the model with this LoRA adapter as model NAME; may be given more than once");
+  cmd->add_option("--adapter,--lora", o->adapters, "NAME=PATH: serve the model with this LoRA adapter as model NAME; may be given more than once");
   add_models_option(*cmd);
   cmd->add_option("--store", o->store, "users, keys, limits, budgets and use: a file or postgres://... (default: QW_STORE, else none, and everybody may do everything)");
   cmd->add_option("--host", o->host, "address to listen on");
@@ -176,6 +177,7 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--cache-tokens", o->cache_tokens, "tokens of cache shared by all requests")->check(CLI::NonNegativeNumber);
   cmd->add_option("--max-sequences", o->max_sequences, "requests computed together")->check(CLI::PositiveNumber);
   add_cache_type_option(*cmd, o->cache_type);
+  add_draft_options(*cmd, o->drafts);
   cmd->add_option("-t,--threads", o->threads, "threads of each model (default: one per processor)");
   cmd->add_option("--grace", o->grace_seconds, "seconds for running answers when stopping")->check(CLI::NonNegativeNumber);
   cmd->add_option("--log-level", o->log_level, "debug, info, warning, error")->check(CLI::IsMember({"debug", "info", "warning", "error"}));

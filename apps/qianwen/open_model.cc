@@ -30,12 +30,18 @@ sampling::SamplingParams sampling_params(const formats::GenerationConfig& stated
   return p;
 }
 
-Status check_memory(const OpenedModel& opened, std::span<const tensor::ConstView> weights,
-                    const std::vector<models::FittedAdapter>& adapters, const engine::LoadOptions& options) {
+engine::MemoryNeed need_of(const OpenedModel& opened, std::span<const tensor::ConstView> weights,
+                           const std::vector<models::FittedAdapter>& adapters, const engine::LoadOptions& options) {
   auto need = engine::estimate_memory(*opened.model, formats_of(weights), options);
   for (const models::FittedAdapter& adapter : adapters)
     for (const auto& c : adapter.changes())
       need.weight_bytes += (c.a.shape().elements() + c.b.shape().elements()) * std::int64_t{sizeof(float)};
+  return need;
+}
+
+Status check_memory(const OpenedModel& opened, std::span<const tensor::ConstView> weights,
+                    const std::vector<models::FittedAdapter>& adapters, const engine::LoadOptions& options) {
+  const auto need = need_of(opened, weights, adapters, options);
   const auto have = static_cast<std::int64_t>(base::available_memory_bytes());
   if (need.total() <= have) return {};
   char text[256];
@@ -128,12 +134,70 @@ Result<ReadyModel> ready_text(const std::string& name, const OpenedModel& opened
 
 using Clock = std::chrono::steady_clock;
 
+// Ids must mean the same to both models.
+Status check_same_vocabulary(const std::string& name, const tokenizer::Tokenizer& a, const tokenizer::Tokenizer& b) {
+  const std::int64_t n = std::min(a.vocab_size(), b.vocab_size());
+  std::int64_t differ = a.spec().tokens.size() != b.spec().tokens.size();
+  for (std::int64_t id = 0; id < n && differ == 0; ++id)
+    differ += a.token_bytes(static_cast<tokenizer::TokenId>(id)) != b.token_bytes(static_cast<tokenizer::TokenId>(id));
+  if (differ == 0) return {};
+  return fail(ErrorKind::kUsage, name + ": its vocabulary is another, so it cannot draft for this model");
+}
+
+// How a model that drafts for another is loaded: with a cache as large.
+engine::LoadOptions drafter_options(const engine::LoadOptions& target) {
+  engine::LoadOptions own;
+  own.threads = target.threads;
+  own.isa = target.isa;
+  own.cache_tokens = target.cache_tokens;
+  own.cache_dtype = target.cache_dtype;
+  own.engine.max_rows = target.engine.max_rows;
+  own.engine.max_sequences = target.engine.max_sequences;
+  return own;
+}
+
+bool names_model(const DraftChoice& drafts) {
+  return drafts.most > 0 && drafts.source != "off" && drafts.source != "auto" && drafts.source != "lookup" && drafts.source != "mtp";
+}
+
+// Layers of the model that draft are loaded where they are wanted.
+void set_draft_layers(const DraftChoice& drafts, const models::Model& model, engine::LoadOptions& options) {
+  options.draft_layers = model.traits().draft_layers > 0 && (drafts.source == "auto" || drafts.source == "mtp");
+  options.engine.drafts.layers = options.draft_layers;
+}
+
+// A second model that drafts for the one about to be loaded.
+Status load_drafter(const DraftChoice& drafts, const OpenedModel& target, engine::LoadOptions& options, ReadyModel& ready) {
+  QW_ASSIGN(ReadyModel second, load_model(drafts.source, drafter_options(options)));
+  QW_TRY(check_same_vocabulary(drafts.source, *second.tokenizer, *ready.tokenizer));
+  auto drafter = second.loaded->make_drafter(target.model->traits().vocab, options.engine.mask);
+  if (!drafter) return in_context(drafts.source, drafter.error());
+  ready.draft_model = std::move(second.loaded);
+  ready.drafter = std::move(*drafter);
+  options.engine.drafts.models.push_back(ready.drafter.get());
+  return {};
+}
+
+// Text that repeats itself is worth looking up beside any other source; it costs nothing where it finds nothing.
+Status set_drafts(const DraftChoice& drafts, const OpenedModel& opened, engine::LoadOptions& options, ReadyModel& ready) {
+  options.engine.drafts.most = drafts.most;
+  if (drafts.source == "off" || drafts.most == 0 || opened.model->traits().head.kind != models::HeadKind::kLanguage) return {};
+  options.engine.drafts.lookup = true;
+  set_draft_layers(drafts, *opened.model, options);
+  if (drafts.source == "mtp" && !options.draft_layers)
+    return fail(ErrorKind::kUsage, opened.path + ": has no layers that draft; use --draft lookup, or name a MODEL");
+  if (!names_model(drafts)) return {};
+  return load_drafter(drafts, opened, options, ready);
+}
+
 // Loads `views`, with adapters that stay apart from them. The time is counted from `started`.
 Result<ReadyModel> load_opened(const std::string& name, OpenedModel& opened, std::span<const tensor::ConstView> views,
                                const std::vector<models::FittedAdapter>& adapters, engine::LoadOptions options,
-                               Clock::time_point started) {
-  QW_TRY(check_memory(opened, views, adapters, options));
+                               const DraftChoice& drafts, Clock::time_point started) {
   QW_ASSIGN(ReadyModel ready, ready_text(name, opened));
+  options.engine.mask = sampling::vocabulary_mask(*ready.tokenizer, opened.model->traits().vocab);
+  QW_TRY(set_drafts(drafts, opened, options, ready));
+  QW_TRY(check_memory(opened, views, adapters, options));
   std::vector<ops::LowRankAdapter> running;
   {
     base::ThreadPool pool(options.threads);
@@ -142,7 +206,6 @@ Result<ReadyModel> load_opened(const std::string& name, OpenedModel& opened, std
       running.push_back(std::move(one));
     }
   }
-  options.engine.mask = sampling::vocabulary_mask(*ready.tokenizer, opened.model->traits().vocab);
   QW_ASSIGN(ready.loaded, engine::LoadedModel::create(std::move(opened.model), views, options, running));
   ready.load_ms = std::chrono::duration<double, std::milli>(Clock::now() - started).count();
   return ready;
@@ -180,7 +243,8 @@ std::optional<tensor::DType> cache_dtype(const std::string& name) {
   return tensor::dtype_from_name(name);
 }
 
-Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions options, const std::vector<std::string>& adapters) {
+Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions options, const std::vector<std::string>& adapters,
+                              const DraftChoice& drafts) {
   const auto started = Clock::now();
   QW_ASSIGN(OpenedModel opened, open_model(name));
   QW_ASSIGN(const auto views, weights_in(opened));
@@ -192,7 +256,7 @@ Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions optio
                                             "merge it: qianwen convert MODEL OUT --adapter " + path);
     fitted.push_back(std::move(one));
   }
-  return load_opened(name, opened, views, fitted, std::move(options), started);
+  return load_opened(name, opened, views, fitted, std::move(options), drafts, started);
 }
 
 Result<ModelWeights> weights_of(OpenedModel& opened, const std::string& adapter) {
@@ -219,8 +283,16 @@ Result<ModelWeights> weights_of(OpenedModel& opened, const std::string& adapter)
   return out;
 }
 
-Result<ReadyModel> load_adapted_model(const std::string& name, engine::LoadOptions options, const std::string& adapter) {
-  if (adapter.empty()) return load_model(name, std::move(options));
+void add_draft_options(CLI::App& cmd, DraftChoice& choice) {
+  cmd.add_option("--draft", choice.source,
+                 "what guesses tokens ahead, while it pays; answers are the same: auto, lookup (the text's own repetitions), mtp "
+                 "(layers of the model that were trained for it), off, or a smaller MODEL of the same vocabulary");
+  cmd.add_option("--draft-tokens", choice.most, "most tokens guessed at once (default 8)")->check(CLI::Range(0, 64));
+}
+
+Result<ReadyModel> load_adapted_model(const std::string& name, engine::LoadOptions options, const std::string& adapter,
+                                      const DraftChoice& drafts) {
+  if (adapter.empty()) return load_model(name, std::move(options), {}, drafts);
   const auto started = Clock::now();
   QW_ASSIGN(OpenedModel opened, open_model(name));
   std::vector<models::FittedAdapter> beside;
@@ -228,7 +300,7 @@ Result<ReadyModel> load_adapted_model(const std::string& name, engine::LoadOptio
   const bool running = fitted.applies_while_running(*opened.model);
   if (running) beside.push_back(std::move(fitted));
   QW_ASSIGN(const ModelWeights weights, weights_of(opened, running ? "" : adapter));
-  QW_ASSIGN(ReadyModel ready, load_opened(name, opened, weights.views, beside, std::move(options), started));
+  QW_ASSIGN(ReadyModel ready, load_opened(name, opened, weights.views, beside, std::move(options), drafts, started));
   if (running) ready.adapter = 0;
   return ready;
 }

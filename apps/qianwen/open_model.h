@@ -1,6 +1,7 @@
 // A MODEL opened from disk, and loaded into an engine: what most commands begin with.
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <memory>
 #include <CLI/CLI.hpp>
 #include <optional>
@@ -39,9 +40,19 @@ std::vector<tensor::DType> formats_of(std::span<const tensor::ConstView> weights
 // What recipes want to know of a model.
 formats::RecipeModel recipe_model(const models::Model& model, bool importance);
 
+// What guesses tokens ahead (engine/drafter.h).
+struct DraftChoice {
+  std::string source = "off";            // "off"; "lookup"; "mtp"; "auto": all that costs no other model; else a MODEL
+  std::int64_t most = 8;                 // tokens at once
+};
+// --draft and --draft-tokens.
+void add_draft_options(CLI::App& cmd, DraftChoice& choice);
+
 // Weights, engine and the text side, ready to answer.
 struct ReadyModel {
   std::string name;                      // as clients know it
+  std::unique_ptr<engine::LoadedModel> draft_model;  // of a drafter; both outlive `loaded`
+  std::unique_ptr<engine::ModelDrafter> drafter;
   std::unique_ptr<engine::LoadedModel> loaded;
   std::unique_ptr<tokenizer::Tokenizer> tokenizer;
   std::unique_ptr<sampling::VocabularyMask> mask;
@@ -63,10 +74,11 @@ std::optional<tensor::DType> cache_dtype(const std::string& name);  // of a name
 // `adapters` (PEFT folders or GGUF files): requests choose them by index. kUsage for one that cannot be applied beside
 // others.
 Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions options,
-                              const std::vector<std::string>& adapters = {});
+                              const std::vector<std::string>& adapters = {}, const DraftChoice& drafts = {});
 // With one adapter that is always in use: requests name ReadyModel::adapter. What cannot be applied while running is put
 // into the weights as they are loaded. An empty path: no adapter.
-Result<ReadyModel> load_adapted_model(const std::string& name, engine::LoadOptions options, const std::string& adapter);
+Result<ReadyModel> load_adapted_model(const std::string& name, engine::LoadOptions options, const std::string& adapter,
+                                      const DraftChoice& drafts = {});
 
 // The weights of an opened model by parameter id, with an adapter in them if one was named.
 struct ModelWeights {

@@ -90,7 +90,7 @@ struct Answer::State {
   bool failed = false;      // an error was sent; nothing more may be
   bool cancelled = false;   // the client left, or the service stops
   std::vector<std::int64_t> prompt_tokens, cached_tokens;   // of each prompt, once one of its choices has a token
-  std::int64_t completion_tokens = 0, reasoning_tokens = 0;
+  std::int64_t completion_tokens = 0, reasoning_tokens = 0, drafted_tokens = 0, accepted_tokens = 0;
 
   bool chat() const { return spec.kind == AnswerKind::kChat; }
 
@@ -103,7 +103,13 @@ struct Answer::State {
                      {"completion_tokens", t.output},
                      {"total_tokens", t.prompt + t.output},
                      {"prompt_tokens_details", json::Object{{"cached_tokens", t.cached}}}};
-    if (chat()) out.set("completion_tokens_details", json::Object{{"reasoning_tokens", t.reasoning}});
+    json::Object details;
+    if (chat()) details.set("reasoning_tokens", t.reasoning);
+    if (drafted_tokens > 0) {  // OpenAI's names for tokens guessed ahead; those that were wrong are no completion tokens
+      details.set("accepted_prediction_tokens", accepted_tokens);
+      details.set("rejected_prediction_tokens", drafted_tokens - accepted_tokens);
+    }
+    if (!details.empty()) out.set("completion_tokens_details", std::move(details));
     return out;
   }
   store::Tokens tokens_used() const {
@@ -119,6 +125,8 @@ struct Answer::State {
   void count(std::size_t index, const engine::Finished& finished) {
     if (exchange->metrics() != nullptr) exchange->metrics()->finished(model->id, finished);
     completion_tokens += finished.usage.completion_tokens;
+    drafted_tokens += finished.usage.drafted_tokens;
+    accepted_tokens += finished.usage.accepted_tokens;
     if (finished.usage.completion_tokens == 0 && finished.reason == engine::FinishReason::kCancelled) return;
     const std::size_t prompt = index / spec.choices_per_prompt;
     prompt_tokens[prompt] = finished.usage.prompt_tokens;

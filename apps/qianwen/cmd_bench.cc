@@ -206,6 +206,7 @@ Status bench(const BenchOptions& o) {
   if (o.model.empty()) return fail(ErrorKind::kUsage, "bench: give --model, --signature or --limits");
   engine::LoadOptions load;
   load.threads = o.threads;
+  load.prefix_cache = false;  // the same prompt again and again
   const std::int64_t longest = std::max(o.prompt + 1, std::max<std::int64_t>(1, o.depth) + o.predict + 1);
   const int widest = *std::max_element(o.batches.begin(), o.batches.end());
   load.cache_dtype = cache_dtype(o.cache_type);

@@ -21,7 +21,9 @@ struct ServeOptions {
   std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto";
   int port = 8080, threads = 0, grace_seconds = 30;
   std::int64_t context = 0, cache_tokens = 0, max_sequences = 16;
-  bool log_json = false;
+  std::int32_t state_snapshots = -1;
+  double target_gap_ms = 50;
+  bool log_json = false, no_prefix_cache = false;
   DraftChoice drafts{"auto"};
 };
 
@@ -109,6 +111,15 @@ Status read_config(CLI::App& cmd, const std::string& path) {
   return {};
 }
 
+void log_totals(const std::string& model, const engine::EngineStats& stats) {
+  std::int64_t requests = 0;
+  for (const std::int64_t n : stats.finished) requests += n;
+  base::log_info(model + ": " + std::to_string(requests) + " requests, " + std::to_string(stats.output_tokens) + " tokens answered, " +
+                 std::to_string(stats.computed_tokens) + " computed in " + std::to_string(stats.steps) + " steps, " +
+                 std::to_string(stats.cached_tokens) + " taken from the prefix cache, " + std::to_string(stats.preemptions) +
+                 " preemptions; " + std::to_string(stats.free_blocks) + " of " + std::to_string(stats.total_blocks) + " blocks free");
+}
+
 Status serve(const ServeOptions& o) {
   base::configure_log(level_of(o.log_level), o.log_json);
   QW_ASSIGN(const auto adapters, named_adapters(o));
@@ -128,6 +139,9 @@ Status serve(const ServeOptions& o) {
     load.cache_dtype = cache_dtype(o.cache_type);
     load.engine.max_sequences = o.max_sequences;
     load.cache_tokens = o.cache_tokens;
+    load.prefix_cache = !o.no_prefix_cache;
+    load.state_snapshots = o.state_snapshots;
+    load.engine.target_gap_ms = o.target_gap_ms;
     QW_ASSIGN(ReadyModel model, load_model(name, load, adapter_paths, o.drafts));
     base::log_info("loaded " + model.name + " in " + std::to_string(static_cast<int>(model.load_ms)) + " ms");
     ready.push_back(std::move(model));
@@ -156,7 +170,10 @@ Status serve(const ServeOptions& o) {
   base::log_info("stopping: running answers may finish within " + std::to_string(o.grace_seconds) + " s");
   const bool all = service->drain(std::chrono::seconds(o.grace_seconds));
   if (!all) base::log_warning("some answers were cut off");
-  for (ReadyModel& model : ready) model.loaded->engine().stop();
+  for (ReadyModel& model : ready) {
+    model.loaded->engine().stop();
+    log_totals(model.name, model.loaded->engine().stats());
+  }
   service.reset();
   return {};
 }
@@ -178,6 +195,11 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--max-sequences", o->max_sequences, "requests computed together")->check(CLI::PositiveNumber);
   add_cache_type_option(*cmd, o->cache_type);
   add_draft_options(*cmd, o->drafts);
+  cmd->add_flag("--no-prefix-cache", o->no_prefix_cache, "compute every prompt from its beginning");
+  cmd->add_option("--state-snapshots", o->state_snapshots, "texts whose state is kept for the prefix cache, of models with recurrent layers (default: as many as --max-sequences, at most 8)")
+      ->check(CLI::Range(-1, 4096));
+  cmd->add_option("--target-gap", o->target_gap_ms, "milliseconds between the tokens of an answer that prompts of others may take up (0: no limit)")
+      ->check(CLI::NonNegativeNumber);
   cmd->add_option("-t,--threads", o->threads, "threads of each model (default: one per processor)");
   cmd->add_option("--grace", o->grace_seconds, "seconds for running answers when stopping")->check(CLI::NonNegativeNumber);
   cmd->add_option("--log-level", o->log_level, "debug, info, warning, error")->check(CLI::IsMember({"debug", "info", "warning", "error"}));

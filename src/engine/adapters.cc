@@ -16,16 +16,19 @@ Status Engine::between_steps(std::function<Status()> call) {
     const std::lock_guard lock(mutex_);
     if (stopping_) return fail(ErrorKind::kInterrupted, "the engine was stopped");
     calls_.push_back({std::move(call), &done});
+    has_calls_ = true;
     wake_.notify_one();
   }
   return result.get();
 }
 
 void Engine::run_calls(bool stopped) {
+  if (!has_calls_) return;
   std::vector<Call> calls;
   {
     const std::lock_guard lock(mutex_);
     std::swap(calls, calls_);
+    has_calls_ = false;
   }
   for (Call& call : calls)
     call.done->set_value(stopped ? fail(ErrorKind::kInterrupted, "the engine was stopped") : call.run());

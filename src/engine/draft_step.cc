@@ -15,6 +15,7 @@ void Engine::draft() {
   if (config_.states != nullptr) {  // those who run hold theirs, and those who may be admitted keep their claim
     const auto running = std::count_if(sequences_.begin(), sequences_.end(), [](const auto& s) { return s->running; });
     spare = config_.states->free_slots() - (config_.max_sequences - running);
+    if (config_.prefixes != nullptr) spare -= config_.prefixes->most_snapshots() - config_.prefixes->snapshots();
   }
   jobs_.clear();
   for (const auto& s : sequences_) {
@@ -62,7 +63,9 @@ void Engine::commit_drafts(Sequence& s, const Slice& slice, std::size_t k) {
     ++right;
     ++s.accepted;
     ++totals_.accepted_tokens;
-    commit_token(s, s.sampler.sample(executor_.logits(batch_->first_row[k] + right), scratch_[0]));
+    Draw& draw = batch_->draws[k];
+    draw.status = s.sampler.sample(executor_.logits(batch_->first_row[k] + right), scratch_[0], draw.sampled);
+    commit_token(s, draw);
     if (s.done) return;
   }
   drafting_->verified(s.id, slice.drafts, right);

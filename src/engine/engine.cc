@@ -6,6 +6,8 @@
 #include "engine/internal/adapter_table.h"
 #include "engine/internal/drafting.h"
 #include "engine/internal/sequence.h"
+#include "engine/internal/stats_board.h"
+#include "engine/internal/step_clock.h"
 
 namespace qw::engine {
 namespace {
@@ -24,6 +26,8 @@ Status check_config(const EngineConfig& c, const StepExecutor& executor) {
   QW_TRY(check_positive("max_requests", c.max_requests));
   QW_TRY(check_positive("growth_tokens", c.growth_tokens));
   if (c.max_running_per_tenant < 0) return fail(ErrorKind::kUsage, "engine: max_running_per_tenant is negative");
+  if (c.target_gap_ms < 0 || c.tenant_quantum < 0)
+    return fail(ErrorKind::kUsage, "engine: target_gap_ms and tenant_quantum must not be negative");
   if (c.max_rows < c.max_sequences)
     return fail(ErrorKind::kUsage, "engine: max_rows must be at least max_sequences, so that all can decode in a step");
   if (c.max_rows > executor.max_rows() || c.max_sequences > executor.max_logit_rows())
@@ -48,7 +52,8 @@ Result<std::unique_ptr<Engine>> Engine::create(StepExecutor& executor, kvcache::
 }
 
 Engine::Engine(StepExecutor& executor, kvcache::BlockPool& pool, EngineConfig config)
-    : executor_(executor), pool_(pool), config_(std::move(config)), batch_(std::make_unique<Batch>()) {
+    : executor_(executor), pool_(pool), config_(std::move(config)), tenants_(std::make_unique<Tenants>()), batch_(std::make_unique<Batch>()),
+      clock_(std::make_unique<StepClock>()), board_(std::make_unique<StatsBoard<EngineStats>>()) {
   const std::int64_t cache_tokens = std::int64_t{pool_.total_blocks()} * pool_.shape().block_tokens;
   // The last output token needs no room in the cache.
   max_sequence_tokens_ = std::min(config_.context, cache_tokens + 1);
@@ -56,7 +61,11 @@ Engine::Engine(StepExecutor& executor, kvcache::BlockPool& pool, EngineConfig co
   for (std::int32_t slot = 0; slot < executor_.adapters(); ++slot) adapters_->add(executor_.adapter_bytes(slot));
   if (config_.drafts.on()) drafting_ = std::make_unique<Drafting>(config_.drafts, executor_);
   scratch_.resize(config_.sampling_pool != nullptr ? static_cast<std::size_t>(config_.sampling_pool->size()) : 1);
-  publish();
+  for (sampling::SamplerScratch& s : scratch_) {
+    s.candidates.reserve(static_cast<std::size_t>(executor_.vocab()));
+    s.raw.reserve(static_cast<std::size_t>(executor_.vocab()));
+  }
+  publish_stats();
 }
 
 Engine::~Engine() { stop(); }
@@ -73,6 +82,7 @@ Status Engine::check(const Request& r) const {
   if (r.open && r.wanted != Wanted::kEveryRow) return fail(ErrorKind::kUsage, "only requests of every row can stay open");
   QW_TRY(sampling::validate(r.params, executor_.vocab()));
   if (r.prompt.empty()) return fail(ErrorKind::kUsage, "the prompt is empty");
+  if (!(r.tenant_weight > 0)) return fail(ErrorKind::kUsage, "a tenant's weight must be above 0");
   if (r.max_tokens < 0) return fail(ErrorKind::kUsage, "max_tokens must not be negative");
   for (const TokenId id : r.prompt)
     if (id < 0 || id >= executor_.vocab())
@@ -104,10 +114,13 @@ Result<RequestId> Engine::submit(Request request) {
   auto sequence = std::make_unique<Sequence>(0, std::move(request), &config_.mask);
   sequence->max_output = max_output;
   sequence->submitted = config_.now();
+  sequence->prefix_key.form = executor_.prompt_form(sequence->sampler.prompt_tokens());
+  sequence->sampler.reserve(std::min(max_output, max_sequence_tokens_));
+  name_blocks(*sequence);
   const std::lock_guard lock(mutex_);
   if (!accepting_) return fail(ErrorKind::kInterrupted, "the engine takes no more requests");
   if (live_ >= config_.max_requests)
-    return fail(ErrorKind::kResource, "too many requests: " + std::to_string(live_) + " are waiting or running");
+    return fail(ErrorKind::kResource, "too many requests: " + std::to_string(live_.load()) + " are waiting or running");
   if (sequence->adapter != -1) {
     const auto slot = adapters_->claim(sequence->adapter);
     if (!slot) return fail(ErrorKind::kUsage, "the model has no adapter " + std::to_string(sequence->adapter));
@@ -115,6 +128,7 @@ Result<RequestId> Engine::submit(Request request) {
   }
   const RequestId id = sequence->id = next_id_++;
   inbox_.submitted.push_back(std::move(sequence));
+  has_mail_ = true;
   if (open) room_[id] = follows;
   ++live_;
   wake_.notify_one();
@@ -123,7 +137,9 @@ Result<RequestId> Engine::submit(Request request) {
 
 void Engine::cancel(RequestId id) {
   const std::lock_guard lock(mutex_);
-  if (live_ > 0) inbox_.cancelled.push_back(id);
+  if (live_ == 0) return;
+  inbox_.cancelled.push_back(id);
+  has_mail_ = true;
   wake_.notify_one();
 }
 
@@ -140,6 +156,7 @@ Status Engine::extend(RequestId id, std::vector<TokenId> tokens) {
     return fail(ErrorKind::kResource, std::to_string(count) + " tokens more are too many: there is room for " + std::to_string(room->second));
   room->second -= count;
   inbox_.extended.emplace_back(id, std::move(tokens));
+  has_mail_ = true;
   wake_.notify_one();
   return {};
 }
@@ -147,13 +164,11 @@ Status Engine::extend(RequestId id, std::vector<TokenId> tokens) {
 void Engine::close(RequestId id) {
   const std::lock_guard lock(mutex_);
   if (room_.erase(id) > 0) inbox_.extended.emplace_back(id, std::vector<TokenId>());
+  has_mail_ = true;
   wake_.notify_one();
 }
 
-EngineStats Engine::stats() const {
-  const std::lock_guard lock(mutex_);
-  return stats_;
-}
+EngineStats Engine::stats() const { return board_->read(); }
 
 void Engine::start() {
   QW_CHECK(!thread_.joinable() && !stopping_);
@@ -164,6 +179,7 @@ void Engine::drain() {
   {
     std::unique_lock lock(mutex_);
     accepting_ = false;
+    has_mail_ = true;
     for (const auto& [id, room] : room_) inbox_.extended.emplace_back(id, std::vector<TokenId>());
     room_.clear();
     wake_.notify_one();

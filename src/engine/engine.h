@@ -2,10 +2,12 @@
 //
 // Each step is a transaction: plan (scheduler.h, a pure function), reserve (blocks), execute (StepExecutor), commit
 // (sample, tell the sinks, finish, free). If executing fails, the reservation is undone and the requests of that step
-// end with an error; the others go on.
+// end with an error; the others go on. A step allocates nothing once its arrays have grown, and takes no lock but that
+// of the inbox when something is in it (requests that come and go do both).
 //
-// The result of a request is a function of the request and the model alone: batch mates, preemption, chunking and
-// arrival times change nothing, not a bit (it rests on the batch invariance of the executor and on Sampler).
+// The result of a request is a function of the request and the model alone: batch mates, preemption, chunking, cached
+// prefixes and arrival times change nothing, not a bit (it rests on the batch invariance of the executor and on
+// Sampler). Measured times decide how much is computed together, and nothing else.
 //
 // Threads: submit, cancel and stats may be called from any thread. Either start() gives the engine a thread of its own,
 // or one thread calls step(). The executor and the pool belong to the engine while it lives.
@@ -30,9 +32,14 @@
 #include "engine/scheduler.h"
 #include "engine/step_executor.h"
 #include "kvcache/block_pool.h"
+#include "kvcache/prefix_cache.h"
 #include "kvcache/state_pool.h"
 
 namespace qw::engine {
+
+class StepClock;
+template <class T>
+class StatsBoard;
 
 struct EngineConfig {
   std::int64_t context = 0;             // longest sequence of the model, prompt and output
@@ -46,6 +53,13 @@ struct EngineConfig {
   kvcache::StatePool* states = nullptr;  // of models whose layers carry a state: a slot for each running sequence
                                               // (drafts take one more, to return to, where some are free)
   DraftOptions drafts;                        // off unless a source of them is named
+  kvcache::PrefixCache* prefixes = nullptr;  // of the pool (and the states); null: everything is computed anew
+  // Milliseconds between the tokens of a running answer which prompts of others may take up; where steps without any
+  // prompt take more than half of it, twice what those take. 0: steps are as large as max_rows, whatever that takes.
+  double target_gap_ms = 0;
+  // How far, in tokens at weight 1, the services of two tenants may part before one of the better served is preempted
+  // for one of the other who waits; 0: never.
+  std::int64_t tenant_quantum = 2048;
   std::function<Clock::time_point()> now = [] { return Clock::now(); };  // tests replace it
 };
 
@@ -53,9 +67,11 @@ struct EngineConfig {
 struct EngineStats {
   std::int64_t running = 0, waiting = 0;
   std::int64_t total_blocks = 0, free_blocks = 0;
+  std::int64_t idle_blocks = 0;         // of the free ones, those whose contents may be found again
   std::int64_t steps = 0, computed_tokens = 0, output_tokens = 0, preemptions = 0;
   std::int64_t drafted_tokens = 0, accepted_tokens = 0;
   std::int64_t failed_drafters = 0;     // of DraftOptions::models, which are not asked any more
+  std::int64_t cached_tokens = 0;       // of prompts, not computed (sum of Usage::cached_tokens)
   std::int64_t finished[5] = {};        // by FinishReason
 };
 
@@ -68,7 +84,7 @@ struct AdapterInfo {
 
 class Engine {
  public:
-  // `executor`, `pool`, config.sampling_pool and config.states must outlive the engine. kUsage naming a number that makes no sense.
+  // `executor`, `pool` and what `config` points to must outlive the engine. kUsage naming a number that makes no sense.
   static Result<std::unique_ptr<Engine>> create(StepExecutor& executor, kvcache::BlockPool& pool, EngineConfig config);
   ~Engine();  // stop()
   Engine(const Engine&) = delete;
@@ -110,7 +126,7 @@ class Engine {
   // One step on the calling thread, not after start(). True while there is work left.
   bool step();
 
-  EngineStats stats() const;
+  EngineStats stats() const;  // takes no lock
 
   // For tests, not after start(): the state as the scheduler sees it, and the first broken invariant of it and of the
   // block pool ("" if sound).
@@ -119,6 +135,7 @@ class Engine {
 
  private:
   struct Sequence;
+  struct Draw;
   struct Inbox {
     std::vector<std::unique_ptr<Sequence>> submitted;
     std::vector<RequestId> cancelled;
@@ -137,27 +154,45 @@ class Engine {
   void empty_slot(std::int32_t slot);
   void release_adapter(Sequence& sequence);
 
+  // engine.cc
   void run_loop();
-  bool advance();
   Status check(const Request& request) const;
+  // requests.cc: how requests come in and leave
   void take_inbox();
   void grow(Sequence& sequence, std::span<const TokenId> tokens);
   void adopt(std::unique_ptr<Sequence> sequence);
+  std::uint32_t tenant_of(const Sequence& sequence);
   void expire();
+  // draft_step.cc
   void draft();
   void end_drafts(const StepPlan& plan, double ms);
+  void finish(Sequence& sequence, FinishReason reason, std::optional<Error> error = {});
+  void sweep();
+  void cancel_all();
+  void publish_stats();
+  // step.cc
+  bool advance();
+  const StepPlan& plan_next();
+  void fill(Snapshot& view) const;
+  std::int64_t prefill_rows() const;
   void reserve(const StepPlan& plan);
   Status execute(const StepPlan& plan);
   void sample_rows(const StepPlan& plan);
   void commit(const StepPlan& plan);
-  void commit_rows(Sequence& sequence, const Slice& slice, std::size_t k);
+  void commit_rows(Sequence& sequence, std::size_t k);
   void commit_drafts(Sequence& sequence, const Slice& slice, std::size_t k);
-  void commit_token(Sequence& sequence, Result<sampling::Sampled> sampled);
+  void commit_token(Sequence& sequence, const Draw& draw);
   void roll_back(const StepPlan& plan, const Error& error);
-  void finish(Sequence& sequence, FinishReason reason, std::optional<Error> error = {});
-  void sweep();
-  void cancel_all();
-  void publish();
+  void charge(const StepPlan& plan);
+  // prefixes.cc: what the prefix cache is asked and told
+  void name_blocks(Sequence& sequence) const;
+  bool knows_prefix(const Sequence& sequence) const;
+  bool find_prefix(Sequence& sequence);
+  bool awaits_another(const Sequence& sequence);
+  void take_prefix(Sequence& sequence, std::int64_t cached);
+  void keep_prefix(Sequence& sequence);
+  void keep_state(Sequence& sequence);
+  std::int64_t next_snapshot(const Sequence& sequence) const;
 
   StepExecutor& executor_;
   kvcache::BlockPool& pool_;
@@ -166,13 +201,18 @@ class Engine {
 
   // The stepping thread's own.
   std::vector<std::unique_ptr<Sequence>> sequences_;  // by arrival
-  std::uint32_t next_tenant_ = 0;
+  struct Tenants;
+  std::unique_ptr<Tenants> tenants_;
   std::vector<sampling::SamplerScratch> scratch_;     // one per sampling worker
   struct Batch;
   std::unique_ptr<Batch> batch_;
   std::unique_ptr<class Drafting> drafting_;          // null: no drafts
   std::vector<DraftJob> jobs_;
   EngineStats totals_;
+  Snapshot view_;
+  Planner planner_;
+  std::unique_ptr<StepClock> clock_;
+  bool resting_ = false;          // the last step had nothing to compute
 
   // Shared.
   mutable std::mutex mutex_;
@@ -182,10 +222,11 @@ class Engine {
   std::unique_ptr<class AdapterTable> adapters_;
   std::map<RequestId, std::int64_t> room_;  // tokens that open requests may still get
   RequestId next_id_ = 1;
-  std::int64_t live_ = 0;         // submitted and not finished
+  std::atomic<bool> has_mail_{false};    // the inbox may have something in it
+  std::atomic<bool> has_calls_{false};   // and so may calls_
+  std::atomic<std::int64_t> live_{0};    // submitted and not finished; raised under the mutex
   bool accepting_ = true, stopping_ = false;
-  bool resting_ = false;          // the last step had nothing to compute
-  EngineStats stats_;
+  std::unique_ptr<StatsBoard<EngineStats>> board_;
   std::thread thread_;
 };
 

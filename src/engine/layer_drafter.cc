@@ -16,6 +16,7 @@ void LayerDrafter::computed(RequestId request, std::int64_t position, std::int64
   if (f.given_up) return;
   for (std::int64_t i = 0; i < rows; ++i) {
     const std::span<const float> kept = executor_.kept(first_row + i);
+    f.width = kept.size();
     const std::int64_t next = f.done + static_cast<std::int64_t>(f.given.size() / kept.size());
     if (position + i < next) continue;  // computed again, after a wrong draft
     if (position + i > next) {          // what lies between came from a cache, with what these layers once put there
@@ -124,6 +125,8 @@ Status LayerDrafter::propose(std::span<DraftJob> jobs) {
     const auto n = static_cast<std::int64_t>(job.sampler->tokens().size());
     // Its rows up to the last token but one, and room where a first guess stands.
     if (at == sequences_.end() || at->second.given_up || at->second.given.empty() || at->second.done >= n - 1) continue;
+    // The end of a prompt may be few enough rows to count as decoding, and not be computed yet.
+    if (at->second.given.size() != static_cast<std::size_t>(n - 1 - at->second.done) * at->second.width) continue;
     work_.push_back({&job, &at->second, 0});
   }
   if (work_.empty()) return {};

@@ -30,6 +30,7 @@ class LayerDrafter final : public Drafter {
   // Rows from position `done` on, one after the other, which the drafting layers have not read.
   struct Followed {
     std::vector<float> given;
+    std::size_t width = 0;  // of one row
     std::int64_t done = 0;
     std::vector<float> last;  // what the drafting layers kept of their last row
     bool given_up = false;    // it waited too long to be worth reading

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <random>
 #include <utility>
 
 #include "kernels/kernels.h"
@@ -39,9 +40,29 @@ constexpr std::int64_t kDraftRows = 32;
 // step would hardly pay, and states are large.
 constexpr std::int64_t kDraftStates = 2;
 
-// A state for every request that may run, those of drafts, and one for for_each_logits.
+// More snapshots of states than this are kept only where somebody asks for them: one takes 19 MB for the smallest models.
+constexpr std::int32_t kDefaultSnapshots = 8;
+
+std::int64_t snapshots_of(const LoadOptions& o) {
+  if (!o.prefix_cache) return 0;
+  return o.state_snapshots >= 0 ? o.state_snapshots : std::min<std::int64_t>(o.engine.max_sequences, kDefaultSnapshots);
+}
+
+// Multiplications of a token's attention for each token before it, against those of its products.
+double attention_depth(const models::Model& model) {
+  const models::ModelTraits& t = model.traits();
+  double products = 0;
+  for (const models::ParameterSpec& p : model.parameters()) {
+    if (p.shape.rank() != 2) continue;
+    const bool expert = p.hf_name.find(".experts.") != std::string::npos && t.experts > 0;
+    products += static_cast<double>(p.shape.elements()) * (expert ? static_cast<double>(t.experts_per_token) / t.experts : 1.0);
+  }
+  return products / (2.0 * t.layers * t.heads * t.head_dim);
+}
+
+// A state for every request that may run, those of drafts, the snapshots, and one for for_each_logits.
 std::int64_t state_slots(const LoadOptions& o) {
-  return o.engine.max_sequences + (o.engine.drafts.on() ? std::min(kDraftStates, o.engine.max_sequences) : 0) + 1;
+  return o.engine.max_sequences + (o.engine.drafts.on() ? std::min(kDraftStates, o.engine.max_sequences) : 0) + snapshots_of(o) + 1;
 }
 
 // Rows of other heads are short: every row of a step may be asked for.
@@ -56,7 +77,7 @@ Status check_options(const models::Model& model, const LoadOptions& o) {
   if (o.context < 0 || o.context > model.traits().context)
     return fail(ErrorKind::kUsage, "context of " + std::to_string(o.context) + " tokens: the model was made for " +
                                        std::to_string(model.traits().context));
-  if (o.block_tokens <= 0 || o.cache_tokens < 0 || o.logit_rows < 0)
+  if (o.block_tokens <= 0 || o.cache_tokens < 0 || o.logit_rows < 0 || o.state_snapshots < -1)
     return fail(ErrorKind::kUsage, "cache sizes must be positive");
   if (cache_blocks(model, o) > std::numeric_limits<std::int32_t>::max())
     return fail(ErrorKind::kUsage, "a cache of " + std::to_string(o.cache_tokens) + " tokens is too large");
@@ -158,7 +179,7 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::create(std::unique_ptr<models:
       new LoadedModel(std::move(model), std::move(pool), std::move(states), options, isa));
   const ops::RunningOptions sizes = sizes_of(*loaded->model_, options);
   const bool with_drafts = drafts(*loaded->model_, options);
-  QW_TRY(loaded->build(weights, std::move(options.engine), sizes, with_drafts, adapters));
+  QW_TRY(loaded->build(weights, options, sizes, with_drafts, adapters));
   return loaded;
 }
 
@@ -173,7 +194,7 @@ LoadedModel::LoadedModel(std::unique_ptr<models::Model> model, kvcache::BlockPoo
 
 LoadedModel::~LoadedModel() = default;
 
-Status LoadedModel::build(std::span<const tensor::ConstView> weights, EngineConfig config,
+Status LoadedModel::build(std::span<const tensor::ConstView> weights, const LoadOptions& options,
                           const ops::RunningOptions& sizes, bool drafts, std::span<const ops::LowRankAdapter> adapters) {
   std::vector<tensor::Shape> shapes;
   for (const models::ParameterSpec& p : model_->parameters()) shapes.push_back(p.shape);
@@ -191,7 +212,14 @@ Status LoadedModel::build(std::span<const tensor::ConstView> weights, EngineConf
   }
   kvcache::StatePool* states = states_ ? &*states_ : nullptr;
   step_executor_ = std::make_unique<ModelExecutor>(*model_, *executor_, pool_, sizes, states, draft_.get());
+  EngineConfig config = options.engine;
   config.states = states;
+  if (options.prefix_cache) {
+    std::random_device device;  // whoever chooses tokens must not know where their names meet
+    prefixes_.emplace(pool_, kvcache::PrefixCacheOptions{states, static_cast<std::int32_t>(states != nullptr ? snapshots_of(options) : 0),
+                                                         attention_depth(*model_), (std::uint64_t{device()} << 32) | device()});
+    config.prefixes = &*prefixes_;
+  }
   config.context = context_;
   config.sampling_pool = &threads_;
   QW_ASSIGN(engine_, Engine::create(*step_executor_, pool_, std::move(config)));

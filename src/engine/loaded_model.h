@@ -18,6 +18,7 @@
 #include "engine/model_drafter.h"
 #include "engine/step_executor.h"
 #include "kvcache/block_pool.h"
+#include "kvcache/prefix_cache.h"
 #include "kvcache/state_pool.h"
 #include "models/model.h"
 #include "ops/running_executor.h"
@@ -33,9 +34,13 @@ struct LoadOptions {
   std::int64_t cache_tokens = 0;             // of all sequences together; 0: one longest sequence, at most 32768
   std::int32_t block_tokens = 32;            // tokens per cache block
   bool draft_layers = false;                 // the model's layers that draft, if it has some, are loaded and can be run
+  // Prompts that begin like an earlier text are computed from where they part; in the cache's memory, beside the states of
+  // `state_snapshots` texts (models with such layers; -1: as many as may run, at most 8).
+  bool prefix_cache = true;
+  std::int32_t state_snapshots = -1;
   std::int64_t logit_rows = 0;               // most logit rows of a pass, for for_each_logits; at least max_sequences; of a model
                                              // with another head than the language model's: at least max_rows
-  EngineConfig engine;                       // context and sampling_pool are filled in
+  EngineConfig engine;                       // context, states, prefixes and sampling_pool are filled in
 };
 
 // Bytes, before anything is loaded.
@@ -71,6 +76,7 @@ class ModelExecutor final : public StepExecutor {
   Status set_adapter(std::int32_t slot, ops::PreparedAdapter adapter) override {
     return executor_.set_adapter(slot, std::move(adapter));
   }
+  std::int64_t prompt_form(std::int64_t prompt_tokens) const override { return executor_.prompt_form(prompt_tokens); }
   std::int64_t max_rows() const override { return options_.max_rows; }
   std::int64_t max_logit_rows() const override { return options_.max_logit_rows; }
 
@@ -125,7 +131,7 @@ class LoadedModel {
  private:
   LoadedModel(std::unique_ptr<models::Model> model, kvcache::BlockPool pool, std::optional<kvcache::StatePool> states,
               const LoadOptions& options, base::Isa isa);
-  Status build(std::span<const tensor::ConstView> weights, EngineConfig config, const ops::RunningOptions& sizes,
+  Status build(std::span<const tensor::ConstView> weights, const LoadOptions& options, const ops::RunningOptions& sizes,
                bool drafts, std::span<const ops::LowRankAdapter> adapters);
 
   std::unique_ptr<models::Model> model_;
@@ -133,6 +139,7 @@ class LoadedModel {
   base::ThreadPool threads_;
   kvcache::BlockPool pool_;
   std::optional<kvcache::StatePool> states_;  // absent: no layer carries a state
+  std::optional<kvcache::PrefixCache> prefixes_;
   std::int64_t context_;
   std::unique_ptr<ops::RunningExecutor> executor_, draft_;  // the second: of the layers that draft; null: none
   std::unique_ptr<ModelExecutor> step_executor_;

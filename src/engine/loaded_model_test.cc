@@ -8,68 +8,10 @@
 #include <thread>
 
 #include "base/rng.h"
-#include "tensor/blocks.h"
+#include "engine/internal/tiny_model.h"
 
 namespace qw::engine {
 namespace {
-
-constexpr std::int64_t kVocab = 96;
-
-std::unique_ptr<models::Model> tiny_model(const std::string& type, int draft_layers = 0) {
-  const auto config = json::parse(R"({"model_type":")" + type + R"(","vocab_size":96,"hidden_size":64,
-    "intermediate_size":96,"num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,"head_dim":32,
-    "max_position_embeddings":128,"rms_norm_eps":1e-6,"rope_theta":10000.0,"tie_word_embeddings":true,
-    "hidden_act":"silu","full_attention_interval":2,"linear_num_key_heads":2,"linear_num_value_heads":4,
-    "linear_key_head_dim":16,"linear_value_head_dim":16,"num_experts":4,"num_experts_per_tok":2,
-    "moe_intermediate_size":32,"shared_expert_intermediate_size":32,"mtp_num_hidden_layers":)" + std::to_string(draft_layers) + "}");
-  EXPECT_TRUE(config) << config.error().message;
-  auto model = models::model_from_hf_config(config->as_object());
-  EXPECT_TRUE(model) << model.error().message;
-  return std::move(*model);
-}
-
-struct Weights {
-  std::vector<tensor::Tensor> owners;
-  std::vector<tensor::ConstView> views;
-};
-// Large deviations make a sharp, history-dependent distribution out of a tiny network.
-Weights random_weights(const models::Model& model, tensor::DType type) {
-  Weights w;
-  std::uint64_t others = 0;  // layers that draft leave the model as it is without them
-  for (std::size_t i = 0; i < model.parameters().size(); ++i) {
-    const models::ParameterSpec& p = model.parameters()[i];
-    base::Rng rng(p.draft ? 78 : 77, p.draft ? i : others++);
-    std::vector<float> values(static_cast<std::size_t>(p.shape.elements()));
-    for (float& v : values) v = p.is_norm ? 1.0f : static_cast<float>(rng.next_normal() * 0.15);
-    const bool taps = p.hf_name.ends_with("conv1d.weight");  // files keep them in float
-    w.owners.emplace_back(p.shape.rank() == 2 && !taps ? type : tensor::DType::kF32, p.shape);
-    const tensor::View view = w.owners.back().view();
-    for (std::int64_t r = 0; r < p.shape.rows(); ++r)
-      tensor::encode_row(view.dtype, values.data() + r * p.shape.back(), p.shape.back(),
-                         view.data + r * tensor::row_bytes(view.dtype, p.shape.back()));
-    w.views.push_back(view);
-  }
-  return w;
-}
-
-LoadOptions small_options() {
-  LoadOptions o;
-  o.threads = 1;
-  o.block_tokens = 8;
-  o.cache_tokens = 512;
-  o.engine.max_rows = 24;
-  o.engine.max_sequences = 6;
-  o.engine.growth_tokens = 8;
-  return o;
-}
-
-std::unique_ptr<LoadedModel> load(const std::string& arch, tensor::DType type, const LoadOptions& options) {
-  auto model = tiny_model(arch, options.draft_layers ? 1 : 0);
-  const Weights weights = random_weights(*model, type);
-  auto loaded = LoadedModel::create(std::move(model), weights.views, options);
-  EXPECT_TRUE(loaded) << loaded.error().message;
-  return std::move(*loaded);
-}
 
 struct Log final : Sink {
   std::vector<TokenId> tokens;
@@ -80,8 +22,10 @@ struct Log final : Sink {
     logprobs.push_back(e.logprob);
     return Verdict::kContinue;
   }
+  Finished end;
   void on_finished(const Finished& f) noexcept override {
     ++finished;
+    end = f;
     EXPECT_FALSE(f.error) << f.error->message;
   }
 };
@@ -140,6 +84,79 @@ TEST_P(RealModel, BatchedEqualsAloneBitForBit) {
   EXPECT_GT(loaded->engine().stats().preemptions, 0);
 }
 
+// Requests that begin alike, one after the other and together, in a cache so small that prefixes are given up and
+// requests preempted: with the prefix cache every one gets what it gets without, and the counts add up.
+TEST_P(RealModel, CachedPrefixEqualsFreshBitForBit) {
+  constexpr int kRequests = 18;
+  const auto submit = [](LoadedModel& loaded, int i, std::vector<std::shared_ptr<Log>>& logs) {
+    logs.push_back(std::make_shared<Log>());
+    Request own = random_request(static_cast<std::uint64_t>(i % 12), logs.back());
+    const Request common = random_request(static_cast<std::uint64_t>(100 + i % 2), logs.back());
+    std::vector<TokenId> prompt(30, static_cast<TokenId>(i % 2));
+    prompt.insert(prompt.end(), common.prompt.begin(), common.prompt.begin() + std::min<std::ptrdiff_t>(9, std::ssize(common.prompt)));
+    prompt.insert(prompt.end(), own.prompt.begin(), own.prompt.end());
+    own.prompt = std::move(prompt);
+    own.max_tokens = std::min<std::int64_t>(own.max_tokens, 128 - std::ssize(own.prompt));
+    if (i % 5 == 0) own.cache_salt = "another";
+    ASSERT_TRUE(loaded.engine().submit(std::move(own)));
+  };
+  for (const base::Isa isa : {base::Isa::kPortable, base::Isa::kAvx2, base::Isa::kAvx512}) {
+    if (isa > base::best_isa()) continue;
+    LoadOptions options = small_options();
+    options.isa = isa;
+    options.prefix_cache = false;
+    std::vector<std::shared_ptr<Log>> fresh, cached, crowded;
+    {
+      const auto loaded = load(GetParam().arch, GetParam().weights, options);
+      for (int i = 0; i < kRequests; ++i) {
+        submit(*loaded, i, fresh);
+        while (loaded->engine().step()) {
+        }
+        EXPECT_EQ(fresh.back()->end.usage.cached_tokens, 0);
+      }
+    }
+    options.prefix_cache = true;
+    std::int64_t hits = 0;
+    for (auto* logs : {&cached, &crowded}) {
+      const bool together = logs == &crowded;
+      if (together) {
+        options.cache_tokens = 200;
+        options.engine.max_rows = 11;
+        options.engine.max_sequences = 4;
+        options.state_snapshots = 3;
+      }
+      const auto loaded = load(GetParam().arch, GetParam().weights, options);
+      for (int i = 0; i < kRequests; ++i) {
+        submit(*loaded, i, *logs);
+        if (together && i % 4 != 0) continue;
+        for (int steps = 0; loaded->engine().step() && (!together || steps < 3); ++steps)
+          ASSERT_EQ(loaded->engine().violation(), "");
+      }
+      while (loaded->engine().step()) ASSERT_EQ(loaded->engine().violation(), "");
+      const EngineStats stats = loaded->engine().stats();
+      EXPECT_EQ(stats.free_blocks, stats.total_blocks);
+      std::int64_t computed = 0, from_cache = 0;
+      for (const auto& log : *logs) {
+        const Usage& usage = log->end.usage;
+        computed += usage.computed_tokens;
+        from_cache += usage.cached_tokens;
+        if (log->end.preemptions == 0) {
+          EXPECT_EQ(usage.computed_tokens, usage.prompt_tokens - usage.cached_tokens + usage.completion_tokens - 1);
+        }
+      }
+      EXPECT_EQ(computed, stats.computed_tokens);
+      EXPECT_EQ(from_cache, stats.cached_tokens);
+      hits += from_cache;
+      for (std::size_t i = 0; i < fresh.size(); ++i) {
+        ASSERT_EQ((*logs)[i]->finished, 1);
+        ASSERT_EQ((*logs)[i]->tokens, fresh[i]->tokens) << i << ", together " << together;
+        ASSERT_EQ((*logs)[i]->logprobs, fresh[i]->logprobs) << i << ", together " << together;
+      }
+    }
+    EXPECT_GT(hits, 150);
+  }
+}
+
 TEST_P(RealModel, GreedyFollowsTheScoredLogits) {
   LoadOptions options = small_options();
   options.logit_rows = 10;
@@ -180,7 +197,7 @@ INSTANTIATE_TEST_SUITE_P(All, RealModel,
                          testing::Values(Case{"qwen2", tensor::DType::kF32}, Case{"qwen3", tensor::DType::kF32},
                                          Case{"qwen3", tensor::DType::kBF16}, Case{"qwen3", tensor::DType::kQ8_0},
                                          Case{"qwen2", tensor::DType::kQ4_0}, Case{"qwen3", tensor::DType::kQ4_1},
-                                         Case{"qwen2", tensor::DType::kMXFP4}, Case{"qwen3_next", tensor::DType::kF32},
+                                         Case{"qwen2", tensor::DType::kMXFP4}, Case{"qwen3_moe", tensor::DType::kF32}, Case{"qwen3_next", tensor::DType::kF32},
                                          Case{"qwen3_next", tensor::DType::kQ8_0}, Case{"qwen3_5_text", tensor::DType::kBF16}),
                          [](const auto& case_info) {
                            return case_info.param.arch + "_" + std::string(tensor::name(case_info.param.weights));

@@ -33,7 +33,10 @@ std::string_view finish_reason_name(FinishReason reason);
 struct Usage {
   std::int64_t prompt_tokens = 0;
   std::int64_t completion_tokens = 0;   // every token drawn, the stop id included
-  std::int64_t cached_tokens = 0;       // prompt tokens taken from a prefix cache: 0, this engine keeps none
+  std::int64_t cached_tokens = 0;       // prompt tokens that were in the prefix cache when it began
+  // Rows computed for it: prompt_tokens - cached_tokens + completion_tokens - 1 - accepted_tokens + drafted_tokens, and what was
+  // computed anew after a preemption or a wrong draft, or not at all because it ended early. All requests' together are EngineStats::computed_tokens.
+  std::int64_t computed_tokens = 0;
   std::int64_t drafted_tokens = 0;      // guessed and verified (drafter.h)
   std::int64_t accepted_tokens = 0;     // of these, right: completion tokens that took no step of their own
 };
@@ -61,7 +64,7 @@ struct Finished {
   FinishReason reason = FinishReason::kStop;
   Usage usage;
   Timings timings;
-  std::int32_t preemptions = 0;   // how often its cache was given to others and computed again
+  std::int32_t preemptions = 0;   // how often its cache was given to others
   std::optional<Error> error;     // set if and only if reason is kError
 };
 
@@ -100,7 +103,9 @@ struct Request {
   std::int64_t max_tokens = 0;               // output tokens; 0: as many as the longest sequence leaves room for
   std::int32_t priority = 0;                 // higher goes first; first come first served among equals
   std::optional<Clock::time_point> deadline; // waiting and running both count
-  std::string tenant;                        // whose it is, for EngineConfig::max_running_per_tenant
+  std::string tenant;                        // whose it is: tenants share the tokens computed by their weights
+  double tenant_weight = 1;                  // above 0; the latest request's counts
+  std::string cache_salt;                    // what is cached is found only by requests of the same salt
   std::vector<std::unique_ptr<sampling::LogitsProcessor>> processors;
   // Of kEveryRow: more tokens follow by Engine::extend, until Engine::close. The cache is kept meanwhile, so each token is
   // computed once; an open request counts as running. max_tokens then bounds what may follow (0: as much as fits).

@@ -25,9 +25,15 @@ SequenceView running(std::uint64_t id, std::int64_t length, std::int64_t compute
   SequenceView s = waiting(id, length, limit, priority);
   s.running = true;
   s.computed = computed;
-  s.blocks = blocks;
+  s.blocks = s.own_blocks = blocks;
   s.promised_tokens = promised;
   return s;
+}
+
+std::vector<std::size_t> admitted(const StepPlan& plan) {
+  std::vector<std::size_t> out;
+  for (const Admission& a : plan.admitted) out.push_back(a.sequence);
+  return out;
 }
 
 TEST(Scheduler, DecodeFirstThenPrefillThenAdmission) {
@@ -39,7 +45,7 @@ TEST(Scheduler, DecodeFirstThenPrefillThenAdmission) {
   ASSERT_EQ(violation(s), "");
   const StepPlan plan = plan_step(s);
   EXPECT_EQ(violation(s, plan), "");
-  EXPECT_EQ(plan.admitted, (std::vector<std::size_t>{2}));
+  EXPECT_EQ(admitted(plan), (std::vector<std::size_t>{2}));
   EXPECT_EQ(plan.slices, (std::vector<Slice>{{1, 1, true, 0}, {0, 8, true, 0}, {2, 3, false, 0}}));
 }
 
@@ -54,7 +60,7 @@ TEST(Scheduler, PriorityThenArrivalDecidesAdmission) {
   Snapshot s{small_limits(), 10, {}};
   s.limits.max_sequences = 2;
   s.sequences = {waiting(7, 2, 3), waiting(5, 2, 3), waiting(9, 2, 3, 1)};
-  EXPECT_EQ(plan_step(s).admitted, (std::vector<std::size_t>{2, 1}));
+  EXPECT_EQ(admitted(plan_step(s)), (std::vector<std::size_t>{2, 1}));
 }
 
 TEST(Scheduler, NobodyOvertakesALongPrompt) {
@@ -69,7 +75,7 @@ TEST(Scheduler, TenantAtItsLimitIsPassedOver) {
   Snapshot s{small_limits(), 10, {waiting(1, 2, 3), waiting(2, 2, 3), waiting(3, 2, 3)}};
   s.limits.max_running_per_tenant = 1;
   s.sequences[2].tenant = 1;
-  EXPECT_EQ(plan_step(s).admitted, (std::vector<std::size_t>{0, 2}));
+  EXPECT_EQ(admitted(plan_step(s)), (std::vector<std::size_t>{0, 2}));
 }
 
 TEST(Scheduler, PreemptsTheYoungestOfTheLowestPriority) {
@@ -113,6 +119,85 @@ TEST(Scheduler, DraftsTakeOnlyWhatNobodyElseMayClaim) {
   EXPECT_EQ(violation(s, plan), "sequence 2: drafts nobody made");
 }
 
+TEST(Scheduler, HigherPriorityTakesARunningSequencesPlace) {
+  Snapshot s{small_limits(), 4, {}};
+  s.limits.max_sequences = 2;
+  s.sequences = {running(1, 9, 8, 12, 3, 12), running(2, 9, 8, 12, 3, 12, -1), waiting(3, 4, 8, 1), waiting(4, 4, 8)};
+  const StepPlan plan = plan_step(s);
+  EXPECT_EQ(violation(s, plan), "");
+  EXPECT_EQ(plan.preempted, (std::vector<std::size_t>{1}));
+  EXPECT_EQ(admitted(plan), (std::vector<std::size_t>{2}));
+  EXPECT_EQ(plan.slices, (std::vector<Slice>{{0, 1, true}, {2, 4, true}}));
+}
+
+TEST(Scheduler, NobodyIsPreemptedInVain) {
+  Snapshot s{small_limits(), 1, {}};
+  s.sequences = {running(1, 25, 24, 28, 6, 24), running(2, 9, 8, 12, 3, 12, -1), waiting(3, 20, 24, 1)};
+  s.sequences[0].priority = 2;  // what the other holds would not be enough
+  const StepPlan plan = plan_step(s);
+  EXPECT_TRUE(plan.preempted.empty());
+  EXPECT_TRUE(plan.admitted.empty());
+  EXPECT_EQ(plan.refused, std::optional<std::size_t>(2));
+}
+
+TEST(Scheduler, TheLeastServedTenantComesFirst) {
+  Snapshot s{small_limits(), 10, {waiting(1, 2, 3), waiting(2, 2, 3), waiting(3, 2, 3), waiting(4, 2, 3)}};
+  s.sequences[2].tenant = s.sequences[3].tenant = 1;
+  s.tenants = {{10, 1}, {9, 2}};  // two tokens bring the second to 10, two more to 11
+  EXPECT_EQ(admitted(plan_step(s)), (std::vector<std::size_t>{2, 0, 3, 1}));
+}
+
+TEST(Scheduler, TheBetterServedGivesWayBeyondAQuantum) {
+  Snapshot s{small_limits(), 2, {}};
+  s.limits.max_sequences = 2;
+  s.limits.tenant_quantum = 100;
+  s.sequences = {running(1, 13, 12, 16, 4, 12), running(2, 13, 12, 16, 4, 12), waiting(3, 4, 8)};
+  s.sequences[2].tenant = 1;
+  s.tenants = {{600, 1}, {500, 1}};
+  EXPECT_TRUE(plan_step(s).preempted.empty());
+  s.tenants[1].served = 499;
+  const StepPlan plan = plan_step(s);
+  EXPECT_EQ(violation(s, plan), "");
+  EXPECT_EQ(plan.preempted, (std::vector<std::size_t>{1}));
+  EXPECT_EQ(admitted(plan), (std::vector<std::size_t>{2}));
+  s.sequences[1].promised_tokens = s.sequences[0].promised_tokens = 14;  // they had nothing of their turn yet
+  EXPECT_TRUE(plan_step(s).preempted.empty());
+  s.sequences[1].promised_tokens = s.sequences[0].promised_tokens = 12;
+  s.sequences[1].tenant = 1;  // one each already
+  EXPECT_TRUE(plan_step(s).preempted.empty());
+}
+
+TEST(Scheduler, PromptsLeaveRoomForAnswersInProgress) {
+  Snapshot s{small_limits(), 7, {running(1, 12, 11, 13, 3, 13), waiting(2, 14, 15)}};
+  s.limits.prefill_rows = 3;
+  EXPECT_EQ(plan_step(s).slices, (std::vector<Slice>{{0, 1, true}, {1, 3, false}}));
+  s.sequences.erase(s.sequences.begin());
+  s.free_blocks = 10;
+  EXPECT_EQ(plan_step(s).slices, (std::vector<Slice>{{0, 14, true}}));  // nobody waits for a token
+}
+
+TEST(Scheduler, CachedTokensAreNotPlanned) {
+  Snapshot s{small_limits(), 10, {waiting(1, 14, 16)}};
+  s.sequences[0].cached = 10;
+  s.sequences[0].cached_blocks = s.sequences[0].cached_idle = 2;
+  StepPlan plan = plan_step(s);
+  EXPECT_EQ(plan.admitted, (std::vector<Admission>{{0, 10}}));
+  EXPECT_EQ(plan.slices, (std::vector<Slice>{{0, 4, true}}));
+  EXPECT_EQ(violation(s, plan), "");
+  s.limits.total_blocks = s.free_blocks = 4;  // no room for a copy beside its original: whole blocks only
+  plan = plan_step(s);
+  EXPECT_EQ(plan.admitted, (std::vector<Admission>{{0, 8}}));
+  EXPECT_EQ(violation(s, plan), "");
+  s.sequences[0].held_back = true;
+  EXPECT_TRUE(plan_step(s).admitted.empty());
+}
+
+TEST(Scheduler, SlicesStopWhereASnapshotIsTaken) {
+  Snapshot s{small_limits(), 10, {waiting(1, 14, 16)}};
+  s.sequences[0].stop_at = 12;
+  EXPECT_EQ(plan_step(s).slices, (std::vector<Slice>{{0, 12, false}}));
+}
+
 TEST(SchedulerInvariants, SeeBrokenSnapshots) {
   Snapshot sound{small_limits(), 7, {running(1, 12, 4, 12, 3, 12)}};
   ASSERT_EQ(violation(sound), "");
@@ -149,6 +234,9 @@ TEST(SchedulerProperty, RandomLivesKeepTheInvariantsAndFinish) {
     s.limits.total_blocks = 4 + static_cast<std::int64_t>(rng.below(12));
     s.limits.max_running_per_tenant = static_cast<std::int64_t>(rng.below(3));
     s.limits.max_draft_rows = static_cast<std::int64_t>(rng.below(8));
+    s.limits.tenant_quantum = static_cast<double>(rng.below(3)) * 20;
+    s.limits.prefill_rows = static_cast<std::int64_t>(rng.below(8));
+    s.tenants = {{0, 1}, {0, 1 + static_cast<double>(rng.below(3))}};
     s.free_blocks = s.limits.total_blocks;
     const auto capacity = static_cast<std::uint64_t>(s.limits.total_blocks * s.limits.block_tokens);
     std::uint64_t next_id = 1;
@@ -171,10 +259,10 @@ TEST(SchedulerProperty, RandomLivesKeepTheInvariantsAndFinish) {
         SequenceView& q = s.sequences[i];
         s.free_blocks += q.blocks;
         q.running = false;
-        q.blocks = q.computed = q.promised_tokens = 0;
+        q.blocks = q.own_blocks = q.computed = q.promised_tokens = 0;
         ++preemptions;
       }
-      for (const std::size_t i : plan.admitted) {
+      for (const std::size_t i : admitted(plan)) {
         s.sequences[i].running = true;
         s.sequences[i].promised_tokens = promise(s.limits, s.sequences[i]);
       }
@@ -185,12 +273,14 @@ TEST(SchedulerProperty, RandomLivesKeepTheInvariantsAndFinish) {
         const std::int64_t need = (q.computed + s.limits.block_tokens - 1) / s.limits.block_tokens;
         s.free_blocks -= std::max<std::int64_t>(0, need - q.blocks);
         q.blocks = std::max(q.blocks, need);
+        s.tenants[q.tenant].served += static_cast<double>(slice.tokens) / s.tenants[q.tenant].weight;
         drafted += slice.drafts;
         const auto right = static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(slice.drafts) + 1));
         for (std::int64_t i = 0; i < right; ++i) ++q.computed, ++q.length;  // the others leave nothing behind
         const std::int64_t kept = std::max(q.blocks, (q.computed + s.limits.block_tokens - 1) / s.limits.block_tokens);
         s.free_blocks -= kept - std::exchange(q.blocks, kept);
         ASSERT_GE(s.free_blocks, 0);
+        q.own_blocks = q.blocks;
         if (slice.sample && ++q.length > q.limit) {
           done.push_back(q.id);
           s.free_blocks += q.blocks;

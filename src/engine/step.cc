@@ -6,16 +6,32 @@
 #include "engine/engine.h"
 #include "engine/internal/drafting.h"
 #include "engine/internal/sequence.h"
+#include "engine/internal/step_clock.h"
 
 namespace qw::engine {
 
+namespace {
+
+// A step with a prompt in it may take this many times what one without takes (see EngineConfig::target_gap_ms): below 2,
+// so that no token comes later than twice the usual, with some room for what the estimate does not know.
+constexpr double kLongestStep = 1.7;
+// Rows which prompts get in any step: they must come to an end.
+constexpr std::int64_t kFewestPromptRows = 8;
+
+double seconds_between(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+}  // namespace
+
 bool Engine::advance() {
+  const Clock::time_point began = config_.now();
   run_calls(false);
   take_inbox();
   expire();
   sweep();
   if (drafting_ != nullptr) draft();
-  const StepPlan plan = plan_step(snapshot());
+  const StepPlan& plan = plan_next();
   if (!plan.slices.empty()) {
     const Clock::time_point begin = Clock::now();
     reserve(plan);
@@ -24,70 +40,84 @@ bool Engine::advance() {
     expire();
     if (executed) {
       commit(plan);
+      clock_->add(static_cast<std::int64_t>(batch_->tokens.size()), seconds_between(began, config_.now()));
     } else {
       roll_back(plan, executed.error());
     }
     if (drafting_ != nullptr) end_drafts(plan, std::chrono::duration<double, std::milli>(Clock::now() - begin).count());
     sweep();
   }
-  publish();
-  const std::lock_guard lock(mutex_);
+  publish_stats();
   resting_ = plan.slices.empty();
   return live_ > 0;
 }
 
-void Engine::adopt(std::unique_ptr<Sequence> sequence) {
-  Sequence& s = *sequence;
-  s.table = pool_.make_table(s.limit());
-  const auto same = std::find_if(sequences_.begin(), sequences_.end(),
-                                 [&](const auto& other) { return other->tenant_name == s.tenant_name; });
-  s.tenant = same != sequences_.end() ? (*same)->tenant : next_tenant_++;
-  sequences_.push_back(std::move(sequence));
-  if (const Status prepared = s.sampler.prepare(executor_.vocab()); !prepared)
-    finish(s, FinishReason::kError, prepared.error());
-}
-
-void Engine::take_inbox() {
-  Inbox inbox;
-  {
-    const std::lock_guard lock(mutex_);
-    std::swap(inbox, inbox_);
+// Only those are looked up in the prefix cache whose turn it is: a plan that admits somebody, or finds no room for him,
+// without knowing what is cached of him, is made again.
+const StepPlan& Engine::plan_next() {
+  for (;;) {
+    fill(view_);
+    const StepPlan& plan = planner_.plan(view_);
+    bool learnt = false;
+    for (const Admission& a : plan.admitted) learnt |= find_prefix(*sequences_[a.sequence]);
+    if (plan.refused) learnt |= find_prefix(*sequences_[*plan.refused]);
+    if (!learnt) return plan;
   }
-  for (auto& sequence : inbox.submitted) adopt(std::move(sequence));
-  for (const auto& [id, tokens] : inbox.extended)
-    for (auto& s : sequences_)
-      if (s->id == id && !s->done) grow(*s, tokens);
-  for (const RequestId id : inbox.cancelled)
-    for (auto& s : sequences_)
-      if (s->id == id && !s->done) finish(*s, FinishReason::kCancelled);
 }
 
-// More tokens of an open request; none: it is closed, and ends at once if nothing is left to compute.
-void Engine::grow(Sequence& s, std::span<const TokenId> tokens) {
-  s.added.insert(s.added.end(), tokens.begin(), tokens.end());
-  if (!tokens.empty()) return;
-  s.open = false;
-  if (s.rows_given == s.length()) finish(s, FinishReason::kStop);
+// Rows of the next step for prompts, so that answers in progress go on evenly; 0: no limit.
+std::int64_t Engine::prefill_rows() const {
+  if (config_.target_gap_ms <= 0 || !clock_->knows()) return 0;
+  std::int64_t decoding = 0;
+  for (const auto& s : sequences_) decoding += s->running && s->length() == s->computed + 1;
+  const double longest = std::max(config_.target_gap_ms / 1000, kLongestStep * clock_->seconds(decoding));
+  return std::clamp(clock_->rows(longest) - decoding, kFewestPromptRows, config_.max_rows);
 }
 
-void Engine::expire() {
-  const Clock::time_point now = config_.now();
-  for (auto& s : sequences_)
-    if (!s->done && s->deadline && now >= *s->deadline) finish(*s, FinishReason::kDeadline);
+void Engine::fill(Snapshot& view) const {
+  view.limits = {config_.max_rows,
+                 config_.max_sequences,
+                 config_.growth_tokens,
+                 config_.max_running_per_tenant,
+                 pool_.shape().block_tokens,
+                 pool_.total_blocks(),
+                 drafting_ != nullptr ? executor_.max_logit_rows() - config_.max_sequences : 0,
+                 prefill_rows(),
+                 static_cast<double>(config_.tenant_quantum)};
+  view.free_blocks = pool_.free_blocks();
+  view.shared_blocks = pool_.shared_blocks();
+  view.tenants.clear();
+  for (const auto& t : tenants_->all) view.tenants.push_back({t.served, t.weight});
+  view.sequences.clear();
+  for (const auto& s : sequences_) {
+    SequenceView v;
+    v.id = s->id;
+    v.priority = s->priority;
+    v.tenant = s->tenant;
+    v.running = s->running;
+    v.length = s->length();
+    v.computed = s->computed;
+    v.limit = s->limit();
+    v.blocks = static_cast<std::int64_t>(s->table.blocks().size());
+    v.own_blocks = pool_.own_blocks(s->table);
+    v.promised_tokens = s->promised_tokens;
+    v.open = s->open;
+    v.resting = s->open && s->rows_given == s->length();
+    v.drafts = static_cast<std::int64_t>(s->drafts.size());
+    v.stop_at = next_snapshot(*s);
+    if (!s->running && knows_prefix(*s)) {
+      v.cached = s->match.tokens;
+      v.cached_blocks = s->match.whole;
+      v.cached_idle = s->match.idle;
+      v.held_back = s->held_back;
+    }
+    view.sequences.push_back(v);
+  }
 }
 
 Snapshot Engine::snapshot() const {
   Snapshot view;
-  view.limits = {config_.max_rows,      config_.max_sequences,        config_.growth_tokens,
-                 config_.max_running_per_tenant, pool_.shape().block_tokens, pool_.total_blocks(),
-                 drafting_ != nullptr ? executor_.max_logit_rows() - config_.max_sequences : 0};
-  view.free_blocks = pool_.free_blocks();
-  view.sequences.reserve(sequences_.size());
-  for (const auto& s : sequences_)
-    view.sequences.push_back({s->id, s->priority, s->tenant, s->running, s->length(), s->computed, s->limit(),
-                              static_cast<std::int64_t>(s->table.blocks().size()), s->promised_tokens,
-                              s->open, s->open && s->rows_given == s->length(),
-                              static_cast<std::int64_t>(s->drafts.size())});
+  fill(view);
   return view;
 }
 
@@ -99,6 +129,8 @@ std::string Engine::violation() const {
     if (config_.states != nullptr && s->running != s->state.held())
       return "sequence " + std::to_string(s->id) + (s->running ? ": runs without a state" : ": holds a state and does not run");
   }
+  if (config_.prefixes != nullptr)
+    if (std::string broken = config_.prefixes->violation(); !broken.empty()) return broken;
   return kvcache::violation(pool_.snapshot(tables));
 }
 
@@ -106,20 +138,31 @@ void Engine::reserve(const StepPlan& plan) {
   const Clock::time_point now = config_.now();
   for (const std::size_t i : plan.preempted) {
     Sequence& s = *sequences_[i];
+    // Another snapshot must not take the place of one that is about to be used.
+    if (plan.admitted.empty() || config_.prefixes == nullptr || config_.prefixes->snapshots() < config_.prefixes->most_snapshots())
+      keep_state(s);
     pool_.release(s.table);
     s.state.release();
     s.running = false;
     s.computed = s.promised_tokens = 0;
     if (drafting_ != nullptr) drafting_->restarted(s.id);
+    s.published = 0;
     ++s.preemptions;
     ++totals_.preemptions;
   }
-  for (const std::size_t i : plan.admitted) {
-    Sequence& s = *sequences_[i];
+  for (const Admission& a : plan.admitted) {
+    Sequence& s = *sequences_[a.sequence];
     s.running = true;
     if (config_.states != nullptr) s.state = std::move(*config_.states->acquire());  // one for each that may run
     s.promised_tokens = std::min(s.limit(), s.length() + config_.growth_tokens);
     if (!s.admitted) s.admitted = now;
+    take_prefix(s, a.cached);
+  }
+  // Only now blocks are taken, which may take the place of what was found.
+  for (const Admission& a : plan.admitted) {
+    Sequence& s = *sequences_[a.sequence];
+    const std::size_t held = s.table.blocks().size();
+    if (held > s.published) QW_CHECK(pool_.make_own(s.table, held - 1).has_value());
   }
   for (const Slice& slice : plan.slices) {
     Sequence& s = *sequences_[slice.sequence];
@@ -163,6 +206,7 @@ Status Engine::execute(const StepPlan& plan) {
   QW_TRY(executor_.run({b.tokens, b.positions, b.sequences, b.tables, b.logit_rows, nullptr, b.prompts,
                         executor_.adapters() > 0 ? std::span<const std::int32_t>(b.adapters) : std::span<const std::int32_t>(),
                         b.slots}));
+  for (const Slice& slice : plan.slices) sequences_[slice.sequence]->computed_rows += slice.tokens + slice.drafts;
   ++totals_.steps;
   totals_.computed_tokens += static_cast<std::int64_t>(b.tokens.size());
   return {};
@@ -177,21 +221,22 @@ void Engine::roll_back(const StepPlan& plan, const Error& error) {
 
 // Draws the next token of every sampling slice; rows do not depend on each other, so any worker may take any row.
 void Engine::sample_rows(const StepPlan& plan) {
-  std::vector<std::size_t> drawing;  // slices
+  Batch& b = *batch_;
+  b.drawing.clear();
+  if (b.draws.size() < plan.slices.size()) b.draws.resize(plan.slices.size());
   for (std::size_t k = 0; k < plan.slices.size(); ++k) {
     const Sequence& s = *sequences_[plan.slices[k].sequence];
-    if (plan.slices[k].sample && s.wanted == Wanted::kTokens && !s.done) drawing.push_back(k);
+    if (plan.slices[k].sample && s.wanted == Wanted::kTokens && !s.done) b.drawing.push_back(k);
   }
-  batch_->sampled.assign(plan.slices.size(), std::nullopt);
   std::atomic<std::size_t> next{0};
   const auto work = [&](int worker) {
-    for (std::size_t i = next.fetch_add(1); i < drawing.size(); i = next.fetch_add(1)) {
-      const std::size_t k = drawing[i];
-      batch_->sampled[k] = sequences_[plan.slices[k].sequence]->sampler.sample(
-          executor_.logits(batch_->first_row[k]), scratch_[static_cast<std::size_t>(worker)]);
+    for (std::size_t i = next.fetch_add(1); i < b.drawing.size(); i = next.fetch_add(1)) {
+      const std::size_t k = b.drawing[i];
+      b.draws[k].status = sequences_[plan.slices[k].sequence]->sampler.sample(
+          executor_.logits(b.first_row[k]), scratch_[static_cast<std::size_t>(worker)], b.draws[k].sampled);
     }
   };
-  if (config_.sampling_pool != nullptr && drawing.size() > 1) {
+  if (config_.sampling_pool != nullptr && b.drawing.size() > 1) {
     config_.sampling_pool->run(work);
   } else {
     work(0);
@@ -200,24 +245,43 @@ void Engine::sample_rows(const StepPlan& plan) {
 
 void Engine::commit(const StepPlan& plan) {
   sample_rows(plan);
+  charge(plan);
   for (std::size_t k = 0; k < plan.slices.size(); ++k) {
     const Slice& slice = plan.slices[k];
     Sequence& s = *sequences_[slice.sequence];
     if (s.done) continue;
+    const std::int64_t stop = next_snapshot(s);
     s.computed += slice.tokens;
+    if (slice.drafts == 0) keep_prefix(s);  // with drafts, what stays is known afterwards
+    if (slice.drafts == 0 && s.computed == stop) keep_state(s);
     if (s.wanted != Wanted::kTokens) {
-      commit_rows(s, slice, k);
-    } else if (auto& sampled = batch_->sampled[k]) {
+      commit_rows(s, k);
+    } else if (slice.sample) {
       s.drafted += slice.drafts;
       totals_.drafted_tokens += slice.drafts;
-      commit_token(s, std::move(*sampled));
-      if (slice.drafts > 0 && !s.done) commit_drafts(s, slice, k);
+      commit_token(s, batch_->draws[k]);
+      if (slice.drafts == 0 || s.done) continue;
+      commit_drafts(s, slice, k);
+      if (s.done) continue;
+      keep_prefix(s);
+      if (s.computed == stop) keep_state(s);
     }
   }
 }
 
+void Engine::charge(const StepPlan& plan) {
+  for (const Slice& slice : plan.slices) {
+    Tenants::Tenant& t = tenants_->all[sequences_[slice.sequence]->tenant];
+    t.served += static_cast<double>(slice.tokens + slice.drafts) / t.weight;
+  }
+  double least = -1;
+  for (const auto& t : tenants_->all)
+    if (t.requests > 0 && (least < 0 || t.served < least)) least = t.served;
+  tenants_->virtual_time = std::max(tenants_->virtual_time, least);
+}
+
 // Hands out the rows of slice `k`, whose last one is that of the last token computed.
-void Engine::commit_rows(Sequence& s, const Slice& slice, std::size_t k) {
+void Engine::commit_rows(Sequence& s, std::size_t k) {
   const std::int64_t begin = batch_->first_row[k], end = batch_->first_row[k + 1];
   for (std::int64_t row = begin; row < end; ++row)
     s.sink->on_row({s.id, s.computed - (end - row), executor_.logits(row)});
@@ -227,8 +291,9 @@ void Engine::commit_rows(Sequence& s, const Slice& slice, std::size_t k) {
   finish(s, FinishReason::kStop);
 }
 
-void Engine::commit_token(Sequence& s, Result<sampling::Sampled> sampled) {
-  if (!sampled) return finish(s, FinishReason::kError, sampled.error());
+void Engine::commit_token(Sequence& s, const Draw& draw) {
+  if (!draw.status) return finish(s, FinishReason::kError, draw.status.error());
+  const sampling::Sampled* sampled = &draw.sampled;
   const Clock::time_point now = config_.now();
   if (!s.first_token) s.first_token = now;
   s.last_token = now;
@@ -243,72 +308,6 @@ void Engine::commit_token(Sequence& s, Result<sampling::Sampled> sampled) {
   } else if (s.sampler.output_tokens() >= s.max_output) {
     finish(s, FinishReason::kLength);
   }
-}
-
-void Engine::finish(Sequence& s, FinishReason reason, std::optional<Error> error) {
-  s.done = true;
-  s.open = false;
-  s.running = false;
-  s.computed = s.promised_tokens = 0;
-  pool_.release(s.table);
-  s.state.release();
-  s.before.release();
-  s.drafts.clear();
-  release_adapter(s);
-  if (drafting_ != nullptr) drafting_->forget(s.id);
-  ++totals_.finished[static_cast<std::size_t>(reason)];
-
-  const Clock::time_point now = config_.now();
-  const auto ms = [](Clock::time_point from, Clock::time_point to) {
-    return std::chrono::duration<double, std::milli>(to - from).count();
-  };
-  Finished out;
-  out.request = s.id;
-  out.reason = reason;
-  out.usage = {s.sampler.prompt_tokens() + static_cast<std::int64_t>(s.added.size()), s.sampler.output_tokens(), 0, s.drafted,
-               s.accepted};
-  out.preemptions = s.preemptions;
-  out.error = std::move(error);
-  out.timings.queued_ms = ms(s.submitted, s.admitted.value_or(now));
-  if (s.first_token) {
-    out.timings.prompt_ms = ms(*s.admitted, *s.first_token);
-    out.timings.first_token_ms = ms(s.submitted, *s.first_token);
-    out.timings.predict_ms = ms(*s.first_token, *s.last_token);
-  }
-  out.timings.total_ms = ms(s.submitted, now);
-  s.sink->on_finished(out);
-  s.sink.reset();
-}
-
-// Forgets finished requests, and tells drain() once it is known to stats.
-void Engine::sweep() {
-  std::vector<RequestId> gone;
-  for (const auto& s : sequences_)
-    if (s->done) gone.push_back(s->id);
-  const std::size_t finished = std::erase_if(sequences_, [](const auto& s) { return s->done; });
-  if (finished == 0) return;
-  publish();
-  const std::lock_guard lock(mutex_);
-  for (const RequestId id : gone) room_.erase(id);
-  live_ -= static_cast<std::int64_t>(finished);
-  if (live_ == 0) idle_.notify_all();
-}
-
-void Engine::cancel_all() {
-  take_inbox();
-  for (auto& s : sequences_)
-    if (!s->done) finish(*s, FinishReason::kCancelled);
-  sweep();
-  publish();
-}
-
-void Engine::publish() {
-  totals_.running = totals_.waiting = 0;
-  for (const auto& s : sequences_) ++(s->running ? totals_.running : totals_.waiting);
-  totals_.total_blocks = pool_.total_blocks();
-  totals_.free_blocks = pool_.free_blocks();
-  const std::lock_guard lock(mutex_);
-  stats_ = totals_;
 }
 
 }  // namespace qw::engine

@@ -34,6 +34,8 @@ class StepExecutor {
   virtual Status run_draft(const ops::StepBatch&) { return fail(ErrorKind::kUsage, "this model has no layers that draft"); }
   virtual std::span<float> draft_logits(std::int64_t) { return {}; }
   virtual std::span<const float> draft_kept(std::int64_t) const { return {}; }
+  // Prompts of different forms give different keys and values for the same tokens (dynamic NTK: the length decides).
+  virtual std::int64_t prompt_form(std::int64_t /*prompt_tokens*/) const { return 0; }
   virtual std::int64_t max_rows() const = 0;        // of one run
   virtual std::int64_t max_logit_rows() const = 0;  // of one run
 };

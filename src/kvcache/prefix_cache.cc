@@ -52,10 +52,8 @@ std::uint64_t PrefixCache::name(const PrefixKey& key) const {
   return h;
 }
 
-std::uint64_t PrefixCache::name(std::uint64_t before, std::span<const std::int32_t> tokens) const {
-  std::uint64_t h = mix(before ^ options_.seed);
-  for (const std::int32_t t : tokens) h = mix(h ^ static_cast<std::uint32_t>(t));
-  return h;
+std::uint64_t PrefixCache::name(std::uint64_t before, std::int32_t token) const {
+  return mix(before ^ static_cast<std::uint32_t>(token));
 }
 
 std::int32_t PrefixCache::open_root(const PrefixKey& key) {

@@ -1,6 +1,6 @@
 // Finds what is already computed: whole blocks of a pool by the tokens they stand for and everything before them.
 //
-// A block's name is a chained hash: of the block before it and of its own tokens; chains begin at a root, which is a
+// A block's name is a chained hash of its own tokens and all before them; chains begin at a root, which is a
 // salt (whose cache it is: nobody finds what others computed under another salt), an adapter, and the form of the
 // computation. Names are compared in full (root, predecessor, tokens), so a collision costs time and nothing else.
 //
@@ -69,10 +69,10 @@ class PrefixCache final : public BlockKeeper {
   std::int32_t open_root(const PrefixKey& key);
   void close_root(std::int32_t root);
 
-  // Where a chain of names begins, and the name of a block of `block_tokens` tokens after what is named `before`. Both
-  // may be called on any thread.
+  // Where a chain of names begins, and the name of a text that is one token longer than the one named `before`; a block
+  // has that of the text up to its last token. Both may be called on any thread.
   std::uint64_t name(const PrefixKey& key) const;
-  std::uint64_t name(std::uint64_t before, std::span<const std::int32_t> tokens) const;
+  std::uint64_t name(std::uint64_t before, std::int32_t token) const;
 
   // Names of the whole blocks of a sequence, in order, and its tokens: token(i) for i < tokens.
   struct Text {
@@ -104,6 +104,7 @@ class PrefixCache final : public BlockKeeper {
 
   std::int32_t kept_blocks() const { return kept_; }
   std::int32_t snapshots() const { return snapshots_; }
+  std::int32_t most_snapshots() const { return options_.snapshots; }
   std::int64_t evictions() const { return evictions_; }
 
   void on_idle(std::int32_t block) override;

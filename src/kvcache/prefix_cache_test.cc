@@ -48,8 +48,10 @@ struct Sequence {
         root(h.cache->open_root(key)),
         table(h.pool.make_table(400)) {
     std::uint64_t name = house.cache->name(key);
-    for (std::size_t i = 0; i + kBlock <= tokens.size(); i += kBlock)
-      names.push_back(name = house.cache->name(name, std::span(tokens).subspan(i, kBlock)));
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      name = house.cache->name(name, tokens[i]);
+      if ((i + 1) % kBlock == 0) names.push_back(name);
+    }
     if (house.states) state = std::move(*house.states->acquire());
   }
   ~Sequence() {

@@ -583,6 +583,13 @@ Status RunningExecutor::begin(const StepBatch& batch) {
 
 std::int64_t RunningExecutor::outputs() const { return state_->row_width(); }
 
+std::int64_t RunningExecutor::prompt_form(std::int64_t prompt_tokens) const {
+  std::int64_t form = 0;
+  for (const State::Angles& a : state_->angles)
+    if (a.spec.scaling == RopeScaling::kDynamicNtk) form = std::max<std::int64_t>(form, ntk_level(a.spec, prompt_tokens));
+  return form;
+}
+
 void RunningExecutor::observe(ProductObserver* observer) { state_->observer = observer; }
 
 std::int64_t RunningExecutor::state_floats() const { return state_->state_floats; }

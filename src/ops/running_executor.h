@@ -110,6 +110,8 @@ class RunningExecutor final : public Executor {
   // nullptr: nobody. Must outlive its use.
   void observe(ProductObserver* observer);
 
+  // Prompts of one form give the same keys and values for the same tokens: 0 but under dynamic NTK beyond the trained context.
+  std::int64_t prompt_form(std::int64_t prompt_tokens) const;
   std::int64_t outputs() const;        // numbers of one such row
   std::int64_t state_floats() const;   // of one sequence; 0: no layer carries a state
   std::int32_t adapters() const;       // slots; batch.adapters names those that hold one

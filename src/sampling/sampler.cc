@@ -1,9 +1,9 @@
 #include "sampling/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
-#include <unordered_map>
 
 #include "base/rng.h"
 #include "sampling/internal/select.h"
@@ -37,15 +37,16 @@ double total_weight(const std::vector<Candidate>& candidates) {
 
 }  // namespace
 
-// Which ids the penalties act on, kept up to date token by token.
+// Which ids the penalties act on, kept up to date token by token: an open hash table, at most half full.
 class Sampler::Penalties {
  public:
   explicit Penalties(std::span<const TokenId> prompt) {
-    for (const TokenId id : prompt) counts_.try_emplace(id, 0);
+    for (const TokenId id : prompt) entry(id);
   }
-  void accept(TokenId id) { ++counts_[id]; }
+  void reserve(std::size_t more) { resize(used_ + more); }
+  void accept(TokenId id) { ++entry(id).count; }
   void apply(const SamplingParams& p, std::span<float> logits) const {
-    for (const auto& [id, count] : counts_) {
+    for (const auto& [id, count] : table_) {
       if (id < 0 || static_cast<std::size_t>(id) >= logits.size()) continue;
       float& l = logits[static_cast<std::size_t>(id)];
       l = l > 0 ? l / p.repetition_penalty : l * p.repetition_penalty;
@@ -54,7 +55,36 @@ class Sampler::Penalties {
   }
 
  private:
-  std::unordered_map<TokenId, std::int32_t> counts_;  // id -> times in the output; 0 for ids of the prompt only
+  static constexpr TokenId kNobody = -1;  // ids are not negative
+  struct Entry {
+    TokenId id = kNobody;
+    std::int32_t count = 0;  // times in the output; 0 for ids of the prompt only
+  };
+  // The entry of `id`, made if there is none.
+  Entry& entry(TokenId id) {
+    if (2 * (used_ + 1) > table_.size()) resize(2 * used_ + 8);
+    Entry& e = place(id);
+    used_ += e.id == kNobody;
+    e.id = id;
+    return e;
+  }
+  Entry& place(TokenId id) {
+    const std::size_t mask = table_.size() - 1;
+    std::size_t i = static_cast<std::uint32_t>(id) * std::size_t{0x9e3779b97f4a7c15u} >> 32 & mask;  // Knuth's multiplicative hash
+    while (table_[i].id != kNobody && table_[i].id != id) i = (i + 1) & mask;
+    return table_[i];
+  }
+  void resize(std::size_t entries) {
+    const std::size_t size = std::bit_ceil(2 * entries + 2);
+    if (size <= table_.size()) return;
+    std::vector<Entry> old(size);
+    old.swap(table_);
+    for (const Entry& e : old)
+      if (e.id != kNobody) place(e.id) = e;
+  }
+
+  std::vector<Entry> table_;
+  std::size_t used_ = 0;
 };
 
 Sampler::Sampler(SamplingParams params, std::span<const TokenId> prompt, const VocabularyMask* mask,
@@ -74,6 +104,13 @@ Sampler& Sampler::operator=(Sampler&&) noexcept = default;
 Status Sampler::prepare(std::int64_t vocab) {
   for (auto& p : processors_) QW_TRY(p->prepare({tokens_, prompt_tokens_}, vocab));
   return {};
+}
+
+void Sampler::reserve(std::int64_t output_tokens) {
+  tokens_.reserve(static_cast<std::size_t>(prompt_tokens_ + output_tokens));
+  // Distinct tokens: a longer answer than this is rare, and 128 KB for each request are enough.
+  constexpr std::int64_t kMostDistinct = 4096;
+  if (penalties_) penalties_->reserve(static_cast<std::size_t>(std::min(output_tokens, kMostDistinct)));
 }
 
 Status Sampler::accept(TokenId id) {
@@ -146,14 +183,21 @@ TokenId Sampler::guess(std::span<float> logits, std::int64_t index, SamplerScrat
 }
 
 Result<Sampled> Sampler::sample(std::span<float> logits, SamplerScratch& scratch) const {
+  Sampled out;
+  QW_TRY(sample(logits, scratch, out));
+  return out;
+}
+
+Status Sampler::sample(std::span<float> logits, SamplerScratch& scratch, Sampled& out) const {
+  out.logprob = 0;
+  out.top.clear();
   if (params_.logprobs) scratch.raw.assign(logits.begin(), logits.end());
   QW_TRY(edit(logits));
   const internal::RowScan row = internal::scan(logits);
   if (!row.valid) return fail(ErrorKind::kFailed, "the model gave a logit which is not a number or infinite");
   if (row.max == kForbidden) return fail(ErrorKind::kFailed, "no token is allowed here");
-  Sampled out;
   out.id = choose(logits, row.max, output_tokens(), scratch);
-  if (!params_.logprobs) return out;
+  if (!params_.logprobs) return {};
 
   const std::span<const float> raw(scratch.raw);
   const internal::RowScan raw_row = internal::scan(raw);
@@ -170,7 +214,7 @@ Result<Sampled> Sampler::sample(std::span<float> logits, SamplerScratch& scratch
                            scratch.candidates);
     for (const Candidate& c : scratch.candidates) out.top.push_back({c.id, logprob(c.logit)});
   }
-  return out;
+  return {};
 }
 
 }  // namespace qw::sampling

@@ -33,7 +33,8 @@ struct Candidate {
   double weight = 0;                  // exp((logit - max) / temperature)
 };
 
-// Memory that one thread lends to every sampler it drives; grows to the vocabulary once, then allocates nothing.
+// Memory that one thread lends to every sampler it drives; grows to the vocabulary (or has that reserved), then
+// allocates nothing.
 struct SamplerScratch {
   std::vector<Candidate> candidates;
   std::vector<float> raw;             // the logits as the model gave them, kept when logprobs are wanted
@@ -50,9 +51,14 @@ class Sampler {
 
   // Once, before the first sample(); `vocab` is the width of the rows.
   Status prepare(std::int64_t vocab);
+  // Makes room for this many output tokens in all, so that neither sample() nor accept() allocates before there are more
+  // (processors apart).
+  void reserve(std::int64_t output_tokens);
   // Chooses the token which follows the tokens so far. Overwrites `logits`. kFailed if a logit is NaN or +infinity, or
   // if nothing is allowed.
   Result<Sampled> sample(std::span<float> logits, SamplerScratch& scratch) const;
+  // The same, into memory that is used again.
+  Status sample(std::span<float> logits, SamplerScratch& scratch, Sampled& out) const;
   // The token that would be drawn as output token `index` (not before the next) if the model gave `logits` there, which are
   // overwritten: what another model's row means for this request. Processors and the tokens between are left out of it;
   // -1 if nothing can be drawn.

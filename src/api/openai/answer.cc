@@ -1,5 +1,6 @@
 #include "api/openai/answer.h"
 
+#include <algorithm>
 #include <chrono>
 #include <mutex>
 #include <optional>
@@ -97,6 +98,7 @@ struct Answer::State {
   json::Object head(const char* object) const {
     return {{"id", id}, {"object", object}, {"created", created}, {"model", model->id}};
   }
+  // Every prompt counts once, however many choices it has; what was cached of it is what its first choice found.
   json::Value usage() const {
     const store::Tokens t = tokens_used();
     json::Object out{{"prompt_tokens", t.prompt},
@@ -129,8 +131,10 @@ struct Answer::State {
     accepted_tokens += finished.usage.accepted_tokens;
     if (finished.usage.completion_tokens == 0 && finished.reason == engine::FinishReason::kCancelled) return;
     const std::size_t prompt = index / spec.choices_per_prompt;
+    // What was cached of a prompt is what its first choice found; the others find what that one computed.
+    const std::int64_t cached = finished.usage.cached_tokens;
+    cached_tokens[prompt] = prompt_tokens[prompt] == 0 ? cached : std::min(cached_tokens[prompt], cached);
     prompt_tokens[prompt] = finished.usage.prompt_tokens;
-    cached_tokens[prompt] = std::max(cached_tokens[prompt], finished.usage.cached_tokens);
   }
   void acknowledge(std::size_t index, std::int64_t tokens, bool reasoning);
   void send_chunk(json::Array list) {

@@ -73,11 +73,12 @@ struct Launch {
   std::int64_t n = 1;
   std::shared_ptr<const OutputRules> rules;
   std::string tenant;
+  std::string cache_salt;             // the client's own, beside the tenant's
 };
 
 // Submits the choices; the answer takes care of everything that follows.
 void submit(const std::shared_ptr<Answer>& answer, const Launch& launch) {
-  const auto& [model, params, prompts, limits, n, rules, tenant] = launch;
+  const auto& [model, params, prompts, limits, n, rules, tenant, cache_salt] = launch;
   answer->begin();
   std::size_t index = 0;
   for (std::size_t p = 0; p < prompts.size(); ++p) {
@@ -89,6 +90,7 @@ void submit(const std::shared_ptr<Answer>& answer, const Launch& launch) {
       request.max_tokens = limits[p];
       request.adapter = model->adapter;
       request.tenant = tenant;
+      request.cache_salt = tenant + '\n' + cache_salt;  // tenants never see from timings what others asked
       request.processors = rules->processors(params.stop_ids);
       request.sink = std::make_shared<TextSink>(*model->tokenizer, request.params, true, answer->receiver(index));
       auto id = model->engine->submit(std::move(request));
@@ -219,7 +221,7 @@ void Api::chat(const net::Request& http, const std::shared_ptr<Exchange>& exchan
   spec.parse_tools = request->tools_allowed();
   if (spec.parse_tools) spec.tools = *request->tools;
   auto shared = std::make_shared<const OutputRules>(std::move(*rules));
-  launch(exchange, std::move(spec), {model, params, {std::move(prompt->ids)}, {*limit}, request->n, std::move(shared), ""},
+  launch(exchange, std::move(spec), {model, params, {std::move(prompt->ids)}, {*limit}, request->n, std::move(shared), "", request->cache_salt},
          request->max_tokens.has_value());
 }
 
@@ -258,7 +260,8 @@ void Api::complete(const net::Request& http, const std::shared_ptr<Exchange>& ex
   spec.include_usage = request->include_usage;
   spec.logprobs = request->logprobs;
   auto shared = std::make_shared<const OutputRules>(std::move(*rules));
-  launch(exchange, std::move(spec), {model, params, std::move(prompts), std::move(limits), request->n, std::move(shared), ""}, true);
+  launch(exchange, std::move(spec), {model, params, std::move(prompts), std::move(limits), request->n, std::move(shared), "", request->cache_salt},
+         true);
 }
 
 }  // namespace qw::api::openai

@@ -84,6 +84,7 @@ void read_sampling(FieldReader& in, SamplingFields& out) {
 void read_common(FieldReader& in, CommonRequest& out) {
   out.model = in.text("model").value_or("");
   read_sampling(in, out.sampling);
+  out.cache_salt = in.text("cache_salt").value_or("");
   out.n = in.integer("n", 1, kMaxChoices).value_or(1);
   out.stream = in.boolean("stream").value_or(false);
   if (const json::Object* options = in.object("stream_options")) {

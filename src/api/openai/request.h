@@ -29,6 +29,7 @@ struct CommonRequest {
   SamplingFields sampling;
   std::optional<std::int64_t> max_tokens;
   std::int64_t n = 1;
+  std::string cache_salt;                     // cached prefixes are found only by requests of the same salt
   bool stream = false, include_usage = false;
   bool logprobs = false;
   std::int32_t top_logprobs = 0;

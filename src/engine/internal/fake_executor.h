@@ -1,29 +1,50 @@
-// A StepExecutor for tests: a language model made of a hash. It keeps nothing but a paged cache of token ids, so wrong
-// tables, lost blocks or a bad order show up as different logits; and it is batch-invariant by construction.
+// A StepExecutor for tests: a language model made of a hash. It keeps nothing but a paged cache of what the tokens were
+// (and with which adapter), so wrong tables, lost or wrongly shared blocks or a bad order show up as different logits;
+// and it is batch-invariant by construction. With states it also carries a hash from token to token, as recurrent
+// layers do, and checks that each state is where its rows begin.
 #pragma once
 
+#include <cstring>
 #include <functional>
 #include <vector>
 
 #include "base/rng.h"
 #include "engine/step_executor.h"
 #include "kvcache/block_pool.h"
+#include "kvcache/state_pool.h"
 
 namespace qw::engine {
 
 class FakeExecutor final : public StepExecutor {
  public:
-  FakeExecutor(const kvcache::BlockPool& pool, std::int64_t vocab, std::int64_t max_rows, std::int64_t max_logit_rows)
-      : block_tokens_(pool.shape().block_tokens),
+  FakeExecutor(const kvcache::BlockPool& pool, std::int64_t vocab, std::int64_t max_rows, std::int64_t max_logit_rows,
+               kvcache::StatePool* states = nullptr, std::int32_t adapters = 0)
+      : pool_(pool),
+        block_tokens_(pool.shape().block_tokens),
         vocab_(vocab),
         max_rows_(max_rows),
         max_logit_rows_(max_logit_rows),
-        cache_(static_cast<std::size_t>(pool.total_blocks() * block_tokens_), -1),
-        logits_(static_cast<std::size_t>(vocab * max_logit_rows)) {}
+        adapters_(adapters),
+        states_(states),
+        logits_(static_cast<std::size_t>(vocab * max_logit_rows)) {
+    QW_CHECK(pool.shape().dtype == tensor::DType::kF32);  // a token takes the place of its first key
+  }
+
+  // What the model knows after a text: the hash of its tokens, each with its adapter (FNV-1a).
+  static std::uint64_t begin() { return 1469598103934665603u; }
+  static std::uint64_t after(std::uint64_t hash, std::int32_t seen) {
+    return (hash ^ static_cast<std::uint64_t>(seen)) * 1099511628211u;
+  }
+  static std::int32_t seen(std::int32_t token, std::int32_t adapter) { return token + (adapter + 1) * 1000; }
+  // Its logits then.
+  static void speak(std::uint64_t hash, std::span<float> logits) {
+    base::Rng rng(hash);
+    for (float& l : logits) l = rng.next_float() * 4;
+  }
 
   Status run(const ops::StepBatch& b) override {
     ++runs;
-    rows_of_runs.push_back(b.tokens.size());
+    if (keep_rows_of_runs) rows_of_runs.push_back(b.tokens.size());
     if (before_run) before_run();
     if (fail_next) {
       fail_next = false;
@@ -31,14 +52,17 @@ class FakeExecutor final : public StepExecutor {
     }
     QW_CHECK(static_cast<std::int64_t>(b.tokens.size()) <= max_rows_);
     QW_CHECK(static_cast<std::int64_t>(b.logit_rows.size()) <= max_logit_rows_);
-    for (std::size_t r = 0; r < b.tokens.size(); ++r) slot(b, r, b.positions[r]) = b.tokens[r];
+    for (std::size_t r = 0; r < b.tokens.size(); ++r) {
+      const std::int32_t what = seen(b.tokens[r], b.adapters.empty() ? -1 : b.adapters[r]);
+      slot(b, r, b.positions[r]) = what;
+      if (states_ != nullptr) carry(b, r, what);
+    }
     for (std::size_t i = 0; i < b.logit_rows.size(); ++i) {
       const auto r = static_cast<std::size_t>(b.logit_rows[i]);
-      std::uint64_t hash = 1469598103934665603u;  // FNV-1a over the whole visible sequence, read from the cache
-      for (std::int32_t p = 0; p <= b.positions[r]; ++p)
-        hash = (hash ^ static_cast<std::uint64_t>(slot(b, r, p))) * 1099511628211u;
-      base::Rng rng(hash);
-      for (float& l : logits(static_cast<std::int64_t>(i))) l = rng.next_float() * 4;
+      std::uint64_t hash = begin();  // over the whole visible text, read from the cache
+      for (std::int32_t p = 0; p <= b.positions[r]; ++p) hash = after(hash, slot(b, r, p));
+      if (states_ != nullptr) hash ^= carried_[r] * 3;
+      speak(hash, logits(static_cast<std::int64_t>(i)));
     }
     return {};
   }
@@ -46,10 +70,12 @@ class FakeExecutor final : public StepExecutor {
     return {logits_.data() + i * vocab_, static_cast<std::size_t>(vocab_)};
   }
   std::int64_t vocab() const override { return vocab_; }
+  std::int32_t adapters() const override { return adapters_; }
   std::int64_t max_rows() const override { return max_rows_; }
   std::int64_t max_logit_rows() const override { return max_logit_rows_; }
 
   std::int64_t runs = 0;
+  bool keep_rows_of_runs = true;
   std::vector<std::size_t> rows_of_runs;
   std::function<void()> before_run;
   bool fail_next = false;
@@ -58,11 +84,27 @@ class FakeExecutor final : public StepExecutor {
   std::int32_t& slot(const ops::StepBatch& b, std::size_t row, std::int32_t position) {
     const auto& table = b.tables[static_cast<std::size_t>(b.sequences[row])];
     const std::int32_t block = table[static_cast<std::size_t>(position / block_tokens_)];
-    return cache_[static_cast<std::size_t>(block * block_tokens_ + position % block_tokens_)];
+    return reinterpret_cast<std::int32_t*>(pool_.keys(0))[block * block_tokens_ + position % block_tokens_];
   }
+  void carry(const ops::StepBatch& b, std::size_t row, std::int32_t what) {
+    const std::int32_t index = b.slots[static_cast<std::size_t>(b.sequences[row])];
+    std::int64_t& tokens = states_->tokens()[static_cast<std::size_t>(index)];
+    QW_CHECK(b.positions[row] == 0 || tokens == b.positions[row]);
+    std::uint64_t hash = begin();
+    float* state = states_->data() + index * states_->slot_floats();
+    if (b.positions[row] > 0) std::memcpy(&hash, state, sizeof(hash));
+    hash = after(hash, what);
+    std::memcpy(state, &hash, sizeof(hash));
+    tokens = b.positions[row] + 1;
+    carried_.resize(std::max(carried_.size(), row + 1));
+    carried_[row] = hash;
+  }
+  const kvcache::BlockPool& pool_;
   std::int32_t block_tokens_;
   std::int64_t vocab_, max_rows_, max_logit_rows_;
-  std::vector<std::int32_t> cache_;
+  std::int32_t adapters_;
+  kvcache::StatePool* states_;
+  std::vector<std::uint64_t> carried_;  // by row
   std::vector<float> logits_;
 };
 

@@ -1,6 +1,7 @@
 // A request inside the engine, and the arrays of one step's batch. Owned and touched by the stepping thread.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -14,6 +15,8 @@ struct Engine::Sequence {
       : id(request_id),
         priority(request.priority),
         tenant_name(std::move(request.tenant)),
+        tenant_weight(request.tenant_weight),
+        prefix_key{std::move(request.cache_salt), request.adapter, 0},
         adapter(request.adapter),
         wanted(request.wanted),
         open(request.open),
@@ -25,7 +28,9 @@ struct Engine::Sequence {
   RequestId id;
   std::int32_t priority;
   std::string tenant_name;
-  std::uint32_t tenant = 0;
+  double tenant_weight;
+  std::uint32_t tenant = 0;           // in Tenants
+  kvcache::PrefixKey prefix_key;
   std::int32_t adapter;               // id, -1: none
   std::int32_t adapter_slot = -1;     // of the executor, while the request lives
   Wanted wanted;
@@ -45,6 +50,19 @@ struct Engine::Sequence {
   std::int64_t computed = 0;          // tokens in the cache
   std::int64_t rows_given = 0;        // of a request that wants them: what was given is not given again
   std::int64_t promised_tokens = 0;
+  std::int64_t computed_rows = 0;     // in all
+  std::int64_t cached_tokens = -1;    // found when it was first admitted; -1: not yet
+
+  // Of the prefix cache. Names of all whole blocks that are known, whether computed or not, and how many were published.
+  std::int32_t root = -1;
+  std::vector<std::uint64_t> names;
+  std::size_t published = 0;
+  kvcache::PrefixMatch match;         // while it waits, as of:
+  std::uint64_t match_generation = 0;
+  bool held_back = false;             // while it waits: another computes what it can share
+  std::int64_t branch_at = 0;         // a snapshot is wanted behind so many tokens: others go on from there; 0: none
+  std::int64_t rolling = -1;          // block of the last snapshot taken on the way
+
   std::int32_t preemptions = 0;
   std::int64_t drafted = 0, accepted = 0;  // in all
   Clock::time_point submitted{};
@@ -60,15 +78,35 @@ struct Engine::Sequence {
   bool decodes(std::int64_t few) const {
     return running && !done && wanted == Wanted::kTokens && length() - computed <= few;
   }
+  // Tokens whose rows nobody needs any more: so many may come from the prefix cache.
+  std::int64_t may_be_cached() const { return wanted == Wanted::kEveryRow ? std::min(rows_given, length() - 1) : length() - 1; }
   // The last output token is never read back, so it needs no room.
   std::int64_t limit() const { return sampler.prompt_tokens() + max_output - 1; }
+};
+
+// Who has requests here. A tenant that was idle gets no credit for it: it begins where the least served one stands.
+// It keeps its debt, though, until the others have caught up.
+struct Engine::Tenants {
+  struct Tenant {
+    std::string name;
+    double weight = 1, served = 0;
+    std::int64_t requests = 0;
+  };
+  std::vector<Tenant> all;            // slots are used again
+  double virtual_time = 0;            // what the least served of those with requests had got; never falls
+};
+
+struct Engine::Draw {
+  Status status;
+  sampling::Sampled sampled;
 };
 
 struct Engine::Batch {
   std::vector<std::int32_t> tokens, positions, sequences, adapters, logit_rows, prompts, slots;
   std::vector<std::span<const std::int32_t>> tables;
   std::vector<std::int64_t> first_row;  // by slice: its first logit row, up to the next slice's
-  std::vector<std::optional<Result<sampling::Sampled>>> sampled;  // by slice; empty where nothing is drawn
+  std::vector<std::size_t> drawing;     // slices which draw a token
+  std::vector<Draw> draws;              // by slice; of those
   void clear() {
     tokens.clear();
     positions.clear();

@@ -1,0 +1,137 @@
+// How requests come into the engine and leave it, on the stepping thread.
+#include <algorithm>
+#include <utility>
+
+#include "engine/engine.h"
+#include "engine/internal/drafting.h"
+#include "engine/internal/sequence.h"
+#include "engine/internal/stats_board.h"
+
+namespace qw::engine {
+
+void Engine::adopt(std::unique_ptr<Sequence> sequence) {
+  Sequence& s = *sequence;
+  s.table = pool_.make_table(s.limit());
+  s.tenant = tenant_of(s);
+  if (config_.prefixes != nullptr) s.root = config_.prefixes->open_root(s.prefix_key);
+  sequences_.push_back(std::move(sequence));
+  if (const Status prepared = s.sampler.prepare(executor_.vocab()); !prepared)
+    finish(s, FinishReason::kError, prepared.error());
+}
+
+// The slot of a sequence's tenant, which has one request more now.
+std::uint32_t Engine::tenant_of(const Sequence& s) {
+  auto& all = tenants_->all;
+  const auto usable = [&](const Tenants::Tenant& t) { return t.requests == 0 && t.served <= tenants_->virtual_time; };
+  auto at = std::find_if(all.begin(), all.end(), [&](const auto& t) { return t.name == s.tenant_name; });
+  if (at == all.end()) {
+    at = std::find_if(all.begin(), all.end(), usable);
+    if (at == all.end()) at = all.emplace(all.end());
+    *at = {s.tenant_name, 1, 0, 0};
+  }
+  at->weight = s.tenant_weight;
+  if (at->requests++ == 0) at->served = std::max(at->served, tenants_->virtual_time);
+  return static_cast<std::uint32_t>(at - all.begin());
+}
+
+void Engine::take_inbox() {
+  if (!has_mail_) return;
+  Inbox inbox;
+  {
+    const std::lock_guard lock(mutex_);
+    std::swap(inbox, inbox_);
+    has_mail_ = false;
+  }
+  for (auto& sequence : inbox.submitted) adopt(std::move(sequence));
+  for (const auto& [id, tokens] : inbox.extended)
+    for (auto& s : sequences_)
+      if (s->id == id && !s->done) grow(*s, tokens);
+  for (const RequestId id : inbox.cancelled)
+    for (auto& s : sequences_)
+      if (s->id == id && !s->done) finish(*s, FinishReason::kCancelled);
+}
+
+// More tokens of an open request; none: it is closed, and ends at once if nothing is left to compute.
+void Engine::grow(Sequence& s, std::span<const TokenId> tokens) {
+  s.added.insert(s.added.end(), tokens.begin(), tokens.end());
+  name_blocks(s);
+  if (!tokens.empty()) return;
+  s.open = false;
+  if (s.rows_given == s.length()) finish(s, FinishReason::kStop);
+}
+
+void Engine::expire() {
+  const Clock::time_point now = config_.now();
+  for (auto& s : sequences_)
+    if (!s->done && s->deadline && now >= *s->deadline) finish(*s, FinishReason::kDeadline);
+}
+
+void Engine::finish(Sequence& s, FinishReason reason, std::optional<Error> error) {
+  s.done = true;
+  s.open = false;
+  s.running = false;
+  s.computed = s.promised_tokens = 0;
+  pool_.release(s.table);
+  s.state.release();
+  s.before.release();
+  s.drafts.clear();
+  release_adapter(s);
+  if (drafting_ != nullptr) drafting_->forget(s.id);
+  if (s.root >= 0) config_.prefixes->close_root(std::exchange(s.root, -1));
+  --tenants_->all[s.tenant].requests;
+  ++totals_.finished[static_cast<std::size_t>(reason)];
+
+  const Clock::time_point now = config_.now();
+  const auto ms = [](Clock::time_point from, Clock::time_point to) {
+    return std::chrono::duration<double, std::milli>(to - from).count();
+  };
+  Finished out;
+  out.request = s.id;
+  out.reason = reason;
+  out.usage = {s.sampler.prompt_tokens() + static_cast<std::int64_t>(s.added.size()), s.sampler.output_tokens(),
+               std::max<std::int64_t>(0, s.cached_tokens), s.computed_rows, s.drafted, s.accepted};
+  out.preemptions = s.preemptions;
+  out.error = std::move(error);
+  out.timings.queued_ms = ms(s.submitted, s.admitted.value_or(now));
+  if (s.first_token) {
+    out.timings.prompt_ms = ms(*s.admitted, *s.first_token);
+    out.timings.first_token_ms = ms(s.submitted, *s.first_token);
+    out.timings.predict_ms = ms(*s.first_token, *s.last_token);
+  }
+  out.timings.total_ms = ms(s.submitted, now);
+  s.sink->on_finished(out);
+  s.sink.reset();
+}
+
+// Forgets finished requests, and tells drain() once it is known to stats.
+void Engine::sweep() {
+  std::vector<RequestId> gone;
+  for (const auto& s : sequences_)
+    if (s->done) gone.push_back(s->id);
+  if (gone.empty()) return;
+  std::erase_if(sequences_, [](const auto& s) { return s->done; });
+  publish_stats();
+  const std::lock_guard lock(mutex_);
+  for (const RequestId id : gone) room_.erase(id);
+  live_ -= static_cast<std::int64_t>(gone.size());
+  if (live_ == 0) idle_.notify_all();
+}
+
+void Engine::cancel_all() {
+  take_inbox();
+  for (auto& s : sequences_)
+    if (!s->done) finish(*s, FinishReason::kCancelled);
+  sweep();
+  publish_stats();
+}
+
+void Engine::publish_stats() {
+  totals_.running = totals_.waiting = 0;
+  for (const auto& s : sequences_) ++(s->running ? totals_.running : totals_.waiting);
+  totals_.total_blocks = pool_.total_blocks();
+  totals_.free_blocks = pool_.free_blocks();
+  totals_.idle_blocks = pool_.idle_blocks();
+  board_->write(totals_);
+}
+
+}  // namespace qw::engine

@@ -1,0 +1,121 @@
+// A step in the middle of answers allocates nothing and takes no lock. This program counts both.
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+#include <pthread.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "engine/internal/tiny_model.h"
+
+// Sanitizers have allocators and locks of their own.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define QW_COUNTS 0
+#else
+#define QW_COUNTS 1
+#endif
+
+namespace {
+
+std::atomic<bool> counting{false};
+std::atomic<std::int64_t> allocations{0}, locks{0};
+
+#if QW_COUNTS
+void* counted(std::size_t bytes, std::size_t alignment) {
+  if (counting) ++allocations;
+  bytes = bytes == 0 ? 1 : bytes;
+  void* p = alignment <= alignof(std::max_align_t)
+                ? std::malloc(bytes)
+                : std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  if (p == nullptr) throw std::bad_alloc();
+  return p;
+}
+#endif
+
+}  // namespace
+
+#if QW_COUNTS
+void* operator new(std::size_t n) { return counted(n, 0); }
+void* operator new[](std::size_t n) { return counted(n, 0); }
+void* operator new(std::size_t n, std::align_val_t a) { return counted(n, static_cast<std::size_t>(a)); }
+void* operator new[](std::size_t n, std::align_val_t a) { return counted(n, static_cast<std::size_t>(a)); }
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete[](void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+
+extern "C" int pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {
+  using Lock = int (*)(pthread_mutex_t*);
+  static const auto lock = reinterpret_cast<Lock>(dlsym(RTLD_NEXT, "pthread_mutex_lock"));
+  if (counting) ++locks;
+  return lock(mutex);
+}
+#endif
+
+namespace qw::engine {
+namespace {
+
+struct Counter final : Sink {
+  std::int64_t tokens = 0;
+  Verdict on_token(const TokenEvent&) noexcept override {
+    ++tokens;
+    return Verdict::kContinue;
+  }
+  void on_finished(const Finished&) noexcept override {}
+};
+
+class SteadyStep : public testing::TestWithParam<const char*> {};
+
+TEST_P(SteadyStep, AllocatesNothingAndLocksNothing) {
+  if (!QW_COUNTS) GTEST_SKIP() << "allocations are counted without sanitizers only";
+  for (const int threads : {1, 2}) {
+    LoadOptions options = small_options();
+    options.threads = threads;
+    options.engine.target_gap_ms = 5;
+    const auto loaded = load(GetParam(), tensor::DType::kQ8_0, options);
+    Engine& engine = loaded->engine();
+    const auto counter = std::make_shared<Counter>();
+    for (std::uint64_t i = 0; i < 5; ++i) {
+      Request r;
+      for (std::uint64_t t = 0; t < 10 + 3 * i; ++t) r.prompt.push_back(static_cast<TokenId>((7 * t + i) % kVocab));
+      r.max_tokens = 90;
+      r.params.seed = i;
+      r.params.temperature = i == 0 ? 0.0f : 1.0f;
+      if (i == 1) r.params.top_k = 20;
+      if (i == 2) r.params.top_p = 0.9f;
+      if (i == 3) r.params.repetition_penalty = 1.2f, r.params.frequency_penalty = 0.1f;
+      if (i == 4) r.params.logprobs = true, r.params.top_logprobs = 4;
+      r.tenant = i % 2 == 0 ? "even" : "odd";
+      r.sink = counter;
+      ASSERT_TRUE(engine.submit(std::move(r)));
+    }
+    for (int i = 0; i < 12; ++i) engine.step();
+    const std::int64_t before = counter->tokens;
+    allocations = locks = 0;
+    counting = true;
+    for (int i = 0; i < 50; ++i) engine.step();  // over several ends of blocks of 8
+    counting = false;
+    EXPECT_EQ(counter->tokens - before, 5 * 50);
+    EXPECT_EQ(allocations, 0) << "with " << threads << " threads";
+    if (threads == 1) {  // a thread pool may park and wake its threads
+      EXPECT_EQ(locks, 0);
+    }
+    while (engine.step()) {
+    }
+    counting = true;
+    delete new int;
+    counting = false;
+    EXPECT_EQ(allocations, 1);  // it does count
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, SteadyStep, testing::Values("qwen3", "qwen3_moe", "qwen3_next"),
+                         [](const auto& param) { return std::string(param.param); });
+
+}  // namespace
+}  // namespace qw::engine

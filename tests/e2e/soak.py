@@ -1,0 +1,141 @@
+"""The service at full load with clients that leave at random: nothing leaks, and the engine's counts are the clients'.
+
+usage: soak.py PROGRAM SECONDS. Standard library only.
+"""
+import http.client
+import json
+import pathlib
+import random
+import re
+import signal
+import sys
+import tempfile
+import threading
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from service import check, start_service, wait_for
+
+SYSTEM = ["You are a poet of the Tang dynasty. " * 6, "Answer in one short line. " * 8, ""]
+
+
+class Counts:
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.whole = self.left = self.output = self.cached = 0
+        self.errors = []
+
+
+def one_request(port, rng, counts):
+    messages = [{"role": "user", "content": " ".join(str(rng.randrange(10)) for _ in range(rng.randrange(1, 60)))}]
+    system = rng.choice(SYSTEM)
+    if system:
+        messages.insert(0, {"role": "system", "content": system})
+    stream = rng.random() < 0.7
+    body = {"model": "mini", "messages": messages, "stream": stream, "max_tokens": rng.randrange(1, 60),
+            "temperature": rng.choice([0, 1]), "n": rng.choice([1, 1, 1, 2]), "seed": rng.randrange(5)}
+    if stream:
+        body["stream_options"] = {"include_usage": True}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+        if rng.random() < 0.15:  # gone before anything came
+            with counts.lock:
+                counts.left += 1
+            return
+        response = connection.getresponse()
+        if response.status != 200:
+            raise RuntimeError(f"{response.status}: {response.read()[:200]}")
+        if not stream:
+            usage = json.loads(response.read())["usage"]
+        else:
+            leaves_after = rng.randrange(1, 20) if rng.random() < 0.3 else None
+            usage, lines = None, 0
+            while True:
+                line = response.readline()
+                if not line:
+                    raise RuntimeError("the stream ended early")
+                if line.startswith(b"data: [DONE]"):
+                    break
+                if line.startswith(b"data: "):
+                    lines += 1
+                    usage = json.loads(line[6:]).get("usage") or usage
+                if leaves_after is not None and lines >= leaves_after:
+                    with counts.lock:
+                        counts.left += 1
+                    return
+        with counts.lock:
+            counts.whole += 1
+            counts.output += usage["completion_tokens"]
+            counts.cached += usage["prompt_tokens_details"]["cached_tokens"]
+    finally:
+        connection.close()
+
+
+def client(port, seed, until, counts):
+    rng = random.Random(seed)
+    while time.monotonic() < until:
+        try:
+            one_request(port, rng, counts)
+        except Exception as error:  # noqa: BLE001: reported below
+            with counts.lock:
+                counts.errors.append(repr(error))
+            return
+
+
+def resident(pid):
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("no VmRSS")
+
+
+def open_files(pid):
+    return len(list(pathlib.Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def main():
+    program, seconds = sys.argv[1], float(sys.argv[2])
+    with tempfile.TemporaryDirectory() as folder:
+        log = pathlib.Path(folder, "serve.log")
+        server, port = start_service(program, log, "-m", "mini", "--cache-tokens", "2048", "--max-sequences", "8", "--grace", "20")
+        try:
+            counts = Counts()
+            files = open_files(server.pid)
+            until = time.monotonic() + seconds
+            clients = [threading.Thread(target=client, args=(port, i, until, counts)) for i in range(24)]
+            for thread in clients:
+                thread.start()
+            sizes = []
+            while time.monotonic() < until:
+                time.sleep(max(0.5, seconds / 40))
+                sizes.append(resident(server.pid))
+            for thread in clients:
+                thread.join()
+            idle = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            idle.request("GET", "/v1/models")
+            check("soak: still answers", idle.getresponse().status == 200)
+            idle.close()
+            end = time.monotonic() + 20
+            while open_files(server.pid) > files and time.monotonic() < end:
+                time.sleep(0.2)
+            left_open = open_files(server.pid) - files
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait(60)
+        totals = wait_for(log, "blocks free")
+    check(f"soak: no request failed ({counts.errors[:3]})", not counts.errors)
+    check(f"soak: {counts.whole} answers, {counts.left} clients left", counts.whole > 10 and counts.left > 3)
+    # The first third is warming up: arrays grow to what the load needs, and then no more.
+    settled, last = max(sizes[: max(1, len(sizes) // 3)]), max(sizes[-max(1, len(sizes) // 4):])
+    check(f"soak: memory stays ({settled / 1e6:.1f} MB after a third, {last / 1e6:.1f} MB at the end)", last < settled * 1.03 + 4e6)
+    check(f"soak: connections are closed ({left_open} more than before)", left_open <= 0)
+    free, total = map(int, re.search(r"(\d+) of (\d+) blocks free", totals).groups())
+    check(f"soak: all {total} blocks are free", free == total)
+    answered, cached = (int(re.search(rf"(\d+) {what}", totals).group(1)) for what in ("tokens answered", "taken from"))
+    # What was answered to those who left was counted as well.
+    check(f"soak: counts agree ({counts.output} of {answered} tokens went to those who stayed)", 0 < counts.output <= answered)
+    check(f"soak: prefixes were found ({counts.cached} of {cached} cached tokens)", 0 < counts.cached <= cached)
+
+
+main()

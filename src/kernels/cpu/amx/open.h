@@ -182,8 +182,16 @@ struct Decoder {
     UnitScales s;
     open_scales<kType>(unit, s);
     finish_scales(s);
-    for (std::int64_t o = 0; o < kPanel; ++o)
-      blocks(unit + l.scale_bytes + o * l.quant_bytes, s, o, tiles + o * 64);  // 16 rows of 64 bytes, then the next half
+    for (std::int64_t o = 0; o < kPanel; ++o) {
+      const char* quants = unit + l.scale_bytes + o * l.quant_bytes;
+      // Decoding reads in fits and starts, which the hardware does not run ahead of: weights are asked for two units
+      // before they are decoded, so that memory and decoding work at once.
+#pragma GCC unroll 4
+      for (int line = 0; line < l.quant_bytes; line += 64) __builtin_prefetch(quants + 2 * l.unit_bytes + line);
+      blocks(quants, s, o, tiles + o * 64);  // 16 rows of 64 bytes, then the next half
+    }
+#pragma GCC unroll 16
+    for (int line = 0; line < l.scale_bytes; line += 64) __builtin_prefetch(unit + 2 * l.unit_bytes + line);
   }
 };
 

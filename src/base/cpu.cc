@@ -17,10 +17,14 @@ namespace qw::base {
 
 std::string_view isa_name(Isa isa) {
   switch (isa) {
-    case Isa::kPortable: return "portable";
-    case Isa::kAvx2: return "avx2";
-    case Isa::kAvx512: return "avx512";
-    case Isa::kAmx: return "amx";
+    case Isa::kPortable:
+      return "portable";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512:
+      return "avx512";
+    case Isa::kAmx:
+      return "amx";
   }
   return "portable";
 }
@@ -64,15 +68,20 @@ Isa best_isa() {
   return best;
 }
 
-Result<Isa> chosen_isa() {
+Result<std::optional<Isa>> forced_isa() {
   const char* forced = std::getenv("QW_ISA");
-  if (forced == nullptr || *forced == '\0') return best_isa();
+  if (forced == nullptr || *forced == '\0') return std::nullopt;
   for (Isa isa : kAllIsas) {
     if (isa_name(isa) != forced) continue;
     if (isa > best_isa()) return fail(ErrorKind::kUsage, std::string("QW_ISA=") + forced + ": this CPU cannot run it");
     return isa;
   }
   return fail(ErrorKind::kUsage, std::string("QW_ISA=") + forced + ": expected portable, avx2, avx512 or amx");
+}
+
+Result<Isa> chosen_isa() {
+  QW_ASSIGN(const std::optional<Isa> forced, forced_isa());
+  return forced.value_or(best_isa());
 }
 
 std::string cpu_name() {

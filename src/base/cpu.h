@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -23,7 +24,9 @@ inline constexpr Isa kAllIsas[] = {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa
 // The best set this CPU and operating system support. The first call asks the system for the use of AMX tiles, for the
 // whole process, where the CPU has them.
 Isa best_isa();
-// QW_ISA=portable|avx2|avx512|amx if set (an error if unknown or unsupported here), else best_isa().
+// QW_ISA=portable|avx2|avx512|amx if set (an error if unknown or unsupported here).
+Result<std::optional<Isa>> forced_isa();
+// forced_isa(), else best_isa().
 Result<Isa> chosen_isa();
 // Brand string of the CPU, e.g. "AMD EPYC 9655".
 std::string cpu_name();

@@ -20,27 +20,30 @@ std::int64_t context_of(const models::Model& model, const LoadOptions& o) {
 }
 
 std::int64_t cache_blocks(const models::Model& model, const LoadOptions& o) {
-  const std::int64_t tokens =
-      o.cache_tokens > 0 ? o.cache_tokens : std::min(context_of(model, o), kDefaultCacheTokens);
+  const std::int64_t tokens = o.cache_tokens > 0 ? o.cache_tokens : std::min(context_of(model, o), kDefaultCacheTokens);
   return (tokens + o.block_tokens - 1) / o.block_tokens;
 }
 
-bool drafts(const models::Model& model, const LoadOptions& o) { return o.draft_layers && model.traits().draft_layers > 0; }
+bool drafts(const models::Model& model, const LoadOptions& o) {
+  return o.draft_layers && model.traits().draft_layers > 0;
+}
 
 kvcache::CacheShape cache_shape(const models::Model& model, tensor::DType weights, const LoadOptions& o) {
   const models::ModelTraits& t = model.traits();
   const tensor::DType automatic = weights == tensor::DType::kF32 ? tensor::DType::kF32 : tensor::DType::kF16;
-  return {t.layers + (drafts(model, o) ? t.draft_layers : 0), t.kv_heads, t.head_dim, o.block_tokens, o.cache_dtype.value_or(automatic)};
+  return {t.layers + (drafts(model, o) ? t.draft_layers : 0), t.kv_heads, t.head_dim, o.block_tokens,
+          o.cache_dtype.value_or(automatic)};
 }
 
 // Rows of drafts in one step, of all requests together: beyond, steps are no longer bound by reading the weights.
 constexpr std::int64_t kDraftRows = 32;
 
-// A sequence of a model with states that is drafted for needs one to return to; drafts of more sequences than this in one
-// step would hardly pay, and states are large.
+// A sequence of a model with states that is drafted for needs one to return to; drafts of more sequences than this in
+// one step would hardly pay, and states are large.
 constexpr std::int64_t kDraftStates = 2;
 
-// More snapshots of states than this are kept only where somebody asks for them: one takes 19 MB for the smallest models.
+// More snapshots of states than this are kept only where somebody asks for them: one takes 19 MB for the smallest
+// models.
 constexpr std::int32_t kDefaultSnapshots = 8;
 
 std::int64_t snapshots_of(const LoadOptions& o) {
@@ -55,14 +58,16 @@ double attention_depth(const models::Model& model) {
   for (const models::ParameterSpec& p : model.parameters()) {
     if (p.shape.rank() != 2) continue;
     const bool expert = p.hf_name.find(".experts.") != std::string::npos && t.experts > 0;
-    products += static_cast<double>(p.shape.elements()) * (expert ? static_cast<double>(t.experts_per_token) / t.experts : 1.0);
+    products +=
+        static_cast<double>(p.shape.elements()) * (expert ? static_cast<double>(t.experts_per_token) / t.experts : 1.0);
   }
   return products / (2.0 * t.layers * t.heads * t.head_dim);
 }
 
 // A state for every request that may run, those of drafts, the snapshots, and one for for_each_logits.
 std::int64_t state_slots(const LoadOptions& o) {
-  return o.engine.max_sequences + (o.engine.drafts.on() ? std::min(kDraftStates, o.engine.max_sequences) : 0) + snapshots_of(o) + 1;
+  return o.engine.max_sequences + (o.engine.drafts.on() ? std::min(kDraftStates, o.engine.max_sequences) : 0) +
+         snapshots_of(o) + 1;
 }
 
 // Rows of other heads are short: every row of a step may be asked for.
@@ -84,6 +89,32 @@ Status check_options(const models::Model& model, const LoadOptions& o) {
   return {};
 }
 
+// The instruction set for weights of these types, where nobody names one. Tiles of bfloat16 (AMX) make prompts of any
+// type about twice as fast; but they want quantised weights decoded, and a single row has nothing to hide that behind:
+// an answer's tokens come a quarter slower than with AVX-512, which multiplies quantised weights as they are. All rows
+// of a model go one way, or a token would depend on its company.
+base::Isa usual_isa(const models::Model& model, std::span<const tensor::DType> weights) {
+  const base::Isa best = base::best_isa();
+  if (best != base::Isa::kAmx) return best;
+  std::int64_t quantised = 0, all = 0;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const std::int64_t n = model.parameters()[i].shape.elements();
+    all += n;
+    if (tensor::is_quantised(weights[i])) quantised += n;
+  }
+  return 2 * quantised > all ? base::Isa::kAvx512 : best;
+}
+
+Result<base::Isa> isa_of(const models::Model& model, std::span<const tensor::DType> weights, const LoadOptions& o) {
+  if (!o.isa) {
+    QW_ASSIGN(const std::optional<base::Isa> forced, base::forced_isa());
+    return forced.value_or(usual_isa(model, weights));
+  }
+  if (*o.isa > base::best_isa())
+    return fail(ErrorKind::kUsage, "this processor cannot run " + std::string(base::isa_name(*o.isa)));
+  return *o.isa;
+}
+
 }  // namespace
 
 MemoryNeed estimate_memory(const models::Model& model, tensor::DType weights, const LoadOptions& o) {
@@ -92,7 +123,7 @@ MemoryNeed estimate_memory(const models::Model& model, tensor::DType weights, co
 
 MemoryNeed estimate_memory(const models::Model& model, std::span<const tensor::DType> weights, const LoadOptions& o) {
   QW_CHECK(weights.size() == model.parameters().size());
-  const kernels::Kernels& k = kernels::kernels_for(o.isa.value_or(base::best_isa()));
+  const kernels::Kernels& k = kernels::kernels_for(isa_of(model, weights, o).value_or(base::best_isa()));
   MemoryNeed need;
   for (std::size_t i = 0; i < weights.size(); ++i) {
     const models::ParameterSpec& p = model.parameters()[i];
@@ -102,8 +133,8 @@ MemoryNeed estimate_memory(const models::Model& model, std::span<const tensor::D
     need.weight_bytes += packed ? static_cast<std::int64_t>(k.packed_bytes(*type, p.shape[0], p.shape[1]))
                                 : p.shape.elements() * std::int64_t{sizeof(float)};
   }
-  need.cache_bytes = cache_blocks(model, o) *
-                     kvcache::block_bytes(cache_shape(model, weights[static_cast<std::size_t>(model.embedding().id)], o));
+  need.cache_bytes = cache_blocks(model, o) * kvcache::block_bytes(cache_shape(
+                                                  model, weights[static_cast<std::size_t>(model.embedding().id)], o));
   const models::ModelTraits& t = model.traits();
   need.cache_bytes += state_slots(o) * t.state_floats * std::int64_t{sizeof(float)};
   const ops::RunningOptions sizes = sizes_of(model, o);
@@ -114,15 +145,19 @@ MemoryNeed estimate_memory(const models::Model& model, std::span<const tensor::D
   // Mixtures: probabilities, and for each chosen expert gate, up and output.
   const std::int64_t mixture =
       t.experts + std::int64_t{t.experts_per_token} * (2 * std::int64_t{t.expert_width} + t.width);
-  const std::int64_t row_floats = mixture + t.recurrent_row_floats + 4 * std::int64_t{t.width} + 4 * heads + 3 * std::int64_t{t.ffn_width} + widest;
+  const std::int64_t row_floats =
+      mixture + t.recurrent_row_floats + 4 * std::int64_t{t.width} + 4 * heads + 3 * std::int64_t{t.ffn_width} + widest;
   const std::int64_t outputs = t.head.kind == models::HeadKind::kLanguage ? t.vocab : t.head.outputs;
   const std::int64_t logit_floats = outputs + 2 * std::int64_t{t.width};
-  need.workspace_bytes = (drafts(model, o) ? 2 : 1) * (sizes.max_rows * row_floats + sizes.max_logit_rows * logit_floats) * std::int64_t{sizeof(float)};
+  need.workspace_bytes = (drafts(model, o) ? 2 : 1) *
+                         (sizes.max_rows * row_floats + sizes.max_logit_rows * logit_floats) *
+                         std::int64_t{sizeof(float)};
   return need;
 }
 
 ModelExecutor::ModelExecutor(const models::Model& model, ops::RunningExecutor& executor, const kvcache::BlockPool& pool,
-                             const ops::RunningOptions& options, kvcache::StatePool* states, ops::RunningExecutor* draft)
+                             const ops::RunningOptions& options, kvcache::StatePool* states,
+                             ops::RunningExecutor* draft)
     : model_(model), executor_(executor), draft_(draft), cache_(models::cache_view(pool)), options_(options) {
   if (states != nullptr) states_ = models::state_view(*states);
 }
@@ -159,14 +194,9 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::create(std::unique_ptr<models:
       return fail(ErrorKind::kBadInput,
                   p.hf_name + ": shape " + weights[i].shape.to_string() + ", should be " + p.shape.to_string());
   }
-  base::Isa isa{};
-  if (options.isa) {
-    isa = *options.isa;
-    if (isa > base::best_isa())
-      return fail(ErrorKind::kUsage, "this processor cannot run " + std::string(base::isa_name(isa)));
-  } else {
-    QW_ASSIGN(isa, base::chosen_isa());
-  }
+  std::vector<tensor::DType> types;
+  for (const tensor::ConstView& w : weights) types.push_back(w.dtype);
+  QW_ASSIGN(const base::Isa isa, isa_of(*model, types, options));
   const tensor::DType main_type = weights[static_cast<std::size_t>(model->embedding().id)].dtype;
   QW_ASSIGN(auto pool, kvcache::BlockPool::create(cache_shape(*model, main_type, options),
                                                   static_cast<std::int32_t>(cache_blocks(*model, options))));
@@ -195,7 +225,8 @@ LoadedModel::LoadedModel(std::unique_ptr<models::Model> model, kvcache::BlockPoo
 LoadedModel::~LoadedModel() = default;
 
 Status LoadedModel::build(std::span<const tensor::ConstView> weights, const LoadOptions& options,
-                          const ops::RunningOptions& sizes, bool drafts, std::span<const ops::LowRankAdapter> adapters) {
+                          const ops::RunningOptions& sizes, bool drafts,
+                          std::span<const ops::LowRankAdapter> adapters) {
   std::vector<tensor::Shape> shapes;
   for (const models::ParameterSpec& p : model_->parameters()) shapes.push_back(p.shape);
   ops::RecordingExecutor recorder(std::move(shapes));
@@ -205,8 +236,8 @@ Status LoadedModel::build(std::span<const tensor::ConstView> weights, const Load
     model_->draft(recorder);
     draft = recorder.finish();
   }
-  QW_ASSIGN(executor_, ops::RunningExecutor::create(std::move(program), weights, sizes, kernels::kernels_for(isa_), threads_,
-                                                    adapters, drafts ? &draft : nullptr));
+  QW_ASSIGN(executor_, ops::RunningExecutor::create(std::move(program), weights, sizes, kernels::kernels_for(isa_),
+                                                    threads_, adapters, drafts ? &draft : nullptr));
   if (drafts) {
     QW_ASSIGN(draft_, executor_->make_beside(std::move(draft), sizes));
   }
@@ -216,8 +247,9 @@ Status LoadedModel::build(std::span<const tensor::ConstView> weights, const Load
   config.states = states;
   if (options.prefix_cache) {
     std::random_device device;  // whoever chooses tokens must not know where their names meet
-    prefixes_.emplace(pool_, kvcache::PrefixCacheOptions{states, static_cast<std::int32_t>(states != nullptr ? snapshots_of(options) : 0),
-                                                         attention_depth(*model_), (std::uint64_t{device()} << 32) | device()});
+    prefixes_.emplace(pool_, kvcache::PrefixCacheOptions{
+                                 states, static_cast<std::int32_t>(states != nullptr ? snapshots_of(options) : 0),
+                                 attention_depth(*model_), (std::uint64_t{device()} << 32) | device()});
     config.prefixes = &*prefixes_;
   }
   config.context = context_;
@@ -227,7 +259,8 @@ Status LoadedModel::build(std::span<const tensor::ConstView> weights, const Load
 }
 
 MemoryNeed LoadedModel::memory() const {
-  return {executor_->weight_bytes(), pool_.total_blocks() * kvcache::block_bytes(pool_.shape()) + (states_ ? states_->bytes() : 0),
+  return {executor_->weight_bytes(),
+          pool_.total_blocks() * kvcache::block_bytes(pool_.shape()) + (states_ ? states_->bytes() : 0),
           executor_->arena_bytes() + (draft_ ? draft_->arena_bytes() : 0)};
 }
 
@@ -242,12 +275,13 @@ Result<std::unique_ptr<ModelDrafter>> LoadedModel::make_drafter(std::int64_t tar
   return ModelDrafter::create(*step_executor_, pool_, context_, target_vocab, mask);
 }
 
-Status LoadedModel::for_each_logits(
-    std::span<const TokenId> ids, const std::function<void(std::int64_t t, std::span<const float> logits)>& visit,
-    std::int32_t adapter) {
+Status LoadedModel::for_each_logits(std::span<const TokenId> ids,
+                                    const std::function<void(std::int64_t t, std::span<const float> logits)>& visit,
+                                    std::int32_t adapter) {
   QW_CHECK(!engine_->started());
   const auto n = static_cast<std::int64_t>(ids.size());
-  if (!step_executor_->generates()) return fail(ErrorKind::kUsage, "this model has no logits: its head is not a language model's");
+  if (!step_executor_->generates())
+    return fail(ErrorKind::kUsage, "this model has no logits: its head is not a language model's");
   if (n == 0) return fail(ErrorKind::kUsage, "there are no tokens to score");
   if (n > context_)
     return fail(ErrorKind::kUsage, std::to_string(n) + " tokens exceed the context of " + std::to_string(context_));

@@ -64,36 +64,6 @@ void train_shapes(benchmark::internal::Benchmark* b) {
 BENCHMARK(attention_forward)->Apply(train_shapes);
 BENCHMARK(attention_backward)->Apply(train_shapes);
 
-// Arguments: isa, keys, rows. bfloat16 cache, 2 kv heads, group 2, head size 128.
-void attention_cache(benchmark::State& state) {
-  const Kernels* k = table(state);
-  if (k == nullptr) return;
-  const std::int64_t keys = state.range(1), rows = state.range(2), d = 128, kv = 2, heads = 4, per_block = 16;
-  const auto count = (keys + per_block - 1) / per_block;
-  std::vector<std::int32_t> blocks(static_cast<std::size_t>(count));
-  for (std::int64_t i = 0; i < count; ++i) blocks[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(count - 1 - i);
-  std::vector<std::uint16_t> pool_k(static_cast<std::size_t>(count * per_block * kv * d)), pool_v = pool_k;
-  const auto one = values(kv * d, 5);
-  for (std::int64_t i = 0; i < keys; ++i) {
-    for (auto* pool : {&pool_k, &pool_v}) {
-      k->cache_write(CacheType::kBF16, one.data(), kv, d, per_block, blocks[static_cast<std::size_t>(i / per_block)],
-                     i % per_block, pool->data());
-    }
-  }
-  const auto q = values(rows * heads * d, 6);
-  std::vector<float> o(q.size());
-  const AttentionDecodeArgs first = {CacheType::kBF16, heads, kv, d, 0.088F, 0, q.data(), o.data(), keys - rows + 1, per_block,
-                                     blocks.data(), pool_k.data(), pool_v.data(), 0, kv};
-  for (auto _ : state) {
-    k->attention_prefill({first, rows, heads * d, heads * d});
-    benchmark::ClobberMemory();
-  }
-  const double pairs = static_cast<double>(rows) * (static_cast<double>(keys) - static_cast<double>(rows - 1) / 2);
-  rate(state, "FLOP/s", 4 * pairs * static_cast<double>(heads * d));
-  rate(state, "cache_B/s", static_cast<double>(keys * kv * d * 4));
-}
-BENCHMARK(attention_cache)->ArgsProduct({{2, 1}, {1024}, {1, 64, 512}})->Args({0, 1024, 1});
-
 void adamw(benchmark::State& state) {
   const Kernels* k = table(state);
   if (k == nullptr) return;

@@ -3,11 +3,12 @@
 one thing. Prints the first differences; the exit status says if there were any.
 
 Usage: python tools/compare_tokenizer.py --program build/release/tokenizer_speed --tokenizer FOLDER
-           [--reference qwen2|qwen35|qwen1|bytes] [--random N] [--seed S] [--no-long] [FILE...]
+           [--reference qwen2|qwen35|qwen1|bytes|file] [--random N] [--seed S] [--no-long] [FILE...]
 FILEs are UTF-8 text, maybe .xz or .gz. References:
   qwen2, qwen35  the Python package `tokenizers`, from vocab.json, merges.txt and tokenizer_config.json of FOLDER, with the
                  pre-tokeniser of that generation; all kinds of text, added tokens among it
   qwen1          the package `tiktoken`, from qwen.tiktoken (or .xz) of FOLDER and the first generation's special tokens
+  file           the package `tokenizers`, from tokenizer.json of FOLDER as it is: vocabularies of characters (CodeQwen1.5)
   bytes          any bytes, UTF-8 or not, by a model in Python: characters by surrogateescape, pieces by the package
                  `regex`, normalised between invalid bytes, merged by tiktoken; added tokens are not in the text
 """
@@ -39,7 +40,7 @@ TRICKY = list(" \t\r\n\x0b\x0c\x85\xa0\u3000\u2028'sStTrReEvVmMlLdD\u017f1２²�
               "\u0301\u0316\u0345\u0338\u093c\u0915\u1100\u1161\u11a8가각한\u0b47\u0b3e\u200b\u200d\ufeff😀👩🏽🇨🇳\x00\x1c\x1f\x7f"
               "\u0e33กำ\U0001e4ec\U0001d165\U0001d158\u2126\u212b\u0344\u1fef\u0374\ufb1d\ufa10\U0002f800") + [
     "'re", "'LL", "  ", "\n\n", "\r\n", "    ", "--", "==", "\u1112\u1161\u11ab", "e\u0301", "\u0344\u0316"]
-SPECIAL = ["<|im_start|>", "<|endoftext|>", "<|im_", "|>", "<|im_end|>", "<|im_start|", "<<|im_end|>>", "<|extra_0|>"]
+SPECIAL = ["\u2581", "<|im_start|>", "<|endoftext|>", "<|im_", "|>", "<|im_end|>", "<|im_start|", "<<|im_end|>>", "<|extra_0|>"]
 LONG = ["a" * 300000, "😀" * 30000, "春" * 100000, " " * 300000, "\n" * 100000, "ab" * 100000, "=" * 100000,
         "e\u0301" * 50000, "\u0316\u0301" * 30000, "春眠不覺曉" * 5000, "7" * 100000, "\u0301" * 50000,
         "".join(chr(c) for c in range(0x4E00, 0xA000)), "".join(chr(c) for c in range(0x21, 0x2C00))]
@@ -67,6 +68,11 @@ class Reference:
 
     def encode(self, texts):
         return [e.ids for e in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+class FromFile(Reference):
+    def __init__(self, folder):
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
 def read_ranks(folder):
@@ -154,8 +160,11 @@ def open_text(path):
     return opened(path, "rt", encoding="utf-8", newline="", errors="replace")
 
 
-def known_words(folder):
+def known_words(folder, reference):
     """What tokens look like, as text."""
+    if reference == "file":
+        vocab = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+        return [token.replace("\u2581", " ") for token in vocab]
     words = []
     for token in read_ranks(folder):
         try:
@@ -167,7 +176,7 @@ def known_words(folder):
 
 def texts(args):
     rng = random.Random(args.seed)
-    known = known_words(args.tokenizer)
+    known = known_words(args.tokenizer, args.reference)
     for _ in range(args.random):
         yield random_bytes(rng, known) if args.reference == "bytes" else random_text(rng, known, SPECIAL)
     as_input = (lambda text: text.encode()) if args.reference == "bytes" else (lambda text: text)
@@ -186,7 +195,7 @@ def folder_of(args, scratch):
         with opened(next(args.tokenizer.glob("qwen.tiktoken*")), "rb") as source, open(scratch / "qwen.tiktoken", "wb") as to:
             shutil.copyfileobj(source, to)
         return scratch
-    if args.reference == "qwen2":
+    if args.reference in ("qwen2", "file"):
         return args.tokenizer
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(args.tokenizer / name, scratch / name)
@@ -222,13 +231,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", required=True)
     parser.add_argument("--tokenizer", required=True, type=pathlib.Path)
-    parser.add_argument("--reference", default="qwen2", choices=["qwen2", "qwen35", "qwen1", "bytes"])
+    parser.add_argument("--reference", default="qwen2", choices=["qwen2", "qwen35", "qwen1", "bytes", "file"])
     parser.add_argument("--random", type=int, default=20000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-long", action="store_true")
     parser.add_argument("files", nargs="*")
     args = parser.parse_args()
-    kinds = {"qwen1": Tiktoken, "bytes": Bytes}
+    kinds = {"qwen1": Tiktoken, "bytes": Bytes, "file": FromFile}
     reference = kinds[args.reference](args.tokenizer) if args.reference in kinds else Reference(args.tokenizer, args.reference)
     compared = tokens = different = 0
     with tempfile.TemporaryDirectory() as scratch:

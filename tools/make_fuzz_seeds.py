@@ -63,6 +63,8 @@ def tokenizers():
     tokenizer["normalizer"] = None
     tokenizer["model"]["merges"] = [list(m) for m in EXTRA]
     put("tokenizer_tokenizer_json", "pairs", compact(tokenizer))
+    for form in ("converted", "first"):
+        put("tokenizer_tokenizer_json", form, (ROOT / f"tests/golden/characters/{form}.json").read_bytes())
     put("tokenizer_merges", "merges", "#version: 0.2\na a\na b\naa a\naa b\nb ab\nt h\nth e\n" + LETTER[32] + " t\n")
     put("tokenizer_merges", "tiktoken", b"".join(
         base64.b64encode(token) + b" %d\n" % i

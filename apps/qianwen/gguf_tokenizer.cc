@@ -13,7 +13,11 @@ To same_vocabulary(From from) {
   using Type = typename decltype(to.token_types)::value_type;
   for (const auto type : from.token_types) to.token_types.push_back(static_cast<Type>(type));
   to.tokens = std::move(from.tokens);
+  to.model = std::move(from.model);
   to.merges = std::move(from.merges);
+  to.scores = std::move(from.scores);
+  to.add_space_prefix = from.add_space_prefix;
+  to.space_prefix = std::move(from.space_prefix);
   to.pre = std::move(from.pre);
   to.bos = from.bos;
   to.eos = from.eos;

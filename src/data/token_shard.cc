@@ -58,6 +58,7 @@ std::string tokenizer_hash(const tokenizer::TokenizerSpec& spec) {
   base::Sha256 hash;
   hash_text(hash, spec.pre_tokenizer);
   hash_text(hash, spec.nfc ? "nfc" : "raw");
+  if (spec.characters) hash_text(hash, "characters, " + std::to_string(static_cast<int>(spec.characters->blank)));
   hash_text(hash, std::to_string(spec.tokens.size()));
   for (const auto& token : spec.tokens) hash_text(hash, token);
   hash_text(hash, std::to_string(spec.merges.size()));

@@ -268,7 +268,7 @@ TEST(GgufWrite, VocabularyGoesRoundAndBadOnesAreRefused) {
   };
   EXPECT_THAT(refused("tokenizer.ggml.eos_token_id", 3), HasSubstr("no id of the vocabulary"));
   EXPECT_THAT(refused("tokenizer.ggml.eos_token_id", -1), HasSubstr("no id of the vocabulary"));
-  EXPECT_THAT(refused("tokenizer.ggml.model", "llama"), HasSubstr("'llama' is not supported"));
+  EXPECT_THAT(refused("tokenizer.ggml.model", "bert"), HasSubstr("'bert' is not supported"));
   EXPECT_THAT(refused("tokenizer.ggml.token_type", json::Array{1}), HasSubstr("differ in length"));
   EXPECT_THAT(refused("tokenizer.ggml.token_type", json::Array{1, 1, 9}), HasSubstr("holds 9"));
   EXPECT_THAT(refused("tokenizer.ggml.tokens", 5), HasSubstr("not an array of strings"));

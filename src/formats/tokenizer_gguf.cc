@@ -22,6 +22,8 @@ tl::unexpected<Error> wrong(const GgufFile& file, const std::string& why) {
   return fail(ErrorKind::kBadInput, file.path().string() + ": " + why);
 }
 
+constexpr const char* kSpacePrefixKey = "tokenizer.ggml.space_prefix";  // of this house
+
 // A string key; `fallback` if it is absent.
 Result<std::string> read_text(const GgufFile& file, const char* key, std::string fallback) {
   const json::Value* value = file.metadata().find(key);
@@ -62,19 +64,44 @@ Status read_ids(const GgufFile& file, GgufVocabulary& out) {
   return {};
 }
 
+Status read_switch(const GgufFile& file, const char* key, bool& out) {
+  const json::Value* value = file.metadata().find(key);
+  if (value == nullptr) return {};
+  if (!value->is_bool()) return wrong(file, std::string(key) + " is not a boolean");
+  out = value->as_bool();
+  return {};
+}
+
+// What only vocabularies of characters have.
+Status read_characters(const GgufFile& file, GgufVocabulary& out) {
+  QW_TRY(read_switch(file, "tokenizer.ggml.add_space_prefix", out.add_space_prefix));
+  QW_ASSIGN(out.space_prefix, read_text(file, kSpacePrefixKey, ""));
+  if (file.entry("tokenizer.ggml.scores") == nullptr) return {};
+  QW_ASSIGN(const auto scores, file.numbers("tokenizer.ggml.scores"));
+  if (scores.size() != out.tokens.size()) return wrong(file, "tokenizer.ggml.scores and .tokens differ in length");
+  for (const double score : scores) out.scores.push_back(static_cast<float>(score));
+  return {};
+}
+
 }  // namespace
 
 Result<GgufVocabulary> read_gguf_vocabulary(const GgufFile& file) {
   GgufVocabulary out;
   QW_ASSIGN(out.model, read_text(file, "tokenizer.ggml.model", ""));
-  if (out.model != "gpt2")
-    return wrong(file, "tokenizer model " + quote(out.model) + " is not supported, only 'gpt2' (byte-level BPE)");
+  if (out.model != "gpt2" && out.model != "llama") {
+    return wrong(file, "tokenizer model " + quote(out.model) + " is not supported, only 'gpt2' and 'llama' (BPE)");
+  }
   QW_ASSIGN(out.pre, read_text(file, "tokenizer.ggml.pre", ""));
   QW_ASSIGN(const auto tokens, file.strings("tokenizer.ggml.tokens"));
   if (tokens.empty()) return wrong(file, "tokenizer.ggml.tokens is empty");
   out.tokens = copy_strings(tokens);
   QW_TRY(read_token_types(file, out));
-  QW_ASSIGN(const auto merges, file.strings("tokenizer.ggml.merges"));
+  const bool characters = out.model == "llama";
+  if (characters) QW_TRY(read_characters(file, out));
+  std::vector<std::string_view> merges;
+  if (!characters || file.entry("tokenizer.ggml.merges") != nullptr) {
+    QW_ASSIGN(merges, file.strings("tokenizer.ggml.merges"));
+  }
   for (const std::string_view m : merges) {
     const std::size_t blank = m.find(' ', 1);  // the left part is never empty, but may itself be a blank's letter
     if (blank == std::string_view::npos || blank + 1 == m.size())
@@ -82,10 +109,7 @@ Result<GgufVocabulary> read_gguf_vocabulary(const GgufFile& file) {
   }
   out.merges = copy_strings(merges);
   QW_TRY(read_ids(file, out));
-  if (const json::Value* add_bos = file.metadata().find("tokenizer.ggml.add_bos_token")) {
-    if (!add_bos->is_bool()) return wrong(file, "tokenizer.ggml.add_bos_token is not a boolean");
-    out.add_bos = add_bos->as_bool();
-  }
+  QW_TRY(read_switch(file, "tokenizer.ggml.add_bos_token", out.add_bos));
   QW_ASSIGN(out.chat_template, read_text(file, "tokenizer.chat_template", ""));
   return out;
 }
@@ -94,6 +118,14 @@ void write_gguf_vocabulary(const GgufVocabulary& vocabulary, GgufMetadata& metad
   QW_CHECK(vocabulary.token_types.size() == vocabulary.tokens.size());
   metadata.set("tokenizer.ggml.model", vocabulary.model);
   if (!vocabulary.pre.empty()) metadata.set("tokenizer.ggml.pre", vocabulary.pre);
+  if (vocabulary.model == "llama") {
+    metadata.set("tokenizer.ggml.pre", "default");
+    metadata.set("tokenizer.ggml.add_space_prefix", vocabulary.add_space_prefix);
+    if (!vocabulary.space_prefix.empty()) metadata.set(kSpacePrefixKey, vocabulary.space_prefix);
+    json::Array scores;
+    for (const float score : vocabulary.scores) scores.emplace_back(static_cast<double>(score));
+    metadata.set_array("tokenizer.ggml.scores", GgufType::kF32, std::move(scores));
+  }
   json::Array types;
   for (const GgufTokenType t : vocabulary.token_types) types.emplace_back(static_cast<int>(t));
   metadata.set_array("tokenizer.ggml.tokens", GgufType::kString,

@@ -23,14 +23,17 @@ enum class GgufTokenType : std::int32_t {
 };
 
 struct GgufVocabulary {
-  std::string model = "gpt2";                           // byte-level BPE; nothing else is read
+  std::string model = "gpt2";                           // byte-level BPE; or "llama", of characters
   std::string pre;                                      // name of the pre-tokeniser; empty: the file does not say
   std::vector<std::string> tokens;                      // by id, bytes as GPT-2 letters (special tokens verbatim)
   std::vector<GgufTokenType> token_types;               // one per token
-  std::vector<std::string> merges;                      // "left right", by rank
+  std::vector<float> scores;                            // of "llama": one per token, or none
+  std::vector<std::string> merges;                      // "left right", by rank; "llama" may have none
   std::optional<std::int64_t> bos, eos, pad, eot, unk;  // ids inside the vocabulary
   bool add_bos = false;
-  std::string chat_template;  // Jinja source, may be empty
+  bool add_space_prefix = true;  // of "llama"
+  std::string space_prefix;      // of "llama", a key of this house
+  std::string chat_template;     // Jinja source, may be empty
 };
 
 // kBadInput: keys missing, of another type, of different lengths, ids outside the vocabulary, another tokenizer model.

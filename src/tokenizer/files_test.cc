@@ -189,7 +189,7 @@ TEST_F(Folder, RefusesWhatWouldChangeIds) {
       {"\"NFC\"", "\"NFKC\"", "normalizer: only NFC"},
       {"\"BPE\"", "\"Unigram\"", "model: only BPE"},
       {"\"ignore_merges\": false", "\"ignore_merges\": true", "ignore_merges is set"},
-      {"\"byte_fallback\": false", "\"byte_fallback\": true", "byte_fallback is set"},
+      {"\"byte_fallback\": false", "\"byte_fallback\": true", "normalizer"},
       {"\"lstrip\": false", "\"lstrip\": true", "lstrip"},
       {"\"vocab\": {", "\"vocab\": {\"x y\": 900,", "no letter"},
       {"\"vocab\": {", "\"vocab\": {\"zz\": 16000000,", "id 16000000 among only"},

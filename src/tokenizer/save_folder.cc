@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "json/value.h"
+#include "tokenizer/internal/character_bpe.h"
 #include "tokenizer/internal/pre_tokenizer.h"
 #include "tokenizer/tokenizer.h"
 
@@ -24,10 +25,23 @@ Object added_flags(const AddedToken& token) {
                 {"rstrip", false},       {"normalized", token.normalized}, {"special", token.special}};
 }
 
+// A token as the files write it.
+std::string written(std::string_view token, const TokenizerSpec& spec) {
+  return spec.characters ? blank_signs(token) : bytes_to_letters(token);
+}
+
 Object vocabulary(const TokenizerSpec& spec) {
   Object vocab;
+  const auto byte_of = [&](std::size_t id) -> std::optional<int> {
+    if (!spec.characters || spec.tokens[id].size() != 1) return std::nullopt;
+    const auto byte = static_cast<unsigned char>(spec.tokens[id][0]);
+    if (spec.characters->bytes[byte] != static_cast<TokenId>(id)) return std::nullopt;
+    return byte;
+  };
   for (std::size_t id = 0; id < spec.tokens.size(); ++id) {
-    if (!spec.tokens[id].empty()) vocab.set(bytes_to_letters(spec.tokens[id]), id_value(static_cast<TokenId>(id)));
+    if (spec.tokens[id].empty()) continue;
+    const auto byte = byte_of(id);
+    vocab.set(byte ? name_of_byte(*byte) : written(spec.tokens[id], spec), id_value(static_cast<TokenId>(id)));
   }
   return vocab;
 }
@@ -44,6 +58,60 @@ Object byte_level(bool add_prefix_space) {
       {"type", "ByteLevel"}, {"add_prefix_space", add_prefix_space}, {"trim_offsets", false}, {"use_regex", false}};
 }
 
+Object step(std::string_view type) {
+  Object made;
+  made.set("type", type);
+  return made;
+}
+
+Object replace(std::string_view from, std::string_view to) {
+  Object pattern, made = step("Replace");
+  pattern.set("String", from);
+  made.set("pattern", std::move(pattern));
+  made.set("content", to);
+  return made;
+}
+
+Object metaspace(std::string_view scheme) {
+  return Object{{"type", "Metaspace"}, {"replacement", kBlankSign}, {"prepend_scheme", scheme}, {"split", false}};
+}
+
+struct Steps {
+  Value normalizer, pre_tokenizer, decoder;
+};
+
+Steps character_steps(const CharacterVocabulary& characters) {
+  using Blank = CharacterVocabulary::Blank;
+  Steps steps;
+  if (characters.blank == Blank::kUnlessThere || characters.blank == Blank::kFirstUnlessThere) {
+    steps.pre_tokenizer = metaspace(characters.blank == Blank::kUnlessThere ? "always" : "first");
+  } else {
+    Array normalizers;
+    if (characters.blank == Blank::kAlways) {
+      normalizers.push_back(Object{{"type", "Prepend"}, {"prepend", kBlankSign}});
+    }
+    normalizers.push_back(replace(" ", kBlankSign));
+    steps.normalizer = Object{{"type", "Sequence"}, {"normalizers", std::move(normalizers)}};
+  }
+  Array decoders;
+  decoders.push_back(replace(kBlankSign, " "));
+  decoders.push_back(step("ByteFallback"));
+  decoders.push_back(step("Fuse"));
+  if (characters.strip_blank) {
+    decoders.push_back(Object{{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
+  }
+  steps.decoder = Object{{"type", "Sequence"}, {"decoders", std::move(decoders)}};
+  return steps;
+}
+
+Steps byte_steps(const TokenizerSpec& spec) {
+  const std::string_view regex = pre_tokenizer_regex(*pre_tokenizer_named(spec.pre_tokenizer));
+  const Object split{
+      {"type", "Split"}, {"pattern", Object{{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}};
+  return {spec.nfc ? Value(Object{{"type", "NFC"}}) : Value(),
+          Object{{"type", "Sequence"}, {"pretokenizers", Array{split, byte_level(false)}}}, byte_level(false)};
+}
+
 Value tokenizer_json(const TokenizerSpec& spec, const Object& vocab) {
   Array added, merges;
   for (const AddedToken* token : added_by_id(spec)) {
@@ -52,18 +120,16 @@ Value tokenizer_json(const TokenizerSpec& spec, const Object& vocab) {
     added.push_back(std::move(entry));
   }
   for (const auto& [left, right] : spec.merges) {
-    merges.push_back(Array{bytes_to_letters(left), bytes_to_letters(right)});
+    merges.push_back(Array{written(left, spec), written(right, spec)});
   }
-  const std::string_view regex = pre_tokenizer_regex(*pre_tokenizer_named(spec.pre_tokenizer));
-  const Object split{
-      {"type", "Split"}, {"pattern", Object{{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}};
+  const Steps steps = spec.characters ? character_steps(*spec.characters) : byte_steps(spec);
   const Object model{{"type", "BPE"},
                      {"dropout", nullptr},
                      {"unk_token", nullptr},
                      {"continuing_subword_prefix", ""},
                      {"end_of_word_suffix", ""},
                      {"fuse_unk", false},
-                     {"byte_fallback", false},
+                     {"byte_fallback", spec.characters.has_value()},
                      {"ignore_merges", false},
                      {"vocab", vocab},
                      {"merges", std::move(merges)}};
@@ -71,10 +137,10 @@ Value tokenizer_json(const TokenizerSpec& spec, const Object& vocab) {
                 {"truncation", nullptr},
                 {"padding", nullptr},
                 {"added_tokens", std::move(added)},
-                {"normalizer", spec.nfc ? Value(Object{{"type", "NFC"}}) : Value()},
-                {"pre_tokenizer", Object{{"type", "Sequence"}, {"pretokenizers", Array{split, byte_level(false)}}}},
-                {"post_processor", byte_level(false)},
-                {"decoder", byte_level(false)},
+                {"normalizer", steps.normalizer},
+                {"pre_tokenizer", steps.pre_tokenizer},
+                {"post_processor", spec.characters ? Value() : Value(byte_level(false))},
+                {"decoder", steps.decoder},
                 {"model", model}};
 }
 
@@ -100,7 +166,7 @@ Value tokenizer_config(const TokenizerSpec& spec, const Tokenizer& tokenizer) {
   config.set("pad_token", or_null(text(spec.pad)));
   config.set("split_special_tokens", false);
   // The fast class, because the slow one knows only the qwen2 pre-tokeniser and always normalises.
-  const bool plain = spec.pre_tokenizer == "qwen2" && spec.nfc;
+  const bool plain = spec.pre_tokenizer == "qwen2" && spec.nfc && !spec.characters;
   config.set("tokenizer_class", plain ? "Qwen2Tokenizer" : "PreTrainedTokenizerFast");
   config.set("unk_token", nullptr);
   return config;
@@ -143,8 +209,10 @@ Status save_tokenizer_folder(const TokenizerSpec& spec, const std::filesystem::p
   if (error) return fail(ErrorKind::kFailed, folder.string() + ": cannot make the folder: " + error.message());
   const Object vocab = vocabulary(spec);
   const json::WriteStyle pretty{.indent = 2};
-  QW_TRY(base::write_file_atomically(folder / "vocab.json", json::dump(vocab, json::WriteStyle::compact()) + "\n"));
-  QW_TRY(base::write_file_atomically(folder / "merges.txt", merges_text(spec)));
+  if (!spec.characters) {  // of characters these two alone would not tell how text is encoded
+    QW_TRY(base::write_file_atomically(folder / "vocab.json", json::dump(vocab, json::WriteStyle::compact()) + "\n"));
+    QW_TRY(base::write_file_atomically(folder / "merges.txt", merges_text(spec)));
+  }
   QW_TRY(
       base::write_file_atomically(folder / "tokenizer.json", json::dump(tokenizer_json(spec, vocab), pretty) + "\n"));
   QW_TRY(base::write_file_atomically(folder / "tokenizer_config.json",

@@ -12,6 +12,7 @@ class StreamDecoder {
   explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = true)
       : tokenizer_(&tokenizer), skip_special_(skip_special) {}
   // Text that became certain with this token; may be empty while a character is incomplete. Invalid bytes -> U+FFFD.
+  // Joined with what finish() gives it is what Tokenizer::decode gives: tokens of bytes wait until another one comes.
   std::string push(TokenId id);
   // What is left at the end (an incomplete character -> U+FFFD).
   std::string finish();
@@ -19,7 +20,13 @@ class StreamDecoder {
  private:
   const Tokenizer* tokenizer_;
   bool skip_special_;
+  std::string push_characters(TokenId id);
+  std::string take_bytes();
+  // The text as it is given out: without the blank at the front, if that goes.
+  std::string given(std::string text);
+
   std::string pending_;
+  bool begun_ = false;  // something was given out
 };
 
 }  // namespace qw::tokenizer

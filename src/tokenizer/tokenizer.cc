@@ -1,13 +1,16 @@
 #include "tokenizer/tokenizer.h"
 
 #include <algorithm>
+#include <list>
 #include <unordered_map>
 
 #include "base/utf8.h"
 #include "tokenizer/internal/added_tokens.h"
 #include "tokenizer/internal/bpe.h"
+#include "tokenizer/internal/character_bpe.h"
 #include "tokenizer/internal/pre_tokenizer.h"
 #include "tokenizer/internal/shown.h"
+#include "tokenizer/stream_decoder.h"
 
 namespace qw::tokenizer {
 namespace {
@@ -23,12 +26,17 @@ constexpr std::size_t kMaxAddedBytes = 1024;
 struct Tokenizer::Impl {
   TokenizerSpec spec;
   PreTokenizer pre = PreTokenizer::kQwen2;
-  std::optional<Bpe> bpe;
+  std::optional<Bpe> bpe;  // or else
+  std::optional<CharacterBpe> characters;
   AddedTokens raw, normalized;                              // found before and after normalisation
   std::unordered_map<std::string_view, TokenId> added_ids;  // by text, into spec
-  std::vector<std::string_view> bytes;                      // by id, into spec
-  std::vector<bool> special;                                // by id
+  std::vector<std::string_view> bytes;                      // by id, into spec or with_blank
+  std::list<std::string> with_blank;                        // added tokens whose text in spec has U+2581 for a blank
+  std::vector<bool> special, byte;                          // by id
 
+  std::optional<TokenId> find_regular(std::string_view text) const {
+    return characters ? characters->find(text) : bpe->find(text);
+  }
   Status index_ids();
   Status index_added(const AddedToken& token);
   Status check_ids() const;
@@ -62,6 +70,13 @@ struct Tokenizer::Impl {
     if (from < text.size()) plain(text.substr(from));
   }
 
+  // A section of a text for a vocabulary of characters; `first`: nothing stands before it.
+  void encode_characters(std::string_view text, bool first, bool parse, std::vector<TokenId>& out) const {
+    const std::string changed = with_blanks(text, spec.characters->blank, first);
+    if (!parse) return characters->encode(changed, out);
+    split(normalized, changed, out, [&](std::string_view part) { characters->encode(part, out); });
+  }
+
   void encode_plain(std::string_view text, bool parse, Bpe::Scratch& scratch, std::vector<TokenId>& out) const {
     std::string changed;
     if (spec.nfc && !surely_nfc(text)) {
@@ -84,13 +99,24 @@ Status Tokenizer::Impl::index_added(const AddedToken& token) {
   if (!bytes[id].empty() && bytes[id] != token.text) {
     return bad("the id already means " + shown_token(bytes[id]));
   }
-  if (const auto other = bpe->find(token.text); other && *other != token.id) {
+  if (const auto other = find_regular(token.text); other && *other != token.id) {
     return bad("the text is also token " + std::to_string(*other));
   }
   if (!added_ids.emplace(token.text, token.id).second) return bad("is there twice");
   bytes[id] = token.text;
+  if (characters && token.text.find(kBlankSign) != std::string::npos) {
+    bytes[id] = with_blank.emplace_back(with_blanks(token.text, CharacterVocabulary::Blank::kNever, true));
+  }
   special[id] = token.special;
-  (token.normalized ? normalized : raw).add(token.normalized && spec.nfc ? to_nfc(token.text) : token.text, token.id);
+  // A pre-tokeniser that puts blanks in front works on what added tokens leave, whichever kind they are.
+  const bool by_section = spec.characters && spec.characters->blank != CharacterVocabulary::Blank::kAlways;
+  if (!token.normalized || by_section) {
+    raw.add(token.text, token.id);
+  } else if (characters) {
+    normalized.add(with_blanks(token.text, spec.characters->blank, true), token.id);
+  } else {
+    normalized.add(spec.nfc ? to_nfc(token.text) : token.text, token.id);
+  }
   return {};
 }
 
@@ -128,6 +154,13 @@ Status Tokenizer::Impl::check_ids() const {
 Result<Tokenizer> Tokenizer::create(TokenizerSpec spec) {
   auto impl = std::make_unique<Impl>();
   impl->spec = std::move(spec);
+  if (const auto& characters = impl->spec.characters) {
+    QW_ASSIGN(impl->characters, CharacterBpe::create(impl->spec.tokens, impl->spec.merges, characters->bytes));
+    QW_TRY(impl->index_ids());
+    impl->byte.resize(impl->bytes.size());
+    for (const TokenId id : characters->bytes) impl->byte[static_cast<std::size_t>(id)] = true;
+    return Tokenizer(std::move(impl));
+  }
   const auto pre = pre_tokenizer_named(impl->spec.pre_tokenizer);
   if (!pre) {
     return fail(ErrorKind::kBadInput, "unknown pre-tokeniser " + shown(impl->spec.pre_tokenizer));
@@ -147,6 +180,17 @@ std::int64_t Tokenizer::vocab_size() const { return static_cast<std::int64_t>(im
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, bool parse_special) const {
   std::vector<TokenId> out;
+  if (impl_->characters) {
+    const auto encode_section = [&](std::string_view part) {
+      impl_->encode_characters(part, part.data() == text.data(), parse_special, out);
+    };
+    if (parse_special) {
+      Impl::split(impl_->raw, text, out, encode_section);
+    } else if (!text.empty()) {
+      encode_section(text);
+    }
+    return out;
+  }
   Bpe::Scratch scratch;
   scratch.cache = impl_->bpe->cache_of_thread();
   if (!parse_special) {
@@ -167,8 +211,13 @@ std::string Tokenizer::decode_bytes(std::span<const TokenId> ids, bool skip_spec
 
 std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special) const {
   std::string out;
-  base::append_valid_utf8(out, decode_bytes(ids, skip_special), true);
-  return out;
+  if (!impl_->characters) {
+    base::append_valid_utf8(out, decode_bytes(ids, skip_special), true);
+    return out;
+  }
+  StreamDecoder decoder(*this, skip_special);
+  for (const TokenId id : ids) out += decoder.push(id);
+  return out + decoder.finish();
 }
 
 std::string_view Tokenizer::token_bytes(TokenId id) const {
@@ -179,9 +228,13 @@ bool Tokenizer::is_special(TokenId id) const {
   return id >= 0 && id < vocab_size() && impl_->special[static_cast<std::size_t>(id)];
 }
 
+bool Tokenizer::is_byte(TokenId id) const {
+  return id >= 0 && static_cast<std::size_t>(id) < impl_->byte.size() && impl_->byte[static_cast<std::size_t>(id)];
+}
+
 std::optional<TokenId> Tokenizer::find(std::string_view token_text) const {
   if (const auto at = impl_->added_ids.find(token_text); at != impl_->added_ids.end()) return at->second;
-  return impl_->bpe->find(token_text);
+  return impl_->find_regular(token_text);
 }
 
 const TokenizerSpec& Tokenizer::spec() const { return impl_->spec; }

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "tokenizer/internal/character_bpe.h"
 #include "tokenizer/internal/folder_files.h"
 #include "tokenizer/internal/pre_tokenizer.h"
 #include "tokenizer/internal/shown.h"
@@ -14,30 +15,6 @@ constexpr std::size_t kMaxHoles = 1 << 16;
 
 tl::unexpected<Error> bad(const std::string& where, const std::string& what) {
   return fail(ErrorKind::kBadInput, where + ": " + what);
-}
-
-bool is_type(const Value& value, std::string_view type) {
-  const Value* name = value.find("type");
-  return name != nullptr && name->is_string() && name->as_string() == type;
-}
-
-// True if the member is absent, null, false, or an empty string: a switch that is off.
-bool is_off(const Value& value, std::string_view key) {
-  const Value* member = value.find(key);
-  if (member == nullptr || member->is_null()) return true;
-  if (member->is_bool()) return !member->as_bool();
-  if (member->is_number()) return member->as_double() == 0;
-  return member->is_string() && member->as_string().empty();
-}
-
-// The steps of a normaliser or pre-tokeniser: a sequence's, or the thing itself.
-std::vector<const Value*> steps_of(const Value& value, std::string_view list_key) {
-  std::vector<const Value*> steps;
-  if (!is_type(value, "Sequence")) return {&value};
-  if (const Value* list = value.find(list_key); list != nullptr && list->is_array()) {
-    for (const Value& step : list->as_array()) steps.push_back(&step);
-  }
-  return steps;
 }
 
 Status read_normalizer(const Value* value, TokenizerSpec& spec) {
@@ -76,13 +53,15 @@ Status read_pre_tokenizer(const Value* value, TokenizerSpec& spec) {
 }
 
 Status add_merge(std::size_t number, std::string_view left, std::string_view right, TokenizerSpec& spec) {
-  auto left_bytes = letters_to_bytes(left), right_bytes = letters_to_bytes(right);
+  auto left_bytes = token_of(left, spec), right_bytes = token_of(right, spec);
   const std::string where = "merge " + std::to_string(number);
   if (!left_bytes) return in_context(where, std::move(left_bytes).error());
   if (!right_bytes) return in_context(where, std::move(right_bytes).error());
   spec.merges.emplace_back(std::move(*left_bytes), std::move(*right_bytes));
   return {};
 }
+
+}  // namespace
 
 Status read_merges(const Value* merges, TokenizerSpec& spec) {
   if (merges == nullptr || !merges->is_array()) return bad("model", "no list of merges");
@@ -101,6 +80,8 @@ Status read_merges(const Value* merges, TokenizerSpec& spec) {
   return {};
 }
 
+namespace {
+
 Status read_model(const Value* model, const AddedReader& added, TokenizerSpec& spec) {
   if (model == nullptr || !model->is_object()) return bad("model", "missing");
   if (const Value* type = model->find("type"); type != nullptr && !is_type(*model, "BPE")) {
@@ -117,6 +98,36 @@ Status read_model(const Value* model, const AddedReader& added, TokenizerSpec& s
 }
 
 }  // namespace
+
+bool is_type(const Value& value, std::string_view type) {
+  const Value* name = value.find("type");
+  return name != nullptr && name->is_string() && name->as_string() == type;
+}
+
+bool is_off(const Value& value, std::string_view key) {
+  const Value* member = value.find(key);
+  if (member == nullptr || member->is_null()) return true;
+  if (member->is_bool()) return !member->as_bool();
+  if (member->is_number()) return member->as_double() == 0;
+  return member->is_string() && member->as_string().empty();
+}
+
+std::vector<const Value*> steps_of(const Value& value, std::string_view list_key) {
+  std::vector<const Value*> steps;
+  if (!is_type(value, "Sequence")) return {&value};
+  if (const Value* list = value.find(list_key); list != nullptr && list->is_array()) {
+    for (const Value& step : list->as_array()) steps.push_back(&step);
+  }
+  return steps;
+}
+
+Result<std::string> token_of(std::string_view text, const TokenizerSpec& spec) {
+  if (!spec.characters) return letters_to_bytes(text);
+  if (text.find(' ') != std::string_view::npos) {
+    return fail(ErrorKind::kBadInput, shown(text) + ": a blank where U+2581 should stand for it");
+  }
+  return with_blanks(text, CharacterVocabulary::Blank::kNever, true);
+}
 
 Result<TokenId> read_id(const std::string& where, const Value& value) {
   // Ids name rows of an embedding; 2^24 is far above any.
@@ -137,8 +148,12 @@ Status read_vocabulary(const Value& vocab, const AddedReader& added, TokenizerSp
     }
     // An added token may stand in the vocabulary too, as itself rather than in letters.
     if (const AddedToken* token = added.find(id); token != nullptr && token->text == letters) continue;
-    auto bytes = letters_to_bytes(letters);
+    Result<std::string> bytes = token_of(letters, spec);
     if (!bytes) return in_context("vocab", std::move(bytes).error());
+    if (const auto byte = spec.characters ? byte_of_name(letters) : std::nullopt) {
+      bytes = std::string(1, static_cast<char>(*byte));
+      spec.characters->bytes[static_cast<std::size_t>(*byte)] = id;
+    }
     if (spec.tokens.size() <= at) spec.tokens.resize(at + 1);
     if (!spec.tokens[at].empty()) return bad("vocab", "two tokens with id " + std::to_string(id));
     spec.tokens[at] = std::move(*bytes);
@@ -214,13 +229,17 @@ Status read_tokenizer_json(const std::string& text, AddedReader& added, Tokenize
       QW_TRY(added.read("added_tokens", token_id, entry));
     }
   }
+  const Value* model = root.find("model");
+  if (model != nullptr && model->is_object() && !is_off(*model, "byte_fallback")) {
+    return read_characters_json(root, added, spec);
+  }
   QW_TRY(read_normalizer(root.find("normalizer"), spec));
   QW_TRY(read_pre_tokenizer(root.find("pre_tokenizer"), spec));
   const Value* decoder = root.find("decoder");
   if (decoder != nullptr && !decoder->is_null() && !is_type(*decoder, "ByteLevel")) {
     return bad("decoder", "only ByteLevel is known");
   }
-  return read_model(root.find("model"), added, spec);
+  return read_model(model, added, spec);
 }
 
 }  // namespace qw::tokenizer

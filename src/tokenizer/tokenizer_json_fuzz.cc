@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "tokenizer/internal/folder_files.h"
+#include "tokenizer/stream_decoder.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace qw::tokenizer;  // NOLINT: a fuzz target is a program of its own
@@ -22,6 +23,19 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto tokenizer = Tokenizer::create(std::move(*spec));
   if (!tokenizer) return 0;
   const std::string text = "The cat <|im_start|> \xE6\x98\xA5\xFF";
-  QW_CHECK(tokenizer->decode_bytes(tokenizer->encode(text), false) == text);
+  const auto ids = tokenizer->encode(text);
+  if (!tokenizer->spec().characters) {
+    QW_CHECK(tokenizer->decode_bytes(ids, false) == text);
+    return 0;
+  }
+  // A blank may have been put in front of each section.
+  std::string bytes = tokenizer->decode_bytes(ids, false), expected = text;
+  std::erase(bytes, ' ');
+  std::erase(expected, ' ');
+  QW_CHECK(bytes == expected);
+  std::string joined;
+  StreamDecoder stream(*tokenizer);
+  for (const TokenId id : ids) joined += stream.push(id);
+  QW_CHECK(joined + stream.finish() == tokenizer->decode(ids));
   return 0;
 }

@@ -159,11 +159,11 @@ def delta(w, prefix, packed, form="bf16"):
     matrix(w, prefix + "out_proj", WIDTH, values, form)
 
 
-def body(w, prefix, kind, layers, form="bf16", head_dim=64, fused=False, tied=False, head="lm_head.weight"):
+def body(w, prefix, kind, layers, form="bf16", head_dim=64, fused=False, tied=False, head="lm_head.weight", vocab=VOCAB):
     hybrid = kind in ("qwen3_next", "qwen3_5", "qwen3_5_moe")
     around = 0.0 if hybrid else 1.0
     old = kind in ("qwen2", "qwen2_moe")
-    w.add(prefix + "embed_tokens.weight", [VOCAB, WIDTH], 0.06 if tied else 0.3)
+    w.add(prefix + "embed_tokens.weight", [vocab, WIDTH], 0.06 if tied else 0.3)
     for i in range(layers):
         p = f"{prefix}layers.{i}."
         w.norm(p + "input_layernorm.weight", WIDTH, around)
@@ -178,7 +178,7 @@ def body(w, prefix, kind, layers, form="bf16", head_dim=64, fused=False, tied=Fa
             mlp(w, p + "mlp.", FFN, form)
     w.norm(prefix + "norm.weight", WIDTH, around)
     if head and not tied:
-        w.add(head, [VOCAB, WIDTH])
+        w.add(head, [vocab, WIDTH])
     return w
 
 
@@ -248,6 +248,15 @@ FP8 = {"quantization_config": {"activation_scheme": "dynamic", "fmt": "e4m3", "q
 def dense2(w, form="bf16", tied=False, **more):
     body(w, "model.", "qwen2", 2, form, tied=tied)
     return config("qwen2", "Qwen2ForCausalLM", 2, tie_word_embeddings=tied, **more)
+
+
+VOCAB_CHARACTERS = 448  # 423 tokens of tests/golden/characters, and rows without tokens
+
+
+def characters(w):
+    """CodeQwen1.5: a vocabulary of characters, as a SentencePiece model is converted to tokenizer.json."""
+    body(w, "model.", "qwen2", 2, vocab=VOCAB_CHARACTERS)
+    return config("qwen2", "Qwen2ForCausalLM", 2, bos_token_id=2, eos_token_id=2, rms_norm_eps=1e-5, vocab_size=VOCAB_CHARACTERS)
 
 
 def dense3(w, form="bf16", tied=False, **more):
@@ -431,6 +440,7 @@ CASES = {
     "qwen": qwen,
     "qwen2_tied": lambda w: dense2(w, tied=True),
     "qwen2": dense2,
+    "codeqwen": characters,
     "qwen2_moe": mixture2,
     "qwen3_tied": lambda w: dense3(w, tied=True),
     "qwen3": dense3,
@@ -506,6 +516,16 @@ def first_tokenizer(source, folder):
                                                                "max_window_size": 6144, "max_new_tokens": 512, "do_sample": True, "top_k": 0, "top_p": 0.8}))
 
 
+def character_tokenizer(folder):
+    goldens = pathlib.Path(__file__).resolve().parent.parent / "golden/characters"
+    shutil.copy(goldens / "converted.json", folder / "tokenizer.json")
+    template = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}{{ '<|im_start|>assistant\n' }}"
+    (folder / "tokenizer_config.json").write_text(json.dumps({
+        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "<|im_end|>", "unk_token": "<unk>",
+        "clean_up_tokenization_spaces": False, "chat_template": template}))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [421], "do_sample": True, "top_p": 0.8}))
+
+
 def make(name, folder, tokens, pool):
     """Makes one checkpoint; `tokens` is tokenizer()'s folder, `pool` drawn_pool()'s numbers."""
     folder = pathlib.Path(folder)
@@ -516,6 +536,8 @@ def make(name, folder, tokens, pool):
     (folder / "config.json").write_text(json.dumps(settings, indent=2))
     if name.split("_")[0] == "qwen":
         first_tokenizer(tokens, folder)
+    elif name == "codeqwen":
+        character_tokenizer(folder)
     else:
         for file in tokens.iterdir():
             shutil.copy(file, folder)

@@ -41,12 +41,25 @@ class AddedReader {
 // tokenizer.json: a BPE model with the pre-tokeniser of a Qwen generation. Anything else that would change ids is
 // refused by name. The post-processor is not read: encode adds nothing of its own.
 Status read_tokenizer_json(const std::string& text, AddedReader& added, TokenizerSpec& spec);
+// A vocabulary of characters: model.byte_fallback is set. Normaliser, pre-tokeniser and decoder in the forms that
+// SentencePiece models are converted to; sets spec.characters.
+Status read_characters_json(const json::Value& root, AddedReader& added, TokenizerSpec& spec);
 Status read_vocabulary(const json::Value& vocab, const AddedReader& added, TokenizerSpec& spec);
 // One merge "left right" in letters; letters hold no space, so there is exactly one. `number` is for the error.
 Status read_merge(std::size_t number, std::string_view line, TokenizerSpec& spec);
+Status read_merges(const json::Value* merges, TokenizerSpec& spec);  // of tokenizer.json
 Status read_merges_txt(const std::string& text, TokenizerSpec& spec);
 // The first Qwen generation: lines "base64(bytes) rank". Merges are derived; its special tokens are added.
 Status read_tiktoken(const std::string& text, AddedReader& added, TokenizerSpec& spec);
+
+// A token's bytes: of its letters, or of its text with U+2581 as blanks if spec.characters is set.
+Result<std::string> token_of(std::string_view text, const TokenizerSpec& spec);
+
+bool is_type(const json::Value& value, std::string_view type);
+// True if the member is absent, null, false, zero or an empty string: a switch that is off.
+bool is_off(const json::Value& value, std::string_view key);
+// The steps of a normaliser, pre-tokeniser or decoder: a sequence's, or the thing itself.
+std::vector<const json::Value*> steps_of(const json::Value& value, std::string_view list_key);
 
 // An integer that can be a token id.
 Result<TokenId> read_id(const std::string& where, const json::Value& value);

@@ -128,7 +128,7 @@ def language_model(name, folder, work, pool, types):
         check(f"{name}: bench", "tps_median" in run("bench", "-m", folder, "-p", 16, "-n", 4, "-r", 1, "--json").stdout)
     before = logits(folder)
     text = "def add(a, b):  return a龍\n"
-    written = told("tokenize", "-m", folder, text)["ids"]
+    written = told("tokenize", "-m", folder, "--text", text)["ids"]
     # In float every weight has its exact value, and activations are not rounded: what is left must be the same to a bit or two.
     single, gguf, again, kept = (work / f"{name}_{end}" for end in ("single", "f32.gguf", "again", "kept.gguf"))
     run("convert", folder, single, "--type", "f32")
@@ -141,7 +141,7 @@ def language_model(name, folder, work, pool, types):
     run("convert", gguf, again, "--type", "f32")
     off = distance(exact, logits(again))
     check(f"{name}: and back to a folder, {off:.2g}", off <= EXACT)
-    check(f"{name}: text is the same tokens in each", all(told("tokenize", "-m", m, text)["ids"] == written for m in (gguf, again)))
+    check(f"{name}: text is the same tokens in each", all(told("tokenize", "-m", m, "--text", text)["ids"] == written for m in (gguf, again)))
     run("convert", folder, kept)
     off = distance(before, logits(kept))
     check(f"{name}: to GGUF as it is stored, {off:.2g}", off <= COMPUTED[name in TIPPING])

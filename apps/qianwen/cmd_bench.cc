@@ -93,7 +93,8 @@ Result<double> run_replay(ReadyModel& model, const std::vector<engine::TokenId>&
   return 1000.0 * static_cast<double>(answer.size() - 1) / done.finished.timings.predict_ms;
 }
 
-// Runs `batch` requests together; gives tokens per second of the prompt pass, or of generation after it. Each prompt is like none before it, so that nothing of it is in the cache.
+// Runs `batch` requests together; gives tokens per second of the prompt pass, or of generation after it. Each prompt is
+// like none before it, so that nothing of it is in the cache.
 Result<double> run_once(ReadyModel& model, std::int64_t prompt, std::int64_t predict, int batch, std::uint64_t& stream) {
   auto& engine = model.loaded->engine();
   std::vector<std::shared_ptr<TimingSink>> sinks;
@@ -208,6 +209,7 @@ Status bench(const BenchOptions& o) {
   load.prefix_cache = false;  // the same prompt again and again
   const std::int64_t longest = std::max(o.prompt + 1, std::max<std::int64_t>(1, o.depth) + o.predict + 1);
   const int widest = *std::max_element(o.batches.begin(), o.batches.end());
+  load.cache_dtype = cache_dtype(o.cache_type);
   if (o.replay.empty()) {
     load.context = longest;
     load.cache_tokens = (longest + 64) * widest;
@@ -261,6 +263,7 @@ void add_bench(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--replay", o->replay, "PROMPT ANSWER: files; measure generating this answer after this prompt, whatever the model would say")
       ->expected(2);
   cmd->add_option("-r,--repeats", o->repeats, "runs of each test")->check(CLI::PositiveNumber);
+  add_cache_type_option(*cmd, o->cache_type);
   add_draft_options(*cmd, o->drafts);
   cmd->add_option("-t,--threads", o->threads, "threads (default: one per processor)");
   cmd->add_flag("--json", o->json, "print one JSON object");

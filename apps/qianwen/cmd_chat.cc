@@ -43,6 +43,7 @@ void add_sampling_options(CLI::App& cmd, ChatOptions& o) {
   cmd.add_option("--max-tokens", o.max_tokens, "longest answer (default: what the context leaves)")->check(CLI::NonNegativeNumber);
   cmd.add_option("--context", o.context, "longest conversation in tokens")->check(CLI::NonNegativeNumber);
   cmd.add_option("--adapter,--lora", o.adapter, "LoRA adapter in use: a PEFT folder or a GGUF file");
+  add_cache_type_option(cmd, o.cache_type);
   add_draft_options(cmd, o.drafts);
   cmd.add_option("-t,--threads", o.threads, "threads (default: one per processor)");
   auto* form = cmd.add_option_group("form", "what the answer must look like");
@@ -217,6 +218,7 @@ Status chat(const ChatOptions& o) {
   engine::LoadOptions load;
   load.threads = o.threads;
   load.context = o.context;
+  load.cache_dtype = cache_dtype(o.cache_type);
   QW_ASSIGN(ReadyModel model, load_adapted_model(o.model, load, o.adapter, o.drafts));
   if (!model.chat_template) return fail(ErrorKind::kBadInput, o.model + ": has no chat template; use `qianwen complete`");
   return converse(model, o);
@@ -226,6 +228,7 @@ Status complete(const ChatOptions& o) {
   engine::LoadOptions load;
   load.threads = o.threads;
   load.context = o.context;
+  load.cache_dtype = cache_dtype(o.cache_type);
   QW_ASSIGN(ReadyModel model, load_adapted_model(o.model, load, o.adapter, o.drafts));
   std::string text = o.prompt;
   if (text.empty()) {

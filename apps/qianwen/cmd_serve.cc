@@ -10,7 +10,6 @@
 #include "builtin_page.h"
 #include "commands.h"
 #include "data/config_table.h"
-#include "engine/model_host.h"
 #include "open_model.h"
 #include "text_source.h"
 
@@ -22,10 +21,27 @@ struct ServeOptions {
   std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto";
   int port = 8080, threads = 0, grace_seconds = 30;
   std::int64_t context = 0, cache_tokens = 0, max_sequences = 16;
-  std::uint64_t memory = 0;
-  bool log_json = false;
+  std::int32_t state_snapshots = -1;
+  double target_gap_ms = 50;
+  bool log_json = false, no_prefix_cache = false;
   DraftChoice drafts{"auto"};
 };
+
+api::ServedModel served(ReadyModel& ready) {
+  api::ServedModel model;
+  model.id = ready.name;
+  model.created = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  model.engine = &ready.loaded->engine();
+  model.tokenizer = ready.tokenizer.get();
+  model.chat_template = ready.chat_template ? &*ready.chat_template : nullptr;
+  model.constraints = ready.constraints.get();
+  model.tool_dialect = ready.tool_dialect;
+  model.thinks = ready.thinks;
+  model.embedding = ready.embedding;
+  model.ranking = ready.ranking;
+  model.defaults = ready.defaults;
+  return model;
+}
 
 // NAME=PATH of --adapter.
 struct NamedAdapter {
@@ -45,83 +61,6 @@ Result<std::vector<NamedAdapter>> named_adapters(const ServeOptions& o) {
   if (!out.empty() && o.models.size() != 1)
     return fail(ErrorKind::kUsage, "serve: --adapter needs exactly one model, which the adapters were made for");
   return out;
-}
-
-std::int64_t unix_seconds() {
-  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
-// A loaded model, which answers under its own name and those of its adapters.
-class HostedModel final : public engine::ModelHost::Resident {
- public:
-  HostedModel(ReadyModel ready, const std::vector<NamedAdapter>& adapters, std::int64_t created)
-      : ready_(std::move(ready)), bytes_(memory_of(ready_)) {
-    served_.push_back(served(ready_.name, created));
-    for (std::size_t i = 0; i < adapters.size(); ++i) {
-      served_.push_back(served(adapters[i].name, created));
-      served_.back().adapter = static_cast<std::int32_t>(i);
-    }
-    ready_.loaded->engine().start();
-  }
-  ~HostedModel() override { stop(); }
-  void stop() { ready_.loaded->engine().stop(); }
-  std::int64_t bytes() const override { return bytes_; }
-  const api::ServedModel& served(std::size_t index) const { return served_[index]; }
-
- private:
-  api::ServedModel served(const std::string& id, std::int64_t created) const {
-    api::ServedModel model;
-    model.id = id;
-    model.created = created;
-    model.engine = &ready_.loaded->engine();
-    model.tokenizer = ready_.tokenizer.get();
-    model.chat_template = ready_.chat_template ? &*ready_.chat_template : nullptr;
-    model.constraints = ready_.constraints.get();
-    model.tool_dialect = ready_.tool_dialect;
-    model.thinks = ready_.thinks;
-    model.embedding = ready_.embedding;
-    model.ranking = ready_.ranking;
-    model.defaults = ready_.defaults;
-    return model;
-  }
-  ReadyModel ready_;
-  std::int64_t bytes_;
-  std::vector<api::ServedModel> served_;
-};
-
-// Makes a model known to the host, and it and its adapters to clients; they are loaded when asked for.
-Status list_model(const ServeOptions& o, const std::vector<NamedAdapter>& adapters, const std::string& model,
-                  engine::ModelHost& host, api::ModelList& models) {
-  engine::LoadOptions load;
-  load.threads = o.threads;
-  load.context = o.context;
-  load.engine.max_sequences = o.max_sequences;
-  load.cache_tokens = o.cache_tokens;
-  std::vector<std::string> paths;
-  for (const NamedAdapter& a : adapters) paths.push_back(a.path);
-  const std::int64_t created = unix_seconds();
-  const std::string name = served_name(model);
-  QW_TRY(host.add({name, [=, drafts = o.drafts] { return memory_need(model, load, paths, drafts); },
-                   [=, drafts = o.drafts]() -> Result<std::unique_ptr<engine::ModelHost::Resident>> {
-                     QW_ASSIGN(ReadyModel ready, load_model(model, load, paths, drafts));
-                     base::log_info("loaded " + ready.name + " in " + std::to_string(static_cast<int>(ready.load_ms)) + " ms");
-                     return std::make_unique<HostedModel>(std::move(ready), adapters, created);
-                   }}));
-  for (std::size_t i = 0; i <= adapters.size(); ++i) {
-    api::ServedModel listed;
-    listed.id = i == 0 ? name : adapters[i - 1].name;
-    if (i > 0) listed.alias = name + ":" + listed.id;
-    listed.created = created;
-    listed.acquire = [&host, name, i](std::function<void(Result<api::ModelLease>)> then) {
-      host.acquire(name, [i, then = std::move(then)](Result<engine::ModelHost::Lease> lease) {
-        if (!lease) return then(tl::unexpected(std::move(lease).error()));
-        const auto& served = static_cast<const HostedModel&>(**lease).served(i);
-        then(api::ModelLease(std::move(*lease), &served));
-      });
-    };
-    models.push_back(std::move(listed));
-  }
-  return {};
 }
 
 void print_banner(const std::string& host, int port, const std::string& model) {
@@ -184,13 +123,38 @@ void log_totals(const std::string& model, const engine::EngineStats& stats) {
 Status serve(const ServeOptions& o) {
   base::configure_log(level_of(o.log_level), o.log_json);
   QW_ASSIGN(const auto adapters, named_adapters(o));
-  engine::ModelHost host(static_cast<std::int64_t>(o.memory));
+  std::unique_ptr<store::Store> store;
+  std::unique_ptr<api::Accounts> accounts;
+  if (const std::string url = store_url(o.store); !url.empty()) {
+    QW_ASSIGN(store, open_store(url));
+    QW_ASSIGN(accounts, api::Accounts::start(*store));
+  }
+  std::vector<std::string> adapter_paths;
+  for (const NamedAdapter& a : adapters) adapter_paths.push_back(a.path);
+  std::vector<ReadyModel> ready;
+  for (const std::string& name : o.models) {
+    engine::LoadOptions load;
+    load.threads = o.threads;
+    load.context = o.context;
+    load.cache_dtype = cache_dtype(o.cache_type);
+    load.engine.max_sequences = o.max_sequences;
+    load.cache_tokens = o.cache_tokens;
+    load.prefix_cache = !o.no_prefix_cache;
+    load.state_snapshots = o.state_snapshots;
+    load.engine.target_gap_ms = o.target_gap_ms;
+    QW_ASSIGN(ReadyModel model, load_model(name, load, adapter_paths, o.drafts));
+    base::log_info("loaded " + model.name + " in " + std::to_string(static_cast<int>(model.load_ms)) + " ms");
+    ready.push_back(std::move(model));
+  }
   api::ModelList models;
-  for (const std::string& name : o.models) QW_TRY(list_model(o, adapters, name, host, models));
-  // Without a limit all are there from the start; with one the first, which shows that it can be.
-  for (const auto& info : host.list()) {
-    QW_TRY(host.acquire(info.name));
-    if (o.memory > 0) break;
+  for (ReadyModel& model : ready) {
+    models.push_back(served(model));
+    for (std::size_t i = 0; i < adapters.size(); ++i) {  // an adapter is a model of its own to clients
+      models.push_back(served(model));
+      models.back().id = adapters[i].name;
+      models.back().adapter = static_cast<std::int32_t>(i);
+    }
+    model.loaded->engine().start();
   }
   api::ServiceOptions options;
   options.accounts = accounts.get();
@@ -206,8 +170,10 @@ Status serve(const ServeOptions& o) {
   base::log_info("stopping: running answers may finish within " + std::to_string(o.grace_seconds) + " s");
   const bool all = service->drain(std::chrono::seconds(o.grace_seconds));
   if (!all) base::log_warning("some answers were cut off");
-  host.stop();                // nothing calls the service from its thread any more
-  host.each([](engine::ModelHost::Resident& r) { static_cast<HostedModel&>(r).stop(); });
+  for (ReadyModel& model : ready) {
+    model.loaded->engine().stop();
+    log_totals(model.name, model.loaded->engine().stats());
+  }
   service.reset();
   return {};
 }
@@ -227,10 +193,13 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--context", o->context, "longest sequence in tokens")->check(CLI::NonNegativeNumber);
   cmd->add_option("--cache-tokens", o->cache_tokens, "tokens of cache shared by all requests")->check(CLI::NonNegativeNumber);
   cmd->add_option("--max-sequences", o->max_sequences, "requests computed together")->check(CLI::PositiveNumber);
-  cmd->add_option("--memory", o->memory,
-                  "bytes that all models together may take, e.g. 8G: they are loaded when asked for, and those unused longest make room "
-                  "(default: all are loaded at the start)")->transform(CLI::AsSizeValue(true));
+  add_cache_type_option(*cmd, o->cache_type);
   add_draft_options(*cmd, o->drafts);
+  cmd->add_flag("--no-prefix-cache", o->no_prefix_cache, "compute every prompt from its beginning");
+  cmd->add_option("--state-snapshots", o->state_snapshots, "texts whose state is kept for the prefix cache, of models with recurrent layers (default: as many as --max-sequences, at most 8)")
+      ->check(CLI::Range(-1, 4096));
+  cmd->add_option("--target-gap", o->target_gap_ms, "milliseconds between the tokens of an answer that prompts of others may take up (0: no limit)")
+      ->check(CLI::NonNegativeNumber);
   cmd->add_option("-t,--threads", o->threads, "threads of each model (default: one per processor)");
   cmd->add_option("--grace", o->grace_seconds, "seconds for running answers when stopping")->check(CLI::NonNegativeNumber);
   cmd->add_option("--log-level", o->log_level, "debug, info, warning, error")->check(CLI::IsMember({"debug", "info", "warning", "error"}));

@@ -61,12 +61,6 @@ std::string chat_template_of(const tokenizer::TokenizerSpec& spec) {
   return "";
 }
 
-std::string served_name(const std::string& model) {
-  std::string name = std::filesystem::path(model).filename().string();
-  if (name.ends_with(".gguf")) name.resize(name.size() - 5);
-  return name;
-}
-
 Result<OpenedModel> open_model(const std::string& name) {
   QW_ASSIGN(std::string path, resolve_model(name));
   QW_ASSIGN(auto source, formats::ModelSource::open(path));
@@ -115,7 +109,8 @@ Status set_tasks(const OpenedModel& opened, ReadyModel& ready) {
 // The text side of an opened model.
 Result<ReadyModel> ready_text(const std::string& name, const OpenedModel& opened) {
   ReadyModel ready;
-  ready.name = served_name(name);
+  ready.name = std::filesystem::path(name).filename().string();
+  if (ready.name.ends_with(".gguf")) ready.name.resize(ready.name.size() - 5);
   ready.defaults = sampling_params(opened.generation);
   auto spec = opened.source.gguf() != nullptr ? tokenizer_of_gguf(*opened.source.gguf())
                                               : tokenizer::load_tokenizer_folder(opened.path);
@@ -155,6 +150,7 @@ engine::LoadOptions drafter_options(const engine::LoadOptions& target) {
   own.threads = target.threads;
   own.isa = target.isa;
   own.cache_tokens = target.cache_tokens;
+  own.cache_dtype = target.cache_dtype;
   own.engine.max_rows = target.engine.max_rows;
   own.engine.max_sequences = target.engine.max_sequences;
   return own;
@@ -235,6 +231,18 @@ Result<models::FittedAdapter> fitted_adapter(const models::Model& model, const s
 
 }  // namespace
 
+void add_cache_type_option(CLI::App& cmd, std::string& name) {
+  cmd.add_option("--cache-type", name, "numbers of keys and values: f32, f16, bf16, q8 or q4 (default: f16, or f32 of f32 weights)")
+      ->check(CLI::IsMember({"auto", "f32", "f16", "bf16", "q8", "q4"}));
+}
+
+std::optional<tensor::DType> cache_dtype(const std::string& name) {
+  if (name == "auto") return std::nullopt;
+  if (name == "q8") return tensor::DType::kQ8_0;
+  if (name == "q4") return tensor::DType::kQ4_0;
+  return tensor::dtype_from_name(name);
+}
+
 Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions options, const std::vector<std::string>& adapters,
                               const DraftChoice& drafts) {
   const auto started = Clock::now();
@@ -249,30 +257,6 @@ Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions optio
     fitted.push_back(std::move(one));
   }
   return load_opened(name, opened, views, fitted, std::move(options), drafts, started);
-}
-
-Result<std::int64_t> memory_need(const std::string& name, const engine::LoadOptions& options,
-                                 const std::vector<std::string>& adapters, const DraftChoice& drafts) {
-  QW_ASSIGN(const OpenedModel opened, open_model(name));
-  QW_ASSIGN(const auto views, models::load_weights(*opened.model, opened.source));
-  std::vector<models::FittedAdapter> fitted;
-  for (const std::string& path : adapters) {
-    QW_ASSIGN(auto one, fitted_adapter(*opened.model, path));
-    fitted.push_back(std::move(one));
-  }
-  engine::LoadOptions load = options;
-  load.engine.drafts.lookup = drafts.source != "off" && drafts.most > 0;
-  if (load.engine.drafts.lookup) set_draft_layers(drafts, *opened.model, load);
-  std::int64_t bytes = need_of(opened, views, fitted, load).total();
-  if (names_model(drafts)) {
-    QW_ASSIGN(const std::int64_t second, memory_need(drafts.source, drafter_options(load), {}, {}));
-    bytes += second;
-  }
-  return bytes;
-}
-
-std::int64_t memory_of(const ReadyModel& ready) {
-  return ready.loaded->memory().total() + (ready.draft_model != nullptr ? ready.draft_model->memory().total() : 0);
 }
 
 Result<ModelWeights> weights_of(OpenedModel& opened, const std::string& adapter) {

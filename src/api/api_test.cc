@@ -1,12 +1,4 @@
 // The OpenAI protocol against a real engine over a tiny scripted model, through real sockets.
-#include <arpa/inet.h>
-#include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include <thread>
-
 #include "api/field_reader.h"
 #include "api/internal/test_service.h"
 #include "api/openai/request.h"
@@ -16,143 +8,10 @@
 namespace qw::api {
 namespace {
 
-// After token t comes token t + 1, most likely: "abc" is continued by "defg...". Byte tokens only, then <|im_end|>.
-class AlphabetModel final : public engine::StepExecutor {
- public:
-  Status run(const ops::StepBatch& batch) override {
-    rows_.assign(batch.logit_rows.size() * kVocab, 0.0f);
-    for (std::size_t i = 0; i < batch.logit_rows.size(); ++i) {
-      const auto token = batch.tokens[static_cast<std::size_t>(batch.logit_rows[i])];
-      rows_[i * kVocab + static_cast<std::size_t>((token + 1) % kVocab)] = 20.0f;
-    }
-    return {};
-  }
-  std::span<float> logits(std::int64_t i) override { return std::span(rows_).subspan(static_cast<std::size_t>(i) * kVocab, kVocab); }
-  std::int64_t vocab() const override { return kVocab; }
-  std::int64_t max_rows() const override { return 64; }
-  std::int64_t max_logit_rows() const override { return 64; }
-  static constexpr std::size_t kVocab = 260;
-
- private:
-  std::vector<float> rows_;
-};
-
-tokenizer::Tokenizer byte_tokenizer() {
-  const std::function<std::optional<std::string_view>()> nothing = [] { return std::nullopt; };
-  auto spec = tokenizer::train_bpe(nothing, {.vocab = 256, .added_tokens = {"<|im_start|>", "<|im_end|>", "<|endoftext|>"}});
-  EXPECT_TRUE(spec.has_value()) << spec.error().message;
-  return std::move(*tokenizer::Tokenizer::create(std::move(*spec)));
-}
-
-struct HttpAnswer {
-  int status = 0;
-  std::string head, body;
-};
-
-class ApiTest : public testing::Test {
- protected:
-  ApiTest()
-      : tokenizer_(byte_tokenizer()),
-        template_(*chat::Template::parse("{{ messages[-1].content }}")),
-        constraints_(tokenizer_) {
-    auto pool = kvcache::BlockPool::create({.layers = 1, .kv_heads = 1, .head_dim = 1}, 64);
-    pool_.emplace(std::move(*pool));
-    engine::EngineConfig config;
-    config.context = 512;
-    config.max_rows = 64;
-    auto made = engine::Engine::create(model_, *pool_, config);
-    EXPECT_TRUE(made.has_value()) << made.error().message;
-    engine_ = std::move(*made);
-    engine_->start();
-    ServedModel served;
-    served.id = "alphabet";
-    served.created = 1;
-    served.engine = engine_.get();
-    served.tokenizer = &tokenizer_;
-    served.chat_template = &template_;
-    served.constraints = &constraints_;
-    served.defaults.temperature = 0;
-    served.defaults.stop_ids = {*tokenizer_.find("<|im_end|>")};
-    models_.push_back(served);
-    served.id = "vectors";
-    served.embedding = EmbeddingTask{static_cast<std::int64_t>(AlphabetModel::kVocab), true};
-    served.ranking = RankTask{*tokenizer_.find("\n") + 1, 0};  // what comes after a prompt's last newline
-    models_.push_back(std::move(served));
-    ServedModel later;  // loaded when asked for, by another thread
-    later.id = "later";
-    later.alias = "base:later";
-    later.acquire = [this](std::function<void(Result<ModelLease>)> then) {
-      if (loader_.joinable()) loader_.join();
-      loader_ = std::thread([this, then] {
-        auto loaded = std::make_shared<ServedModel>(models_.front());
-        loaded->id = "later";
-        weak_ = loaded;
-        then(ModelLease(std::move(loaded)));
-      });
-    };
-    models_.push_back(std::move(later));
-    ServedModel full;
-    full.id = "full";
-    full.acquire = [](std::function<void(Result<ModelLease>)> then) { then(fail(ErrorKind::kResource, "no room")); };
-    models_.push_back(std::move(full));
-    ServiceOptions options;
-    options.http.port = 0;
-    options.http.max_body_bytes = 10'000;
-    options.page = [](std::string_view name) -> std::string_view { return name == "index.html" ? "<!doctype html>page" : ""; };
-    service_ = std::move(*Service::start(models_, std::move(options)));
-  }
-
-  ~ApiTest() override {
-    engine_->stop();
-    if (loader_.joinable()) loader_.join();
-  }  // while the models it answers for are still there
-
-  HttpAnswer ask(const std::string& method, const std::string& path, const std::string& body) {
-    const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(service_->port());
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    EXPECT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-    const std::string text = method + " " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: " +
-                             std::to_string(body.size()) + "\r\n\r\n" + body;
-    EXPECT_EQ(::send(fd, text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
-    std::string all;
-    char buffer[4096];
-    for (ssize_t n; (n = ::recv(fd, buffer, sizeof(buffer), 0)) > 0;) all.append(buffer, static_cast<std::size_t>(n));
-    ::close(fd);
-    HttpAnswer answer;
-    const std::size_t split = all.find("\r\n\r\n");
-    answer.head = all.substr(0, split);
-    answer.body = split == std::string::npos ? "" : all.substr(split + 4);
-    if (all.size() > 12) answer.status = std::atoi(all.c_str() + 9);
-    return answer;
-  }
-  json::Value ask_json(const std::string& path, const std::string& body, int status = 200) {
-    const HttpAnswer answer = ask("POST", path, body);
-    EXPECT_EQ(answer.status, status) << answer.body;
-    auto value = json::parse(answer.body);
-    EXPECT_TRUE(value.has_value()) << answer.body;
-    return value ? std::move(*value) : json::Value();
-  }
-  static std::string dump(const json::Value* v) { return v == nullptr ? "(absent)" : json::dump(*v); }
-  static const json::Value& at(const json::Value& v, std::string_view key) {
-    const json::Value* found = v.find(key);
-    EXPECT_NE(found, nullptr) << key << " in " << json::dump(v);
-    return *found;
-  }
-
-  AlphabetModel model_;
-  tokenizer::Tokenizer tokenizer_;
-  chat::Template template_;
-  sampling::ConstraintCompiler constraints_;
-  std::optional<kvcache::BlockPool> pool_;
-  std::unique_ptr<engine::Engine> engine_;
-  ModelList models_;
-  std::thread loader_;
-  std::weak_ptr<const ServedModel> weak_;
-  std::unique_ptr<Service> service_;
-};
+using test::byte_tokenizer;
+using test::HttpAnswer;
+using AlphabetModel = test::AlphabetModel;
+class ApiTest : public test::ServiceTest {};
 
 constexpr const char* kChat = "/v1/chat/completions";
 
@@ -164,22 +23,6 @@ TEST_F(ApiTest, ChatAnswersInOpenAiShape) {
   EXPECT_EQ(at(choice, "finish_reason").as_string(), "length");
   EXPECT_EQ(at(at(answer, "usage"), "prompt_tokens").as_int(), 3);
   EXPECT_EQ(at(at(answer, "usage"), "completion_tokens").as_int(), 4);
-}
-
-TEST_F(ApiTest, ModelsMayBeLoadedWhenAskedFor) {
-  for (const char* name : {"later", "base:later"}) {
-    const auto answer = ask_json(kChat, std::string(R"({"model":")") + name + R"(","messages":[{"role":"user","content":"abc"}],"max_tokens":4})");
-    EXPECT_EQ(at(answer, "model").as_string(), "later");
-    EXPECT_EQ(at(at(at(answer, "choices").as_array()[0], "message"), "content").as_string(), "defg");
-    ask_json("/v1/completions", R"({"model":"later","prompt":"abc","max_tokens":2})");
-    for (int i = 0; i < 500 && !weak_.expired(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    EXPECT_TRUE(weak_.expired());  // nobody holds it once the answer is out
-  }
-  const auto refused = ask_json(kChat, R"({"model":"full","messages":[{"role":"user","content":"abc"}]})", 503);
-  EXPECT_EQ(at(at(refused, "error"), "message").as_string(), "no room");
-  const auto listed = json::parse(ask("GET", "/v1/models", "").body);
-  ASSERT_TRUE(listed);
-  EXPECT_EQ(at(*listed, "data").as_array().size(), 4u);
 }
 
 TEST_F(ApiTest, AUserCannotCloseATurn) {

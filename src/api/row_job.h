@@ -26,21 +26,23 @@ class RowJob : public std::enable_shared_from_this<RowJob> {
   // engine's thread and must not throw.
   using Reduce = std::function<std::vector<float>(std::span<const float> row)>;
   using AnswerBody = std::function<json::Value(RowResults results)>;
-  // Lives until the last prompt has ended. `prompts` are not empty and checked (check_text).
-  static void start(std::shared_ptr<Exchange> exchange, ModelLease model,
+  // Reserves what the prompts cost, and lives until the last has ended. `prompts` are not empty and checked (check_text).
+  static void start(std::shared_ptr<Exchange> exchange, const ServedModel& model,
                     std::vector<std::vector<engine::TokenId>> prompts, Reduce reduce, AnswerBody answer);
 
  private:
   class Item;
-  RowJob(std::shared_ptr<Exchange> exchange, ModelLease model, std::vector<std::vector<engine::TokenId>> prompts,
-         Reduce reduce, AnswerBody answer);
+  RowJob(std::shared_ptr<Exchange> exchange, const ServedModel& model, std::vector<std::vector<engine::TokenId>> prompts,
+         Reduce reduce, AnswerBody answer, std::shared_ptr<Charge> charge);
+  void run();
+  void complete(bool entered);
   void submit_more();  // under the mutex
   void fail(const ApiError& error);  // under the mutex
   void ended(std::size_t index, const engine::Finished& finished);
   void leave();
 
   const std::shared_ptr<Exchange> exchange_;
-  const ModelLease model_;
+  const ServedModel& model_;
   std::vector<std::vector<engine::TokenId>> prompts_;
   const Reduce reduce_;
   const AnswerBody answer_;

@@ -80,7 +80,7 @@ struct ChoiceState {
 
 struct Answer::State {
   std::shared_ptr<Exchange> exchange;
-  ModelLease model;
+  const ServedModel* model;
   AnswerSpec spec;
   std::string id;
   std::int64_t created;
@@ -89,7 +89,9 @@ struct Answer::State {
   std::vector<engine::RequestId> requests;
   std::size_t open;
   bool failed = false;      // an error was sent; nothing more may be
-  std::int64_t prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0, drafted_tokens = 0, accepted_tokens = 0;
+  bool cancelled = false;   // the client left, or the service stops
+  std::vector<std::int64_t> prompt_tokens, cached_tokens;   // of each prompt, once one of its choices has a token
+  std::int64_t completion_tokens = 0, reasoning_tokens = 0, drafted_tokens = 0, accepted_tokens = 0;
 
   bool chat() const { return spec.kind == AnswerKind::kChat; }
 
@@ -98,14 +100,18 @@ struct Answer::State {
   }
   // Every prompt counts once, however many choices it has; what was cached of it is what its first choice found.
   json::Value usage() const {
-    json::Object out{{"prompt_tokens", prompt_tokens},
-                     {"completion_tokens", completion_tokens},
-                     {"total_tokens", prompt_tokens + completion_tokens},
-                     {"prompt_tokens_details", json::Object{{"cached_tokens", cached_tokens}}}};
-    // OpenAI's names for tokens guessed ahead; none of them is a completion token unless it was right.
-    if (drafted_tokens > 0)
-      out.set("completion_tokens_details", json::Object{{"accepted_prediction_tokens", accepted_tokens},
-                                                        {"rejected_prediction_tokens", drafted_tokens - accepted_tokens}});
+    const store::Tokens t = tokens_used();
+    json::Object out{{"prompt_tokens", t.prompt},
+                     {"completion_tokens", t.output},
+                     {"total_tokens", t.prompt + t.output},
+                     {"prompt_tokens_details", json::Object{{"cached_tokens", t.cached}}}};
+    json::Object details;
+    if (chat()) details.set("reasoning_tokens", t.reasoning);
+    if (drafted_tokens > 0) {  // OpenAI's names for tokens guessed ahead; those that were wrong are no completion tokens
+      details.set("accepted_prediction_tokens", accepted_tokens);
+      details.set("rejected_prediction_tokens", drafted_tokens - accepted_tokens);
+    }
+    if (!details.empty()) out.set("completion_tokens_details", std::move(details));
     return out;
   }
   store::Tokens tokens_used() const {
@@ -235,11 +241,11 @@ class Answer::Choice final : public TextReceiver {
   std::size_t index_;
 };
 
-Answer::Answer(std::shared_ptr<Exchange> exchange, ModelLease model, AnswerSpec spec, std::size_t choices)
+Answer::Answer(std::shared_ptr<Exchange> exchange, const ServedModel& model, AnswerSpec spec, std::size_t choices)
     : state_(std::make_unique<State>()) {
   State& s = *state_;
   s.exchange = std::move(exchange);
-  s.model = std::move(model);
+  s.model = &model;
   s.spec = std::move(spec);
   s.id = new_id(s.chat() ? "chatcmpl-" : "cmpl-");
   s.created = unix_seconds();
@@ -359,20 +365,6 @@ void Answer::complete(bool entered) {
   if (!entered) return abandon({500, "server_error", "The accounts cannot be reached; this answer was not given.", "", "store_unavailable"});
   std::lock_guard lock(s.mutex);
   if (s.failed) return;
-  ChoiceState& c = s.choices[index];
-  std::vector<TokenDetail> none;
-  if (c.parser) {
-    for (const auto& event : c.parser->finish()) s.emit(index, event, none);
-  }
-  c.done = true;
-  c.reason = reason_name(finished.reason, !c.calls.empty());
-  s.prompt_tokens = std::max(s.prompt_tokens, finished.usage.prompt_tokens);
-  s.completion_tokens += finished.usage.completion_tokens;
-  s.drafted_tokens += finished.usage.drafted_tokens;
-  s.accepted_tokens += finished.usage.accepted_tokens;
-  s.cached_tokens = std::max(s.cached_tokens, finished.usage.cached_tokens);
-  if (s.spec.stream) s.send_delta(index, {}, nullptr, c.reason);
-  if (--s.open > 0) return;
   if (s.spec.stream) {
     if (s.spec.include_usage) {
       json::Object last = s.head(s.chat() ? "chat.completion.chunk" : "text_completion");

@@ -187,46 +187,42 @@ void Api::chat(const net::Request& http, const std::shared_ptr<Exchange>& exchan
   if (!body) return exchange->send_error(body.error());
   auto request = read_chat_request(*body);
   if (!request) return exchange->send_error(request.error());
-  const ServedModel* model = find_model(models_, request->model);
-  if (model == nullptr) return exchange->send_error(model_not_found(request->model));
-  with_model(*model, exchange, [this, exchange, request = std::move(*request)](const ModelLease& lease) {
-    chat_with(lease, request, exchange);
-  });
-}
-
-void Api::chat_with(const ModelLease& model, const ChatRequest& request, const std::shared_ptr<Exchange>& exchange) const {
+  const auto allowed = allowed_model(*exchange, models_, request->model);
+  if (!allowed) return exchange->send_error(allowed.error());
+  const ServedModel* model = *allowed;
   if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
   if (model->chat_template == nullptr) {
     return exchange->send_error(bad_request("model", "The model `" + model->id + "` has no chat template; use /v1/completions."));
   }
-  auto prompt = prompt_of(*model, request);
+  auto prompt = prompt_of(*model, *request);
   if (!prompt) return exchange->send_error(prompt.error());
-  auto limit = check_length(*model, prompt->ids.size(), request.max_tokens.value_or(model->engine->max_sequence_tokens()), "messages");
+  auto limit = check_length(*model, prompt->ids.size(), request->max_tokens.value_or(model->engine->max_sequence_tokens()), "messages");
   if (!limit) return exchange->send_error(limit.error());
 
-  ConstraintRequest wanted{.output = &request.output,
-                           .tools = request.tools_allowed() ? &*request.tools : nullptr,
-                           .choice = request.tool_choice,
-                           .parallel_calls = request.parallel_tool_calls,
+  ConstraintRequest wanted{.output = &request->output,
+                           .tools = request->tools_allowed() ? &*request->tools : nullptr,
+                           .choice = request->tool_choice,
+                           .parallel_calls = request->parallel_tool_calls,
                            .opens_reasoning = prompt->opens_reasoning,
-                           .may_think = thinking_on(request)};
+                           .may_think = thinking_on(*request)};
   auto rules = OutputRules::make(*model, wanted);
   if (!rules) return exchange->send_error(rules.error());
 
-  name_ignored(*exchange, request.ignored);
+  name_ignored(*exchange, request->ignored);
   name_list(*exchange, "X-Unchecked-Tools", rules->unchecked());
-  auto params = sampling_params(request, model->defaults);
-  if (!request.sampling.seed) params.seed = random_seed();
+  auto params = sampling_params(*request, model->defaults);
+  if (!request->sampling.seed) params.seed = random_seed();
   AnswerSpec spec;
-  spec.stream = request.stream;
-  spec.include_usage = request.include_usage;
-  spec.logprobs = request.logprobs;
+  spec.stream = request->stream;
+  spec.include_usage = request->include_usage;
+  spec.logprobs = request->logprobs;
   spec.split_reasoning = true;
   spec.starts_in_reasoning = prompt->opens_reasoning;
-  spec.parse_tools = request.tools_allowed();
-  if (spec.parse_tools) spec.tools = *request.tools;
-  auto answer = std::make_shared<Answer>(exchange, model, std::move(spec), static_cast<std::size_t>(request.n));
-  launch(answer, *model, params, {std::move(prompt->ids)}, request.n, {*limit}, *rules);
+  spec.parse_tools = request->tools_allowed();
+  if (spec.parse_tools) spec.tools = *request->tools;
+  auto shared = std::make_shared<const OutputRules>(std::move(*rules));
+  launch(exchange, std::move(spec), {model, params, {std::move(prompt->ids)}, {*limit}, request->n, std::move(shared), "", request->cache_salt},
+         request->max_tokens.has_value());
 }
 
 void Api::complete(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
@@ -234,43 +230,38 @@ void Api::complete(const net::Request& http, const std::shared_ptr<Exchange>& ex
   if (!body) return exchange->send_error(body.error());
   auto request = read_completion_request(*body);
   if (!request) return exchange->send_error(request.error());
-  const ServedModel* model = find_model(models_, request->model);
-  if (model == nullptr) return exchange->send_error(model_not_found(request->model));
-  with_model(*model, exchange, [this, exchange, request = std::move(*request)](const ModelLease& lease) {
-    complete_with(lease, request, exchange);
-  });
-}
-
-void Api::complete_with(const ModelLease& model, const CompletionRequest& request, const std::shared_ptr<Exchange>& exchange) const {
+  const auto allowed = allowed_model(*exchange, models_, request->model);
+  if (!allowed) return exchange->send_error(allowed.error());
+  const ServedModel* model = *allowed;
   if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
-  std::vector<std::vector<engine::TokenId>> prompts = request.prompt_ids;
-  for (const std::string& text : request.prompts) prompts.push_back(tokenizer::encode_prompt(*model->tokenizer, text, false));
+  std::vector<std::vector<engine::TokenId>> prompts = request->prompt_ids;
+  for (const std::string& text : request->prompts) prompts.push_back(tokenizer::encode_prompt(*model->tokenizer, text, false));
   std::vector<std::int64_t> limits;
   AnswerSpec spec;
   for (const auto& ids : prompts) {
     for (const auto id : ids) {
       if (id >= model->engine->vocab()) return exchange->send_error(bad_request("prompt", "token id " + std::to_string(id) + " is outside the vocabulary."));
     }
-    auto limit = check_length(*model, ids.size(), *request.max_tokens, "prompt");
+    auto limit = check_length(*model, ids.size(), *request->max_tokens, "prompt");
     if (!limit) return exchange->send_error(limit.error());
     limits.push_back(*limit);
-    for (std::int64_t i = 0; i < request.n; ++i) spec.echoes.push_back(request.echo ? model->tokenizer->decode(ids) : "");
+    for (std::int64_t i = 0; i < request->n; ++i) spec.echoes.push_back(request->echo ? model->tokenizer->decode(ids) : "");
   }
   ConstraintRequest wanted;
-  wanted.output = &request.output;
+  wanted.output = &request->output;
   wanted.may_think = false;
   auto rules = OutputRules::make(*model, wanted);
   if (!rules) return exchange->send_error(rules.error());
-  name_ignored(*exchange, request.ignored);
-  auto params = sampling_params(request, model->defaults);
-  if (!request.sampling.seed) params.seed = random_seed();
+  name_ignored(*exchange, request->ignored);
+  auto params = sampling_params(*request, model->defaults);
+  if (!request->sampling.seed) params.seed = random_seed();
   spec.kind = AnswerKind::kCompletion;
-  spec.stream = request.stream;
-  spec.include_usage = request.include_usage;
-  spec.logprobs = request.logprobs;
-  const std::size_t choices = prompts.size() * static_cast<std::size_t>(request.n);
-  auto answer = std::make_shared<Answer>(exchange, model, std::move(spec), choices);
-  launch(answer, *model, params, prompts, request.n, limits, *rules);
+  spec.stream = request->stream;
+  spec.include_usage = request->include_usage;
+  spec.logprobs = request->logprobs;
+  auto shared = std::make_shared<const OutputRules>(std::move(*rules));
+  launch(exchange, std::move(spec), {model, params, std::move(prompts), std::move(limits), request->n, std::move(shared), "", request->cache_salt},
+         true);
 }
 
 }  // namespace qw::api::openai

@@ -27,10 +27,6 @@ class Api {
   void complete(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
   void embed(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
   void rerank(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
-  void chat_with(const ModelLease& model, const ChatRequest& request, const std::shared_ptr<Exchange>& exchange) const;
-  void complete_with(const ModelLease& model, const CompletionRequest& request, const std::shared_ptr<Exchange>& exchange) const;
-  void embed_with(const ModelLease& model, EmbeddingRequest request, const std::shared_ptr<Exchange>& exchange) const;
-  void rerank_with(const ModelLease& model, const RerankRequest& request, const std::shared_ptr<Exchange>& exchange) const;
   void list_models(const std::shared_ptr<Exchange>& exchange) const;
   const ModelList& models_;
 };

@@ -68,30 +68,25 @@ void Api::embed(const net::Request& http, const std::shared_ptr<Exchange>& excha
   if (!body) return exchange->send_error(body.error());
   auto request = read_embedding_request(*body);
   if (!request) return exchange->send_error(request.error());
-  const ServedModel* model = find_model(models_, request->model);
-  if (model == nullptr) return exchange->send_error(model_not_found(request->model));
-  with_model(*model, exchange, [this, exchange, request = std::move(*request)](const ModelLease& lease) {
-    embed_with(lease, request, exchange);
-  });
-}
-
-void Api::embed_with(const ModelLease& model, EmbeddingRequest request, const std::shared_ptr<Exchange>& exchange) const {
+  const auto allowed = allowed_model(*exchange, models_, request->model);
+  if (!allowed) return exchange->send_error(allowed.error());
+  const ServedModel* model = *allowed;
   if (!model->embedding)
     return exchange->send_error(bad_request("model", "The model `" + model->id + "` makes no embeddings: it has no embedding head."));
   const EmbeddingTask task = *model->embedding;
-  const std::int64_t dimensions = request.dimensions.value_or(task.width);
+  const std::int64_t dimensions = request->dimensions.value_or(task.width);
   if (dimensions > task.width)
     return exchange->send_error(bad_request("dimensions", "'dimensions' must be 1 to " + std::to_string(task.width) + "."));
-  std::vector<std::vector<engine::TokenId>> prompts = std::move(request.ids);
-  for (const std::string& text : request.texts)
-    prompts.push_back(embedding_prompt(*model->tokenizer, text, request.instruction));
+  std::vector<std::vector<engine::TokenId>> prompts = std::move(request->ids);
+  for (const std::string& text : request->texts)
+    prompts.push_back(embedding_prompt(*model->tokenizer, text, request->instruction));
   for (const auto& ids : prompts)
     if (auto fine = check_text(*model, ids, "input"); !fine) return exchange->send_error(fine.error());
-  name_ignored(*exchange, request.ignored);
+  name_ignored(*exchange, request->ignored);
   RowJob::start(
-      exchange, model, std::move(prompts),
+      exchange, *model, std::move(prompts),
       [=](std::span<const float> row) { return *engine::embedding_of(row, dimensions, task.normalise); },
-      [name = model->id, as_base64 = request.base64](const RowResults& results) { return embeddings_body(name, as_base64, results); });
+      [name = model->id, as_base64 = request->base64](const RowResults& results) { return embeddings_body(name, as_base64, results); });
 }
 
 void Api::rerank(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
@@ -99,26 +94,21 @@ void Api::rerank(const net::Request& http, const std::shared_ptr<Exchange>& exch
   if (!body) return exchange->send_error(body.error());
   auto request = read_rerank_request(*body);
   if (!request) return exchange->send_error(request.error());
-  const ServedModel* model = find_model(models_, request->model);
-  if (model == nullptr) return exchange->send_error(model_not_found(request->model));
-  with_model(*model, exchange, [this, exchange, request = std::move(*request)](const ModelLease& lease) {
-    rerank_with(lease, request, exchange);
-  });
-}
-
-void Api::rerank_with(const ModelLease& model, const RerankRequest& request, const std::shared_ptr<Exchange>& exchange) const {
+  const auto allowed = allowed_model(*exchange, models_, request->model);
+  if (!allowed) return exchange->send_error(allowed.error());
+  const ServedModel* model = *allowed;
   if (!model->ranking)
     return exchange->send_error(bad_request("model", "The model `" + model->id + "` ranks no documents: it has no yes and no to compare."));
   std::vector<std::vector<engine::TokenId>> prompts;
-  for (const std::string& document : request.documents) {
-    prompts.push_back(ranking_prompt(*model->tokenizer, request.instruction, request.query, document));
+  for (const std::string& document : request->documents) {
+    prompts.push_back(ranking_prompt(*model->tokenizer, request->instruction, request->query, document));
     if (auto fine = check_text(*model, prompts.back(), "documents"); !fine) return exchange->send_error(fine.error());
   }
-  name_ignored(*exchange, request.ignored);
+  name_ignored(*exchange, request->ignored);
   RowJob::start(
-      exchange, model, std::move(prompts),
+      exchange, *model, std::move(prompts),
       [task = *model->ranking](std::span<const float> row) { return std::vector<float>{relevance(task, row)}; },
-      [name = model->id, asked = request](const RowResults& results) { return rerank_body(name, asked, results); });
+      [name = model->id, asked = std::move(*request)](const RowResults& results) { return rerank_body(name, asked, results); });
 }
 
 }  // namespace qw::api::openai

@@ -6,9 +6,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
-#elif defined(__aarch64__)
-#include <asm/hwcap.h>
-#include <sys/auxv.h>
 #endif
 
 #include <algorithm>
@@ -20,11 +17,14 @@ namespace qw::base {
 
 std::string_view isa_name(Isa isa) {
   switch (isa) {
-    case Isa::kPortable: return "portable";
-    case Isa::kNeon: return "neon";
-    case Isa::kAvx2: return "avx2";
-    case Isa::kAvx512: return "avx512";
-    case Isa::kAmx: return "amx";
+    case Isa::kPortable:
+      return "portable";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512:
+      return "avx512";
+    case Isa::kAmx:
+      return "amx";
   }
   return "portable";
 }
@@ -57,8 +57,6 @@ Isa find_best_isa() {
                       __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vbmi");
   if (avx2 && avx512) return may_use_amx() ? Isa::kAmx : Isa::kAvx512;
   if (avx2) return Isa::kAvx2;
-#elif defined(__aarch64__)
-  if ((getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0) return Isa::kNeon;
 #endif
   return Isa::kPortable;
 }
@@ -78,7 +76,7 @@ Result<std::optional<Isa>> forced_isa() {
     if (isa > best_isa()) return fail(ErrorKind::kUsage, std::string("QW_ISA=") + forced + ": this CPU cannot run it");
     return isa;
   }
-  return fail(ErrorKind::kUsage, std::string("QW_ISA=") + forced + ": expected portable, neon, avx2, avx512 or amx");
+  return fail(ErrorKind::kUsage, std::string("QW_ISA=") + forced + ": expected portable, avx2, avx512 or amx");
 }
 
 Result<Isa> chosen_isa() {

@@ -10,28 +10,23 @@
 
 namespace qw::base {
 
-// Ordered: a processor runs what stands before its best one. Of another kind of processor there is none before it, so
-// NEON comes first where it is, and last elsewhere.
+// Ordered: a later one implies the earlier ones can run too.
 enum class Isa : std::uint8_t {
   kPortable,  // plain C++
-#if defined(__aarch64__)
-  kNeon,      // NEON + dot products of bytes (ARMv8.2 and later)
-#endif
   kAvx2,      // AVX2 + FMA + F16C
   kAvx512,    // AVX-512 F/BW/CD/DQ/VL + VNNI + BF16 + VBMI (Zen 4/5, Sapphire Rapids and later)
   kAmx,       // the same and AMX tiles of bfloat16 (Sapphire Rapids and later Xeons)
-#if !defined(__aarch64__)
-  kNeon,
-#endif
 };
 
 std::string_view isa_name(Isa isa);
-inline constexpr Isa kAllIsas[] = {Isa::kPortable, Isa::kNeon, Isa::kAvx2, Isa::kAvx512, Isa::kAmx};
+inline constexpr Isa kAllIsas[] = {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAmx};
 
 // The best set this CPU and operating system support. The first call asks the system for the use of AMX tiles, for the
 // whole process, where the CPU has them.
 Isa best_isa();
-// QW_ISA=portable|neon|avx2|avx512|amx if set (an error if unknown or unsupported here), else best_isa().
+// QW_ISA=portable|avx2|avx512|amx if set (an error if unknown or unsupported here).
+Result<std::optional<Isa>> forced_isa();
+// forced_isa(), else best_isa().
 Result<Isa> chosen_isa();
 // Brand string of the CPU, e.g. "AMD EPYC 9655".
 std::string cpu_name();

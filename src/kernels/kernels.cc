@@ -21,14 +21,6 @@ Kernels make_table(Isa isa) {
   k.isa = isa;
   k.name = base::isa_name(isa).data();
   fill_portable(k);
-#if defined(__aarch64__)
-  if (isa == Isa::kNeon) {
-    neon::fill_matmul(k);
-    neon::fill_gemm(k);
-    neon::fill_rows(k);
-    neon::fill_attention(k);
-  }
-#endif
 #if defined(__x86_64__)
   if (isa == Isa::kAvx2) {
     avx2::fill_matmul(k);
@@ -57,9 +49,8 @@ Kernels make_table(Isa isa) {
 
 const Kernels& kernels_for(Isa isa) {
   QW_CHECK(isa <= base::best_isa());
-  static const std::array<Kernels, 5> tables = {  // in the order of Isa, which differs
-      make_table(static_cast<Isa>(0)), make_table(static_cast<Isa>(1)), make_table(static_cast<Isa>(2)),
-      make_table(static_cast<Isa>(3)), make_table(static_cast<Isa>(4))};
+  static const std::array<Kernels, 4> tables = {make_table(Isa::kPortable), make_table(Isa::kAvx2),
+                                                make_table(Isa::kAvx512), make_table(Isa::kAmx)};
   return tables[static_cast<std::size_t>(isa)];
 }
 

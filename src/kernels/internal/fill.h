@@ -16,9 +16,6 @@ namespace qw::kernels {
 namespace portable {
 QW_DECLARE_FILLS
 }
-namespace neon {
-QW_DECLARE_FILLS
-}
 namespace avx2 {
 QW_DECLARE_FILLS
 }

@@ -180,13 +180,16 @@ struct Tally {
     preempted += f.preemptions;
     ++reasons[f.reason];
   }
-  void expect(const EngineStats& stats, bool with_states) {
+  void expect(const EngineStats& stats) {
     EXPECT_EQ(stats.computed_tokens, computed);
     EXPECT_EQ(stats.output_tokens, output);
     EXPECT_EQ(stats.cached_tokens, cached);
     EXPECT_EQ(stats.preemptions, preempted);
     EXPECT_EQ(stats.free_blocks, kBlocks);
     for (const auto& [reason, count] : reasons) EXPECT_EQ(stats.finished[static_cast<int>(reason)], count);
+  }
+  // That everything happened often: of runs that are the same each time. Between threads it depends on who is quick.
+  void expect_variety(bool with_states) {
     EXPECT_GT(preempted, 20);
     EXPECT_GT(cached, output / (with_states ? 40 : 4));
     EXPECT_GT(reasons[FinishReason::kCancelled], 3);
@@ -242,7 +245,8 @@ TEST_P(RandomLives, EveryStepIsSoundAndEveryAnswerAsAlone) {
     });
     ASSERT_FALSE(HasFatalFailure());
   }
-  tally.expect(house.engine->stats(), GetParam());
+  tally.expect(house.engine->stats());
+  tally.expect_variety(GetParam());
   EXPECT_GT(tally.reasons[FinishReason::kDeadline], 0);
   EXPECT_GT(tally.reasons[FinishReason::kError], 0);
 }
@@ -303,7 +307,8 @@ TEST_P(RandomLives, ManyThreads) {
   for (std::uint64_t c = 0; c < 4; ++c) clients.emplace_back(client, 100 + c);
   for (auto& t : clients) t.join();
   house.engine->drain();
-  tally.expect(house.engine->stats(), GetParam());
+  tally.expect(house.engine->stats());
+  EXPECT_GT(tally.reasons[FinishReason::kStop], 0);
   house.engine->stop();
   EXPECT_EQ(house.engine->violation(), "");
 }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/utf8.h"
+#include "sampling/grammar/scanner.h"
 
 namespace qw::sampling::grammar {
 namespace {
@@ -18,9 +19,9 @@ bool is_name(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
 }
 
-class Parser {
+class Parser : Scanner {
  public:
-  explicit Parser(std::string_view text) : text_(text) {}
+  explicit Parser(std::string_view text) : Scanner(text) {}
 
   Result<Source> parse() {
     skip();
@@ -35,13 +36,6 @@ class Parser {
   }
 
  private:
-  bool more() const { return at_ < text_.size(); }
-  char peek() const { return text_[at_]; }
-  bool take(char c) {
-    if (!more() || peek() != c) return false;
-    ++at_;
-    return true;
-  }
   tl::unexpected<Error> bad(const std::string& what) const {
     const std::string_view before = text_.substr(0, at_);
     const auto line = 1 + std::count(before.begin(), before.end(), '\n');
@@ -226,11 +220,7 @@ class Parser {
   Result<char32_t> hex(int digits) {
     std::uint32_t value = 0;
     for (int i = 0; i < digits; ++i, ++at_) {
-      const char c = more() ? peek() : '\0';
-      const int d = c >= '0' && c <= '9'   ? c - '0'
-                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                           : -1;
+      const int d = hex_digit();
       if (d < 0) return bad("a hexadecimal digit is missing");
       value = value * 16 + static_cast<std::uint32_t>(d);
     }
@@ -238,8 +228,6 @@ class Parser {
     return static_cast<char32_t>(value);
   }
 
-  std::string_view text_;
-  std::size_t at_ = 0;
   Source source_;
   std::map<std::string, Rule> rules_;
 };

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/utf8.h"
+#include "sampling/grammar/scanner.h"
 
 namespace qw::sampling::grammar {
 namespace {
@@ -16,10 +17,10 @@ CodePoints digits() { return {{'0', '9'}}; }
 CodePoints words() { return {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}}; }
 CodePoints spaces() { return {{'\t', '\r'}, {' ', ' '}}; }
 
-class Parser {
+class Parser : Scanner {
  public:
   Parser(std::string_view pattern, Source& source, const WriteSet& write)
-      : text_(pattern), source_(source), write_(write) {}
+      : Scanner(pattern), source_(source), write_(write) {}
 
   Result<Node> parse(Anchoring anchoring) {
     const bool from_begin = take('^');
@@ -38,13 +39,6 @@ class Parser {
  private:
   tl::unexpected<Error> bad(const std::string& what) const {
     return fail(ErrorKind::kBadInput, "regular expression, byte " + std::to_string(at_) + ": " + what);
-  }
-  bool more() const { return at_ < text_.size(); }
-  char peek() const { return text_[at_]; }
-  bool take(char c) {
-    if (!more() || peek() != c) return false;
-    ++at_;
-    return true;
   }
   Node write(CodePoints set) { return write_ ? write_(source_, std::move(set)) : source_.set(std::move(set)); }
   Node any_text() { return source_.repeat(write(CodePoints::all()), 0, kNoLimit); }
@@ -263,7 +257,7 @@ class Parser {
   Result<CodePoints> hex(int count) {
     char32_t value = 0;
     for (int i = 0; i < count; ++i) {
-      const int digit = more() ? digit_of(peek()) : -1;
+      const int digit = hex_digit();
       if (digit < 0) return bad("a hexadecimal digit is missing");
       value = value * 16 + static_cast<char32_t>(digit);
       ++at_;
@@ -285,25 +279,17 @@ class Parser {
     }
     char32_t value = 0;
     bool any = false;
-    for (; more() && digit_of(peek()) >= 0; ++at_, any = true) {
-      value = value * 16 + static_cast<char32_t>(digit_of(peek()));
+    for (; hex_digit() >= 0; ++at_, any = true) {
+      value = value * 16 + static_cast<char32_t>(hex_digit());
       if (value > CodePoints::kLast) return bad("beyond the last code point");
     }
     if (!any || !take('}')) return bad("\\u{ wants hexadecimal digits and }");
     return CodePoints{{value, value}};
   }
 
-  static int digit_of(char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    return -1;
-  }
-
-  std::string_view text_;
   Source& source_;
   const WriteSet& write_;
-  std::size_t at_ = 0, top_choices_ = 0;
+  std::size_t top_choices_ = 0;
   bool to_end_ = false;
 };
 

@@ -58,11 +58,14 @@ Node Source::add(Expression expression) {
   return static_cast<Node>(nodes_.size() - 1);
 }
 
-Node Source::bytes(std::string_view text) {
+Node Source::add(Kind kind, std::string_view bytes) {
   Expression e;
-  e.bytes = text;
+  e.kind = kind;
+  e.bytes = bytes;
   return add(std::move(e));
 }
+
+Node Source::bytes(std::string_view text) { return add(Kind::kBytes, text); }
 
 Node Source::set(CodePoints points) {
   Expression e;
@@ -107,18 +110,12 @@ Node Source::rule(Rule rule) {
 
 Node Source::until(std::string_view bytes) {
   QW_CHECK(!bytes.empty());
-  Expression e;
-  e.kind = Kind::kUntil;
-  e.bytes = bytes;
-  return add(std::move(e));
+  return add(Kind::kUntil, bytes);
 }
 
 Node Source::without(std::string_view bytes) {
   QW_CHECK(!bytes.empty());
-  Expression e;
-  e.kind = Kind::kWithout;
-  e.bytes = bytes;
-  return add(std::move(e));
+  return add(Kind::kWithout, bytes);
 }
 
 Rule Source::declare(std::string name) {

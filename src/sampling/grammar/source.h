@@ -87,6 +87,7 @@ class Source {
 
  private:
   Node add(Expression expression);
+  Node add(Kind kind, std::string_view bytes);
   std::vector<Expression> nodes_;
   std::vector<Named> rules_;
   Rule root_ = -1;

@@ -28,23 +28,16 @@ class Walk {
     while (common < done_ && common < text.size() && common < last_.size() && text[common] == last_[common]) ++common;
     last_ = text;
     done_ = common;
-    for (std::size_t d = common; d < text.size(); ++d) {
-      if (path_.size() <= d + 1) path_.emplace_back();
-      runner_.step(path_[d], static_cast<std::uint8_t>(text[d]), path_[d + 1]);
-      done_ = d + 1;
-      const Configurations& now = path_[d + 1];
-      if (now.items.empty() && d + 1 < text.size()) {
-        // What was left behind earlier, at any byte, may read on.
-        for (std::size_t e = 1; e <= d + 1; ++e)
-          if (path_[e].escaped) return Outcome::kOpen;
-        return Outcome::kRefused;
-      }
+    for (; done_ < text.size() && !path_[done_].items.empty(); ++done_) {
+      if (path_.size() <= done_ + 1) path_.emplace_back();
+      runner_.step(path_[done_], static_cast<std::uint8_t>(text[done_]), path_[done_ + 1]);
     }
-    const Configurations& end = path_[text.size()];
-    if (!end.dead() || end.escaped) return Outcome::kAccepted;
-    for (std::size_t e = 1; e < text.size(); ++e)
-      if (path_[e].escaped) return Outcome::kOpen;
-    return Outcome::kRefused;
+    const Configurations& end = path_[done_];
+    if (done_ == text.size() && (!end.dead() || end.escaped)) return Outcome::kAccepted;
+    // What left the rule earlier, at any byte, may read on.
+    const bool left = std::any_of(path_.begin() + 1, path_.begin() + 1 + static_cast<std::ptrdiff_t>(done_),
+                                  [](const Configurations& c) { return c.escaped; });
+    return left ? Outcome::kOpen : Outcome::kRefused;
   }
 
  private:

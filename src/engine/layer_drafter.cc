@@ -17,13 +17,13 @@ void LayerDrafter::computed(RequestId request, std::int64_t position, std::int64
   for (std::int64_t i = 0; i < rows; ++i) {
     const std::span<const float> kept = executor_.kept(first_row + i);
     f.width = kept.size();
-    const std::int64_t next = f.done + static_cast<std::int64_t>(f.given.size() / kept.size());
+    const std::int64_t next = f.done + f.rows();
     if (position + i < next) continue;  // computed again, after a wrong draft
     if (position + i > next) {          // what lies between came from a cache, with what these layers once put there
       f.given.clear();
       f.done = position + i;
     }
-    if (static_cast<std::int64_t>(f.given.size() / kept.size()) == kMostKept) {
+    if (f.rows() == kMostKept) {
       f = Followed();
       f.given_up = true;
       return;
@@ -77,7 +77,7 @@ Status LayerDrafter::read() {
   for (Work& w : work_) {
     const auto tokens = w.job->sampler->tokens();
     const std::int64_t pending = static_cast<std::int64_t>(tokens.size()) - 1 - w.followed->done;
-    const std::size_t width = w.followed->given.size() / static_cast<std::size_t>(pending);
+    const std::size_t width = w.followed->width;
     while (w.rows < pending && static_cast<std::int64_t>(tokens_.size()) < executor_.max_rows()) {
       const std::int64_t p = w.followed->done + w.rows;
       add_row(w, p, tokens[static_cast<std::size_t>(p + 1)],
@@ -91,7 +91,7 @@ Status LayerDrafter::read() {
   for (Work& w : work_) {
     row += w.rows;
     const auto n = static_cast<std::int64_t>(w.job->sampler->tokens().size());
-    const std::size_t width = w.followed->given.size() / static_cast<std::size_t>(n - 1 - w.followed->done);
+    const std::size_t width = w.followed->width;
     w.followed->given.erase(
         w.followed->given.begin(),
         w.followed->given.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(w.rows) * width));
@@ -126,7 +126,7 @@ Status LayerDrafter::propose(std::span<DraftJob> jobs) {
     // Its rows up to the last token but one, and room where a first guess stands.
     if (at == sequences_.end() || at->second.given_up || at->second.given.empty() || at->second.done >= n - 1) continue;
     // The end of a prompt may be few enough rows to count as decoding, and not be computed yet.
-    if (at->second.given.size() != static_cast<std::size_t>(n - 1 - at->second.done) * at->second.width) continue;
+    if (at->second.rows() != n - 1 - at->second.done) continue;
     work_.push_back({&job, &at->second, 0});
   }
   if (work_.empty()) return {};

@@ -32,6 +32,7 @@ class LayerDrafter final : public Drafter {
     std::vector<float> given;
     std::size_t width = 0;  // of one row
     std::int64_t done = 0;
+    std::int64_t rows() const { return width == 0 ? 0 : static_cast<std::int64_t>(given.size() / width); }
     std::vector<float> last;  // what the drafting layers kept of their last row
     bool given_up = false;    // it waited too long to be worth reading
   };

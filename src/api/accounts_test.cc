@@ -247,19 +247,7 @@ TEST_F(AccountsTest, ConcurrentRequestsKeepTheBudgetExact) {
 TEST_F(AccountsTest, AClientThatLeavesPaysForWhatWasComputed) {
   ASSERT_TRUE(store_->ledger().set_budget("project:" + project_, "tokens", "total", 100'000).has_value());
   for (int i = 0; i < 5; ++i) {
-    const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(service_->port());
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    ASSERT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-    const std::string body = chat(400, true);
-    const std::string text = std::string("POST ") + kChat + " HTTP/1.1\r\nHost: x\r\n" + bearer(key_) +
-                             "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
-    ASSERT_EQ(::send(fd, text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
-    char first;
-    ASSERT_EQ(::recv(fd, &first, 1, 0), 1);
-    ::close(fd);
+    ASSERT_NO_FATAL_FAILURE(leave_early(kChat, chat(400, true), bearer(key_)));
   }
   EXPECT_TRUE(all_settled());
   EXPECT_EQ(engine_output(total().output), total().output);

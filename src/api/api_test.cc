@@ -364,18 +364,7 @@ TEST_F(ApiTest, ModelsHealthPageAndTheRest) {
 }
 
 TEST_F(ApiTest, ADisconnectedClientFreesTheEngine) {
-  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(service_->port());
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  ASSERT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-  const std::string body = R"({"messages":[{"role":"user","content":"a"}],"stream":true,"n":8})";
-  const std::string text = std::string("POST ") + kChat + " HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
-  ASSERT_EQ(::send(fd, text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
-  char first;
-  ASSERT_EQ(::recv(fd, &first, 1, 0), 1);
-  ::close(fd);
+  ASSERT_NO_FATAL_FAILURE(leave_early(kChat, R"({"messages":[{"role":"user","content":"a"}],"stream":true,"n":8})"));
   for (int i = 0; i < 500 && engine_->stats().running + engine_->stats().waiting > 0; ++i) ::usleep(10'000);
   EXPECT_EQ(engine_->stats().running + engine_->stats().waiting, 0);
 }

@@ -198,6 +198,14 @@ struct Tally {
   }
 };
 
+void submit(Engine& engine, const std::shared_ptr<Life>& life) {
+  Request r = copy_of(life->request);
+  r.sink = life;
+  const auto id = engine.submit(std::move(r));
+  ASSERT_TRUE(id) << id.error().message;
+  life->id = *id;
+}
+
 class RandomLives : public testing::TestWithParam<bool> {};
 
 TEST_P(RandomLives, EveryStepIsSoundAndEveryAnswerAsAlone) {
@@ -211,13 +219,8 @@ TEST_P(RandomLives, EveryStepIsSoundAndEveryAnswerAsAlone) {
     ASSERT_LT(step, steps_wanted() + 5000) << "no progress";
     const bool ending = step >= steps_wanted();
     if (!ending && lives.size() < 24 && rng.below(3) == 0) {
-      auto life = random_life(rng, house.now);
-      Request r = copy_of(life->request);
-      r.sink = life;
-      const auto id = house.engine->submit(std::move(r));
-      ASSERT_TRUE(id) << id.error().message;
-      life->id = *id;
-      lives.push_back(std::move(life));
+      lives.push_back(random_life(rng, house.now));
+      ASSERT_NO_FATAL_FAILURE(submit(*house.engine, lives.back()));
     }
     if (!lives.empty() && rng.below(60) == 0) house.engine->cancel(some().id);
     for (const auto& life : lives) {
@@ -271,13 +274,8 @@ TEST_P(RandomLives, ManyThreads) {
       const bool ending = stats.steps >= steps_wanted();
       if (ending && lives.empty()) break;
       if (!ending && lives.size() < 8) {
-        auto life = random_life(rng, Clock::now());
-        Request r = copy_of(life->request);
-        r.sink = life;
-        const auto id = house.engine->submit(std::move(r));
-        ASSERT_TRUE(id) << id.error().message;
-        life->id = *id;
-        lives.push_back(std::move(life));
+        lives.push_back(random_life(rng, Clock::now()));
+        ASSERT_NO_FATAL_FAILURE(submit(*house.engine, lives.back()));
       } else {
         std::this_thread::yield();
       }

@@ -101,18 +101,31 @@ class ServiceTest : public testing::Test {
 
   ~ServiceTest() override { engine_->stop(); }  // while the models it answers for are still there
 
-  // `headers`: lines with their ends.
-  HttpAnswer ask(const std::string& method, const std::string& path, const std::string& body,
-                 const std::string& headers = "") {
+  // Connects and sends a request; the socket is the caller's. `headers`: lines with their ends.
+  int send_request(const std::string& method, const std::string& path, const std::string& body,
+                   const std::string& headers = "") {
     const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(service_->port());
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     EXPECT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-    const std::string text = method + " " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: " +
-                             std::to_string(body.size()) + "\r\n" + headers + "\r\n" + body;
+    const std::string text = method + " " + path + " HTTP/1.1\r\nHost: x\r\n" + headers +
+                             "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
     EXPECT_EQ(::send(fd, text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
+    return fd;
+  }
+  // A client that goes away as soon as its answer begins.
+  void leave_early(const std::string& path, const std::string& body, const std::string& headers = "") {
+    const int fd = send_request("POST", path, body, headers);
+    char first;
+    ASSERT_EQ(::recv(fd, &first, 1, 0), 1);
+    ::close(fd);
+  }
+
+  HttpAnswer ask(const std::string& method, const std::string& path, const std::string& body,
+                 const std::string& headers = "") {
+    const int fd = send_request(method, path, body, "Connection: close\r\n" + headers);
     std::string all;
     char buffer[4096];
     for (ssize_t n; (n = ::recv(fd, buffer, sizeof(buffer), 0)) > 0;) all.append(buffer, static_cast<std::size_t>(n));

@@ -153,20 +153,7 @@ TEST(Draft, GgufHoldsTheSameLayersUnderItsNames) {
   for (const char* name : kFolders) {
     SCOPED_TRACE(name);
     Golden g(name);
-    std::vector<formats::TensorInfo> infos;
-    for (const ParameterSpec& p : g.model->parameters())
-      if (p.gguf_part == 0) infos.push_back({p.gguf_name, tensor::DType::kF32, p.gguf_shape()});
-    auto writer =
-        formats::GgufWriter::create(path, formats::GgufMetadata::from_object(g.model->gguf_metadata()), infos);
-    ASSERT_TRUE(writer) << writer.error().message;
-    const auto there = file_tensors(*g.model, g.in_float, formats::ModelKind::kGguf);
-    ASSERT_TRUE(there) << there.error().message;
-    for (const FileTensor& t : there->tensors) {
-      tensor::Buffer own;
-      const auto v = tensor::in_memory(t.view, own);
-      ASSERT_TRUE(writer->append({v.data, static_cast<std::size_t>(v.bytes())}));
-    }
-    ASSERT_TRUE(writer->commit());
+    ASSERT_NO_FATAL_FAILURE(qw::models::testing::write_gguf(path, *g.model, g.in_float));
     const auto source = formats::ModelSource::open(path);
     ASSERT_TRUE(source) << source.error().message;
     for (const char* tensor : {"eh_proj", "enorm", "hnorm", "shared_head_norm"})

@@ -226,22 +226,7 @@ TEST(Reference, GgufHoldsTheSameModel) {
   for (const char* name : kFolders) {
     SCOPED_TRACE(name);
     Golden g(name);
-    std::vector<formats::TensorInfo> infos;
-    for (std::size_t i = 0; i < g.views.size(); ++i) {
-      const ParameterSpec& p = g.model->parameters()[i];
-      const auto type = p.gguf.same() ? g.views[i].dtype : tensor::DType::kF32;
-      if (p.gguf_part == 0) infos.push_back({p.gguf_name, type, p.gguf_shape()});
-    }
-    auto writer = formats::GgufWriter::create(path, formats::GgufMetadata::from_object(g.model->gguf_metadata()), infos);
-    ASSERT_TRUE(writer) << writer.error().message;
-    const auto there = file_tensors(*g.model, g.views, formats::ModelKind::kGguf);
-    ASSERT_TRUE(there) << there.error().message;
-    for (const FileTensor& t : there->tensors) {
-      tensor::Buffer own;
-      const auto v = tensor::in_memory(t.view, own);
-      ASSERT_TRUE(writer->append({v.data, static_cast<std::size_t>(v.bytes())}));
-    }
-    ASSERT_TRUE(writer->commit());
+    ASSERT_NO_FATAL_FAILURE(qw::models::testing::write_gguf(path, *g.model, g.views));
     const auto source = formats::ModelSource::open(path);
     ASSERT_TRUE(source) << source.error().message;
     if (g.model->traits().experts == 6) {

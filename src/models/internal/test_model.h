@@ -11,12 +11,14 @@
 #include <optional>
 
 #include "base/file.h"
+#include "formats/gguf.h"
 #include "kvcache/block_pool.h"
 #include "models/cache_view.h"
 #include "models/load.h"
 #include "models/model.h"
 #include "ops/running_executor.h"
 #include "ops/training_graph.h"
+#include "tensor/blocks.h"
 
 namespace qw::models::testing {
 
@@ -214,6 +216,26 @@ inline double worst(const std::vector<std::vector<float>>& got, const std::vecto
     for (std::size_t i = 0; i < got[r].size(); ++i)
       off = std::max(off, std::abs(double{got[r][i]} - double{wanted[r * got[r].size() + i]}));
   return off / max_abs(wanted);
+}
+
+// A GGUF file of a model with these weights (by parameter id): tensors that stand as they are keep their type, others are F32.
+inline void write_gguf(const std::filesystem::path& path, const Model& model, std::span<const tensor::ConstView> views) {
+  std::vector<formats::TensorInfo> infos;
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    const ParameterSpec& p = model.parameters()[i];
+    const auto type = p.gguf.same() ? views[i].dtype : tensor::DType::kF32;
+    if (p.gguf_part == 0) infos.push_back({p.gguf_name, type, p.gguf_shape()});
+  }
+  auto writer = formats::GgufWriter::create(path, formats::GgufMetadata::from_object(model.gguf_metadata()), infos);
+  ASSERT_TRUE(writer) << writer.error().message;
+  const auto there = file_tensors(model, views, formats::ModelKind::kGguf);
+  ASSERT_TRUE(there) << there.error().message;
+  for (const FileTensor& t : there->tensors) {
+    tensor::Buffer own;
+    const auto v = tensor::in_memory(t.view, own);
+    ASSERT_TRUE(writer->append({v.data, static_cast<std::size_t>(v.bytes())}));
+  }
+  ASSERT_TRUE(writer->commit());
 }
 
 }  // namespace qw::models::testing

@@ -1,0 +1,118 @@
+// What a running executor holds between two calls, and the larger parts of its work. Of running_*.cc alone.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "ops/experts.h"
+#include "ops/internal/adapters.h"
+#include "ops/internal/arena.h"
+#include "ops/internal/packed_weights.h"
+#include "ops/program.h"
+#include "ops/running_executor.h"
+
+namespace qw::ops {
+
+inline std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+inline tensor::Buffer float_buffer(std::int64_t n) { return tensor::Buffer(static_cast<std::size_t>(n) * sizeof(float)); }
+inline float* floats(const tensor::Buffer& b) { return reinterpret_cast<float*>(b.data()); }
+
+// Consecutive rows of one sequence at consecutive positions.
+struct Run {
+  std::int32_t first, rows;
+};
+
+struct RunningExecutor::State {
+  Machine machine;
+  Program program;
+  RunningOptions options;
+  std::shared_ptr<const std::vector<PackedWeight>> weights;
+  Adapters adapters;
+  ProductObserver* observer = nullptr;
+  Adapters::Grouping adapter_rows, adapter_head_rows;  // of the step; the latter among the rows whose logits are wanted
+  std::vector<std::int32_t> head_adapters;
+  Arena plan;
+  std::vector<int> buffers;  // arena buffer by value
+  tensor::Buffer arena, prepared, head_rows, logits;
+  tensor::Buffer segment_sums;  // of a lone row's attention, by kv head and segment
+  bool in_segments = false;     // the step's attention is shared out by segments
+  struct Angles {
+    RopeSpec spec;
+    std::vector<float> frequencies;
+    tensor::Buffer cos, sin;
+  };
+  std::vector<Angles> angles;
+  std::vector<std::int32_t> levels;  // of the rows, under dynamic NTK; else empty
+  std::int32_t layers = 0;  // of the cache that the program uses
+  // Experts: probabilities [N, E]; gate and up [A, F], outputs [A, D] of A = N k assignments; scratch of each thread.
+  Routing routing;
+  tensor::Buffer probabilities, gate, up, outputs, expert_scratch;
+  std::size_t scratch_bytes = 0;  // of one thread
+  struct Group {                  // rows of one expert that a piece takes together
+    std::int32_t expert, first, rows;
+  };
+  std::vector<Group> groups;
+  // Layers with states: what a sequence's slot holds, and scratch of the delta rule (delta_rule.h).
+  std::int64_t state_floats = 0;
+  tensor::Buffer keys, gates;
+  std::vector<std::pair<std::int32_t, tensor::Buffer>> conv_taps;  // weights of short convolutions [taps, C], by weight id
+  struct Stretch {  // the rows of one sequence in this step
+    std::int32_t first, rows, slot;
+    bool fresh;  // from position 0
+  };
+  std::vector<Stretch> stretches;  // capacity max_rows
+  // The step in progress.
+  StepBatch batch;
+  std::int64_t rows = 0;
+  std::vector<Run> runs;             // capacity max_rows
+  std::size_t cursor = 0;            // next op of the program
+  std::int32_t prepared_value = -1;  // whose rows `prepared` holds, and for which weights
+  kernels::WeightType prepared_type = kernels::WeightType::kF32;
+  bool done = false;
+
+  State(Program p, std::shared_ptr<const std::vector<PackedWeight>> w, const RunningOptions& o, const Machine& m)
+      : machine(m), program(std::move(p)), options(o), weights(std::move(w)),
+        adapters(std::max(o.max_rows, o.max_logit_rows)) {
+    head_adapters.reserve(index(options.max_logit_rows));
+    for (auto [grouping, n] : {std::pair(&adapter_rows, o.max_rows), std::pair(&adapter_head_rows, o.max_logit_rows)}) {
+      grouping->order.reserve(index(n));
+      grouping->chunks.reserve(index(n));
+    }
+    place_values();
+    take_workspaces();
+    runs.reserve(index(options.max_rows));
+  }
+
+  const Op& head_op() const { return program.ops.back(); }
+  std::int64_t row_width() const { return head_op().weight.present() ? weight(head_op().weight).out : head_op().in[0].width; }
+  const PackedWeight& weight(Weight w) const { return (*weights)[index(w.id)]; }
+  const float* vector(Weight w) const { return w.present() ? weight(w).vector() : nullptr; }
+  float* value(Value v) const { return reinterpret_cast<float*>(arena.data() + plan.offset(buffers[index(v.id)])); }
+
+  void place_values();
+  void take_workspaces();
+  Status check(const StepBatch& b) const;
+  Status check_rows(const StepBatch& b) const;
+  Status find_stretches(const StepBatch& b);
+  Status claim_slot(const StepBatch& b, std::size_t first_row);
+  void run_delta_rule(const Op& op);
+  const std::int32_t* ntk_levels(const RopeSpec& spec);  // of the batch's rows; null where all are 0
+  void find_runs();
+  const Op& next(OpKind kind);
+  const void* prepare(Value x, kernels::WeightType type);
+  void write_cache(const Op& op);
+  void plan_experts(const Op& op);
+  void run_experts(const Op& op);
+  void show_experts_in(const Op& op);
+  void show_experts_out(const Op& op);
+  void expert_in(const Op& op, const Group& group, std::byte* scratch, std::int64_t cut, std::int64_t cuts);
+  void expert_out(const Op& op, const Group& group, std::byte* scratch, std::int64_t cut, std::int64_t cuts);
+  kernels::AttentionDecodeArgs attention_args(const Op& op, const Run& run, std::int64_t kv_head) const;
+  void attend(const Op& op, const Run& run, std::int64_t kv_head);
+  void attend_in_segments(const Op& op, const Run& run);
+  void plan_segments();
+  void attend_all(const Op& op);
+};
+
+}  // namespace qw::ops

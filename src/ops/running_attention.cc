@@ -1,0 +1,97 @@
+// How the running executor cuts attention over the cache into pieces.
+#include "ops/internal/running_state.h"
+
+namespace qw::ops {
+
+void RunningExecutor::State::write_cache(const Op& op) {
+  const AttentionSpec& s = op.attention;
+  const CacheView& cache = *batch.cache;
+  const std::int64_t width = std::int64_t{s.kv_heads} * s.head_dim;
+  machine.pool.parallel_for(rows, kRowPiece, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      const std::int32_t p = batch.positions[index(r)];
+      const std::int32_t block = batch.tables[index(batch.sequences[index(r)])][index(p / cache.block_tokens)];
+      const auto write = [&](kernels::CachePart part, const float* kv, std::byte* pool) {
+        machine.kernels.cache_write(cache.type, part, kv + r * width, s.kv_heads, s.head_dim, cache.block_tokens, block,
+                                    p % cache.block_tokens, pool);
+      };
+      write(kernels::CachePart::kKeys, value(op.in[1]), cache.keys[index(s.layer)]);
+      write(kernels::CachePart::kValues, value(op.in[2]), cache.values[index(s.layer)]);
+    }
+  });
+}
+
+kernels::AttentionDecodeArgs RunningExecutor::State::attention_args(const Op& op, const Run& run, std::int64_t kv_head) const {
+  const AttentionSpec& s = op.attention;
+  const CacheView& cache = *batch.cache;
+  const std::int64_t width = std::int64_t{s.heads} * s.head_dim;
+  return {.type = cache.type,
+          .heads = s.heads,
+          .kv_heads = s.kv_heads,
+          .head_dim = s.head_dim,
+          .scale = s.scale,
+          .window = s.window,
+          .q = value(op.in[0]) + run.first * width,
+          .o = value(op.out) + run.first * width,
+          .n_keys = batch.positions[index(run.first)] + 1,
+          .block_tokens = cache.block_tokens,
+          .blocks = batch.tables[index(batch.sequences[index(run.first)])].data(),
+          .k_pool = cache.keys[index(s.layer)],
+          .v_pool = cache.values[index(s.layer)],
+          .head_begin = kv_head,
+          .head_end = kv_head + 1};
+}
+
+void RunningExecutor::State::attend(const Op& op, const Run& run, std::int64_t kv_head) {
+  const kernels::AttentionDecodeArgs first = attention_args(op, run, kv_head);
+  const std::int64_t width = std::int64_t{op.attention.heads} * op.attention.head_dim;
+  if (run.rows == 1) {
+    machine.kernels.attention_decode(first);
+  } else {
+    machine.kernels.attention_prefill({.first = first, .rows = run.rows, .ldq = width, .ldo = width});
+  }
+}
+
+// One row with a long context, shared out by segments: the same bytes as attend gives.
+void RunningExecutor::State::attend_in_segments(const Op& op, const Run& run) {
+  const kernels::AttentionDecodeArgs args = attention_args(op, run, 0);
+  const kernels::AttentionSegments segments = kernels::attention_segments(args.n_keys, args.window);
+  const std::int64_t n = segments.end - segments.begin, kv_heads = op.attention.kv_heads;
+  const std::int64_t size = machine.kernels.attention_partial_floats(args);
+  const auto partials = [&](std::int64_t head) { return floats(segment_sums) + head * n * size; };
+  for_pieces(machine.pool, kv_heads * n, [&](int, std::int64_t piece) {
+    const std::int64_t head = piece / n, s = piece % n;
+    machine.kernels.attention_segment(attention_args(op, run, head), segments.begin + s, partials(head) + s * size);
+  });
+  for (std::int64_t head = 0; head < kv_heads; ++head)
+    machine.kernels.attention_join(attention_args(op, run, head), partials(head));
+}
+
+// A lone row gives one piece for each kv head. Where those do not share out evenly, its segments do; makes room for what
+// these leave, which a longer context than any before makes larger.
+void RunningExecutor::State::plan_segments() {
+  in_segments = false;
+  if (layers == 0 || runs.size() != 1 || runs[0].rows != 1 || machine.pool.size() == 1) return;
+  for (const Op& op : program.ops) {
+    if (op.kind != OpKind::kAttention) continue;
+    const std::int64_t pieces = op.attention.kv_heads;
+    if (pieces % machine.pool.size() == 0 || pieces >= 4 * machine.pool.size()) return;
+    const kernels::AttentionDecodeArgs args = attention_args(op, runs[0], 0);
+    const kernels::AttentionSegments segments = kernels::attention_segments(args.n_keys, 0);
+    if (segments.end < 2) return;
+    const std::int64_t need = pieces * segments.end * machine.kernels.attention_partial_floats(args);
+    if (segment_sums.size() < index(need) * sizeof(float)) segment_sums = float_buffer(2 * need);
+    in_segments = true;
+  }
+}
+
+void RunningExecutor::State::attend_all(const Op& op) {
+  if (in_segments) return attend_in_segments(op, runs[0]);
+  // All runs of a prompt read a kv head's keys and values: taken one head after the other, these stay in a near cache.
+  const auto n = static_cast<std::int64_t>(runs.size());
+  for_pieces(machine.pool, n * op.attention.kv_heads, [&](int, std::int64_t piece) {
+    attend(op, runs[index(piece % n)], piece / n);
+  });
+}
+
+}  // namespace qw::ops

@@ -11,11 +11,11 @@
 
 #include "sampling/grammar/json_text.h"
 #include "sampling/grammar/regex.h"
+#include "sampling/grammar/schema_merge.h"
 
 namespace qw::sampling::grammar {
 namespace {
 
-constexpr int kMaxDepth = 64;                 // of schemas in schemas, and of merged references
 constexpr std::size_t kMaxNodes = 1'000'000;  // expressions; a schema that merges itself again and again ends here
 constexpr std::int64_t kMaxCount = 100'000;   // as a bound of lengths and numbers of items
 constexpr double kMaxWhole = 9e15;            // bounds of numbers: exact in a double
@@ -71,13 +71,6 @@ constexpr std::array<Format, 10> kFormats = {{
      "[a-z][a-z0-9+.-]{0,10}://" QW_HOST "(:\\d{1,4})?(/[A-Za-z0-9._~!$&'()*+,;=:@-]*)*(\\?[A-Za-z0-9._~=&-]*)?"},
 }};
 
-bool describes_only(std::string_view key) {
-  constexpr std::array<std::string_view, 13> kWords = {
-      "title", "description", "default",     "examples",   "example",  "$comment", "$schema",
-      "$id",   "$defs",       "definitions", "deprecated", "readOnly", "writeOnly"};
-  return std::find(kWords.begin(), kWords.end(), key) != kWords.end();
-}
-
 class Reader {
  public:
   Reader(const json::Value& root, Source& source) : root_(root), s_(source) {}
@@ -90,10 +83,6 @@ class Reader {
   Rule value() { return value_part(value_); }
 
  private:
-  static tl::unexpected<Error> bad(const std::string& where, const std::string& what) {
-    return fail(ErrorKind::kBadInput, where + ": " + what);
-  }
-
   // ---- pieces that schemas share ----
   Node space() {
     if (!space_)
@@ -157,18 +146,18 @@ class Reader {
   }
 
   Result<Node> node_for(const json::Value& schema, const std::string& where, int depth) {
-    if (depth > kMaxDepth) return bad(where, "schemas are nested too deep");
-    if (s_.size() > kMaxNodes) return bad(where, "the schema is too large");
+    if (depth > kMaxSchemaDepth) return bad_schema(where, "schemas are nested too deep");
+    if (s_.size() > kMaxNodes) return bad_schema(where, "the schema is too large");
     if (schema.is_bool()) {
-      if (!schema.as_bool()) return bad(where, "false allows nothing");
+      if (!schema.as_bool()) return bad_schema(where, "false allows nothing");
       return s_.rule(value());
     }
-    if (!schema.is_object()) return bad(where, "a schema must be an object, true or false");
+    if (!schema.is_object()) return bad_schema(where, "a schema must be an object, true or false");
     const json::Object& o = schema.as_object();
     for (const std::string_view word : kRefused)
-      if (o.find_set(word) != nullptr) return bad(where, "'" + std::string(word) + "' is not supported");
+      if (o.find_set(word) != nullptr) return bad_schema(where, "'" + std::string(word) + "' is not supported");
     if (const json::Value* unique = o.find("uniqueItems"); unique != nullptr && !(*unique == json::Value(false)))
-      return bad(where, "'uniqueItems' is not supported");
+      return bad_schema(where, "'uniqueItems' is not supported");
     if (const json::Value* ref = o.find("$ref")) return reference(o, *ref, where, depth);
     if (o.find("allOf") != nullptr) return all_of(o, where, depth);
     for (const char* word : {"anyOf", "oneOf"})
@@ -177,128 +166,27 @@ class Reader {
     return by_type(o, where, depth);
   }
 
-  static bool restricts(const json::Object& o) {
-    return std::any_of(o.begin(), o.end(), [](const json::Member& m) { return !describes_only(m.first); });
-  }
-  static json::Object without(const json::Object& o, std::string_view key) {
-    json::Object out = o;
-    out.erase(key);
-    return out;
-  }
-
-  Result<const json::Value*> resolve(const json::Value& ref, const std::string& where) const {
-    if (!ref.is_string()) return bad(where, "'$ref' must be a string");
-    const std::string& pointer = ref.as_string();
-    if (pointer.empty() || pointer[0] != '#')
-      return bad(where, "'$ref' to '" + pointer + "': only places in the same document");
-    const json::Value* at = &root_;
-    for (std::size_t i = 1; i < pointer.size();) {
-      if (pointer[i] != '/') return bad(where, "'$ref' to '" + pointer + "': only pointers such as #/$defs/name");
-      const std::size_t end = std::min(pointer.find('/', i + 1), pointer.size());
-      std::string key = pointer.substr(i + 1, end - i - 1);
-      for (const auto& [code, text] : {std::pair{"~1", "/"}, std::pair{"~0", "~"}})
-        for (std::size_t p = key.find(code); p != std::string::npos; p = key.find(code, p + 1)) key.replace(p, 2, text);
-      const json::Value* next = at->find(key);
-      if (at->is_array() && !key.empty() && key.find_first_not_of("0123456789") == std::string::npos &&
-          key.size() < 9) {
-        const auto n = static_cast<std::size_t>(std::stoul(key));
-        next = n < at->as_array().size() ? &at->as_array()[n] : nullptr;
-      }
-      if (next == nullptr) return bad(where, "'$ref' to '" + pointer + "', which is not there");
-      at = next;
-      i = end;
-    }
-    return at;
-  }
-
   Result<Node> reference(const json::Object& o, const json::Value& ref, const std::string& where, int depth) {
-    QW_ASSIGN(const json::Value* const target, resolve(ref, where));
+    QW_ASSIGN(const json::Value* const target, resolve_reference(root_, ref, where));
     const json::Object rest = without(o, "$ref");
     if (!restricts(rest)) {
       QW_ASSIGN(const Rule rule, rule_at(ref.as_string(), *target, depth + 1));
       return s_.rule(rule);
     }
-    QW_ASSIGN(json::Object merged, merge(rest, *target, where, depth + 1));
+    QW_ASSIGN(json::Object merged, merge_schemas(root_, rest, *target, where, depth + 1));
     return node_for(std::move(merged), where, depth + 1);
-  }
-
-  // What holds for both. References of `b` are followed.
-  Result<json::Object> merge(json::Object a, const json::Value& b, const std::string& where, int depth) {
-    if (depth > kMaxDepth) return bad(where, "references go round in a circle");
-    if (b.is_bool() && b.as_bool()) return a;
-    if (!b.is_object()) return bad(where, "a schema must be an object");
-    if (const json::Value* ref = b.find("$ref")) {
-      QW_ASSIGN(const json::Value* const target, resolve(*ref, where));
-      QW_ASSIGN(json::Object deeper, merge(std::move(a), *target, where, depth + 1));
-      return merge(std::move(deeper), without(b.as_object(), "$ref"), where, depth + 1);
-    }
-    for (const auto& [key, value] : b.as_object()) {
-      if (describes_only(key)) continue;
-      json::Value* mine = a.find(key);
-      if (mine == nullptr) {
-        a.set(key, value);
-      } else if (!(*mine == value)) {
-        QW_TRY(unite(key, *mine, value, where));
-      }
-    }
-    return a;
-  }
-
-  Status unite(const std::string& key, json::Value& mine, const json::Value& other, const std::string& where) {
-    if (key == "properties" && mine.is_object() && other.is_object()) {
-      for (const auto& [name, schema] : other.as_object()) {
-        json::Value* same = mine.as_object().find(name);
-        if (same == nullptr)
-          mine.as_object().set(name, schema);
-        else if (!(*same == schema))
-          *same = json::Object{{"allOf", json::Array{*same, schema}}};
-      }
-      return {};
-    }
-    if (key == "required" && mine.is_array() && other.is_array()) {
-      for (const json::Value& name : other.as_array()) mine.as_array().push_back(name);
-      return {};
-    }
-    if (key == "allOf" && mine.is_array() && other.is_array()) {
-      for (const json::Value& s : other.as_array()) mine.as_array().push_back(s);
-      return {};
-    }
-    if (key == "type" || key == "enum") {
-      json::Array both;
-      const auto list = [](const json::Value& v) { return v.is_array() ? v.as_array() : json::Array{v}; };
-      for (const json::Value& v : list(mine))
-        for (const json::Value& w : list(other)) {
-          if (v == w)
-            both.push_back(v);
-          else if (key == "type" && ((v == json::Value("number") && w == json::Value("integer")) ||
-                                     (w == json::Value("number") && v == json::Value("integer"))))
-            both.push_back(json::Value("integer"));
-        }
-      if (both.empty()) return bad(where, "the schemas together allow no '" + key + "'");
-      mine = std::move(both);
-      return {};
-    }
-    const bool lower = key == "minimum" || key == "exclusiveMinimum" || key == "minLength" || key == "minItems" ||
-                       key == "minProperties";
-    const bool upper = key == "maximum" || key == "exclusiveMaximum" || key == "maxLength" || key == "maxItems" ||
-                       key == "maxProperties";
-    if ((lower || upper) && mine.is_number() && other.is_number()) {
-      if (lower ? other.as_double() > mine.as_double() : other.as_double() < mine.as_double()) mine = other;
-      return {};
-    }
-    return bad(where, "schemas that both have '" + key + "' are not merged");
   }
 
   Result<Node> all_of(const json::Object& o, const std::string& where, int depth) {
     const json::Value list = *o.find("allOf");
-    if (!list.is_array() || list.as_array().empty()) return bad(where, "'allOf' must be a list of schemas");
+    if (!list.is_array() || list.as_array().empty()) return bad_schema(where, "'allOf' must be a list of schemas");
     json::Object merged = without(o, "allOf");
     const bool several = list.as_array().size() > 1 || restricts(merged);
     for (const json::Value& part : list.as_array()) {
       const json::Value* closed = part.find("additionalProperties");
       if (several && closed != nullptr && !(*closed == json::Value(true)))
-        return bad(where, "'additionalProperties' inside 'allOf' is not supported");
-      QW_ASSIGN(merged, merge(std::move(merged), part, where, depth + 1));
+        return bad_schema(where, "'additionalProperties' inside 'allOf' is not supported");
+      QW_ASSIGN(merged, merge_schemas(root_, std::move(merged), part, where, depth + 1));
     }
     return node_for(std::move(merged), where, depth + 1);
   }
@@ -306,14 +194,14 @@ class Reader {
   Result<Node> any_of(const json::Object& o, const char* word, const json::Value& list, const std::string& where,
                       int depth) {
     if (!list.is_array() || list.as_array().empty())
-      return bad(where, std::string("'") + word + "' must be a list of schemas");
+      return bad_schema(where, std::string("'") + word + "' must be a list of schemas");
     const json::Object rest = without(o, word);
     std::vector<Node> choices;
     for (std::size_t i = 0; i < list.as_array().size(); ++i) {
       const std::string place = where + "/" + word + "/" + std::to_string(i);
       const json::Value& part = list.as_array()[i];
       if (restricts(rest)) {
-        QW_ASSIGN(json::Object merged, merge(rest, part, place, depth + 1));
+        QW_ASSIGN(json::Object merged, merge_schemas(root_, rest, part, place, depth + 1));
         QW_ASSIGN(const Node node, node_for(std::move(merged), place, depth + 1));
         choices.push_back(node);
       } else {
@@ -340,22 +228,22 @@ class Reader {
       constexpr std::array<std::string_view, 7> kTypes = {"null",   "boolean", "integer", "number",
                                                           "string", "array",   "object"};
       if (!t.is_string() || std::find(kTypes.begin(), kTypes.end(), t.as_string()) == kTypes.end())
-        return bad(where, "'type' names no type of JSON");
+        return bad_schema(where, "'type' names no type of JSON");
       if (std::find(out.begin(), out.end(), t.as_string()) == out.end()) out.push_back(t.as_string());
     }
-    if (out.empty()) return bad(where, "'type' is empty");
+    if (out.empty()) return bad_schema(where, "'type' is empty");
     return out;
   }
 
   Result<Node> literals(const json::Object& o, const std::string& where) {
     for (const auto& [key, value] : o)
       if (key != "const" && key != "enum" && key != "type" && !describes_only(key) && restricting(key))
-        return bad(where, "'" + key + "' beside 'const' or 'enum' is not supported");
+        return bad_schema(where, "'" + key + "' beside 'const' or 'enum' is not supported");
     QW_ASSIGN(const std::vector<std::string> allowed, types(o, where));
     const json::Value* one = o.find("const");
     const json::Value* list = o.find("enum");
     if (list != nullptr && (!list->is_array() || list->as_array().empty()))
-      return bad(where, "'enum' must be a list of values");
+      return bad_schema(where, "'enum' must be a list of values");
     const json::Array values = one != nullptr ? json::Array{*one} : list->as_array();
     std::vector<Node> choices;
     for (const json::Value& v : values) {
@@ -369,7 +257,7 @@ class Reader {
       choices.push_back(s_.bytes(tight));
       if (wide != tight) choices.push_back(s_.bytes(wide));
     }
-    if (choices.empty()) return bad(where, "no value is allowed");
+    if (choices.empty()) return bad_schema(where, "no value is allowed");
     return s_.choice(std::move(choices));
   }
 
@@ -422,9 +310,9 @@ class Reader {
     if (v == nullptr) return std::nullopt;
     const bool whole = v->is_int() || (v->is_double() && v->as_double() == std::floor(v->as_double()));
     if (!whole || v->as_double() < 0)
-      return bad(where, std::string("'") + word + "' must be a whole number of 0 or more");
+      return bad_schema(where, std::string("'") + word + "' must be a whole number of 0 or more");
     if (v->as_double() > static_cast<double>(kMaxCount))
-      return bad(where, std::string("'") + word + "' is above " + std::to_string(kMaxCount));
+      return bad_schema(where, std::string("'") + word + "' is above " + std::to_string(kMaxCount));
     return static_cast<std::int32_t>(v->as_double());
   }
 
@@ -435,7 +323,7 @@ class Reader {
   Result<Counts> counts(const json::Object& o, const char* min, const char* max, const std::string& where) const {
     QW_ASSIGN(const std::optional<std::int32_t> low, count(o, min, where));
     QW_ASSIGN(const std::optional<std::int32_t> high, count(o, max, where));
-    if (high && *high < low.value_or(0)) return bad(where, std::string("'") + max + "' is below '" + min + "'");
+    if (high && *high < low.value_or(0)) return bad_schema(where, std::string("'") + max + "' is below '" + min + "'");
     return Counts{low.value_or(0), high.value_or(kNoLimit)};
   }
 
@@ -448,12 +336,12 @@ class Reader {
       for (const Format& f : kFormats)
         if (f.name == format->as_string()) known = &f;
     if ((pattern != nullptr) + (known != nullptr) + (length.bounded() ? 1 : 0) > 1)
-      return bad(where, "only one of 'pattern', 'format' and lengths at a time is supported");
+      return bad_schema(where, "only one of 'pattern', 'format' and lengths at a time is supported");
     Node text = -1;
     if (pattern != nullptr) {
-      if (!pattern->is_string()) return bad(where, "'pattern' must be a string");
+      if (!pattern->is_string()) return bad_schema(where, "'pattern' must be a string");
       auto node = parse_regex(pattern->as_string(), s_, Anchoring::kSearch, json_characters);
-      if (!node) return bad(where, "'pattern': " + node.error().message);
+      if (!node) return bad_schema(where, "'pattern': " + node.error().message);
       text = *node;
     } else if (known != nullptr) {
       auto node = parse_regex(known->pattern, s_);
@@ -475,15 +363,16 @@ class Reader {
     const json::Value* exclusive = o.find_set(exclusive_word);
     std::optional<std::pair<double, bool>> out;
     if (inclusive != nullptr) {
-      if (!inclusive->is_number()) return bad(where, std::string("'") + word + "' must be a number");
+      if (!inclusive->is_number()) return bad_schema(where, std::string("'") + word + "' must be a number");
       out = {inclusive->as_double(), exclusive != nullptr && *exclusive == json::Value(true)};
     }
     if (exclusive != nullptr && !exclusive->is_bool()) {
-      if (!exclusive->is_number()) return bad(where, std::string("'") + exclusive_word + "' must be a number");
+      if (!exclusive->is_number()) return bad_schema(where, std::string("'") + exclusive_word + "' must be a number");
       const double e = exclusive->as_double();
       if (!out || (lower ? e >= out->first : e <= out->first)) out = {e, true};
     }
-    if (out && !(std::abs(out->first) <= kMaxWhole)) return bad(where, std::string("'") + word + "' is beyond 9e15");
+    if (out && !(std::abs(out->first) <= kMaxWhole))
+      return bad_schema(where, std::string("'") + word + "' is beyond 9e15");
     return out;
   }
 
@@ -497,7 +386,7 @@ class Reader {
     if (high)
       max = static_cast<std::int64_t>(std::floor(high->first)) -
             (high->second && std::floor(high->first) == high->first ? 1 : 0);
-    if (min && max && *min > *max) return bad(where, "no integer is between the bounds");
+    if (min && max && *min > *max) return bad_schema(where, "no integer is between the bounds");
     return json_integer(s_, min, max);
   }
 
@@ -505,12 +394,12 @@ class Reader {
     QW_ASSIGN(const auto low, bound(o, "minimum", "exclusiveMinimum", true, where));
     QW_ASSIGN(const auto high, bound(o, "maximum", "exclusiveMaximum", false, where));
     for (const auto& b : {low, high})
-      if (b && b->first != std::floor(b->first)) return bad(where, "bounds of numbers must be whole");
+      if (b && b->first != std::floor(b->first)) return bad_schema(where, "bounds of numbers must be whole");
     const auto whole = [](const auto& b) {
       return b ? std::optional(NumberBound{static_cast<std::int64_t>(b->first), b->second}) : std::nullopt;
     };
     const auto node = json_number(s_, whole(low), whole(high));
-    if (!node) return bad(where, "no number is between the bounds");
+    if (!node) return bad_schema(where, "no number is between the bounds");
     return *node;
   }
 
@@ -533,17 +422,17 @@ class Reader {
       }
     }
     if (prefix == nullptr) {
-      if (closed && length.min > 0) return bad(where, "'items' false leaves no item");
+      if (closed && length.min > 0) return bad_schema(where, "'items' false leaves no item");
       return list('[', item, ']', length.min, closed ? 0 : length.max);
     }
-    if (!prefix->is_array()) return bad(where, "'prefixItems' must be a list of schemas");
+    if (!prefix->is_array()) return bad_schema(where, "'prefixItems' must be a list of schemas");
     return tuple(prefix->as_array(), item, length, where, depth);
   }
 
   // Items with a schema each, then `item` (-1: nothing more). Written from the back: [a(,b(,c(,item)*)?)?].
   Result<Node> tuple(const json::Array& prefix, Node item, Counts length, const std::string& where, int depth) {
     const auto n = static_cast<std::int32_t>(prefix.size());
-    if (item < 0 && length.min > n) return bad(where, "fewer items are described than 'minItems' asks for");
+    if (item < 0 && length.min > n) return bad_schema(where, "fewer items are described than 'minItems' asks for");
     const std::int32_t max = length.max == kNoLimit ? kNoLimit : length.max;
     Node tail = s_.empty();
     if (item >= 0 && (max == kNoLimit || max > n))
@@ -573,13 +462,13 @@ class Reader {
     const json::Value* properties = o.find_set("properties");
     const json::Value* additional = o.find_set("additionalProperties");
     QW_ASSIGN(const Counts size, counts(o, "minProperties", "maxProperties", where));
-    if (properties != nullptr && !properties->is_object()) return bad(where, "'properties' must be an object");
+    if (properties != nullptr && !properties->is_object()) return bad_schema(where, "'properties' must be an object");
     const bool closed = additional != nullptr && additional->is_bool() && !additional->as_bool();
     std::set<std::string> required;
     if (const json::Value* list = o.find_set("required")) {
-      if (!list->is_array()) return bad(where, "'required' must be a list of names");
+      if (!list->is_array()) return bad_schema(where, "'required' must be a list of names");
       for (const json::Value& name : list->as_array()) {
-        if (!name.is_string()) return bad(where, "'required' must be a list of names");
+        if (!name.is_string()) return bad_schema(where, "'required' must be a list of names");
         required.insert(name.as_string());
       }
     }
@@ -590,20 +479,21 @@ class Reader {
         members.push_back({name, member(name, s_.rule(rule)), required.erase(name) > 0});
       }
     for (const std::string& name : required) {
-      if (closed) return bad(where, "'" + name + "' is required and not among the properties");
+      if (closed) return bad_schema(where, "'" + name + "' is required and not among the properties");
       QW_ASSIGN(const Node any, additional_value(additional, where, depth));
       members.push_back({name, member(name, any), true});
     }
     const bool open = !closed && (additional != nullptr || members.empty());
     if (members.empty()) {
       if (!open) {
-        if (size.min > 0) return bad(where, "no property is allowed");
+        if (size.min > 0) return bad_schema(where, "no property is allowed");
         return list('{', -1, '}', 0, 0);
       }
       QW_ASSIGN(const Node any, additional_value(additional, where, depth));
       return list('{', s_.sequence({any_string(), colon(), any}), '}', size.min, size.max);
     }
-    if (size.bounded()) return bad(where, "'minProperties' and 'maxProperties' beside 'properties' are not supported");
+    if (size.bounded())
+      return bad_schema(where, "'minProperties' and 'maxProperties' beside 'properties' are not supported");
     Node extra = -1;
     if (open) {
       std::vector<std::string> names;

@@ -1,5 +1,5 @@
 // Elements of the key/value cache: F32, F16 (IEEE binary16) and BF16, converted with round-to-nearest-even, and rows of 32
-// with one scale (CacheType::kQ8, kQ4). Rows lie one after the other here, as portable and the tables of vectors keep them.
+// with one scale (CacheType::kQ8, kQ4). Rows lie one after the other here, as portable keeps them.
 #pragma once
 
 #include <bit>
@@ -13,7 +13,10 @@ namespace qw::kernels {
 
 inline constexpr std::int64_t kCacheGroup = 32;  // elements of one scale
 
-inline bool has_cache_scales(CacheType type) { return type == CacheType::kQ8 || type == CacheType::kQ4; }
+// Most slots of a block that a table keeps transposed together: a line of memory of 16-bit elements.
+inline constexpr std::int64_t kCacheStrip = 32;
+
+constexpr bool has_cache_scales(CacheType type) { return type == CacheType::kQ8 || type == CacheType::kQ4; }
 // Bytes of `elements` elements, a multiple of kCacheGroup where they have scales.
 inline std::int64_t cache_bytes(CacheType type, std::int64_t elements) {
   switch (type) {

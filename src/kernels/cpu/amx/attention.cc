@@ -625,12 +625,27 @@ QW_INLINE void write_values(CacheType type, const float* x, std::int64_t d, std:
   }
 }
 
+// One token's key of one head as a row.
+QW_INLINE void write_key(CacheType type, const float* x, std::int64_t d, std::int64_t at, void* pool) {
+  if (has_cache_scales(type)) return cache_store(type, pool, at, x, d);
+  auto* to = static_cast<std::uint16_t*>(pool) + at;
+  for (std::int64_t i = 0; i < d; i += kTile) {
+    const vmask part = vfirst(lower(kTile, d - i));
+    if (type == CacheType::kF16) vstore_f16(to + i, part, vload(x + i, part));
+    else vstore_bf16(to + i, part, vload(x + i, part));
+  }
+}
+
 void cache_write(CacheType type, CachePart part, const float* kv, std::int64_t kv_heads, std::int64_t head_dim,
                  std::int64_t block_tokens, std::int32_t block, std::int64_t slot, void* pool) {
-  if (type == CacheType::kF32 || part == CachePart::kKeys)
+  if (type == CacheType::kF32)
     return kernels_for(Isa::kAvx512).cache_write(type, part, kv, kv_heads, head_dim, block_tokens, block, slot, pool);
   const std::int64_t sub = lower(kStrip, block_tokens);
   for (std::int64_t h = 0; h < kv_heads; ++h) {
+    if (part == CachePart::kKeys) {
+      write_key(type, kv + h * head_dim, head_dim, cache_index(kv_heads, head_dim, block_tokens, block, h, slot), pool);
+      continue;
+    }
     const std::int64_t rows = (block * kv_heads + h) * block_tokens + slot / sub * sub;
     write_values(type, kv + h * head_dim, head_dim, sub, slot % sub, static_cast<char*>(pool) + cache_bytes(type, rows * head_dim));
   }

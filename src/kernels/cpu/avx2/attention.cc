@@ -1,6 +1,7 @@
 // Attention: the shared source compiled for this instruction set.
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "base/result.h"
 #include "kernels/internal/cache_element.h"
@@ -17,6 +18,7 @@ namespace {
 // 6 x 2 vectors of sums, two of B and one of A fill 15 of 16 registers.
 constexpr int kTileRows = 6, kTileVecs = 2;
 #include "kernels/internal/attention.inc"
+#include "kernels/internal/cached_attention.inc"
 }  // namespace
 
 void fill_attention(Kernels& table) { fill_attention_kernels(table); }

@@ -10,6 +10,7 @@
 #include "builtin_page.h"
 #include "commands.h"
 #include "data/config_table.h"
+#include "hosted_models.h"
 #include "open_model.h"
 #include "text_source.h"
 
@@ -18,35 +19,17 @@ namespace {
 
 struct ServeOptions {
   std::vector<std::string> models, adapters;
-  std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto";
+  std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto", adapter_folder;
   int port = 8080, threads = 0, grace_seconds = 30;
   std::int64_t context = 0, cache_tokens = 0, max_sequences = 16;
+  std::uint64_t memory = 0;
+  std::int64_t unload_after = 0;
   std::int32_t state_snapshots = -1;
   double target_gap_ms = 50;
   bool log_json = false, no_prefix_cache = false;
   DraftChoice drafts{"auto"};
 };
 
-api::ServedModel served(ReadyModel& ready) {
-  api::ServedModel model;
-  model.id = ready.name;
-  model.created = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-  model.engine = &ready.loaded->engine();
-  model.tokenizer = ready.tokenizer.get();
-  model.chat_template = ready.chat_template ? &*ready.chat_template : nullptr;
-  model.constraints = ready.constraints.get();
-  model.tool_dialect = ready.tool_dialect;
-  model.thinks = ready.thinks;
-  model.embedding = ready.embedding;
-  model.ranking = ready.ranking;
-  model.defaults = ready.defaults;
-  return model;
-}
-
-// NAME=PATH of --adapter.
-struct NamedAdapter {
-  std::string name, path;
-};
 Result<std::vector<NamedAdapter>> named_adapters(const ServeOptions& o) {
   std::vector<NamedAdapter> out;
   for (const std::string& text : o.adapters) {
@@ -111,13 +94,21 @@ Status read_config(CLI::App& cmd, const std::string& path) {
   return {};
 }
 
-void log_totals(const std::string& model, const engine::EngineStats& stats) {
-  std::int64_t requests = 0;
-  for (const std::int64_t n : stats.finished) requests += n;
-  base::log_info(model + ": " + std::to_string(requests) + " requests, " + std::to_string(stats.output_tokens) + " tokens answered, " +
-                 std::to_string(stats.computed_tokens) + " computed in " + std::to_string(stats.steps) + " steps, " +
-                 std::to_string(stats.cached_tokens) + " taken from the prefix cache, " + std::to_string(stats.preemptions) +
-                 " preemptions; " + std::to_string(stats.free_blocks) + " of " + std::to_string(stats.total_blocks) + " blocks free");
+HostingOptions hosting_options(const ServeOptions& o) {
+  HostingOptions out;
+  out.load.threads = o.threads;
+  out.load.context = o.context;
+  out.load.cache_dtype = cache_dtype(o.cache_type);
+  out.load.engine.max_sequences = o.max_sequences;
+  out.load.cache_tokens = o.cache_tokens;
+  out.load.prefix_cache = !o.no_prefix_cache;
+  out.load.state_snapshots = o.state_snapshots;
+  out.load.engine.target_gap_ms = o.target_gap_ms;
+  out.drafts = o.drafts;
+  out.limits.bytes = static_cast<std::int64_t>(o.memory);
+  out.limits.unload_after = std::chrono::seconds(o.unload_after);
+  out.adapter_folder = o.adapter_folder;
+  return out;
 }
 
 Status serve(const ServeOptions& o) {
@@ -129,51 +120,25 @@ Status serve(const ServeOptions& o) {
     QW_ASSIGN(store, open_store(url));
     QW_ASSIGN(accounts, api::Accounts::start(*store));
   }
-  std::vector<std::string> adapter_paths;
-  for (const NamedAdapter& a : adapters) adapter_paths.push_back(a.path);
-  std::vector<ReadyModel> ready;
-  for (const std::string& name : o.models) {
-    engine::LoadOptions load;
-    load.threads = o.threads;
-    load.context = o.context;
-    load.cache_dtype = cache_dtype(o.cache_type);
-    load.engine.max_sequences = o.max_sequences;
-    load.cache_tokens = o.cache_tokens;
-    load.prefix_cache = !o.no_prefix_cache;
-    load.state_snapshots = o.state_snapshots;
-    load.engine.target_gap_ms = o.target_gap_ms;
-    QW_ASSIGN(ReadyModel model, load_model(name, load, adapter_paths, o.drafts));
-    base::log_info("loaded " + model.name + " in " + std::to_string(static_cast<int>(model.load_ms)) + " ms");
-    ready.push_back(std::move(model));
-  }
-  api::ModelList models;
-  for (ReadyModel& model : ready) {
-    models.push_back(served(model));
-    for (std::size_t i = 0; i < adapters.size(); ++i) {  // an adapter is a model of its own to clients
-      models.push_back(served(model));
-      models.back().id = adapters[i].name;
-      models.back().adapter = static_cast<std::int32_t>(i);
-    }
-    model.loaded->engine().start();
-  }
+  HostedModels models(hosting_options(o));
+  for (const std::string& name : o.models) QW_TRY(models.add(name, adapters));
+  QW_TRY(models.load_first());
   api::ServiceOptions options;
   options.accounts = accounts.get();
+  if (!o.adapter_folder.empty()) options.adapters = &models;
   options.http.host = o.host;
   options.http.port = static_cast<std::uint16_t>(o.port);
   options.http.threads = 2;   // parsing and templates of one request must not hold up the streams of the others
   options.page = [](std::string_view name) { return web::file(name); };
-  QW_ASSIGN(auto service, api::Service::start(models, std::move(options)));
+  QW_ASSIGN(auto service, api::Service::start(models.list(), std::move(options)));
   base::log_info("listening on " + o.host + ":" + std::to_string(service->port()));
-  if (!o.log_json) print_banner(o.host, service->port(), models.front().id);
+  if (!o.log_json) print_banner(o.host, service->port(), models.list().find("")->id);
 
   while (!interrupted().load()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
   base::log_info("stopping: running answers may finish within " + std::to_string(o.grace_seconds) + " s");
   const bool all = service->drain(std::chrono::seconds(o.grace_seconds));
   if (!all) base::log_warning("some answers were cut off");
-  for (ReadyModel& model : ready) {
-    model.loaded->engine().stop();
-    log_totals(model.name, model.loaded->engine().stats());
-  }
+  models.stop();  // nothing calls the service from their threads any more
   service.reset();
   return {};
 }
@@ -193,6 +158,12 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--context", o->context, "longest sequence in tokens")->check(CLI::NonNegativeNumber);
   cmd->add_option("--cache-tokens", o->cache_tokens, "tokens of cache shared by all requests")->check(CLI::NonNegativeNumber);
   cmd->add_option("--max-sequences", o->max_sequences, "requests computed together")->check(CLI::PositiveNumber);
+  cmd->add_option("--memory", o->memory,
+                  "bytes that all models together may take, e.g. 8G: they are loaded when asked for, and those unused longest make room "
+                  "(default: all are loaded at the start)")->transform(CLI::AsSizeValue(true));
+  cmd->add_option("--unload-after", o->unload_after, "seconds after which a model that nobody uses is unloaded, until it is asked for again (0: never)")
+      ->check(CLI::NonNegativeNumber);
+  cmd->add_option("--adapter-folder", o->adapter_folder, "administrators may have LoRA adapters of this folder loaded and unloaded while the service runs (POST /admin/adapters)");
   add_cache_type_option(*cmd, o->cache_type);
   add_draft_options(*cmd, o->drafts);
   cmd->add_flag("--no-prefix-cache", o->no_prefix_cache, "compute every prompt from its beginning");

@@ -30,12 +30,17 @@ sampling::SamplingParams sampling_params(const formats::GenerationConfig& stated
   return p;
 }
 
+std::int64_t bytes_of(const models::FittedAdapter& adapter) {
+  std::int64_t bytes = 0;
+  for (const auto& c : adapter.changes())
+    bytes += (c.a.shape().elements() + c.b.shape().elements()) * std::int64_t{sizeof(float)};
+  return bytes;
+}
+
 engine::MemoryNeed need_of(const OpenedModel& opened, std::span<const tensor::ConstView> weights,
                            const std::vector<models::FittedAdapter>& adapters, const engine::LoadOptions& options) {
   auto need = engine::estimate_memory(*opened.model, formats_of(weights), options);
-  for (const models::FittedAdapter& adapter : adapters)
-    for (const auto& c : adapter.changes())
-      need.weight_bytes += (c.a.shape().elements() + c.b.shape().elements()) * std::int64_t{sizeof(float)};
+  for (const models::FittedAdapter& adapter : adapters) need.weight_bytes += bytes_of(adapter);
   return need;
 }
 
@@ -59,6 +64,12 @@ std::string chat_template_of(const tokenizer::TokenizerSpec& spec) {
     if (added.text == "<|im_start|>") return std::string(chat::kChatMlTemplate);
   }
   return "";
+}
+
+std::string served_name(const std::string& model) {
+  std::string name = std::filesystem::path(model).filename().string();
+  if (name.ends_with(".gguf")) name.resize(name.size() - 5);
+  return name;
 }
 
 Result<OpenedModel> open_model(const std::string& name) {
@@ -109,8 +120,7 @@ Status set_tasks(const OpenedModel& opened, ReadyModel& ready) {
 // The text side of an opened model.
 Result<ReadyModel> ready_text(const std::string& name, const OpenedModel& opened) {
   ReadyModel ready;
-  ready.name = std::filesystem::path(name).filename().string();
-  if (ready.name.ends_with(".gguf")) ready.name.resize(ready.name.size() - 5);
+  ready.name = served_name(name);
   ready.defaults = sampling_params(opened.generation);
   auto spec = opened.source.gguf() != nullptr ? tokenizer_of_gguf(*opened.source.gguf())
                                               : tokenizer::load_tokenizer_folder(opened.path);
@@ -229,6 +239,14 @@ Result<models::FittedAdapter> fitted_adapter(const models::Model& model, const s
   return models::FittedAdapter::fit(model, file);
 }
 
+// One that requests may choose beside others.
+Result<models::FittedAdapter> running_adapter(const models::Model& model, const std::string& path) {
+  QW_ASSIGN(auto one, fitted_adapter(model, path));
+  if (one.applies_while_running(model)) return one;
+  return fail(ErrorKind::kUsage, path + ": replaces whole weights or changes experts, so it cannot be chosen by requests; "
+                                        "merge it: qianwen convert MODEL OUT --adapter " + path);
+}
+
 }  // namespace
 
 void add_cache_type_option(CLI::App& cmd, std::string& name) {
@@ -250,13 +268,43 @@ Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions optio
   QW_ASSIGN(const auto views, weights_in(opened));
   std::vector<models::FittedAdapter> fitted;
   for (const std::string& path : adapters) {
-    QW_ASSIGN(auto one, fitted_adapter(*opened.model, path));
-    if (!one.applies_while_running(*opened.model))
-      return fail(ErrorKind::kUsage, path + ": replaces whole weights or changes experts, so it cannot be chosen by requests; "
-                                            "merge it: qianwen convert MODEL OUT --adapter " + path);
+    QW_ASSIGN(auto one, running_adapter(*opened.model, path));
     fitted.push_back(std::move(one));
   }
   return load_opened(name, opened, views, fitted, std::move(options), drafts, started);
+}
+
+Result<std::int64_t> memory_need(const std::string& name, const engine::LoadOptions& options,
+                                 const std::vector<std::string>& adapters, const DraftChoice& drafts) {
+  QW_ASSIGN(const OpenedModel opened, open_model(name));
+  QW_ASSIGN(const auto views, models::load_weights(*opened.model, opened.source));
+  std::vector<models::FittedAdapter> fitted;
+  for (const std::string& path : adapters) {
+    QW_ASSIGN(auto one, running_adapter(*opened.model, path));
+    fitted.push_back(std::move(one));
+  }
+  engine::LoadOptions load = options;
+  load.engine.drafts.lookup = drafts.source != "off" && drafts.most > 0;
+  if (load.engine.drafts.lookup) set_draft_layers(drafts, *opened.model, load);
+  std::int64_t bytes = need_of(opened, views, fitted, load).total();
+  if (names_model(drafts)) {
+    QW_ASSIGN(const std::int64_t second, memory_need(drafts.source, drafter_options(load), {}, {}));
+    bytes += second;
+  }
+  return bytes;
+}
+
+std::int64_t memory_of(const ReadyModel& ready) {
+  return ready.loaded->memory().total() + (ready.draft_model != nullptr ? ready.draft_model->memory().total() : 0);
+}
+
+Result<ReadyAdapter> read_adapter(const std::string& name, const std::string& path, int threads) {
+  QW_ASSIGN(const OpenedModel opened, open_model(name));
+  QW_ASSIGN(const auto views, models::load_weights(*opened.model, opened.source));
+  QW_ASSIGN(const auto fitted, running_adapter(*opened.model, path));
+  base::ThreadPool pool(threads);
+  QW_ASSIGN(auto running, fitted.running(*opened.model, views, pool));
+  return ReadyAdapter{std::move(running), bytes_of(fitted)};
 }
 
 Result<ModelWeights> weights_of(OpenedModel& opened, const std::string& adapter) {

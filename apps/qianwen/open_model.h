@@ -48,6 +48,9 @@ struct DraftChoice {
 // --draft and --draft-tokens.
 void add_draft_options(CLI::App& cmd, DraftChoice& choice);
 
+// What clients call a MODEL: the last part of its path.
+std::string served_name(const std::string& model);
+
 // Weights, engine and the text side, ready to answer.
 struct ReadyModel {
   std::string name;                      // as clients know it
@@ -75,6 +78,18 @@ std::optional<tensor::DType> cache_dtype(const std::string& name);  // of a name
 // others.
 Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions options,
                               const std::vector<std::string>& adapters = {}, const DraftChoice& drafts = {});
+// Bytes that load_model would take, from headers alone.
+Result<std::int64_t> memory_need(const std::string& name, const engine::LoadOptions& options,
+                                 const std::vector<std::string>& adapters, const DraftChoice& drafts);
+// Bytes a loaded model holds.
+std::int64_t memory_of(const ReadyModel& ready);
+
+// An adapter for LoadedModel::load_adapter of the model `name`, and the bytes it will take. Errors as load_model's.
+struct ReadyAdapter {
+  ops::LowRankAdapter adapter;
+  std::int64_t bytes = 0;
+};
+Result<ReadyAdapter> read_adapter(const std::string& name, const std::string& path, int threads);
 // With one adapter that is always in use: requests name ReadyModel::adapter. What cannot be applied while running is put
 // into the weights as they are loaded. An empty path: no adapter.
 Result<ReadyModel> load_adapted_model(const std::string& name, engine::LoadOptions options, const std::string& adapter,

@@ -106,13 +106,13 @@ bool may_use(const Exchange& exchange, const ServedModel& model) {
   return std::find(who->key.models.begin(), who->key.models.end(), model.id) != who->key.models.end();
 }
 
-ApiResult<const ServedModel*> allowed_model(const Exchange& exchange, const ModelList& models,
+ApiResult<ModelEntry> allowed_model(const Exchange& exchange, const ModelList& models,
                                             const std::string& name) {
   if (name.empty()) {
-    for (const ServedModel& model : models)
-      if (may_use(exchange, model)) return &model;
+    for (const ModelEntry& model : models.all())
+      if (may_use(exchange, *model)) return model;
   }
-  const ServedModel* model = find_model(models, name);
+  ModelEntry model = models.find(name);
   if (model == nullptr) return tl::unexpected(model_not_found(name));
   if (!may_use(exchange, *model))
     return tl::unexpected(ApiError{403, "permission_error", "This key may not use the model `" + model->id + "`.",

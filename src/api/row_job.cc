@@ -27,10 +27,10 @@ class RowJob::Item final : public engine::Sink {
   const std::size_t index_;
 };
 
-RowJob::RowJob(std::shared_ptr<Exchange> exchange, const ServedModel& model,
+RowJob::RowJob(std::shared_ptr<Exchange> exchange, ModelLease model,
                std::vector<std::vector<engine::TokenId>> prompts, Reduce reduce, AnswerBody answer, std::shared_ptr<Charge> charge)
     : exchange_(std::move(exchange)),
-      model_(model),
+      model_(std::move(model)),
       prompts_(std::move(prompts)),
       reduce_(std::move(reduce)),
       answer_(std::move(answer)),
@@ -38,16 +38,16 @@ RowJob::RowJob(std::shared_ptr<Exchange> exchange, const ServedModel& model,
   results_.values.resize(prompts_.size());
 }
 
-void RowJob::start(std::shared_ptr<Exchange> exchange, const ServedModel& model,
+void RowJob::start(std::shared_ptr<Exchange> exchange, ModelLease model,
                    std::vector<std::vector<engine::TokenId>> prompts, Reduce reduce, AnswerBody answer) {
   Need need;
-  need.model = model.id;
+  need.model = model->id;
   for (const auto& ids : prompts) need.prompt_tokens += static_cast<std::int64_t>(ids.size());
   admit(exchange, need,
-        [exchange, &model, prompts = std::move(prompts), reduce = std::move(reduce), answer = std::move(answer)](
+        [exchange, model, prompts = std::move(prompts), reduce = std::move(reduce), answer = std::move(answer)](
             std::shared_ptr<Charge> charge, std::int64_t) mutable {
           std::shared_ptr<RowJob> job(
-              new RowJob(std::move(exchange), model, std::move(prompts), std::move(reduce), std::move(answer), std::move(charge)));
+              new RowJob(std::move(exchange), std::move(model), std::move(prompts), std::move(reduce), std::move(answer), std::move(charge)));
           job->run();
         });
 }
@@ -65,10 +65,10 @@ void RowJob::submit_more() {
     engine::Request request;
     request.prompt = std::move(prompts_[next_]);
     request.wanted = engine::Wanted::kLastRow;
-    request.adapter = model_.adapter;
+    request.adapter = model_->adapter;
     request.tenant = tenant_of(*exchange_);
     request.sink = std::make_shared<Item>(shared_from_this(), next_++);
-    const auto id = model_.engine->submit(std::move(request));
+    const auto id = model_->engine->submit(std::move(request));
     if (!id) return fail(from_internal(id.error()));
     running_.push_back(*id);
     ++open_;
@@ -76,7 +76,7 @@ void RowJob::submit_more() {
 }
 
 void RowJob::fail(const ApiError& error) {
-  for (const auto id : running_) model_.engine->cancel(id);
+  for (const auto id : running_) model_->engine->cancel(id);
   failed_ = true;
   if (!std::exchange(over_, true)) exchange_->send_error(error);
 }
@@ -97,7 +97,7 @@ void RowJob::ended(std::size_t index, const engine::Finished& finished) {
   }
   store::Tokens used;
   used.prompt = results_.prompt_tokens;
-  if (exchange_->metrics() != nullptr) exchange_->metrics()->used(model_.id, tenant_of(*exchange_), used);
+  if (exchange_->metrics() != nullptr) exchange_->metrics()->used(model_->id, tenant_of(*exchange_), used);
   charge_->settle(over_ ? "cancelled" : "stop", used, [self = shared_from_this()](bool entered) { self->complete(entered); });
 }
 
@@ -114,7 +114,7 @@ void RowJob::complete(bool entered) {
 void RowJob::leave() {
   const std::lock_guard lock(mutex_);
   over_ = true;
-  for (const auto id : running_) model_.engine->cancel(id);
+  for (const auto id : running_) model_->engine->cancel(id);
 }
 
 ApiResult<void> check_text(const ServedModel& model, const std::vector<engine::TokenId>& ids, const char* param) {

@@ -27,12 +27,12 @@ class RowJob : public std::enable_shared_from_this<RowJob> {
   using Reduce = std::function<std::vector<float>(std::span<const float> row)>;
   using AnswerBody = std::function<json::Value(RowResults results)>;
   // Reserves what the prompts cost, and lives until the last has ended. `prompts` are not empty and checked (check_text).
-  static void start(std::shared_ptr<Exchange> exchange, const ServedModel& model,
+  static void start(std::shared_ptr<Exchange> exchange, ModelLease model,
                     std::vector<std::vector<engine::TokenId>> prompts, Reduce reduce, AnswerBody answer);
 
  private:
   class Item;
-  RowJob(std::shared_ptr<Exchange> exchange, const ServedModel& model, std::vector<std::vector<engine::TokenId>> prompts,
+  RowJob(std::shared_ptr<Exchange> exchange, ModelLease model, std::vector<std::vector<engine::TokenId>> prompts,
          Reduce reduce, AnswerBody answer, std::shared_ptr<Charge> charge);
   void run();
   void complete(bool entered);
@@ -42,7 +42,7 @@ class RowJob : public std::enable_shared_from_this<RowJob> {
   void leave();
 
   const std::shared_ptr<Exchange> exchange_;
-  const ServedModel& model_;
+  const ModelLease model_;
   std::vector<std::vector<engine::TokenId>> prompts_;
   const Reduce reduce_;
   const AnswerBody answer_;

@@ -83,7 +83,7 @@ void Service::handle(net::Request request, std::shared_ptr<net::Reply> reply) {
   }
   if (request.path == "/health/live") return exchange->send_json(200, json::Object{{"status", "live"}});
   if (request.path == "/health/ready") {
-    const bool ready = !draining_.load() && !models_.empty();
+    const bool ready = !draining_.load() && models_.find("") != nullptr;
     return exchange->send_json(ready ? 200 : 503, json::Object{{"status", ready ? "ready" : "draining"}});
   }
   if (options_.accounts == nullptr) return route(request, exchange);
@@ -103,6 +103,7 @@ void Service::route(const net::Request& request, const std::shared_ptr<Exchange>
     return exchange->reply().send({200, {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}}, metrics_->exposition()});
   }
   if (openai_.handle(request, exchange)) return;
+  if (options_.adapters != nullptr && handle_adapters(*options_.adapters, models_, request, exchange)) return;
   if (serve_page(request, exchange->reply())) return;
   exchange->send_error({404, "invalid_request_error", "There is nothing at " + request.method + " " + request.path + ".", "", "not_found"});
 }

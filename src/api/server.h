@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "api/accounts.h"
+#include "api/adapters.h"
 #include "api/openai/api.h"
 #include "api/served_model.h"
 #include "api/service_metrics.h"
@@ -21,6 +22,8 @@ struct ServiceOptions {
   std::function<std::string_view(std::string_view name)> page;
   // Keys, limits, budgets and the ledger; null: everybody may do everything. Must outlive the service.
   Accounts* accounts = nullptr;
+  // Loads and unloads adapters for /admin/adapters; null: there are no such routes. Must outlive the service.
+  AdapterDesk* adapters = nullptr;
 };
 
 class Service {

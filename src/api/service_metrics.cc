@@ -54,8 +54,12 @@ void engine_samples(const std::string& name, const engine::EngineStats& s, base:
 ServiceMetrics::ServiceMetrics(const ModelList& models) {
   metrics_.collect([&models](base::Samples& out) {
     std::set<const engine::Engine*> told;
-    for (const ServedModel& model : models)
-      if (told.insert(model.engine).second) engine_samples(model.id, model.engine->stats(), out);
+    for (const ModelEntry& entry : models.all()) {
+      const ModelLease model = loaded_now(entry);
+      if (entry->base.empty())
+        out.gauge("qianwen_model_loaded", "Whether the model is in memory.", {{"model", entry->id}}, model != nullptr);
+      if (model != nullptr && told.insert(model->engine).second) engine_samples(entry->id, model->engine->stats(), out);
+    }
   });
 }
 

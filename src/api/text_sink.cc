@@ -1,16 +1,6 @@
 #include "api/text_sink.h"
 
-#include "api/served_model.h"
-
 namespace qw::api {
-
-const ServedModel* find_model(const ModelList& models, const std::string& name) {
-  if (name.empty()) return models.empty() ? nullptr : &models.front();
-  for (const ServedModel& model : models) {
-    if (model.id == name) return &model;
-  }
-  return nullptr;
-}
 
 TextSink::TextSink(const tokenizer::Tokenizer& tokenizer, const sampling::SamplingParams& params, bool skip_special,
                    std::shared_ptr<TextReceiver> receiver)

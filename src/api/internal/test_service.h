@@ -81,11 +81,11 @@ class ServiceTest : public testing::Test {
     served.constraints = &constraints_;
     served.defaults.temperature = 0;
     served.defaults.stop_ids = {*tokenizer_.find("<|im_end|>")};
-    models_.push_back(served);
+    EXPECT_TRUE(models_.add(served));
     served.id = "vectors";
     served.embedding = EmbeddingTask{static_cast<std::int64_t>(AlphabetModel::kVocab), true};
     served.ranking = RankTask{*tokenizer_.find("\n") + 1, 0};  // what comes after a prompt's last newline
-    models_.push_back(std::move(served));
+    EXPECT_TRUE(models_.add(std::move(served)));
   }
   void SetUp() override { start_service(nullptr); }
   void start_service(Accounts* accounts) {

@@ -80,7 +80,7 @@ struct ChoiceState {
 
 struct Answer::State {
   std::shared_ptr<Exchange> exchange;
-  const ServedModel* model;
+  ModelLease model;
   AnswerSpec spec;
   std::string id;
   std::int64_t created;
@@ -241,11 +241,11 @@ class Answer::Choice final : public TextReceiver {
   std::size_t index_;
 };
 
-Answer::Answer(std::shared_ptr<Exchange> exchange, const ServedModel& model, AnswerSpec spec, std::size_t choices)
+Answer::Answer(std::shared_ptr<Exchange> exchange, ModelLease model, AnswerSpec spec, std::size_t choices)
     : state_(std::make_unique<State>()) {
   State& s = *state_;
   s.exchange = std::move(exchange);
-  s.model = &model;
+  s.model = std::move(model);
   s.spec = std::move(spec);
   s.id = new_id(s.chat() ? "chatcmpl-" : "cmpl-");
   s.created = unix_seconds();

@@ -34,7 +34,7 @@ struct AnswerSpec {
 
 class Answer : public std::enable_shared_from_this<Answer> {
  public:
-  Answer(std::shared_ptr<Exchange> exchange, const ServedModel& model, AnswerSpec spec, std::size_t choices);
+  Answer(std::shared_ptr<Exchange> exchange, ModelLease model, AnswerSpec spec, std::size_t choices);
   ~Answer();
   // Sends what a stream begins with. Call once, before any choice can produce text.
   void begin();

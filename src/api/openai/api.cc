@@ -39,8 +39,11 @@ ApiResult<void> check_generates(const ServedModel& model) {
   return tl::unexpected(bad_request("model", "The model `" + model.id + "` generates no text."));
 }
 
-json::Value model_entry(const ServedModel& model) {
-  return json::Object{{"id", model.id}, {"object", "model"}, {"created", model.created}, {"owned_by", "qianwen"}};
+json::Value model_entry(const ModelEntry& model) {
+  json::Object out{{"id", model->id}, {"object", "model"}, {"created", model->created}, {"owned_by", "qianwen"}};
+  if (!model->base.empty()) out.set("parent", model->base);
+  out.set("loaded", loaded_now(model) != nullptr);
+  return out;
 }
 
 // A prompt must leave room for at least one token.
@@ -66,7 +69,7 @@ ApiResult<ChatPrompt> prompt_of(const ServedModel& model, const ChatRequest& req
 
 // What the choices of a request share.
 struct Launch {
-  const ServedModel* model = nullptr;
+  ModelLease model;
   sampling::SamplingParams params;
   std::vector<std::vector<engine::TokenId>> prompts;
   std::vector<std::int64_t> limits;   // output tokens of a choice, by prompt
@@ -122,8 +125,7 @@ void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch l
             for (std::int64_t& limit : launch.limits) limit = std::min(limit, each);
           }
           spec.charge = std::move(charge);
-          const ServedModel& model = *launch.model;
-          submit(std::make_shared<Answer>(exchange, model, std::move(spec), choices), launch);
+          submit(std::make_shared<Answer>(exchange, launch.model, std::move(spec), choices), launch);
         });
 }
 
@@ -164,11 +166,11 @@ bool Api::handle(const net::Request& request, const std::shared_ptr<Exchange>& e
   if (request.path.rfind("/v1/models/", 0) == 0) {
     if (!only("GET")) return true;
     const std::string name = request.path.substr(11);
-    const ServedModel* model = name.empty() ? nullptr : find_model(models_, name);
+    const ModelEntry model = name.empty() ? nullptr : models_.find(name);
     if (model == nullptr || !may_use(*exchange, *model)) {
       exchange->send_error(model_not_found(name));
     } else {
-      exchange->send_json(200, model_entry(*model));
+      exchange->send_json(200, model_entry(model));
     }
     return true;
   }
@@ -177,91 +179,111 @@ bool Api::handle(const net::Request& request, const std::shared_ptr<Exchange>& e
 
 void Api::list_models(const std::shared_ptr<Exchange>& exchange) const {
   json::Array data;
-  for (const ServedModel& model : models_)
-    if (may_use(*exchange, model)) data.push_back(model_entry(model));
+  for (const ModelEntry& model : models_.all())
+    if (may_use(*exchange, *model)) data.push_back(model_entry(model));
   exchange->send_json(200, json::Object{{"object", "list"}, {"data", std::move(data)}});
 }
+
+namespace {
+
+// With the model that chat asked for, loaded.
+void chat_with(const ModelLease& model, const ChatRequest& request, const std::shared_ptr<Exchange>& exchange) {
+  if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
+  if (model->chat_template == nullptr) {
+    return exchange->send_error(bad_request("model", "The model `" + model->id + "` has no chat template; use /v1/completions."));
+  }
+  auto prompt = prompt_of(*model, request);
+  if (!prompt) return exchange->send_error(prompt.error());
+  auto limit = check_length(*model, prompt->ids.size(), request.max_tokens.value_or(model->engine->max_sequence_tokens()), "messages");
+  if (!limit) return exchange->send_error(limit.error());
+
+  ConstraintRequest wanted{.output = &request.output,
+                           .tools = request.tools_allowed() ? &*request.tools : nullptr,
+                           .choice = request.tool_choice,
+                           .parallel_calls = request.parallel_tool_calls,
+                           .opens_reasoning = prompt->opens_reasoning,
+                           .may_think = thinking_on(request)};
+  auto rules = OutputRules::make(*model, wanted);
+  if (!rules) return exchange->send_error(rules.error());
+
+  name_ignored(*exchange, request.ignored);
+  name_list(*exchange, "X-Unchecked-Tools", rules->unchecked());
+  auto params = sampling_params(request, model->defaults);
+  if (!request.sampling.seed) params.seed = random_seed();
+  AnswerSpec spec;
+  spec.stream = request.stream;
+  spec.include_usage = request.include_usage;
+  spec.logprobs = request.logprobs;
+  spec.split_reasoning = true;
+  spec.starts_in_reasoning = prompt->opens_reasoning;
+  spec.parse_tools = request.tools_allowed();
+  if (spec.parse_tools) spec.tools = *request.tools;
+  auto shared = std::make_shared<const OutputRules>(std::move(*rules));
+  launch(exchange, std::move(spec), {model, params, {std::move(prompt->ids)}, {*limit}, request.n, std::move(shared), "", request.cache_salt},
+         request.max_tokens.has_value());
+}
+
+}  // namespace
 
 void Api::chat(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
   auto body = parse_body(http);
   if (!body) return exchange->send_error(body.error());
   auto request = read_chat_request(*body);
   if (!request) return exchange->send_error(request.error());
-  const auto allowed = allowed_model(*exchange, models_, request->model);
-  if (!allowed) return exchange->send_error(allowed.error());
-  const ServedModel* model = *allowed;
-  if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
-  if (model->chat_template == nullptr) {
-    return exchange->send_error(bad_request("model", "The model `" + model->id + "` has no chat template; use /v1/completions."));
-  }
-  auto prompt = prompt_of(*model, *request);
-  if (!prompt) return exchange->send_error(prompt.error());
-  auto limit = check_length(*model, prompt->ids.size(), request->max_tokens.value_or(model->engine->max_sequence_tokens()), "messages");
-  if (!limit) return exchange->send_error(limit.error());
-
-  ConstraintRequest wanted{.output = &request->output,
-                           .tools = request->tools_allowed() ? &*request->tools : nullptr,
-                           .choice = request->tool_choice,
-                           .parallel_calls = request->parallel_tool_calls,
-                           .opens_reasoning = prompt->opens_reasoning,
-                           .may_think = thinking_on(*request)};
-  auto rules = OutputRules::make(*model, wanted);
-  if (!rules) return exchange->send_error(rules.error());
-
-  name_ignored(*exchange, request->ignored);
-  name_list(*exchange, "X-Unchecked-Tools", rules->unchecked());
-  auto params = sampling_params(*request, model->defaults);
-  if (!request->sampling.seed) params.seed = random_seed();
-  AnswerSpec spec;
-  spec.stream = request->stream;
-  spec.include_usage = request->include_usage;
-  spec.logprobs = request->logprobs;
-  spec.split_reasoning = true;
-  spec.starts_in_reasoning = prompt->opens_reasoning;
-  spec.parse_tools = request->tools_allowed();
-  if (spec.parse_tools) spec.tools = *request->tools;
-  auto shared = std::make_shared<const OutputRules>(std::move(*rules));
-  launch(exchange, std::move(spec), {model, params, {std::move(prompt->ids)}, {*limit}, request->n, std::move(shared), "", request->cache_salt},
-         request->max_tokens.has_value());
+  const auto entry = allowed_model(*exchange, models_, request->model);
+  if (!entry) return exchange->send_error(entry.error());
+  with_model(*entry, exchange, [exchange, request = std::move(*request)](const ModelLease& model) {
+    chat_with(model, request, exchange);
+  });
 }
 
-void Api::complete(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
-  auto body = parse_body(http);
-  if (!body) return exchange->send_error(body.error());
-  auto request = read_completion_request(*body);
-  if (!request) return exchange->send_error(request.error());
-  const auto allowed = allowed_model(*exchange, models_, request->model);
-  if (!allowed) return exchange->send_error(allowed.error());
-  const ServedModel* model = *allowed;
+namespace {
+
+// With the model that complete asked for, loaded.
+void complete_with(const ModelLease& model, const CompletionRequest& request, const std::shared_ptr<Exchange>& exchange) {
   if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
-  std::vector<std::vector<engine::TokenId>> prompts = request->prompt_ids;
-  for (const std::string& text : request->prompts) prompts.push_back(tokenizer::encode_prompt(*model->tokenizer, text, false));
+  std::vector<std::vector<engine::TokenId>> prompts = request.prompt_ids;
+  for (const std::string& text : request.prompts) prompts.push_back(tokenizer::encode_prompt(*model->tokenizer, text, false));
   std::vector<std::int64_t> limits;
   AnswerSpec spec;
   for (const auto& ids : prompts) {
     for (const auto id : ids) {
       if (id >= model->engine->vocab()) return exchange->send_error(bad_request("prompt", "token id " + std::to_string(id) + " is outside the vocabulary."));
     }
-    auto limit = check_length(*model, ids.size(), *request->max_tokens, "prompt");
+    auto limit = check_length(*model, ids.size(), *request.max_tokens, "prompt");
     if (!limit) return exchange->send_error(limit.error());
     limits.push_back(*limit);
-    for (std::int64_t i = 0; i < request->n; ++i) spec.echoes.push_back(request->echo ? model->tokenizer->decode(ids) : "");
+    for (std::int64_t i = 0; i < request.n; ++i) spec.echoes.push_back(request.echo ? model->tokenizer->decode(ids) : "");
   }
   ConstraintRequest wanted;
-  wanted.output = &request->output;
+  wanted.output = &request.output;
   wanted.may_think = false;
   auto rules = OutputRules::make(*model, wanted);
   if (!rules) return exchange->send_error(rules.error());
-  name_ignored(*exchange, request->ignored);
-  auto params = sampling_params(*request, model->defaults);
-  if (!request->sampling.seed) params.seed = random_seed();
+  name_ignored(*exchange, request.ignored);
+  auto params = sampling_params(request, model->defaults);
+  if (!request.sampling.seed) params.seed = random_seed();
   spec.kind = AnswerKind::kCompletion;
-  spec.stream = request->stream;
-  spec.include_usage = request->include_usage;
-  spec.logprobs = request->logprobs;
+  spec.stream = request.stream;
+  spec.include_usage = request.include_usage;
+  spec.logprobs = request.logprobs;
   auto shared = std::make_shared<const OutputRules>(std::move(*rules));
-  launch(exchange, std::move(spec), {model, params, std::move(prompts), std::move(limits), request->n, std::move(shared), "", request->cache_salt},
+  launch(exchange, std::move(spec), {model, params, std::move(prompts), std::move(limits), request.n, std::move(shared), "", request.cache_salt},
          true);
+}
+
+}  // namespace
+
+void Api::complete(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
+  auto body = parse_body(http);
+  if (!body) return exchange->send_error(body.error());
+  auto request = read_completion_request(*body);
+  if (!request) return exchange->send_error(request.error());
+  const auto entry = allowed_model(*exchange, models_, request->model);
+  if (!entry) return exchange->send_error(entry.error());
+  with_model(*entry, exchange, [exchange, request = std::move(*request)](const ModelLease& model) {
+    complete_with(model, request, exchange);
+  });
 }
 
 }  // namespace qw::api::openai

@@ -61,6 +61,26 @@ json::Value rerank_body(const std::string& model, const RerankRequest& request, 
   return json::Object{{"id", new_id("rerank-")}, {"model", model}, {"results", std::move(out)}, {"usage", usage(results.prompt_tokens)}};
 }
 
+// With the model that embed asked for, loaded.
+void embed_with(const ModelLease& model, const EmbeddingRequest& request, const std::shared_ptr<Exchange>& exchange) {
+  if (!model->embedding)
+    return exchange->send_error(bad_request("model", "The model `" + model->id + "` makes no embeddings: it has no embedding head."));
+  const EmbeddingTask task = *model->embedding;
+  const std::int64_t dimensions = request.dimensions.value_or(task.width);
+  if (dimensions > task.width)
+    return exchange->send_error(bad_request("dimensions", "'dimensions' must be 1 to " + std::to_string(task.width) + "."));
+  std::vector<std::vector<engine::TokenId>> prompts = request.ids;
+  for (const std::string& text : request.texts)
+    prompts.push_back(embedding_prompt(*model->tokenizer, text, request.instruction));
+  for (const auto& ids : prompts)
+    if (auto fine = check_text(*model, ids, "input"); !fine) return exchange->send_error(fine.error());
+  name_ignored(*exchange, request.ignored);
+  RowJob::start(
+      exchange, model, std::move(prompts),
+      [=](std::span<const float> row) { return *engine::embedding_of(row, dimensions, task.normalise); },
+      [name = model->id, as_base64 = request.base64](const RowResults& results) { return embeddings_body(name, as_base64, results); });
+}
+
 }  // namespace
 
 void Api::embed(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
@@ -68,47 +88,43 @@ void Api::embed(const net::Request& http, const std::shared_ptr<Exchange>& excha
   if (!body) return exchange->send_error(body.error());
   auto request = read_embedding_request(*body);
   if (!request) return exchange->send_error(request.error());
-  const auto allowed = allowed_model(*exchange, models_, request->model);
-  if (!allowed) return exchange->send_error(allowed.error());
-  const ServedModel* model = *allowed;
-  if (!model->embedding)
-    return exchange->send_error(bad_request("model", "The model `" + model->id + "` makes no embeddings: it has no embedding head."));
-  const EmbeddingTask task = *model->embedding;
-  const std::int64_t dimensions = request->dimensions.value_or(task.width);
-  if (dimensions > task.width)
-    return exchange->send_error(bad_request("dimensions", "'dimensions' must be 1 to " + std::to_string(task.width) + "."));
-  std::vector<std::vector<engine::TokenId>> prompts = std::move(request->ids);
-  for (const std::string& text : request->texts)
-    prompts.push_back(embedding_prompt(*model->tokenizer, text, request->instruction));
-  for (const auto& ids : prompts)
-    if (auto fine = check_text(*model, ids, "input"); !fine) return exchange->send_error(fine.error());
-  name_ignored(*exchange, request->ignored);
-  RowJob::start(
-      exchange, *model, std::move(prompts),
-      [=](std::span<const float> row) { return *engine::embedding_of(row, dimensions, task.normalise); },
-      [name = model->id, as_base64 = request->base64](const RowResults& results) { return embeddings_body(name, as_base64, results); });
+  const auto entry = allowed_model(*exchange, models_, request->model);
+  if (!entry) return exchange->send_error(entry.error());
+  with_model(*entry, exchange, [exchange, request = std::move(*request)](const ModelLease& model) {
+    embed_with(model, request, exchange);
+  });
 }
+
+namespace {
+
+// With the model that rerank asked for, loaded.
+void rerank_with(const ModelLease& model, const RerankRequest& request, const std::shared_ptr<Exchange>& exchange) {
+  if (!model->ranking)
+    return exchange->send_error(bad_request("model", "The model `" + model->id + "` ranks no documents: it has no yes and no to compare."));
+  std::vector<std::vector<engine::TokenId>> prompts;
+  for (const std::string& document : request.documents) {
+    prompts.push_back(ranking_prompt(*model->tokenizer, request.instruction, request.query, document));
+    if (auto fine = check_text(*model, prompts.back(), "documents"); !fine) return exchange->send_error(fine.error());
+  }
+  name_ignored(*exchange, request.ignored);
+  RowJob::start(
+      exchange, model, std::move(prompts),
+      [task = *model->ranking](std::span<const float> row) { return std::vector<float>{relevance(task, row)}; },
+      [name = model->id, asked = request](const RowResults& results) { return rerank_body(name, asked, results); });
+}
+
+}  // namespace
 
 void Api::rerank(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
   auto body = parse_body(http);
   if (!body) return exchange->send_error(body.error());
   auto request = read_rerank_request(*body);
   if (!request) return exchange->send_error(request.error());
-  const auto allowed = allowed_model(*exchange, models_, request->model);
-  if (!allowed) return exchange->send_error(allowed.error());
-  const ServedModel* model = *allowed;
-  if (!model->ranking)
-    return exchange->send_error(bad_request("model", "The model `" + model->id + "` ranks no documents: it has no yes and no to compare."));
-  std::vector<std::vector<engine::TokenId>> prompts;
-  for (const std::string& document : request->documents) {
-    prompts.push_back(ranking_prompt(*model->tokenizer, request->instruction, request->query, document));
-    if (auto fine = check_text(*model, prompts.back(), "documents"); !fine) return exchange->send_error(fine.error());
-  }
-  name_ignored(*exchange, request->ignored);
-  RowJob::start(
-      exchange, *model, std::move(prompts),
-      [task = *model->ranking](std::span<const float> row) { return std::vector<float>{relevance(task, row)}; },
-      [name = model->id, asked = std::move(*request)](const RowResults& results) { return rerank_body(name, asked, results); });
+  const auto entry = allowed_model(*exchange, models_, request->model);
+  if (!entry) return exchange->send_error(entry.error());
+  with_model(*entry, exchange, [exchange, request = std::move(*request)](const ModelLease& model) {
+    rerank_with(model, request, exchange);
+  });
 }
 
 }  // namespace qw::api::openai

@@ -1,0 +1,282 @@
+#include "hosted_models.h"
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <map>
+#include <utility>
+
+#include "base/log.h"
+
+namespace qw::app {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::int64_t unix_seconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+std::string totals(const engine::EngineStats& stats) {
+  std::int64_t requests = 0;
+  for (const std::int64_t n : stats.finished) requests += n;
+  return std::to_string(requests) + " requests, " + std::to_string(stats.output_tokens) + " tokens answered, " +
+         std::to_string(stats.computed_tokens) + " computed in " + std::to_string(stats.steps) + " steps, " +
+         std::to_string(stats.cached_tokens) + " taken from the prefix cache, " + std::to_string(stats.preemptions) +
+         " preemptions; " + std::to_string(stats.free_blocks) + " of " + std::to_string(stats.total_blocks) +
+         " blocks free";
+}
+
+// `path` inside of `folder`, whatever links and dots it has.
+Result<std::string> path_within(const std::string& folder, const std::string& path) {
+  if (folder.empty())
+    return fail(ErrorKind::kRefused, "this service loads no adapters (it was started without --adapter-folder)");
+  std::error_code error;
+  const fs::path root = fs::canonical(folder, error);
+  if (error) return fail(ErrorKind::kFailed, "the folder of adapters cannot be read");
+  const fs::path wanted = fs::weakly_canonical(root / path, error);
+  const auto [in_root, in_wanted] = std::mismatch(root.begin(), root.end(), wanted.begin(), wanted.end());
+  if (error || in_root != root.end() || in_wanted == wanted.end())
+    return fail(ErrorKind::kRefused, path + ": adapters are loaded from inside of their folder only");
+  if (!fs::exists(wanted, error)) return fail(ErrorKind::kBadInput, path + ": there is no such adapter");
+  return wanted.string();
+}
+
+}  // namespace
+
+struct HostedModels::Hosted {
+  std::string name, path;
+  std::int64_t created = 0;
+  mutable std::mutex mutex;
+  std::vector<NamedAdapter> adapters;
+
+  std::vector<NamedAdapter> adapters_now() const {
+    const std::lock_guard lock(mutex);
+    return adapters;
+  }
+  std::vector<std::string> adapter_paths() const {
+    std::vector<std::string> out;
+    for (const NamedAdapter& a : adapters_now()) out.push_back(a.path);
+    return out;
+  }
+};
+
+// A loaded model, which answers under its own name and those of its adapters.
+class HostedModels::Resident final : public engine::ModelHost::Resident {
+ public:
+  Resident(ReadyModel ready, const std::vector<NamedAdapter>& adapters, std::int64_t created)
+      : ready_(std::move(ready)), bytes_(memory_of(ready_)), created_(created) {
+    for (std::size_t i = 0; i < adapters.size(); ++i) ids_[adapters[i].name] = static_cast<std::int32_t>(i);
+    counted_ = adapter_bytes();
+    engine().start();
+  }
+  ~Resident() override {
+    stop();
+    base::log_info("unloaded " + ready_.name);
+  }
+  void stop() {
+    if (std::exchange(stopped_, true)) return;
+    engine().stop();
+    base::log_info(ready_.name + ": " + totals(engine().stats()));
+  }
+  std::int64_t bytes() const override { return bytes_; }
+  engine::Engine& engine() { return ready_.loaded->engine(); }
+
+  // What clients use as `name`; it holds the lease. Null: the adapter was taken out meanwhile.
+  static api::ModelLease serve(engine::ModelHost::Lease lease, const std::string& name) {
+    struct Held {
+      engine::ModelHost::Lease lease;
+      api::ServedModel model;
+    };
+    auto& self = static_cast<Resident&>(*lease);
+    auto held = std::make_shared<Held>(Held{std::move(lease), {}});
+    if (!self.describe(name, held->model)) return nullptr;
+    return {held, &held->model};
+  }
+
+  Status load_adapter(const std::string& name, const ops::LowRankAdapter& adapter) {
+    QW_ASSIGN(const std::int32_t id, ready_.loaded->load_adapter(adapter));
+    const std::lock_guard lock(mutex_);
+    ids_[name] = id;
+    return {};
+  }
+  Status unload_adapter(const std::string& name) {
+    std::int32_t id = -1;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto at = ids_.find(name);
+      if (at == ids_.end()) return fail(ErrorKind::kUsage, "there is no adapter " + name);
+      id = at->second;
+      ids_.erase(at);
+    }
+    return engine().remove_adapter(id);
+  }
+  // How many bytes adapters take more than they did when this was asked last.
+  std::int64_t adapters_grew() {
+    const std::int64_t now = adapter_bytes();
+    return now - std::exchange(counted_, now);
+  }
+
+ private:
+  std::int64_t adapter_bytes() {
+    std::int64_t bytes = 0;
+    for (const auto& adapter : engine().adapters()) bytes += adapter.bytes;
+    return bytes;
+  }
+  bool describe(const std::string& name, api::ServedModel& model) {
+    if (name != ready_.name) {
+      const std::lock_guard lock(mutex_);
+      const auto at = ids_.find(name);
+      if (at == ids_.end()) return false;
+      model.adapter = at->second;
+      model.base = ready_.name;
+    }
+    model.id = name;
+    model.created = created_;
+    model.engine = &engine();
+    model.tokenizer = ready_.tokenizer.get();
+    model.chat_template = ready_.chat_template ? &*ready_.chat_template : nullptr;
+    model.constraints = ready_.constraints.get();
+    model.tool_dialect = ready_.tool_dialect;
+    model.thinks = ready_.thinks;
+    model.embedding = ready_.embedding;
+    model.ranking = ready_.ranking;
+    model.defaults = ready_.defaults;
+    return true;
+  }
+
+  ReadyModel ready_;
+  const std::int64_t bytes_, created_;
+  std::int64_t counted_ = 0;  // the host's thread's own
+  bool stopped_ = false;
+  std::mutex mutex_;
+  std::map<std::string, std::int32_t> ids_;  // of adapters, as the engine names them
+};
+
+HostedModels::HostedModels(HostingOptions options) : options_(std::move(options)), host_(options_.limits) {}
+HostedModels::~HostedModels() { stop(); }
+
+HostedModels::Hosted* HostedModels::hosted(const std::string& name) const {
+  if (name.empty() && models_.size() == 1) return models_.front().get();
+  const auto at = std::find_if(models_.begin(), models_.end(), [&](const auto& m) { return m->name == name; });
+  return at == models_.end() ? nullptr : at->get();
+}
+
+Status HostedModels::add(const std::string& model, const std::vector<NamedAdapter>& adapters) {
+  auto made = std::make_unique<Hosted>();
+  Hosted* hosted = made.get();
+  hosted->name = served_name(model);
+  hosted->path = model;
+  hosted->created = unix_seconds();
+  hosted->adapters = adapters;
+  QW_TRY(host_.add(
+      {hosted->name,
+       [this, hosted] { return memory_need(hosted->path, options_.load, hosted->adapter_paths(), options_.drafts); },
+       [this, hosted]() -> Result<std::unique_ptr<engine::ModelHost::Resident>> {
+         QW_ASSIGN(ReadyModel ready, load_model(hosted->path, options_.load, hosted->adapter_paths(), options_.drafts));
+         base::log_info("loaded " + ready.name + " in " + std::to_string(static_cast<int>(ready.load_ms)) + " ms");
+         return std::make_unique<Resident>(std::move(ready), hosted->adapters_now(), hosted->created);
+       }}));
+  models_.push_back(std::move(made));
+  QW_TRY(list_adapter(*hosted, hosted->name));
+  for (const NamedAdapter& adapter : adapters) QW_TRY(list_adapter(*hosted, adapter.name));
+  return {};
+}
+
+// Lists the model itself under its own name, an adapter of it under any other.
+Status HostedModels::list_adapter(const Hosted& hosted, const std::string& name) {
+  api::ServedModel listed;
+  listed.id = name;
+  if (name != hosted.name) listed.base = hosted.name;
+  listed.created = unix_seconds();
+  listed.acquire = [this, base = hosted.name, name](std::function<void(Result<api::ModelLease>)> then) {
+    host_.acquire(base, [name, then = std::move(then)](Result<engine::ModelHost::Lease> lease) {
+      if (!lease) return then(tl::unexpected(std::move(lease).error()));
+      auto served = Resident::serve(std::move(*lease), name);
+      if (served == nullptr) return then(fail(ErrorKind::kUsage, "the adapter " + name + " was unloaded"));
+      then(std::move(served));
+    });
+  };
+  listed.peek = [this, base = hosted.name, name]() -> api::ModelLease {
+    auto lease = host_.peek(base);
+    return lease == nullptr ? nullptr : Resident::serve(std::move(lease), name);
+  };
+  return list_.add(std::move(listed));
+}
+
+Status HostedModels::load_first() {
+  for (const auto& model : models_) {
+    QW_TRY(host_.acquire(model->name));
+    if (options_.limits.bytes > 0) break;
+  }
+  return {};
+}
+
+void HostedModels::load(std::string name, std::string path, std::string model, Then then) {
+  host_.post([this, name = std::move(name), path = std::move(path), model = std::move(model), then = std::move(then)] {
+    then(load_now(name, path, model));
+  });
+}
+
+void HostedModels::unload(std::string name, Then then) {
+  host_.post([this, name = std::move(name), then = std::move(then)] { then(unload_now(name)); });
+}
+
+// On the host's thread, beside the steps of all engines. An adapter of a model that is not loaded is only looked at.
+Status HostedModels::load_now(const std::string& name, const std::string& path, const std::string& model) {
+  Hosted* base = hosted(model);
+  if (base == nullptr)
+    return fail(ErrorKind::kUsage,
+                model.empty() ? "name the model which the adapter is for" : "there is no model " + model);
+  if (list_.find(name) != nullptr) return fail(ErrorKind::kUsage, "there is a model of the name " + name);
+  QW_ASSIGN(const std::string file, path_within(options_.adapter_folder, path));
+  auto ready = read_adapter(base->path, file, options_.load.threads);
+  if (!ready) return in_context("the adapter " + name, ready.error());
+  if (const auto lease = host_.peek(base->name); lease != nullptr) {
+    auto& resident = static_cast<Resident&>(*lease);
+    QW_TRY(host_.grow(base->name, ready->bytes));
+    const Status added = resident.load_adapter(name, ready->adapter);
+    (void)host_.grow(base->name, -ready->bytes);  // what it really takes is counted instead
+    count_adapters(*base, resident);
+    if (!added) return added;
+  }
+  {
+    const std::lock_guard lock(base->mutex);
+    base->adapters.push_back({name, file});
+  }
+  base::log_info("loaded the adapter " + name + " of " + base->name);
+  return list_adapter(*base, name);
+}
+
+Status HostedModels::unload_now(const std::string& name) {
+  for (const auto& model : models_) {
+    {
+      const std::lock_guard lock(model->mutex);
+      if (std::erase_if(model->adapters, [&](const NamedAdapter& a) { return a.name == name; }) == 0) continue;
+    }
+    list_.remove(name);
+    if (const auto lease = host_.peek(model->name); lease != nullptr) {
+      auto& resident = static_cast<Resident&>(*lease);
+      QW_TRY(resident.unload_adapter(name));
+      count_adapters(*model, resident);
+    }
+    base::log_info("unloaded the adapter " + name + " of " + model->name);
+    return {};
+  }
+  return fail(ErrorKind::kUsage, "there is no adapter " + name);
+}
+
+// One that was taken out while requests use it is counted until somebody comes by here after them.
+void HostedModels::count_adapters(const Hosted& hosted, Resident& resident) {
+  const std::int64_t grew = resident.adapters_grew();
+  if (const Status counted = host_.grow(hosted.name, grew); !counted)
+    base::log_warning("adapters of " + hosted.name +
+                      " take more memory than the limit leaves: " + counted.error().message);
+}
+
+void HostedModels::stop() {
+  host_.stop();
+  host_.each([](engine::ModelHost::Resident& r) { static_cast<Resident&>(r).stop(); });
+}
+
+}  // namespace qw::app

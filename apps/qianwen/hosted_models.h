@@ -1,0 +1,62 @@
+// The models that `serve` offers: which there are, loaded when they are asked for within one memory limit, each with
+// the adapters that came with it or came later.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "api/adapters.h"
+#include "api/served_model.h"
+#include "engine/loaded_model.h"
+#include "engine/model_host.h"
+#include "open_model.h"
+
+namespace qw::app {
+
+// NAME=PATH of --adapter.
+struct NamedAdapter {
+  std::string name, path;
+};
+
+struct HostingOptions {
+  engine::LoadOptions load;  // of each model
+  DraftChoice drafts;
+  engine::HostLimits limits;
+  std::string adapter_folder;  // clients may have adapters loaded from here; "": from nowhere
+};
+
+class HostedModels final : public api::AdapterDesk {
+ public:
+  explicit HostedModels(HostingOptions options);
+  ~HostedModels() override;
+
+  // Lists a model and its adapters; loads nothing. kUsage: a name is taken.
+  Status add(const std::string& model, const std::vector<NamedAdapter>& adapters);
+  // Loads all that are listed where there is no limit, else the first, which shows that it can be.
+  Status load_first();
+  const api::ModelList& list() const { return list_; }
+
+  void load(std::string name, std::string path, std::string model, Then then) override;
+  void unload(std::string name, Then then) override;
+
+  // Nothing is loaded any more, and engines stop; call it before the service goes.
+  void stop();
+
+ private:
+  class Resident;
+  struct Hosted;  // a model as it is configured, loaded or not
+  Hosted* hosted(const std::string& name) const;
+  Status list_adapter(const Hosted& hosted, const std::string& name);
+  Status load_now(const std::string& name, const std::string& path, const std::string& model);
+  Status unload_now(const std::string& name);
+  void count_adapters(const Hosted& hosted, Resident& resident);
+
+  const HostingOptions options_;
+  api::ModelList list_;
+  std::vector<std::unique_ptr<Hosted>> models_;  // grows before load_first() only
+  engine::ModelHost host_;                       // its thread uses the above
+};
+
+}  // namespace qw::app

@@ -1,0 +1,80 @@
+#include "api/adapters.h"
+
+#include "api/error.h"
+#include "api/field_reader.h"
+#include "json/value.h"
+
+namespace qw::api {
+namespace {
+
+constexpr std::string_view kPath = "/admin/adapters";
+
+json::Value entry_of(const ServedModel& model) {
+  return json::Object{{"name", model.id}, {"model", model.base}, {"created", model.created}};
+}
+
+// A name that can stand in "model", in a path and in a log line.
+bool plain(std::string_view name) {
+  constexpr std::string_view kAllowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:";
+  return !name.empty() && name.size() <= 128 && name.find_first_not_of(kAllowed) == std::string_view::npos;
+}
+
+void load(AdapterDesk& desk, const ModelList& models, const net::Request& request,
+          const std::shared_ptr<Exchange>& exchange) {
+  const auto body = json::parse(request.body);
+  if (!body || !body->is_object())
+    return exchange->send_error(bad_request("", "The request body is not a JSON object."));
+  FieldReader fields(body->as_object());
+  const auto name = fields.text("name"), path = fields.text("path"), model = fields.text("model");
+  if (fields.error()) return exchange->send_error(*fields.error());
+  if (!name || !plain(*name))
+    return exchange->send_error(bad_request("name", "'name' must be 1 to 128 letters, digits and -_.: characters."));
+  if (!path || path->empty()) return exchange->send_error(bad_request("path", "'path' is missing."));
+  desk.load(*name, *path, model.value_or(""), [exchange, &models, name = *name](const Status& done) {
+    if (!done) return exchange->send_error(from_internal(done.error()));
+    const ModelEntry entry = models.find(name);
+    if (entry == nullptr) return exchange->send_error(model_not_found(name));  // taken out again meanwhile
+    exchange->send_json(200, entry_of(*entry));
+  });
+}
+
+void list(const ModelList& models, const std::shared_ptr<Exchange>& exchange) {
+  json::Array out;
+  for (const ModelEntry& entry : models.all())
+    if (!entry->base.empty()) out.push_back(entry_of(*entry));
+  exchange->send_json(200, json::Object{{"adapters", std::move(out)}});
+}
+
+void unload(AdapterDesk& desk, const ModelList& models, const std::string& name,
+            const std::shared_ptr<Exchange>& exchange) {
+  const ModelEntry entry = models.find(name);
+  if (name.empty() || entry == nullptr || entry->base.empty()) return exchange->send_error(model_not_found(name));
+  desk.unload(name, [exchange, name](const Status& done) {
+    if (!done) return exchange->send_error(model_not_found(name));
+    exchange->send_json(200, json::Object{{"name", name}, {"unloaded", true}});
+  });
+}
+
+}  // namespace
+
+bool handle_adapters(AdapterDesk& desk, const ModelList& models, const net::Request& request,
+                     const std::shared_ptr<Exchange>& exchange) {
+  const std::string_view path = request.path;
+  const bool one = path.starts_with(kPath) && path.size() > kPath.size() && path[kPath.size()] == '/';
+  if (path != kPath && !one) return false;
+  if (one && request.method == "DELETE") {
+    unload(desk, models, std::string(path.substr(kPath.size() + 1)), exchange);
+  } else if (!one && request.method == "POST") {
+    load(desk, models, request, exchange);
+  } else if (!one && request.method == "GET") {
+    list(models, exchange);
+  } else {
+    const char* allowed = one ? "DELETE" : "GET, POST";
+    exchange->add_header("Allow", allowed);
+    exchange->send_error(
+        {405, "invalid_request_error", request.path + " takes " + allowed + " only.", "", "method_not_allowed"});
+  }
+  return true;
+}
+
+}  // namespace qw::api

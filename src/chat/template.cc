@@ -17,7 +17,7 @@ Template::~Template() = default;
 
 Result<Template> Template::parse(std::string_view source) {
   if (source.size() > kMaxTemplateBytes)
-    return internal::template_error(1, "template is larger than " + std::to_string(kMaxTemplateBytes) + " bytes");
+    return internal::template_error({}, "template is larger than " + std::to_string(kMaxTemplateBytes) + " bytes");
   auto impl = std::make_unique<Impl>();
   QW_ASSIGN(impl->tree, internal::parse_tree(source));
   QW_TRY(internal::bind_names(&impl->tree));

@@ -1,7 +1,8 @@
 // The chat-template interpreter: the part of Jinja that Hugging Face chat templates use, byte-equal to Python's.
 //
-// Templates are foreign code: depth, steps and output are limited, there is no I/O, and every failure is one line with
-// the template line number.
+// Templates are foreign code: depth, steps and output are limited, there is no I/O, and every failure is one line that
+// begins "chat template line N, column M: ": where the tag, name, operator or filter stands that failed, counted from 1
+// in characters.
 #pragma once
 
 #include <cstdint>

@@ -41,7 +41,7 @@ void check_case(const json::Value& row, const json::Object& variables, bool tole
   if (const json::Value* error = row.find("error")) {
     ASSERT_FALSE(rendered) << "rendered as: " << rendered->text;
     EXPECT_THAT(rendered.error().message, HasSubstr(error->as_string()));
-    EXPECT_THAT(rendered.error().message, HasSubstr("chat template line "));
+    EXPECT_THAT(rendered.error().message, testing::ContainsRegex("^chat template line [0-9]+, column [0-9]+: "));
     EXPECT_EQ(rendered.error().message.find('\n'), std::string::npos);
     return;
   }
@@ -88,17 +88,62 @@ TEST(TemplateCases, OfGivenFile) {
   EXPECT_GT(check_file(path, true), 0);
 }
 
-TEST(TemplateErrors, NameTheLine) {
-  const auto parse_error = render("a\nb {% if x %}\n{{ 1 + }}");
-  ASSERT_FALSE(parse_error);
-  EXPECT_THAT(parse_error.error().message, HasSubstr("line 3"));
-  EXPECT_EQ(parse_error.error().kind, ErrorKind::kBadInput);
-  const auto run_error = render("a\n\n{% for x in [1] %}\n{{ x.y.z }}\n{% endfor %}");
-  ASSERT_FALSE(run_error);
-  EXPECT_THAT(run_error.error().message, HasSubstr("line 4"));
-  const auto raised = render("\n{{ raise_exception('two\nlines') }}");
-  ASSERT_FALSE(raised);
-  EXPECT_THAT(raised.error().message, HasSubstr("line 2: two lines"));
+std::string error_of(std::string_view source) {
+  const auto rendered = render(source);
+  if (rendered) return "no error";
+  EXPECT_EQ(rendered.error().kind, ErrorKind::kBadInput);
+  return rendered.error().message;
+}
+
+TEST(TemplateErrors, NameLineAndColumn) {
+  const struct {
+    const char *source, *message;
+  } cases[] = {
+      // Of the tokens, of the grammar, of names, and of the rendering.
+      {"a\n春 {{ 1 @ 2 }}", "line 2, column 8: unexpected char '@'"},
+      {"{{ 'abc }}", "line 1, column 4: unexpected char \"'\""},
+      {"a\n {# never ends", "line 2, column 4: Missing end of comment tag"},
+      {"\n  {% raw %}\n{% x", "line 2, column 3: Missing end of raw directive"},
+      {"{% raw %}\n{{{% end %}\n{% endraw %}\n {{ ) }}", "line 4, column 5: unexpected ')'"},
+      {"a\nb {% if x %}\n{{ 1 + }}", "line 3, column 8: unexpected end of print statement"},
+      {"{% if x %}\n春", "line 2, column 2: Unexpected end of template, looking for 'elif' or 'else' or 'endif'"},
+      {"a\r\n\r  {% nope %}", "line 3, column 6: Encountered unknown tag 'nope'"},
+      {"\n{{ x|nope }}", "line 2, column 6: No filter named 'nope'"},
+      {"\n{{ x is nope }}", "line 2, column 6: No test named 'nope'"},
+      {"a\n\n{% for x in [1] %}\n{{ x.y.z }}\n{% endfor %}", "line 4, column 6: 'int object' has no attribute 'y'"},
+      {"{{ 1 }}{{ nope() }}", "line 1, column 11: 'nope' is undefined"},
+      {"{{ nope.x }}", "line 1, column 4: 'nope' is undefined"},
+      {"{{ nope['x'] }}", "line 1, column 4: 'nope' is undefined"},
+      {"春{{ 1 + (2 / 0) }}", "line 1, column 12: division by zero"},
+      {"{{ 2 < 'a' }}", "line 1, column 6: '<' not supported between instances of 'int' and 'str'"},
+      {"{{ [1, 'a']|\n  sort }}", "line 2, column 3: '<' not supported between instances of 'str' and 'int'"},
+      {"{{ 'x'.split('') }}", "line 1, column 8: empty separator"},
+      {"\n{{ raise_exception('two\nlines') }}", "line 2, column 4: two lines"},
+  };
+  for (const auto& c : cases) EXPECT_EQ(error_of(c.source), std::string("chat template ") + c.message) << c.source;
+}
+
+TEST(TemplateErrors, LimitsSayWhere) {
+  const auto message = [](std::string_view source, const RenderLimits& limits) {
+    const auto rendered = render(source, {}, limits);
+    return rendered ? std::string("no error") : rendered.error().message;
+  };
+  EXPECT_EQ(message("\n{% for i in range(1000) %}{{ i }}{% endfor %}", {.max_steps = 100}),
+            "chat template line 2, column 27: template takes too many steps");
+  EXPECT_EQ(message("a\n {{ 'aaaaaa' }}{{ 'aaaaaa' }}", {.max_output_bytes = 10}),
+            "chat template line 2, column 16: output is too long");
+  EXPECT_EQ(message("{% macro f() %}\n {{ f() }}{% endmacro %}{{ f() }}", {.max_depth = 20}),
+            "chat template line 2, column 5: expression nests too deeply");
+}
+
+// Every second "{%" inside may be the end of it.
+TEST(TemplateLimits, LongRawBlocksAreReadOnce) {
+  std::string source = "{% raw %}";
+  while (source.size() < kMaxTemplateBytes - 100) source += "{% ";
+  EXPECT_FALSE(render(source));
+  const auto closed = render(source + "{% endraw %}");
+  ASSERT_TRUE(closed) << closed.error().message;
+  EXPECT_EQ(closed->text, source.substr(9));
 }
 
 TEST(TemplateErrors, WrongBytes) {

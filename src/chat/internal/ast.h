@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "chat/internal/place.h"
 #include "chat/internal/value.h"
 
 namespace qw::chat::internal {
@@ -78,7 +79,7 @@ struct FunctionShape {
 
 struct Node {
   NodeKind kind;
-  int line = 1;
+  Place place;
   int height = 1;
   NameUse use = NameUse::kLoad;
   bool recursive = false;

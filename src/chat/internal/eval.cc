@@ -111,6 +111,7 @@ Result<Value> Interpreter::eval_name(const Node& node, Activation* act) {
 
 Result<Value> Interpreter::eval(const Node& node, Activation* act) {
   const Nest nest(this);
+  place_ = node.place;
   if (depth_ > limits_.max_depth) return fail("expression nests too deeply");
   QW_TRY(work(1));
   switch (node.kind) {
@@ -121,7 +122,7 @@ Result<Value> Interpreter::eval(const Node& node, Activation* act) {
     case NodeKind::kTuple:
     case NodeKind::kList: {
       QW_ASSIGN(Values items, eval_all(node.list, act));
-      line_ = node.line;
+      place_ = node.place;
       return node.kind == NodeKind::kList ? list(std::move(items)) : tuple(std::move(items));
     }
     case NodeKind::kDict:
@@ -145,18 +146,18 @@ Result<Value> Interpreter::eval(const Node& node, Activation* act) {
       QW_ASSIGN(const bool yes, eval_truth(*node.b, act));
       if (yes) return eval(*node.a, act);
       if (node.c) return eval(*node.c, act);
-      return Value::undefined("the inline if-expression on line " + std::to_string(node.line) +
+      return Value::undefined("the inline if-expression on line " + std::to_string(node.place.line) +
                               " evaluated to false and no else section was defined.");
     }
     case NodeKind::kAttribute: {
       QW_ASSIGN(const Value value, eval(*node.a, act));
-      line_ = node.line;
+      place_ = node.a->place;  // if there is nothing to have an attribute, it is that which is undefined
       return attribute(value, node.text);
     }
     case NodeKind::kItem:
       return eval_item(node, act);
     case NodeKind::kSlice:
-      line_ = node.line;
+      place_ = node.place;
       return fail("a slice cannot be used here");
     case NodeKind::kCall:
       return eval_call(node, act, nullptr);
@@ -165,7 +166,7 @@ Result<Value> Interpreter::eval(const Node& node, Activation* act) {
     case NodeKind::kTest: {
       QW_ASSIGN(const Value value, eval(*node.a, act));
       QW_ASSIGN(Args args, eval_args(node, act));
-      line_ = node.line;
+      place_ = node.place;
       QW_ASSIGN(const bool yes, test(node.text, value, args));
       return Value::boolean(yes);
     }
@@ -191,7 +192,7 @@ Result<Value> Interpreter::eval_chain(const Node& node, Activation* act) {
       continue;
     }
     QW_ASSIGN(const Value right, eval(*op.b, act));
-    line_ = op.line;
+    place_ = op.place;
     QW_ASSIGN(left, binary(op.text, left, right));
   }
   return left;
@@ -199,7 +200,7 @@ Result<Value> Interpreter::eval_chain(const Node& node, Activation* act) {
 
 Result<Value> Interpreter::eval_sign(const Node& node, Activation* act) {
   QW_ASSIGN(const Value value, eval(*node.a, act));
-  line_ = node.line;
+  place_ = node.place;
   if (value.is_undefined()) return fail(value.text());
   if (!value.is_number()) return fail(std::string("bad operand type for unary sign: ") + python_type(value));
   const bool negative = node.kind == NodeKind::kNegative;
@@ -213,7 +214,7 @@ Result<Value> Interpreter::eval_dict(const Node& node, Activation* act) {
   for (std::size_t i = 0; i < node.list.size(); i += 2) {
     QW_ASSIGN(Value key, eval(*node.list[i], act));
     QW_ASSIGN(Value value, eval(*node.list[i + 1], act));
-    line_ = node.line;
+    place_ = node.place;
     if (!hashable(key)) return fail(std::string("unhashable type: '") + python_type(key) + "'");
     out->set(std::move(key), std::move(value));
   }
@@ -224,7 +225,7 @@ Result<Value> Interpreter::eval_compare(const Node& node, Activation* act) {
   QW_ASSIGN(Value left, eval(*node.a, act));
   for (std::size_t i = 0; i < node.ops.size(); ++i) {
     QW_ASSIGN(Value right, eval(*node.list[i], act));
-    line_ = node.line;
+    place_ = node.place;
     bool yes = false;
     const std::string& op = node.ops[i];
     if (op == "in" || op == "not in") {
@@ -243,7 +244,7 @@ Result<Value> Interpreter::eval_concat(const Node& node, Activation* act) {
   std::string out;
   for (const Node* item : node.list) {
     QW_ASSIGN(const Value value, eval(*item, act));
-    line_ = node.line;
+    place_ = node.place;
     if (value.is_string()) {
       QW_TRY(room(out.size() + value.text().size()));
       out += value.text();
@@ -259,7 +260,7 @@ Result<Value> Interpreter::eval_item(const Node& node, Activation* act) {
   QW_ASSIGN(const Value value, eval(*node.a, act));
   if (node.b->kind != NodeKind::kSlice) {
     QW_ASSIGN(const Value key, eval(*node.b, act));
-    line_ = node.line;
+    place_ = node.a->place;
     return item(value, key);
   }
   Value bounds[3] = {Value::none(), Value::none(), Value::none()};
@@ -268,7 +269,7 @@ Result<Value> Interpreter::eval_item(const Node& node, Activation* act) {
     if (!parts[i]) continue;
     QW_ASSIGN(bounds[i], eval(*parts[i], act));
   }
-  line_ = node.line;
+  place_ = node.place;
   return slice(*this, value, bounds[0], bounds[1], bounds[2]);
 }
 
@@ -281,13 +282,13 @@ Result<Args> Interpreter::eval_args(const Node& node, Activation* act) {
   }
   if (node.star) {
     QW_ASSIGN(const Value more, eval(*node.star, act));
-    line_ = node.line;
+    place_ = node.place;
     QW_ASSIGN(Values items, iterate(more));
     args.positional.insert(args.positional.end(), items.begin(), items.end());
   }
   if (node.star_star) {
     QW_ASSIGN(const Value more, eval(*node.star_star, act));
-    line_ = node.line;
+    place_ = node.place;
     if (!more.is(Kind::kDict)) return fail("argument after ** must be a mapping");
     for (const auto& [key, value] : more.dict().items) {
       if (!key.is_string()) return fail("keywords must be strings");
@@ -302,14 +303,14 @@ Result<Args> Interpreter::eval_args(const Node& node, Activation* act) {
 Result<Value> Interpreter::eval_call(const Node& node, Activation* act, const Value* caller) {
   QW_ASSIGN(const Value callee, eval(*node.a, act));
   QW_ASSIGN(Args args, eval_args(node, act));
-  line_ = node.line;
+  place_ = node.place;
   if (caller) {
     for (const auto& [name, value] : args.named)
       if (name == "caller") return fail("got multiple values for keyword argument 'caller'");
     args.named.emplace_back("caller", *caller);
   }
   QW_ASSIGN(Value value, call(callee, args));
-  line_ = node.line;
+  place_ = node.place;
   return value;
 }
 
@@ -325,7 +326,7 @@ Result<Value> Interpreter::eval_filter(const Node& node, Activation* act, const 
     value = *innermost;
   }
   QW_ASSIGN(Args args, eval_args(node, act));
-  line_ = node.line;
+  place_ = node.place;
   QW_ASSIGN(Value out, filter(node.text, value, args));
   return out;
 }

@@ -9,17 +9,17 @@ Result<Node*> Parser::expression(bool with_condition) {
 }
 
 Result<Node*> Parser::condition() {
-  int line = now().line;
+  Place place = now().place;
   QW_ASSIGN(Node * value, or_chain());
   while (skip_name("if")) {
-    Node* node = make(NodeKind::kConditional, line);
+    Node* node = make(NodeKind::kConditional, place);
     node->a = value;
     QW_ASSIGN(node->b, or_chain());
     if (skip_name("else")) {
       QW_ASSIGN(node->c, expression());
     }
     QW_ASSIGN(value, done(node));
-    line = now().line;
+    place = now().place;
   }
   return value;
 }
@@ -27,7 +27,7 @@ Result<Node*> Parser::condition() {
 Result<Node*> Parser::or_chain() {
   QW_ASSIGN(Node * left, and_chain());
   while (is_name("or")) {
-    Node* node = make(NodeKind::kOr, next().line);
+    Node* node = make(NodeKind::kOr, next().place);
     node->a = left;
     QW_ASSIGN(node->b, and_chain());
     QW_ASSIGN(left, done(node));
@@ -38,7 +38,7 @@ Result<Node*> Parser::or_chain() {
 Result<Node*> Parser::and_chain() {
   QW_ASSIGN(Node * left, negation());
   while (is_name("and")) {
-    Node* node = make(NodeKind::kAnd, next().line);
+    Node* node = make(NodeKind::kAnd, next().place);
     node->a = left;
     QW_ASSIGN(node->b, negation());
     QW_ASSIGN(left, done(node));
@@ -50,16 +50,16 @@ Result<Node*> Parser::negation() {
   if (!is_name("not")) return comparison();
   if (depth_ > kMaxNesting) return fail_here("expression nests too deeply");
   const Deeper deeper(&depth_);
-  Node* node = make(NodeKind::kNot, next().line);
+  Node* node = make(NodeKind::kNot, next().place);
   QW_ASSIGN(node->a, negation());
   return done(node);
 }
 
 Result<Node*> Parser::comparison() {
-  const int line = now().line;
   QW_ASSIGN(Node * first, sum());
   Node* node = nullptr;
   for (;;) {
+    const Place place = now().place;
     std::string op;
     if (is(TokenKind::kOperator) &&
         (is_op("==") || is_op("!=") || is_op("<") || is_op("<=") || is_op(">") || is_op(">="))) {
@@ -74,7 +74,7 @@ Result<Node*> Parser::comparison() {
       return node ? done(node) : first;
     }
     if (!node) {
-      node = make(NodeKind::kCompare, line);
+      node = make(NodeKind::kCompare, place);
       node->a = first;
     }
     QW_ASSIGN(Node * right, sum());
@@ -87,7 +87,7 @@ template <class Inner>
 Result<Node*> Parser::left_chain(Names ops, Inner inner) {
   QW_ASSIGN(Node * left, inner());
   while (is(TokenKind::kOperator) && std::find(ops.begin(), ops.end(), now().text) != ops.end()) {
-    Node* node = make(NodeKind::kBinary, now().line);
+    Node* node = make(NodeKind::kBinary, now().place);
     node->text = next().text;
     node->a = left;
     QW_ASSIGN(node->b, inner());
@@ -101,10 +101,10 @@ Result<Node*> Parser::sum() {
 }
 
 Result<Node*> Parser::concat() {
-  const int line = now().line;
+  const Place place = now().place;
   QW_ASSIGN(Node * first, product());
   if (!is_op("~")) return first;
-  Node* node = make(NodeKind::kConcat, line);
+  Node* node = make(NodeKind::kConcat, place);
   node->list.push_back(first);
   while (skip_op("~")) {
     QW_ASSIGN(Node * item, product());
@@ -126,7 +126,7 @@ Result<Node*> Parser::unary(bool with_filter) {
   const Deeper deeper(&depth_);
   Node* node = nullptr;
   if (is_op("-") || is_op("+")) {
-    node = make(is_op("-") ? NodeKind::kNegative : NodeKind::kPositive, now().line);
+    node = make(is_op("-") ? NodeKind::kNegative : NodeKind::kPositive, now().place);
     next();
     QW_ASSIGN(node->a, unary(false));
     QW_ASSIGN(node, done(node));
@@ -139,8 +139,8 @@ Result<Node*> Parser::unary(bool with_filter) {
 
 Result<Node*> Parser::primary(bool with_namespace) {
   const Token& token = now();
-  const int line = token.line;
-  Node* node = make(NodeKind::kConst, line);
+  const Place place = token.place;
+  Node* node = make(NodeKind::kConst, place);
   switch (token.kind) {
     case TokenKind::kName:
       next();
@@ -154,7 +154,7 @@ Result<Node*> Parser::primary(bool with_namespace) {
         if (with_namespace && is_op(".")) {  // "ns.attribute" as a target: a holds the namespace's name
           next();
           Node* name = node;
-          node = make(NodeKind::kNamespaceTarget, line);
+          node = make(NodeKind::kNamespaceTarget, place);
           node->a = name;
           QW_ASSIGN(node->text, any_name());
           return done(node);
@@ -192,8 +192,8 @@ bool Parser::tuple_ends(Names extra) const {
 
 Result<Node*> Parser::tuple(bool simplified, bool with_condition, Names extra_ends, bool parentheses,
                             bool with_namespace) {
-  const int line = now().line;
-  Node* node = make(NodeKind::kTuple, line);
+  const Place place = now().place;
+  Node* node = make(NodeKind::kTuple, place);
   bool is_tuple = false;
   while (true) {
     if (!node->list.empty()) QW_TRY(expect_op(","));
@@ -209,7 +209,7 @@ Result<Node*> Parser::tuple(bool simplified, bool with_condition, Names extra_en
 }
 
 Result<Node*> Parser::list() {
-  Node* node = make(NodeKind::kList, next().line);
+  Node* node = make(NodeKind::kList, next().place);
   while (!is_op("]")) {
     if (!node->list.empty()) QW_TRY(expect_op(","));
     if (is_op("]")) break;
@@ -221,7 +221,7 @@ Result<Node*> Parser::list() {
 }
 
 Result<Node*> Parser::dict() {
-  Node* node = make(NodeKind::kDict, next().line);
+  Node* node = make(NodeKind::kDict, next().place);
   while (!is_op("}")) {
     if (!node->list.empty()) QW_TRY(expect_op(","));
     if (is_op("}")) break;
@@ -265,7 +265,7 @@ Result<Node*> Parser::filter(Node* node, bool start_inline) {
   while (is_op("|") || start_inline) {
     if (!start_inline) next();
     start_inline = false;
-    Node* outer = make(NodeKind::kFilter, now().line);
+    Node* outer = make(NodeKind::kFilter, now().place);
     outer->a = node;
     QW_ASSIGN(outer->text, any_name());
     while (skip_op(".")) {
@@ -279,7 +279,7 @@ Result<Node*> Parser::filter(Node* node, bool start_inline) {
 }
 
 Result<Node*> Parser::predicate(Node* value) {
-  Node* node = make(NodeKind::kTest, next().line);
+  Node* node = make(NodeKind::kTest, next().place);
   node->a = value;
   const bool negated = skip_name("not");
   QW_ASSIGN(node->text, any_name());
@@ -299,30 +299,30 @@ Result<Node*> Parser::predicate(Node* value) {
   }
   QW_ASSIGN(node, done(node));
   if (!negated) return node;
-  Node* outer = make(NodeKind::kNot, node->line);
+  Node* outer = make(NodeKind::kNot, node->place);
   outer->a = node;
   return done(outer);
 }
 
 Result<Node*> Parser::subscript(Node* value) {
-  const int line = now().line;
+  const Place place = now().place;
   if (skip_op(".")) {
     if (is(TokenKind::kName)) {
-      Node* node = make(NodeKind::kAttribute, line);
+      Node* node = make(NodeKind::kAttribute, now().place);
       node->a = value;
       node->text = next().text;
       return done(node);
     }
     if (!is(TokenKind::kInteger)) return fail_here("expected name or number, got " + described());
-    Node* index = make(NodeKind::kConst, line);
+    Node* index = make(NodeKind::kConst, place);
     index->value = Value::integer(next().integer);
-    Node* node = make(NodeKind::kItem, line);
+    Node* node = make(NodeKind::kItem, place);
     node->a = value;
     node->b = index;
     return done(node);
   }
   next();  // "["
-  Node* indices = make(NodeKind::kTuple, line);
+  Node* indices = make(NodeKind::kTuple, place);
   while (!is_op("]")) {
     if (!indices->list.empty()) QW_TRY(expect_op(","));
     QW_ASSIGN(Node * index, subscribed());
@@ -330,14 +330,14 @@ Result<Node*> Parser::subscript(Node* value) {
   }
   next();
   QW_ASSIGN(indices, done(indices));
-  Node* node = make(NodeKind::kItem, line);
+  Node* node = make(NodeKind::kItem, place);
   node->a = value;
   node->b = indices->list.size() == 1 ? indices->list[0] : indices;
   return done(node);
 }
 
 Result<Node*> Parser::subscribed() {
-  Node* node = make(NodeKind::kSlice, now().line);
+  Node* node = make(NodeKind::kSlice, now().place);
   if (!skip_op(":")) {
     QW_ASSIGN(node->a, expression());
     if (!skip_op(":")) return node->a;
@@ -353,15 +353,15 @@ Result<Node*> Parser::subscribed() {
 }
 
 Result<Node*> Parser::call(Node* callee) {
-  Node* node = make(NodeKind::kCall, now().line);
+  Node* node = make(NodeKind::kCall, callee->place);
   node->a = callee;
   QW_TRY(call_args(node));
   return done(node);
 }
 
 Status Parser::call_args(Node* node) {
-  const int line = now().line;
-  const auto wrong = [&] { return template_error(line, "invalid syntax for function call expression"); };
+  const Place place = now().place;
+  const auto wrong = [&] { return template_error(place, "invalid syntax for function call expression"); };
   QW_TRY(expect_op("("));
   for (bool first = true; !is_op(")"); first = false) {
     if (!first) {
@@ -380,7 +380,7 @@ Status Parser::call_args(Node* node) {
       next();
       QW_ASSIGN(Node * value, expression());
       for (const auto& [other, v] : node->named)
-        if (other == name) return template_error(line, "keyword argument repeated: " + name);
+        if (other == name) return template_error(place, "keyword argument repeated: " + name);
       node->named.emplace_back(std::move(name), value);
     } else {
       if (node->star || node->star_star || !node->named.empty()) return wrong();

@@ -35,14 +35,11 @@ Result<Rendered> Interpreter::run() {
   return std::move(rendered_);
 }
 
-tl::unexpected<Error> Interpreter::fail(std::string_view message) const {
-  return template_error(line_, message);
-}
+tl::unexpected<Error> Interpreter::fail(std::string_view message) const { return template_error(place_, message); }
 
 Status Interpreter::work(double units) {
   steps_ += units;
-  if (steps_ > static_cast<double>(limits_.max_steps))
-    return fail("template takes too many steps");
+  if (steps_ > static_cast<double>(limits_.max_steps)) return fail("template takes too many steps");
   return {};
 }
 
@@ -195,13 +192,13 @@ Status Interpreter::assign(const Node& target, Value value, Activation* act, boo
   }
   if (target.kind == NodeKind::kNamespaceTarget) {
     const Value ns = slot(target.a->ref, act);
-    line_ = target.line;
+    place_ = target.place;
     if (!ns.is(Kind::kNamespace)) return fail("cannot assign attribute on non-namespace object");
     if (target.text.starts_with("_")) return fail("cannot store underscore-prefixed attributes on a namespace");
     ns.name_space()->set(target.text, std::move(value));
     return {};
   }
-  line_ = target.line;
+  place_ = target.place;
   QW_ASSIGN(Values items, iterate(value));
   if (items.size() != target.list.size())
     return fail("cannot unpack " + std::to_string(items.size()) + " values into " + std::to_string(target.list.size()));
@@ -211,7 +208,7 @@ Status Interpreter::assign(const Node& target, Value value, Activation* act, boo
 
 Status Interpreter::check_namespaces(const Node& target, Activation* act) {
   if (target.kind == NodeKind::kNamespaceTarget && !slot(target.a->ref, act).is(Kind::kNamespace)) {
-    line_ = target.line;
+    place_ = target.place;
     return fail("cannot assign attribute on non-namespace object");
   }
   for (const Node* item : target.list) QW_TRY(check_namespaces(*item, act));
@@ -237,7 +234,7 @@ Result<Interpreter::Flow> Interpreter::exec_all(const std::vector<Node*>& nodes,
 
 Result<Interpreter::Flow> Interpreter::exec(const Node& node, Activation* act) {
   const Nest nest(this);
-  line_ = node.line;
+  place_ = node.place;
   if (depth_ > limits_.max_depth) return fail("template nests too deeply");
   QW_TRY(work(1));
   switch (node.kind) {
@@ -247,7 +244,7 @@ Result<Interpreter::Flow> Interpreter::exec(const Node& node, Activation* act) {
     case NodeKind::kOutput:
       for (const Node* item : node.list) {
         QW_ASSIGN(const Value value, eval(*item, act));
-        line_ = node.line;
+        place_ = node.place;
         if (value.is_string()) {
           QW_TRY(write(value.text()));
         } else {
@@ -378,7 +375,7 @@ Status Interpreter::exec_generation(const Node& node, Activation* act) {
 
 Result<Interpreter::Flow> Interpreter::exec_for(const Node& node, Activation* act) {
   QW_ASSIGN(const Value items, eval(*node.b, act));
-  line_ = node.line;
+  place_ = node.place;
   if (!node.recursive) return run_loop(node, act, act, items, 0);
   std::unique_ptr<Activation> local;
   return run_loop(node, activation(node.function, act, &local), act, items, 0);

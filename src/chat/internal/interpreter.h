@@ -133,7 +133,7 @@ class Interpreter {
   std::size_t made_bytes_ = 0;
   double steps_ = 0;
   int depth_ = 0;
-  int line_ = 1;
+  Place place_;  // of what is being evaluated
 };
 
 // Name look-up of what is built in; nullptr if there is no such name.

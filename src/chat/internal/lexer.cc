@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
+#include <utility>
 
 #include "base/utf8.h"
 #include "chat/internal/text.h"
@@ -39,7 +40,7 @@ class Lexer {
   Result<std::vector<Token>> run();
 
  private:
-  tl::unexpected<Error> fail_here(std::string_view message) { return template_error(line_, message); }
+  tl::unexpected<Error> fail_here(std::string_view message) { return template_error(place_, message); }
   bool at(std::string_view what) const { return std::string_view(source_).substr(pos_, what.size()) == what; }
   char peek(std::size_t ahead = 0) const { return pos_ + ahead < source_.size() ? source_[pos_ + ahead] : '\0'; }
   void advance(std::size_t n);
@@ -60,14 +61,20 @@ class Lexer {
 
   std::string source_;
   std::size_t pos_ = 0;
-  int line_ = 1;
+  Place place_;  // of pos_
   bool line_starting_ = true;
   std::vector<char> open_;  // closing brackets still expected in this tag
   std::vector<Token> tokens_;
 };
 
 void Lexer::advance(std::size_t n) {
-  for (; n > 0 && pos_ < source_.size(); --n) line_ += source_[pos_++] == '\n';
+  for (; n > 0 && pos_ < source_.size(); --n) {
+    const char c = source_[pos_++];
+    if (c == '\n')
+      place_ = {place_.line + 1, 1};
+    else
+      place_.column += (c & 0xC0) != 0x80;  // a character's first byte
+  }
 }
 
 void Lexer::skip_space() {
@@ -83,7 +90,7 @@ void Lexer::skip_one_newline() {
 }
 
 Token& Lexer::push(TokenKind kind, std::string text) {
-  tokens_.push_back({kind, line_, std::move(text), 0, 0});
+  tokens_.push_back({kind, place_, std::move(text), 0, 0});
   return tokens_.back();
 }
 
@@ -112,6 +119,7 @@ Result<std::vector<Token>> Lexer::run() {
     }
     if (tag == std::string::npos || tag + 1 >= source_.size()) {
       push(TokenKind::kData, source_.substr(pos_));
+      advance(source_.size() - pos_);
       break;
     }
     const std::string data = source_.substr(pos_, tag - pos_);
@@ -158,7 +166,7 @@ Status Lexer::comment() {
 // {% raw %} ... {% endraw %}: true if one stood here and was consumed. The opening tag never trims its newline.
 Result<bool> Lexer::raw(std::string_view, char sign) {
   const std::size_t start = pos_;
-  const int start_line = line_;
+  const Place start_place = place_;
   const auto word = [&](std::string_view name) {
     skip_space();
     if (!at(name)) return false;
@@ -170,7 +178,7 @@ Result<bool> Lexer::raw(std::string_view, char sign) {
   bool opened = word("raw") && (at("-%}") || at("%}"));
   if (!opened) {
     pos_ = start;
-    line_ = start_line;
+    place_ = start_place;
     return false;
   }
   if (peek() == '-') {
@@ -181,33 +189,28 @@ Result<bool> Lexer::raw(std::string_view, char sign) {
   }
   line_starting_ = source_[pos_ - 1] == '\n';
   const std::size_t begin = pos_;
+  const Place begin_place = place_;
   if (begin == source_.size()) return true;  // as with comments
   for (std::size_t end = pos_; (end = source_.find("{%", end)) != std::string::npos; ++end) {
-    pos_ = begin;
     advance(end - pos_);
+    const Place tag_place = place_;
     const char end_sign = peek(2) == '-' || peek(2) == '+' ? peek(2) : '\0';
-    const std::size_t tag = pos_;
-    const int tag_line = line_;
     advance(end_sign ? 3 : 2);
     if (word("endraw") && (at("%}") || at("-%}") || at("+%}"))) {
       const char close = peek() == '%' ? '\0' : peek();
-      const std::size_t after = pos_ + (close ? 3 : 2);
-      const int after_line = line_;
-      pos_ = tag;
-      line_ = start_line;
+      advance(close ? 3 : 2);
+      const Place after = std::exchange(place_, begin_place);
       push_data(std::string_view(source_).substr(begin, end - begin), end_sign, true);
-      pos_ = after;
-      line_ = after_line;
+      place_ = after;
       if (close == '-') skip_space();
       if (close == '\0') skip_one_newline();
       line_starting_ = source_[pos_ - 1] == '\n';
       return true;
     }
-    pos_ = begin;
-    line_ = tag_line - static_cast<int>(std::count(source_.begin() + static_cast<std::ptrdiff_t>(begin),
-                                                   source_.begin() + static_cast<std::ptrdiff_t>(tag), '\n'));
+    pos_ = end;
+    place_ = tag_place;
   }
-  return fail_here("Missing end of raw directive");
+  return template_error(start_place, "Missing end of raw directive");
 }
 
 // If the tag ends here, consumes its end and what its white-space rule takes away.
@@ -415,15 +418,16 @@ Status Lexer::op() {
 
 }  // namespace
 
-tl::unexpected<Error> template_error(int line, std::string_view message) {
-  std::string text = "chat template line " + std::to_string(line) + ": " + std::string(message);
+tl::unexpected<Error> template_error(Place place, std::string_view message) {
+  std::string text = "chat template line " + std::to_string(place.line) + ", column " + std::to_string(place.column) +
+                     ": " + std::string(message);
   std::replace_if(
       text.begin(), text.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
   return fail(ErrorKind::kBadInput, std::move(text));
 }
 
 Result<std::vector<Token>> tokenize(std::string_view source) {
-  if (!base::is_valid_utf8(source)) return template_error(1, "template is not valid UTF-8");
+  if (!base::is_valid_utf8(source)) return template_error({}, "template is not valid UTF-8");
   return Lexer(normalized(source)).run();
 }
 

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/result.h"
+#include "chat/internal/place.h"
 
 namespace qw::chat::internal {
 
@@ -27,15 +27,12 @@ enum class TokenKind : std::uint8_t {
 
 struct Token {
   TokenKind kind = TokenKind::kEnd;
-  int line = 1;
+  Place place;
   std::string text;  // data, name, operator, or the unescaped string
   std::int64_t integer = 0;
   double real = 0;
 };
 
 Result<std::vector<Token>> tokenize(std::string_view source);
-
-// "chat template line N: message", on one line.
-tl::unexpected<Error> template_error(int line, std::string_view message);
 
 }  // namespace qw::chat::internal

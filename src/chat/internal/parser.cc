@@ -46,11 +46,11 @@ Result<std::string> Parser::any_name() {
   return next().text;
 }
 
-Node* Parser::make(NodeKind kind, int line) {
+Node* Parser::make(NodeKind kind, Place place) {
   tree_.arena.push_back(std::make_unique<Node>());
   Node* node = tree_.arena.back().get();
   node->kind = kind;
-  node->line = line;
+  node->place = place;
   return node;
 }
 
@@ -64,12 +64,12 @@ Result<Node*> Parser::done(Node* node) {
     for (const Node* child : *children) count(child);
   for (const auto& [name, child] : node->named) count(child);
   node->height = below + 1;
-  if (node->height > kMaxHeight) return template_error(node->line, "expression or block nests too deeply");
+  if (node->height > kMaxHeight) return template_error(node->place, "expression or block nests too deeply");
   return node;
 }
 
 Result<Tree> Parser::run() {
-  tree_.root = make(NodeKind::kTemplate, 1);
+  tree_.root = make(NodeKind::kTemplate, {});
   QW_ASSIGN(tree_.root->body, subparse({}));
   QW_TRY(done(tree_.root).map([](Node*) {}));
   return std::move(tree_);
@@ -81,11 +81,11 @@ Result<std::vector<Node*>> Parser::subparse(Names ends) {
   std::vector<Node*> nodes;
   while (!is(TokenKind::kEnd)) {
     if (is(TokenKind::kData)) {
-      Node* data = make(NodeKind::kData, now().line);
+      Node* data = make(NodeKind::kData, now().place);
       data->text = next().text;
       nodes.push_back(data);
     } else if (is(TokenKind::kVariableBegin)) {
-      Node* output = make(NodeKind::kOutput, now().line);
+      Node* output = make(NodeKind::kOutput, now().place);
       next();
       QW_ASSIGN(Node * value, tuple(false, true, {}, false));
       output->list.push_back(value);
@@ -123,7 +123,7 @@ Result<Node*> Parser::statement() {
 }
 
 Result<Node*> Parser::statement_of(const std::string& name) {
-  const int line = now().line;
+  const Place place = now().place;
   if (name == "for") return parse_for();
   if (name == "if") return parse_if();
   if (name == "set") return parse_set();
@@ -134,11 +134,11 @@ Result<Node*> Parser::statement_of(const std::string& name) {
   if (name == "print") return parse_print();
   if (name == "break" || name == "continue") {
     next();
-    return make(name == "break" ? NodeKind::kBreak : NodeKind::kContinue, line);
+    return make(name == "break" ? NodeKind::kBreak : NodeKind::kContinue, place);
   }
   if (name == "generation") {
     next();
-    Node* node = make(NodeKind::kGeneration, line);
+    Node* node = make(NodeKind::kGeneration, place);
     QW_ASSIGN(node->body, body({"endgeneration"}, true));
     return node;
   }
@@ -149,7 +149,7 @@ Result<Node*> Parser::statement_of(const std::string& name) {
 }
 
 Result<Node*> Parser::parse_for() {
-  Node* node = make(NodeKind::kFor, next().line);
+  Node* node = make(NodeKind::kFor, next().place);
   QW_ASSIGN(node->a, target(false, {"in"}));
   QW_TRY(expect_name("in"));
   QW_ASSIGN(node->b, tuple(false, false, {"recursive"}, false));
@@ -164,7 +164,7 @@ Result<Node*> Parser::parse_for() {
 }
 
 Result<Node*> Parser::parse_if() {
-  Node* result = make(NodeKind::kIf, next().line);
+  Node* result = make(NodeKind::kIf, next().place);
   for (Node* node = result;;) {
     QW_ASSIGN(node->a, tuple(false, false, {}, false));
     QW_ASSIGN(node->body, body({"elif", "else", "endif"}, false));
@@ -178,20 +178,20 @@ Result<Node*> Parser::parse_if() {
       QW_ASSIGN(result->else_body, body({"endif"}, true));
       return result;
     }
-    node = make(NodeKind::kIf, now().line);
+    node = make(NodeKind::kIf, now().place);
   }
 }
 
 Result<Node*> Parser::parse_set() {
-  const int line = next().line;
+  const Place place = next().place;
   QW_ASSIGN(Node * to, target(true, {}));
   if (skip_op("=")) {
-    Node* node = make(NodeKind::kSet, line);
+    Node* node = make(NodeKind::kSet, place);
     node->a = to;
     QW_ASSIGN(node->b, tuple(false, true, {}, false));
     return node;
   }
-  Node* node = make(NodeKind::kSetBlock, line);
+  Node* node = make(NodeKind::kSetBlock, place);
   node->a = to;
   QW_ASSIGN(node->b, filter(nullptr, false));
   QW_ASSIGN(node->body, body({"endset"}, true));
@@ -219,7 +219,7 @@ Status Parser::parse_signature(Node* node) {
 }
 
 Result<Node*> Parser::parse_macro() {
-  Node* node = make(NodeKind::kMacro, next().line);
+  Node* node = make(NodeKind::kMacro, next().place);
   QW_ASSIGN(Node * name, target_name());
   node->text = name->text;
   QW_TRY(parse_signature(node));
@@ -228,16 +228,16 @@ Result<Node*> Parser::parse_macro() {
 }
 
 Result<Node*> Parser::parse_call_block() {
-  Node* node = make(NodeKind::kCallBlock, next().line);
+  Node* node = make(NodeKind::kCallBlock, next().place);
   if (is_op("(")) QW_TRY(parse_signature(node));
   QW_ASSIGN(node->a, expression());
-  if (node->a->kind != NodeKind::kCall) return template_error(node->line, "expected call");
+  if (node->a->kind != NodeKind::kCall) return template_error(node->place, "expected call");
   QW_ASSIGN(node->body, body({"endcall"}, true));
   return node;
 }
 
 Result<Node*> Parser::parse_with() {
-  Node* node = make(NodeKind::kWith, next().line);
+  Node* node = make(NodeKind::kWith, next().place);
   while (!is(TokenKind::kBlockEnd)) {
     if (!node->list.empty()) QW_TRY(expect_op(","));
     QW_ASSIGN(Node * to, target(false, {}));
@@ -252,14 +252,14 @@ Result<Node*> Parser::parse_with() {
 }
 
 Result<Node*> Parser::parse_filter_block() {
-  Node* node = make(NodeKind::kFilterBlock, next().line);
+  Node* node = make(NodeKind::kFilterBlock, next().place);
   QW_ASSIGN(node->a, filter(nullptr, true));
   QW_ASSIGN(node->body, body({"endfilter"}, true));
   return node;
 }
 
 Result<Node*> Parser::parse_print() {
-  Node* node = make(NodeKind::kOutput, next().line);
+  Node* node = make(NodeKind::kOutput, next().place);
   while (!is(TokenKind::kBlockEnd)) {
     if (!node->list.empty()) QW_TRY(expect_op(","));
     QW_ASSIGN(Node * value, expression());
@@ -273,10 +273,10 @@ static bool reserved(std::string_view name) {
 }
 
 Result<Node*> Parser::target_name() {
-  const int line = now().line;
+  const Place place = now().place;
   QW_ASSIGN(std::string name, any_name());
-  if (reserved(name)) return template_error(line, "can't assign to '" + name + "'");
-  Node* node = make(NodeKind::kName, line);
+  if (reserved(name)) return template_error(place, "can't assign to '" + name + "'");
+  Node* node = make(NodeKind::kName, place);
   node->text = std::move(name);
   node->use = NameUse::kStore;
   return node;
@@ -288,7 +288,7 @@ Status Parser::as_target(Node* node, NameUse use) {
     node->use = use;
     return {};
   }
-  if (node->kind != NodeKind::kTuple) return template_error(node->line, "can't assign to this expression");
+  if (node->kind != NodeKind::kTuple) return template_error(node->place, "can't assign to this expression");
   for (Node* item : node->list) QW_TRY(as_target(item, use));
   return {};
 }

@@ -38,14 +38,14 @@ class Parser {
   }
   bool skip_op(std::string_view op) { return is_op(op) ? (next(), true) : false; }
   bool skip_name(std::string_view name) { return is_name(name) ? (next(), true) : false; }
-  tl::unexpected<Error> fail_here(std::string message) const { return template_error(now().line, message); }
+  tl::unexpected<Error> fail_here(std::string message) const { return template_error(now().place, message); }
   std::string described() const;
   Status expect_op(std::string_view op);
   Status expect_name(std::string_view name);
   Status expect(TokenKind kind, std::string_view what);
   Result<std::string> any_name();
 
-  Node* make(NodeKind kind, int line);
+  Node* make(NodeKind kind, Place place);
   Parsed done(Node* node);  // fixes the height of a finished node
 
   Result<std::vector<Node*>> subparse(Names ends);

@@ -253,7 +253,7 @@ Status Binder::bind(Node* node, Frame* frame) {
   switch (node->kind) {
     case NodeKind::kName: {
       const auto ident = frame->symbols.find(node->text);
-      if (!ident) return template_error(node->line, "too many variables and conditions");
+      if (!ident) return template_error(node->place, "too many variables and conditions");
       node->ref = ref_of(*ident, *frame->symbols.function);
       return {};
     }
@@ -266,15 +266,15 @@ Status Binder::bind(Node* node, Frame* frame) {
     }
     case NodeKind::kFilter:
       if (!frame->soft && !known_filter(node->text))
-        return template_error(node->line, "No filter named '" + node->text + "'");
+        return template_error(node->place, "No filter named '" + node->text + "'");
       return bind_children(node, frame);
     case NodeKind::kTest:
       if (!frame->soft && !known_predicate(node->text))
-        return template_error(node->line, "No test named '" + node->text + "'");
+        return template_error(node->place, "No test named '" + node->text + "'");
       return bind_children(node, frame);
     case NodeKind::kBreak:
     case NodeKind::kContinue:
-      if (!frame->in_loop) return template_error(node->line, "loop control outside of a loop");
+      if (!frame->in_loop) return template_error(node->place, "loop control outside of a loop");
       return {};
     case NodeKind::kFor:
       return bind_for(node, frame);
@@ -305,7 +305,7 @@ void declare_targets(const Node& target, Symbols* symbols) {
 
 Status Binder::bind_for(Node* node, Frame* frame) {
   if (const Node* bad = stores_loop(*node))
-    return template_error(bad->line, "Can't assign to special loop variable in for-loop");
+    return template_error(bad->place, "Can't assign to special loop variable in for-loop");
   QW_TRY(bind(node->b, frame));
   if (node->c) {
     FunctionBuild filter = function(*frame, &node->filter_function, false);
@@ -344,7 +344,7 @@ Status Binder::bind_callable(Node* node, Frame* frame) {
   if (node->kind == NodeKind::kCallBlock) QW_TRY(bind(node->a, frame));
   if (node->kind == NodeKind::kMacro) {
     const auto ident = frame->symbols.find(node->text);
-    if (!ident) return template_error(node->line, "too many variables and conditions");
+    if (!ident) return template_error(node->place, "too many variables and conditions");
     node->ref = ref_of(*ident, *frame->symbols.function);
   }
   FunctionBuild own = function(*frame, &node->function, true);
@@ -366,7 +366,7 @@ Status Binder::bind_callable(Node* node, Frame* frame) {
     if (explicit_at < 0) node->caller_slot = body.symbols.declare_parameter("caller");
     const auto without_default = static_cast<int>(node->list.size() - node->list2.size());
     if (explicit_at >= 0 && explicit_at < without_default)
-      return template_error(node->line, "the special \"caller\" argument must be omitted or be given a default");
+      return template_error(node->place, "the special \"caller\" argument must be omitted or be given a default");
   }
   if (special.count("kwargs") && parameter("kwargs") < 0) {
     node->takes_kwargs = true;

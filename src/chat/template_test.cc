@@ -136,16 +136,6 @@ TEST(TemplateErrors, LimitsSayWhere) {
             "chat template line 2, column 5: expression nests too deeply");
 }
 
-// Every second "{%" inside may be the end of it.
-TEST(TemplateLimits, LongRawBlocksAreReadOnce) {
-  std::string source = "{% raw %}";
-  while (source.size() < kMaxTemplateBytes - 100) source += "{% ";
-  EXPECT_FALSE(render(source));
-  const auto closed = render(source + "{% endraw %}");
-  ASSERT_TRUE(closed) << closed.error().message;
-  EXPECT_EQ(closed->text, source.substr(9));
-}
-
 TEST(TemplateErrors, WrongBytes) {
   EXPECT_FALSE(render("a\xff"));
   EXPECT_FALSE(render(std::string(kMaxTemplateBytes + 1, 'a')));
@@ -181,6 +171,27 @@ TEST(TemplateLimits, EndlessWorkStops) {
   small = {};
   small.max_steps = 100;
   expect_resource("{% for i in range(1000) %}{{ i }}{% endfor %}", small);
+}
+
+TEST(TemplateLimits, ManyArgumentsAreRefused) {
+  std::string parameters, arguments;
+  for (int i = 0; i < 100000; ++i) {
+    parameters += "a" + std::to_string(i) + ",";
+    arguments += "a" + std::to_string(i) + "=1,";
+  }
+  expect_resource("{% macro m(" + parameters + "b) %}{% endmacro %}");
+  expect_resource("{{ dict(" + arguments + ") }}");
+  expect_resource("{% set d = dict(range(99999)|map('string')|batch(2)) %}{{ dict(**d) }}");
+}
+
+// Every second "{%" inside may be the end of it.
+TEST(TemplateLimits, LongRawBlocksAreReadOnce) {
+  std::string source = "{% raw %}";
+  while (source.size() < kMaxTemplateBytes - 100) source += "{% ";
+  EXPECT_FALSE(render(source));
+  const auto closed = render(source + "{% endraw %}");
+  ASSERT_TRUE(closed) << closed.error().message;
+  EXPECT_EQ(closed->text, source.substr(9));
 }
 
 TEST(TemplateLimits, DeepSourcesAreRefused) {

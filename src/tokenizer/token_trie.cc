@@ -156,20 +156,32 @@ class TokenTrie::Builder {
 
 void TokenTrie::fill_starts() {
   starts_.assign(std::size_t{1} << 16, Start{});
-  for (std::uint32_t i = 0; i < starts_.size(); ++i) {
-    const std::uint32_t bytes[] = {0xE0 | (i >> 12), 0x80 | ((i >> 6) & 0x3F), 0x80 | (i & 0x3F)};
-    Start& start = starts_[i];
-    start.alone = 1;
-    std::uint64_t base = root_;
-    for (std::uint32_t n = 0; n < 3; ++n) {
-      const std::uint64_t unit = units_[base ^ bytes[n]];
-      const bool there = (unit & kLabelMask) == bytes[n];
-      base = there ? (unit >> kBaseShift) & kBaseMask : 0;
-      if (!there || unit >> kIdShift == 0) continue;
-      start.id = static_cast<std::int32_t>(unit >> kIdShift) - 1;
-      start.size = n + 1;
+  // The node that `byte` leads to, and what is known then.
+  const auto step = [&](const Start& from, std::uint32_t byte, std::uint32_t depth) {
+    Start to = from;
+    const std::uint64_t unit = units_[from.base ^ byte];
+    const bool there = (unit & kLabelMask) == byte;
+    to.base = there ? static_cast<std::uint32_t>((unit >> kBaseShift) & kBaseMask) : 0;
+    if (there && unit >> kIdShift != 0) {
+      to.id = static_cast<std::int32_t>(unit >> kIdShift) - 1;
+      to.size = depth;
     }
-    start.base = static_cast<std::uint32_t>(base);
+    return to;
+  };
+  Start root;
+  root.base = static_cast<std::uint32_t>(root_);
+  root.alone = 1;
+  Start* out = starts_.data();
+  for (std::uint32_t lead = 0xE0; lead < 0xF0; ++lead) {
+    const Start one = step(root, lead, 1);
+    for (std::uint32_t second = 0x80; second < 0xC0; ++second, out += 64) {
+      const Start two = step(one, second, 2);
+      if (two.base == 0) {  // nothing begins with these: the same for all that may follow
+        std::fill_n(out, 64, two);
+        continue;
+      }
+      for (std::uint32_t third = 0; third < 64; ++third) out[third] = step(two, 0x80 + third, 3);
+    }
   }
 }
 

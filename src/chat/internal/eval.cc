@@ -292,6 +292,7 @@ Result<Args> Interpreter::eval_args(const Node& node, Activation* act) {
     if (!more.is(Kind::kDict)) return fail("argument after ** must be a mapping");
     for (const auto& [key, value] : more.dict().items) {
       if (!key.is_string()) return fail("keywords must be strings");
+      QW_TRY(work(static_cast<double>(args.named.size()) / 16));
       for (const auto& other : args.named)
         if (other.first == key.text()) return fail("got multiple values for keyword argument '" + key.text() + "'");
       args.named.emplace_back(key.text(), value);

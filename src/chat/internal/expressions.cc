@@ -376,6 +376,7 @@ Status Parser::call_args(Node* node) {
       QW_ASSIGN(node->star_star, expression());
     } else if (is(TokenKind::kName) && ahead().kind == TokenKind::kOperator && ahead().text == "=") {
       if (node->star_star) return wrong();
+      if (node->named.size() >= kMaxArguments) return fail_here("too many arguments");
       std::string name = next().text;
       next();
       QW_ASSIGN(Node * value, expression());

@@ -202,6 +202,7 @@ Status Parser::parse_signature(Node* node) {
   QW_TRY(expect_op("("));
   while (!is_op(")")) {
     if (!node->list.empty()) QW_TRY(expect_op(","));
+    if (node->list.size() >= kMaxArguments) return fail_here("too many arguments");
     QW_ASSIGN(Node * parameter, target_name());
     parameter->use = NameUse::kParameter;
     if (skip_op("=")) {

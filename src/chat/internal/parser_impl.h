@@ -17,6 +17,8 @@ namespace qw::chat::internal {
 inline constexpr int kMaxNesting = 150;
 // Height of the tree, which long chains (a + b + c ...) reach without nesting. Later passes recurse this deep.
 inline constexpr int kMaxHeight = 1000;
+// Of one call or one macro; each name is compared with those before it.
+inline constexpr std::size_t kMaxArguments = 1000;
 
 class Parser {
  public:

@@ -40,4 +40,22 @@ bool percent_decode(std::string_view text, std::string& out) {
   return true;
 }
 
+std::optional<std::string> query_value(std::string_view query, std::string_view name) {
+  const auto decoded = [](std::string_view text) -> std::optional<std::string> {
+    std::string spaced(text), out;
+    std::replace(spaced.begin(), spaced.end(), '+', ' ');
+    if (!percent_decode(spaced, out)) return std::nullopt;
+    return out;
+  };
+  while (!query.empty()) {
+    const auto end = std::min(query.find('&'), query.size());
+    const std::string_view one = query.substr(0, end);
+    query.remove_prefix(std::min(end + 1, query.size()));
+    const auto equals = std::min(one.find('='), one.size());
+    if (decoded(one.substr(0, equals)) != name) continue;
+    return decoded(one.substr(std::min(equals + 1, one.size())));
+  }
+  return std::nullopt;
+}
+
 }  // namespace qw::net

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -31,5 +32,9 @@ struct Response {
 
 // Decodes %XX in a path; false if malformed or if it decodes to a NUL byte.
 bool percent_decode(std::string_view text, std::string& out);
+
+// Value of the first `name` in a query, decoded ('+' is a space); "" if it has none; nothing if the name does not occur
+// or its value is malformed.
+std::optional<std::string> query_value(std::string_view query, std::string_view name);
 
 }  // namespace qw::net

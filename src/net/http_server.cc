@@ -346,6 +346,7 @@ class Session : public std::enable_shared_from_this<Session> {
         linger_ = !keep_alive;
         co_return keep_alive;
       }
+      state->sent();
       const bool beats = head_sent && !state->heartbeat().empty();
       if (beats) {
         state->wake().expires_after(server_->options.heartbeat);

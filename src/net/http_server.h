@@ -30,6 +30,9 @@ class Reply {
   virtual void begin_stream(Response head, std::string heartbeat) = 0;
   virtual void write(std::string piece) = 0;
   virtual void finish() = 0;
+  // Of a stream: calls back once, on an I/O thread, when all that was written so far is out of this process, or nobody
+  // waits for it any more (closed() tells). So that an answer of any length needs the memory of a piece.
+  virtual void when_sent(std::function<void()> callback) = 0;
   // True once the client has gone, or the server gave up on it.
   virtual bool closed() const = 0;
   // Called once, on an I/O thread, when the client goes away before the answer is complete; at once if it already has.

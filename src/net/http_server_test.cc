@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <future>
 #include <thread>
@@ -37,6 +38,49 @@ TEST(HttpServer, PipelinedRequestsAreAnsweredInOrder) {
   ASSERT_NE(one, std::string::npos);
   ASSERT_NE(two, std::string::npos);
   EXPECT_LT(one, two);
+}
+
+// Writes the next piece when the last one is out, and holds the reply meanwhile.
+void write_pieces(const std::shared_ptr<Reply>& reply, int left, std::atomic<int>& told) {
+  ++told;
+  if (left == 0 || reply->closed()) return reply->finish();
+  reply->write(std::string(64 * 1024, static_cast<char>('a' + left % 26)));
+  reply->when_sent([reply, left, &told] { write_pieces(reply, left - 1, told); });
+}
+
+TEST(HttpServer, AnAnswerOfAnyLengthNeedsTheMemoryOfAPiece) {
+  std::atomic<int> told{0};
+  ServerOptions options;
+  options.max_pending_bytes = 100'000;
+  auto server = start([&](Request, std::shared_ptr<Reply> reply) {
+    reply->begin_stream({200, {}, ""}, "");
+    write_pieces(reply, 200, told);
+  }, options);
+  Client client(server->port());
+  client.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  std::this_thread::sleep_for(50ms);  // a reader that is slow fills the socket's buffers, and no more is written
+  EXPECT_LT(told.load(), 200);
+  const std::string all = client.read_all();
+  EXPECT_EQ(told.load(), 201);
+  EXPECT_EQ(std::count(all.begin(), all.end(), 'z'), 7 * 64 * 1024);
+  EXPECT_NE(all.find("\r\n0\r\n\r\n"), std::string::npos);
+}
+
+TEST(HttpServer, WhoWaitsForAPieceToBeSentIsToldWhenTheClientLeaves) {
+  std::promise<bool> closed;
+  auto server = start([&](Request, std::shared_ptr<Reply> reply) {
+    reply->begin_stream({200, {}, ""}, "");
+    reply->write(std::string(8 << 20, 'a'));
+    reply->when_sent([reply, &closed] { closed.set_value(reply->closed()); });
+  });
+  {
+    Client client(server->port());
+    client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    client.read_until("aaaa");
+  }
+  auto told = closed.get_future();
+  ASSERT_EQ(told.wait_for(10s), std::future_status::ready);
+  EXPECT_TRUE(told.get());
 }
 
 TEST(HttpServer, StreamsPiecesFromAnotherThread) {

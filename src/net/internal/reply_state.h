@@ -51,6 +51,17 @@ class ReplyState : public Reply, public std::enable_shared_from_this<ReplyState>
     done_ = true;
     notify();
   }
+  void when_sent(std::function<void()> callback) override {
+    {
+      std::lock_guard lock(mutex_);
+      if (!closed_ && !overflow_) {
+        when_sent_ = std::move(callback);
+        notify();
+        return;
+      }
+    }
+    callback();
+  }
   bool closed() const override {
     std::lock_guard lock(mutex_);
     return closed_;
@@ -68,13 +79,24 @@ class ReplyState : public Reply, public std::enable_shared_from_this<ReplyState>
 
   // Connection side ---------------------------------------------------------------------------------------------------
   void close() {
-    std::function<void()> callback;
+    std::function<void()> callback, sent;
     {
       std::lock_guard lock(mutex_);
       if (closed_) return;
+      sent = std::exchange(when_sent_, nullptr);
       closed_ = news_ = true;  // news: the connection may be about to sleep, when cancelling its timer does nothing
       if (!complete_) callback = std::move(on_close_);
       on_close_ = nullptr;
+    }
+    if (callback) callback();
+    if (sent) sent();
+  }
+  // What was taken has been written.
+  void sent() {
+    std::function<void()> callback;
+    {
+      std::lock_guard lock(mutex_);
+      if (pieces_.empty()) callback = std::exchange(when_sent_, nullptr);
     }
     if (callback) callback();
   }
@@ -121,7 +143,7 @@ class ReplyState : public Reply, public std::enable_shared_from_this<ReplyState>
   std::size_t pending_bytes_ = 0;
   bool begun_ = false, streaming_ = false, done_ = false, overflow_ = false;
   bool closed_ = false, complete_ = false, news_ = false;
-  std::function<void()> on_close_;
+  std::function<void()> on_close_, when_sent_;
 };
 
 // What the handler holds: when the last copy goes without an answer, the client still gets one.
@@ -139,6 +161,7 @@ class ReplyHandle : public Reply {
   }
   void write(std::string piece) override { state_->write(std::move(piece)); }
   void finish() override { state_->finish(); }
+  void when_sent(std::function<void()> callback) override { state_->when_sent(std::move(callback)); }
   bool closed() const override { return state_->closed(); }
   void on_close(std::function<void()> callback) override { state_->on_close(std::move(callback)); }
 

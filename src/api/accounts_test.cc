@@ -2,46 +2,18 @@
 #include "api/accounts.h"
 
 #include <atomic>
-#include <filesystem>
 #include <thread>
 
 #include "api/auth.h"
-#include "api/internal/test_service.h"
+#include "api/internal/test_accounts.h"
 
 namespace qw::api {
 namespace {
 
 constexpr const char* kChat = "/v1/chat/completions";
 
-class AccountsTest : public test::ServiceTest {
+class AccountsTest : public test::AccountsServiceTest {
  protected:
-  void SetUp() override {
-    folder_ = std::filesystem::temp_directory_path() / ("qw-accounts-" + std::to_string(::getpid()));
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
-    auto opened = store::Store::open((folder_ / "state.db").string());
-    ASSERT_TRUE(opened.has_value()) << opened.error().message;
-    store_ = std::move(*opened);
-    auto made = Accounts::start(*store_);
-    ASSERT_TRUE(made.has_value()) << made.error().message;
-    accounts_ = std::move(*made);
-    ASSERT_TRUE(store_->tenants().add_organisation("o").has_value());
-    project_ = store_->tenants().add_project("o", "p")->id;
-    key_ = *store_->tenants().add_key({"p", "", "", {"*"}, {}, {}, 0});
-    start_service(accounts_.get());
-  }
-  ~AccountsTest() override {
-    engine_->stop();
-    service_.reset();
-    accounts_.reset();
-    store_.reset();
-    std::filesystem::remove_all(folder_);
-  }
-  static std::string bearer(const store::NewKey& key) { return "Authorization: Bearer " + key.secret + "\r\n"; }
-  store::NewKey key(std::vector<std::string> scopes, std::vector<std::string> models = {},
-                    std::vector<std::string> networks = {}) {
-    return *store_->tenants().add_key({"p", "", "", std::move(scopes), std::move(models), std::move(networks), 0});
-  }
   static std::string chat(int max_tokens, bool stream = false, const char* content = "abc") {
     std::string body = std::string(R"({"model":"alphabet","messages":[{"role":"user","content":")") + content + "\"}]";
     body += max_tokens > 0 ? ",\"max_tokens\":" + std::to_string(max_tokens) : std::string(",\"ignore_eos\":true");
@@ -64,16 +36,11 @@ class AccountsTest : public test::ServiceTest {
     }
     return false;
   }
-
-  std::filesystem::path folder_;
-  std::unique_ptr<store::Store> store_;
-  std::unique_ptr<Accounts> accounts_;
-  std::string project_;
-  store::NewKey key_;
 };
 
 TEST_F(AccountsTest, EveryRouteButTheHealthPagesNeedsAKey) {
   for (const char* path : {"/", "/index.html", "/v1/models", "/v1/models/alphabet", "/v1/chat/completions",
+                           "/v1/files", "/v1/files/x/content", "/v1/uploads", "/v1/uploads/x/parts", "/v1/batches",
                            "/v1/completions", "/v1/embeddings", "/v1/rerank", "/v2/rerank", "/rerank", "/metrics",
                            "/admin", "/nowhere", "/health", "/health/live/x"}) {
     for (const char* method : {"GET", "POST", "OPTIONS"}) {
@@ -265,11 +232,13 @@ TEST_F(AccountsTest, RequestsThatAreRefusedCostNothing) {
 }
 
 TEST(Auth, ActionsOfRoutes) {
-  EXPECT_EQ(action_of("/v1/chat/completions"), "inference");
-  EXPECT_EQ(action_of("/v1/models"), "models.read");
-  EXPECT_EQ(action_of("/v1/models/a/b"), "models.read");
-  EXPECT_EQ(action_of("/v1/modelsx"), "");
-  EXPECT_EQ(action_of("/"), "");
+  EXPECT_EQ(action_of("POST", "/v1/chat/completions"), "inference");
+  EXPECT_EQ(action_of("POST", "/v1/models"), "models.read");
+  EXPECT_EQ(action_of("POST", "/v1/models/a/b"), "models.read");
+  EXPECT_EQ(action_of("POST", "/v1/modelsx"), "");
+  EXPECT_EQ(action_of("GET", "/v1/files/x"), "files.read");
+  EXPECT_EQ(action_of("DELETE", "/v1/files/x"), "files.write");
+  EXPECT_EQ(action_of("POST", "/"), "");
 }
 
 }  // namespace

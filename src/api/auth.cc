@@ -13,13 +13,14 @@ namespace {
 constexpr std::int64_t kLeastUnstated = 256;
 
 struct Route {
-  std::string_view prefix, action;
+  std::string_view prefix, action;  // an action that ends in a dot is completed by "read" (GET) or "write"
 };
 // The longest prefix that fits decides. Everything else needs a key and no particular right.
 constexpr Route kRoutes[] = {
     {"/v1/chat/completions", "inference"}, {"/v1/completions", "inference"}, {"/v1/embeddings", "inference"},
     {"/v1/rerank", "inference"},           {"/v2/rerank", "inference"},      {"/rerank", "inference"},
     {"/v1/models", "models.read"},         {"/metrics", "metrics.read"},     {"/admin", "admin"},
+    {"/v1/files", "files."},               {"/v1/uploads", "files."},        {"/v1/batches", "batches."},
 };
 
 const Route* find_route(std::string_view path) {
@@ -69,9 +70,12 @@ std::optional<Secret> secret_of(const net::Headers& headers) {
   return std::nullopt;
 }
 
-std::string_view action_of(std::string_view path) {
+std::string action_of(std::string_view method, std::string_view path) {
   const Route* route = find_route(path);
-  return route == nullptr ? std::string_view() : route->action;
+  if (route == nullptr) return {};
+  std::string action(route->action);
+  if (action.ends_with('.')) action += method == "GET" || method == "HEAD" ? "read" : "write";
+  return action;
 }
 
 std::string_view route_of(std::string_view path) {

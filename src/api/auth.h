@@ -22,8 +22,8 @@ struct Secret {
 // What a request shows, or nothing.
 std::optional<Secret> secret_of(const net::Headers& headers);
 
-// The action that a route is ("inference", "models.read", ...), "" for what every key may see.
-std::string_view action_of(std::string_view path);
+// The action that a request is ("inference", "files.read", ...), "" for what every key may see.
+std::string action_of(std::string_view method, std::string_view path);
 
 // The route that a path belongs to, for figures: one of few, "other" for what is none.
 std::string_view route_of(std::string_view path);

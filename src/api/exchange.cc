@@ -1,5 +1,6 @@
 #include "api/exchange.h"
 
+#include <iterator>
 #include <random>
 
 #include "api/service_metrics.h"
@@ -63,6 +64,13 @@ void Exchange::begin_events() {
   headers.emplace_back("Cache-Control", "no-cache");
   headers.emplace_back("X-Accel-Buffering", "no");  // proxies such as nginx would hold events back
   reply_->begin_stream({200, std::move(headers), ""}, ": still working\n\n");
+}
+
+void Exchange::begin_bytes(net::Headers more) {
+  count(200);
+  net::Headers headers = headers_;
+  headers.insert(headers.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
+  reply_->begin_stream({200, std::move(headers), ""}, "");
 }
 
 void Exchange::event(const json::Value& data) { event_text(json::dump(data, json::WriteStyle::compact())); }

@@ -36,6 +36,7 @@ class Exchange {
   void event(const json::Value& data);                       // data: {...}
   void event_text(std::string_view data);                    // data: [DONE]
   void end_events();
+  void begin_bytes(net::Headers headers);                    // 200; then pieces by reply().write(), reply().finish()
   net::Reply& reply() { return *reply_; }
   const std::string& request_id() const { return request_id_; }
 

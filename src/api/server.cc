@@ -11,6 +11,9 @@ constexpr const char* kContentSecurityPolicy =
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+// What waits for the store waits for one disk or one database; a few at a time keep it busy.
+constexpr int kBackgroundThreads = 2;
+
 const char* content_type(std::string_view name) {
   if (name.ends_with(".html")) return "text/html; charset=utf-8";
   if (name.ends_with(".css")) return "text/css; charset=utf-8";
@@ -34,7 +37,7 @@ ApiError transport_error(int status, const std::string& message) {
 }  // namespace
 
 Service::Service(const ModelList& models, ServiceOptions options)
-    : models_(models), options_(std::move(options)), openai_(models), metrics_(std::make_shared<ServiceMetrics>(models)) {}
+    : models_(models), options_(std::move(options)), background_(kBackgroundThreads), openai_(models), files_(background_), metrics_(std::make_shared<ServiceMetrics>(models)) {}
 
 Result<std::unique_ptr<Service>> Service::start(const ModelList& models, ServiceOptions options) {
   options.http.error_response = [](int status, const std::string& message) {
@@ -52,6 +55,7 @@ Result<std::unique_ptr<Service>> Service::start(const ModelList& models, Service
 
 Service::~Service() {
   if (server_) server_->stop();
+  background_.stop();
   if (options_.accounts != nullptr) options_.accounts->stop();   // its callbacks reach in here
 }
 
@@ -86,23 +90,24 @@ void Service::handle(net::Request request, std::shared_ptr<net::Reply> reply) {
     const bool ready = !draining_.load() && models_.find("") != nullptr;
     return exchange->send_json(ready ? 200 : 503, json::Object{{"status", ready ? "ready" : "draining"}});
   }
-  if (options_.accounts == nullptr) return route(request, exchange);
   auto secret = secret_of(request.headers);
+  const auto shared = std::make_shared<const net::Request>(std::move(request));
+  if (options_.accounts == nullptr) return route(shared, exchange);
   if (!secret) return exchange->send_error(check_access(nullptr, "", "").error());
-  auto shared = std::make_shared<net::Request>(std::move(request));   // a std::function must be copyable
   options_.accounts->who(std::move(secret->text), secret->kind, [this, shared, exchange](Result<Accounts::Who> who) {
     if (!who) return exchange->send_error({503, "server_error", "The accounts cannot be reached.", "", "store_unavailable"});
-    if (auto fine = check_access(who->get(), action_of(shared->path), shared->remote); !fine) return exchange->send_error(fine.error());
+    if (auto fine = check_access(who->get(), action_of(shared->method, shared->path), shared->remote); !fine) return exchange->send_error(fine.error());
     exchange->belongs_to(*options_.accounts, std::move(*who));
-    route(*shared, exchange);
+    route(shared, exchange);
   });
 }
 
-void Service::route(const net::Request& request, const std::shared_ptr<Exchange>& exchange) {
+void Service::route(const std::shared_ptr<const net::Request>& shared, const std::shared_ptr<Exchange>& exchange) {
+  const net::Request& request = *shared;
   if (request.path == "/metrics" && (request.method == "GET" || request.method == "HEAD")) {
     return exchange->reply().send({200, {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}}, metrics_->exposition()});
   }
-  if (openai_.handle(request, exchange)) return;
+  if (openai_.handle(request, exchange) || files_.handle(shared, exchange)) return;
   if (options_.adapters != nullptr && handle_adapters(*options_.adapters, models_, request, exchange)) return;
   if (serve_page(request, exchange->reply())) return;
   exchange->send_error({404, "invalid_request_error", "There is nothing at " + request.method + " " + request.path + ".", "", "not_found"});

@@ -9,7 +9,9 @@
 
 #include "api/accounts.h"
 #include "api/adapters.h"
+#include "api/background.h"
 #include "api/openai/api.h"
+#include "api/openai/files.h"
 #include "api/served_model.h"
 #include "api/service_metrics.h"
 #include "net/http_server.h"
@@ -38,12 +40,14 @@ class Service {
  private:
   Service(const ModelList& models, ServiceOptions options);
   void handle(net::Request request, std::shared_ptr<net::Reply> reply);
-  void route(const net::Request& request, const std::shared_ptr<Exchange>& exchange);
+  void route(const std::shared_ptr<const net::Request>& request, const std::shared_ptr<Exchange>& exchange);
   bool serve_page(const net::Request& request, net::Reply& reply) const;
 
   const ModelList& models_;
   ServiceOptions options_;
+  Background background_;
   openai::Api openai_;
+  openai::FilesApi files_;
   std::shared_ptr<ServiceMetrics> metrics_;
   std::atomic<bool> draining_{false};
   std::unique_ptr<net::HttpServer> server_;

@@ -87,14 +87,16 @@ Result<File> Files::find(const std::string& project_id, const std::string& id) {
 }
 
 Result<std::vector<File>> Files::list(const std::string& project_id, const std::string& purpose,
-                                      const std::string& after, std::int64_t most) {
+                                      const std::string& after, std::int64_t most, bool oldest_first) {
+  const std::string behind = oldest_first ? ">" : "<", order = oldest_first ? "ASC" : "DESC";
+  const std::string its_time = "(SELECT f.created_us FROM files f WHERE f.id = $3)";
   return work_.transact([&](Connection& c) -> Result<std::vector<File>> {
-    QW_ASSIGN(const Rows rows, c.run("SELECT " QW_FILE_COLUMNS
-                                     " FROM files WHERE project_id = $1 AND ($2 = '' OR purpose = $2) AND ($3 = '' OR "
-                                     "created_us < (SELECT f.created_us FROM files f WHERE f.id = $3) OR (created_us = "
-                                     "(SELECT f.created_us FROM files f "
-                                     "WHERE f.id = $3) AND id < $3)) ORDER BY created_us DESC, id DESC LIMIT $4",
-                                     {project_id, purpose, after, most}));
+    QW_ASSIGN(const Rows rows,
+              c.run("SELECT " QW_FILE_COLUMNS
+                    " FROM files WHERE project_id = $1 AND complete = 1 AND ($2 = '' OR purpose = $2) AND ($3 = '' OR "
+                    "created_us " + behind + " " + its_time + " OR (created_us = " + its_time + " AND id " + behind +
+                        " $3)) ORDER BY created_us " + order + ", id " + order + " LIMIT $4",
+                    {project_id, purpose, after, most}));
     std::vector<File> out;
     for (const Row& r : rows) out.push_back(file_of(r));
     return out;

@@ -32,9 +32,10 @@ class Files {
   Result<File> complete(const std::string& id);
 
   Result<File> find(const std::string& project_id, const std::string& id);
-  // Newest first, of one purpose or all (""), after the file `after` ("": from the start).
+  // The complete ones, newest first (or oldest first), of one purpose or all (""), after the file `after` ("": from the
+  // start).
   Result<std::vector<File>> list(const std::string& project_id, const std::string& purpose, const std::string& after,
-                                 std::int64_t most);
+                                 std::int64_t most, bool oldest_first = false);
   // Up to one part's bytes from `offset` on; empty at the end.
   Result<std::string> read(const std::string& id, std::int64_t offset);
   Status remove(const std::string& project_id, const std::string& id);

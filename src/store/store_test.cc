@@ -148,6 +148,10 @@ TEST_P(StoreTest, FilesComeBackByteForByte) {
   EXPECT_EQ(store.files().list(p, "", "", 10)->size(), 2u);
   EXPECT_EQ(store.files().list(p, "", "", 1)->at(0).id, second->id);
   EXPECT_EQ(store.files().list(p, "", second->id, 10)->at(0).id, file->id);
+  EXPECT_EQ(store.files().list(p, "", "", 10, true)->at(0).id, file->id);
+  EXPECT_EQ(store.files().list(p, "", file->id, 10, true)->at(0).id, second->id);
+  ASSERT_TRUE(store.files().begin(p, "unfinished", "").has_value());
+  EXPECT_EQ(store.files().list(p, "", "", 10)->size(), 2u);
   EXPECT_EQ(store.files().list(p, "batch", "", 10)->size(), 1u);
   now_us_ += 10;
   EXPECT_EQ(*store.files().sweep(), 1);

@@ -1,6 +1,7 @@
 // One HTTP exchange of an API: the reply with the headers that every answer carries, JSON bodies, and SSE events.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -55,6 +56,10 @@ class Exchange {
   Accounts* accounts() const { return accounts_; }
   const std::shared_ptr<const store::Principal>& who() const { return who_; }
 
+  // In the engine: higher goes first. Clients' own have 0.
+  void set_priority(std::int32_t priority) { priority_ = priority; }
+  std::int32_t priority() const { return priority_; }
+
  private:
   void count(int status);
   std::shared_ptr<net::Reply> reply_;
@@ -64,6 +69,7 @@ class Exchange {
   std::shared_ptr<ServiceMetrics> metrics_;
   std::string path_;
   std::shared_ptr<const store::Principal> who_;
+  std::int32_t priority_ = 0;
 };
 
 }  // namespace qw::api

@@ -37,7 +37,7 @@ ApiError transport_error(int status, const std::string& message) {
 }  // namespace
 
 Service::Service(const ModelList& models, ServiceOptions options)
-    : models_(models), options_(std::move(options)), background_(kBackgroundThreads), openai_(models), files_(background_), metrics_(std::make_shared<ServiceMetrics>(models)) {}
+    : models_(models), options_(std::move(options)), background_(kBackgroundThreads), openai_(models), files_(background_), batches_(background_), metrics_(std::make_shared<ServiceMetrics>(models)) {}
 
 Result<std::unique_ptr<Service>> Service::start(const ModelList& models, ServiceOptions options) {
   options.http.error_response = [](int status, const std::string& message) {
@@ -50,17 +50,28 @@ Result<std::unique_ptr<Service>> Service::start(const ModelList& models, Service
   });
   if (!server) return tl::unexpected(server.error());
   service->server_ = std::move(*server);
+  if (Accounts* accounts = service->options_.accounts; accounts != nullptr) {
+    service->batch_runner_ = std::make_unique<openai::BatchRunner>(
+        accounts->store(), accounts->instance(),
+        [raw = service.get()](InnerRequest inner, std::function<void(net::Response)> then) {
+          return raw->dispatch(std::move(inner), std::move(then));
+        },
+        service->options_.batches);
+    service->batches_.runs_by(service->batch_runner_.get());
+  }
   return service;
 }
 
 Service::~Service() {
   if (server_) server_->stop();
+  if (batch_runner_) batch_runner_->stop();
   background_.stop();
   if (options_.accounts != nullptr) options_.accounts->stop();   // its callbacks reach in here
 }
 
 bool Service::drain(std::chrono::milliseconds grace) {
   draining_.store(true);
+  if (batch_runner_) batch_runner_->stop();  // gives its batch to another service, or to the next start
   return server_->drain(grace);
 }
 
@@ -102,12 +113,35 @@ void Service::handle(net::Request request, std::shared_ptr<net::Reply> reply) {
   });
 }
 
+std::unique_ptr<InnerCall> Service::dispatch(InnerRequest inner, std::function<void(net::Response)> then) {
+  auto reply = std::make_shared<InnerReply>(std::move(then));
+  auto call = std::make_unique<InnerReplyCall>(reply);
+  auto request = std::make_shared<net::Request>();
+  request->method = std::move(inner.method);
+  request->path = std::move(inner.path);
+  request->headers = {{"Content-Type", "application/json"}};
+  request->body = std::move(inner.body);
+  auto exchange = std::make_shared<Exchange>(std::move(reply), new_id("req_"));
+  exchange->counted_by(metrics_, request->path);
+  exchange->set_priority(inner.priority);
+  if (options_.accounts != nullptr) {
+    const auto fine = check_access(inner.who.get(), action_of(request->method, request->path), "");
+    if (!fine) {
+      exchange->send_error(fine.error());
+      return call;
+    }
+    exchange->belongs_to(*options_.accounts, std::move(inner.who));
+  }
+  route(request, exchange);
+  return call;
+}
+
 void Service::route(const std::shared_ptr<const net::Request>& shared, const std::shared_ptr<Exchange>& exchange) {
   const net::Request& request = *shared;
   if (request.path == "/metrics" && (request.method == "GET" || request.method == "HEAD")) {
     return exchange->reply().send({200, {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}}, metrics_->exposition()});
   }
-  if (openai_.handle(request, exchange) || files_.handle(shared, exchange)) return;
+  if (openai_.handle(request, exchange) || files_.handle(shared, exchange) || batches_.handle(shared, exchange)) return;
   if (options_.adapters != nullptr && handle_adapters(*options_.adapters, models_, request, exchange)) return;
   if (serve_page(request, exchange->reply())) return;
   exchange->send_error({404, "invalid_request_error", "There is nothing at " + request.method + " " + request.path + ".", "", "not_found"});

@@ -10,7 +10,9 @@
 #include "api/accounts.h"
 #include "api/adapters.h"
 #include "api/background.h"
+#include "api/dispatch.h"
 #include "api/openai/api.h"
+#include "api/openai/batches.h"
 #include "api/openai/files.h"
 #include "api/served_model.h"
 #include "api/service_metrics.h"
@@ -26,6 +28,7 @@ struct ServiceOptions {
   Accounts* accounts = nullptr;
   // Loads and unloads adapters for /admin/adapters; null: there are no such routes. Must outlive the service.
   AdapterDesk* adapters = nullptr;
+  openai::BatchOptions batches;  // with accounts, whose store they are kept in
 };
 
 class Service {
@@ -41,6 +44,7 @@ class Service {
   Service(const ModelList& models, ServiceOptions options);
   void handle(net::Request request, std::shared_ptr<net::Reply> reply);
   void route(const std::shared_ptr<const net::Request>& request, const std::shared_ptr<Exchange>& exchange);
+  std::unique_ptr<InnerCall> dispatch(InnerRequest request, std::function<void(net::Response)> then);
   bool serve_page(const net::Request& request, net::Reply& reply) const;
 
   const ModelList& models_;
@@ -48,6 +52,8 @@ class Service {
   Background background_;
   openai::Api openai_;
   openai::FilesApi files_;
+  std::unique_ptr<openai::BatchRunner> batch_runner_;  // null without accounts
+  openai::BatchesApi batches_;
   std::shared_ptr<ServiceMetrics> metrics_;
   std::atomic<bool> draining_{false};
   std::unique_ptr<net::HttpServer> server_;

@@ -431,6 +431,22 @@ Result<std::optional<Principal>> Tenants::principal_of_key(std::string_view secr
   });
 }
 
+Result<std::optional<Principal>> Tenants::principal_of_key_id(const std::string& id) {
+  return work_.transact([&](Connection& c) -> Result<std::optional<Principal>> {
+    QW_ASSIGN(const std::int64_t now, work_.now_us(c));
+    std::string next = id;
+    while (!next.empty()) {
+      QW_ASSIGN(const Rows rows, c.run(QW_PRINCIPAL_FROM "WHERE k.id = $1", {next}));
+      if (rows.empty()) break;
+      QW_ASSIGN(Principal p, principal_of(c, rows[0]));
+      if (alive(p.key, now)) return std::optional<Principal>(std::move(p));
+      QW_ASSIGN(const Rows heirs, c.run("SELECT id FROM keys WHERE rotated_from = $1 ORDER BY created_us DESC LIMIT 1", {next}));
+      next = heirs.empty() ? "" : heirs[0].text(0);
+    }
+    return std::optional<Principal>();
+  });
+}
+
 Result<std::string> Tenants::begin_session(const std::string& key_id, std::int64_t lasts_us,
                                            const std::string& remote) {
   const std::string secret = random_hex(32);

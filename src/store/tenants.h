@@ -110,6 +110,8 @@ class Tenants {
   Status revoke_key(const std::string& where);
   // Nothing if there is no such key, it has expired or was revoked. Notes the time of use once a minute at most.
   Result<std::optional<Principal>> principal_of_key(std::string_view secret);
+  // For work that was left here by the key of that id: it, or the key that it was rotated to.
+  Result<std::optional<Principal>> principal_of_key_id(const std::string& id);
 
   // A browser's session for a key. The secret is returned.
   Result<std::string> begin_session(const std::string& key_id, std::int64_t lasts_us, const std::string& remote);

@@ -16,6 +16,21 @@ class TenantsTest : public test::OnEngine {
 INSTANTIATE_TEST_SUITE_P(Both, TenantsTest, testing::Values(test::Engine::kSqlite, test::Engine::kPostgres),
                          test::engine_name);
 
+TEST_P(TenantsTest, WorkThatAKeyLeftGoesOnUnderTheKeyItWasRotatedTo) {
+  ASSERT_TRUE(tenants().add_organisation("o").has_value());
+  ASSERT_TRUE(tenants().add_project("o", "p").has_value());
+  const auto first = tenants().add_key({"p", "", "k", {"inference"}, {}, {}, 0});
+  const std::string id = first->key.id;
+  EXPECT_EQ((*tenants().principal_of_key_id(id))->key.id, id);
+  const auto second = tenants().rotate_key(id, 1000);
+  EXPECT_EQ((*tenants().principal_of_key_id(id))->key.id, id);
+  now_us_ += 2000;
+  EXPECT_EQ((*tenants().principal_of_key_id(id))->key.id, second->key.id);
+  ASSERT_TRUE(tenants().revoke_key(second->key.id).has_value());
+  EXPECT_FALSE(tenants().principal_of_key_id(id)->has_value());
+  EXPECT_FALSE(tenants().principal_of_key_id("key_none")->has_value());
+}
+
 TEST_P(TenantsTest, BootstrapHappensOnce) {
   const auto first = tenants().bootstrap();
   ASSERT_TRUE(first.has_value()) << first.error().message;

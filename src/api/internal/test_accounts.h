@@ -18,13 +18,22 @@ class AccountsServiceTest : public ServiceTest {
     auto opened = store::Store::open((folder_ / "state.db").string());
     ASSERT_TRUE(opened.has_value()) << opened.error().message;
     store_ = std::move(*opened);
-    auto made = Accounts::start(*store_);
-    ASSERT_TRUE(made.has_value()) << made.error().message;
-    accounts_ = std::move(*made);
     ASSERT_TRUE(store_->tenants().add_organisation("o").has_value());
     project_ = store_->tenants().add_project("o", "p")->id;
     key_ = *store_->tenants().add_key({"p", "", "", {"*"}, {}, {}, 0});
-    start_service(accounts_.get());
+    restart();
+  }
+  // Ends the service, as a new start of the program would.
+  void restart() {
+    service_.reset();
+    accounts_.reset();
+    auto made = Accounts::start(*store_);
+    ASSERT_TRUE(made.has_value()) << made.error().message;
+    accounts_ = std::move(*made);
+    openai::BatchOptions quick;
+    quick.poll = std::chrono::milliseconds(20);
+    quick.flush = std::chrono::milliseconds(5);
+    start_service(accounts_.get(), quick);
   }
   ~AccountsServiceTest() override {
     engine_->stop();

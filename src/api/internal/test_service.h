@@ -88,8 +88,9 @@ class ServiceTest : public testing::Test {
     EXPECT_TRUE(models_.add(std::move(served)));
   }
   void SetUp() override { start_service(nullptr); }
-  void start_service(Accounts* accounts) {
+  void start_service(Accounts* accounts, openai::BatchOptions batches = {}) {
     ServiceOptions options;
+    options.batches = batches;
     options.accounts = accounts;
     options.http.port = 0;
     options.http.max_body_bytes = 10'000;

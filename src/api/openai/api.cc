@@ -77,11 +77,12 @@ struct Launch {
   std::shared_ptr<const OutputRules> rules;
   std::string tenant;
   std::string cache_salt;             // the client's own, beside the tenant's
+  std::int32_t priority = 0;
 };
 
 // Submits the choices; the answer takes care of everything that follows.
 void submit(const std::shared_ptr<Answer>& answer, const Launch& launch) {
-  const auto& [model, params, prompts, limits, n, rules, tenant, cache_salt] = launch;
+  const auto& [model, params, prompts, limits, n, rules, tenant, cache_salt, priority] = launch;
   answer->begin();
   std::size_t index = 0;
   for (std::size_t p = 0; p < prompts.size(); ++p) {
@@ -93,6 +94,7 @@ void submit(const std::shared_ptr<Answer>& answer, const Launch& launch) {
       request.max_tokens = limits[p];
       request.adapter = model->adapter;
       request.tenant = tenant;
+      request.priority = priority;
       request.cache_salt = tenant + '\n' + cache_salt;  // tenants never see from timings what others asked
       request.processors = rules->processors(params.stop_ids);
       request.sink = std::make_shared<TextSink>(*model->tokenizer, request.params, true, answer->receiver(index));
@@ -117,6 +119,7 @@ void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch l
   }
   spec.choices_per_prompt = static_cast<std::size_t>(launch.n);
   launch.tenant = tenant_of(*exchange);
+  launch.priority = exchange->priority();
   admit(exchange, need,
         [exchange, spec = std::move(spec), launch = std::move(launch), choices, wanted = need.output_tokens](
             std::shared_ptr<Charge> charge, std::int64_t granted) mutable {

@@ -236,8 +236,8 @@ TEST(SamplingParams, TheModelsDefaultsFillWhatARequestLeavesOut) {
   defaults.top_p = 0.95f;
   defaults.repetition_penalty = 1.05f;
   defaults.stop_ids = {7};
-  openai::CommonRequest request;
-  auto p = openai::sampling_params(request, defaults);
+  GenerationRequest request;
+  auto p = sampling_params(request, defaults);
   EXPECT_EQ(p.temperature, 0.6f);
   EXPECT_EQ(p.top_k, 20);
   EXPECT_EQ(p.top_p, 0.95f);
@@ -245,7 +245,7 @@ TEST(SamplingParams, TheModelsDefaultsFillWhatARequestLeavesOut) {
   EXPECT_EQ(p.stop_ids, std::vector<sampling::TokenId>{7});
   request.sampling.temperature = 0;
   request.sampling.top_k = -1;
-  p = openai::sampling_params(request, defaults);
+  p = sampling_params(request, defaults);
   EXPECT_EQ(p.temperature, 0);
   EXPECT_EQ(p.top_k, 0);
   EXPECT_EQ(p.top_p, 0.95f);

@@ -18,7 +18,7 @@ void use(const api::ApiResult<Request>& request) {
     return;
   }
   QW_CHECK(request->n >= 1 && request->top_logprobs >= 0);
-  (void)api::openai::sampling_params(*request, {});
+  (void)api::sampling_params(*request, {});
 }
 
 }  // namespace

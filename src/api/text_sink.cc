@@ -18,7 +18,7 @@ engine::Verdict TextSink::on_token(const engine::TokenEvent& event) noexcept {
 void TextSink::on_finished(const engine::Finished& finished) noexcept {
   std::string rest = text_.finish();
   if (!rest.empty() || pending_count_ > 0) receiver_->on_piece({std::move(rest), std::exchange(pending_count_, 0), std::exchange(pending_, {})});
-  receiver_->on_end(finished);
+  receiver_->on_end(finished, text_.matched());
 }
 
 }  // namespace qw::api

@@ -29,7 +29,8 @@ class TextReceiver {
  public:
   virtual ~TextReceiver() = default;
   virtual void on_piece(TextPiece piece) noexcept = 0;
-  virtual void on_end(const engine::Finished& finished) noexcept = 0;
+  // `stop`: which of the caller's stop strings ended it, -1: none.
+  virtual void on_end(const engine::Finished& finished, std::int32_t stop) noexcept = 0;
 };
 
 class TextSink final : public engine::Sink {

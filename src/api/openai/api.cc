@@ -1,140 +1,27 @@
 #include "api/openai/api.h"
 
 #include "api/auth.h"
-#include "api/openai/answer.h"
-#include "api/prompt.h"
+#include "api/generation/launch.h"
+#include "api/openai/writer.h"
 #include "json/value.h"
-#include "tokenizer/prompt.h"
 
 namespace qw::api::openai {
+
 ApiResult<json::Value> parse_body(const net::Request& request) {
   auto value = json::parse(request.body);
   if (!value) return tl::unexpected(bad_request("", "The request body is not valid JSON: " + value.error().message));
   return std::move(*value);
 }
 
-namespace {
-
-void name_list(Exchange& exchange, const char* header, const std::vector<std::string>& names) {
-  if (names.empty()) return;
-  std::string list;
-  for (const std::string& name : names) list += (list.empty() ? "" : ",") + name;
-  exchange.add_header(header, list);
-}
-
-}  // namespace
-
 void name_ignored(Exchange& exchange, const std::vector<std::string>& names) { name_list(exchange, "X-Ignored-Params", names); }
 
 namespace {
-
-bool thinking_on(const ChatRequest& request) {
-  const json::Value* on = request.template_variables.find("enable_thinking");
-  return on == nullptr || !(*on == json::Value(false));
-}
-
-// A model with another head answers neither chats nor completions.
-ApiResult<void> check_generates(const ServedModel& model) {
-  if (model.engine->generates()) return {};
-  return tl::unexpected(bad_request("model", "The model `" + model.id + "` generates no text."));
-}
 
 json::Value model_entry(const ModelEntry& model) {
   json::Object out{{"id", model->id}, {"object", "model"}, {"created", model->created}, {"owned_by", "qianwen"}};
   if (!model->base.empty()) out.set("parent", model->base);
   out.set("loaded", loaded_now(model) != nullptr);
   return out;
-}
-
-// A prompt must leave room for at least one token.
-ApiResult<std::int64_t> check_length(const ServedModel& model, std::size_t prompt, std::int64_t wanted, const char* param) {
-  const std::int64_t room = model.engine->max_sequence_tokens() - static_cast<std::int64_t>(prompt);
-  if (prompt == 0) return tl::unexpected(bad_request(param, std::string("'") + param + "' is empty."));
-  if (room <= 0) {
-    ApiError error = bad_request(param, "This model's context is " + std::to_string(model.engine->max_sequence_tokens()) +
-                                            " tokens; the prompt alone has " + std::to_string(prompt) + ".");
-    error.code = "context_length_exceeded";
-    return tl::unexpected(std::move(error));
-  }
-  return std::min(wanted, room);
-}
-
-ApiResult<ChatPrompt> prompt_of(const ServedModel& model, const ChatRequest& request) {
-  chat::Conversation conversation{request.messages, {}, true, request.template_variables};
-  if (request.tools_allowed()) conversation.tools = request.tools;
-  auto prompt = chat_prompt(*model.chat_template, conversation, *model.tokenizer);
-  if (!prompt) return tl::unexpected(bad_request("messages", prompt.error().message));
-  return std::move(*prompt);
-}
-
-// What the choices of a request share.
-struct Launch {
-  ModelLease model;
-  sampling::SamplingParams params;
-  std::vector<std::vector<engine::TokenId>> prompts;
-  std::vector<std::int64_t> limits;   // output tokens of a choice, by prompt
-  std::int64_t n = 1;
-  std::shared_ptr<const OutputRules> rules;
-  std::string tenant;
-  std::string cache_salt;             // the client's own, beside the tenant's
-  std::int32_t priority = 0;
-};
-
-// Submits the choices; the answer takes care of everything that follows.
-void submit(const std::shared_ptr<Answer>& answer, const Launch& launch) {
-  const auto& [model, params, prompts, limits, n, rules, tenant, cache_salt, priority] = launch;
-  answer->begin();
-  std::size_t index = 0;
-  for (std::size_t p = 0; p < prompts.size(); ++p) {
-    for (std::int64_t i = 0; i < n; ++i, ++index) {
-      engine::Request request;
-      request.prompt = prompts[p];
-      request.params = params;
-      request.params.seed += static_cast<std::uint64_t>(i);   // choices differ, and each is repeatable
-      request.max_tokens = limits[p];
-      request.adapter = model->adapter;
-      request.tenant = tenant;
-      request.priority = priority;
-      request.cache_salt = tenant + '\n' + cache_salt;  // tenants never see from timings what others asked
-      request.processors = rules->processors(params.stop_ids);
-      request.sink = std::make_shared<TextSink>(*model->tokenizer, request.params, true, answer->receiver(index));
-      auto id = model->engine->submit(std::move(request));
-      if (!id) return answer->abandon(from_internal(id.error()));
-      answer->running(*id);
-    }
-  }
-}
-
-// Reserves the most that the choices can cost, then begins them. `stated`: the client said how long they may be; if not,
-// what its budgets leave is shared among them.
-void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch launch, bool stated) {
-  const std::size_t choices = launch.prompts.size() * static_cast<std::size_t>(launch.n);
-  Need need;
-  need.model = launch.model->id;
-  need.output_stated = stated;
-  for (std::size_t p = 0; p < launch.prompts.size(); ++p) {
-    spec.prompt_sizes.push_back(static_cast<std::int64_t>(launch.prompts[p].size()));
-    need.prompt_tokens += spec.prompt_sizes.back();
-    need.output_tokens += launch.limits[p] * launch.n;
-  }
-  spec.choices_per_prompt = static_cast<std::size_t>(launch.n);
-  launch.tenant = tenant_of(*exchange);
-  launch.priority = exchange->priority();
-  admit(exchange, need,
-        [exchange, spec = std::move(spec), launch = std::move(launch), choices, wanted = need.output_tokens](
-            std::shared_ptr<Charge> charge, std::int64_t granted) mutable {
-          if (granted < wanted) {
-            const std::int64_t each = std::max<std::int64_t>(1, granted / static_cast<std::int64_t>(choices));
-            for (std::int64_t& limit : launch.limits) limit = std::min(limit, each);
-          }
-          spec.charge = std::move(charge);
-          submit(std::make_shared<Answer>(exchange, launch.model, std::move(spec), choices), launch);
-        });
-}
-
-std::uint64_t random_seed() {
-  const std::string digits = new_id("").substr(0, 16);
-  return std::stoull(digits, nullptr, 16);
 }
 
 }  // namespace
@@ -187,105 +74,31 @@ void Api::list_models(const std::shared_ptr<Exchange>& exchange) const {
   exchange->send_json(200, json::Object{{"object", "list"}, {"data", std::move(data)}});
 }
 
-namespace {
-
-// With the model that chat asked for, loaded.
-void chat_with(const ModelLease& model, const ChatRequest& request, const std::shared_ptr<Exchange>& exchange) {
-  if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
-  if (model->chat_template == nullptr) {
-    return exchange->send_error(bad_request("model", "The model `" + model->id + "` has no chat template; use /v1/completions."));
-  }
-  auto prompt = prompt_of(*model, request);
-  if (!prompt) return exchange->send_error(prompt.error());
-  auto limit = check_length(*model, prompt->ids.size(), request.max_tokens.value_or(model->engine->max_sequence_tokens()), "messages");
-  if (!limit) return exchange->send_error(limit.error());
-
-  ConstraintRequest wanted{.output = &request.output,
-                           .tools = request.tools_allowed() ? &*request.tools : nullptr,
-                           .choice = request.tool_choice,
-                           .parallel_calls = request.parallel_tool_calls,
-                           .opens_reasoning = prompt->opens_reasoning,
-                           .may_think = thinking_on(request)};
-  auto rules = OutputRules::make(*model, wanted);
-  if (!rules) return exchange->send_error(rules.error());
-
-  name_ignored(*exchange, request.ignored);
-  name_list(*exchange, "X-Unchecked-Tools", rules->unchecked());
-  auto params = sampling_params(request, model->defaults);
-  if (!request.sampling.seed) params.seed = random_seed();
-  AnswerSpec spec;
-  spec.stream = request.stream;
-  spec.include_usage = request.include_usage;
-  spec.logprobs = request.logprobs;
-  spec.split_reasoning = true;
-  spec.starts_in_reasoning = prompt->opens_reasoning;
-  spec.parse_tools = request.tools_allowed();
-  if (spec.parse_tools) spec.tools = *request.tools;
-  auto shared = std::make_shared<const OutputRules>(std::move(*rules));
-  launch(exchange, std::move(spec), {model, params, {std::move(prompt->ids)}, {*limit}, request.n, std::move(shared), "", request.cache_salt},
-         request.max_tokens.has_value());
-}
-
-}  // namespace
-
 void Api::chat(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
   auto body = parse_body(http);
   if (!body) return exchange->send_error(body.error());
   auto request = read_chat_request(*body);
   if (!request) return exchange->send_error(request.error());
-  const auto entry = allowed_model(*exchange, models_, request->model);
-  if (!entry) return exchange->send_error(entry.error());
-  with_model(*entry, exchange, [exchange, request = std::move(*request)](const ModelLease& model) {
-    chat_with(model, request, exchange);
-  });
+  WriterOptions options;
+  options.include_usage = request->include_usage;
+  options.logprobs = request->logprobs;
+  start_chat(models_, exchange, std::move(*request),
+             [exchange, options](const LaunchedPrompts&) { return make_writer(exchange, options); });
 }
-
-namespace {
-
-// With the model that complete asked for, loaded.
-void complete_with(const ModelLease& model, const CompletionRequest& request, const std::shared_ptr<Exchange>& exchange) {
-  if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
-  std::vector<std::vector<engine::TokenId>> prompts = request.prompt_ids;
-  for (const std::string& text : request.prompts) prompts.push_back(tokenizer::encode_prompt(*model->tokenizer, text, false));
-  std::vector<std::int64_t> limits;
-  AnswerSpec spec;
-  for (const auto& ids : prompts) {
-    for (const auto id : ids) {
-      if (id >= model->engine->vocab()) return exchange->send_error(bad_request("prompt", "token id " + std::to_string(id) + " is outside the vocabulary."));
-    }
-    auto limit = check_length(*model, ids.size(), *request.max_tokens, "prompt");
-    if (!limit) return exchange->send_error(limit.error());
-    limits.push_back(*limit);
-    for (std::int64_t i = 0; i < request.n; ++i) spec.echoes.push_back(request.echo ? model->tokenizer->decode(ids) : "");
-  }
-  ConstraintRequest wanted;
-  wanted.output = &request.output;
-  wanted.may_think = false;
-  auto rules = OutputRules::make(*model, wanted);
-  if (!rules) return exchange->send_error(rules.error());
-  name_ignored(*exchange, request.ignored);
-  auto params = sampling_params(request, model->defaults);
-  if (!request.sampling.seed) params.seed = random_seed();
-  spec.kind = AnswerKind::kCompletion;
-  spec.stream = request.stream;
-  spec.include_usage = request.include_usage;
-  spec.logprobs = request.logprobs;
-  auto shared = std::make_shared<const OutputRules>(std::move(*rules));
-  launch(exchange, std::move(spec), {model, params, std::move(prompts), std::move(limits), request.n, std::move(shared), "", request.cache_salt},
-         true);
-}
-
-}  // namespace
 
 void Api::complete(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
   auto body = parse_body(http);
   if (!body) return exchange->send_error(body.error());
   auto request = read_completion_request(*body);
   if (!request) return exchange->send_error(request.error());
-  const auto entry = allowed_model(*exchange, models_, request->model);
-  if (!entry) return exchange->send_error(entry.error());
-  with_model(*entry, exchange, [exchange, request = std::move(*request)](const ModelLease& model) {
-    complete_with(model, request, exchange);
+  WriterOptions options;
+  options.chat = false;
+  options.include_usage = request->include_usage;
+  options.logprobs = request->logprobs;
+  start_text(models_, exchange, *request, [exchange, options, echo = request->echo, n = request->n](const LaunchedPrompts& prompts) mutable {
+    for (const auto& ids : prompts.ids)
+      options.echoes.insert(options.echoes.end(), static_cast<std::size_t>(n), echo ? prompts.model.tokenizer->decode(ids) : "");
+    return make_writer(exchange, options);
   });
 }
 

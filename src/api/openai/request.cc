@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "api/field_reader.h"
+#include "api/openai/output_form.h"
 #include "api/tasks.h"
 
 namespace qw::api::openai {
@@ -81,7 +82,7 @@ void read_sampling(FieldReader& in, SamplingFields& out) {
   if (const json::Array* ids = in.array("stop_token_ids")) out.stop_token_ids = read_ids(in, "stop_token_ids", *ids);
 }
 
-void read_common(FieldReader& in, CommonRequest& out) {
+void read_common(FieldReader& in, GenerationRequest& out, bool& include_usage) {
   out.model = in.text("model").value_or("");
   read_sampling(in, out.sampling);
   out.cache_salt = in.text("cache_salt").value_or("");
@@ -89,7 +90,7 @@ void read_common(FieldReader& in, CommonRequest& out) {
   out.stream = in.boolean("stream").value_or(false);
   if (const json::Object* options = in.object("stream_options")) {
     FieldReader sub(*options);
-    out.include_usage = sub.boolean("include_usage").value_or(false);
+    include_usage = sub.boolean("include_usage").value_or(false);
     if (sub.error()) in.reject("stream_options.include_usage", sub.error()->message);
   }
   out.output = read_output_form(in);
@@ -169,11 +170,11 @@ void read_texts(FieldReader& in, const char* name, std::vector<std::string>& tex
 
 }  // namespace
 
-ApiResult<ChatRequest> read_chat_request(const json::Value& body) {
+ApiResult<OpenAiChat> read_chat_request(const json::Value& body) {
   if (!body.is_object()) return tl::unexpected(bad_request("", "The request body must be a JSON object."));
   FieldReader in(body.as_object());
-  ChatRequest out;
-  read_common(in, out);
+  OpenAiChat out;
+  read_common(in, out, out.include_usage);
   if (const json::Array* messages = in.array("messages")) {
     out.messages = *messages;
     if (messages->empty()) in.reject("messages", "'messages' must not be empty.");
@@ -198,7 +199,7 @@ ApiResult<CompletionRequest> read_completion_request(const json::Value& body) {
   if (!body.is_object()) return tl::unexpected(bad_request("", "The request body must be a JSON object."));
   FieldReader in(body.as_object());
   CompletionRequest out;
-  read_common(in, out);
+  read_common(in, out, out.include_usage);
   read_texts(in, "prompt", out.prompts, out.prompt_ids);
   out.max_tokens = in.integer("max_tokens", 1, kMaxId).value_or(16);   // 16 is this endpoint's documented default
   if (const auto count = in.integer("logprobs", 0, 20)) {
@@ -264,30 +265,6 @@ ApiResult<RerankRequest> read_rerank_request(const json::Value& body) {
   if (in.error()) return tl::unexpected(*in.error());
   out.ignored = in.unknown();
   return out;
-}
-
-sampling::SamplingParams sampling_params(const CommonRequest& request, const sampling::SamplingParams& defaults) {
-  const SamplingFields& f = request.sampling;
-  sampling::SamplingParams p = defaults;
-  const auto set = [](float& to, const std::optional<double>& from) {
-    if (from) to = static_cast<float>(*from);
-  };
-  set(p.temperature, f.temperature);
-  set(p.top_p, f.top_p);
-  set(p.min_p, f.min_p);
-  set(p.repetition_penalty, f.repetition_penalty);
-  set(p.presence_penalty, f.presence_penalty);
-  set(p.frequency_penalty, f.frequency_penalty);
-  if (f.top_k) p.top_k = static_cast<std::int32_t>(std::max<std::int64_t>(0, *f.top_k));
-  if (f.seed) p.seed = static_cast<std::uint64_t>(*f.seed);
-  if (f.min_tokens) p.min_tokens = static_cast<std::int32_t>(*f.min_tokens);
-  p.logit_bias = f.logit_bias;
-  p.stop = f.stop;
-  if (f.ignore_eos) p.stop_ids.clear();
-  p.stop_ids.insert(p.stop_ids.end(), f.stop_token_ids.begin(), f.stop_token_ids.end());
-  p.logprobs = request.logprobs;
-  p.top_logprobs = request.top_logprobs;
-  return p;
 }
 
 }  // namespace qw::api::openai

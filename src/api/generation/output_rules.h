@@ -8,11 +8,10 @@
 #include <vector>
 
 #include "api/error.h"
-#include "api/field_reader.h"
 #include "api/served_model.h"
 #include "sampling/constraint.h"
 
-namespace qw::api::openai {
+namespace qw::api {
 
 struct ToolChoice {
   enum class Mode : std::uint8_t { kNone, kAuto, kRequired, kNamed };
@@ -24,12 +23,6 @@ struct OutputForm {
   sampling::ConstraintSpec form;                // form, schema, text, choices; the rest is filled in later
   std::optional<std::int64_t> thinking_budget;  // tokens
 };
-
-// response_format; structured_outputs and guided_* as vLLM has them; thinking_budget as DashScope has it. More than one
-// form is an error of the request.
-OutputForm read_output_form(FieldReader& in);
-// tool_choice, also as {"type": "allowed_tools"} refused by name. `tools` null: none were given.
-ToolChoice read_tool_choice(FieldReader& in, const json::Value* tools);
 
 struct ConstraintRequest {
   const OutputForm* output = nullptr;
@@ -61,4 +54,4 @@ class OutputRules {
   bool opens_reasoning_ = false;
 };
 
-}  // namespace qw::api::openai
+}  // namespace qw::api

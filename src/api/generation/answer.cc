@@ -1,0 +1,233 @@
+#include "api/generation/answer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <mutex>
+#include <optional>
+
+#include "api/auth.h"
+#include "api/service_metrics.h"
+
+namespace qw::api {
+namespace {
+
+std::int64_t unix_seconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+EndReason end_reason(engine::FinishReason reason, bool called_tools) {
+  if (reason == engine::FinishReason::kLength || reason == engine::FinishReason::kDeadline) return EndReason::kLength;
+  return called_tools ? EndReason::kToolCalls : EndReason::kStop;
+}
+
+const char* outcome_name(EndReason reason) {
+  if (reason == EndReason::kLength) return "length";
+  return reason == EndReason::kToolCalls ? "tool_calls" : "stop";
+}
+
+}  // namespace
+
+struct Answer::State {
+  std::shared_ptr<Exchange> exchange;
+  std::unique_ptr<AnswerWriter> writer;
+  AnswerSpec spec;
+  std::mutex mutex;
+  AnswerRecord record;
+  std::vector<std::optional<chat::OutputParser>> parsers;  // of each choice; absent: its text is all content
+  std::vector<bool> acknowledged;                          // of each choice: its prompt was
+  std::vector<engine::RequestId> requests;
+  std::size_t open = 0;
+  bool begun = false;                                      // of a stream
+  bool failed = false;                                     // an error was sent; nothing more may be
+  bool cancelled = false;                                  // the client left, or the service stops
+  std::vector<std::int64_t> prompt_tokens, cached_tokens;  // of each prompt, once one of its choices has ended
+  std::int64_t completion_tokens = 0, reasoning_tokens = 0;
+
+  store::Tokens tokens_used() const {
+    store::Tokens t;
+    for (const auto n : prompt_tokens) t.prompt += n;
+    for (const auto n : cached_tokens) t.cached += n;
+    t.reasoning = reasoning_tokens;
+    t.output = completion_tokens;
+    return t;
+  }
+  void count(std::size_t index, const engine::Finished& finished);
+  void acknowledge(std::size_t index, std::int64_t tokens, bool reasoning);
+  void emit(std::size_t index, const chat::OutputEvent& event, std::vector<TokenDetail>& tokens);
+};
+
+// What the engine computed for a choice. A prompt is charged once however many choices it has, and not at all if the
+// client left before its first token.
+void Answer::State::count(std::size_t index, const engine::Finished& finished) {
+  if (exchange->metrics() != nullptr) exchange->metrics()->finished(record.model->id, finished);
+  completion_tokens += finished.usage.completion_tokens;
+  record.drafted += finished.usage.drafted_tokens;
+  record.accepted += finished.usage.accepted_tokens;
+  record.timings = finished.timings;
+  if (finished.usage.completion_tokens == 0 && finished.reason == engine::FinishReason::kCancelled) return;
+  const std::size_t prompt = index / spec.choices_per_prompt;
+  // What was cached of a prompt is what its first choice found; the others find what that one computed.
+  const std::int64_t cached = finished.usage.cached_tokens;
+  cached_tokens[prompt] = prompt_tokens[prompt] == 0 ? cached : std::min(cached_tokens[prompt], cached);
+  prompt_tokens[prompt] = finished.usage.prompt_tokens;
+}
+
+// What was handed to the client of a stream.
+void Answer::State::acknowledge(std::size_t index, std::int64_t tokens, bool reasoning) {
+  if (reasoning) reasoning_tokens += tokens;
+  if (!spec.stream) return;
+  store::Tokens more;
+  more.output = tokens;
+  more.reasoning = reasoning ? tokens : 0;
+  if (!acknowledged[index] && index % spec.choices_per_prompt == 0)
+    more.prompt = spec.prompt_sizes.empty() ? 0 : spec.prompt_sizes[index / spec.choices_per_prompt];
+  acknowledged[index] = true;
+  spec.charge->acknowledge(more);
+}
+
+// One event of the output parser: gathered, and streamed. `tokens` are told with the first event of their text.
+void Answer::State::emit(std::size_t index, const chat::OutputEvent& event, std::vector<TokenDetail>& tokens) {
+  ChoiceResult& c = record.choices[index];
+  using Kind = chat::OutputEvent::Kind;
+  if (event.kind == Kind::kReasoning) c.reasoning += event.text;
+  if (event.kind == Kind::kContent) c.content += event.text;
+  if (event.kind == Kind::kToolCallBegin) c.calls.push_back({new_id("call_"), event.text, ""});
+  if (event.kind == Kind::kToolCallArguments) c.calls.back().arguments += event.text;
+  if (!spec.stream) return;
+  writer->event(record, index, event, tokens);
+  if (event.kind != Kind::kToolCallEnd) tokens.clear();
+}
+
+class Answer::Choice final : public TextReceiver {
+ public:
+  Choice(std::shared_ptr<Answer> answer, std::size_t index) : answer_(std::move(answer)), index_(index) {}
+  void on_piece(TextPiece piece) noexcept override { answer_->piece(index_, std::move(piece)); }
+  void on_end(const engine::Finished& finished, std::int32_t stop) noexcept override {
+    answer_->ended(index_, finished, stop);
+  }
+
+ private:
+  std::shared_ptr<Answer> answer_;
+  std::size_t index_;
+};
+
+Answer::Answer(std::shared_ptr<Exchange> exchange, ModelLease model, std::unique_ptr<AnswerWriter> writer,
+               AnswerSpec spec, std::size_t choices)
+    : state_(std::make_unique<State>()) {
+  State& s = *state_;
+  s.exchange = std::move(exchange);
+  s.writer = std::move(writer);
+  s.spec = std::move(spec);
+  s.record.model = std::move(model);
+  s.record.created = unix_seconds();
+  s.record.choices.resize(choices);
+  s.parsers.resize(choices);
+  s.acknowledged.resize(choices);
+  s.open = choices;
+  s.prompt_tokens.resize((choices + s.spec.choices_per_prompt - 1) / s.spec.choices_per_prompt);
+  s.cached_tokens.resize(s.prompt_tokens.size());
+  if (s.spec.charge == nullptr) s.spec.charge = std::make_shared<Charge>();
+  for (const auto n : s.spec.prompt_sizes) s.record.tokens.prompt += n;
+  if (!s.spec.chat) return;
+  for (auto& parser : s.parsers)
+    parser.emplace(chat::OutputOptions{.reasoning = true,
+                                       .starts_in_reasoning = s.spec.starts_in_reasoning,
+                                       .tool_calls = s.spec.parse_tools,
+                                       .tools = s.spec.tools});
+}
+Answer::~Answer() = default;
+
+void Answer::begin() {
+  State& s = *state_;
+  // A client that goes away frees the cache within one step of the engine.
+  s.exchange->reply().on_close([weak = weak_from_this()] {
+    const auto self = weak.lock();
+    if (!self) return;
+    std::lock_guard lock(self->state_->mutex);
+    for (const auto id : self->state_->requests) self->state_->record.model->engine->cancel(id);
+  });
+  if (!s.spec.stream) return;
+  std::lock_guard lock(s.mutex);
+  s.begun = true;
+  s.writer->begin(s.record);
+}
+
+std::shared_ptr<TextReceiver> Answer::receiver(std::size_t index) {
+  return std::make_shared<Choice>(shared_from_this(), index);
+}
+
+void Answer::running(engine::RequestId id) {
+  std::lock_guard lock(state_->mutex);
+  state_->requests.push_back(id);
+  if (state_->exchange->reply().closed()) state_->record.model->engine->cancel(id);
+}
+
+void Answer::abandon(const ApiError& error) {
+  State& s = *state_;
+  std::lock_guard lock(s.mutex);
+  for (const auto id : s.requests) s.record.model->engine->cancel(id);
+  if (std::exchange(s.failed, true)) return;
+  s.writer->fail(error, s.begun);
+}
+
+void Answer::piece(std::size_t index, TextPiece piece) {
+  State& s = *state_;
+  std::lock_guard lock(s.mutex);
+  if (s.failed) return;
+  ChoiceResult& c = s.record.choices[index];
+  auto& parser = s.parsers[index];
+  if (!s.spec.stream) c.tokens.insert(c.tokens.end(), piece.tokens.begin(), piece.tokens.end());
+  const bool thought = parser && parser->in_reasoning();
+  s.record.tokens.output += piece.count;
+  if (parser) {
+    for (const auto& event : parser->push(piece.text)) s.emit(index, event, piece.tokens);
+  } else {
+    s.emit(index, {chat::OutputEvent::Kind::kContent, piece.text, -1}, piece.tokens);
+  }
+  if (s.spec.stream && !piece.tokens.empty()) s.writer->held(s.record, index, piece.tokens);
+  // The markers of a thinking block belong to it.
+  const bool reasoning = thought || (parser && parser->in_reasoning());
+  s.acknowledge(index, piece.count, reasoning);
+  s.record.tokens.reasoning = s.reasoning_tokens;
+}
+
+void Answer::ended(std::size_t index, const engine::Finished& finished, std::int32_t stop) {
+  State& s = *state_;
+  if (finished.reason == engine::FinishReason::kError) return abandon(from_internal(*finished.error));
+  {
+    std::lock_guard lock(s.mutex);
+    if (s.failed) return;
+    ChoiceResult& c = s.record.choices[index];
+    std::vector<TokenDetail> none;
+    if (s.parsers[index]) {
+      for (const auto& event : s.parsers[index]->finish()) s.emit(index, event, none);
+    }
+    c.done = true;
+    c.reason = end_reason(finished.reason, !c.calls.empty());
+    if (stop >= 0 && static_cast<std::size_t>(stop) < s.spec.stops.size())
+      c.stop = s.spec.stops[static_cast<std::size_t>(stop)];
+    if (finished.reason == engine::FinishReason::kCancelled) s.cancelled = true;
+    s.count(index, finished);
+    const bool last = s.open == 1;
+    if (last) s.record.tokens = s.tokens_used();
+    if (s.spec.stream) s.writer->choice_ended(s.record, index);
+    --s.open;
+    if (!last) return;
+  }
+  const store::Tokens used = s.tokens_used();
+  if (s.exchange->metrics() != nullptr) s.exchange->metrics()->used(s.record.model->id, tenant_of(*s.exchange), used);
+  s.spec.charge->settle(s.cancelled ? "cancelled" : outcome_name(s.record.choices[0].reason), used,
+                        [self = shared_from_this()](bool entered) { self->complete(entered); });
+}
+
+// The end of the answer: only what is in the ledger is given.
+void Answer::complete(bool entered) {
+  State& s = *state_;
+  if (!entered)
+    return abandon(
+        {500, "server_error", "The accounts cannot be reached; this answer was not given.", "", "store_unavailable"});
+  std::lock_guard lock(s.mutex);
+  if (!s.failed) s.writer->finish(s.record);
+}
+
+}  // namespace qw::api

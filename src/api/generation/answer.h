@@ -1,0 +1,53 @@
+// Puts the events of the choices of one request together, counts what they cost, and hands both to the protocol's
+// writer.
+//
+// Choices finish on the engine's thread, one after the other; the object lives until the last of them has.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "api/accounts.h"
+#include "api/exchange.h"
+#include "api/generation/writer.h"
+
+namespace qw::api {
+
+struct AnswerSpec {
+  bool stream = false;
+  bool chat = true;                        // the text is told apart into reasoning, answer and tool calls
+  bool starts_in_reasoning = false;        // chat: the prompt already opened it
+  bool parse_tools = false;                // chat: tools were offered
+  json::Value tools;                       // chat: the tools, for the types of their parameters
+  std::vector<std::string> stops;          // the caller's stop strings
+  std::vector<std::int64_t> prompt_sizes;  // tokens of each prompt
+  std::size_t choices_per_prompt = 1;      // choices i * this to (i + 1) * this - 1 answer prompt i
+  std::shared_ptr<Charge> charge;          // settled when all choices have ended, before the end is told
+};
+
+class Answer : public std::enable_shared_from_this<Answer> {
+ public:
+  Answer(std::shared_ptr<Exchange> exchange, ModelLease model, std::unique_ptr<AnswerWriter> writer, AnswerSpec spec,
+         std::size_t choices);
+  ~Answer();
+  // Sends what a stream begins with. Call once, before any choice can produce text.
+  void begin();
+  // The receiver of choice `index`.
+  std::shared_ptr<TextReceiver> receiver(std::size_t index);
+  // Remembers a running request, so that all are cancelled when the client goes away.
+  void running(engine::RequestId id);
+  // Cancels what runs and answers with the error (used when a later choice could not be submitted).
+  void abandon(const ApiError& error);
+
+ private:
+  class Choice;
+  struct State;
+  void piece(std::size_t index, TextPiece piece);
+  void ended(std::size_t index, const engine::Finished& finished, std::int32_t stop);
+  void complete(bool entered);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace qw::api

@@ -1,0 +1,218 @@
+#include "api/generation/launch.h"
+
+#include <algorithm>
+
+#include "api/auth.h"
+#include "api/generation/answer.h"
+#include "api/generation/output_rules.h"
+#include "tokenizer/prompt.h"
+
+namespace qw::api {
+namespace {
+
+// A model with another head answers neither chats nor completions.
+ApiResult<void> check_generates(const ServedModel& model) {
+  if (model.engine->generates()) return {};
+  return tl::unexpected(bad_request("model", "The model `" + model.id + "` generates no text."));
+}
+
+// A prompt must leave room for at least one token.
+ApiResult<std::int64_t> check_length(const ServedModel& model, std::size_t prompt, std::int64_t wanted,
+                                     const char* param) {
+  const std::int64_t room = model.engine->max_sequence_tokens() - static_cast<std::int64_t>(prompt);
+  if (prompt == 0) return tl::unexpected(bad_request(param, std::string("'") + param + "' is empty."));
+  if (room <= 0) {
+    ApiError error =
+        bad_request(param, "This model's context is " + std::to_string(model.engine->max_sequence_tokens()) +
+                               " tokens; the prompt alone has " + std::to_string(prompt) + ".");
+    error.code = "context_length_exceeded";
+    return tl::unexpected(std::move(error));
+  }
+  return std::min(wanted, room);
+}
+
+// What the choices of a request share.
+struct Launch {
+  ModelLease model;
+  sampling::SamplingParams params;
+  std::vector<std::vector<engine::TokenId>> prompts;
+  std::vector<std::int64_t> limits;  // output tokens of a choice, by prompt
+  std::int64_t n = 1;
+  std::shared_ptr<const OutputRules> rules;
+  std::string tenant;
+  std::string cache_salt;  // the client's own, beside the tenant's
+  std::int32_t priority = 0;
+};
+
+// Submits the choices; the answer takes care of everything that follows.
+void submit(const std::shared_ptr<Answer>& answer, const Launch& launch) {
+  const auto& [model, params, prompts, limits, n, rules, tenant, cache_salt, priority] = launch;
+  answer->begin();
+  std::size_t index = 0;
+  for (std::size_t p = 0; p < prompts.size(); ++p) {
+    for (std::int64_t i = 0; i < n; ++i, ++index) {
+      engine::Request request;
+      request.prompt = prompts[p];
+      request.params = params;
+      request.params.seed += static_cast<std::uint64_t>(i);  // choices differ, and each is repeatable
+      request.max_tokens = limits[p];
+      request.adapter = model->adapter;
+      request.tenant = tenant;
+      request.priority = priority;
+      request.cache_salt = tenant + '\n' + cache_salt;  // tenants never see from timings what others asked
+      request.processors = rules->processors(params.stop_ids);
+      request.sink = std::make_shared<TextSink>(*model->tokenizer, request.params, true, answer->receiver(index));
+      auto id = model->engine->submit(std::move(request));
+      if (!id) return answer->abandon(from_internal(id.error()));
+      answer->running(*id);
+    }
+  }
+}
+
+// Reserves the most that the choices can cost, then begins them. `stated`: the client said how long they may be; if
+// not, what its budgets leave is shared among them.
+void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch launch, bool stated,
+            const WriterFactory& make_writer) {
+  const std::size_t choices = launch.prompts.size() * static_cast<std::size_t>(launch.n);
+  Need need;
+  need.model = launch.model->id;
+  need.output_stated = stated;
+  for (std::size_t p = 0; p < launch.prompts.size(); ++p) {
+    spec.prompt_sizes.push_back(static_cast<std::int64_t>(launch.prompts[p].size()));
+    need.prompt_tokens += spec.prompt_sizes.back();
+    need.output_tokens += launch.limits[p] * launch.n;
+  }
+  spec.choices_per_prompt = static_cast<std::size_t>(launch.n);
+  spec.stops = launch.params.stop;
+  launch.tenant = tenant_of(*exchange);
+  launch.priority = exchange->priority();
+  admit(exchange, need,
+        [exchange, spec = std::move(spec), launch = std::move(launch), choices, wanted = need.output_tokens,
+         make_writer](std::shared_ptr<Charge> charge, std::int64_t granted) mutable {
+          if (granted < wanted) {
+            const std::int64_t each = std::max<std::int64_t>(1, granted / static_cast<std::int64_t>(choices));
+            for (std::int64_t& limit : launch.limits) limit = std::min(limit, each);
+          }
+          spec.charge = std::move(charge);
+          auto writer = make_writer({*launch.model, launch.prompts});
+          submit(std::make_shared<Answer>(exchange, launch.model, std::move(writer), std::move(spec), choices), launch);
+        });
+}
+
+std::uint64_t random_seed() {
+  const std::string digits = new_id("").substr(0, 16);
+  return std::stoull(digits, nullptr, 16);
+}
+
+// With the model that chat asked for, loaded.
+void chat_with(const ModelLease& model, const ChatRequest& request, const std::shared_ptr<Exchange>& exchange,
+               const WriterFactory& writer) {
+  if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
+  if (model->chat_template == nullptr) {
+    return exchange->send_error(
+        bad_request("model", "The model `" + model->id + "` has no chat template; it completes texts only."));
+  }
+  auto prompt = prompt_of(*model, request);
+  if (!prompt) return exchange->send_error(prompt.error());
+  auto limit = check_length(*model, prompt->ids.size(),
+                            request.max_tokens.value_or(model->engine->max_sequence_tokens()), "messages");
+  if (!limit) return exchange->send_error(limit.error());
+
+  ConstraintRequest wanted{.output = &request.output,
+                           .tools = request.tools_allowed() ? &*request.tools : nullptr,
+                           .choice = request.tool_choice,
+                           .parallel_calls = request.parallel_tool_calls,
+                           .opens_reasoning = prompt->opens_reasoning,
+                           .may_think = request.thinking_on()};
+  auto rules = OutputRules::make(*model, wanted);
+  if (!rules) return exchange->send_error(rules.error());
+
+  name_list(*exchange, "X-Ignored-Params", request.ignored);
+  name_list(*exchange, "X-Unchecked-Tools", rules->unchecked());
+  auto params = sampling_params(request, model->defaults);
+  if (!request.sampling.seed) params.seed = random_seed();
+  AnswerSpec spec;
+  spec.stream = request.stream;
+  spec.starts_in_reasoning = prompt->opens_reasoning;
+  spec.parse_tools = request.tools_allowed();
+  if (spec.parse_tools) spec.tools = *request.tools;
+  auto shared = std::make_shared<const OutputRules>(std::move(*rules));
+  launch(exchange, std::move(spec),
+         {model, params, {std::move(prompt->ids)}, {*limit}, request.n, std::move(shared), "", request.cache_salt},
+         request.max_tokens.has_value(), writer);
+}
+
+// With the model that complete asked for, loaded.
+void complete_with(const ModelLease& model, const TextRequest& request, const std::shared_ptr<Exchange>& exchange,
+                   const WriterFactory& writer) {
+  if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
+  std::vector<std::vector<engine::TokenId>> prompts = request.prompt_ids;
+  for (const std::string& text : request.prompts)
+    prompts.push_back(tokenizer::encode_prompt(*model->tokenizer, text, false));
+  std::vector<std::int64_t> limits;
+  AnswerSpec spec;
+  for (const auto& ids : prompts) {
+    for (const auto id : ids) {
+      if (id >= model->engine->vocab())
+        return exchange->send_error(
+            bad_request("prompt", "token id " + std::to_string(id) + " is outside the vocabulary."));
+    }
+    auto limit =
+        check_length(*model, ids.size(), request.max_tokens.value_or(model->engine->max_sequence_tokens()), "prompt");
+    if (!limit) return exchange->send_error(limit.error());
+    limits.push_back(*limit);
+  }
+  ConstraintRequest wanted;
+  wanted.output = &request.output;
+  wanted.may_think = false;
+  auto rules = OutputRules::make(*model, wanted);
+  if (!rules) return exchange->send_error(rules.error());
+  name_list(*exchange, "X-Ignored-Params", request.ignored);
+  auto params = sampling_params(request, model->defaults);
+  if (!request.sampling.seed) params.seed = random_seed();
+  spec.chat = false;
+  spec.stream = request.stream;
+  auto shared = std::make_shared<const OutputRules>(std::move(*rules));
+  launch(exchange, std::move(spec),
+         {model, params, std::move(prompts), std::move(limits), request.n, std::move(shared), "", request.cache_salt},
+         request.max_tokens.has_value(), writer);
+}
+
+}  // namespace
+
+void name_list(Exchange& exchange, const char* header, const std::vector<std::string>& names) {
+  if (names.empty()) return;
+  std::string list;
+  for (const std::string& name : names) list += (list.empty() ? "" : ",") + name;
+  exchange.add_header(header, list);
+}
+
+ApiResult<ChatPrompt> prompt_of(const ServedModel& model, const ChatRequest& request) {
+  chat::Conversation conversation{request.messages, {}, true, request.template_variables};
+  if (request.tools_allowed()) conversation.tools = request.tools;
+  auto prompt = chat_prompt(*model.chat_template, conversation, *model.tokenizer);
+  if (!prompt) return tl::unexpected(bad_request("messages", prompt.error().message));
+  return std::move(*prompt);
+}
+
+void start_chat(const ModelList& models, const std::shared_ptr<Exchange>& exchange, ChatRequest request,
+                WriterFactory writer) {
+  const auto entry = allowed_model(*exchange, models, request.model);
+  if (!entry) return exchange->send_error(entry.error());
+  with_model(*entry, exchange,
+             [exchange, request = std::move(request), writer = std::move(writer)](const ModelLease& model) {
+               chat_with(model, request, exchange, writer);
+             });
+}
+
+void start_text(const ModelList& models, const std::shared_ptr<Exchange>& exchange, TextRequest request,
+                WriterFactory writer) {
+  const auto entry = allowed_model(*exchange, models, request.model);
+  if (!entry) return exchange->send_error(entry.error());
+  with_model(*entry, exchange,
+             [exchange, request = std::move(request), writer = std::move(writer)](const ModelLease& model) {
+               complete_with(model, request, exchange, writer);
+             });
+}
+
+}  // namespace qw::api

@@ -1,0 +1,79 @@
+#include "api/generation/output_rules.h"
+
+#include "sampling/thinking_budget.h"
+
+namespace qw::api {
+namespace {
+
+using Form = sampling::ConstraintSpec::Form;
+using ToolUse = sampling::ConstraintSpec::ToolUse;
+
+const json::Value* function_of(const json::Value& tool) { return tool.find("function"); }
+
+std::string name_of(const json::Value& tool) { return function_of(tool)->find("name")->as_string(); }
+
+bool is_strict(const json::Value& tool) {
+  const json::Value* strict = function_of(tool)->find("strict");
+  return strict != nullptr && *strict == json::Value(true);
+}
+
+sampling::ToolShape shape_of(const json::Value& tool) {
+  const json::Value* parameters = function_of(tool)->find("parameters");
+  return {name_of(tool), parameters != nullptr ? *parameters : json::Value()};
+}
+
+}  // namespace
+
+ApiResult<OutputRules> OutputRules::make(const ServedModel& model, const ConstraintRequest& request) {
+  OutputRules out;
+  out.tokenizer_ = model.tokenizer;
+  out.thinking_budget_ = request.output->thinking_budget;
+  out.opens_reasoning_ = request.opens_reasoning;
+  sampling::ConstraintSpec spec = request.output->form;
+  using Mode = ToolChoice::Mode;
+  const bool must_call = request.choice.mode == Mode::kRequired || request.choice.mode == Mode::kNamed;
+  if (request.tools != nullptr && request.choice.mode != Mode::kNone) {
+    spec.tool_use = must_call ? ToolUse::kRequired : ToolUse::kAllowed;
+    spec.dialect = model.tool_dialect;
+    spec.parallel_calls = request.parallel_calls;
+    for (const json::Value& tool : request.tools->as_array())
+      if (request.choice.mode != Mode::kNamed || name_of(tool) == request.choice.name)
+        spec.tools.push_back(shape_of(tool));
+  }
+  if (!spec.restricts()) return out;
+  if (model.constraints == nullptr)
+    return tl::unexpected(bad_request("response_format", "This model's output cannot be constrained."));
+  using Reasoning = sampling::ConstraintSpec::Reasoning;
+  if (request.opens_reasoning)
+    spec.reasoning = Reasoning::kOpen;
+  else if (model.thinks && request.may_think)
+    spec.reasoning = Reasoning::kPossible;
+
+  const char* param = request.output->form.form != Form::kFree ? "response_format" : "tools";
+  auto classes = model.constraints->compile(spec);
+  if (!classes && !must_call && spec.tool_use == ToolUse::kAllowed) {
+    for (std::size_t i = 0; i < spec.tools.size(); ++i) {  // which of them is it?
+      sampling::ConstraintSpec one;
+      one.tool_use = ToolUse::kRequired;
+      one.dialect = spec.dialect;
+      one.tools = {spec.tools[i]};
+      if (is_strict(request.tools->as_array()[i]) || model.constraints->compile(one)) continue;
+      spec.tools[i].parameters = {};
+      out.unchecked_.push_back(spec.tools[i].name);
+    }
+    classes = model.constraints->compile(spec);
+  }
+  if (!classes) return tl::unexpected(bad_request(param, classes.error().message));
+  out.classes_ = std::move(*classes);
+  return out;
+}
+
+std::vector<std::unique_ptr<sampling::LogitsProcessor>> OutputRules::processors(
+    const std::vector<sampling::TokenId>& stop_ids) const {
+  std::vector<std::unique_ptr<sampling::LogitsProcessor>> out;
+  if (classes_ != nullptr) out.push_back(sampling::make_constraint(classes_, stop_ids));
+  if (thinking_budget_) out.push_back(sampling::make_thinking_budget(*tokenizer_, *thinking_budget_, opens_reasoning_));
+  return out;
+}
+
+}  // namespace qw::api

@@ -1,0 +1,65 @@
+// How a protocol writes an answer down. One object per request, told of everything in order by the Answer, under its
+// lock, from the engine's thread and the accounts': it must only write, and never block.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "api/error.h"
+#include "api/served_model.h"
+#include "api/text_sink.h"
+#include "chat/output_parser.h"
+#include "engine/request.h"
+#include "store/ledger.h"
+
+namespace qw::api {
+
+enum class EndReason : std::uint8_t { kStop, kLength, kToolCalls };
+
+struct ToolCall {
+  std::string id, name, arguments;  // arguments: JSON text of an object
+};
+
+// One choice as far as it has come.
+struct ChoiceResult {
+  std::string content, reasoning;
+  std::vector<ToolCall> calls;
+  std::vector<TokenDetail> tokens;  // of whole answers, when log-probabilities were asked for
+  bool done = false;
+  EndReason reason = EndReason::kStop;  // once it is done
+  std::string stop;                     // the caller's stop string that ended it; "" for every other end
+};
+
+struct AnswerRecord {
+  ModelLease model;
+  std::int64_t created = 0;  // Unix seconds
+  std::vector<ChoiceResult> choices;
+  // Every prompt counts once, however many choices it has; what was cached of it is what its first choice found. In a
+  // stream: what was sent so far; exact from finish() on.
+  store::Tokens tokens;
+  std::int64_t drafted = 0, accepted = 0;  // tokens guessed ahead, and those of them that were right
+  engine::Timings timings;                 // of the choice that ended last
+};
+
+class AnswerWriter {
+ public:
+  virtual ~AnswerWriter() = default;
+
+  // Of streams alone: begin, then events, then the end of each choice.
+  virtual void begin(const AnswerRecord& record) = 0;
+  // The event is in the record already. `tokens`: those behind it, if log-probabilities were asked for.
+  virtual void event(const AnswerRecord& record, std::size_t choice, const chat::OutputEvent& event,
+                     std::span<const TokenDetail> tokens) = 0;
+  // Tokens whose text is held back, or is none.
+  virtual void held(const AnswerRecord&, std::size_t, std::span<const TokenDetail>) {}
+  virtual void choice_ended(const AnswerRecord& record, std::size_t choice) = 0;
+
+  // The last call: the rest of a stream, or the whole answer.
+  virtual void finish(const AnswerRecord& record) = 0;
+  // Instead of finish. `begun`: as a part of the stream.
+  virtual void fail(const ApiError& error, bool begun) = 0;
+};
+
+}  // namespace qw::api

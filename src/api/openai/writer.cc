@@ -1,0 +1,225 @@
+#include "api/openai/writer.h"
+
+#include <utility>
+
+namespace qw::api::openai {
+namespace {
+
+json::Value logprob_entry(const tokenizer::Tokenizer& tokenizer, engine::TokenId id, float logprob) {
+  const std::string bytes(tokenizer.token_bytes(id));
+  json::Array numbers;
+  for (const char c : bytes) numbers.emplace_back(static_cast<int>(static_cast<unsigned char>(c)));
+  return json::Object{{"token", tokenizer.decode(std::span(&id, 1), false)},
+                      {"logprob", static_cast<double>(logprob)},
+                      {"bytes", std::move(numbers)}};
+}
+
+// The older completions form: parallel arrays, alternatives as an object per token.
+json::Value completion_logprobs(const tokenizer::Tokenizer& tokenizer, std::span<const TokenDetail> tokens,
+                                std::size_t text_offset) {
+  json::Array names, values, tops, offsets;
+  for (const TokenDetail& t : tokens) {
+    const std::string text = tokenizer.decode(std::span(&t.id, 1), false);
+    json::Object top;
+    for (const auto& o : t.top) top.set(tokenizer.decode(std::span(&o.id, 1), false), static_cast<double>(o.logprob));
+    offsets.emplace_back(static_cast<std::int64_t>(text_offset));
+    text_offset += text.size();
+    names.emplace_back(text);
+    values.emplace_back(static_cast<double>(t.logprob));
+    tops.emplace_back(std::move(top));
+  }
+  return json::Object{{"tokens", std::move(names)},
+                      {"token_logprobs", std::move(values)},
+                      {"top_logprobs", std::move(tops)},
+                      {"text_offset", std::move(offsets)}};
+}
+
+class Writer final : public AnswerWriter {
+ public:
+  Writer(std::shared_ptr<Exchange> exchange, WriterOptions options)
+      : exchange_(std::move(exchange)),
+        options_(std::move(options)),
+        id_(new_id(options_.chat ? "chatcmpl-" : "cmpl-")) {}
+
+  void begin(const AnswerRecord& record) override {
+    exchange_->begin_events();
+    role_sent_.resize(record.choices.size());
+    for (std::size_t i = 0; i < record.choices.size(); ++i) {
+      if (options_.chat) send_delta(record, i, {{"content", ""}}, nullptr, nullptr);
+      if (!options_.chat && !options_.echoes[i].empty())
+        send_delta(record, i, {{"content", options_.echoes[i]}}, nullptr, nullptr);
+    }
+  }
+
+  void event(const AnswerRecord& record, std::size_t choice, const chat::OutputEvent& event,
+             std::span<const TokenDetail> tokens) override {
+    const ChoiceResult& c = record.choices[choice];
+    json::Object delta;
+    switch (event.kind) {
+      case chat::OutputEvent::Kind::kReasoning:
+        delta.set("reasoning_content", event.text);
+        break;
+      case chat::OutputEvent::Kind::kContent:
+        delta.set("content", event.text);
+        break;
+      case chat::OutputEvent::Kind::kToolCallBegin:
+        delta.set("tool_calls",
+                  json::Array{json::Object{{"index", static_cast<std::int64_t>(c.calls.size() - 1)},
+                                           {"id", c.calls.back().id},
+                                           {"type", "function"},
+                                           {"function", json::Object{{"name", event.text}, {"arguments", ""}}}}});
+        break;
+      case chat::OutputEvent::Kind::kToolCallArguments:
+        delta.set("tool_calls", json::Array{json::Object{{"index", static_cast<std::int64_t>(c.calls.size() - 1)},
+                                                         {"function", json::Object{{"arguments", event.text}}}}});
+        break;
+      case chat::OutputEvent::Kind::kToolCallEnd:
+        return;
+    }
+    const std::size_t offset =
+        c.content.size() - (event.kind == chat::OutputEvent::Kind::kContent ? event.text.size() : 0);
+    send_delta(record, choice, std::move(delta), logprobs_of(record, tokens, offset), nullptr);
+  }
+
+  void held(const AnswerRecord& record, std::size_t choice, std::span<const TokenDetail> tokens) override {
+    send_delta(record, choice, {}, logprobs_of(record, tokens, record.choices[choice].content.size()), nullptr);
+  }
+
+  void choice_ended(const AnswerRecord& record, std::size_t choice) override {
+    streamed_ = true;
+    send_delta(record, choice, {}, nullptr, reason_name(record.choices[choice].reason));
+  }
+
+  void finish(const AnswerRecord& record) override {
+    if (streamed_) {
+      if (options_.include_usage) {
+        json::Object last = head(record, options_.chat ? "chat.completion.chunk" : "text_completion");
+        last.set("choices", json::Array{});
+        last.set("usage", usage(record));
+        exchange_->event(last);
+      }
+      exchange_->event_text("[DONE]");
+      return exchange_->end_events();
+    }
+    json::Object body = head(record, options_.chat ? "chat.completion" : "text_completion");
+    json::Array list;
+    for (std::size_t i = 0; i < record.choices.size(); ++i) list.push_back(finished_choice(record, i));
+    body.set("choices", std::move(list));
+    body.set("usage", usage(record));
+    exchange_->send_json(200, body);
+  }
+
+  void fail(const ApiError& error, bool begun) override {
+    if (!begun) return exchange_->send_error(error);
+    exchange_->event(error_body(error));
+    exchange_->end_events();
+  }
+
+ private:
+  json::Object head(const AnswerRecord& record, const char* object) const {
+    return {{"id", id_}, {"object", object}, {"created", record.created}, {"model", record.model->id}};
+  }
+
+  json::Value usage(const AnswerRecord& record) const {
+    const store::Tokens& t = record.tokens;
+    json::Object out{{"prompt_tokens", t.prompt},
+                     {"completion_tokens", t.output},
+                     {"total_tokens", t.prompt + t.output},
+                     {"prompt_tokens_details", json::Object{{"cached_tokens", t.cached}}}};
+    json::Object details;
+    if (options_.chat) details.set("reasoning_tokens", t.reasoning);
+    if (record.drafted > 0) {  // tokens guessed ahead; those that were wrong are no completion tokens
+      details.set("accepted_prediction_tokens", record.accepted);
+      details.set("rejected_prediction_tokens", record.drafted - record.accepted);
+    }
+    if (!details.empty()) out.set("completion_tokens_details", std::move(details));
+    return out;
+  }
+
+  json::Value logprobs_of(const AnswerRecord& record, std::span<const TokenDetail> tokens, std::size_t offset) const {
+    if (!options_.logprobs) return nullptr;
+    const tokenizer::Tokenizer& tokenizer = *record.model->tokenizer;
+    if (options_.chat) return json::Object{{"content", chat_logprobs(tokenizer, tokens)}, {"refusal", nullptr}};
+    return completion_logprobs(tokenizer, tokens, offset);
+  }
+
+  void send_delta(const AnswerRecord& record, std::size_t index, json::Object delta, json::Value logprobs,
+                  json::Value reason) {
+    json::Object choice{{"index", static_cast<std::int64_t>(index)}};
+    if (options_.chat) {
+      if (!role_sent_[index]) {
+        role_sent_[index] = true;
+        json::Object with_role{{"role", "assistant"}};
+        for (auto& [key, value] : delta) with_role.set(key, std::move(value));
+        delta = std::move(with_role);
+      }
+      choice.set("delta", std::move(delta));
+    } else {
+      const json::Value* text = delta.find("content");
+      choice.set("text", text != nullptr ? *text : json::Value(""));
+    }
+    choice.set("logprobs", std::move(logprobs));
+    choice.set("finish_reason", std::move(reason));
+    json::Object chunk = head(record, options_.chat ? "chat.completion.chunk" : "text_completion");
+    chunk.set("choices", json::Array{std::move(choice)});
+    if (options_.include_usage) chunk.set("usage", nullptr);
+    exchange_->event(chunk);
+  }
+
+  json::Value finished_choice(const AnswerRecord& record, std::size_t index) const {
+    const ChoiceResult& c = record.choices[index];
+    json::Object choice{{"index", static_cast<std::int64_t>(index)}};
+    if (options_.chat) {
+      json::Object message{{"role", "assistant"},
+                           {"content", c.content.empty() && !c.calls.empty() ? json::Value() : json::Value(c.content)},
+                           {"refusal", nullptr}};
+      if (!c.reasoning.empty()) message.set("reasoning_content", c.reasoning);
+      if (!c.calls.empty()) {
+        json::Array calls;
+        for (const ToolCall& call : c.calls) {
+          calls.push_back(json::Object{{"id", call.id},
+                                       {"type", "function"},
+                                       {"function", json::Object{{"name", call.name}, {"arguments", call.arguments}}}});
+        }
+        message.set("tool_calls", std::move(calls));
+      }
+      choice.set("message", std::move(message));
+    } else {
+      choice.set("text", options_.echoes[index] + c.content);
+    }
+    choice.set("logprobs", logprobs_of(record, c.tokens, 0));
+    choice.set("finish_reason", reason_name(c.reason));
+    return choice;
+  }
+
+  const std::shared_ptr<Exchange> exchange_;
+  const WriterOptions options_;
+  const std::string id_;
+  std::vector<bool> role_sent_;
+  bool streamed_ = false;
+};
+
+}  // namespace
+
+json::Array chat_logprobs(const tokenizer::Tokenizer& tokenizer, std::span<const TokenDetail> tokens) {
+  json::Array entries;
+  for (const TokenDetail& t : tokens) {
+    json::Value entry = logprob_entry(tokenizer, t.id, t.logprob);
+    json::Array top;
+    for (const auto& other : t.top) top.push_back(logprob_entry(tokenizer, other.id, other.logprob));
+    entry.as_object().set("top_logprobs", std::move(top));
+    entries.push_back(std::move(entry));
+  }
+  return entries;
+}
+
+const char* reason_name(EndReason reason) {
+  if (reason == EndReason::kLength) return "length";
+  return reason == EndReason::kToolCalls ? "tool_calls" : "stop";
+}
+
+std::unique_ptr<AnswerWriter> make_writer(std::shared_ptr<Exchange> exchange, WriterOptions options) {
+  return std::make_unique<Writer>(std::move(exchange), std::move(options));
+}
+
+}  // namespace qw::api::openai

@@ -1,0 +1,27 @@
+// Answers as OpenAI writes them: chat.completion and text_completion, one JSON object or a stream of chunks.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "api/exchange.h"
+#include "api/generation/writer.h"
+
+namespace qw::api::openai {
+
+struct WriterOptions {
+  bool chat = true;            // false: text completions
+  bool include_usage = false;  // streams end with the counts
+  bool logprobs = false;
+  std::vector<std::string> echoes;  // text completions: what is put before each choice, one per choice
+};
+
+std::unique_ptr<AnswerWriter> make_writer(std::shared_ptr<Exchange> exchange, WriterOptions options);
+
+// "stop", "length" or "tool_calls".
+const char* reason_name(EndReason reason);
+// The list of chat log-probabilities, which others write the same way.
+json::Array chat_logprobs(const tokenizer::Tokenizer& tokenizer, std::span<const TokenDetail> tokens);
+
+}  // namespace qw::api::openai

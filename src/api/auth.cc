@@ -20,6 +20,10 @@ constexpr Route kRoutes[] = {
     {"/v1/chat/completions", "inference"}, {"/v1/completions", "inference"}, {"/v1/embeddings", "inference"},
     {"/v1/rerank", "inference"},           {"/v2/rerank", "inference"},      {"/rerank", "inference"},
     {"/v1/models", "models.read"},         {"/metrics", "metrics.read"},     {"/admin", "admin"},
+    {"/v1/messages", "inference"},         {"/api/chat", "inference"},       {"/api/generate", "inference"},
+    {"/api/embed", "inference"},           {"/api/embeddings", "inference"}, {"/api/show", "models.read"},
+    {"/api/tags", "models.read"},          {"/api/ps", "models.read"},       {"/api/v1/services", "inference"},
+    {"/api/v1/models", "models.read"},     {"/api/v1/tokenizer", "inference"},
     {"/v1/files", "files."},               {"/v1/uploads", "files."},        {"/v1/batches", "batches."},
 };
 

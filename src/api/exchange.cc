@@ -8,7 +8,7 @@
 namespace qw::api {
 
 std::string new_id(std::string_view prefix) {
-  std::random_device device;   // the operating system's generator: ids must not be guessable
+  std::random_device device;  // the operating system's generator: ids must not be guessable
   std::string id(prefix);
   for (int word = 0; word < 3; ++word) {
     const unsigned bits = device();
@@ -26,7 +26,8 @@ json::Value error_body(const ApiError& error) {
 }
 
 net::Response error_response(const ApiError& error) {
-  return {error.status, {{"Content-Type", "application/json"}}, json::dump(error_body(error), json::WriteStyle::compact())};
+  return {
+      error.status, {{"Content-Type", "application/json"}}, json::dump(error_body(error), json::WriteStyle::compact())};
 }
 
 Exchange::Exchange(std::shared_ptr<net::Reply> reply, std::string request_id)
@@ -34,7 +35,9 @@ Exchange::Exchange(std::shared_ptr<net::Reply> reply, std::string request_id)
   headers_.emplace_back("x-request-id", request_id_);
 }
 
-void Exchange::add_header(std::string name, std::string value) { headers_.emplace_back(std::move(name), std::move(value)); }
+void Exchange::add_header(std::string name, std::string value) {
+  headers_.emplace_back(std::move(name), std::move(value));
+}
 
 void Exchange::count(int status) {
   if (metrics_) metrics_->answered(path_, status);
@@ -50,6 +53,7 @@ void Exchange::send_json(int status, const json::Value& body) {
 void Exchange::send_error(const ApiError& error) {
   count(error.status);
   net::Response response = error_response(error);
+  if (shape_ != nullptr) response.body = json::dump(shape_(error, request_id_), json::WriteStyle::compact());
   response.headers.insert(response.headers.begin(), headers_.begin(), headers_.end());
   if ((error.status == 503 || error.status == 429) && error.retry_after_s >= 0)
     response.headers.emplace_back("Retry-After", std::to_string(error.retry_after_s));
@@ -57,14 +61,18 @@ void Exchange::send_error(const ApiError& error) {
   reply_->send(std::move(response));
 }
 
-void Exchange::begin_events() {
+void Exchange::begin_stream(const char* content_type, std::string heartbeat) {
   count(200);
   net::Headers headers = headers_;
-  headers.emplace_back("Content-Type", "text/event-stream");
+  headers.emplace_back("Content-Type", content_type);
   headers.emplace_back("Cache-Control", "no-cache");
   headers.emplace_back("X-Accel-Buffering", "no");  // proxies such as nginx would hold events back
-  reply_->begin_stream({200, std::move(headers), ""}, ": still working\n\n");
+  reply_->begin_stream({200, std::move(headers), ""}, std::move(heartbeat));
 }
+
+void Exchange::begin_events(std::string heartbeat) { begin_stream("text/event-stream", std::move(heartbeat)); }
+// Lines have no comments, and an empty one is an error to some readers: no heartbeat.
+void Exchange::begin_lines() { begin_stream("application/x-ndjson", ""); }
 
 void Exchange::begin_bytes(net::Headers more) {
   count(200);
@@ -75,6 +83,10 @@ void Exchange::begin_bytes(net::Headers more) {
 
 void Exchange::event(const json::Value& data) { event_text(json::dump(data, json::WriteStyle::compact())); }
 void Exchange::event_text(std::string_view data) { reply_->write("data: " + std::string(data) + "\n\n"); }
+void Exchange::named_event(std::string_view name, const json::Value& data) {
+  reply_->write("event: " + std::string(name) + "\ndata: " + json::dump(data, json::WriteStyle::compact()) + "\n\n");
+}
+void Exchange::line(const json::Value& data) { reply_->write(json::dump(data, json::WriteStyle::compact()) + "\n"); }
 void Exchange::end_events() { reply_->finish(); }
 
 }  // namespace qw::api

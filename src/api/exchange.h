@@ -26,6 +26,9 @@ std::string new_id(std::string_view prefix);
 json::Value error_body(const ApiError& error);
 net::Response error_response(const ApiError& error);
 
+// How a protocol shapes the body of an error.
+using ErrorShape = json::Value (*)(const ApiError& error, const std::string& request_id);
+
 class Exchange {
  public:
   Exchange(std::shared_ptr<net::Reply> reply, std::string request_id);
@@ -33,9 +36,14 @@ class Exchange {
   void add_header(std::string name, std::string value);      // before the answer begins
   void send_json(int status, const json::Value& body);
   void send_error(const ApiError& error);
-  void begin_events();                                       // 200 text/event-stream, heartbeats as comments
+  void shape_errors(ErrorShape shape) { shape_ = shape; }    // from now on; OpenAI's at first
+  // 200 text/event-stream. `heartbeat`: what is sent when nothing else is to say; a comment if a protocol has none.
+  void begin_events(std::string heartbeat = ": still working\n\n");
+  void begin_lines();                                        // 200 application/x-ndjson
   void event(const json::Value& data);                       // data: {...}
   void event_text(std::string_view data);                    // data: [DONE]
+  void named_event(std::string_view name, const json::Value& data);  // event: NAME, data: {...}
+  void line(const json::Value& data);                        // {...} and a line's end
   void end_events();
   void begin_bytes(net::Headers headers);                    // 200; then pieces by reply().write(), reply().finish()
   net::Reply& reply() { return *reply_; }
@@ -62,9 +70,11 @@ class Exchange {
 
  private:
   void count(int status);
+  void begin_stream(const char* content_type, std::string heartbeat);
   std::shared_ptr<net::Reply> reply_;
   std::string request_id_;
   net::Headers headers_;
+  ErrorShape shape_ = nullptr;  // null: OpenAI's
   Accounts* accounts_ = nullptr;
   std::shared_ptr<ServiceMetrics> metrics_;
   std::string path_;

@@ -4,6 +4,11 @@
 
 namespace qw::api {
 
+std::string text_member(const json::Value& object, const char* key) {
+  const json::Value* value = object.find(key);
+  return value != nullptr && value->is_string() ? value->as_string() : std::string();
+}
+
 void FieldReader::reject(std::string param, std::string message) {
   if (!error_) error_ = bad_request(std::move(param), std::move(message));
 }

@@ -14,6 +14,9 @@
 
 namespace qw::api {
 
+// The member if it is a string, else "".
+std::string text_member(const json::Value& object, const char* key);
+
 class FieldReader {
  public:
   explicit FieldReader(const json::Object& object) : object_(&object) {}

@@ -7,7 +7,8 @@
 namespace qw::api {
 
 Result<ChatPrompt> chat_prompt(const chat::Template& chat_template, json::Object variables,
-                               const tokenizer::Tokenizer& tokenizer, std::string_view marker) {
+                               const tokenizer::Tokenizer& tokenizer, std::string_view marker,
+                               std::string_view prefix) {
   const tokenizer::TokenizerSpec& spec = tokenizer.spec();
   const auto name = [&](const char* variable, std::optional<tokenizer::TokenId> id) {
     variables.erase(variable);  // a caller's would count as the template's own
@@ -27,13 +28,18 @@ Result<ChatPrompt> chat_prompt(const chat::Template& chat_template, json::Object
     parts.push_back({piece.text, piece.plain});
     text += piece.text;
   }
+  if (!prefix.empty()) {
+    if (chat::prompt_opens_reasoning(text))
+      return fail(ErrorKind::kBadInput, "an answer that is begun for the model goes with thinking switched off");
+    parts.push_back({prefix, true});
+  }
   return ChatPrompt{tokenizer::encode_prompt(tokenizer, parts), chat::prompt_opens_reasoning(text)};
 }
 
 Result<ChatPrompt> chat_prompt(const chat::Template& chat_template, const chat::Conversation& conversation,
-                               const tokenizer::Tokenizer& tokenizer) {
+                               const tokenizer::Tokenizer& tokenizer, std::string_view prefix) {
   QW_ASSIGN(json::Object variables, chat::template_variables(conversation));
-  return chat_prompt(chat_template, std::move(variables), tokenizer);
+  return chat_prompt(chat_template, std::move(variables), tokenizer, {}, prefix);
 }
 
 }  // namespace qw::api

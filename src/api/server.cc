@@ -30,6 +30,14 @@ std::string request_id(const net::Request& request) {
   return plain ? std::string(given) : new_id("req_");
 }
 
+// Every refusal, the first too, is in the shape of the protocol that was spoken.
+ErrorShape error_shape(const net::Request& request) {
+  if (anthropic::Api::speaks(request)) return &anthropic::error_body;
+  if (dashscope::Api::speaks(request)) return &dashscope::error_body;
+  if (ollama::Api::speaks(request)) return &ollama::error_body;
+  return nullptr;
+}
+
 ApiError transport_error(int status, const std::string& message) {
   return {status, status >= 500 ? "server_error" : "invalid_request_error", message, "", ""};
 }
@@ -37,7 +45,7 @@ ApiError transport_error(int status, const std::string& message) {
 }  // namespace
 
 Service::Service(const ModelList& models, ServiceOptions options)
-    : models_(models), options_(std::move(options)), background_(kBackgroundThreads), openai_(models), files_(background_), batches_(background_), metrics_(std::make_shared<ServiceMetrics>(models)) {}
+    : models_(models), options_(std::move(options)), background_(kBackgroundThreads), openai_(models), anthropic_(models), dashscope_(models), ollama_(models), files_(background_), batches_(background_), metrics_(std::make_shared<ServiceMetrics>(models)) {}
 
 Result<std::unique_ptr<Service>> Service::start(const ModelList& models, ServiceOptions options) {
   options.http.error_response = [](int status, const std::string& message) {
@@ -91,7 +99,11 @@ bool Service::serve_page(const net::Request& request, net::Reply& reply) const {
 }
 
 void Service::handle(net::Request request, std::shared_ptr<net::Reply> reply) {
+  // Where DashScope keeps OpenAI's protocol.
+  constexpr std::string_view kCompatible = "/compatible-mode/v1/";
+  if (request.path.starts_with(kCompatible)) request.path = "/v1/" + request.path.substr(kCompatible.size());
   auto exchange = std::make_shared<Exchange>(reply, request_id(request));
+  if (const ErrorShape shape = error_shape(request); shape != nullptr) exchange->shape_errors(shape);
   exchange->counted_by(metrics_, request.path);
   if (const auto parent = net::find_header(request.headers, "traceparent"); !parent.empty()) {
     exchange->add_header("traceparent", std::string(parent));
@@ -141,6 +153,8 @@ void Service::route(const std::shared_ptr<const net::Request>& shared, const std
   if (request.path == "/metrics" && (request.method == "GET" || request.method == "HEAD")) {
     return exchange->reply().send({200, {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}}, metrics_->exposition()});
   }
+  // A client of Anthropic's asks for models where one of OpenAI's does.
+  if (anthropic_.handle(request, exchange) || dashscope_.handle(request, exchange) || ollama_.handle(request, exchange)) return;
   if (openai_.handle(request, exchange) || files_.handle(shared, exchange) || batches_.handle(shared, exchange)) return;
   if (options_.adapters != nullptr && handle_adapters(*options_.adapters, models_, request, exchange)) return;
   if (serve_page(request, exchange->reply())) return;

@@ -9,8 +9,11 @@
 
 #include "api/accounts.h"
 #include "api/adapters.h"
+#include "api/anthropic/api.h"
 #include "api/background.h"
+#include "api/dashscope/api.h"
 #include "api/dispatch.h"
+#include "api/ollama/api.h"
 #include "api/openai/api.h"
 #include "api/openai/batches.h"
 #include "api/openai/files.h"
@@ -51,6 +54,9 @@ class Service {
   ServiceOptions options_;
   Background background_;
   openai::Api openai_;
+  anthropic::Api anthropic_;
+  dashscope::Api dashscope_;
+  ollama::Api ollama_;
   openai::FilesApi files_;
   std::unique_ptr<openai::BatchRunner> batch_runner_;  // null without accounts
   openai::BatchesApi batches_;

@@ -1,6 +1,7 @@
 #include "api/generation/launch.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "api/auth.h"
 #include "api/generation/answer.h"
@@ -104,6 +105,32 @@ std::uint64_t random_seed() {
   return std::stoull(digits, nullptr, 16);
 }
 
+sampling::SamplingParams params_of(const ServedModel& model, const GenerationRequest& request) {
+  auto params = sampling_params(request, model.defaults);
+  if (!request.sampling.seed) params.seed = random_seed();
+  for (const auto& ids : request.sampling.stop_sequences) params.stop.push_back(model.tokenizer->decode(ids, false));
+  return params;
+}
+
+// A text and what follows it, in the form that models for code were taught: what is between is asked for. Nothing if
+// the vocabulary has no such tokens.
+std::optional<std::vector<engine::TokenId>> middle_prompt(const tokenizer::Tokenizer& tokenizer,
+                                                          const std::string& before, const std::string& after) {
+  const auto prefix = tokenizer.find("<|fim_prefix|>"), suffix = tokenizer.find("<|fim_suffix|>"),
+             middle = tokenizer.find("<|fim_middle|>");
+  if (!prefix || !suffix || !middle) return std::nullopt;
+  std::vector<engine::TokenId> ids{*prefix};
+  const auto add = [&](const std::string& text) {
+    const auto more = tokenizer::encode_prompt(tokenizer, text, true);
+    ids.insert(ids.end(), more.begin(), more.end());
+  };
+  add(before);
+  ids.push_back(*suffix);
+  add(after);
+  ids.push_back(*middle);
+  return ids;
+}
+
 // With the model that chat asked for, loaded.
 void chat_with(const ModelLease& model, const ChatRequest& request, const std::shared_ptr<Exchange>& exchange,
                const WriterFactory& writer) {
@@ -129,8 +156,7 @@ void chat_with(const ModelLease& model, const ChatRequest& request, const std::s
 
   name_list(*exchange, "X-Ignored-Params", request.ignored);
   name_list(*exchange, "X-Unchecked-Tools", rules->unchecked());
-  auto params = sampling_params(request, model->defaults);
-  if (!request.sampling.seed) params.seed = random_seed();
+  auto params = params_of(*model, request);
   AnswerSpec spec;
   spec.stream = request.stream;
   spec.starts_in_reasoning = prompt->opens_reasoning;
@@ -147,8 +173,16 @@ void complete_with(const ModelLease& model, const TextRequest& request, const st
                    const WriterFactory& writer) {
   if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
   std::vector<std::vector<engine::TokenId>> prompts = request.prompt_ids;
-  for (const std::string& text : request.prompts)
-    prompts.push_back(tokenizer::encode_prompt(*model->tokenizer, text, false));
+  for (const std::string& text : request.prompts) {
+    if (!request.suffix) {
+      prompts.push_back(tokenizer::encode_prompt(*model->tokenizer, text, false));
+      continue;
+    }
+    auto ids = middle_prompt(*model->tokenizer, text, *request.suffix);
+    if (!ids)
+      return exchange->send_error(bad_request("suffix", "The model `" + model->id + "` does not fill in the middle."));
+    prompts.push_back(std::move(*ids));
+  }
   std::vector<std::int64_t> limits;
   AnswerSpec spec;
   for (const auto& ids : prompts) {
@@ -168,8 +202,12 @@ void complete_with(const ModelLease& model, const TextRequest& request, const st
   auto rules = OutputRules::make(*model, wanted);
   if (!rules) return exchange->send_error(rules.error());
   name_list(*exchange, "X-Ignored-Params", request.ignored);
-  auto params = sampling_params(request, model->defaults);
-  if (!request.sampling.seed) params.seed = random_seed();
+  auto params = params_of(*model, request);
+  if (request.suffix) {  // a middle ends where another part of a file would begin
+    for (const char* name : {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|fim_pad|>", "<|repo_name|>",
+                             "<|file_sep|>", "<|endoftext|>"})
+      if (const auto id = model->tokenizer->find(name)) params.stop_ids.push_back(*id);
+  }
   spec.chat = false;
   spec.stream = request.stream;
   auto shared = std::make_shared<const OutputRules>(std::move(*rules));
@@ -190,7 +228,7 @@ void name_list(Exchange& exchange, const char* header, const std::vector<std::st
 ApiResult<ChatPrompt> prompt_of(const ServedModel& model, const ChatRequest& request) {
   chat::Conversation conversation{request.messages, {}, true, request.template_variables};
   if (request.tools_allowed()) conversation.tools = request.tools;
-  auto prompt = chat_prompt(*model.chat_template, conversation, *model.tokenizer);
+  auto prompt = chat_prompt(*model.chat_template, conversation, *model.tokenizer, request.prefix);
   if (!prompt) return tl::unexpected(bad_request("messages", prompt.error().message));
   return std::move(*prompt);
 }

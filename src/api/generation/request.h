@@ -20,6 +20,7 @@ struct SamplingFields {
   std::vector<std::pair<sampling::TokenId, float>> logit_bias;
   std::vector<std::string> stop;
   std::vector<sampling::TokenId> stop_token_ids;
+  std::vector<std::vector<sampling::TokenId>> stop_sequences;  // of token ids; their text stops
   bool ignore_eos = false;
 };
 
@@ -43,12 +44,14 @@ struct ChatRequest : GenerationRequest {
   bool parallel_tool_calls = true;
   bool tools_allowed() const { return tools.has_value() && tool_choice.mode != ToolChoice::Mode::kNone; }
   json::Object template_variables;  // enable_thinking and others of the template's own
+  std::string prefix;               // the answer begins with this, which is not repeated
   bool thinking_on() const;         // it was not switched off
 };
 
 struct TextRequest : GenerationRequest {
   std::vector<std::string> prompts;                        // text prompts, or
   std::vector<std::vector<sampling::TokenId>> prompt_ids;  // token prompts (exactly one of the two is filled)
+  std::optional<std::string> suffix;  // what comes after what is asked for, of models that fill in the middle
 };
 
 // Fills what the client left out from `defaults` (temperature 1 and so on if the model states none).

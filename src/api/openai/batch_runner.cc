@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "api/field_reader.h"
 #include "base/log.h"
 
 namespace qw::api::openai {
@@ -28,10 +29,6 @@ std::int64_t unix_now() {
   return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-std::string text_of(const json::Value& object, const char* key) {
-  const json::Value* value = object.find(key);
-  return value != nullptr && value->is_string() ? value->as_string() : std::string();
-}
 std::int64_t integer_of(const json::Value& object, const char* key) {
   const json::Value* value = object.find(key);
   return value != nullptr && value->is_int() ? value->as_int() : 0;
@@ -97,10 +94,10 @@ tl::expected<Line, json::Value> read_line(const std::string& text, std::int64_t 
   if (!value) return wrong("invalid_json_line", "This line is not JSON: " + value.error().message);
   if (!value->is_object()) return wrong("invalid_json_line", "This line is not a JSON object.");
   Line line;
-  line.custom_id = text_of(*value, "custom_id");
+  line.custom_id = text_member(*value, "custom_id");
   if (line.custom_id.empty()) return wrong("missing_required_parameter", "'custom_id' is required.", "custom_id");
-  if (text_of(*value, "method") != "POST") return wrong("invalid_method", "'method' must be POST.", "method");
-  if (text_of(*value, "url") != endpoint)
+  if (text_member(*value, "method") != "POST") return wrong("invalid_method", "'method' must be POST.", "method");
+  if (text_member(*value, "url") != endpoint)
     return wrong("url_not_found", "'url' must be the batch's endpoint, " + endpoint + ".", "url");
   const json::Value* body = value->find("body");
   if (body == nullptr || !body->is_object())
@@ -150,10 +147,10 @@ BatchSpec BatchSpec::parse(const std::string& text) {
   BatchSpec out;
   const auto value = json::parse(text);
   if (!value) return out;
-  out.endpoint = text_of(*value, "endpoint");
-  out.input_file_id = text_of(*value, "input_file_id");
-  out.completion_window = text_of(*value, "completion_window");
-  out.key_id = text_of(*value, "key_id");
+  out.endpoint = text_member(*value, "endpoint");
+  out.input_file_id = text_member(*value, "input_file_id");
+  out.completion_window = text_member(*value, "completion_window");
+  out.key_id = text_member(*value, "key_id");
   out.window_s = integer_of(*value, "window_s");
   if (const json::Value* metadata = value->find("metadata")) out.metadata = *metadata;
   return out;
@@ -166,7 +163,7 @@ json::Value batch_object(const store::Job& job) {
   const std::int64_t created = job.created_us / kSecondUs;
   std::string status = job.status;
   if (status == "queued") status = "validating";
-  if (status == "running") status = text_of(state, "status").empty() ? "validating" : text_of(state, "status");
+  if (status == "running") status = text_member(state, "status").empty() ? "validating" : text_member(state, "status");
   if (job.status == "running" && job.cancel_wanted) status = "cancelling";
   const auto of_state = [&](const char* key) {
     const json::Value* value = state.find(key);
@@ -212,11 +209,11 @@ class BatchRunner::Run {
   // Errors: of the store, or kRefused when the batch is another's by now.
   Status run() {
     expires_at_ = job_.created_us / kSecondUs + spec_.window_s;
-    if (text_of(state_, "status").empty()) {
+    if (text_member(state_, "status").empty()) {
       QW_ASSIGN(const bool fine, validate());
       if (!fine) return {};
     }
-    if (text_of(state_, "status") != "finalizing") QW_TRY(execute());
+    if (text_member(state_, "status") != "finalizing") QW_TRY(execute());
     if (left_) return jobs().release(job_.id, runner_.instance_);
     return finalize();
   }
@@ -257,7 +254,7 @@ class BatchRunner::Run {
         errors.push_back(line_error("duplicate_custom_id", "'custom_id' " + line->custom_id + " occurs twice.",
                                     lines.number(), "custom_id"));
       } else if (total == 1) {
-        set("model", text_of(line->body, "model"));
+        set("model", text_member(line->body, "model"));
       }
     }
     if (total == 0 && errors.empty()) errors.push_back(line_error("empty_file", "The input file has no lines.", 0));
@@ -283,7 +280,7 @@ class BatchRunner::Run {
         QW_ASSIGN(const auto records, jobs().records(job_.id, stream, from, kRecordsAtOnce));
         if (records.empty()) break;
         for (const auto& record : records) {
-          if (const auto value = json::parse(record.body)) written_.insert(text_of(*value, "custom_id"));
+          if (const auto value = json::parse(record.body)) written_.insert(text_member(*value, "custom_id"));
         }
         from = records.back().number + 1;
       }
@@ -446,7 +443,7 @@ class BatchRunner::Run {
   Status expire() {
     set("expired_at", unix_now());
     for (const auto& record : records_)
-      if (const auto value = json::parse(record.body)) written_.insert(text_of(*value, "custom_id"));
+      if (const auto value = json::parse(record.body)) written_.insert(text_member(*value, "custom_id"));
     QW_TRY(advance());
     written_.clear();
     QW_TRY(read_records());

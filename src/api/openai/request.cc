@@ -168,6 +168,23 @@ void read_texts(FieldReader& in, const char* name, std::vector<std::string>& tex
   }
 }
 
+// The last message may be the beginning of the answer: {"role": "assistant", "partial": true}, also as "prefix".
+void take_prefix(FieldReader& in, ChatRequest& out) {
+  if (out.messages.empty() || !out.messages.back().is_object()) return;
+  const json::Object& last = out.messages.back().as_object();
+  const auto says = [&](const char* name) {
+    const json::Value* value = last.find(name);
+    return value != nullptr && *value == json::Value(true);
+  };
+  if (!says("partial") && !says("prefix")) return;
+  const json::Value *role = last.find("role"), *content = last.find("content");
+  if (role == nullptr || !(*role == json::Value("assistant")) || content == nullptr || !content->is_string())
+    return in.reject("messages", "Only an assistant's message with text can be partial.");
+  out.prefix = content->as_string();
+  out.messages.pop_back();
+  if (out.messages.empty()) in.reject("messages", "A partial message needs one before it.");
+}
+
 }  // namespace
 
 ApiResult<OpenAiChat> read_chat_request(const json::Value& body) {
@@ -178,6 +195,7 @@ ApiResult<OpenAiChat> read_chat_request(const json::Value& body) {
   if (const json::Array* messages = in.array("messages")) {
     out.messages = *messages;
     if (messages->empty()) in.reject("messages", "'messages' must not be empty.");
+    take_prefix(in, out);
   } else {
     in.reject("messages", "'messages' is required.");
   }
@@ -207,9 +225,8 @@ ApiResult<CompletionRequest> read_completion_request(const json::Value& body) {
     out.top_logprobs = static_cast<std::int32_t>(*count);
   }
   out.echo = in.boolean("echo").value_or(false);
-  for (const char* name : {"suffix"}) {
-    if (in.any(name) != nullptr) in.reject(name, std::string("'") + name + "' is not supported.");
-  }
+  out.suffix = in.text("suffix");
+  if (out.suffix && !out.prompt_ids.empty()) in.reject("suffix", "'suffix' goes with prompts that are texts.");
   if (in.integer("best_of", 1, kMaxChoices).value_or(1) > out.n) in.reject("best_of", "'best_of' above 'n' is not supported.");
   refuse_unsupported(in);
   if (in.error()) return tl::unexpected(*in.error());

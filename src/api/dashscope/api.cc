@@ -1,0 +1,202 @@
+#include "api/dashscope/api.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "api/auth.h"
+#include "api/dashscope/request.h"
+#include "api/dashscope/writer.h"
+#include "api/generation/launch.h"
+#include "api/row_job.h"
+#include "base/decimal.h"
+#include "engine/scores.h"
+
+namespace qw::api::dashscope {
+namespace {
+
+constexpr std::string_view kRoot = "/api/v1/";
+constexpr std::string_view kText = "services/aigc/text-generation/generation";
+constexpr std::string_view kMultimodal = "services/aigc/multimodal-generation/generation";
+constexpr std::string_view kEmbedding = "services/embeddings/text-embedding/text-embedding";
+constexpr std::string_view kRerank = "services/rerank/text-rerank/text-rerank";
+
+const char* code_of(const ApiError& error) {
+  switch (error.status) {
+    case 401:
+      return "InvalidApiKey";
+    case 403:
+      return error.code == "model_not_allowed" ? "Model.AccessDenied" : "AccessDenied";
+    case 404:
+      return error.code == "model_not_found" ? "ModelNotFound" : "NotFound";
+    case 429:
+      return error.code == "insufficient_quota" ? "Throttling.AllocationQuota" : "Throttling.RateQuota";
+    case 503:
+      return "ServiceUnavailable";
+    default:
+      return error.status < 500 ? "InvalidParameter" : "InternalError";
+  }
+}
+
+json::Value answer(json::Object output, json::Object usage, const std::string& request_id) {
+  return json::Object{{"output", std::move(output)}, {"usage", std::move(usage)}, {"request_id", request_id}};
+}
+
+}  // namespace
+
+json::Value error_body(const ApiError& error, const std::string& request_id) {
+  return json::Object{{"code", code_of(error)}, {"message", error.message}, {"request_id", request_id}};
+}
+
+bool Api::handle(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
+  if (!speaks(http)) return false;
+  const std::string_view route = std::string_view(http.path).substr(kRoot.size());
+  const bool lists = route == "models";
+  if (!lists && route != kText && route != kMultimodal && route != kEmbedding && route != kRerank &&
+      route != "tokenizer")
+    return false;
+  if (const char* method = lists ? "GET" : "POST"; http.method != method) {
+    exchange->add_header("Allow", method);
+    exchange->send_error(
+        {405, "invalid_request_error", http.path + " takes " + method + " only.", "", "method_not_allowed"});
+    return true;
+  }
+  if (lists) {
+    list_models(*exchange);
+    return true;
+  }
+  if (net::find_header(http.headers, "x-dashscope-async") == "enable") {
+    exchange->send_error(bad_request("", "X-DashScope-Async is not supported for this route."));
+    return true;
+  }
+  const auto body = json::parse(http.body);
+  if (!body) {
+    exchange->send_error(bad_request("", "The request body is not valid JSON: " + body.error().message));
+  } else if (route == kEmbedding) {
+    embed(*body, exchange);
+  } else if (route == kRerank) {
+    rerank(*body, exchange);
+  } else if (route == "tokenizer") {
+    tokenize(*body, exchange);
+  } else {
+    generate(http, *body, exchange, route == kMultimodal);
+  }
+  return true;
+}
+
+void Api::generate(const net::Request& http, const json::Value& body, const std::shared_ptr<Exchange>& exchange,
+                   bool multimodal) const {
+  auto request = read_generation(body, wants_stream(http.headers), multimodal);
+  if (!request) return exchange->send_error(request.error());
+  const WriterOptions options{request->message_format, request->incremental, request->parts, request->logprobs};
+  start_chat(models_, exchange, std::move(*request),
+             [exchange, options](const LaunchedPrompts&) { return make_writer(exchange, options); });
+}
+
+void Api::embed(const json::Value& body, const std::shared_ptr<Exchange>& exchange) const {
+  auto request = read_embedding(body);
+  if (!request) return exchange->send_error(request.error());
+  const auto entry = allowed_model(*exchange, models_, request->model);
+  if (!entry) return exchange->send_error(entry.error());
+  with_model(*entry, exchange, [exchange, asked = std::move(*request)](const ModelLease& model) {
+    if (!model->embedding)
+      return exchange->send_error(bad_request("model", "The model `" + model->id + "` makes no embeddings."));
+    const EmbeddingTask task = *model->embedding;
+    const std::int64_t width = asked.dimension.value_or(task.width);
+    if (width > task.width)
+      return exchange->send_error(
+          bad_request("dimension", "'dimension' must be 1 to " + std::to_string(task.width) + "."));
+    std::vector<std::vector<engine::TokenId>> prompts;
+    for (const std::string& text : asked.texts) {
+      prompts.push_back(embedding_prompt(*model->tokenizer, text, asked.instruction));
+      if (auto fine = check_text(*model, prompts.back(), "input.texts"); !fine)
+        return exchange->send_error(fine.error());
+    }
+    name_list(*exchange, "X-Ignored-Params", asked.ignored);
+    RowJob::start(
+        exchange, model, std::move(prompts),
+        [=](std::span<const float> row) { return *engine::embedding_of(row, width, task.normalise); },
+        [id = exchange->request_id()](const RowResults& results) {
+          json::Array list;
+          for (std::size_t i = 0; i < results.values.size(); ++i) {
+            json::Array row;
+            for (const float x : results.values[i]) row.emplace_back(base::shortest(x));
+            list.emplace_back(
+                json::Object{{"text_index", static_cast<std::int64_t>(i)}, {"embedding", std::move(row)}});
+          }
+          return answer({{"embeddings", std::move(list)}}, {{"total_tokens", results.prompt_tokens}}, id);
+        });
+  });
+}
+
+void Api::rerank(const json::Value& body, const std::shared_ptr<Exchange>& exchange) const {
+  auto request = read_rerank(body);
+  if (!request) return exchange->send_error(request.error());
+  const auto entry = allowed_model(*exchange, models_, request->model);
+  if (!entry) return exchange->send_error(entry.error());
+  with_model(*entry, exchange, [exchange, asked = std::move(*request)](const ModelLease& model) {
+    if (!model->ranking)
+      return exchange->send_error(bad_request("model", "The model `" + model->id + "` ranks no documents."));
+    std::vector<std::vector<engine::TokenId>> prompts;
+    for (const std::string& document : asked.documents) {
+      prompts.push_back(ranking_prompt(*model->tokenizer, asked.instruction, asked.query, document));
+      if (auto fine = check_text(*model, prompts.back(), "input.documents"); !fine)
+        return exchange->send_error(fine.error());
+    }
+    name_list(*exchange, "X-Ignored-Params", asked.ignored);
+    RowJob::start(
+        exchange, model, std::move(prompts),
+        [task = *model->ranking](std::span<const float> row) { return std::vector<float>{relevance(task, row)}; },
+        [id = exchange->request_id(), asked](const RowResults& results) {
+          std::vector<std::size_t> order(results.values.size());
+          std::iota(order.begin(), order.end(), std::size_t{0});
+          std::stable_sort(order.begin(), order.end(),
+                           [&](std::size_t a, std::size_t b) { return results.values[a][0] > results.values[b][0]; });
+          if (asked.top_n) order.resize(std::min(order.size(), static_cast<std::size_t>(*asked.top_n)));
+          json::Array list;
+          for (const std::size_t i : order) {
+            json::Object one{{"index", static_cast<std::int64_t>(i)},
+                             {"relevance_score", base::shortest(results.values[i][0])}};
+            if (asked.return_documents) one.set("document", json::Object{{"text", asked.documents[i]}});
+            list.emplace_back(std::move(one));
+          }
+          return answer({{"results", std::move(list)}}, {{"total_tokens", results.prompt_tokens}}, id);
+        });
+  });
+}
+
+// The ids of what a generation with this input would begin with.
+void Api::tokenize(const json::Value& body, const std::shared_ptr<Exchange>& exchange) const {
+  auto request = read_generation(body, false, false);
+  if (!request) return exchange->send_error(request.error());
+  const auto entry = allowed_model(*exchange, models_, request->model);
+  if (!entry) return exchange->send_error(entry.error());
+  with_model(*entry, exchange, [exchange, asked = std::move(*request)](const ModelLease& model) {
+    if (model->chat_template == nullptr)
+      return exchange->send_error(bad_request("model", "The model `" + model->id + "` has no chat template."));
+    const auto prompt = prompt_of(*model, asked);
+    if (!prompt) return exchange->send_error(prompt.error());
+    json::Array ids, tokens;
+    for (const auto id : prompt->ids) {
+      ids.emplace_back(std::int64_t{id});
+      tokens.emplace_back(model->tokenizer->decode(std::span(&id, 1), false));
+    }
+    const auto count = static_cast<std::int64_t>(ids.size());
+    exchange->send_json(200, answer({{"token_ids", std::move(ids)}, {"tokens", std::move(tokens)}},
+                                    {{"input_tokens", count}}, exchange->request_id()));
+  });
+}
+
+void Api::list_models(Exchange& exchange) const {
+  json::Array list;
+  for (const ModelEntry& model : models_.all())
+    if (may_use(exchange, *model))
+      list.push_back(json::Object{{"model_id", model->id}, {"name", model->id}, {"gmt_create", model->created}});
+  const auto count = static_cast<std::int64_t>(list.size());
+  exchange.send_json(
+      200,
+      json::Object{
+          {"output", json::Object{{"models", std::move(list)}, {"total", count}, {"page_no", 1}, {"page_size", count}}},
+          {"request_id", exchange.request_id()}});
+}
+
+}  // namespace qw::api::dashscope

@@ -1,0 +1,16 @@
+// Answers as DashScope writes them: {output, usage, request_id}, whole or in frames of a stream.
+#pragma once
+
+#include <memory>
+
+#include "api/exchange.h"
+#include "api/generation/writer.h"
+
+namespace qw::api::dashscope {
+
+struct WriterOptions {
+  bool message_format = false, incremental = false, parts = false, logprobs = false;
+};
+std::unique_ptr<AnswerWriter> make_writer(std::shared_ptr<Exchange> exchange, WriterOptions options);
+
+}  // namespace qw::api::dashscope

@@ -1,0 +1,217 @@
+#include "api/ollama/api.h"
+
+#include "api/auth.h"
+#include "api/field_reader.h"
+#include "api/generation/launch.h"
+#include "api/ollama/request.h"
+#include "api/ollama/writer.h"
+#include "api/row_job.h"
+#include "base/decimal.h"
+#include "base/sha256.h"
+#include "engine/scores.h"
+
+namespace qw::api::ollama {
+namespace {
+
+// The release whose wire this follows: clients ask, and leave out what older ones had not.
+constexpr const char* kFollows = "0.34.0";
+
+ApiResult<json::Value> parse(const net::Request& http) {
+  auto value = json::parse(http.body);
+  if (!value) return tl::unexpected(bad_request("", "The request body is not valid JSON: " + value.error().message));
+  return std::move(*value);
+}
+
+json::Array capabilities(const ServedModel& model) {
+  json::Array out;
+  if (model.engine != nullptr && model.engine->generates()) out.emplace_back("completion");
+  if (model.chat_template != nullptr) out.emplace_back("tools");
+  if (model.thinks) out.emplace_back("thinking");
+  if (model.embedding) out.emplace_back("embedding");
+  if (model.tokenizer != nullptr && model.tokenizer->find("<|fim_middle|>")) out.emplace_back("insert");
+  return out;
+}
+
+// What is known of a model without loading it. The digest names it; it is not of its bytes.
+json::Object entry(const ServedModel& model) {
+  return {{"name", model.id},
+          {"model", model.id},
+          {"modified_at", timestamp(model.created)},
+          {"size", 0},
+          {"digest", base::sha256_hex(model.id)},
+          {"details", json::Object{{"parent_model", model.base},
+                                   {"format", ""},
+                                   {"family", ""},
+                                   {"families", nullptr},
+                                   {"parameter_size", ""},
+                                   {"quantization_level", ""}}}};
+}
+
+void list(const ModelList& models, Exchange& exchange, bool loaded_only) {
+  json::Array out;
+  for (const ModelEntry& model : models.all()) {
+    const ModelLease loaded = loaded_now(model);
+    if (!may_use(exchange, *model) || (loaded_only && loaded == nullptr)) continue;
+    json::Object one = entry(*model);
+    if (loaded != nullptr) one.set("capabilities", capabilities(*loaded));
+    if (loaded_only) one.set("context_length", loaded->engine->max_sequence_tokens());
+    out.push_back(std::move(one));
+  }
+  exchange.send_json(200, json::Object{{"models", std::move(out)}});
+}
+
+json::Value vectors(const RowResults& results, bool one) {
+  json::Array rows;
+  for (const auto& values : results.values) {
+    json::Array row;
+    for (const float x : values) row.emplace_back(base::shortest(x));
+    rows.emplace_back(std::move(row));
+  }
+  if (one) return rows.empty() ? json::Value(json::Array{}) : rows[0];
+  return rows;
+}
+
+}  // namespace
+
+json::Value error_body(const ApiError& error, const std::string&) { return json::Object{{"error", error.message}}; }
+
+bool Api::speaks(const net::Request& request) {
+  return request.path.starts_with("/api/") && !request.path.starts_with("/api/v1/");
+}
+
+bool Api::handle(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
+  if (!speaks(http)) return false;
+  const std::string route = http.path.substr(5);
+  const bool reads = route == "tags" || route == "ps" || route == "version";
+  const bool manages = route == "pull" || route == "push" || route == "create" || route == "copy" || route == "delete";
+  if (manages) {
+    exchange->send_error({501, "invalid_request_error", "Models are managed by the program: qianwen models pull, rm.",
+                          "", "not_supported"});
+    return true;
+  }
+  const bool known =
+      reads || route == "chat" || route == "generate" || route == "embed" || route == "embeddings" || route == "show";
+  if (!known) return false;
+  if (const char* method = reads ? "GET" : "POST"; http.method != method && !(reads && http.method == "HEAD")) {
+    exchange->add_header("Allow", method);
+    exchange->send_error(
+        {405, "invalid_request_error", http.path + " takes " + method + " only.", "", "method_not_allowed"});
+    return true;
+  }
+  if (route == "version") exchange->send_json(200, json::Object{{"version", kFollows}});
+  if (route == "tags" || route == "ps") list(models_, *exchange, route == "ps");
+  if (route == "show") show(http, exchange);
+  if (route == "chat") chat(http, exchange);
+  if (route == "generate") generate(http, exchange);
+  if (route == "embed" || route == "embeddings") embed(http, exchange, route == "embeddings");
+  return true;
+}
+
+void Api::chat(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
+  const auto body = parse(http);
+  if (!body) return exchange->send_error(body.error());
+  auto request = read_chat(*body);
+  if (!request) return exchange->send_error(request.error());
+  if (request->messages.empty()) {  // only to be loaded
+    const auto model = allowed_model(*exchange, models_, request->model);
+    if (!model) return exchange->send_error(model.error());
+    return with_model(*model, exchange, [exchange](const ModelLease& loaded) {
+      exchange->send_json(200, json::Object{{"model", loaded->id},
+                                            {"created_at", timestamp()},
+                                            {"message", json::Object{{"role", "assistant"}, {"content", ""}}},
+                                            {"done", true},
+                                            {"done_reason", "load"}});
+    });
+  }
+  const WriterOptions options{true, request->logprobs};
+  start_chat(models_, exchange, std::move(*request),
+             [exchange, options](const LaunchedPrompts&) { return make_writer(exchange, options); });
+}
+
+void Api::generate(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
+  const auto body = parse(http);
+  if (!body) return exchange->send_error(body.error());
+  auto request = read_generate(*body);
+  if (!request) return exchange->send_error(request.error());
+  const bool logprobs = (request->chat && request->chat->logprobs) || (request->text && request->text->logprobs);
+  const auto writer = [exchange, logprobs](const LaunchedPrompts&) { return make_writer(exchange, {false, logprobs}); };
+  if (request->chat) return start_chat(models_, exchange, std::move(*request->chat), writer);
+  if (request->text) return start_text(models_, exchange, std::move(*request->text), writer);
+  const auto model = allowed_model(*exchange, models_, request->model);
+  if (!model) return exchange->send_error(model.error());
+  with_model(*model, exchange, [exchange](const ModelLease& loaded) {
+    exchange->send_json(200, json::Object{{"model", loaded->id},
+                                          {"created_at", timestamp()},
+                                          {"response", ""},
+                                          {"done", true},
+                                          {"done_reason", "load"}});
+  });
+}
+
+void Api::show(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
+  const auto body = parse(http);
+  if (!body) return exchange->send_error(body.error());
+  std::string name = text_member(*body, "model");
+  if (name.empty()) name = text_member(*body, "name");
+  const auto model = allowed_model(*exchange, models_, model_name(std::move(name)));
+  if (!model) return exchange->send_error(model.error());
+  with_model(*model, exchange, [exchange, base = (*model)->base](const ModelLease& loaded) {
+    json::Object out = entry(*loaded);
+    out.set("parameters", "");
+    out.set("capabilities", capabilities(*loaded));
+    out.set("model_info", json::Object{{"general.basename", base.empty() ? loaded->id : base},
+                                       {"context_length", loaded->engine->max_sequence_tokens()},
+                                       {"vocab_size", loaded->engine->vocab()}});
+    exchange->send_json(200, out);
+  });
+}
+
+void Api::embed(const net::Request& http, const std::shared_ptr<Exchange>& exchange, bool one) const {
+  const auto body = parse(http);
+  if (!body) return exchange->send_error(body.error());
+  if (!body->is_object()) return exchange->send_error(bad_request("", "The request body must be a JSON object."));
+  FieldReader in(body->as_object());
+  const std::string name = model_name(in.text("model").value_or(""));
+  const char* field = one ? "prompt" : "input";
+  std::vector<std::string> texts;
+  const json::Value* input = in.any(field);
+  const json::Array list = input == nullptr            ? json::Array{}
+                           : input->is_array() && !one ? input->as_array()
+                                                       : json::Array{*input};
+  for (const json::Value& text : list) {
+    if (!text.is_string()) in.reject(field, std::string("'") + field + "' must be a text" + (one ? "." : " or texts."));
+    if (text.is_string()) texts.push_back(text.as_string());
+  }
+  if (list.empty()) in.reject(field, std::string("'") + field + "' is required.");
+  const auto dimensions = in.integer("dimensions", 1, 1 << 20);
+  in.known({"keep_alive", "truncate", "options"});
+  if (in.error()) return exchange->send_error(*in.error());
+  const auto entry_found = allowed_model(*exchange, models_, name);
+  if (!entry_found) return exchange->send_error(entry_found.error());
+  with_model(
+      *entry_found, exchange, [exchange, texts, dimensions, one, ignored = in.unknown()](const ModelLease& model) {
+        if (!model->embedding)
+          return exchange->send_error(bad_request("model", "The model `" + model->id + "` makes no embeddings."));
+        const EmbeddingTask task = *model->embedding;
+        const std::int64_t width = dimensions.value_or(task.width);
+        if (width > task.width)
+          return exchange->send_error(
+              bad_request("dimensions", "'dimensions' must be 1 to " + std::to_string(task.width) + "."));
+        std::vector<std::vector<engine::TokenId>> prompts;
+        for (const std::string& text : texts) {
+          prompts.push_back(embedding_prompt(*model->tokenizer, text, ""));
+          if (auto fine = check_text(*model, prompts.back(), "input"); !fine) return exchange->send_error(fine.error());
+        }
+        name_list(*exchange, "X-Ignored-Params", ignored);
+        RowJob::start(
+            exchange, model, std::move(prompts),
+            [=](std::span<const float> row) { return *engine::embedding_of(row, width, task.normalise); },
+            [id = model->id, one](const RowResults& results) -> json::Value {
+              if (one) return json::Object{{"embedding", vectors(results, true)}};
+              return json::Object{
+                  {"model", id}, {"embeddings", vectors(results, false)}, {"prompt_eval_count", results.prompt_tokens}};
+            });
+      });
+}
+
+}  // namespace qw::api::ollama

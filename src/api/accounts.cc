@@ -25,6 +25,7 @@ Result<std::unique_ptr<Accounts>> Accounts::start(store::Store& store) {
   std::unique_ptr<Accounts> made(new Accounts(store));
   QW_ASSIGN(const std::int64_t left, store.ledger().reclaim(made->instance_, alone));
   if (left > 0) base::log_warning(std::to_string(left) + " requests of a service that ended were settled");
+  if (alone) QW_TRY(store.jobs().release_of_others(made->instance_));
   made->books_ = std::thread([raw = made.get()] { raw->keep_books(); });
   made->lookup_ = std::thread([raw = made.get()] { raw->look_up(); });
   return made;

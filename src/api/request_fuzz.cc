@@ -1,7 +1,10 @@
-// Any request body gives a request within its stated bounds or an error that can be sent, and its messages the variables
-// of a template or an error; whatever was read can be turned into sampling parameters.
+// Any request body gives a request within its stated bounds or an error that can be sent, and its messages the
+// variables of a template or an error; whatever was read can be turned into sampling parameters.
 #include <string_view>
 
+#include "api/anthropic/request.h"
+#include "api/dashscope/request.h"
+#include "api/ollama/request.h"
 #include "api/openai/request.h"
 #include "base/result.h"
 #include "chat/messages.h"
@@ -32,6 +35,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto chat = api::openai::read_chat_request(*body);
   use(chat);
   use(api::openai::read_completion_request(*body));
+  use(api::anthropic::read_messages(*body, false));
+  use(api::ollama::read_chat(*body));
+  if (const auto generate = api::ollama::read_generate(*body)) QW_CHECK(!generate->chat || !generate->text);
+  for (const bool multimodal : {false, true}) {
+    const auto generation = api::dashscope::read_generation(*body, multimodal, multimodal);
+    use(generation);
+    if (generation)
+      (void)chat::template_variables({generation->messages, generation->tools, true, generation->template_variables});
+  }
+  if (const auto texts = api::dashscope::read_embedding(*body)) QW_CHECK(!texts->texts.empty());
+  if (const auto ranked = api::dashscope::read_rerank(*body)) QW_CHECK(!ranked->documents.empty());
   if (const auto embedding = api::openai::read_embedding_request(*body)) {
     QW_CHECK(embedding->texts.empty() != embedding->ids.empty());
   } else {

@@ -126,6 +126,15 @@ Status Jobs::release(const std::string& id, const std::string& instance) {
   });
 }
 
+Result<std::int64_t> Jobs::release_of_others(const std::string& instance) {
+  return work_.transact([&](Connection& c) -> Result<std::int64_t> {
+    QW_ASSIGN(const Rows rows, c.run("UPDATE jobs SET status = 'queued', instance = '', lease_us = 0 "
+                                     "WHERE status = 'running' AND instance <> $1 RETURNING id",
+                                     {instance}));
+    return static_cast<std::int64_t>(rows.size());
+  });
+}
+
 Result<Job> Jobs::cancel(const std::string& project_id, const std::string& kind, const std::string& id) {
   return work_.transact([&](Connection& c) -> Result<Job> {
     QW_ASSIGN(const std::int64_t now, work_.now_us(c));

@@ -54,6 +54,8 @@ class Jobs {
                 const std::vector<JobRecord>& records = {});
   // Gives it back, to be claimed at once (a service that stops).
   Status release(const std::string& id, const std::string& instance);
+  // Gives back what every other service had, for the only one there is (Store::serve_alone). Returns how many.
+  Result<std::int64_t> release_of_others(const std::string& instance);
   // A waiting job ends as "cancelled"; a running one is asked to.
   Result<Job> cancel(const std::string& project_id, const std::string& kind, const std::string& id);
   Result<std::vector<JobRecord>> records(const std::string& id, const std::string& stream, std::int64_t from,

@@ -159,6 +159,18 @@ TEST_P(StoreTest, FilesComeBackByteForByte) {
   EXPECT_TRUE(store.files().read(file->id, 0)->empty());
 }
 
+TEST_P(StoreTest, TheOnlyServiceTakesWhatTheDeadHadAtOnce) {
+  Store& store = open();
+  Jobs& jobs = store.jobs();
+  const std::string p = store.tenants().bootstrap()->value().key.project_id;
+  const auto job = jobs.add("batch_", p, "batch", "");
+  ASSERT_TRUE(jobs.claim("batch", "dead", 1'000'000)->has_value());
+  EXPECT_FALSE(jobs.claim("batch", "alive", 1'000'000)->has_value());
+  EXPECT_EQ(*jobs.release_of_others("dead"), 0);
+  EXPECT_EQ(*jobs.release_of_others("alive"), 1);
+  EXPECT_EQ(jobs.claim("batch", "alive", 1'000'000)->value().id, job->id);
+}
+
 TEST_P(StoreTest, AJobOfADeadServiceGoesOnElsewhere) {
   Store& store = open();
   Jobs& jobs = store.jobs();

@@ -19,7 +19,7 @@ def wait_for(file, text, seconds=20):
     raise RuntimeError(f"{text!r} did not appear:\n" + pathlib.Path(file).read_text(errors="replace"))
 
 
-def start_service(program, log, *words):
-    """The running process and its port; `log` gets what it writes. `words` are more of the command line."""
-    server = subprocess.Popen([program, "serve", "--port", "0", *words], stdout=open(log, "w"), stderr=subprocess.STDOUT)
+def start_service(program, log, *words, port=0):
+    """The running process and its port; `log` gets what it writes. `words` are more of the command line; port 0: any free one."""
+    server = subprocess.Popen([program, "serve", "--port", str(port), *words], stdout=open(log, "w"), stderr=subprocess.STDOUT)
     return server, int(wait_for(log, "listening on").rsplit(":", 1)[1].split()[0])

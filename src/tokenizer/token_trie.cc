@@ -19,7 +19,7 @@ constexpr int kMaxTries = 128;
 
 class TokenTrie::Builder {
  public:
-  Builder(std::vector<Entry> entries, std::vector<TokenId>& shorter)
+  Builder(std::vector<Entry> entries, base::HugeVector<TokenId>& shorter)
       : entries_(std::move(entries)), shorter_(&shorter) {
     std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) { return a.text < b.text; });
   }
@@ -147,8 +147,8 @@ class TokenTrie::Builder {
   }
 
   std::vector<Entry> entries_;
-  std::vector<TokenId>* shorter_;
-  std::vector<Node> nodes_;
+  base::HugeVector<TokenId>* shorter_;
+  base::HugeVector<Node> nodes_;
   std::vector<std::uint64_t> free_;  // a bit a unit
   std::vector<bool> base_taken_;
   std::size_t first_free_ = 0;  // no free unit in words before
@@ -195,7 +195,7 @@ void TokenTrie::fill_six(std::string_view token) {
   }
 }
 
-std::optional<TokenTrie> TokenTrie::build(std::vector<Entry> entries, std::vector<TokenId>& shorter) {
+std::optional<TokenTrie> TokenTrie::build(std::vector<Entry> entries, base::HugeVector<TokenId>& shorter) {
   std::size_t bytes = 0;
   for (const Entry& entry : entries) bytes += entry.text.size();
   if (bytes > kMaxTextBytes) return std::nullopt;

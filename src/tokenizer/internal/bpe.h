@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/huge_vector.h"
 #include "base/result.h"
 #include "tokenizer/internal/char_pairs.h"
 #include "tokenizer/internal/encode_cache.h"
@@ -154,9 +155,9 @@ class Bpe {
   CharPairs char_pairs_;
   bool orderly_ = false;
   // Of an orderly vocabulary, by id:
-  std::vector<Node> nodes_;
-  std::vector<std::uint32_t> sizes_;  // in bytes
-  std::vector<TokenId> shorter_;      // the longest other token that the token begins with, or -1
+  base::HugeVector<Node> nodes_;
+  base::HugeVector<std::uint32_t> sizes_;  // in bytes
+  base::HugeVector<TokenId> shorter_;      // the longest other token that the token begins with, or -1
   MergeTable table_;
   TokenTrie trie_;
   // Of any other, which is merged pair by pair:

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <span>
-#include <vector>
 
+#include "base/huge_vector.h"
 #include "tokenizer/internal/word_table.h"
 
 namespace qw::tokenizer {
@@ -48,13 +48,13 @@ class EncodeCache {
   // 1 MiB: a book has some 20 000 words. The frequent ones stay in the processor's caches, and a rare one is found
   // sooner here than anew.
   static constexpr int kWordBits = 15;
-  static constexpr int kPairBits = 15;  // 256 KiB
+  static constexpr int kPairBits = 16;  // 512 KiB, and so in a huge page
 
   static std::size_t place(const WordTable::Key& key) { return key.hash() >> (64 - kWordBits); }
 
   std::uint64_t vocabulary_ = 0;
-  std::vector<Word> words_;
-  std::vector<std::uint64_t> pairs_;
+  base::HugeVector<Word> words_;
+  base::HugeVector<std::uint64_t> pairs_;
 };
 
 }  // namespace qw::tokenizer

@@ -3,8 +3,8 @@
 
 #include <bit>
 #include <cstdint>
-#include <vector>
 
+#include "base/huge_vector.h"
 #include "tokenizer/tokenizer.h"
 
 namespace qw::tokenizer {
@@ -45,7 +45,7 @@ class MergeTable {
     return static_cast<std::size_t>(((key ^ (key >> 23)) * 0x9E3779B97F4A7C15u) >> shift_);
   }
 
-  std::vector<std::uint64_t> slots_ = std::vector<std::uint64_t>(16, kFree);
+  base::HugeVector<std::uint64_t> slots_ = base::HugeVector<std::uint64_t>(16, kFree);
   int shift_ = 60;
 };
 

@@ -6,7 +6,8 @@
 #include <functional>
 #include <optional>
 #include <string_view>
-#include <vector>
+
+#include "base/huge_vector.h"
 
 namespace qw::tokenizer {
 
@@ -46,14 +47,14 @@ class StringIndex {
     slots_[at] = slot;
   }
   void grow() {
-    std::vector<Slot> old(slots_.size() * 2);
+    base::HugeVector<Slot> old(slots_.size() * 2);
     old.swap(slots_);
     for (const Slot& slot : old) {
       if (slot.used) place(slot);
     }
   }
 
-  std::vector<Slot> slots_;
+  base::HugeVector<Slot> slots_;
   std::size_t size_ = 0;
 };
 

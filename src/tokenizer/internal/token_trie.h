@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/huge_vector.h"
 #include "tokenizer/tokenizer.h"
 
 namespace qw::tokenizer {
@@ -27,7 +28,7 @@ class TokenTrie {
   // The texts must differ; they are not needed afterwards. Nothing comes back if they are too long together for the
   // array's numbers. `shorter`, by id, gets the longest other token that the token begins with, or -1; it must have
   // room for all ids.
-  static std::optional<TokenTrie> build(std::vector<Entry> entries, std::vector<TokenId>& shorter);
+  static std::optional<TokenTrie> build(std::vector<Entry> entries, base::HugeVector<TokenId>& shorter);
 
   Match longest(const char* begin, const char* end) const {
     Match best{-1, 0};
@@ -91,11 +92,11 @@ class TokenTrie {
   }
 
   class Builder;
-  std::vector<std::uint64_t> units_;
-  std::vector<Start> starts_;  // [65536], by start_of
+  base::HugeVector<std::uint64_t> units_;
+  base::HugeVector<Start> starts_;  // [65536], by start_of
   // 64 KiB; Qwen's vocabularies have some 30 000 tokens of more than one Chinese character.
   static constexpr int kSixBits = 19;
-  std::vector<std::uint64_t> sixes_;  // by six_bit
+  base::HugeVector<std::uint64_t> sixes_;  // by six_bit
   std::uint64_t root_ = 0;
 };
 

@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <cstring>
 #include <string_view>
-#include <vector>
 
+#include "base/huge_vector.h"
 #include "tokenizer/tokenizer.h"
 
 namespace qw::tokenizer {
@@ -91,7 +91,7 @@ class WordTable {
     TokenId id = 0;
     std::uint32_t size = 0;  // 0: free
   };
-  std::vector<Slot> slots_ = std::vector<Slot>(16);
+  base::HugeVector<Slot> slots_ = base::HugeVector<Slot>(16);
   int shift_ = 60;
 };
 

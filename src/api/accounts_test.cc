@@ -238,6 +238,8 @@ TEST(Auth, ActionsOfRoutes) {
   EXPECT_EQ(action_of("POST", "/v1/modelsx"), "");
   EXPECT_EQ(action_of("GET", "/v1/files/x"), "files.read");
   EXPECT_EQ(action_of("DELETE", "/v1/files/x"), "files.write");
+  EXPECT_EQ(action_of("POST", "/v1/responses"), "inference");  // one is made of tokens
+  EXPECT_EQ(action_of("GET", "/v1/responses/x"), "responses.read");
   EXPECT_EQ(action_of("POST", "/"), "");
 }
 

@@ -17,14 +17,30 @@ struct Route {
 };
 // The longest prefix that fits decides. Everything else needs a key and no particular right.
 constexpr Route kRoutes[] = {
-    {"/v1/chat/completions", "inference"}, {"/v1/completions", "inference"}, {"/v1/embeddings", "inference"},
-    {"/v1/rerank", "inference"},           {"/v2/rerank", "inference"},      {"/rerank", "inference"},
-    {"/v1/models", "models.read"},         {"/metrics", "metrics.read"},     {"/admin", "admin"},
-    {"/v1/messages", "inference"},         {"/api/chat", "inference"},       {"/api/generate", "inference"},
-    {"/api/embed", "inference"},           {"/api/embeddings", "inference"}, {"/api/show", "models.read"},
-    {"/api/tags", "models.read"},          {"/api/ps", "models.read"},       {"/api/v1/services", "inference"},
-    {"/api/v1/models", "models.read"},     {"/api/v1/tokenizer", "inference"},
-    {"/v1/files", "files."},               {"/v1/uploads", "files."},        {"/v1/batches", "batches."},
+    {"/v1/chat/completions", "inference"},
+    {"/v1/completions", "inference"},
+    {"/v1/embeddings", "inference"},
+    {"/v1/rerank", "inference"},
+    {"/v2/rerank", "inference"},
+    {"/rerank", "inference"},
+    {"/v1/models", "models.read"},
+    {"/metrics", "metrics.read"},
+    {"/admin", "admin"},
+    {"/v1/messages", "inference"},
+    {"/api/chat", "inference"},
+    {"/api/generate", "inference"},
+    {"/api/embed", "inference"},
+    {"/api/embeddings", "inference"},
+    {"/api/show", "models.read"},
+    {"/api/tags", "models.read"},
+    {"/api/ps", "models.read"},
+    {"/api/v1/services", "inference"},
+    {"/api/v1/models", "models.read"},
+    {"/api/v1/tokenizer", "inference"},
+    {"/v1/responses", "responses."},
+    {"/v1/files", "files."},
+    {"/v1/uploads", "files."},
+    {"/v1/batches", "batches."},
 };
 
 const Route* find_route(std::string_view path) {
@@ -78,7 +94,9 @@ std::string action_of(std::string_view method, std::string_view path) {
   const Route* route = find_route(path);
   if (route == nullptr) return {};
   std::string action(route->action);
-  if (action.ends_with('.')) action += method == "GET" || method == "HEAD" ? "read" : "write";
+  const bool reads = method == "GET" || method == "HEAD";
+  if (route->prefix == "/v1/responses" && method == "POST") return "inference";
+  if (action.ends_with('.')) action += reads ? "read" : "write";
   return action;
 }
 
@@ -114,8 +132,7 @@ bool may_use(const Exchange& exchange, const ServedModel& model) {
   return std::find(who->key.models.begin(), who->key.models.end(), model.id) != who->key.models.end();
 }
 
-ApiResult<ModelEntry> allowed_model(const Exchange& exchange, const ModelList& models,
-                                            const std::string& name) {
+ApiResult<ModelEntry> allowed_model(const Exchange& exchange, const ModelList& models, const std::string& name) {
   if (name.empty()) {
     for (const ModelEntry& model : models.all())
       if (may_use(exchange, *model)) return model;

@@ -381,7 +381,97 @@ TEST_F(ProtocolsTest, OpenAiGoesOnFromAPartialMessage) {
   EXPECT_EQ(at(at(at(answer, "choices").as_array()[0], "message"), "content").as_string(), "rs");
 }
 
+constexpr const char* kResponses = "/v1/responses";
+
+TEST_F(ProtocolsTest, ResponsesAnswerWithItems) {
+  const json::Value answer =
+      ask_json(kResponses, R"({"model":"alphabet","input":"abc","max_output_tokens":3,"metadata":{"a":"b"}})");
+  EXPECT_EQ(at(answer, "status").as_string(), "incomplete");
+  EXPECT_EQ(dump(answer.find("incomplete_details")), R"({"reason": "max_output_tokens"})");
+  EXPECT_EQ(dump(at(at(answer, "output").as_array()[0], "content").as_array()[0].find("text")), "\"def\"");
+  EXPECT_EQ(at(at(answer, "usage"), "total_tokens").as_int(), 6);
+  EXPECT_EQ(dump(answer.find("metadata")), R"({"a": "b"})");
+  EXPECT_EQ(dump(answer.find("store")), "false");  // there is nowhere to
+  EXPECT_EQ(
+      at(ask_json("/v1/responses/input_tokens", R"({"model":"alphabet","input":"abcd"})"), "input_tokens").as_int(), 4);
+  EXPECT_EQ(ask("GET", "/v1/responses/resp_x", "").status, 501);
+  ask_json(kResponses, R"({"model":"alphabet","input":"abc","previous_response_id":"resp_x"})", 501);
+}
+
+TEST_F(ProtocolsTest, ResponsesStreamNumberedEvents) {
+  const auto answer = ask(
+      "POST", kResponses,
+      R"({"model":"alphabet","input":[{"role":"user","content":[{"type":"input_text","text":"abc"}]}],"max_output_tokens":2,"stream":true})");
+  ASSERT_EQ(answer.status, 200);
+  std::string names, text;
+  std::int64_t number = 0;
+  for (const Event& event : events(answer.body)) {
+    EXPECT_EQ(at(event.data, "type").as_string(), event.name);
+    EXPECT_EQ(at(event.data, "sequence_number").as_int(), number++);
+    if (event.name.ends_with(".delta")) {
+      text += at(event.data, "delta").as_string();
+      if (names.ends_with("delta ")) continue;
+    }
+    names += event.name.substr(9) + " ";
+  }
+  EXPECT_EQ(text, "de");
+  EXPECT_EQ(names,
+            "created in_progress output_item.added content_part.added output_text.delta output_text.done "
+            "content_part.done output_item.done incomplete ");
+}
+
+TEST_F(ProtocolsTest, ResponsesCallTools) {
+  const std::string body =
+      R"({"model":"alphabet","input":"abc","max_output_tokens":200,"parallel_tool_calls":false,"tool_choice":{"type":"function","name":"look"},
+    "tools":[{"type":"function","name":"look","parameters":{"type":"object","properties":{"n":{"type":"integer","minimum":0,"maximum":9}},"required":["n"],"additionalProperties":false}}])";
+  const json::Value answer = ask_json(kResponses, body + "}");
+  const json::Value& item = at(answer, "output").as_array().at(0);
+  EXPECT_EQ(at(item, "type").as_string(), "function_call");
+  EXPECT_EQ(at(item, "name").as_string(), "look");
+  std::string arguments;
+  for (const Event& event : events(ask("POST", kResponses, body + R"(,"stream":true})").body))
+    if (event.name == "response.function_call_arguments.delta") arguments += at(event.data, "delta").as_string();
+  EXPECT_EQ(arguments, at(item, "arguments").as_string());
+}
+
+TEST_F(ProtocolsTest, ResponsesSayWhatIsWrong) {
+  for (const char* body :
+       {R"({"model":"alphabet"})", R"({"input":[]})", R"({"input":[{"type":"image_generation_call"}]})",
+        R"({"input":[{"role":"user","content":[{"type":"input_image"}]}]})",
+        R"({"input":"a","tools":[{"type":"web_search"}]})", R"({"input":"a","tool_choice":"required"})",
+        R"({"input":"a","truncation":"auto"})", R"({"input":"a","background":true})"})
+    EXPECT_NE(message(kResponses, body), "(absent)") << body;
+  EXPECT_EQ(ask("GET", kResponses, "").status, 405);
+}
+
 class GuardedProtocolsTest : public test::AccountsServiceTest {};
+
+TEST_F(GuardedProtocolsTest, AResponseIsKeptReadGoneOnFromAndDeleted) {
+  const json::Value first =
+      ask_json(kResponses, R"({"model":"alphabet","input":"abc","max_output_tokens":2})", 200, bearer(key_));
+  const std::string id = at(first, "id").as_string(), path = std::string(kResponses) + "/" + id;
+  const auto read = ask("GET", path, "", bearer(key_));
+  EXPECT_EQ(json::dump(*json::parse(read.body)), json::dump(first));
+  const json::Value items = *json::parse(ask("GET", path + "/input_items", "", bearer(key_)).body);
+  EXPECT_EQ(dump(at(at(items, "data").as_array()[0], "content").as_array()[0].find("text")), "\"abc\"");
+  const json::Value second = ask_json(
+      kResponses, R"({"model":"alphabet","input":"xyz","max_output_tokens":1,"previous_response_id":")" + id + "\"}",
+      200, bearer(key_));
+  EXPECT_EQ(at(second, "previous_response_id").as_string(), id);
+  const std::string kept = store_->documents().find(project_, "response", at(second, "id").as_string())->body;
+  EXPECT_EQ(
+      dump(json::parse(kept)->find("messages")),
+      R"([{"role": "user", "content": "abc"}, {"role": "assistant", "content": "de"}, {"role": "user", "content": "xyz"}, {"role": "assistant", "content": "{"}])");
+  ASSERT_TRUE(store_->tenants().add_project("o", "other").has_value());
+  const auto other = *store_->tenants().add_key({"other", "", "", {"*"}, {}, {}, 0});
+  EXPECT_EQ(ask("GET", path, "", bearer(other)).status, 404);
+  ask_json(kResponses, R"({"model":"alphabet","input":"a","previous_response_id":")" + id + "\"}", 404, bearer(other));
+  EXPECT_EQ(ask("DELETE", path, "", bearer(key_)).status, 200);
+  EXPECT_EQ(ask("GET", path, "", bearer(key_)).status, 404);
+  const json::Value unkept = ask_json(
+      kResponses, R"({"model":"alphabet","input":"abc","max_output_tokens":2,"store":false})", 200, bearer(key_));
+  EXPECT_EQ(ask("GET", std::string(kResponses) + "/" + at(unkept, "id").as_string(), "", bearer(key_)).status, 404);
+}
 
 TEST_F(GuardedProtocolsTest, WithoutAKeyEachProtocolRefusesInItsShape) {
   EXPECT_NE(ask("POST", kMessages, "{}").body.find(R"({"type":"error","error":{"type":"authentication_error")"),

@@ -6,6 +6,7 @@
 #include "api/dashscope/request.h"
 #include "api/ollama/request.h"
 #include "api/openai/request.h"
+#include "api/openai/responses/request.h"
 #include "base/result.h"
 #include "chat/messages.h"
 #include "net/http.h"
@@ -37,6 +38,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   use(api::openai::read_completion_request(*body));
   use(api::anthropic::read_messages(*body, false));
   use(api::ollama::read_chat(*body));
+  use(api::openai::read_response_request(*body));
   if (const auto generate = api::ollama::read_generate(*body)) QW_CHECK(!generate->chat || !generate->text);
   for (const bool multimodal : {false, true}) {
     const auto generation = api::dashscope::read_generation(*body, multimodal, multimodal);

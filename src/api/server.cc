@@ -45,17 +45,27 @@ ApiError transport_error(int status, const std::string& message) {
 }  // namespace
 
 Service::Service(const ModelList& models, ServiceOptions options)
-    : models_(models), options_(std::move(options)), background_(kBackgroundThreads), openai_(models), anthropic_(models), dashscope_(models), ollama_(models), files_(background_), batches_(background_), metrics_(std::make_shared<ServiceMetrics>(models)) {}
+    : models_(models),
+      options_(std::move(options)),
+      background_(kBackgroundThreads),
+      openai_(models),
+      anthropic_(models),
+      dashscope_(models),
+      ollama_(models),
+      files_(background_),
+      responses_(models, background_),
+      batches_(background_),
+      metrics_(std::make_shared<ServiceMetrics>(models)) {}
 
 Result<std::unique_ptr<Service>> Service::start(const ModelList& models, ServiceOptions options) {
   options.http.error_response = [](int status, const std::string& message) {
     return error_response(transport_error(status, message));
   };
   std::unique_ptr<Service> service(new Service(models, std::move(options)));
-  auto server = net::HttpServer::start(service->options_.http, [raw = service.get()](net::Request request,
-                                                                                    std::shared_ptr<net::Reply> reply) {
-    raw->handle(std::move(request), std::move(reply));
-  });
+  auto server = net::HttpServer::start(service->options_.http,
+                                       [raw = service.get()](net::Request request, std::shared_ptr<net::Reply> reply) {
+                                         raw->handle(std::move(request), std::move(reply));
+                                       });
   if (!server) return tl::unexpected(server.error());
   service->server_ = std::move(*server);
   if (Accounts* accounts = service->options_.accounts; accounts != nullptr) {
@@ -74,7 +84,7 @@ Service::~Service() {
   if (server_) server_->stop();
   if (batch_runner_) batch_runner_->stop();
   background_.stop();
-  if (options_.accounts != nullptr) options_.accounts->stop();   // its callbacks reach in here
+  if (options_.accounts != nullptr) options_.accounts->stop();  // its callbacks reach in here
 }
 
 bool Service::drain(std::chrono::milliseconds grace) {
@@ -118,8 +128,10 @@ void Service::handle(net::Request request, std::shared_ptr<net::Reply> reply) {
   if (options_.accounts == nullptr) return route(shared, exchange);
   if (!secret) return exchange->send_error(check_access(nullptr, "", "").error());
   options_.accounts->who(std::move(secret->text), secret->kind, [this, shared, exchange](Result<Accounts::Who> who) {
-    if (!who) return exchange->send_error({503, "server_error", "The accounts cannot be reached.", "", "store_unavailable"});
-    if (auto fine = check_access(who->get(), action_of(shared->method, shared->path), shared->remote); !fine) return exchange->send_error(fine.error());
+    if (!who)
+      return exchange->send_error({503, "server_error", "The accounts cannot be reached.", "", "store_unavailable"});
+    if (auto fine = check_access(who->get(), action_of(shared->method, shared->path), shared->remote); !fine)
+      return exchange->send_error(fine.error());
     exchange->belongs_to(*options_.accounts, std::move(*who));
     route(shared, exchange);
   });
@@ -151,14 +163,19 @@ std::unique_ptr<InnerCall> Service::dispatch(InnerRequest inner, std::function<v
 void Service::route(const std::shared_ptr<const net::Request>& shared, const std::shared_ptr<Exchange>& exchange) {
   const net::Request& request = *shared;
   if (request.path == "/metrics" && (request.method == "GET" || request.method == "HEAD")) {
-    return exchange->reply().send({200, {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}}, metrics_->exposition()});
+    return exchange->reply().send(
+        {200, {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}}, metrics_->exposition()});
   }
   // A client of Anthropic's asks for models where one of OpenAI's does.
-  if (anthropic_.handle(request, exchange) || dashscope_.handle(request, exchange) || ollama_.handle(request, exchange)) return;
-  if (openai_.handle(request, exchange) || files_.handle(shared, exchange) || batches_.handle(shared, exchange)) return;
+  if (anthropic_.handle(request, exchange) || dashscope_.handle(request, exchange) || ollama_.handle(request, exchange))
+    return;
+  if (openai_.handle(request, exchange) || files_.handle(shared, exchange) || batches_.handle(shared, exchange) ||
+      responses_.handle(shared, exchange))
+    return;
   if (options_.adapters != nullptr && handle_adapters(*options_.adapters, models_, request, exchange)) return;
   if (serve_page(request, exchange->reply())) return;
-  exchange->send_error({404, "invalid_request_error", "There is nothing at " + request.method + " " + request.path + ".", "", "not_found"});
+  exchange->send_error({404, "invalid_request_error",
+                        "There is nothing at " + request.method + " " + request.path + ".", "", "not_found"});
 }
 
 }  // namespace qw::api

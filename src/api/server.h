@@ -17,6 +17,7 @@
 #include "api/openai/api.h"
 #include "api/openai/batches.h"
 #include "api/openai/files.h"
+#include "api/openai/responses/api.h"
 #include "api/served_model.h"
 #include "api/service_metrics.h"
 #include "net/http_server.h"
@@ -58,6 +59,7 @@ class Service {
   dashscope::Api dashscope_;
   ollama::Api ollama_;
   openai::FilesApi files_;
+  openai::ResponsesApi responses_;
   std::unique_ptr<openai::BatchRunner> batch_runner_;  // null without accounts
   openai::BatchesApi batches_;
   std::shared_ptr<ServiceMetrics> metrics_;

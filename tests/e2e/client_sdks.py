@@ -162,6 +162,16 @@ def openai_batches(url, key, restart):
     done = client.uploads.complete(upload_id=upload.id, part_ids=parts)
     check("an upload is joined", client.files.content(done.file.id).text == "abcdef")
     check("a file is deleted", client.files.delete(done.file.id).deleted)
+    first = client.responses.create(model="mini", input=POEM, temperature=0)
+    check("a response answers", first.status == "completed" and len(first.output_text) > 20)
+    events = list(client.responses.create(model="mini", input=POEM, temperature=0, stream=True))
+    check("a streamed response says the same", "".join(e.delta for e in events if e.type == "response.output_text.delta") == first.output_text == events[-1].response.output_text)
+    second = client.responses.create(model="mini", input="再写一首", previous_response_id=first.id, max_output_tokens=60)
+    check("a response goes on from one that was kept", second.usage.input_tokens > first.usage.total_tokens)
+    check("a response is read back", client.responses.retrieve(first.id).output_text == first.output_text)
+    called = client.responses.create(model="mini", input=POEM, parallel_tool_calls=False, tool_choice="required",
+                                     tools=[{"type": "function", "name": "weather", "parameters": TOOL_SCHEMA, "strict": True}])
+    check("a response calls a tool", json.loads(called.output[-1].arguments)["city"] in ("北京", "杭州"))
 
 
 class Service:

@@ -1,0 +1,231 @@
+#include "api/openai/responses/request.h"
+
+#include <limits>
+
+#include "api/exchange.h"
+#include "api/field_reader.h"
+
+namespace qw::api::openai {
+namespace {
+
+constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+
+// Text of a content: a string, or parts of text.
+bool content_text(const json::Value* content, std::string& out) {
+  if (content == nullptr || content->is_null()) return true;
+  if (content->is_string()) {
+    out = content->as_string();
+    return true;
+  }
+  if (!content->is_array()) return false;
+  bool first = true;
+  for (const json::Value& part : content->as_array()) {
+    const std::string type = text_member(part, "type");
+    if (type != "input_text" && type != "output_text" && type != "text" && type != "refusal") return false;
+    if (!std::exchange(first, false)) out += "\n";
+    out += text_member(part, type == "refusal" ? "refusal" : "text");
+  }
+  return true;
+}
+
+// Items become messages; calls, and what the model thought, join the assistant's message they belong to.
+class Items {
+ public:
+  Items(FieldReader& in, json::Array& messages) : in_(in), messages_(messages) {}
+
+  void add(const json::Value& item, std::size_t index) {
+    const std::string place = "input[" + std::to_string(index) + "]";
+    std::string type = text_member(item, "type");
+    if (type.empty() && item.find("role") != nullptr) type = "message";
+    if (type == "message") return message(item, place);
+    if (type == "function_call") return call(item);
+    if (type == "function_call_output") return output(item, place);
+    if (type == "reasoning") {
+      std::string text;
+      if (const json::Value* content = item.find("content"); content != nullptr && content->is_array())
+        for (const json::Value& part : content->as_array()) text += text_member(part, "text");
+      if (!text.empty()) assistant().set("reasoning_content", text);
+      return;
+    }
+    in_.reject("input", place + ": items of type '" + type + "' are not supported.");
+  }
+
+ private:
+  void message(const json::Value& item, const std::string& place) {
+    const std::string role = text_member(item, "role");
+    std::string text;
+    if (!content_text(item.find("content"), text))
+      return in_.reject("input", place + ": contents must be text; these are models of text.");
+    if (role == "assistant") {
+      json::Object& open = assistant();
+      open.set("content", text_member(messages_.back(), "content") + text);
+    } else {
+      messages_.push_back(json::Object{{"role", role}, {"content", text}});
+    }
+  }
+  void call(const json::Value& item) {
+    json::Object& open = assistant();
+    json::Value* calls = open.find("tool_calls");
+    if (calls == nullptr) calls = &open.set("tool_calls", json::Array{});
+    calls->as_array().push_back(json::Object{
+        {"id", text_member(item, "call_id")},
+        {"type", "function"},
+        {"function",
+         json::Object{{"name", text_member(item, "name")}, {"arguments", text_member(item, "arguments")}}}});
+  }
+  void output(const json::Value& item, const std::string& place) {
+    std::string text;
+    if (!content_text(item.find("output"), text)) return in_.reject("input", place + ": a call's output must be text.");
+    messages_.push_back(
+        json::Object{{"role", "tool"}, {"tool_call_id", text_member(item, "call_id")}, {"content", text}});
+  }
+  // The assistant's message that is being put together, a new one if another's is last.
+  json::Object& assistant() {
+    if (messages_.empty() || text_member(messages_.back(), "role") != "assistant")
+      messages_.push_back(json::Object{{"role", "assistant"}, {"content", ""}});
+    return messages_.back().as_object();
+  }
+
+  FieldReader& in_;
+  json::Array& messages_;
+};
+
+void read_input(FieldReader& in, ResponseRequest& out) {
+  const json::Value* input = in.any("input");
+  if (input == nullptr) return in.reject("input", "'input' is required.");
+  if (input->is_string()) {
+    out.messages.push_back(json::Object{{"role", "user"}, {"content", *input}});
+    out.input_items.push_back(
+        json::Object{{"id", new_id("msg_")},
+                     {"type", "message"},
+                     {"role", "user"},
+                     {"content", json::Array{json::Object{{"type", "input_text"}, {"text", *input}}}}});
+    return;
+  }
+  if (!input->is_array() || input->as_array().empty()) return in.reject("input", "'input' must be a string or items.");
+  Items items(in, out.messages);
+  for (std::size_t i = 0; i < input->as_array().size(); ++i) {
+    const json::Value& item = input->as_array()[i];
+    items.add(item, i);
+    json::Object kept = item.is_object() ? item.as_object() : json::Object();
+    if (kept.find("id") == nullptr) kept.set("id", new_id("item_"));
+    if (kept.find("type") == nullptr) kept.set("type", "message");
+    out.input_items.push_back(std::move(kept));
+  }
+}
+
+void read_tools(FieldReader& in, ResponseRequest& out) {
+  json::Array tools;
+  if (const json::Array* given = in.array("tools")) {
+    for (const json::Value& tool : *given) {
+      const std::string type = text_member(tool, "type"), name = text_member(tool, "name");
+      if (type != "function") return in.reject("tools", "Tools of type '" + type + "' are not supported.");
+      if (name.empty()) return in.reject("tools", "Each tool must have a name.");
+      json::Object function{{"name", name}};
+      for (const char* key : {"description", "parameters", "strict"})
+        if (const json::Value* value = tool.find(key); value != nullptr && !value->is_null()) function.set(key, *value);
+      tools.push_back(json::Object{{"type", "function"}, {"function", std::move(function)}});
+    }
+    out.echoed.set("tools", *given);
+  }
+  using Mode = ToolChoice::Mode;
+  if (const json::Value* choice = in.any("tool_choice")) {
+    out.echoed.set("tool_choice", *choice);
+    const std::string word = choice->is_string() ? choice->as_string() : "";
+    if (word == "none")
+      out.tool_choice.mode = Mode::kNone;
+    else if (word == "required")
+      out.tool_choice.mode = Mode::kRequired;
+    else if (word.empty() && text_member(*choice, "type") == "function")
+      out.tool_choice = {Mode::kNamed, text_member(*choice, "name")};
+    else if (word != "auto")
+      in.reject("tool_choice",
+                "'tool_choice' must be none, auto, required or {\"type\": \"function\", \"name\": ...}.");
+  }
+  if (out.tool_choice.mode == Mode::kRequired && tools.empty())
+    in.reject("tool_choice", "A tool is required, and there are none.");
+  if (out.tool_choice.mode == Mode::kNamed) {
+    bool known = false;
+    for (const json::Value& tool : tools)
+      known = known || text_member(*tool.find("function"), "name") == out.tool_choice.name;
+    if (!known)
+      in.reject("tool_choice", "'tool_choice' names '" + out.tool_choice.name + "', which is not among the tools.");
+  }
+  out.parallel_tool_calls = in.boolean("parallel_tool_calls").value_or(true);
+  if (!tools.empty()) out.tools = json::Value(std::move(tools));
+}
+
+void read_text(FieldReader& in, ResponseRequest& out) {
+  const json::Object* text = in.object("text");
+  if (text == nullptr) return;
+  out.echoed.set("text", *text);
+  const json::Value* format = text->find_set("format");
+  if (format == nullptr) return;
+  using Form = sampling::ConstraintSpec::Form;
+  const std::string type = text_member(*format, "type");
+  const json::Value* schema = format->find("schema");
+  if (type == "json_object") {
+    out.output.form.form = Form::kJsonObject;
+  } else if (type == "json_schema" && schema != nullptr && schema->is_object()) {
+    out.output.form.form = Form::kJsonSchema;
+    out.output.form.schema = *schema;
+  } else if (type != "text") {
+    in.reject("text.format", "'text.format' must be text, json_object, or json_schema with a schema.");
+  }
+}
+
+void read_reasoning(FieldReader& in, ResponseRequest& out) {
+  const json::Object* reasoning = in.object("reasoning");
+  if (reasoning == nullptr) return;
+  out.echoed.set("reasoning", *reasoning);
+  const std::string effort = text_member(json::Value(*reasoning), "effort");
+  if (effort == "none") out.template_variables.set("enable_thinking", false);
+  if (!effort.empty() && effort != "none") out.template_variables.set("reasoning_effort", effort);
+}
+
+}  // namespace
+
+ApiResult<ResponseRequest> read_response_request(const json::Value& body) {
+  if (!body.is_object()) return tl::unexpected(bad_request("", "The request body must be a JSON object."));
+  FieldReader in(body.as_object());
+  ResponseRequest out;
+  out.model = in.text("model").value_or("");
+  out.instructions = in.text("instructions").value_or("");
+  out.previous = in.text("previous_response_id").value_or("");
+  out.store = in.boolean("store").value_or(true);
+  out.stream = in.boolean("stream").value_or(false);
+  out.max_tokens = in.integer("max_output_tokens", 1, kMost);
+  out.sampling.temperature = in.number("temperature", 0, 2);
+  out.sampling.top_p = in.number("top_p", 0, 1);
+  out.sampling.seed =
+      in.integer("seed", std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::int64_t>::max());
+  if (const auto on = in.boolean("enable_thinking")) out.template_variables.set("enable_thinking", *on);
+  out.output.thinking_budget = in.integer("thinking_budget", 0, kMost);
+  out.top_logprobs = static_cast<std::int32_t>(in.integer("top_logprobs", 0, 20).value_or(0));
+  out.logprobs = out.top_logprobs > 0;
+  read_input(in, out);
+  read_tools(in, out);
+  read_text(in, out);
+  read_reasoning(in, out);
+  if (const json::Object* metadata = in.object("metadata")) out.echoed.set("metadata", *metadata);
+  if (in.text("truncation").value_or("disabled") != "disabled")
+    in.reject("truncation", "Only the truncation 'disabled' is supported: nothing is left out of a conversation.");
+  if (in.boolean("background").value_or(false)) in.reject("background", "'background' is not supported.");
+  for (const char* name : {"conversation", "prompt", "context_management", "moderation"})
+    if (in.any(name) != nullptr) in.reject(name, std::string("'") + name + "' is not supported.");
+  in.known({"user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "include",
+            "stream_options", "max_tool_calls"});
+  if (in.error()) return tl::unexpected(*in.error());
+  out.ignored = in.unknown();
+  return out;
+}
+
+json::Array with_history(const ResponseRequest& request, const json::Array& history) {
+  json::Array out;
+  if (!request.instructions.empty()) out.push_back(json::Object{{"role", "system"}, {"content", request.instructions}});
+  out.insert(out.end(), history.begin(), history.end());
+  out.insert(out.end(), request.messages.begin(), request.messages.end());
+  return out;
+}
+
+}  // namespace qw::api::openai

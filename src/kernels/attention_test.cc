@@ -34,6 +34,7 @@ struct Problem {
   double scale;
   Doubles q, k, v, d_o;
   double score_unit = 0, weight_unit = 0;  // what rounding operands of both products adds, relative to each term
+  double query_unit = 0;                   // what rounding queries adds, relative to the largest component
 };
 
 struct Reference {
@@ -59,10 +60,12 @@ void forward_row(const Problem& pr, std::int64_t g, std::int64_t t, Row& row, Re
   const std::int64_t d = pr.shape.dim, n = t + 1, at = (t * pr.shape.group + g) * d, first = pr.shape.first(t);
   const double* q = pr.q.data() + at;
   row = {Doubles(n), Doubles(n), Doubles(n), Doubles(n)};
-  double max = -INFINITY, worst = 0, sum = 0;
+  double max = -INFINITY, worst = 0, sum = 0, largest = 0;
+  for (std::int64_t i = 0; i < d; ++i) largest = std::max(largest, std::fabs(q[i]));
   for (std::int64_t j = first; j < n; ++j) {
     row.s[j] = dot(q, pr.k.data() + j * d, d) * pr.scale;
     row.s_error[j] = (static_cast<double>(d + 3) * kUnit + pr.score_unit) * pr.scale * dot_magnitude(q, pr.k.data() + j * d, d);
+    for (std::int64_t i = 0; i < d; ++i) row.s_error[j] += largest * pr.query_unit * pr.scale * std::fabs(pr.k[j * d + i]);
     max = std::max(max, row.s[j]);
     worst = std::max(worst, row.s_error[j]);
   }
@@ -336,6 +339,11 @@ std::pair<double, double> rounded_operands(Isa isa, CacheType type) {
   return {0x1.1p-8, 0x1.1p-8};
 }
 
+// Vectors round queries to 16 bits, and sum in integers, where keys have scales: half a step of 1 / 32512.
+double rounded_query(Isa isa, CacheType type) {
+  return has_cache_scales(type) && (isa == Isa::kAvx2 || isa == Isa::kAvx512) ? 0.51 / 32512 : 0;
+}
+
 void check_decode(const Kernels& kernels, const Cache& cache, std::int64_t group) {
   SCOPED_TRACE(testing::Message() << "type " << static_cast<int>(cache.type) << " Dh=" << cache.dim << " keys=" << cache.n_keys
                                   << " group=" << group);
@@ -347,7 +355,7 @@ void check_decode(const Kernels& kernels, const Cache& cache, std::int64_t group
     // The last row of a causal problem whose other rows do not matter.
     const auto [score_unit, weight_unit] = rounded_operands(kernels.isa, cache.type);
     Problem pr{{cache.n_keys, group, cache.dim, cache.window}, cache.args(group, nullptr, nullptr).scale, {}, cache.head(cache.k_values, h),
-               cache.head(cache.v_values, h), {}, score_unit, weight_unit};
+               cache.head(cache.v_values, h), {}, score_unit, weight_unit, rounded_query(kernels.isa, cache.type)};
     const std::int64_t last = (cache.n_keys - 1) * group * cache.dim, width = group * cache.dim;
     pr.q.resize(static_cast<std::size_t>(last + width));
     std::copy_n(q.begin() + h * width, width, pr.q.begin() + last);

@@ -32,11 +32,14 @@ Result<json::Object> variables_of(const RenderOptions& o) {
   json::Object variables{{"messages", std::move(messages)}, {"add_generation_prompt", o.add_generation_prompt}};
   if (!o.tools.empty()) {
     QW_ASSIGN(json::Value tools, read_json(o.tools));
+    if (!tools.is_array() && !tools.is_null())
+      return fail(ErrorKind::kBadInput, o.tools + ": expected an array of tools");
     variables.set("tools", std::move(tools));
   }
   for (const std::string& pair : o.set) {
     const std::size_t equals = pair.find('=');
-    if (equals == std::string::npos) return fail(ErrorKind::kUsage, "render: --set expects key=value, not " + pair);
+    if (equals == std::string::npos || equals == 0)
+      return fail(ErrorKind::kUsage, "render: --set expects key=value, not " + pair);
     // JSON if it is JSON (true, 3, "x", [..]); otherwise the bare word as a string.
     auto value = json::parse(pair.substr(equals + 1));
     variables.set(pair.substr(0, equals), value ? std::move(*value) : json::Value(pair.substr(equals + 1)));

@@ -22,14 +22,18 @@ json::Array to_json(const std::vector<tokenizer::TokenId>& ids) {
 }
 
 // As a model would be given the text; with --no-special, its plain text and nothing else.
-std::vector<tokenizer::TokenId> ids_of(const tokenizer::Tokenizer& tokenizer, const TokenizeOptions& o, std::string_view text) {
+std::vector<tokenizer::TokenId> ids_of(const tokenizer::Tokenizer& tokenizer, const TokenizeOptions& o,
+                                       std::string_view text) {
   return o.no_special ? tokenizer.encode(text, false) : tokenizer::encode_prompt(tokenizer, text, false);
 }
 
 // One object of ids a line.
 Status tokenize_lines(const tokenizer::Tokenizer& tokenizer, const TokenizeOptions& o, std::string_view input) {
-  QW_ASSIGN(const auto texts, json_lines(input));
-  for (const std::string& text : texts) std::puts(json::dump(json::Object{{"ids", to_json(ids_of(tokenizer, o, text))}}).c_str());
+  auto texts = json_lines(input);
+  if (!texts)
+    return in_context(o.has_text ? "--text" : o.file.empty() ? "standard input" : o.file, std::move(texts).error());
+  for (const std::string& text : *texts)
+    std::puts(json::dump(json::Object{{"ids", to_json(ids_of(tokenizer, o, text))}}).c_str());
   return {};
 }
 
@@ -42,7 +46,8 @@ Status tokenize(const TokenizeOptions& o) {
     QW_ASSIGN(const auto ids, parse_ids("tokenize: --decode", o.decode));
     for (const auto id : ids)
       if (id < 0 || id >= tokenizer.vocab_size())
-        return fail(ErrorKind::kBadInput, "tokenize: --decode: " + std::to_string(id) + " is no id of the vocabulary of " + o.model);
+        return fail(ErrorKind::kBadInput,
+                    "tokenize: --decode: " + std::to_string(id) + " is no id of the vocabulary of " + o.model);
     const std::string text = tokenizer.decode(ids, o.no_special);
     const std::string out = o.json ? json::dump(json::Object{{"text", text}}) + "\n" : text + "\n";
     std::fwrite(out.data(), 1, out.size(), stdout);
@@ -74,9 +79,12 @@ void add_tokenize(CLI::App& app, Outcome& outcome) {
   add_models_option(*cmd);
   auto* file = cmd->add_option("--file", o->file, "text file (- for standard input, the default)");
   auto* text = cmd->add_option("--text", o->text, "the text itself")->excludes(file);
-  auto* decode = cmd->add_option("--decode", o->decode, "ids to turn into text, e.g. 1,2,3")->excludes(file)->excludes(text);
-  cmd->add_flag("--no-special", o->no_special, "special tokens in the text are plain text and no bos is put in front; with --decode, leave them out");
-  cmd->add_flag("--lines", o->lines, "each input line is a JSON string or {\"text\": ...} and gives one JSON object");
+  auto* decode =
+      cmd->add_option("--decode", o->decode, "ids to turn into text, e.g. 1,2,3")->excludes(file)->excludes(text);
+  cmd->add_flag("--no-special", o->no_special,
+                "special tokens in the text are plain text and no bos is put in front; with --decode, leave them out");
+  cmd->add_flag("--lines", o->lines, "each input line is a JSON string or {\"text\": ...} and gives one JSON object")
+      ->excludes(decode);
   cmd->add_flag("--json", o->json, "print {\"ids\": [...]} or {\"text\": ...}");
   cmd->callback([o, text, decode, &outcome] {
     o->has_text = text->count() > 0;

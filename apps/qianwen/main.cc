@@ -1,4 +1,5 @@
 // Composition root: builds every part, owns it, and hands references down. One file per subcommand beside this one.
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -32,6 +33,12 @@ int run(int argc, char** argv) {
   CLI::App app{"qianwen: train, run and serve Qwen-family language models", "qianwen"};
   app.set_version_flag("--version", QW_VERSION);
   app.require_subcommand(1);
+  // One line, as every other error.
+  app.failure_message([](const CLI::App*, const CLI::Error& error) {
+    std::string text = error.what();
+    std::replace(text.begin(), text.end(), '\n', ' ');
+    return "qianwen: " + text + " (--help says more)\n";
+  });
   Outcome outcome;
   for (const auto add : {add_chat, add_complete, add_serve, add_show, add_score, add_embed, add_rerank, add_reward, add_guard, add_bench, add_tokenize, add_render,
                          add_convert, add_quantize, add_imatrix, add_tokenizer, add_data, add_train, add_models, add_admin, add_doctor}) {

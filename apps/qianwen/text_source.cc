@@ -41,7 +41,8 @@ void add_models_option(CLI::App& cmd) {
 
 std::string model_store() {
   if (const char* folder = std::getenv("QW_MODELS"); folder != nullptr && *folder != '\0') return folder;
-  if (const char* data = std::getenv("XDG_DATA_HOME"); data != nullptr && *data != '\0') return std::string(data) + "/qianwen/models";
+  if (const char* data = std::getenv("XDG_DATA_HOME"); data != nullptr && *data != '\0')
+    return std::string(data) + "/qianwen/models";
   const char* home = std::getenv("HOME");
   return std::string(home != nullptr ? home : ".") + "/.local/share/qianwen/models";
 }
@@ -53,14 +54,16 @@ Result<std::string> read_text(const std::string& path, std::uint64_t limit_bytes
 Result<std::string> resolve_model(const std::string& model) {
   if (model == "mini" && !fs::exists(model)) {
     const fs::path path = shipped_model();
-    if (path.empty()) return fail(ErrorKind::kBadInput, "mini: the shipped model (models/mini/mini.gguf) was not found");
+    if (path.empty())
+      return fail(ErrorKind::kBadInput, "mini: the shipped model (models/mini/mini.gguf) was not found");
     return path.string();
   }
   if (fs::exists(model)) return model;
   QW_ASSIGN(const auto stored, hub::find_model(model_store(), model));
   if (stored) return stored->path.string();
   // A folder of the store that is no model may still have tokenizer files.
-  if (const fs::path folder = fs::path(model_store()) / model; model.find('/') == std::string::npos && fs::is_directory(folder))
+  if (const fs::path folder = fs::path(model_store()) / model;
+      model.find('/') == std::string::npos && fs::is_directory(folder))
     return folder.string();
   return fail(ErrorKind::kBadInput, model + ": no such file or folder, and no model of that name in " + model_store());
 }
@@ -94,6 +97,9 @@ Result<json::Array> read_messages(const std::string& path) {
   QW_ASSIGN(json::Value messages, read_json(path));
   if (const json::Value* inner = messages.find("messages")) messages = json::Value(*inner);
   if (!messages.is_array()) return fail(ErrorKind::kBadInput, path + ": expected an array of messages");
+  for (std::size_t i = 0; i < messages.as_array().size(); ++i)
+    if (!messages.as_array()[i].is_object())
+      return fail(ErrorKind::kBadInput, path + ": messages[" + std::to_string(i) + "]: expected an object");
   return std::move(messages.as_array());
 }
 

@@ -42,6 +42,23 @@ refused 2 "give --model, --signature or --limits" bench
 refused 2 "give --ids or --file" score -m mini
 refused 2 "expects ids such as 1,2,3" score -m mini --ids 1,x
 refused 2 "unknown type q9_9" quantize mini "$work/out.gguf" --type q9_9
+printf '\377' >"$work/bytes"; echo '["a", 1]' >"$work/list.json"; echo '{}' >"$work/object.json"
+echo '[{"role": "user", "content": "hi"}]' >"$work/hi.json"; printf 'a\n  {{ messages[0].nope.x }}' >"$work/bad.jinja"
+check "bytes that are no text have tokens" "'$program' tokenize -m mini --file $work/bytes --json | grep -q '\[[0-9]*\]'"
+refused 3 "absent: cannot open" tokenize -m mini --file "$work/absent"
+refused 3 "is no id of the vocabulary" tokenize -m mini --decode 1,99999999
+refused 2 "expects ids such as 1,2,3" tokenize -m mini --decode 1,x
+refused 2 " excludes " tokenize -m mini --decode 1 --lines
+refused 2 "--model is required" tokenize
+refused 2 "--messages is required" render
+refused 3 "bytes: line 1: JSON: " tokenize -m mini --lines --file "$work/bytes"
+refused 3 "object.json: expected an array of messages" render -m mini --messages "$work/object.json"
+refused 3 "list.json: messages[0]: expected an object" render -m mini --messages "$work/list.json"
+refused 3 "object.json: expected an array of tools" render -m mini --messages "$work/hi.json" --tools "$work/object.json"
+refused 2 "expects key=value" render -m mini --messages "$work/hi.json" --set "=1"
+refused 2 "give --model or --template" render --messages "$work/hi.json"
+refused 3 "line 2, column 18: " render --template "$work/bad.jinja" --messages "$work/hi.json"
+refused 3 "bytes: chat template line 1, column 1: template is not valid UTF-8" render --template "$work/bytes" --messages "$work/hi.json"
 for command in admin bench chat complete convert data doctor models quantize render score serve show tokenize tokenizer train; do
   "$program" $command --help >"$work/help" 2>&1; code=$?
   check "$command --help" "[ $code -eq 0 ] && grep -q Usage $work/help"

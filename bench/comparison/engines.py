@@ -87,9 +87,8 @@ class Llama:
         return result["avg_ts"]
 
     def batch(self, model, threads, sizes, tokens):
-        flash = ["-fa", "on"] if self.has_depth else ["-fa"]
         out, _ = run([self.folder / "llama-batched-bench", "-m", model, "-t", threads, "-c", max(sizes) * (16 + tokens), "-b", 2048, "-ub", 512,
-                      "-npp", 16, "-ntg", tokens, "-npl", ",".join(map(str, sizes)), *flash, *self.flags], self.turn)
+                      "-npp", 16, "-ntg", tokens, "-npl", ",".join(map(str, sizes)), "-fa", "on", *self.flags], self.turn)
         rows = re.findall(r"^\|" + r"\s*([\d.]+) \|" * 10, out, re.M)
         return {int(row[2]): float(row[7]) for row in rows}
 
@@ -99,5 +98,4 @@ class Llama:
         return seconds
 
     def server(self, model, threads, port, slots, context):
-        flash = ["-fa", "on"] if self.has_depth else ["-fa"]
-        return [self.folder / "llama-server", "-m", model, "-t", threads, "--port", port, "-np", slots, "-c", slots * context, *flash, *self.flags]
+        return [self.folder / "llama-server", "-m", model, "-t", threads, "--port", port, "-np", slots, "-c", slots * context, "-fa", "on", *self.flags]

@@ -36,7 +36,7 @@ def one_request(port, rng, counts):
             "temperature": rng.choice([0, 1]), "n": rng.choice([1, 1, 1, 2]), "seed": rng.randrange(5)}
     if stream:
         body["stream_options"] = {"include_usage": True}
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)  # of a busy machine
     try:
         connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
         if rng.random() < 0.15:  # gone before anything came

@@ -5,6 +5,8 @@ Each folder is a complete Hugging Face model folder without tokenizer (config.js
 expected.safetensors with
   input_ids [B, T] int64, logits [B, T, V] float32   reference logits, computed in float32 on the stored weights
   yarn_logits [B, T, V] float32                      the same with YaRN x4 over 8 original positions (some folders)
+  greedy [G] int64                                   the greedy continuation of input_ids
+  loss [1] float32, grad.<parameter>                 mean cross-entropy of the next token over T - 1 rows, and its gradients (of those in float32)
 Deterministic: the same versions of the libraries give the same bytes. Run: python3 tools/make_golden.py tests/golden
 """
 import copy
@@ -38,15 +40,33 @@ def randomise(model, seed):
         p.data = 1 + 0.2 * noise if "norm" in name else 0.25 * noise
 
 
-def logits_of(cls, config, state, ids):
+def loaded(cls, config, state):
     config = copy.deepcopy(config)
     config._attn_implementation = "eager"
     model = cls(config).to(torch.float32).eval()
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert not unexpected and all("lm_head" in m for m in missing), (missing, unexpected)
     model.tie_weights()
+    return model
+
+
+def logits_of(cls, config, state, ids):
     with torch.no_grad():
-        return model(ids).logits.contiguous()
+        return loaded(cls, config, state)(ids).logits.contiguous()
+
+
+def continued(model, ids, count=12):
+    longer = ids
+    with torch.no_grad():
+        for _ in range(count):
+            longer = torch.cat([longer, model(longer).logits[:, -1].argmax(-1, keepdim=True)], 1)
+    return longer[0, ids.shape[1]:].contiguous()
+
+
+def gradients_of(model, ids):
+    loss = torch.nn.functional.cross_entropy(model(ids).logits[0, :-1], ids[0, 1:])
+    loss.backward()
+    return {"loss": loss.detach().reshape(1)} | {"grad." + k: p.grad for k, p in model.named_parameters()}
 
 
 def make(folder, seed, config_class, model_class, overrides, dtype, yarn):
@@ -65,7 +85,9 @@ def make(folder, seed, config_class, model_class, overrides, dtype, yarn):
     (folder / "config.json").write_text(json.dumps(text, indent=2, sort_keys=True) + "\n")
     ids = torch.randint(0, config.vocab_size, (1, 28), generator=torch.Generator().manual_seed(seed + 1))
     wide = {k: v.to(torch.float32) for k, v in state.items()}
-    expected = {"input_ids": ids, "logits": logits_of(model_class, config, wide, ids)}
+    reference = loaded(model_class, config, wide)
+    expected = {"input_ids": ids, "logits": logits_of(model_class, config, wide, ids), "greedy": continued(reference, ids)}
+    expected |= {k: v for k, v in gradients_of(reference, ids).items() if dtype == torch.float32 or k == "loss"}
     if getattr(config, "use_sliding_window", False):
         whole = copy.deepcopy(config)
         whole.layer_types = ["full_attention"] * config.num_hidden_layers

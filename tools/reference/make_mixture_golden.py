@@ -24,10 +24,10 @@ COMMON = dict(vocab_size=61, hidden_size=32, intermediate_size=32, num_hidden_la
 TWO, THREE = (Qwen2MoeConfig, Qwen2MoeForCausalLM), (Qwen3MoeConfig, Qwen3MoeForCausalLM)
 CASES = {
     # name: (classes, overrides, dtype, fused layout, gradients)
-    "qwen2_moe_untied_f32": (TWO, dict(tie_word_embeddings=False, norm_topk_prob=False, shared_expert_intermediate_size=64), torch.float32, False, True),
+    "qwen2_moe_untied_f32": (TWO, dict(tie_word_embeddings=False, norm_topk_prob=False, shared_expert_intermediate_size=32, num_experts=3), torch.float32, False, True),
     "qwen2_moe_tied_bf16": (TWO, dict(tie_word_embeddings=True, norm_topk_prob=True, shared_expert_intermediate_size=32,
                                       decoder_sparse_step=2, num_hidden_layers=3, num_key_value_heads=4), torch.bfloat16, True, False),
-    "qwen3_moe_untied_f32": (THREE, dict(tie_word_embeddings=False, norm_topk_prob=True, head_dim=16, num_experts_per_tok=3), torch.float32, True, True),
+    "qwen3_moe_untied_f32": (THREE, dict(tie_word_embeddings=False, norm_topk_prob=True, head_dim=16, num_experts=4, num_experts_per_tok=3), torch.float32, True, True),
     "qwen3_moe_tied_bf16": (THREE, dict(tie_word_embeddings=True, norm_topk_prob=False, head_dim=16, num_key_value_heads=1,
                                         mlp_only_layers=[0]), torch.bfloat16, False, False),
     # Windows of 7 of the 24 tokens: in every other layer before the second, and in all.

@@ -95,13 +95,29 @@ Result<tensor::ConstView> from_transposed(const formats::ModelSource& source, co
   return view;
 }
 
+// Whether a folder of an architecture whose releases hold experts transposed has them as other folders do (libraries save
+// them so): the first of the layer's fused tensors with unequal sides says it for both. Two square ones there cannot be.
+bool as_other_folders(const formats::ModelSource& source, const ParameterSpec& p) {
+  const std::string layer = p.hf_fused.substr(0, p.hf_fused.rfind('.') + 1);
+  for (const char* which : {"gate_up_proj", "down_proj"})
+    for (const char* end : {"", ".weight"}) {
+      const formats::TensorInfo* info = source.find(name_in(source, layer + which + end));
+      if (info == nullptr || info->shape.rank() != 3 || info->shape[1] == info->shape[2]) continue;
+      const bool sum = std::string_view(which) == "gate_up_proj";
+      const bool own = sum == (p.hf_fused_each == 2);  // p's kind of tensor, or the other one, whose sides follow from p's
+      const std::int64_t outs = own ? p.shape[0] * p.hf_fused_each : sum ? 2 * p.shape[1] : p.shape[1];
+      return info->shape[1] == outs;
+    }
+  return false;
+}
+
 // Whole experts of the newer layout: [E, 2F, D] or [E, D, F], with or without ".weight".
 Result<tensor::ConstView> from_fused(const formats::ModelSource& source, const ParameterSpec& p, std::string& name) {
   for (const char* end : {"", ".weight"}) {
     name = name_in(source, p.hf_fused + end);
     const formats::TensorInfo* info = source.find(name);
     if (info == nullptr) continue;
-    if (p.hf_fused_each > 0) return from_transposed(source, p, name, *info);
+    if (p.hf_fused_each > 0 && !as_other_folders(source, p)) return from_transposed(source, p, name, *info);
     if (info->shape.rank() != 3 || info->shape.back() != p.shape.back() ||
         info->shape.elements() != p.shape.elements() * p.hf_fused_parts)
       return fail(ErrorKind::kBadInput, source.path().string() + ": tensor \"" + name + "\" has shape " +

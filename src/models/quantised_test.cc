@@ -188,6 +188,46 @@ TEST_F(FusedFp8, ShapesThatDoNotFitAreNamed) {
   EXPECT_EQ(load(), "ok");
 }
 
+// The same experts [E, D, 2F] and [E, F, D], scales alike: as Qwen3-VL's folders hold them.
+TEST_F(FusedFp8, TransposedOnesAreTurned) {
+  for (std::size_t i = 0; i < infos_.size(); ++i) {
+    tensor::Shape& s = infos_[i].shape;
+    if (s.rank() != 3) continue;
+    const auto size = static_cast<std::size_t>(tensor::info(infos_[i].dtype).block_bytes);
+    const std::vector<std::byte> stood = bytes_[i];
+    for (std::int64_t e = 0, at = 0; e < s[0]; ++e)
+      for (std::int64_t c = 0; c < s[2]; ++c)
+        for (std::int64_t r = 0; r < s[1]; ++r, ++at)
+          std::memcpy(bytes_[i].data() + static_cast<std::size_t>(at) * size,
+                      stood.data() + static_cast<std::size_t>((e * s[1] + r) * s[2] + c) * size, size);
+    s = {s[0], s[2], s[1]};
+  }
+  json::Object text = json::parse(*base::read_file(folder_ / "config.json"))->as_object(), whole;
+  whole.set("quantization_config", *text.find("quantization_config"));
+  text.erase("architectures");
+  text.erase("quantization_config");
+  whole.set("model_type", "qwen3_vl_moe");
+  whole.set("architectures", json::Array{"Qwen3VLMoeForConditionalGeneration"});
+  whole.set("text_config", text);
+  whole.set("vision_config", json::Object{});
+  ASSERT_TRUE(base::write_file_atomically(folder_ / "config.json", json::dump(whole)));
+  ASSERT_EQ(load(), "ok");
+  const Opened apart("quant_fp8_moe");
+  for (std::size_t i = 0; i < views_.size(); ++i) {
+    EXPECT_EQ(decoded(views_[i]), decoded(apart.views[i])) << apart.model->parameters()[i].hf_name;
+    const tensor::Shape& s = views_[i].shape;
+    if (views_[i].maker == nullptr || s.rank() != 2) continue;
+    // In pieces, as files are written.
+    std::vector<float> pieces, some;
+    for (std::int64_t r = 0; r < s[0]; r += 5) {
+      const std::int64_t n = std::min<std::int64_t>(5, s[0] - r);
+      some = decoded(tensor::rows_of(views_[i], r, n));
+      pieces.insert(pieces.end(), some.begin(), some.end());
+    }
+    EXPECT_EQ(pieces, decoded(apart.views[i]));
+  }
+}
+
 // What the format must not do: treat an ordinary folder as a quantised one, or the other way round.
 TEST(Quantised, PlainFoldersAreLeftAlone) {
   const auto plain = formats::ModelSource::open(testing::golden_folder() / "qwen3_tied_bf16");

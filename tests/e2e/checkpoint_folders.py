@@ -5,6 +5,7 @@ numbers are drawn from a seed. make(program, name, folder) makes one; NAMES list
 """
 import array
 import base64
+import itertools
 import json
 import math
 import pathlib
@@ -80,17 +81,24 @@ class Weights:
 
 # ---- layers -----------------------------------------------------------------------------------------------------------
 
-def matrix(w, name, out, width, form, seed=[0]):
+seeds = itertools.count(1)
+
+
+def fp8(rows, width):
+    """Codes of a weight, and the shape of its scales by its rows."""
+    codes = bytes(b if b & 0x7F != 0x7F else b ^ 1 for b in random.Random(next(seeds)).randbytes(rows * width))  # no NaN
+    return bytes((b & 0x80) | (b & 0x7F) % 0x60 for b in codes), lambda n: [-(-n // 128), -(-width // 128)]  # up to 30: not all large
+
+
+def matrix(w, name, out, width, form):
     """One weight, plain or as quantised releases store it."""
     if form == "bf16":
         return w.add(name + ".weight", [out, width])
-    seed[0] += 1
-    rng = random.Random(seed[0])
     if form == "fp8":
-        codes = bytes(b if b & 0x7F != 0x7F else b ^ 1 for b in rng.randbytes(out * width))  # no NaN
-        codes = bytes((b & 0x80) | (b & 0x7F) % 0x60 for b in codes)                         # up to 30: not all large
+        codes, scales = fp8(out, width)
         w.raw(name + ".weight", "F8_E4M3", [out, width], codes)
-        return w.add(name + ".weight_scale_inv", [-(-out // 128), -(-width // 128)], 0.002, 0.012)
+        return w.add(name + ".weight_scale_inv", scales(out), 0.002, 0.012)
+    rng = random.Random(next(seeds))
     bits = 8 if form == "gptq8" else 4
     group, n = 128, 32 // bits
     groups = width // group
@@ -118,8 +126,14 @@ def experts(w, prefix, form="bf16", shared=None, fused=False):
     w.add(prefix + "gate.weight", [MOE["num_experts"], WIDTH])
     f = MOE["moe_intermediate_size"]
     if fused == "transposed":
-        w.add(prefix + "experts.gate_up_proj", [MOE["num_experts"], WIDTH, 2 * f])
-        w.add(prefix + "experts.down_proj", [MOE["num_experts"], f, WIDTH])
+        whole = (("gate_up_proj", WIDTH, 2 * f), ("down_proj", f, WIDTH))
+        for name, rows, columns in whole:
+            if form == "fp8":
+                codes, scales = fp8(MOE["num_experts"] * rows, columns)
+                w.raw(f"{prefix}experts.{name}", "F8_E4M3", [MOE["num_experts"], rows, columns], codes)
+                w.add(f"{prefix}experts.{name}_scale_inv", [MOE["num_experts"], *scales(rows)], 0.002, 0.012)
+            else:
+                w.add(f"{prefix}experts.{name}", [MOE["num_experts"], rows, columns])
     elif fused:
         w.add(prefix + "experts.gate_up_proj", [MOE["num_experts"], 2 * f, WIDTH])
         w.add(prefix + "experts.down_proj", [MOE["num_experts"], WIDTH, f])
@@ -481,6 +495,8 @@ CASES = {
     "qwen3_moe_fp8": lambda w: mixture3(w, "fp8", **FP8),
     "qwen3_moe_gptq4": lambda w: mixture3(w, "gptq4", torch_dtype="float16", **gptq(4)),
     "qwen3_next_fp8": following("fp8", **FP8),
+    "qwen3_vl_moe_fp8": senses("qwen3_moe", "Qwen3VLMoeForConditionalGeneration", 2, "qwen3_vl_moe_text", form="fp8", fused="transposed",
+                               text=QWEN3 | MOE | {"norm_topk_prob": True}, top=FP8),
     "qwen3_5_fp8": senses("qwen3_5", "Qwen3_5ForConditionalGeneration", 4, "qwen3_5_text", form="fp8", text={**HYBRID, **AXES}, top=FP8),
 }
 NAMES = list(CASES)

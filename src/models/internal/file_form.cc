@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <mutex>
 #include <string>
 #include <utility>
 
@@ -107,33 +108,60 @@ namespace {
 
 class Transposer final : public tensor::RowMaker {
  public:
-  const std::byte* data = nullptr;  // [width, columns] of numbers of `size` bytes, from the parameter's first column on
-  std::int64_t width = 0, columns = 0;
-  std::size_t size = 0;
+  ConstView stored;        // [width, columns], from the parameter's first row on
+  std::int64_t first = 0;  // the parameter's first column
+  std::int64_t rows = 0;
+  std::size_t size = 0;  // bytes of a number
 
   void make_rows(std::int64_t begin, std::int64_t count, std::byte* out) const override {
-    // Some rows at a time, whose numbers share cache lines of the stored ones.
-    constexpr std::int64_t kRows = 32;
-    for (std::int64_t first = 0; first < count; first += kRows) {
-      const std::int64_t n = std::min(kRows, count - first);
-      for (std::int64_t c = 0; c < width; ++c)
-        for (std::int64_t r = 0; r < n; ++r)
-          std::memcpy(out + index((first + r) * width + c) * size, data + index(c * columns + begin + first + r) * size, size);
+    const auto bytes = index(stored.shape.rows()) * size;
+    if (stored.maker == nullptr) return turn(stored.data, begin, count, 0, stored.shape.rows(), out);
+    // Numbers that are made first: all at once, as every row here takes one of each row there, and kept until all were given.
+    const std::lock_guard lock(mutex_);
+    if (made_.empty()) {
+      made_.resize(index(rows) * bytes);
+      std::vector<std::byte> part(index(kRows * stored.shape.back()) * size);
+      for (std::int64_t r = 0; r < stored.shape.rows(); r += kRows) {
+        const std::int64_t n = std::min(kRows, stored.shape.rows() - r);
+        stored.maker->make_rows(stored.first_row + r, n, part.data());
+        turn(part.data(), 0, rows, r, n, made_.data());
+      }
     }
+    std::memcpy(out, made_.data() + index(begin) * bytes, index(count) * bytes);
+    given_ += count;
+    if (given_ < rows) return;
+    made_ = {};
+    given_ = 0;
   }
+
+ private:
+  static constexpr std::int64_t kRows = 32;  // at a time: their numbers share cache lines of the stored ones
+
+  // Puts `n` stored rows, which stand at `from` and are the rows from `place` on, into rows [begin, begin + count) at `out`.
+  void turn(const std::byte* from, std::int64_t begin, std::int64_t count, std::int64_t place, std::int64_t n, std::byte* out) const {
+    const std::int64_t width = stored.shape.rows(), columns = stored.shape.back();
+    for (std::int64_t some = 0; some < count; some += kRows)
+      for (std::int64_t c = 0; c < n; ++c)
+        for (std::int64_t r = some; r < std::min(some + kRows, count); ++r)
+          std::memcpy(out + index(r * width + place + c) * size, from + index(c * columns + first + begin + r) * size, size);
+  }
+
+  mutable std::mutex mutex_;
+  mutable std::vector<std::byte> made_;
+  mutable std::int64_t given_ = 0;
 };
 
 }  // namespace
 
 Result<std::unique_ptr<tensor::RowMaker>> read_transposed(const ConstView& stored, std::int64_t first, const tensor::Shape& shape,
                                                           ConstView& view) {
-  if (stored.maker != nullptr || tensor::info(stored.dtype).block_elements != 1)
-    return fail(ErrorKind::kBadInput, "it stands transposed, which is read in plain numbers only");
+  if (tensor::info(stored.dtype).block_elements != 1)
+    return fail(ErrorKind::kBadInput, "it stands transposed, and blocks of " + std::string(tensor::name(stored.dtype)) + " cannot be turned");
   auto t = std::make_unique<Transposer>();
   t->size = index(tensor::row_bytes(stored.dtype, 1));
-  t->data = stored.data + index(first) * t->size;
-  t->width = shape.back();
-  t->columns = stored.shape.back();
+  t->stored = stored;
+  t->first = first;
+  t->rows = shape.rows();
   view.dtype = stored.dtype;
   view.shape = shape;
   view.maker = t.get();

@@ -15,8 +15,9 @@ namespace qw::models {
 Result<std::unique_ptr<tensor::RowMaker>> read_form(const FileForm& form, const tensor::ConstView& stored,
                                                     const tensor::Shape& shape, tensor::ConstView& view);
 
-// Rows of a parameter [out, in] that stands in columns [first, first + out) of `stored` [in, columns]. kBadInput: stored in blocks
-// or made of other numbers.
+// Rows of a parameter [out, in] that stands in columns [first, first + out) of `stored` [in, columns]. kBadInput: stored in blocks.
+// `stored` must outlive the maker's use; of numbers that are made themselves (FP8) the maker holds the turned rows from the first row
+// asked for until as many were given as there are.
 Result<std::unique_ptr<tensor::RowMaker>> read_transposed(const tensor::ConstView& stored, std::int64_t first,
                                                           const tensor::Shape& shape, tensor::ConstView& view);
 

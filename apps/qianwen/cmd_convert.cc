@@ -55,9 +55,9 @@ Result<formats::GgufMetadata> gguf_metadata(const ConvertOptions& o, const Opene
     metadata = formats::GgufMetadata::copy_of(*in.source.gguf());
     // What is left aside is not written, and the keys must not speak of it.
     if (!in.model->traits().left_aside.empty())
-      for (const auto& [key, value] : in.model->gguf_metadata()) metadata.set(std::string(key), value);
+      for (const auto& item : models::gguf_keys(*in.model).items()) metadata.place(item);
   } else {
-    metadata = formats::GgufMetadata::from_object(in.model->gguf_metadata());
+    metadata = models::gguf_keys(*in.model);
     QW_ASSIGN(auto spec, tokenizer_of(in.path));
     spec.chat_template = chat_template_of(spec);
     QW_TRY(write_gguf_tokenizer(spec, in.model->traits().vocab, metadata));
@@ -98,6 +98,10 @@ Result<Report> write_all(Writer& writer, const std::vector<formats::TensorInfo>&
     const auto weight = importance == nullptr ? std::span<const float>()
                                               : importance->find_part(infos[i].name, part, infos[i].shape.back());
     if (interrupted().load()) return fail(ErrorKind::kInterrupted, "interrupted; nothing was written");
+    if (infos[i].dtype == tensor::DType::kI64) {
+      QW_TRY(writer.append({views[i].data, static_cast<std::size_t>(views[i].bytes())}));
+      continue;
+    }
     auto error = formats::convert(views[i], infos[i].dtype, pool,
                                   [&](std::span<const std::byte> rows) { return writer.append(rows); }, weight);
     if (!error) return in_context(infos[i].name, error.error());
@@ -139,6 +143,7 @@ Result<Report> write_gguf(const ConvertOptions& o, const OpenedModel& in, const 
   std::vector<formats::TensorInfo> infos, whole;
   for (std::size_t i = 0; i < views.size(); ++i) {
     const auto& p = in.model->parameters()[i];
+    if (p.gguf_none) continue;
     if (p.gguf_part == 0) {
       const tensor::DType type =
           recipe == nullptr ? kept(i) : formats::recipe_type(*recipe, p.gguf_name, p.gguf_shape(), shape);
@@ -164,7 +169,7 @@ Result<Report> write_folder(const ConvertOptions& o, const OpenedModel& in, cons
   if (code) return fail(ErrorKind::kFailed, o.out + ": cannot create: " + code.message());
   QW_ASSIGN(const auto there, models::file_tensors(*in.model, views, formats::ModelKind::kHfFolder));
   std::vector<formats::TensorInfo> infos;
-  for (const auto& t : there.tensors) infos.push_back({t.name, type, t.shape});
+  for (const auto& t : there.tensors) infos.push_back({t.name, t.parameter < 0 ? t.view.dtype : type, t.shape});
   QW_ASSIGN(auto spec, tokenizer_of(in.path));
   spec.chat_template = chat_template_of(spec);
   // A folder's own file keeps what only its readers know; a GGUF file's keys are made into one. The ids come with the

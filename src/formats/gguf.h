@@ -106,6 +106,7 @@ class GgufMetadata {
   // With a stated type; for an array, the element type.
   void set_typed(std::string key, GgufType type, json::Value value);
   void set_array(std::string key, GgufType element, json::Array values);
+  void place(Item item);  // as it is; replaces a key in its place
   bool erase(std::string_view key);
   const Item* find(std::string_view key) const;
   const std::vector<Item>& items() const { return items_; }
@@ -116,8 +117,6 @@ class GgufMetadata {
   static GgufMetadata from_object(const json::Object& object);
 
  private:
-  void place(Item item);
-
   std::vector<Item> items_;
 };
 

@@ -268,11 +268,17 @@ Result<Untied> untied(const Model& model, std::span<const ConstView> weights) {
   json::Object config = model.hf_config();
   config.set("tie_word_embeddings", false);
   Untied out;
-  QW_ASSIGN(out.model, model_from_hf_config(config));
+  json::Object integers;  // what the model was made with beside its configuration
+  for (const ModelTraits::Integers& numbers : model.traits().integers) {
+    json::Array values;
+    for (const std::int64_t n : numbers.values) values.emplace_back(n);
+    integers.set(numbers.hf_name, std::move(values));
+  }
+  QW_ASSIGN(out.model, model_from_hf_config(config, model.traits().draft_layers, integers));
   out.weights.assign(weights.begin(), weights.end());
-  QW_CHECK(out.model->parameters().size() == weights.size() + 1 &&
-           out.model->head().id == static_cast<std::int32_t>(weights.size()));  // the table ends with the head
-  out.weights.push_back(weights[index(model.embedding().id)]);
+  const std::int32_t head = out.model->head().id;  // behind the model's own weights, before those of layers that draft
+  QW_CHECK(out.model->parameters().size() == weights.size() + 1 && head >= 0 && index(head) <= weights.size());
+  out.weights.insert(out.weights.begin() + head, weights[index(model.embedding().id)]);
   return out;
 }
 

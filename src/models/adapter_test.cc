@@ -124,6 +124,23 @@ TEST(Adapter, RowsOfOneStepMayUseDifferentOnes) {
   }
 }
 
+// The head gets its own place, which layers that draft stand behind.
+TEST(Adapter, AModelThatDraftsIsUntiedToo) {
+  const Base b("draft_qwen3_5_bf16");
+  ASSERT_TRUE(b.model->traits().tied_embeddings);
+  const auto apart = untied(*b.model, b.views);
+  ASSERT_TRUE(apart) << apart.error().message;
+  EXPECT_EQ(apart->model->traits().draft_layers, 1);
+  std::map<std::string, const std::byte*> before;
+  for (std::size_t i = 0; i < b.views.size(); ++i) before[b.model->parameters()[i].hf_name] = b.views[i].data;
+  ASSERT_EQ(apart->weights.size(), b.views.size() + 1);
+  for (std::size_t i = 0; i < apart->weights.size(); ++i) {
+    const ParameterSpec& p = apart->model->parameters()[i];
+    EXPECT_EQ(apart->weights[i].shape, p.shape) << p.hf_name;
+    EXPECT_EQ(apart->weights[i].data, before[p.hf_name == "lm_head.weight" ? "model.embed_tokens.weight" : p.hf_name]) << p.hf_name;
+  }
+}
+
 // Experts, stacked as in GGUF files: what only merging does.
 TEST(Adapter, StackedExpertsAreMergedOneByOne) {
   Base b("qwen3_moe_untied_f32");

@@ -61,8 +61,10 @@ std::vector<std::string> architectures() {
 
 void Model::draft(ops::Executor&) const { QW_CHECK(traits().draft_layers > 0); }
 
-Result<std::unique_ptr<Model>> model_from_hf_config(const json::Object& config, std::optional<std::int32_t> draft_layers) {
+Result<std::unique_ptr<Model>> model_from_hf_config(const json::Object& config, std::optional<std::int32_t> draft_layers,
+                                                    const json::Object& integers) {
   QW_ASSIGN(json::Object language, language_config(config));
+  if (!integers.empty()) language.set(std::string(kHfIntegers), integers);
   if (draft_layers) language.set(std::string(kHfDraftLayers), *draft_layers);
   QW_ASSIGN(const Architecture* a, find(language, "model_type", &Architecture::hf_type));
   return a->from_hf(language);

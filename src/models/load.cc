@@ -1,6 +1,7 @@
 #include "models/load.h"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -21,6 +22,21 @@ bool all_zero(const formats::ModelSource& source, const formats::TensorInfo& t) 
   return std::all_of(view->data, view->data + view->bytes(), [](std::byte b) { return b == std::byte{0}; });
 }
 
+// The name that a body's tensor has in this folder, if not its own.
+std::string name_in(const formats::ModelSource& source, const std::string& name) {
+  if (source.find(name) != nullptr) return name;
+  if (name == kHfHead)
+    for (const std::string_view other : kHfOuterHeads)
+      if (source.find(std::string(other)) != nullptr) return std::string(other);
+  if (!name.starts_with(kHfBody)) return name;
+  // Checkpoints of a bare body (embedding models) leave out the beginning, those of several senses have a longer one.
+  const std::string own = name.substr(kHfBody.size());
+  if (source.find(own) != nullptr) return own;
+  for (const std::string_view outer : kHfOuterBodies)
+    if (const std::string other = std::string(outer) + own; source.find(other) != nullptr) return other;
+  return name;
+}
+
 // Tensors which may stand in a file and say nothing that the configuration does not.
 bool redundant(const formats::TensorInfo& t, const Model& model, const formats::ModelSource& source) {
   for (const ModelTraits::LeftAside& aside : model.traits().left_aside)
@@ -29,6 +45,8 @@ bool redundant(const formats::TensorInfo& t, const Model& model, const formats::
   const std::string_view name = t.name;
   const bool quantised = source.hf_folder()->quantised() != nullptr;
   if (quantised && name.ends_with(kBias) && t.shape.rank() == 1) return all_zero(source, t);
+  for (const ModelTraits::Integers& numbers : model.traits().integers)
+    if (name == numbers.hf_name || name == name_in(source, numbers.hf_name)) return true;
   if (!model.head().present() && name == kHfHead) return true;  // left from the language model it was made of
   return name.ends_with(kHfFrequencies) || (model.traits().tied_embeddings && name == kHfHead);
 }
@@ -61,21 +79,6 @@ Result<tensor::ConstView> from_gguf(const formats::ModelSource& source, const Pa
   if (p.gguf_vector && info != nullptr && info->shape == p.shape) whole = p.shape;  // some writers keep the [1, n]
   QW_ASSIGN(const tensor::ConstView view, part_of(source, name, whole, p.shape, p.gguf_part));
   return formed(source, p, p.gguf, name, view);
-}
-
-// The name that a body's tensor has in this folder, if not its own.
-std::string name_in(const formats::ModelSource& source, const std::string& name) {
-  if (source.find(name) != nullptr) return name;
-  if (name == kHfHead)
-    for (const std::string_view other : kHfOuterHeads)
-      if (source.find(std::string(other)) != nullptr) return std::string(other);
-  if (!name.starts_with(kHfBody)) return name;
-  // Checkpoints of a bare body (embedding models) leave out the beginning, those of several senses have a longer one.
-  const std::string own = name.substr(kHfBody.size());
-  if (source.find(own) != nullptr) return own;
-  for (const std::string_view outer : kHfOuterBodies)
-    if (const std::string other = std::string(outer) + own; source.find(other) != nullptr) return other;
-  return name;
 }
 
 // Whole experts as Qwen3-VL's folders hold them: [E, D, 2F] or [E, F, D].
@@ -146,6 +149,24 @@ std::int32_t draft_layers(const formats::ModelSource& source) {
   return n;
 }
 
+// Tensors of whole numbers that belong to a configuration have a few; others are no business of it.
+constexpr std::int64_t kMostIntegers = 4096;
+
+json::Object small_integers(const formats::ModelSource& source) {
+  json::Object found;
+  for (const formats::TensorInfo& t : source.tensors()) {
+    if (t.dtype != tensor::DType::kI64 || t.shape.rank() != 1 || t.shape.elements() > kMostIntegers) continue;
+    const auto view = source.tensor(t.name);
+    if (!view || view->data == nullptr) continue;
+    std::vector<std::int64_t> numbers(static_cast<std::size_t>(t.shape.elements()));
+    std::memcpy(numbers.data(), view->data, numbers.size() * sizeof(std::int64_t));
+    json::Array values;
+    for (const std::int64_t n : numbers) values.emplace_back(n);
+    found.set(t.name, std::move(values));
+  }
+  return found;
+}
+
 }  // namespace
 
 tensor::Shape ParameterSpec::gguf_shape() const {
@@ -158,7 +179,7 @@ Result<std::unique_ptr<Model>> model_from_source(const formats::ModelSource& sou
   const auto located = [&](Error e) { return in_context(source.path().string(), std::move(e)).value(); };
   if (source.kind() == formats::ModelKind::kHfFolder) {
     QW_ASSIGN(const auto embedding, formats::read_embedding_config(source));
-    if (!embedding) return model_from_hf_config(source.config(), draft_layers(source)).map_error(located);
+    if (!embedding) return model_from_hf_config(source.config(), draft_layers(source), small_integers(source)).map_error(located);
     json::Object config = source.config();  // it names the class of the language model, whose head is not used
     config.set("architectures", json::Array{"Model"});
     return model_from_hf_config(config).map_error(located);
@@ -167,8 +188,18 @@ Result<std::unique_ptr<Model>> model_from_source(const formats::ModelSource& sou
   if (table == nullptr || table->shape.rank() != 2)
     return fail(ErrorKind::kBadInput,
                 source.path().string() + ": no token table (" + std::string(kGgufTokenTable) + ")");
-  return model_from_gguf_metadata(source.config(), source.find(kGgufHead) != nullptr, table->shape[0])
-      .map_error(located);
+  json::Object metadata = source.config();
+  for (const formats::TensorInfo& t : source.tensors())
+    if (t.shape.rank() == 2 && !t.name.starts_with("blk.")) metadata.set(std::string(kGgufRows) + t.name, t.shape[0]);
+  return model_from_gguf_metadata(metadata, source.find(kGgufHead) != nullptr, table->shape[0]).map_error(located);
+}
+
+formats::GgufMetadata gguf_keys(const Model& model) {
+  const json::Object all = model.gguf_metadata();
+  formats::GgufMetadata keys = formats::GgufMetadata::from_object(all);
+  for (const std::string& key : model.traits().gguf_u64)
+    if (const json::Value* value = all.find(key)) keys.set_array(key, formats::GgufType::kU64, value->as_array());
+  return keys;
 }
 
 Result<std::vector<tensor::ConstView>> load_weights(const Model& model, const formats::ModelSource& source) {
@@ -210,6 +241,7 @@ Result<FileTensors> file_tensors(const Model& model, std::span<const tensor::Con
     const bool gguf = kind == formats::ModelKind::kGguf;
     const FileForm& form = gguf ? p.gguf : p.hf;
     const std::string& name = gguf ? p.gguf_name : p.hf_name;
+    if (gguf && p.gguf_none) continue;
     if (!gguf && !written.insert(name).second) continue;  // stands in the tensor of an earlier one
     const bool small = p.is_norm || p.is_bias;
     out.tensors.push_back({name, form.whole.rank() == 0 ? p.shape : form.whole, views[i], small, static_cast<std::int32_t>(i)});
@@ -220,6 +252,12 @@ Result<FileTensors> file_tensors(const Model& model, std::span<const tensor::Con
     FileTensor& to = out.tensors.back();
     QW_TRY(add_made(write_form(parts, to.shape, to.view), name, out));
   }
+  if (kind == formats::ModelKind::kHfFolder)
+    for (const ModelTraits::Integers& numbers : model.traits().integers) {
+      const tensor::Shape shape{static_cast<std::int64_t>(numbers.values.size())};
+      const auto* data = reinterpret_cast<const std::byte*>(numbers.values.data());
+      out.tensors.push_back({numbers.hf_name, shape, {tensor::DType::kI64, shape, data}, false, -1});
+    }
   return out;
 }
 

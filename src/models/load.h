@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "formats/gguf.h"
 #include "formats/model_file.h"
 #include "models/model.h"
 #include "tensor/tensor.h"
@@ -35,12 +36,14 @@ struct FileTensor {
   tensor::Shape shape;
   tensor::ConstView view;
   bool small = false;          // a norm or bias: float32 whatever the others are
-  std::int32_t parameter = 0;  // of the first that stands in it
+  std::int32_t parameter = 0;  // of the first that stands in it; -1: whole numbers that belong to none, written as they are
 };
 struct FileTensors {
   std::vector<FileTensor> tensors;
   std::vector<std::unique_ptr<tensor::RowMaker>> makers;  // what views point to
 };
+// Model::gguf_metadata() with the types that readers elsewhere expect.
+formats::GgufMetadata gguf_keys(const Model& model);
 // What to write for weights in the form of this house (by parameter id; they must outlive the result). Of GGUF: the parts
 // of a stacked tensor one after the other, each in the shape of its parameter. kBadInput naming the tensor: its numbers
 // are stored so that they cannot be put in the file's order.

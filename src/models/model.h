@@ -56,6 +56,13 @@ struct ModelTraits {
     std::string prefix, what;
   };
   std::vector<LeftAside> left_aside;
+  // Tensors of whole numbers that folders hold beside the parameters; the model was made with them (model_from_hf_config).
+  struct Integers {
+    std::string hf_name;
+    std::vector<std::int64_t> values;
+  };
+  std::vector<Integers> integers;
+  std::vector<std::string> gguf_u64;  // keys of gguf_metadata() whose arrays readers elsewhere take as u64 only
   // Layers that draft later tokens (Model::draft): their keys and values stand in the cache behind those of `layers`. 0: none.
   std::int32_t draft_layers = 0;
   std::int32_t draft_width = 0;  // of the rows they take
@@ -95,6 +102,7 @@ struct ParameterSpec {
   std::int32_t hf_fused_each = 0;  // > 0: the whole is transposed, [E, in, out], and so many parts share its columns
 
   FileForm hf = {}, gguf = {};
+  bool gguf_none = false;  // GGUF files have no place for it
   bool gguf_rows = false;  // parts stand one below the other in GGUF, [parts * out, in], not stacked
   bool selects = false;    // only chooses what attention sees: it has no gradient
   bool draft = false;      // belongs to layers that draft: the forward pass does not use it
@@ -133,9 +141,9 @@ std::vector<std::string> architectures();
 // Makes a model from the config.json of a Hugging Face folder (or the [model] table of a training recipe, same keys).
 // Errors: kBadInput naming the key.
 // `draft_layers`: how many layers that draft it is to have; absent: as many as the configuration says. (Folders may say so
-// and lack their tensors: load.h goes by those.)
-Result<std::unique_ptr<Model>> model_from_hf_config(const json::Object& config,
-                                                    std::optional<std::int32_t> draft_layers = {});
+// and lack their tensors: load.h goes by those.) `integers`: small tensors of whole numbers that the folder holds, by name.
+Result<std::unique_ptr<Model>> model_from_hf_config(const json::Object& config, std::optional<std::int32_t> draft_layers = {},
+                                                    const json::Object& integers = {});
 // Makes a model from GGUF metadata (general.architecture and its keys). `has_output_weight` tells whether the head is
 // a tensor of its own; `vocab` is the row count of token_embd.weight.
 Result<std::unique_ptr<Model>> model_from_gguf_metadata(const json::Object& metadata, bool has_output_weight,

@@ -157,7 +157,9 @@ Status Trainer::export_model(const std::filesystem::path& folder) {
   std::vector<tensor::Buffer> made(there.tensors.size());
   for (std::size_t i = 0; i < made.size(); ++i) {
     const models::FileTensor& t = there.tensors[i];
-    tensors.push_back({t.name, t.shape, tensor::in_memory(t.view, made[i]).f32(), t.small ? tensor::DType::kF32 : type});
+    if (t.parameter < 0)
+      tensors.push_back({t.name, t.shape, nullptr, t.view.dtype, {t.view.data, static_cast<std::size_t>(t.view.bytes())}});
+    else tensors.push_back({t.name, t.shape, tensor::in_memory(t.view, made[i]).f32(), t.small ? tensor::DType::kF32 : type, {}});
   }
   json::Object config = s.model->hf_config();
   config.set("torch_dtype", s.config.export_type == ExportType::kBf16 ? "bfloat16" : "float32");

@@ -387,8 +387,28 @@ def older_thinking(w):
                                "architectures": ["Qwen2OmniNaViTThinkerForConditionalGeneration"]}}
 
 
+def hash_numbers(vocab, size, heads, base, seed=1234):
+    """Factors, sizes and offsets of the heads of n-grams, by the published rule."""
+    mask, gamma = 2 ** 64 - 1, 0x9E3779B97F4A7C15
+
+    def mixed(v):
+        v = v + gamma & mask
+        v = (v ^ v >> 30) * 0xBF58476D1CE4E5B9 & mask
+        v = (v ^ v >> 27) * 0x94D049BB133111EB & mask
+        return v ^ v >> 31
+
+    half = max(1, (2 ** 63 - 1) // vocab // 2)
+    factors = [2 * (mixed(seed + gamma * (i + 1) & mask) % half) + 1 for i in range(size)]
+    sizes = []
+    while len(sizes) < (size - 1) * heads:
+        if all(base % d for d in range(2, math.isqrt(base) + 1)):
+            sizes.append(base)
+        base += 1
+    return factors, sizes, [sum(sizes[:i]) for i in range(len(sizes))]
+
+
 def streams(w):
-    """qwen4_exp: a residual of four streams, a table of n-grams in parts, an indexer beside attention."""
+    """qwen4_exp: a residual of four streams, a table of n-grams in parts, an indexer beside attention, a layer that drafts."""
     prefix, wide = "model.language_model.", 4 * WIDTH
 
     def mixer(p, inject=True):
@@ -399,24 +419,27 @@ def streams(w):
             w.add(p + "block_inject_weight.weight", [4, wide])
 
     w.add(prefix + "embed_tokens.weight", [VOCAB, WIDTH], 0.3)
-    for i in range(4):
-        p = f"{prefix}layers.{i}."
+    def layer(p, full):
         mixer(p + "attn_hyper_connection.")
         mixer(p + "mlp_hyper_connection.")
-        if i < 3:
-            delta(w, p + "linear_attn.", False)
-        else:
+        if full:
             attention(w, p + "self_attn.", "bf16", 64, gate=True, around=0.0)
             w.add(p + "self_attn.indexer.index_qk_proj.weight", [3 * 32, WIDTH])
             for name in ("q_layernorm", "k_layernorm"):
                 w.norm(f"{p}self_attn.indexer.{name}.weight", 32, 0.0)
+        else:
+            delta(w, p + "linear_attn.", False)
         experts(w, p + "mlp.", shared=256, fused=True)
+
+    for i in range(4):
+        p = f"{prefix}layers.{i}."
+        layer(p, i == 3)
         if i != 1:
             continue
         for n in range(4):
             w.add(f"{p}ple.ple_embedding.ngram_embedding.shard_{n}.weight", [112, 64], 0.3)  # 4 primes from 101 on, to a multiple of 32
-        for name, count in (("layer_multipliers", 3), ("ngram_heads_offsets", 4), ("ngram_heads_vocab_sizes", 4)):
-            w.raw(f"{p}ple.ple_embedding.{name}", "I64", [count], bytes(8 * count))
+        for name, numbers in zip(("layer_multipliers", "ngram_heads_vocab_sizes", "ngram_heads_offsets"), hash_numbers(VOCAB, 3, 2, 101)):
+            w.raw(f"{p}ple.ple_embedding.{name}", "I64", [len(numbers)], struct.pack(f"<{len(numbers)}q", *numbers))
         w.add(p + "ple.key_proj.weight", [wide, WIDTH])
         w.add(p + "ple.value_proj.weight", [WIDTH, WIDTH])
         for name in ("norm_key", "norm_query", "norm_conv"):
@@ -425,7 +448,12 @@ def streams(w):
     mixer(prefix + "hyper_connection_mixer.", False)
     w.add("lm_head.weight", [VOCAB, WIDTH])
     w.add("model.visual.patch_embed.proj.weight", [64, 3, 2, 4, 4])
-    w.add("mtp.fc_hidden.weight", [WIDTH, WIDTH])
+    for name in ("fc_embedding", "fc_hidden"):
+        w.add(f"mtp.{name}.weight", [WIDTH, WIDTH])
+    w.norm("mtp.pre_fc_norm_embedding.weight", WIDTH, 0.0)
+    w.norm("mtp.pre_fc_norm_hidden.weight", wide, 0.0)
+    layer("mtp.layers.0.", True)
+    mixer("mtp.hyper_connection_mixer.", False)
     text = config("qwen4_exp_text", "x", 4, **HYBRID | AXES | SHARED | {
         "eos_token_id": 290, "hc_count": 4, "hc_lowrank": 32, "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 32,
         "indexer_budget": 512, "indexer_compress_ratio": 4, "ple_layer_ids": [2], "ple_embed_dim": WIDTH, "ple_conv_kernel_size": 4,

@@ -31,8 +31,9 @@ CASES = {
                            layer_types=["linear_attention", "linear_attention", "full_attention"], ple_layer_ids=[2], ple_embed_dim=24,
                            ngram_size=3, heads_per_ngram=2, ngram_vocab_size_base=60, make_ngram_vocab_size_divisible_by=8,
                            split_ngram_parts=4), torch.float32, True, False),
-    "qwen4_exp_bf16": (dict(tie_word_embeddings=False, num_hidden_layers=2, hc_count=2, layer_types=["linear_attention", "full_attention"],
-                            ple_layer_ids=[1], ngram_size=2, heads_per_ngram=4, ngram_vocab_size_base=20, ple_conv_kernel_size=3,
+    # Two layers with n-grams, named in another order than they stand in.
+    "qwen4_exp_bf16": (dict(tie_word_embeddings=False, num_hidden_layers=3, hc_count=2, layer_types=["linear_attention"] * 2 + ["full_attention"],
+                            ple_layer_ids=[2, 1], ngram_size=2, heads_per_ngram=4, ngram_vocab_size_base=20, ple_conv_kernel_size=3,
                             make_ngram_vocab_size_divisible_by=16, split_ngram_parts=1), torch.bfloat16, False, True),
 }
 

@@ -82,9 +82,9 @@ void Decoder::end_table() {
   head_ = t.tied_embeddings ? embedding_ : table_.matrix("lm_head.weight", "output.weight", t.vocab, t.width);
 }
 
-void Decoder::finish(ops::Executor& ex, Value x) const {
+void Decoder::finish(ops::Executor& ex, Value x, Value kept) const {
   const Value h = norm_.present() ? ex.rms_norm(x, norm_, config_.eps) : x;  // [N, D]
-  if (config_.traits.draft_layers > 0) ex.keep(h);
+  if (config_.traits.draft_layers > 0) ex.keep(kept.id >= 0 ? kept : h);
   if (config_.traits.head.kind != HeadKind::kLanguage) return run_head(ex, h, other_head_, config_);
   ex.head(h, head_);  // [N, V]
 }

@@ -72,8 +72,8 @@ class Decoder : public Model {
     begin_table();
   }
   void end_table();
-  // The last norm and the head, whichever the model has.
-  void finish(ops::Executor& ex, ops::Value x) const;
+  // The last norm and the head, whichever the model has. What layers that draft take is the row behind the norm, or `kept`.
+  void finish(ops::Executor& ex, ops::Value x, ops::Value kept = {}) const;
 
   DenseConfig config_;
   ParameterTable table_;

@@ -16,6 +16,9 @@ inline constexpr std::string_view kHfOuterHeads[] = {"thinker.lm_head.weight", "
 // Layers that draft: the key of the configuration that counts them, and the beginning of their tensors' names.
 inline constexpr std::string_view kHfDraftLayers = "mtp_num_hidden_layers", kHfDraftLayer = "mtp.layers.";
 
+// Set beside a folder's own keys: its small tensors of whole numbers, by name; and by a GGUF file's: rows of its tables.
+inline constexpr std::string_view kHfIntegers = "tensors of whole numbers", kGgufRows = "rows of ";
+
 // Set by senses.cc for kinds of checkpoints whose fused experts stand transposed: [E, in, out].
 inline constexpr std::string_view kTransposedExperts = "experts are transposed";
 

@@ -224,9 +224,9 @@ inline void write_gguf(const std::filesystem::path& path, const Model& model, st
   for (std::size_t i = 0; i < views.size(); ++i) {
     const ParameterSpec& p = model.parameters()[i];
     const auto type = p.gguf.same() ? views[i].dtype : tensor::DType::kF32;
-    if (p.gguf_part == 0) infos.push_back({p.gguf_name, type, p.gguf_shape()});
+    if (p.gguf_part == 0 && !p.gguf_none) infos.push_back({p.gguf_name, type, p.gguf_shape()});
   }
-  auto writer = formats::GgufWriter::create(path, formats::GgufMetadata::from_object(model.gguf_metadata()), infos);
+  auto writer = formats::GgufWriter::create(path, gguf_keys(model), infos);
   ASSERT_TRUE(writer) << writer.error().message;
   const auto there = file_tensors(model, views, formats::ModelKind::kGguf);
   ASSERT_TRUE(there) << there.error().message;

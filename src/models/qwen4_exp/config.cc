@@ -17,9 +17,10 @@ constexpr HybridDefaults kDefaults{
 
 // Bounds that the one published model does not come near (4 streams, rank 320, 16 heads of 20 million rows).
 constexpr std::int64_t kMaxStreams = 64, kMaxRank = 1 << 16, kMaxIndexHeads = 1024, kMaxIndexDim = 1024, kMaxShards = 4096,
-                       kMaxBase = 1 << 28, kMaxDivisor = 1 << 20, kMaxBudget = 1 << 30;
+                       kMaxBase = 1 << 28, kMaxDivisor = std::int64_t{1} << 40, kMaxBudget = 1 << 30;
+constexpr std::size_t kMaxNgramLayers = 8;
 // The reference's defaults.
-constexpr std::int64_t kBase = 20000000, kDivisor = 128, kSeed = 1234, kReferenceShards = 512;
+constexpr std::int64_t kBase = 20000000, kDivisor = 128, kSeed = 1234, kReferenceShards = 512, kRatio = 4;
 constexpr std::string_view kGguf = "qwen4exp.";
 
 std::int32_t small(std::int64_t i) { return static_cast<std::int32_t>(i); }
@@ -31,6 +32,13 @@ std::uint64_t split_mix(std::uint64_t v) {
   v = (v ^ (v >> 30)) * 0xBF58476D1CE4E5B9;
   v = (v ^ (v >> 27)) * 0x94D049BB133111EB;
   return v ^ (v >> 31);
+}
+
+// Factors are odd and keep products of ids below 2^63.
+constexpr std::int64_t kSeedStep = 10007;  // from one layer with n-grams to the next
+std::uint64_t factor_of(std::int64_t seed, std::int32_t place, std::int64_t vocab) {
+  const auto half = static_cast<std::uint64_t>(std::max<std::int64_t>(1, INT64_MAX / vocab / 2));
+  return 2 * (split_mix(static_cast<std::uint64_t>(seed) + kGamma * static_cast<std::uint64_t>(place + 1)) % half) + 1;
 }
 
 bool is_prime(std::int64_t n) {
@@ -63,16 +71,75 @@ Status cap_context(const ConfigReader& in, std::string_view key, Config& c) {
   return {};
 }
 
-Status read_ngrams_hf(const ConfigReader& in, Config& c) {
-  const json::Value* layers = in.find("ple_layer_ids");
+std::vector<std::int64_t> as_signed(const std::vector<std::uint64_t>& v) { return {v.begin(), v.end()}; }
+
+std::int64_t rows_of(const ops::NgramSpec& n) { return n.rows_each * n.tables; }
+
+// Numbers of the hash that a file states, `part` of `parts` of an array: they are used in place of the rule's.
+Status take_numbers(const json::Value& value, std::int64_t low, std::int64_t high, std::size_t part, std::vector<std::int64_t>& to) {
+  const std::size_t n = to.size(), first = part * n;
+  if (!value.is_array() || value.as_array().size() < first + n) return fail(ErrorKind::kBadInput, "must hold " + std::to_string(first + n) + " numbers");
+  for (std::size_t i = 0; i < n; ++i) {
+    const json::Value& v = value.as_array()[first + i];
+    if (!v.is_int() || v.as_int() < low || v.as_int() > high)
+      return fail(ErrorKind::kBadInput, "must hold whole numbers from " + std::to_string(low) + " to " + std::to_string(high));
+    to[i] = v.as_int();
+  }
+  return {};
+}
+
+// The three arrays of one layer. Products of factors and tokens stay below 2^63, rows within the table.
+Status take_hash(const json::Value* factors, const json::Value* sizes, const json::Value* offsets, std::size_t part, std::int64_t vocab,
+                 ops::NgramSpec& n) {
+  if (factors != nullptr) {
+    std::vector<std::int64_t> f(n.factors.size());
+    if (auto ok = take_numbers(*factors, 1, INT64_MAX / vocab, part, f); !ok) return in_context("factors of n-grams", std::move(ok).error());
+    n.factors.assign(f.begin(), f.end());
+  }
+  const auto rows = [&](const json::Value* v, std::int64_t low, std::vector<std::int64_t>& to) -> Status {
+    if (v == nullptr) return {};
+    if (auto ok = take_numbers(*v, low, rows_of(n), part, to); !ok) return in_context("rows of n-grams", std::move(ok).error());
+    return {};
+  };
+  QW_TRY(rows(sizes, 1, n.sizes));
+  QW_TRY(rows(offsets, 0, n.offsets));
+  for (std::size_t h = 0; h < n.sizes.size(); ++h)
+    if (n.offsets[h] > rows_of(n) - n.sizes[h]) return fail(ErrorKind::kBadInput, "rows of n-grams: they end behind the table's " + std::to_string(rows_of(n)));
+  return {};
+}
+
+// Tensors of the folder that hold the numbers of layer `which`. (Zeros stand where nothing was filled in.)
+Status take_tensors(const json::Object& integers, std::size_t which, Config& c) {
+  const std::string end = "layers." + std::to_string(c.ple_layers[which]) + ".ple.ple_embedding.";
+  const auto find = [&](const char* name) -> const json::Value* {
+    for (const auto& [key, value] : integers)
+      if (key.ends_with(end + name) && value.is_array())
+        for (const json::Value& v : value.as_array())
+          if (!v.is_int() || v.as_int() != 0) return &value;
+    return nullptr;
+  };
+  return take_hash(find("layer_multipliers"), find("ngram_heads_vocab_sizes"), find("ngram_heads_offsets"), 0,
+                   c.hybrid.mixture.dense.traits.vocab, c.ngrams[which]);
+}
+
+Status read_layer_list(const ConfigReader& in, std::string_view key, std::int64_t first, Config& c) {
+  const json::Value* layers = in.find(key);
   if (layers == nullptr) return {};
-  if (!layers->is_array()) return in.bad("ple_layer_ids", "must be an array");
-  if (layers->as_array().empty()) return {};
-  if (layers->as_array().size() > 1) return in.bad("ple_layer_ids", "only one layer with n-grams is supported");
-  const json::Value& layer = layers->as_array()[0];
-  if (!layer.is_int() || layer.as_int() < 1 || layer.as_int() > c.hybrid.layers())
-    return in.bad("ple_layer_ids", "must hold the number of a layer, the first being 1");
-  c.ple_layer = small(layer.as_int() - 1);
+  if (!layers->is_array() || layers->as_array().size() > kMaxNgramLayers)
+    return in.bad(key, "must be an array of at most " + std::to_string(kMaxNgramLayers) + " layers");
+  for (const json::Value& layer : layers->as_array()) {
+    if (!layer.is_int() || layer.as_int() < first || layer.as_int() - first >= c.hybrid.layers())
+      return in.bad(key, "must hold numbers of layers, the first being " + std::to_string(first));
+    const std::int32_t i = small(layer.as_int() - first);
+    if (std::find(c.ple_layers.begin(), c.ple_layers.end(), i) != c.ple_layers.end()) return in.bad(key, "names a layer twice");
+    c.ple_layers.push_back(i);
+  }
+  return {};
+}
+
+Status read_ngrams_hf(const ConfigReader& in, Config& c) {
+  QW_TRY(read_layer_list(in, "ple_layer_ids", 1, c));
+  if (c.ple_layers.empty()) return {};
   const ModelTraits& t = c.hybrid.mixture.dense.traits;
   QW_ASSIGN(c.ple_width, in.integer("ple_embed_dim", 1, 1 << 18, t.width).map(small));
   QW_ASSIGN(c.ple_taps, in.integer("ple_conv_kernel_size", 2, 64, 4).map(small));
@@ -83,27 +150,50 @@ Status read_ngrams_hf(const ConfigReader& in, Config& c) {
   QW_ASSIGN(c.seed, in.integer("seed", 0, INT64_MAX, kSeed));
   QW_ASSIGN(c.shards, in.integer("split_ngram_parts", 1, kMaxShards, kReferenceShards).map(small));
   QW_ASSIGN(c.end_of_text, end_of_text(in, "eos_token_id", t.vocab).map(small));
-  return settle_ngrams(c);
+  QW_TRY(settle_ngrams(c));
+  const json::Value* integers = in.find(kHfIntegers);
+  if (integers == nullptr || !integers->is_object()) return {};
+  for (std::size_t i = 0; i < c.ple_layers.size(); ++i) QW_TRY(take_tensors(integers->as_object(), i, c));
+  return {};
 }
 
-Status same_numbers(const ConfigReader& in, std::string_view key, const std::vector<std::int64_t>& wanted) {
-  const json::Value* value = in.find(key);
-  if (value == nullptr) return {};
-  bool same = value->is_array() && value->as_array().size() >= wanted.size();
-  for (std::size_t i = 0; same && i < wanted.size(); ++i) same = value->as_array()[i].is_int() && value->as_array()[i].as_int() == wanted[i];
-  if (same) return {};
-  return in.bad(key, "are not the numbers of the published rule, which is all that this program computes");
+// GGUF states the numbers of the hash, not what they come from. Folders say the latter; a base, a divisor and a seed are sought
+// that give these numbers. (If there are none, the tensors of the folder tell.)
+Status find_origin(const ConfigReader& in, std::int64_t rows, Config& c) {
+  const std::vector<std::int64_t> sizes = c.ngrams[0].sizes;
+  const std::vector<std::uint64_t> factors = c.ngrams[0].factors;
+  const auto again = [&]() -> Status {
+    c.ngrams.clear();
+    return settle_ngrams(c);
+  };
+  const json::Value* stated = in.find("ple.head_vocab_sizes");
+  if (stated != nullptr && stated->is_array() && !stated->as_array().empty() && stated->as_array()[0].is_int() && !in.has("ple.vocab_size_base") &&
+      stated->as_array()[0].as_int() != sizes[0] && stated->as_array()[0].as_int() >= 2 && stated->as_array()[0].as_int() <= kMaxBase)
+    c.ngram_base = stated->as_array()[0].as_int();
+  if (rows > 0 && rows <= kMaxDivisor && !in.has("ple.divisor")) {
+    std::int64_t total = 0;
+    Config plain = c;
+    plain.ngrams.clear();
+    plain.shards = 1;
+    QW_TRY(settle_ngrams(plain));
+    for (const std::int64_t n : plain.ngrams[0].sizes) total += n;
+    if (rows_of(plain.ngrams[0]) != rows && rows >= total) c.ngram_divisor = rows;
+  }
+  const json::Value* first = in.find("ple.layer_multipliers");
+  constexpr std::int64_t kSeedsTried = 1 << 16;
+  if (first != nullptr && first->is_array() && !first->as_array().empty() && first->as_array()[0].is_int() && !in.has("ple.seed") &&
+      static_cast<std::uint64_t>(first->as_array()[0].as_int()) != factors[0])
+    for (std::int64_t seed = 0; seed < kSeedsTried; ++seed)
+      if (static_cast<std::int64_t>(factor_of(seed, 0, c.hybrid.mixture.dense.traits.vocab)) == first->as_array()[0].as_int()) {
+        c.seed = seed;
+        break;
+      }
+  return again();
 }
 
-std::vector<std::int64_t> as_signed(const std::vector<std::uint64_t>& v) { return {v.begin(), v.end()}; }
-
-Status read_ngrams_gguf(const ConfigReader& in, Config& c) {
-  const json::Value* layers = in.find("ple.layers");
-  if (layers == nullptr) return {};
-  if (!layers->is_array() || layers->as_array().size() != 1 || !layers->as_array()[0].is_int() || layers->as_array()[0].as_int() < 0 ||
-      layers->as_array()[0].as_int() >= c.hybrid.layers())
-    return in.bad("ple.layers", "must hold the number of one layer");
-  c.ple_layer = small(layers->as_array()[0].as_int());
+Status read_ngrams_gguf(const json::Object& metadata, const ConfigReader& in, Config& c) {
+  QW_TRY(read_layer_list(in, "ple.layers", 0, c));
+  if (c.ple_layers.empty()) return {};
   QW_ASSIGN(c.ple_taps, in.integer("ple.conv_kernel", 2, 64).map(small));
   QW_ASSIGN(c.ngram_size, in.integer("ple.ngram_size", 2, ops::kMaxNgram).map(small));
   QW_ASSIGN(c.heads_per_ngram, in.integer("ple.heads_per_ngram", 1, ops::kMaxNgramHeads / (c.ngram_size - 1)).map(small));
@@ -114,11 +204,14 @@ Status read_ngrams_gguf(const ConfigReader& in, Config& c) {
   QW_ASSIGN(c.ngram_divisor, in.integer("ple.divisor", 1, kMaxDivisor, kDivisor));
   QW_ASSIGN(c.seed, in.integer("ple.seed", 0, INT64_MAX, kSeed));
   QW_ASSIGN(c.shards, in.integer("ple.parts", 1, kMaxShards, 1).map(small));
-  QW_ASSIGN(c.end_of_text, end_of_text(in, "ple.eos_token_id", c.hybrid.mixture.dense.traits.vocab).map(small));
+  const std::int64_t vocab = c.hybrid.mixture.dense.traits.vocab;
+  QW_ASSIGN(c.end_of_text, end_of_text(in, "ple.eos_token_id", vocab).map(small));
   QW_TRY(settle_ngrams(c));
-  QW_TRY(same_numbers(in, "ple.layer_multipliers", as_signed(c.ngrams.factors)));
-  QW_TRY(same_numbers(in, "ple.head_offsets", c.ngrams.offsets));
-  return same_numbers(in, "ple.head_vocab_sizes", c.ngrams.sizes);
+  const json::Value* rows = metadata.find(std::string(kGgufRows) + gguf_table(0));
+  QW_TRY(find_origin(in, rows != nullptr && rows->is_int() ? rows->as_int() : 0, c));
+  for (std::size_t i = 0; i < c.ple_layers.size(); ++i)
+    QW_TRY(take_hash(in.find("ple.layer_multipliers"), in.find("ple.head_vocab_sizes"), in.find("ple.head_offsets"), i, vocab, c.ngrams[i]));
+  return {};
 }
 
 Status check_streams(const ConfigReader& in, std::string_view key, const Config& c) {
@@ -128,33 +221,37 @@ Status check_streams(const ConfigReader& in, std::string_view key, const Config&
 
 }  // namespace
 
+std::string gguf_table(std::int32_t which) {
+  return which == 0 ? "per_layer_token_embd.weight" : "per_layer_token_embd." + std::to_string(which) + ".weight";
+}
+
 Status settle_ngrams(Config& c) {
-  ops::NgramSpec& n = c.ngrams;
   const std::int64_t vocab = c.hybrid.mixture.dense.traits.vocab;
-  n.size = c.ngram_size;
-  n.heads_each = c.heads_per_ngram;
-  n.end_of_text = c.end_of_text;
-  if (c.ple_width % n.heads() != 0)
-    return fail(ErrorKind::kBadInput, "ple_embed_dim: " + std::to_string(c.ple_width) + " is no multiple of " + std::to_string(n.heads()) + " heads");
-  n.dim = c.ple_width / n.heads();
-  // Factors are odd and keep products of ids below 2^63.
-  const auto half = static_cast<std::uint64_t>(std::max<std::int64_t>(1, INT64_MAX / vocab / 2));
-  for (std::int32_t i = 0; i < n.size; ++i)
-    n.factors.push_back(2 * (split_mix(static_cast<std::uint64_t>(c.seed) + kGamma * static_cast<std::uint64_t>(i + 1)) % half) + 1);
-  // Sizes are the next primes from the base on.
-  std::int64_t rows = 0, prime = c.ngram_base - 1;
-  for (std::int32_t h = 0; h < n.heads(); ++h) {
-    do ++prime;
-    while (!is_prime(prime));
-    n.sizes.push_back(prime);
-    n.offsets.push_back(rows);
-    rows += prime;
+  std::int64_t prime = c.ngram_base - 1;  // sizes are the next primes from the base on, all layers' one after the other
+  for (std::size_t layer = 0; layer < c.ple_layers.size(); ++layer) {
+    ops::NgramSpec n;
+    n.size = c.ngram_size;
+    n.heads_each = c.heads_per_ngram;
+    n.end_of_text = c.end_of_text;
+    if (c.ple_width % n.heads() != 0)
+      return fail(ErrorKind::kBadInput, "ple_embed_dim: " + std::to_string(c.ple_width) + " is no multiple of " + std::to_string(n.heads()) + " heads");
+    n.dim = c.ple_width / n.heads();
+    for (std::int32_t i = 0; i < n.size; ++i) n.factors.push_back(factor_of(c.seed + kSeedStep * static_cast<std::int64_t>(layer), i, vocab));
+    std::int64_t rows = 0;
+    for (std::int32_t h = 0; h < n.heads(); ++h) {
+      do ++prime;
+      while (!is_prime(prime));
+      n.sizes.push_back(prime);
+      n.offsets.push_back(rows);
+      rows += prime;
+    }
+    rows = (rows + c.ngram_divisor - 1) / c.ngram_divisor * c.ngram_divisor;
+    if (rows % c.shards != 0)
+      return fail(ErrorKind::kBadInput, "split_ngram_parts: " + std::to_string(c.shards) + " do not divide " + std::to_string(rows) + " rows");
+    n.tables = c.shards;
+    n.rows_each = rows / c.shards;
+    c.ngrams.push_back(std::move(n));
   }
-  rows = (rows + c.ngram_divisor - 1) / c.ngram_divisor * c.ngram_divisor;
-  if (rows % c.shards != 0)
-    return fail(ErrorKind::kBadInput, "split_ngram_parts: " + std::to_string(c.shards) + " do not divide " + std::to_string(rows) + " rows");
-  n.tables = c.shards;
-  n.rows_each = rows / c.shards;
   return {};
 }
 
@@ -167,7 +264,6 @@ Result<Config> read_hf(const json::Object& config) {
       if (type.is_string() && type.as_string() == "indexed_attention") type = json::Value("full_attention");
     plain.set("layer_types", std::move(renamed));
   }
-  plain.erase(kHfDraftLayers);  // no reference says how their numbers are used: left aside
   Config c;
   QW_ASSIGN(c.hybrid, read_hybrid_hf(plain, kDefaults));
   const ConfigReader in(plain, "");
@@ -211,9 +307,9 @@ Result<Config> read_gguf(const json::Object& metadata, bool has_output_weight, s
     if (c.index_ratio != 0 && c.index_ratio != r.as_int()) return in.bad(kRatios, "blocks of different lengths are not supported");
     c.index_ratio = r.as_int();
   }
-  if (c.index_ratio == 0) return in.bad(kRatios, "no layer has blocks");
+  if (c.index_ratio == 0) c.index_ratio = kRatio;  // llama.cpp's converter misses layers that newer libraries call indexed_attention
   QW_TRY(cap_context(in, "attention.indexer.top_k", c));
-  QW_TRY(read_ngrams_gguf(in, c));
+  QW_TRY(read_ngrams_gguf(metadata, in, c));
   return c;
 }
 
@@ -229,8 +325,10 @@ json::Object write_hf(const Config& c) {
   o.set("indexer_head_dim", c.index_dim);
   o.set("indexer_budget", c.index_budget);
   o.set("indexer_compress_ratio", c.index_ratio);
-  if (c.ple_layer < 0) return o;
-  o.set("ple_layer_ids", json::Array{c.ple_layer + 1});
+  if (c.ple_layers.empty()) return o;
+  json::Array layers;
+  for (const std::int32_t i : c.ple_layers) layers.emplace_back(i + 1);
+  o.set("ple_layer_ids", std::move(layers));
   o.set("ple_embed_dim", c.ple_width);
   o.set("ple_conv_kernel_size", c.ple_taps);
   o.set("ngram_size", c.ngram_size);
@@ -246,12 +344,14 @@ json::Object write_hf(const Config& c) {
 json::Object write_gguf(const Config& c) {
   HybridConfig hybrid = c.hybrid;
   if (c.full_context > 0) hybrid.mixture.dense.traits.context = c.full_context;
+  hybrid.draft_layers = 0;  // files of llama.cpp leave them out
   json::Object o = write_hybrid_gguf(hybrid, kDefaults);
   const auto set = [&](std::string_view key, json::Value value) { o.set(std::string(kGguf) + std::string(key), std::move(value)); };
-  const auto numbers = [](const std::vector<std::int64_t>& v) {
+  const auto numbers = [&](std::string_view key, auto of) {
     json::Array a;
-    for (const std::int64_t n : v) a.emplace_back(n);
-    return a;
+    for (const ops::NgramSpec& spec : c.ngrams)
+      for (const std::int64_t n : of(spec)) a.emplace_back(n);
+    set(key, std::move(a));
   };
   if (!c.hybrid.sigmoid_gate) set("ssm.output_gate", "silu");
   set("hyper_connection.count", c.streams);
@@ -262,17 +362,19 @@ json::Object write_gguf(const Config& c) {
   json::Array ratios;
   for (const bool full : c.hybrid.full) ratios.emplace_back(full ? c.index_ratio : std::int64_t{0});
   set("attention.compress_ratios", std::move(ratios));
-  if (c.ple_layer < 0) return o;
-  set("ple.layers", json::Array{c.ple_layer});
+  if (c.ple_layers.empty()) return o;
+  json::Array layers;
+  for (const std::int32_t i : c.ple_layers) layers.emplace_back(i);
+  set("ple.layers", std::move(layers));
   set("ple.ngram_size", c.ngram_size);
   set("ple.heads_per_ngram", c.heads_per_ngram);
   set("ple.conv_kernel", c.ple_taps);
   set("ple.eos_token_id", c.end_of_text);
-  set("ple.layer_multipliers", numbers(as_signed(c.ngrams.factors)));
-  set("ple.head_offsets", numbers(c.ngrams.offsets));
-  set("ple.head_vocab_sizes", numbers(c.ngrams.sizes));
-  set("embedding_length_per_layer_input", c.ngrams.dim);
-  // Of this house, where they are not the released model's: without them the numbers above could not be checked.
+  numbers("ple.layer_multipliers", [](const ops::NgramSpec& n) { return as_signed(n.factors); });
+  numbers("ple.head_offsets", [](const ops::NgramSpec& n) { return n.offsets; });
+  numbers("ple.head_vocab_sizes", [](const ops::NgramSpec& n) { return n.sizes; });
+  set("embedding_length_per_layer_input", c.ngrams[0].dim);
+  // Of this house, where they are not the released model's: what folders say in place of the numbers above.
   if (c.ngram_base != kBase) set("ple.vocab_size_base", c.ngram_base);
   if (c.ngram_divisor != kDivisor) set("ple.divisor", c.ngram_divisor);
   if (c.seed != kSeed) set("ple.seed", c.seed);

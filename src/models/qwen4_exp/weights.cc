@@ -1,3 +1,6 @@
+#include <algorithm>
+
+#include "models/internal/names.h"
 #include "models/qwen4_exp/qwen4_exp.h"
 
 namespace qw::models::qwen4_exp {
@@ -11,36 +14,71 @@ Qwen4Exp::Qwen4Exp(Config config)
   t.expert_width = hybrid.mixture.expert_width;
   for (int i = 0; i < hybrid.layers(); ++i) {
     const LayerNames names(i);
-    Layer l;
-    l.full = hybrid.full[static_cast<std::size_t>(i)];
-    l.ngrams = i == config4_.ple_layer;
-    if (l.ngrams) ngram_weights(names);
-    l.attention_mixer = mixer_weights(names.hf + "attn_hyper_connection.", names.gguf + "hc_attn_", true);
-    if (l.full) {
-      l.attention = indexed_attention_weights(names);
-    } else {
-      t.recurrent.push_back(i);
-      l.delta = delta_weights(table_, t, hybrid, false, names);
-    }
-    l.ffn_mixer = mixer_weights(names.hf + "mlp_hyper_connection.", names.gguf + "hc_ffn_", true);
-    l.experts = mixture_weights(table_, hybrid.mixture, names);
-    layers_.push_back(l);
+    const auto at = std::find(config4_.ple_layers.begin(), config4_.ple_layers.end(), i);
+    const auto which = static_cast<std::int32_t>(at - config4_.ple_layers.begin());
+    const bool ngrams = at != config4_.ple_layers.end();
+    if (ngrams) ngram_weights(names, which);
+    const bool full = hybrid.full[static_cast<std::size_t>(i)];
+    if (!full) t.recurrent.push_back(i);
+    layers_.push_back(layer_weights(names, full));
+    layers_.back().ngrams = ngrams ? which : -1;
   }
   last_ = mixer_weights("model.hyper_connection_mixer.", "output_hc_", false);
   end_table();
+  if (hybrid.draft_layers == 1) draft_weights();
   for (std::size_t i = 0; i < table_.specs().size(); ++i) {
     ParameterSpec& p = table_.spec({static_cast<std::int32_t>(i)});
     if (p.is_norm && p.hf_name.find("linear_attn.") == std::string::npos) p.hf.numbers = FileForm::Numbers::kOneLess;
   }
   // Of a row: what the delta networks need, and of the wide residual its norm, gates, products and sums.
   t.recurrent_row_floats = delta_row_floats(t, hybrid) + 12 * std::int64_t{config4_.streams} * t.width + config4_.rank + 2 * std::int64_t{config4_.ple_width};
-  t.left_aside.push_back({"mtp.", "layers that draft later tokens"});
-  if (config4_.ple_layer >= 0)  // numbers that the configuration gives too
-    for (const char* body : {"model.", "model.language_model."})
-      for (const char* numbers : {"layer_multipliers", "ngram_heads_offsets", "ngram_heads_vocab_sizes"})
-        t.left_aside.push_back({std::string(body) + "layers." + std::to_string(config4_.ple_layer) + ".ple.ple_embedding." + numbers,
-                                "factors of the n-grams' hash, computed here"});
+  if (t.draft_layers == 0) t.left_aside.push_back({"mtp.", "layers that draft later tokens"});
+  note_numbers();
   t.notices.push_back("experimental: this architecture was compared with its reference implementation on small random models only");
+}
+
+Qwen4Exp::Layer Qwen4Exp::layer_weights(const LayerNames& names, bool full) {
+  Layer l;
+  l.full = full;
+  l.attention_mixer = mixer_weights(names.hf + "attn_hyper_connection.", names.gguf + "hc_attn_", true);
+  if (full) l.attention = indexed_attention_weights(names);
+  else l.delta = delta_weights(table_, config_.traits, config4_.hybrid, false, names);
+  l.ffn_mixer = mixer_weights(names.hf + "mlp_hyper_connection.", names.gguf + "hc_ffn_", true);
+  l.experts = mixture_weights(table_, config4_.hybrid.mixture, names);
+  return l;
+}
+
+// llama.cpp's files leave this layer out, and a file that held it would not load there.
+void Qwen4Exp::draft_weights() {
+  ModelTraits& t = config_.traits;
+  const std::size_t first = table_.specs().size();
+  const std::int64_t d = t.width, wide = config4_.streams * d;
+  const LayerNames names(config4_.hybrid.layers(), std::string(kHfDraftLayer) + "0.");
+  const std::string gguf = names.gguf + "nextn.";
+  draft_.embedding_norm = table_.norm("mtp.pre_fc_norm_embedding.weight", gguf + "enorm.weight", d);
+  draft_.hidden_norm = table_.norm("mtp.pre_fc_norm_hidden.weight", gguf + "hnorm.weight", wide);
+  draft_.embedding = table_.matrix("mtp.fc_embedding.weight", gguf + "e_proj.weight", d, d);
+  draft_.hidden = table_.matrix("mtp.fc_hidden.weight", gguf + "h_proj.weight", d, d);
+  draft_.layer = layer_weights(names, true);
+  draft_.last = mixer_weights("mtp.hyper_connection_mixer.", gguf + "hc_", false);
+  for (std::size_t i = first; i < table_.specs().size(); ++i) {
+    ParameterSpec& p = table_.spec({static_cast<std::int32_t>(i)});
+    p.draft = p.gguf_none = true;
+  }
+  t.draft_layers = 1;
+  t.draft_width = static_cast<std::int32_t>(wide);
+}
+
+void Qwen4Exp::note_numbers() {
+  ModelTraits& t = config_.traits;
+  for (std::size_t i = 0; i < config4_.ple_layers.size(); ++i) {
+    const ops::NgramSpec& n = config4_.ngrams[i];
+    const std::string hf = "model.layers." + std::to_string(config4_.ple_layers[i]) + ".ple.ple_embedding.";
+    t.integers.push_back({hf + "layer_multipliers", {n.factors.begin(), n.factors.end()}});
+    t.integers.push_back({hf + "ngram_heads_vocab_sizes", n.sizes});
+    t.integers.push_back({hf + "ngram_heads_offsets", n.offsets});
+  }
+  for (const char* key : {"layer_multipliers", "head_offsets", "head_vocab_sizes"}) t.gguf_u64.push_back(std::string("qwen4exp.ple.") + key);
 }
 
 Qwen4Exp::Mixer Qwen4Exp::mixer_weights(const std::string& hf, const std::string& gguf, bool inject) {
@@ -70,31 +108,34 @@ AttentionWeights Qwen4Exp::indexed_attention_weights(const LayerNames& names) {
   return w;
 }
 
-void Qwen4Exp::ngram_weights(const LayerNames& names) {
+void Qwen4Exp::ngram_weights(const LayerNames& names, std::int32_t which) {
   ModelTraits& t = config_.traits;
   const std::int64_t wide = std::int64_t{config4_.streams} * t.width;
   const std::string hf = names.hf + "ple.", gguf = names.gguf + "ple_";
-  ops::NgramSpec& n = config4_.ngrams;
+  Ngrams w;
+  w.spec = config4_.ngrams[static_cast<std::size_t>(which)];
+  ops::NgramSpec& n = w.spec;
   for (std::int32_t s = 0; s < config4_.shards; ++s) {
     const ops::Weight one = table_.matrix(hf + "ple_embedding.ngram_embedding.shard_" + std::to_string(s) + ".weight",
-                                          "per_layer_token_embd.weight", n.rows_each, n.dim);
+                                          gguf_table(which), n.rows_each, n.dim);
     if (s == 0) n.table = one;
     ParameterSpec& p = table_.spec(one);
     p.gguf_part = s;
     p.gguf_parts = config4_.shards;
     p.gguf_rows = true;
   }
-  ple_.key = table_.matrix(hf + "key_proj.weight", gguf + "key.weight", wide, config4_.ple_width);
-  ple_.value = table_.matrix(hf + "value_proj.weight", gguf + "value.weight", t.width, config4_.ple_width);
-  ple_.norm_key = table_.norm(hf + "norm_key.weight", gguf + "norm_key.weight", wide);
-  ple_.norm_query = table_.norm(hf + "norm_query.weight", gguf + "norm_query.weight", wide);
-  ple_.norm_conv = table_.norm(hf + "norm_conv.weight", gguf + "norm_conv.weight", wide);
-  ple_.conv = table_.matrix(hf + "conv1d.weight", gguf + "conv1d.weight", wide, config4_.ple_taps);
-  table_.spec(ple_.conv).hf.whole = tensor::Shape{wide, 1, config4_.ple_taps};
-  table_.spec(ple_.conv).init_std = 0;  // the reference begins without it
+  w.key = table_.matrix(hf + "key_proj.weight", gguf + "key.weight", wide, config4_.ple_width);
+  w.value = table_.matrix(hf + "value_proj.weight", gguf + "value.weight", t.width, config4_.ple_width);
+  w.norm_key = table_.norm(hf + "norm_key.weight", gguf + "norm_key.weight", wide);
+  w.norm_query = table_.norm(hf + "norm_query.weight", gguf + "norm_query.weight", wide);
+  w.norm_conv = table_.norm(hf + "norm_conv.weight", gguf + "norm_conv.weight", wide);
+  w.conv = table_.matrix(hf + "conv1d.weight", gguf + "conv1d.weight", wide, config4_.ple_taps);
+  table_.spec(w.conv).hf.whole = tensor::Shape{wide, 1, config4_.ple_taps};
+  table_.spec(w.conv).init_std = 0;  // the reference begins without it
   n.state = t.state_floats;
-  ple_.conv_state = n.state + n.size - 1;
-  t.state_floats = ple_.conv_state + std::int64_t{config4_.ple_taps - 1} * config4_.ngram_size * wide;
+  w.conv_state = n.state + n.size - 1;
+  t.state_floats = w.conv_state + std::int64_t{config4_.ple_taps - 1} * config4_.ngram_size * wide;
+  ple_.push_back(std::move(w));
 }
 
 Result<std::unique_ptr<Model>> from_hf_config(const json::Object& config) {

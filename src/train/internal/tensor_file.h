@@ -17,7 +17,8 @@ struct NamedTensor {
   std::string name;
   tensor::Shape shape;
   const float* data = nullptr;
-  tensor::DType stored_as = tensor::DType::kF32;  // kF32 or kBF16
+  tensor::DType stored_as = tensor::DType::kF32;  // kF32, kBF16, or what `raw` is
+  std::span<const std::byte> raw = {};            // in place of `data`: written as it is
 };
 
 // Replaces `path` atomically: after a crash or on a full disk the previous file is intact.

@@ -54,8 +54,10 @@ Result<formats::GgufMetadata> gguf_metadata(const ConvertOptions& o, const Opene
   if (in.source.gguf() != nullptr) {
     metadata = formats::GgufMetadata::copy_of(*in.source.gguf());
     // What is left aside is not written, and the keys must not speak of it.
-    if (!in.model->traits().left_aside.empty())
-      for (const auto& item : models::gguf_keys(*in.model).items()) metadata.place(item);
+    if (!in.model->traits().left_aside.empty()) {
+      const formats::GgufMetadata own = models::gguf_keys(*in.model);
+      for (const auto& item : own.items()) metadata.place(item);
+    }
   } else {
     metadata = models::gguf_keys(*in.model);
     QW_ASSIGN(auto spec, tokenizer_of(in.path));

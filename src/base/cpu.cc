@@ -36,9 +36,9 @@ namespace {
 bool may_use_amx() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
-  const bool bf16 = ((edx >> 22) & 1) != 0, tile = ((edx >> 24) & 1) != 0;
+  const bool bf16 = ((edx >> 22) & 1) != 0, tile = ((edx >> 24) & 1) != 0, int8 = ((edx >> 25) & 1) != 0;
   constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  return bf16 && tile && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return bf16 && tile && int8 && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 #else
 bool may_use_amx() { return false; }

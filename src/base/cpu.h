@@ -15,7 +15,7 @@ enum class Isa : std::uint8_t {
   kPortable,  // plain C++
   kAvx2,      // AVX2 + FMA + F16C
   kAvx512,    // AVX-512 F/BW/CD/DQ/VL + VNNI + BF16 + VBMI (Zen 4/5, Sapphire Rapids and later)
-  kAmx,       // the same and AMX tiles of bfloat16 (Sapphire Rapids and later Xeons)
+  kAmx,       // the same and AMX tiles of bfloat16 and int8 (Sapphire Rapids and later Xeons)
 };
 
 std::string_view isa_name(Isa isa);

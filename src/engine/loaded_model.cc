@@ -89,26 +89,10 @@ Status check_options(const models::Model& model, const LoadOptions& o) {
   return {};
 }
 
-// The instruction set for weights of these types, where nobody names one. Tiles of bfloat16 (AMX) make prompts of any
-// type about twice as fast; but they want quantised weights decoded, and a single row has nothing to hide that behind:
-// an answer's tokens come a quarter slower than with AVX-512, which multiplies quantised weights as they are. All rows
-// of a model go one way, or a token would depend on its company.
-base::Isa usual_isa(const models::Model& model, std::span<const tensor::DType> weights) {
-  const base::Isa best = base::best_isa();
-  if (best != base::Isa::kAmx) return best;
-  std::int64_t quantised = 0, all = 0;
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    const std::int64_t n = model.parameters()[i].shape.elements();
-    all += n;
-    if (tensor::is_quantised(weights[i])) quantised += n;
-  }
-  return 2 * quantised > all ? base::Isa::kAvx512 : best;
-}
-
-Result<base::Isa> isa_of(const models::Model& model, std::span<const tensor::DType> weights, const LoadOptions& o) {
+Result<base::Isa> isa_of(const LoadOptions& o) {
   if (!o.isa) {
     QW_ASSIGN(const std::optional<base::Isa> forced, base::forced_isa());
-    return forced.value_or(usual_isa(model, weights));
+    return forced.value_or(base::best_isa());
   }
   if (*o.isa > base::best_isa())
     return fail(ErrorKind::kUsage, "this processor cannot run " + std::string(base::isa_name(*o.isa)));
@@ -123,7 +107,7 @@ MemoryNeed estimate_memory(const models::Model& model, tensor::DType weights, co
 
 MemoryNeed estimate_memory(const models::Model& model, std::span<const tensor::DType> weights, const LoadOptions& o) {
   QW_CHECK(weights.size() == model.parameters().size());
-  const kernels::Kernels& k = kernels::kernels_for(isa_of(model, weights, o).value_or(base::best_isa()));
+  const kernels::Kernels& k = kernels::kernels_for(isa_of(o).value_or(base::best_isa()));
   MemoryNeed need;
   for (std::size_t i = 0; i < weights.size(); ++i) {
     const models::ParameterSpec& p = model.parameters()[i];
@@ -194,9 +178,7 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::create(std::unique_ptr<models:
       return fail(ErrorKind::kBadInput,
                   p.hf_name + ": shape " + weights[i].shape.to_string() + ", should be " + p.shape.to_string());
   }
-  std::vector<tensor::DType> types;
-  for (const tensor::ConstView& w : weights) types.push_back(w.dtype);
-  QW_ASSIGN(const base::Isa isa, isa_of(*model, types, options));
+  QW_ASSIGN(const base::Isa isa, isa_of(options));
   const tensor::DType main_type = weights[static_cast<std::size_t>(model->embedding().id)].dtype;
   QW_ASSIGN(auto pool, kvcache::BlockPool::create(cache_shape(*model, main_type, options),
                                                   static_cast<std::int32_t>(cache_blocks(*model, options))));

@@ -130,9 +130,9 @@ struct Kernels {
 
   // ---- inference matmul -------------------------------------------------------------------------------------------
   // `in` is a multiple of the block size of the quantised types. These quantise activations per 32: int8 with a float32
-  // scale of max|x| / 127; kBF16 rounds activations to bfloat16; the other types keep them. kAmx instead rounds both the
-  // activations and the decoded weights of quantised types to bfloat16, a third of the error of int8 activations. A
-  // block of activations with a value that is not finite makes its row's outputs not finite.
+  // scale of max|x| / 127; kBF16 rounds activations to bfloat16; the other types keep them. kAmx gives the bytes of kAvx512
+  // for quantised types, with tiles where rows are many enough for them.
+  // A block of activations with a value that is not finite makes its row's outputs not finite.
   std::int64_t out_granule;                                        // outputs are tiled by this many rows of W
   std::size_t (*packed_bytes)(WeightType, std::int64_t out, std::int64_t in);
   // A matrix may be packed in several calls: rows from o on, a multiple of out_granule, go to packed_bytes(type, o, in).

@@ -35,7 +35,8 @@ char* large_memory(std::size_t bytes) {
 
 // What the inner loop of each type can do at most. Types computed in float on this set are held to the float peak.
 PeakKind peak_kind(Isa isa, WeightType type) {
-  if (isa == Isa::kAmx && (is_quantised(type) || type == WeightType::kBF16)) return PeakKind::kBfloatTile;
+  if (isa == Isa::kAmx && is_quantised(type)) return PeakKind::kByteTile;
+  if (isa == Isa::kAmx && type == WeightType::kBF16) return PeakKind::kBfloatTile;
   if (isa < Isa::kAvx512) return PeakKind::kFloat;
   if (is_quantised(type)) return PeakKind::kByte;
   return type == WeightType::kBF16 ? PeakKind::kBfloat : PeakKind::kFloat;

@@ -56,26 +56,24 @@ struct Product {
   }
 };
 
-std::int64_t padded_in(WeightType type, std::int64_t in) { return round_up(in, block_elements(type)); }
+// Formats beside the two simplest, which may have minima and groups of 16.
+bool is_grouped(WeightType type) { return type >= WeightType::kGroups8; }
 
-// Whether weights and activations of quantised types are rounded to bfloat16 (kernels.h).
-bool rounds_to_bfloat(const Kernels& k, WeightType type) {
-  return type == WeightType::kBF16 || (k.isa == Isa::kAmx && is_quantised(type));
-}
+std::int64_t padded_in(WeightType type, std::int64_t in) { return round_up(in, block_elements(type)); }
 
 // What the activations become: rounded, or quantised with the scalar quantiser (whose bytes all instruction sets share,
 // see ActivationsAreTheSameBytes).
-std::vector<double> effective_activations(const Kernels& k, WeightType type, const float* x, std::int64_t in) {
+std::vector<double> effective_activations(WeightType type, const float* x, std::int64_t in) {
   std::vector<double> a(static_cast<std::size_t>(in));
-  if (is_quantised(type) && !rounds_to_bfloat(k, type)) {
+  if (is_quantised(type)) {
     for (std::int64_t b = 0; b < in; b += kBlock) {
       ActivationBlock block;
-      quantise_activations(x + b, 0, block);
+      quantise_activations(x + b, activation_kind(type), block);
       for (std::int64_t j = 0; j < kBlock; ++j) a[static_cast<std::size_t>(b + j)] = static_cast<double>(block.d) * block.q[j];
     }
   } else {
     for (std::int64_t i = 0; i < in; ++i) {
-      a[static_cast<std::size_t>(i)] = rounds_to_bfloat(k, type) ? round_to_bfloat(x[i]) : x[i];
+      a[static_cast<std::size_t>(i)] = type == WeightType::kBF16 ? round_to_bfloat(x[i]) : x[i];
     }
   }
   return a;
@@ -86,8 +84,6 @@ std::vector<double> effective_activations(const Kernels& k, WeightType type, con
 // with the sum, and the additions over blocks: gamma_(in/32 + 3) * sum |block term|.
 // Grouped formats: as quantised ones, but a group's product and its min are two terms that may cancel, each with its own
 // roundings: gamma_(4 in/32 + 8) * (sum |group product| + sum |group min|).
-// kAmx: the weights of quantised types are rounded to bfloat16, which costs at most 2^-9 of each; all else as for pairs of
-// bfloat16. 2^-22 more, of scale times level, covers a min taken off in one rounding or two.
 void check_grouped(const Product& p) {
   const std::vector<float> y = p.run();
   std::vector<RawGroup> groups(static_cast<std::size_t>(p.shape.out * p.shape.in));  // of every weight, for all rows
@@ -95,7 +91,7 @@ void check_grouped(const Product& p) {
     groups[static_cast<std::size_t>(i)] = raw_group(p.type, p.raw, p.shape.in, i / p.shape.in, i % p.shape.in);
   const double n = 4.0 * static_cast<double>(p.shape.in / kBlock) + 8, u = 0x1p-24, gamma = n * u / (1 - n * u);
   for (std::int64_t r = 0; r < p.shape.rows; ++r) {
-    const std::vector<double> a = effective_activations(p.k, p.type, p.x.data() + r * p.ldx, p.shape.in);
+    const std::vector<double> a = effective_activations(p.type, p.x.data() + r * p.ldx, p.shape.in);
     for (std::int64_t o = 0; o < p.shape.out; ++o) {
       double sum = p.bias[static_cast<std::size_t>(o)], size = std::fabs(sum), product = 0, min = 0;
       for (std::int64_t i = 0; i < p.shape.in; ++i) {
@@ -113,42 +109,26 @@ void check_grouped(const Product& p) {
 }
 
 void check(const Product& p) {
-  const bool rounded = rounds_to_bfloat(p.k, p.type), quantised = is_quantised(p.type) && !rounded;
-  if (is_grouped(p.type) && !rounded) return check_grouped(p);
+  const bool quantised = is_quantised(p.type);
+  if (is_grouped(p.type)) return check_grouped(p);
   const std::vector<float> y = p.run();
-  // The weights are the same for every row.
-  std::vector<double> w(static_cast<std::size_t>(p.shape.out * p.shape.in)), slack(w.size());
-  for (std::int64_t o = 0; o < p.shape.out; ++o) {
-    for (std::int64_t i = 0; i < p.shape.in; ++i) {
-      const auto at = static_cast<std::size_t>(o * p.shape.in + i);
-      w[at] = raw_weight(p.type, p.raw, p.shape.in, o, i);
-      if (!rounded || p.type == WeightType::kBF16) continue;
-      const double real = w[at];
-      w[at] = round_to_bfloat(static_cast<float>(real));
-      // Where the min is taken off otherwise than in raw_weight, the float32 before may differ in its last place and
-      // fall on the other side of a tie.
-      if (!is_grouped(p.type)) continue;
-      const RawGroup g = raw_group(p.type, p.raw, p.shape.in, o, i);
-      const double close = 0x1p-22 * (std::fabs(static_cast<double>(g.scale) * g.q) + std::fabs(g.min));
-      if (round_to_bfloat(static_cast<float>(real - close)) != round_to_bfloat(static_cast<float>(real + close)))
-        slack[at] = close + 0x1p-7 * std::fabs(real);
-    }
-  }
+  std::vector<double> w(static_cast<std::size_t>(p.shape.out * p.shape.in));  // the same for every row
+  for (std::int64_t i = 0; i < p.shape.out * p.shape.in; ++i)
+    w[static_cast<std::size_t>(i)] = raw_weight(p.type, p.raw, p.shape.in, i / p.shape.in, i % p.shape.in);
   const double n = static_cast<double>(quantised ? p.shape.in / kBlock + 4 : p.shape.in + 3);
-  const double u = std::ldexp(rounded ? 2.0 : 1.0, -24), gamma = n * u / (1 - n * u);
+  const double u = std::ldexp(p.type == WeightType::kBF16 ? 2.0 : 1.0, -24), gamma = n * u / (1 - n * u);
   for (std::int64_t r = 0; r < p.shape.rows; ++r) {
-    const std::vector<double> a = effective_activations(p.k, p.type, p.x.data() + r * p.ldx, p.shape.in);
+    const std::vector<double> a = effective_activations(p.type, p.x.data() + r * p.ldx, p.shape.in);
     for (std::int64_t o = 0; o < p.shape.out; ++o) {
-      double sum = p.bias[static_cast<std::size_t>(o)], size = std::fabs(sum), block = 0, ties = 0;
+      double sum = p.bias[static_cast<std::size_t>(o)], size = std::fabs(sum), block = 0;
       for (std::int64_t i = 0; i < p.shape.in; ++i) {
         const auto at = static_cast<std::size_t>(o * p.shape.in + i);
         const double term = a[static_cast<std::size_t>(i)] * w[at];
-        ties += std::fabs(a[static_cast<std::size_t>(i)]) * slack[at];
         sum += term;
         block += quantised ? term : std::fabs(term);
         if (!quantised || i % kBlock == kBlock - 1) size += std::fabs(std::exchange(block, 0.0));
       }
-      ASSERT_NEAR(y[static_cast<std::size_t>(r * p.shape.out + o)], sum, gamma * size + ties + 1e-37)
+      ASSERT_NEAR(y[static_cast<std::size_t>(r * p.shape.out + o)], sum, gamma * size + 1e-37)
           << p.describe() << " at row " << r << " output " << o;
     }
   }
@@ -179,8 +159,7 @@ TEST(Matmul, MatchesDoubleWithinTheDerivedBound) {
   }
 }
 
-// The bound against activations that were never quantised: half a step (amax / 254) per element, times |w|. What kAmx
-// rounds, 2^-9 of the activation and of the weight, is less than half a step of the largest of 32.
+// The bound against activations that were never quantised: half a step (amax / 254) per element, times |w|.
 TEST(Matmul, QuantisingActivationsCostsAtMostHalfAStep) {
   for (Isa isa : supported_isas()) {
     for (WeightType type : kAllWeightTypes) {
@@ -213,7 +192,7 @@ TEST(Matmul, ARowIsTheSameAloneAndInAnyBatch) {
   for (Isa isa : supported_isas()) {
     const Kernels& k = kernels_for(isa);
     for (WeightType type : kAllWeightTypes) {
-      const std::int64_t kIn = padded_in(type, 160);
+      const std::int64_t kIn = padded_in(type, 288);
       for (std::int64_t rows : {2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 31, 32, 33, 47, 50}) {
         const Product all(k, type, {rows, kOut, kIn});
         const std::vector<float> y = all.run();
@@ -225,6 +204,19 @@ TEST(Matmul, ARowIsTheSameAloneAndInAnyBatch) {
           ASSERT_EQ(std::memcmp(alone.data(), y.data() + r * kOut, kOut * 4), 0) << all.describe() << " row " << r;
         }
       }
+    }
+  }
+}
+
+TEST(Matmul, TilesGiveTheBytesOfVectors) {
+  if (base::best_isa() < Isa::kAmx) GTEST_SKIP() << "this CPU has no tiles";
+  for (WeightType type : kAllWeightTypes) {
+    if (!is_quantised(type)) continue;
+    for (std::int64_t rows : {1, 7, 16, 37}) {
+      const Shape s{rows, 70, padded_in(type, 288)};
+      const std::vector<float> tiles = Product(kernels_for(Isa::kAmx), type, s).run();
+      const std::vector<float> vectors = Product(kernels_for(Isa::kAvx512), type, s).run();
+      ASSERT_EQ(std::memcmp(tiles.data(), vectors.data(), tiles.size() * 4), 0) << weight_name(type) << " rows " << rows;
     }
   }
 }
@@ -326,15 +318,14 @@ TEST(Matmul, ActivationsAreTheSameBytes) {
   x[200] = std::nanf("");
   const auto blocks = static_cast<std::int64_t>(x.size()) / kBlock;
   for (Isa isa : supported_isas()) {
-    if (isa == Isa::kAmx) continue;  // keeps bfloat16
     const Kernels& k = kernels_for(isa);
-    for (WeightType type : {WeightType::kQ8_0, WeightType::kQ4_0}) {
+    for (WeightType type : {WeightType::kQ8_0, WeightType::kQ4_0, WeightType::kQ4_K, WeightType::kQ6_K, WeightType::kQ2_K}) {
       std::vector<ActivationBlock> got(static_cast<std::size_t>(blocks));
       ASSERT_EQ(k.prepared_bytes(type, 1, blocks * kBlock), got.size() * sizeof(ActivationBlock));
       k.prepare(type, x.data(), blocks * kBlock, 1, blocks * kBlock, got.data(), 0, 1);
       for (std::int64_t b = 0; b < blocks; ++b) {
         ActivationBlock want;
-        quantise_activations(x.data() + b * kBlock, weight_offset(type), want);
+        quantise_activations(x.data() + b * kBlock, activation_kind(type), want);
         ASSERT_EQ(std::memcmp(&want, &got[static_cast<std::size_t>(b)], sizeof(want)), 0) << k.name << " block " << b;
       }
     }

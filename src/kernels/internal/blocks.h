@@ -15,6 +15,7 @@ enum class ScaleKind : std::uint8_t {
   kHalf,       // d per group (and a half as its min)
   kPower,      // 2^(e - 128) per group: MXFP4, whose levels are doubled
   kSuper,      // d (and dmin) of 256 elements times an integer of the group
+  kFloat,      // a float per group (and one as its min): kGroups8, kGroups4
 };
 
 struct BlockFormat {
@@ -35,6 +36,8 @@ constexpr BlockFormat block_format(WeightType type) {
   switch (type) {
     case WeightType::kQ8_0: return {32, 34, 8, 32, ScaleKind::kHalf, false, 0, nullptr};  // q as it is: signed
     case WeightType::kQ4_0: return {32, 18, 4, 32, ScaleKind::kHalf, false, 8, nullptr};
+    case WeightType::kGroups8: return {32, 48, 8, 16, ScaleKind::kFloat, true, 0, nullptr};
+    case WeightType::kGroups4: return {32, 24, 4, 32, ScaleKind::kFloat, true, 0, nullptr};
     case WeightType::kQ4_1: return {32, 20, 4, 32, ScaleKind::kHalf, true, 0, nullptr};
     case WeightType::kQ5_0: return {32, 22, 5, 32, ScaleKind::kHalf, false, 16, nullptr};
     case WeightType::kQ5_1: return {32, 24, 5, 32, ScaleKind::kHalf, true, 0, nullptr};
@@ -50,11 +53,34 @@ constexpr BlockFormat block_format(WeightType type) {
   }
 }
 
+// How the products of bytes want activations for weights of a format: levels of tables are made unsigned by the next power
+// of two above the lowest of them.
+constexpr ActivationKind activation_kind(WeightType type) {
+  const BlockFormat f = block_format(type);
+  const int offset = f.bits == 8 || f.table == kIq4Levels ? 128 : f.table == kMxfp4Levels ? 16 : f.offset;
+  return {offset, f.group == 16};
+}
+
+// The types whose activations are the same bytes: one of them for all.
+constexpr WeightType prepared_as(WeightType type) {
+  if (!is_quantised(type)) return type;
+  const ActivationKind kind = activation_kind(type);
+  switch (kind.offset) {
+    case 0: return kind.halves ? WeightType::kQ2_K : WeightType::kQ4_K;
+    case 4: return WeightType::kQ3_K;
+    case 8: return WeightType::kQ4_0;
+    case 16: return WeightType::kMXFP4;
+    case 32: return WeightType::kQ6_K;
+    default: return kind.halves ? WeightType::kGroups8 : WeightType::kQ8_0;
+  }
+}
+
 // Up to 256 elements of one row: the quants without their offset, and what their scales are made of.
 struct OpenedBlock {
   std::uint8_t q[256];
   std::uint16_t d = 0, dmin = 0;                       // kSuper
   std::uint16_t half_scale[8] = {}, half_min[8] = {};  // kHalf, per 32: w = scale * level + min, as files have it
+  float float_scale[16] = {}, float_min[16] = {};      // kFloat, per group
   std::int8_t scale[16] = {};                          // kSuper per group, and kPower (as unsigned bytes) per 32
   std::uint8_t min[16] = {};
 };
@@ -90,6 +116,15 @@ inline void small_block(WeightType type, const std::uint8_t* b, int i, OpenedBlo
     case WeightType::kIQ4_NL:
       out.half_scale[i] = half_bits(b);
       return nibbles(b + 2, q);
+    case WeightType::kGroups8:
+      std::memcpy(&out.float_scale[2 * i], b, 8);
+      std::memcpy(&out.float_min[2 * i], b + 8, 8);
+      std::memcpy(q, b + 16, 32);
+      return;
+    case WeightType::kGroups4:
+      std::memcpy(&out.float_scale[i], b, 4);
+      std::memcpy(&out.float_min[i], b + 4, 4);
+      return nibbles(b + 8, q);
     case WeightType::kQ4_1:
       out.half_scale[i] = half_bits(b);
       out.half_min[i] = half_bits(b + 2);
@@ -215,41 +250,36 @@ inline float group_scale(const BlockFormat& f, const OpenedBlock& b, int j) {
     case ScaleKind::kHalf: return half_to_float(b.half_scale[j / 32]);
     case ScaleKind::kPower: return power_scale(static_cast<std::uint8_t>(b.scale[j / 32]));
     case ScaleKind::kSuper: return half_to_float(b.d) * static_cast<float>(b.scale[j / f.group]);
+    case ScaleKind::kFloat: return b.float_scale[j / f.group];
   }
   return 0;
 }
 inline float group_min(const BlockFormat& f, const OpenedBlock& b, int j) {
   if (!f.has_min) return 0;
-  return f.scale == ScaleKind::kHalf ? -half_to_float(b.half_min[j / 32])
-                                     : half_to_float(b.dmin) * static_cast<float>(b.min[j / f.group]);
+  return f.scale == ScaleKind::kHalf    ? -half_to_float(b.half_min[j / 32])
+         : f.scale == ScaleKind::kFloat ? b.float_min[j / f.group]
+                                        : half_to_float(b.dmin) * static_cast<float>(b.min[j / f.group]);
 }
-inline int level_of(const BlockFormat& f, std::uint8_t q) {
+constexpr int level_of(const BlockFormat& f, std::uint8_t q) {
   if (f.bits == 8) return static_cast<std::int8_t>(q);
   return f.table != nullptr ? f.table[q] : q - f.offset;
 }
 
-// Opens `count` elements into kGroups8 blocks of 32, for the instruction sets that keep them so.
-inline void open_groups(WeightType type, const std::uint8_t* block, int count, RawGroups8* to) {
+// A group of 16 elements of any format with its own scale and min: w[j] = scale * q[j] - min.
+struct Group16 {
+  float scale, min;
+  std::int8_t q[16];
+};
+
+// Opens `count` elements, at most 256.
+inline void open_groups(WeightType type, const std::uint8_t* block, int count, Group16* to) {
   const BlockFormat f = block_format(type);
   OpenedBlock b;
   open_block(type, block, count, b);
-  for (int i = 0; i < count / 32; ++i) {
-    for (int h = 0; h < 2; ++h) {
-      to[i].scale[h] = group_scale(f, b, 32 * i + 16 * h);
-      to[i].min[h] = group_min(f, b, 32 * i + 16 * h);
-    }
-    for (int j = 0; j < 32; ++j) to[i].q[j] = static_cast<std::int8_t>(level_of(f, b.q[32 * i + j]));
-  }
-}
-// The same into kGroups4 blocks: formats of four bits in groups of 32, without a table.
-inline void open_groups(WeightType type, const std::uint8_t* block, int count, RawGroups4* to) {
-  const BlockFormat f = block_format(type);
-  OpenedBlock b;
-  open_block(type, block, count, b);
-  for (int i = 0; i < count / 32; ++i) {
-    to[i].scale = group_scale(f, b, 32 * i);
-    to[i].min = group_min(f, b, 32 * i);
-    for (int j = 0; j < 16; ++j) to[i].q[j] = static_cast<std::uint8_t>(b.q[32 * i + j] | b.q[32 * i + 16 + j] << 4);
+  for (int i = 0; i < count / 16; ++i) {
+    to[i].scale = group_scale(f, b, 16 * i);
+    to[i].min = group_min(f, b, 16 * i);
+    for (int j = 0; j < 16; ++j) to[i].q[j] = static_cast<std::int8_t>(level_of(f, b.q[16 * i + j]));
   }
 }
 

@@ -38,43 +38,26 @@ struct RawGroups4 {  // w[j] = scale * lo(q[j]) - min, w[j + 16] = scale * hi(q[
 };
 static_assert(sizeof(RawGroups4) == 24);
 
-// Activations of a quantised product: x[j] ~ d * q[j]. `correction` undoes the offset that makes the weights unsigned:
-// -offset * sum(q), with offset 128 (Q8_0) or 8 (Q4_0); instruction sets that multiply signed bytes do not read it.
-// For grouped weights it holds the sums of q over either half instead, for their minima (see low_sum).
+// Activations of a quantised product: x[j] ~ d * q[j]. `correction` undoes the offset that makes the levels of weights
+// unsigned, -offset * sum(q) over a group; instruction sets that multiply signed bytes do not read it. `sum` is what minima are
+// multiplied with, d * sum(q). Groups of 32 have one of each, the first; groups of 16 have two.
 struct ActivationBlock {
   std::int8_t q[32];
   float d;
-  std::int32_t correction;
+  float sum[2];
+  std::int32_t correction[2];
 };
-static_assert(sizeof(ActivationBlock) == 40);
+static_assert(sizeof(ActivationBlock) == 52);
+
+struct ActivationKind {
+  int offset;   // of the levels
+  bool halves;  // groups of 16
+};
 
 inline constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 inline constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
-// The layout in which instruction sets without one of their own keep a block format: opened, exact in value.
-constexpr WeightType opened_as(WeightType type) {
-  if (type <= WeightType::kGroups4) return type;
-  return type == WeightType::kQ4_1 || type == WeightType::kQ4_K ? WeightType::kGroups4 : WeightType::kGroups8;
-}
-constexpr bool is_grouped(WeightType type) { return type >= WeightType::kGroups8; }
 constexpr bool is_quantised(WeightType type) { return type >= WeightType::kQ8_0; }
-
-// Sums of either half of a block's q, at most 16 * 127 in size, as two int16 in one word.
-inline std::int32_t half_sums(const std::int8_t* q) {
-  std::int32_t low = 0, high = 0;
-  for (int j = 0; j < 16; ++j) {
-    low += q[j];
-    high += q[j + 16];
-  }
-  return static_cast<std::int32_t>((static_cast<std::uint32_t>(high) << 16) | (static_cast<std::uint32_t>(low) & 0xffffu));
-}
-inline std::int32_t low_sum(std::int32_t sums) { return static_cast<std::int16_t>(sums & 0xffff); }
-inline std::int32_t high_sum(std::int32_t sums) { return sums >> 16; }
-// Offset that turns a stored weight into an unsigned byte.
-inline int weight_offset(WeightType type) { return is_grouped(type) ? 0 : type == WeightType::kQ8_0 ? 128 : 8; }
-
-// The types whose activations are the same bytes: offsets differ, and grouped weights want sums instead.
-constexpr WeightType prepared_as(WeightType type) { return is_grouped(type) ? WeightType::kGroups8 : type; }
 
 // Bytes of one row of `in` elements as the caller hands it to Kernels::pack.
 inline std::int64_t raw_row_bytes(WeightType type, std::int64_t in) {
@@ -122,10 +105,19 @@ inline float round_to_bfloat(float f) { return bfloat_to_float(float_to_bfloat(f
 // Below this the reciprocal of the scale could overflow; such a block counts as zero.
 inline constexpr float kSmallestActivation = 1e-30f;
 
+// Fills in what goes with the quants of a block, whose halves sum to `low` and `high`.
+inline void set_sums(ActivationKind kind, std::int32_t low, std::int32_t high, ActivationBlock& out) {
+  const std::int32_t first = kind.halves ? low : low + high, second = kind.halves ? high : 0;
+  out.sum[0] = out.d * static_cast<float>(first);
+  out.sum[1] = out.d * static_cast<float>(second);
+  out.correction[0] = -kind.offset * first;
+  out.correction[1] = -kind.offset * second;
+}
+
 // Quantises 32 activations as GGML's Q8_0 does, but with a float32 scale and rounding half to even (what the vector
 // instructions do, so that every instruction set makes the same bytes). A block with a value that is not finite gets
 // the scale NaN, so that the damage shows in the output instead of vanishing.
-inline void quantise_activations(const float* x, int offset, ActivationBlock& out) {
+inline void quantise_activations(const float* x, ActivationKind kind, ActivationBlock& out) {
   float amax = 0;
   bool finite = true;
   for (int j = 0; j < 32; ++j) {
@@ -136,12 +128,12 @@ inline void quantise_activations(const float* x, int offset, ActivationBlock& ou
   const bool zero = !finite || amax < kSmallestActivation;
   out.d = !finite ? std::numeric_limits<float>::quiet_NaN() : zero ? 0.0f : amax / 127.0f;
   const float inverse = zero ? 0.0f : 1.0f / out.d;
-  std::int32_t sum = 0;
+  std::int32_t sum[2] = {};
   for (int j = 0; j < 32; ++j) {
     out.q[j] = zero ? std::int8_t{0} : static_cast<std::int8_t>(std::lrint(x[j] * inverse));
-    sum += out.q[j];
+    sum[j / 16] += out.q[j];
   }
-  out.correction = -offset * sum;
+  set_sums(kind, sum[0], sum[1], out);
 }
 
 }  // namespace qw::kernels

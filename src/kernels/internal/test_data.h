@@ -116,20 +116,11 @@ struct RawGroup {
 };
 inline RawGroup raw_group(WeightType type, const std::vector<std::uint8_t>& raw, std::int64_t in, std::int64_t o,
                           std::int64_t i) {
-  if (const BlockFormat f = block_format(type); f.elements > 0) {
-    OpenedBlock b;
-    open_block(type, raw.data() + o * raw_row_bytes(type, in) + i / f.elements * f.bytes, f.elements, b);
-    const auto j = static_cast<int>(i % f.elements);
-    return {group_scale(f, b, j), static_cast<float>(level_of(f, b.q[j])), group_min(f, b, j)};
-  }
-  const bool bytes = type == WeightType::kGroups8;
-  const std::uint8_t* b = raw.data() + o * raw_row_bytes(type, in) + i / 32 * (bytes ? 48 : 24);
-  const auto j = i % 32, g = bytes ? j / 16 : 0;
-  RawGroup out{};
-  std::memcpy(&out.scale, b + 4 * g, 4);
-  std::memcpy(&out.min, b + (bytes ? 8 : 4) + 4 * g, 4);
-  out.q = static_cast<float>(bytes ? static_cast<std::int8_t>(b[16 + j]) : j < 16 ? b[8 + j] & 15 : b[8 + j - 16] >> 4);
-  return out;
+  const BlockFormat f = block_format(type);
+  OpenedBlock b;
+  open_block(type, raw.data() + o * raw_row_bytes(type, in) + i / f.elements * f.bytes, f.elements, b);
+  const auto j = static_cast<int>(i % f.elements);
+  return {group_scale(f, b, j), static_cast<float>(level_of(f, b.q[j])), group_min(f, b, j)};
 }
 
 // Element i of row o, read from the raw bytes the plain way.

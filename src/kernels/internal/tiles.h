@@ -3,8 +3,8 @@
 // Outputs (columns) come in panels of `granule`, interleaved so that one vector register holds the same k of many
 // outputs: no horizontal sums. Rows come in tiles of at most `tile_rows`, their elements in strips of 64 bytes:
 //
-//   panel   [word][granule]           a word is one float, a pair of bfloat16 (k, k+1), or four bytes of a quantised block
-//   rows    [tile][strip][row of the tile][16 words]
+//   panel   [word][granule]           a word is one float, a pair of bfloat16 (k, k+1), or four bytes of a quantised
+//   block rows    [tile][strip][row of the tile][16 words]
 //
 // so that a tile's inner loop reads both operands forward, with small constant displacements between the rows.
 //
@@ -14,7 +14,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/internal/blocks.h"
+#include "kernels/internal/compact.h"
 
 namespace qw::kernels {
 namespace {
@@ -27,20 +27,15 @@ constexpr std::int64_t kStripBytes = kStripWords * 4;
 // `in` is padded so that whole strips of every word kind fit: 16 pairs of bfloat16.
 constexpr std::int64_t kInPadding = 32;
 
-constexpr std::int64_t quantised_panel_block_bytes(WeightType type, std::int64_t granule) {
-  switch (opened_as(type)) {  // quants of every output, then their scales: f16, or f32 with minima for grouped formats
-    case WeightType::kGroups8: return granule * (32 + 16);
-    case WeightType::kGroups4: return granule * (16 + 8);
-    default: return granule * ((type == WeightType::kQ8_0 ? 32 : 16) + 2);
-  }
-}
-
 constexpr std::int64_t panel_bytes(WeightType type, std::int64_t granule, std::int64_t in) {
   switch (type) {
-    case WeightType::kF32: return granule * round_up(in, kInPadding) * 4;
+    case WeightType::kF32:
+      return granule * round_up(in, kInPadding) * 4;
     case WeightType::kF16:
-    case WeightType::kBF16: return granule * round_up(in, kInPadding) * 2;
-    default: return in / kBlock * quantised_panel_block_bytes(type, granule);
+    case WeightType::kBF16:
+      return granule * round_up(in, kInPadding) * 2;
+    default:
+      return compact_panel_bytes(compact_of(type), granule, in);
   }
 }
 
@@ -67,80 +62,7 @@ void pack_float_panel(WeightType type, const T* rows, std::int64_t outputs, std:
   }
 }
 
-template <class Raw>
-void pack_quantised_panel(WeightType type, const Raw* rows, std::int64_t outputs, std::int64_t granule,
-                          std::int64_t blocks, std::uint32_t flip, char* panel) {
-  constexpr int kWordsPerBlock = static_cast<int>(sizeof(Raw::q) / 4);
-  for (std::int64_t b = 0; b < blocks; ++b, panel += quantised_panel_block_bytes(type, granule)) {
-    for (std::int64_t o = 0; o < outputs; ++o) {
-      const Raw& raw = rows[o * blocks + b];
-      for (int w = 0; w < kWordsPerBlock; ++w) {
-        std::uint32_t word;
-        std::memcpy(&word, reinterpret_cast<const char*>(raw.q) + 4 * w, 4);
-        word ^= flip;
-        std::memcpy(panel + (w * granule + o) * 4, &word, 4);
-      }
-      std::memcpy(panel + kWordsPerBlock * granule * 4 + o * 2, &raw.d, 2);
-    }
-  }
-}
-
-// Grouped formats: the words of q, then each float of the raw block (scales before minima) for all outputs.
-template <class Raw>
-void pack_grouped_panel(WeightType type, const Raw* rows, std::int64_t outputs, std::int64_t granule,
-                        std::int64_t blocks, std::uint32_t flip, char* panel) {
-  constexpr int kWords = static_cast<int>(sizeof(Raw::q) / 4), kFloats = static_cast<int>(sizeof(Raw) / 4) - kWords;
-  for (std::int64_t b = 0; b < blocks; ++b, panel += quantised_panel_block_bytes(type, granule)) {
-    for (std::int64_t o = 0; o < outputs; ++o) {
-      const char* raw = reinterpret_cast<const char*>(&rows[o * blocks + b]);
-      for (int w = 0; w < kWords; ++w) {
-        std::uint32_t word;
-        std::memcpy(&word, raw + 4 * (kFloats + w), 4);
-        word ^= flip;
-        std::memcpy(panel + (w * granule + o) * 4, &word, 4);
-      }
-      for (int f = 0; f < kFloats; ++f) std::memcpy(panel + ((kWords + f) * granule + o) * 4, raw + 4 * f, 4);
-    }
-  }
-}
-
-// A block format of a file, opened eight blocks of all outputs at a time.
-template <class Raw>
-void pack_opened_panel(WeightType type, const std::uint8_t* rows, std::int64_t outputs, std::int64_t granule,
-                       std::int64_t in, std::uint32_t flip, char* panel) {
-  constexpr std::int64_t kAtOnce = 8, kMostOutputs = 32;
-  const BlockFormat f = block_format(type);
-  const WeightType as = opened_as(type);
-  const std::int64_t blocks = in / kBlock, row_bytes = raw_row_bytes(type, in);
-  Raw opened[kMostOutputs * kAtOnce];
-  for (std::int64_t b = 0; b < blocks; b += kAtOnce) {
-    const std::int64_t n = std::min(kAtOnce, blocks - b);
-    for (std::int64_t o = 0; o < outputs; ++o)
-      open_groups(type, rows + o * row_bytes + b * kBlock / f.elements * f.bytes, static_cast<int>(n * kBlock),
-                  opened + o * n);
-    pack_grouped_panel(as, opened, outputs, granule, n, flip, panel + b * quantised_panel_block_bytes(as, granule));
-  }
-}
-
-template <std::int64_t kGranule, bool kFlipQ8>
-void unpack_grouped_row(WeightType type, const char* panel, std::int64_t o, std::int64_t in, float* y) {
-  type = opened_as(type);
-  const int words = type == WeightType::kGroups8 ? 8 : 4, groups = type == WeightType::kGroups8 ? 2 : 1;
-  for (std::int64_t b = 0; b < in / kBlock; ++b, y += kBlock, panel += quantised_panel_block_bytes(type, kGranule)) {
-    std::uint8_t q[32];
-    float of[4];
-    for (int w = 0; w < words; ++w) std::memcpy(q + 4 * w, panel + (w * kGranule + o) * 4, 4);
-    for (int f = 0; f < 2 * groups; ++f) std::memcpy(of + f, panel + ((words + f) * kGranule + o) * 4, 4);
-    for (int j = 0; j < 32; ++j) {
-      const int g = groups == 2 ? j / 16 : 0;
-      const int level = groups == 2 ? static_cast<std::int8_t>(q[j] ^ (kFlipQ8 ? 0x80 : 0))
-                                    : (j < 16 ? q[j] & 15 : q[j - 16] >> 4);
-      y[j] = of[g] * static_cast<float>(level) - of[groups + g];
-    }
-  }
-}
-
-// kFlipQ8: stored Q8_0 (and kGroups8) bytes get their top bit flipped, which adds 128 and makes them unsigned.
+// kFlipQ8: stored Q8_0 bytes get their top bit flipped, which adds 128 and makes them unsigned.
 template <std::int64_t kGranule, bool kFlipQ8>
 void tiled_pack(WeightType type, const void* rows, std::int64_t out, std::int64_t in, void* packed) {
   std::memset(packed, 0, tiled_packed_bytes<kGranule>(type, out, in));  // padding: zeros, and scales of zero
@@ -157,27 +79,11 @@ void tiled_pack(WeightType type, const void* rows, std::int64_t out, std::int64_
         pack_float_panel(type, reinterpret_cast<const std::uint16_t*>(from), n, kGranule, in,
                          reinterpret_cast<std::uint16_t*>(panel));
         break;
-      case WeightType::kQ8_0:
-        pack_quantised_panel(type, reinterpret_cast<const RawQ8*>(from), n, kGranule, in / kBlock,
-                             kFlipQ8 ? 0x80808080u : 0u, panel);
-        break;
-      case WeightType::kQ4_0:
-        pack_quantised_panel(type, reinterpret_cast<const RawQ4*>(from), n, kGranule, in / kBlock, 0u, panel);
-        break;
-      case WeightType::kGroups8:
-        pack_grouped_panel(type, reinterpret_cast<const RawGroups8*>(from), n, kGranule, in / kBlock,
-                           kFlipQ8 ? 0x80808080u : 0u, panel);
-        break;
-      case WeightType::kGroups4:
-        pack_grouped_panel(type, reinterpret_cast<const RawGroups4*>(from), n, kGranule, in / kBlock, 0u, panel);
-        break;
       default:
-        if (opened_as(type) == WeightType::kGroups4) {
-          pack_opened_panel<RawGroups4>(type, reinterpret_cast<const std::uint8_t*>(from), n, kGranule, in, 0u, panel);
-        } else {
-          pack_opened_panel<RawGroups8>(type, reinterpret_cast<const std::uint8_t*>(from), n, kGranule, in,
-                                        kFlipQ8 ? 0x80808080u : 0u, panel);
-        }
+        with_block_type(type, [&]<WeightType kType>() {
+          pack_compact_panel<kType>(reinterpret_cast<const std::uint8_t*>(from), n, in, kGranule, kFlipQ8 ? 0x80 : 0,
+                                    panel);
+        });
     }
   }
 }
@@ -196,28 +102,20 @@ void tiled_unpack_row(WeightType type, const void* packed, std::int64_t, std::in
     }
     return;
   }
-  if (is_grouped(type)) return unpack_grouped_row<kGranule, kFlipQ8>(type, panel, o, in, y);
-  const int words = type == WeightType::kQ8_0 ? 8 : 4;
-  for (std::int64_t b = 0; b < in / kBlock; ++b, y += kBlock, panel += quantised_panel_block_bytes(type, kGranule)) {
-    std::uint8_t q[32];
-    std::uint16_t d;
-    for (int w = 0; w < words; ++w) std::memcpy(q + 4 * w, panel + (w * kGranule + o) * 4, 4);
-    std::memcpy(&d, panel + words * kGranule * 4 + o * 2, 2);
-    const float scale = half_to_float(d);
-    for (int j = 0; j < 32; ++j) {
-      const int level = type == WeightType::kQ8_0 ? static_cast<std::int8_t>(q[j] ^ (kFlipQ8 ? 0x80 : 0))
-                                                  : (j < 16 ? q[j] & 15 : q[j - 16] >> 4) - 8;
-      y[j] = scale * static_cast<float>(level);
-    }
-  }
+  with_block_type(
+      type, [&]<WeightType kType>() { unpack_compact_row<kType>(panel, in, kGranule, kFlipQ8 ? 0x80 : 0, o, y); });
 }
 
 // ---- inference: prepared rows ---------------------------------------------------------------------------------------
 
 // Bytes of one row of prepared activations, when `pairs` elements of bfloat16 share a word.
+constexpr std::int64_t block_row_bytes(std::int64_t in) {
+  return in / kBlock * static_cast<std::int64_t>(sizeof(ActivationBlock));
+}
+
 template <class Isa>
 std::int64_t prepared_row_bytes(WeightType type, std::int64_t in) {
-  if (is_quantised(type)) return in / kBlock * static_cast<std::int64_t>(sizeof(ActivationBlock));
+  if (is_quantised(type)) return block_row_bytes(in);
   return round_up(in, kStripWords * Isa::elements_per_word(type)) / Isa::elements_per_word(type) * 4;
 }
 
@@ -226,30 +124,36 @@ std::size_t tiled_prepared_bytes(WeightType type, std::int64_t rows, std::int64_
   return static_cast<std::size_t>(rows * prepared_row_bytes<Isa>(type, in));
 }
 
+// Rows for block formats, whose tiles have `tile_rows` rows.
+template <class Isa>
+void prepare_blocks(WeightType type, std::int64_t tile_rows, const float* x, std::int64_t ldx, std::int64_t rows,
+                    std::int64_t in, void* prepared, std::int64_t row_begin, std::int64_t row_end) {
+  const ActivationKind kind = activation_kind(type);
+  for (std::int64_t r = row_begin; r < row_end; ++r) {
+    const std::int64_t first = r / tile_rows * tile_rows, in_tile = std::min(tile_rows, rows - first);
+    char* tile = static_cast<char*>(prepared) + first * block_row_bytes(in);
+    auto* blocks = reinterpret_cast<ActivationBlock*>(tile) + (r - first);
+    for (std::int64_t b = 0; b < in / kBlock; ++b) Isa::quantise(x + r * ldx + b * kBlock, kind, blocks[b * in_tile]);
+  }
+}
+
 template <class Isa>
 void tiled_prepare(WeightType type, const float* x, std::int64_t ldx, std::int64_t rows, std::int64_t in,
                    void* prepared, std::int64_t row_begin, std::int64_t row_end) {
-  const std::int64_t row_bytes = prepared_row_bytes<Isa>(type, in), tile_rows = Isa::tile_rows(type);
+  const std::int64_t tile_rows = Isa::tile_rows(type);
+  if (is_quantised(type)) return prepare_blocks<Isa>(type, tile_rows, x, ldx, rows, in, prepared, row_begin, row_end);
+  const std::int64_t row_bytes = prepared_row_bytes<Isa>(type, in);
   for (std::int64_t r = row_begin; r < row_end; ++r) {
     const std::int64_t first = r / tile_rows * tile_rows, in_tile = std::min(tile_rows, rows - first);
     char* tile = static_cast<char*>(prepared) + first * row_bytes;
-    if (is_quantised(type)) {
-      auto* blocks = reinterpret_cast<ActivationBlock*>(tile) + (r - first);
-      for (std::int64_t b = 0; b < in / kBlock; ++b) {
-        ActivationBlock& block = blocks[b * in_tile];
-        Isa::quantise(x + r * ldx + b * kBlock, weight_offset(type), block);
-        if (is_grouped(type)) block.correction = half_sums(block.q);
-      }
-    } else {
-      Isa::prepare_row(type, x + r * ldx, in, reinterpret_cast<std::uint32_t*>(tile) + (r - first) * kStripWords,
-                       in_tile * kStripWords);
-    }
+    Isa::prepare_row(type, x + r * ldx, in, reinterpret_cast<std::uint32_t*>(tile) + (r - first) * kStripWords,
+                     in_tile * kStripWords);
   }
 }
 
 // ---- inference: the product -----------------------------------------------------------------------------------------
 
-// One tile: `rows` rows (at most tile_rows) times one panel. `steps` counts strips, or blocks of a quantised type.
+// One tile of a type that is no block format: `rows` rows (at most tile_rows) times one panel. `steps` counts strips.
 struct MatmulTile {
   const char* rows;
   const char* panel;
@@ -263,25 +167,93 @@ struct MatmulTile {
 // Activations that are read again for every panel; half of a 1 MB L2 leaves room for the panel and the outputs.
 constexpr std::int64_t kRowBlockBytes = 512 * 1024;
 
+// Blocks of a panel that are opened at a time, into a first-level cache: unsigned levels as bytes, [word][output][4]
+// like the quants of compact.h, and scales (and minima) as floats, one for each group. 12 KB for 32 outputs.
+constexpr int kChunkBlocks = 8;
+// With one tile of rows, so few that multiplying one chunk and opening the next overlap: memory would rest meanwhile.
+constexpr int kSmallChunkBlocks = 2;
+template <std::int64_t kGranule>
+struct alignas(64) OpenedChunk {
+  std::uint8_t q[kChunkBlocks][8][kGranule * 4];
+  float scale[kChunkBlocks][2][kGranule];
+  float min[kChunkBlocks][2][kGranule];
+};
+
+// One chunk times one tile of rows. Sums stay in `sums` from chunk to chunk.
+template <std::int64_t kGranule>
+struct ChunkTile {
+  const OpenedChunk<kGranule>* weights;
+  int blocks;                // of the chunk
+  const ActivationBlock* x;  // of the tile's first row and the chunk's first block, the next row's after it
+  std::int64_t next;         // blocks of activations from one block of a row to the next
+  std::int64_t ahead;        // and from the tile to the one after it, which is asked for meanwhile
+  float* sums;               // [row of the tile][kGranule]
+  bool first, last;          // chunk
+  const float* bias;         // as MatmulTile, for the last chunk
+  float* y;
+  std::int64_t ldy, outputs;
+};
+
+// Rows for which an opened chunk is used, at most: their sums are on the stack.
+constexpr std::int64_t kMostBlockRows = 512;
+
+// Every row goes the same way whatever their number: its sums are exact integers for each group, and their products
+// with scales are added group after group.
+template <class Isa, WeightType kType>
+void block_product(const MatmulArgs& a) {
+  constexpr std::int64_t kGranule = Isa::kGranule;
+  constexpr Compact c = compact_of(kType);
+  const std::int64_t row_bytes = block_row_bytes(a.in), tile_rows = Isa::tile_rows(kType), blocks = a.in / kBlock;
+  const std::int64_t block_rows =
+      std::clamp<std::int64_t>(kRowBlockBytes / row_bytes / tile_rows, 1, kMostBlockRows / tile_rows) * tile_rows;
+  const std::int64_t chunk_blocks = a.rows <= tile_rows ? kSmallChunkBlocks : kChunkBlocks;
+  OpenedChunk<kGranule> opened;
+  alignas(64) float sums[kMostBlockRows * kGranule];
+  for (std::int64_t block = 0; block < a.rows; block += block_rows) {
+    const std::int64_t block_end = std::min(a.rows, block + block_rows);
+    for (std::int64_t o = a.out_begin; o < a.out_end; o += kGranule) {
+      const char* panel = static_cast<const char*>(a.packed) + o / kGranule * panel_bytes(kType, kGranule, a.in);
+      for (std::int64_t b = 0; b < blocks; b += chunk_blocks) {
+        const int n = static_cast<int>(std::min(chunk_blocks, blocks - b));
+        Isa::template open_chunk<kType>(panel + compact_head_at(c, kGranule, b),
+                                        panel + compact_block_at(c, kGranule, b), n, opened);
+        for (std::int64_t r = block; r < block_end; r += tile_rows) {
+          const std::int64_t rows = std::min(tile_rows, a.rows - r);
+          const auto* x =
+              reinterpret_cast<const ActivationBlock*>(static_cast<const char*>(a.prepared) + r * row_bytes);
+          Isa::template chunk_tile<kType>(
+              static_cast<int>(rows),
+              {&opened, n, x + b * rows, rows, tile_rows * blocks, sums + (r - block) * kGranule, b == 0,
+               b + n == blocks, a.bias == nullptr ? nullptr : a.bias + o, a.y + r * a.ldy + o, a.ldy,
+               std::min(kGranule, a.out_end - o)});
+        }
+      }
+    }
+  }
+}
+
 template <class Isa>
 void tiled_matmul(const MatmulArgs& a) {
+  if (is_quantised(a.type)) return with_block_type(a.type, [&]<WeightType kType>() { block_product<Isa, kType>(a); });
   constexpr std::int64_t kGranule = Isa::kGranule;
   const std::int64_t row_bytes = prepared_row_bytes<Isa>(a.type, a.in), tile_rows = Isa::tile_rows(a.type);
   const std::int64_t block_rows =
       std::max<std::int64_t>(1, kRowBlockBytes / std::max<std::int64_t>(1, row_bytes * tile_rows)) * tile_rows;
-  const std::int64_t steps =
-      is_quantised(a.type) ? a.in / kBlock : ceil_div(a.in, kStripWords * Isa::elements_per_word(a.type));
+  const std::int64_t steps = ceil_div(a.in, kStripWords * Isa::elements_per_word(a.type));
   for (std::int64_t block = 0; block < a.rows; block += block_rows) {
     const std::int64_t block_end = std::min(a.rows, block + block_rows);
     for (std::int64_t o = a.out_begin; o < a.out_end; o += kGranule) {
-      MatmulTile t{nullptr, static_cast<const char*>(a.packed) + o / kGranule * panel_bytes(a.type, kGranule, a.in),
-                   steps,   a.bias == nullptr ? nullptr : a.bias + o,
-                   nullptr, a.ldy,
+      MatmulTile t{nullptr,
+                   static_cast<const char*>(a.packed) + o / kGranule * panel_bytes(a.type, kGranule, a.in),
+                   steps,
+                   a.bias == nullptr ? nullptr : a.bias + o,
+                   nullptr,
+                   a.ldy,
                    std::min(kGranule, a.out_end - o)};
       for (std::int64_t r = block; r < block_end; r += tile_rows) {
         t.rows = static_cast<const char*>(a.prepared) + r * row_bytes;
         t.y = a.y + r * a.ldy + o;
-        Isa::matmul_tile(opened_as(a.type), static_cast<int>(std::min(tile_rows, a.rows - r)), t);
+        Isa::matmul_tile(a.type, static_cast<int>(std::min(tile_rows, a.rows - r)), t);
       }
     }
   }
@@ -359,8 +331,9 @@ void tiled_gemm(const GemmArgs& g, const void* packed_b, void* scratch, std::int
       const std::int64_t words = split.words_of(block);
       Isa::pack_a_rows(g, m, rows, block * split.block_words * split.per_word, words, a);
       for (std::int64_t n = n_begin; n < n_end; n += Isa::kGemmColumns) {
-        GemmTile t{a,     packed_panel<Isa>(split, g.n, packed_b, block, n), words / kStripWords, g.c + m * g.ldc + n,
-                   g.ldc, std::min<std::int64_t>(Isa::kGemmColumns, n_end - n), g.accumulate || block > 0};
+        GemmTile t{
+            a,     packed_panel<Isa>(split, g.n, packed_b, block, n),    words / kStripWords,      g.c + m * g.ldc + n,
+            g.ldc, std::min<std::int64_t>(Isa::kGemmColumns, n_end - n), g.accumulate || block > 0};
         for (std::int64_t r = 0; r < rows; r += Isa::kGemmRows) {
           t.rows = a + r * words;
           t.c = g.c + (m + r) * g.ldc + n;

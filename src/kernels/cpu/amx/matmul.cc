@@ -1,8 +1,8 @@
-// The inference product with AMX: weights become tiles of bfloat16 (as they are, or decoded a few at a time), activations
-// are rounded to bfloat16, and one instruction multiplies 16 outputs x 32 inputs x 16 rows. The sums of an output run
-// over the inputs in one order and know nothing of the other rows, so a row is the same in any batch.
-//
-// Weights are the left operand and rows of activations the columns of the right one: a short batch is a narrow tile.
+// The inference product with AMX. Weights of bfloat16 are tiles as they are: one instruction multiplies 16 outputs x 32
+// inputs x 16 rows; they are the left operand and rows of activations the columns of the right one, so that a short
+// batch is a narrow tile. Block formats are kept and opened as AVX-512 does it, and many rows are multiplied on tiles
+// of bytes (block_product.h). The sums of an output run over the inputs in one order and know nothing of the other
+// rows, so a row is the same in any batch.
 #include "kernels/internal/fill.h"
 #include "kernels/internal/target.h"
 #include "kernels/internal/tiles.h"
@@ -11,26 +11,26 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/cpu/amx/layout.h"
-#include "kernels/cpu/avx512/vectors.h"
-
-#include "kernels/cpu/amx/open.h"
+#include "kernels/cpu/amx/block_product.h"
 #include "kernels/cpu/amx/tile.h"
+#include "kernels/cpu/avx512/vectors.h"
 
 QW_TARGET_AVX512_BEGIN
 namespace qw::kernels::amx {
 namespace {
 
+constexpr std::int64_t kPanel = 32;    // outputs
 constexpr std::int64_t kColumns = 16;  // rows of activations in a tile
-// Steps of 32 inputs decoded at a time for many rows: 16 KB, which with as many bytes of activations stay in a first-level cache
-// of 48 KB, so that only activations come from the second level.
+// Steps of 32 inputs taken at a time for many rows: 16 KB of weights, which with as many bytes of activations stay in a
+// first-level cache of 48 KB, so that only activations come from the second level.
 constexpr std::int64_t kChunkSteps = 8;
-// Rows for which a decoded chunk is used: their part of the activations (1 KB a row) stays in a 2 MB second-level cache
-// beside their sums (128 bytes a row), while decoding is little beside the product.
+// Rows for which a chunk is used: their part of the activations (1 KB a row) stays in a 2 MB second-level cache beside
+// their sums (128 bytes a row).
 constexpr std::int64_t kRowBlock = 512;
 
-// The kinds with tiles; the others (float32 and half) are those of AVX-512.
-constexpr bool has_tiles(WeightType type) { return type != WeightType::kF32 && type != WeightType::kF16; }
+// Rounded to bfloat16: panels of [step of 32 inputs][half][16 outputs][32].
+constexpr bool is_bfloat(WeightType type) { return type == WeightType::kBF16; }
+constexpr std::int64_t bfloat_panel_bytes(std::int64_t in) { return round_up(in, 32) * kPanel * 2; }
 
 const Kernels& vector_kernels() {
   static const Kernels k = [] {
@@ -42,8 +42,8 @@ const Kernels& vector_kernels() {
 }
 
 std::size_t packed_bytes(WeightType type, std::int64_t out, std::int64_t in) {
-  if (!has_tiles(type)) return vector_kernels().packed_bytes(type, out, in);
-  return static_cast<std::size_t>(ceil_div(out, kPanel) * panel_bytes_of(type, in));
+  if (!is_bfloat(type)) return vector_kernels().packed_bytes(type, out, in);
+  return static_cast<std::size_t>(ceil_div(out, kPanel) * bfloat_panel_bytes(in));
 }
 
 void pack_bfloat_panel(const std::uint8_t* rows, std::int64_t outputs, std::int64_t in, char* panel) {
@@ -54,68 +54,33 @@ void pack_bfloat_panel(const std::uint8_t* rows, std::int64_t outputs, std::int6
   }
 }
 
-// Calls f with the type as a constant.
-template <class F>
-QW_INLINE void with_block_type(WeightType type, F&& f) {
-  switch (type) {
-#define QW_CASE(t) \
-  case WeightType::t: return f.template operator()<WeightType::t>()
-    QW_CASE(kQ8_0);
-    QW_CASE(kQ4_0);
-    QW_CASE(kGroups8);
-    QW_CASE(kGroups4);
-    QW_CASE(kQ4_1);
-    QW_CASE(kQ5_0);
-    QW_CASE(kQ5_1);
-    QW_CASE(kQ2_K);
-    QW_CASE(kQ3_K);
-    QW_CASE(kQ4_K);
-    QW_CASE(kQ5_K);
-    QW_CASE(kQ6_K);
-    QW_CASE(kIQ4_NL);
-    QW_CASE(kIQ4_XS);
-    QW_CASE(kMXFP4);
-#undef QW_CASE
-    default: return;
-  }
-}
-
 void pack(WeightType type, const void* rows, std::int64_t out, std::int64_t in, void* packed) {
-  if (!has_tiles(type)) return vector_kernels().pack(type, rows, out, in, packed);
-  const std::int64_t panel = panel_bytes_of(type, in), row = raw_row_bytes(type, in);
+  if (!is_bfloat(type)) return vector_kernels().pack(type, rows, out, in, packed);
   for (std::int64_t o = 0; o < out; o += kPanel) {
-    const std::int64_t n = std::min(kPanel, out - o);
-    const auto* from = static_cast<const std::uint8_t*>(rows) + o * row;
-    char* to = static_cast<char*>(packed) + o / kPanel * panel;
-    if (type == WeightType::kBF16) {
-      pack_bfloat_panel(from, n, in, to);
-    } else {
-      with_block_type(type, [&]<WeightType kType>() { pack_panel<kType>(from, n, in, to); });
-    }
+    pack_bfloat_panel(static_cast<const std::uint8_t*>(rows) + o * in * 2, std::min(kPanel, out - o), in,
+                      static_cast<char*>(packed) + o / kPanel * bfloat_panel_bytes(in));
   }
 }
 
 void unpack_row(WeightType type, const void* packed, std::int64_t out, std::int64_t in, std::int64_t row, float* y) {
-  if (!has_tiles(type)) return vector_kernels().unpack_row(type, packed, out, in, row, y);
-  const char* panel = static_cast<const char*>(packed) + row / kPanel * panel_bytes_of(type, in);
-  const std::int64_t o = row % kPanel;
-  if (type == WeightType::kBF16) {
-    for (std::int64_t i = 0; i < in; ++i) {
-      std::uint16_t h;
-      std::memcpy(&h, panel + i / 32 * kStepBytes + o * 64 + i % 32 * 2, 2);
-      y[i] = bfloat_to_float(h);
-    }
-    return;
+  if (!is_bfloat(type)) return vector_kernels().unpack_row(type, packed, out, in, row, y);
+  const char* panel = static_cast<const char*>(packed) + row / kPanel * bfloat_panel_bytes(in);
+  for (std::int64_t i = 0; i < in; ++i) {
+    std::uint16_t h;
+    std::memcpy(&h, panel + i / 32 * kStepBytes + row % kPanel * 64 + i % 32 * 2, 2);
+    y[i] = bfloat_to_float(h);
   }
-  with_block_type(type, [&]<WeightType kType>() { unpack_row_of<kType>(panel, in, o, y); });
 }
 
-// ---- activations: [tile of rows][step of 32][pair of inputs][row], a tile of 16 rows, or fewer if there are fewer -------
+// ---- activations: [tile of rows][step of 32][pair of inputs][row], a tile of 16 rows, or fewer if there are fewer
+// -------
 
 std::int64_t columns_of(std::int64_t rows) { return std::min(rows, kColumns); }
 
 std::size_t prepared_bytes(WeightType type, std::int64_t rows, std::int64_t in) {
-  if (!has_tiles(type)) return vector_kernels().prepared_bytes(type, rows, in);
+  if (is_quantised(type))
+    return static_cast<std::size_t>(rows * block_row_bytes(in) + (rows > kByteRows ? kTileSlack : 0));
+  if (!is_bfloat(type)) return vector_kernels().prepared_bytes(type, rows, in);
   return static_cast<std::size_t>(rows < kColumns ? rows : round_up(rows, kColumns)) *
          static_cast<std::size_t>(round_up(in, 32)) * 2;
 }
@@ -150,7 +115,9 @@ void prepare_column(const float* x, std::int64_t in, std::int64_t columns, std::
 
 void prepare(WeightType type, const float* x, std::int64_t ldx, std::int64_t rows, std::int64_t in, void* prepared,
              std::int64_t row_begin, std::int64_t row_end) {
-  if (!has_tiles(type)) return vector_kernels().prepare(type, x, ldx, rows, in, prepared, row_begin, row_end);
+  if (is_quantised(type))
+    return prepare_blocks<FewRows>(type, kByteRows, x, ldx, rows, in, prepared, row_begin, row_end);
+  if (!is_bfloat(type)) return vector_kernels().prepare(type, x, ldx, rows, in, prepared, row_begin, row_end);
   const std::int64_t columns = columns_of(rows), tile_bytes = round_up(in, 32) * 2 * columns;
   for (std::int64_t r = row_begin; r < row_end;) {
     const std::int64_t column = r % columns, first = r - column, end = std::min(rows, first + columns);
@@ -165,30 +132,7 @@ void prepare(WeightType type, const float* x, std::int64_t ldx, std::int64_t row
   }
 }
 
-WeightType prepared_like(WeightType type) { return has_tiles(type) ? WeightType::kBF16 : type; }
-
 // ---- the product ----------------------------------------------------------------------------------------------------
-
-// How a panel is read, in chunks of whole units: decoded into scratch, or as it lies there.
-template <WeightType kType>
-struct Panel {
-  static constexpr Layout l = layout_of(kType);
-  static constexpr std::int64_t kSteps = l.blocks;  // of a unit
-  Decoder<kType> decoder;
-  QW_INLINE Panel() {}  // written out: compilers make implicit ones for the baseline CPU
-  QW_INLINE const char* tiles(const char* panel, std::int64_t step, std::int64_t steps, char* scratch) const {
-    for (std::int64_t s = 0; s < steps; s += kSteps)
-      decoder.unit(panel + (step + s) / kSteps * l.unit_bytes, scratch + s * kStepBytes);
-    return scratch;
-  }
-};
-template <>
-struct Panel<WeightType::kBF16> {
-  static constexpr std::int64_t kSteps = 8;
-  QW_INLINE const char* tiles(const char* panel, std::int64_t step, std::int64_t, char*) const {
-    return panel + step * kStepBytes;
-  }
-};
 
 // Where sums go: y of 16 outputs for each row of a tile.
 struct Sink {
@@ -235,22 +179,14 @@ struct Job {
   }
 };
 
-// At most two tiles of rows: the sums stay in tiles from the first step to the last, and the next unit is decoded while
-// the tiles of the one before are multiplied.
-template <WeightType kType, bool kTwoColumns>
-void few_rows(const Job& j, const Panel<kType>& panel) {
-  constexpr std::int64_t kUnitSteps = Panel<kType>::kSteps;
-  alignas(64) char scratch[2][kUnitSteps * kStepBytes];
+// At most two tiles of rows: the sums stay in tiles from the first step to the last.
+template <bool kTwoColumns>
+void few_rows(const Job& j) {
   alignas(64) float sums[4][256] = {};  // a narrow tile writes a part of each row
   const char *b0 = j.rows(0), *b1 = b0 + j.tile_bytes;
   for (std::int64_t o = j.a.out_begin; o < j.a.out_end; o += kPanel) {
-    const char* from = j.panel(o);
     zero_sums();
-    for (std::int64_t step = 0, turn = 0; step < j.steps; step += kUnitSteps, ++turn) {
-      const char* left = panel.tiles(from, step, kUnitSteps, scratch[turn & 1]);
-      multiply_steps<kTwoColumns>(left, kStepBytes, kTileBytes, b0 + step * j.right_step(), b1 + step * j.right_step(),
-                                  j.right_step(), j.right_stride(), std::min(kUnitSteps, j.steps - step));
-    }
+    multiply_steps<kTwoColumns>(j.panel(o), kStepBytes, kTileBytes, b0, b1, j.right_step(), j.right_stride(), j.steps);
     const std::int64_t stride = j.columns == 1 ? 4 : 64;
     QW_TILE_STORE(0, sums[0], stride);
     QW_TILE_STORE(1, sums[1], stride);
@@ -313,16 +249,14 @@ QW_INLINE void chunk_times_rows(const Job& j, const char* left, std::int64_t ste
   }
 }
 
-template <WeightType kType>
-void many_rows(const Job& j, const Panel<kType>& panel) {
-  alignas(64) char scratch[kChunkSteps * kStepBytes];
+void many_rows(const Job& j) {
   alignas(64) FourSums sums[kRowBlock / (2 * kColumns)];
   for (std::int64_t block = 0; block < j.a.rows; block += kRowBlock) {
     const std::int64_t end = std::min(j.a.rows, block + kRowBlock);
     for (std::int64_t o = j.a.out_begin; o < j.a.out_end; o += kPanel) {
       for (std::int64_t step = 0; step < j.steps; step += kChunkSteps) {
         const std::int64_t steps = std::min(kChunkSteps, j.steps - step);
-        const char* left = panel.tiles(j.panel(o), step, steps, scratch);
+        const char* left = j.panel(o) + step * kStepBytes;
         for (std::int64_t r = block, i = 0; r < end; r += 2 * kColumns, ++i) {
           if (r + kColumns < end) {
             chunk_times_rows<true>(j, left, step, steps, o, r, sums[i]);
@@ -335,27 +269,25 @@ void many_rows(const Job& j, const Panel<kType>& panel) {
   }
 }
 
-template <WeightType kType>
-void product(const MatmulArgs& a) {
+void bfloat_product(const MatmulArgs& a) {
   const std::int64_t columns = columns_of(a.rows), steps = ceil_div(a.in, 32);
-  const Job j{a, steps, columns, steps * 64 * columns, panel_bytes_of(kType, a.in)};
-  const Panel<kType> panel;
+  const Job j{a, steps, columns, steps * 64 * columns, bfloat_panel_bytes(a.in)};
   configure_tiles(16, 16, static_cast<int>(columns), static_cast<int>(columns));
   if (a.rows <= kColumns) {
-    few_rows<kType, false>(j, panel);
+    few_rows<false>(j);
   } else if (a.rows <= 2 * kColumns) {
-    few_rows<kType, true>(j, panel);
+    few_rows<true>(j);
   } else {
-    many_rows<kType>(j, panel);
+    many_rows(j);
   }
   release_tiles();
 }
 
 void matmul(const MatmulArgs& a) {
-  if (!has_tiles(a.type)) return vector_kernels().matmul(a);
   if (a.rows == 0) return;
-  if (a.type == WeightType::kBF16) return product<WeightType::kBF16>(a);
-  with_block_type(a.type, [&]<WeightType kType>() { product<kType>(a); });
+  if (is_bfloat(a.type)) return bfloat_product(a);
+  if (!is_quantised(a.type)) return vector_kernels().matmul(a);
+  with_block_type(a.type, [&]<WeightType kType>() { block_product_of<kType>(a); });
 }
 
 }  // namespace
@@ -366,7 +298,7 @@ void fill_matmul(Kernels& k) {
   k.pack = pack;
   k.prepared_bytes = prepared_bytes;
   k.prepare = prepare;
-  k.prepared_as = prepared_like;
+  k.prepared_as = prepared_as;
   k.matmul = matmul;
   k.unpack_row = unpack_row;
 }

@@ -10,15 +10,16 @@ QW_TARGET_AVX512_BEGIN
 namespace qw::kernels::amx {
 namespace {
 
-constexpr std::int64_t kTileBytes = 1024;  // 16 rows of 64 bytes
+constexpr std::int64_t kTileBytes = 1024;            // 16 rows of 64 bytes
 constexpr std::int64_t kStepBytes = 2 * kTileBytes;  // 32 of the inner dimension for 32 lines
 
-#define QW_TILE_LOAD(tile, from, stride)                                                                             \
+#define QW_TILE_LOAD(tile, from, stride) \
   asm volatile("tileloadd (%0,%1,1), %%tmm" #tile : : "r"(from), "r"(static_cast<std::int64_t>(stride)) : "memory")
-#define QW_TILE_STORE(tile, to, stride)                                                                              \
+#define QW_TILE_STORE(tile, to, stride) \
   asm volatile("tilestored %%tmm" #tile ", (%0,%1,1)" : : "r"(to), "r"(static_cast<std::int64_t>(stride)) : "memory")
 #define QW_TILE_ZERO(tile) asm volatile("tilezero %%tmm" #tile : :)
 #define QW_TILE_MULTIPLY(c, a, b) asm volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c : :)
+#define QW_TILE_MULTIPLY_BYTES(c, a, b) asm volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c : :)
 
 // Tiles 0..3 are sums, 4 and 5 the left operand (rows of 64 bytes: 32 of the inner dimension), 6 and 7 the right one
 // (16 rows of pairs of the inner dimension for `columns` columns).
@@ -53,8 +54,8 @@ QW_INLINE void zero_sums() {
   QW_TILE_ZERO(3);
 }
 
-// Sums += left x right over `steps` steps. Left: step s at left + s * left_step, its second tile `left_half` further on.
-// Right: b0 and b1 (columns of tiles 6 and 7), step s at + s * right_step, rows of pairs right_stride bytes apart.
+// Sums += left x right over `steps` steps. Left: step s at left + s * left_step, its second tile `left_half` further
+// on. Right: b0 and b1 (columns of tiles 6 and 7), step s at + s * right_step, rows of pairs right_stride bytes apart.
 template <bool kTwoColumns>
 QW_INLINE void multiply_steps(const char* left, std::int64_t left_step, std::int64_t left_half, const char* b0,
                               const char* b1, std::int64_t right_step, std::int64_t right_stride, std::int64_t steps) {

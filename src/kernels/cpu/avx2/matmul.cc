@@ -9,6 +9,7 @@
 #include <limits>
 #include <utility>
 
+#include "kernels/cpu/avx2/open.h"
 #include "kernels/cpu/avx2/vectors.h"
 
 QW_TARGET_AVX2_BEGIN
@@ -48,133 +49,98 @@ QW_INLINE __m256i broadcast_word(const ActivationBlock& x, int word) {
   return _mm256_set1_epi32(four);
 }
 
-// |w| as the unsigned factor and x with the sign of w: a pair sums to at most 2 * 128 * 127 = 32512 < 2^15.
-template <int kRows, int kBegin = 0, int kEnd = 8>
-QW_INLINE void q8_block(const char* panel, const ActivationBlock* x, __m256i (&q)[kRows][kTileVectors]) {
+using Tile = ChunkTile<kTileColumns>;
+
+// How many products of a word may be summed in 16 bits before they are widened: a word is two pairs, and 8 * 2 * 15 *
+// 127, 4 * 2 * 31 * 127 and 2 * 2 * 63 * 127 are all below 2^15. 0: levels of eight bits, signed (see Opener), which
+// are split into their size, the unsigned factor, and their sign, which the activations get: 2 * 128 * 127 for a pair.
+constexpr int words_at_once(const BlockFormat& f) {
+  if (signed_levels(f)) return 0;
+  return f.table != nullptr || f.bits == 5 ? 4 : f.bits == 6 ? 2 : 8;
+}
+
+// Words [kBegin, kEnd) of a block: q[r][v] += their products.
+template <int kBegin, int kEnd, int kAtOnce, int kRows>
+QW_INLINE void add_words(const OpenedChunk<kTileColumns>& w, int b, const ActivationBlock* x,
+                         __m256i (&q)[kRows][kTileVectors]) {
   const __m256i ones = _mm256_set1_epi16(1);
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) q[r][0] = q[r][1] = _mm256_setzero_si256();
-  for (int word = kBegin; word < kEnd; ++word) {
+  constexpr int kStep = kAtOnce == 0 ? 1 : kAtOnce < kEnd - kBegin ? kAtOnce : kEnd - kBegin;
+  for (int begin = kBegin; begin < kEnd; begin += kStep) {
 #pragma GCC unroll 2
     for (int v = 0; v < kTileVectors; ++v) {
-      const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panel + word * 64 + v * 32));
-      const __m256i size = _mm256_abs_epi8(w);
+      __m256i sums[kRows];
 #pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        const __m256i pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(broadcast_word(x[r], word), w));
-        q[r][v] = _mm256_add_epi32(q[r][v], _mm256_madd_epi16(pairs, ones));
-      }
-    }
-  }
-}
-
-// Nibbles are 0..15: eight words of pairs sum to at most 8 * 2 * 15 * 127 = 30480 < 2^15, so they are widened once.
-template <int kRows, bool kCorrect = true>
-QW_INLINE void q4_block(const char* panel, const ActivationBlock* x, __m256i (&q)[kRows][kTileVectors]) {
-  const __m256i ones = _mm256_set1_epi16(1), nibble = _mm256_set1_epi8(15);
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) q[r][0] = q[r][1] = _mm256_setzero_si256();
-  for (int word = 0; word < 4; ++word) {
-#pragma GCC unroll 2
-    for (int v = 0; v < kTileVectors; ++v) {
-      const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panel + word * 64 + v * 32));
-      const __m256i low = _mm256_and_si256(both, nibble), high = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        const __m256i sum = _mm256_add_epi16(_mm256_maddubs_epi16(low, broadcast_word(x[r], word)),
-                                             _mm256_maddubs_epi16(high, broadcast_word(x[r], word + 4)));
-        q[r][v] = _mm256_add_epi16(q[r][v], sum);
-      }
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-    const __m256i correction = _mm256_set1_epi32(kCorrect ? x[r].correction : 0);
-#pragma GCC unroll 2
-    for (int v = 0; v < kTileVectors; ++v) q[r][v] = _mm256_add_epi32(_mm256_madd_epi16(q[r][v], ones), correction);
-  }
-}
-
-template <WeightType kType, int kRows>
-void quantised_tile(const MatmulTile& t) {
-  __m256 sums[kRows][kTileVectors];
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_ps();
-  const auto* x = reinterpret_cast<const ActivationBlock*>(t.rows);
-  const char* panel = t.panel;
-  constexpr std::int64_t kPanelBlock = quantised_panel_block_bytes(kType, kTileColumns);
-  for (std::int64_t b = 0; b < t.steps; ++b, x += kRows, panel += kPanelBlock) {
-    __m256i q[kRows][kTileVectors];
-    if constexpr (kType == WeightType::kQ8_0) {
-      q8_block<kRows>(panel, x, q);
-    } else {
-      q4_block<kRows>(panel, x, q);
-    }
-    const auto* scales = reinterpret_cast<const __m128i*>(panel + kPanelBlock - 2 * kTileColumns);
-#pragma GCC unroll 2
-    for (int v = 0; v < kTileVectors; ++v) {
-      const __m256 d = _mm256_cvtph_ps(_mm_loadu_si128(scales + v));
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        sums[r][v] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(q[r][v]), _mm256_mul_ps(d, _mm256_set1_ps(x[r].d)), sums[r][v]);
-      }
-    }
-  }
-  store_tile<kRows>(t, sums);
-}
-
-// Grouped blocks: one integer sum per scale; the minima meet the sums of the activations.
-template <WeightType kType, int kRows>
-void grouped_tile(const MatmulTile& t) {
-  constexpr bool kBytes = kType == WeightType::kGroups8;
-  constexpr int kGroups = kBytes ? 2 : 1, kWords = kBytes ? 8 : 4;
-  constexpr std::int64_t kPanelBlock = quantised_panel_block_bytes(kType, kTileColumns);
-  __m256 sums[kRows][kTileVectors];
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_ps();
-  const auto* x = reinterpret_cast<const ActivationBlock*>(t.rows);
-  const char* panel = t.panel;
-  for (std::int64_t b = 0; b < t.steps; ++b, x += kRows, panel += kPanelBlock) {
-#pragma GCC unroll 2
-    for (int g = 0; g < kGroups; ++g) {
-      __m256i q[kRows][kTileVectors];
-      if constexpr (!kBytes) {
-        q4_block<kRows, false>(panel, x, q);
-      } else if (g == 0) {
-        q8_block<kRows, 0, 4>(panel, x, q);
-      } else {
-        q8_block<kRows, 4, 8>(panel, x, q);
-      }
-      const auto* scale = reinterpret_cast<const float*>(panel + (kWords + g) * kTileColumns * 4);
-      const float* min = scale + kGroups * kTileColumns;
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        const std::int32_t c = x[r].correction;
-        const std::int32_t x_sum = !kBytes ? low_sum(c) + high_sum(c) : g == 0 ? low_sum(c) : high_sum(c);
-        const __m256 d = _mm256_set1_ps(x[r].d), dx = _mm256_set1_ps(x[r].d * static_cast<float>(x_sum));
-#pragma GCC unroll 2
-        for (int v = 0; v < kTileVectors; ++v) {
-          sums[r][v] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(q[r][v]), _mm256_mul_ps(_mm256_loadu_ps(scale + 8 * v), d),
-                                       sums[r][v]);
-          sums[r][v] = _mm256_fnmadd_ps(_mm256_loadu_ps(min + 8 * v), dx, sums[r][v]);
+      for (int word = begin; word < begin + kStep; ++word) {
+        const __m256i columns = _mm256_load_si256(reinterpret_cast<const __m256i*>(w.q[b][word] + 32 * v));
+        const __m256i size = kAtOnce == 0 ? _mm256_abs_epi8(columns) : columns;
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r) {
+          __m256i four = broadcast_word(x[r], word);
+          if constexpr (kAtOnce == 0) four = _mm256_sign_epi8(four, columns);
+          const __m256i pairs = _mm256_maddubs_epi16(size, four);
+          sums[r] = word == begin ? pairs : _mm256_add_epi16(sums[r], pairs);
         }
       }
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) q[r][v] = _mm256_add_epi32(q[r][v], _mm256_madd_epi16(sums[r], ones));
     }
   }
-  store_tile<kRows>(t, sums);
 }
 
+// Group kGroup of kGroups of one block: integer sums of its inputs, scaled and added.
+template <int kGroups, int kGroup, bool kMinima, int kAtOnce, int kRows>
+QW_INLINE void add_group(const OpenedChunk<kTileColumns>& w, int b, const ActivationBlock* x,
+                         __m256 (&sums)[kRows][kTileVectors]) {
+  __m256i q[kRows][kTileVectors];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) q[r][0] = q[r][1] = _mm256_set1_epi32(kAtOnce == 0 ? 0 : x[r].correction[kGroup]);
+  add_words<8 / kGroups * kGroup, 8 / kGroups*(kGroup + 1), kAtOnce, kRows>(w, b, x, q);
+#pragma GCC unroll 2
+  for (int v = 0; v < kTileVectors; ++v) {
+    const __m256 scale = _mm256_load_ps(w.scale[b][kGroup] + 8 * v);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      sums[r][v] =
+          _mm256_fmadd_ps(_mm256_cvtepi32_ps(q[r][v]), _mm256_mul_ps(scale, _mm256_set1_ps(x[r].d)), sums[r][v]);
+      if constexpr (kMinima)
+        sums[r][v] =
+            _mm256_fnmadd_ps(_mm256_load_ps(w.min[b][kGroup] + 8 * v), _mm256_set1_ps(x[r].sum[kGroup]), sums[r][v]);
+    }
+  }
+}
+
+template <int kGroups, bool kMinima, int kAtOnce, int kRows>
+void chunk_tile(const Tile& t) {
+  __m256 sums[kRows][kTileVectors];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) {
+    const float* from = t.sums + r * kTileColumns;
+    sums[r][0] = t.first ? _mm256_setzero_ps() : _mm256_load_ps(from);
+    sums[r][1] = t.first ? _mm256_setzero_ps() : _mm256_load_ps(from + 8);
+  }
+  const ActivationBlock* x = t.x;
+  for (int b = 0; b < t.blocks; ++b, x += t.next) {
+    add_group<kGroups, 0, kMinima, kAtOnce, kRows>(*t.weights, b, x, sums);
+    if constexpr (kGroups == 2) add_group<kGroups, 1, kMinima, kAtOnce, kRows>(*t.weights, b, x, sums);
+  }
+  if (t.last) return store_tile<kRows>({nullptr, nullptr, 0, t.bias, t.y, t.ldy, t.outputs}, sums);
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) {
+    _mm256_store_ps(t.sums + r * kTileColumns, sums[r][0]);
+    _mm256_store_ps(t.sums + r * kTileColumns + 8, sums[r][1]);
+  }
+}
+
+using ChunkTileFunction = void (*)(const Tile&);
+template <int kGroups, bool kMinima, int kAtOnce>
+constexpr std::array<ChunkTileFunction, kQuantisedRows> kChunkTiles = {chunk_tile<kGroups, kMinima, kAtOnce, 1>,
+                                                                       chunk_tile<kGroups, kMinima, kAtOnce, 2>,
+                                                                       chunk_tile<kGroups, kMinima, kAtOnce, 3>};
+
 using TileFunction = void (*)(const MatmulTile&);
-template <WeightType kType>
-constexpr std::array<TileFunction, kQuantisedRows> kGroupedTiles = {grouped_tile<kType, 1>, grouped_tile<kType, 2>,
-                                                                    grouped_tile<kType, 3>};
 template <class Op>
 constexpr std::array<TileFunction, kTileRows> kFloatTiles = {float_tile<Op, 1>, float_tile<Op, 2>, float_tile<Op, 3>,
                                                              float_tile<Op, 4>, float_tile<Op, 5>, float_tile<Op, 6>};
-template <WeightType kType>
-constexpr std::array<TileFunction, kQuantisedRows> kQuantisedTiles = {
-    quantised_tile<kType, 1>, quantised_tile<kType, 2>, quantised_tile<kType, 3>};
-
 struct Avx2Matmul {
   static constexpr std::int64_t kGranule = kTileColumns;
   static std::int64_t tile_rows(WeightType type) { return is_quantised(type) ? kQuantisedRows : kTileRows; }
@@ -192,7 +158,7 @@ struct Avx2Matmul {
   }
 
   // As quantise_activations in scalar.h, byte for byte.
-  static void quantise(const float* x, int offset, ActivationBlock& out) {
+  static void quantise(const float* x, ActivationKind kind, ActivationBlock& out) {
     const __m256 sign = _mm256_set1_ps(-0.0f), infinity = _mm256_set1_ps(std::numeric_limits<float>::infinity());
     __m256 v[4], largest = _mm256_setzero_ps(), wrong = _mm256_setzero_ps();
     for (int i = 0; i < 4; ++i) {
@@ -209,7 +175,7 @@ struct Avx2Matmul {
     if (!finite || amax < kSmallestActivation) {
       out = ActivationBlock{};
       if (!finite) out.d = std::numeric_limits<float>::quiet_NaN();
-      return;
+      return set_sums(kind, 0, 0, out);
     }
     out.d = amax / 127.0f;
     const __m256 inverse = _mm256_set1_ps(1.0f / out.d);
@@ -218,23 +184,34 @@ struct Avx2Matmul {
     const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.q),
                         _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
-    std::int32_t sum = 0;
-    for (int j = 0; j < 32; ++j) sum += out.q[j];
-    out.correction = -offset * sum;
+    std::int32_t sum[2] = {};
+    for (int j = 0; j < 32; ++j) sum[j / 16] += out.q[j];
+    set_sums(kind, sum[0], sum[1], out);
   }
 
   static void matmul_tile(WeightType type, int rows, const MatmulTile& t) {
     const auto index = static_cast<std::size_t>(rows - 1);
     switch (type) {
-      case WeightType::kF32: return kFloatTiles<FloatOp>[index](t);
-      case WeightType::kF16: return kFloatTiles<HalfOp>[index](t);
-      case WeightType::kBF16: return kFloatTiles<BfloatOp>[index](t);
-      case WeightType::kQ8_0: return kQuantisedTiles<WeightType::kQ8_0>[index](t);
-      case WeightType::kQ4_0: return kQuantisedTiles<WeightType::kQ4_0>[index](t);
-      case WeightType::kGroups8: return kGroupedTiles<WeightType::kGroups8>[index](t);
-      case WeightType::kGroups4: return kGroupedTiles<WeightType::kGroups4>[index](t);
-      default: return;  // opened when it was packed
+      case WeightType::kF32:
+        return kFloatTiles<FloatOp>[index](t);
+      case WeightType::kF16:
+        return kFloatTiles<HalfOp>[index](t);
+      case WeightType::kBF16:
+        return kFloatTiles<BfloatOp>[index](t);
+      default:
+        return;  // block formats come in chunks
     }
+  }
+
+  template <WeightType kType>
+  static void open_chunk(const char* head, const char* block, int blocks, OpenedChunk<kGranule>& to) {
+    const Opener<kType> open;
+    open.chunk(head, block, blocks, to);
+  }
+  template <WeightType kType>
+  static void chunk_tile(int rows, const Tile& t) {
+    constexpr Compact c = compact_of(kType);
+    kChunkTiles<c.groups, c.format.has_min, words_at_once(c.format)>[static_cast<std::size_t>(rows - 1)](t);
   }
 };
 

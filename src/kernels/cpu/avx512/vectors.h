@@ -24,6 +24,17 @@ QW_INLINE __m512i bits(__m512bh v) { return (__m512i)v; }
 // 32 floats to bfloat16, in order.
 QW_INLINE __m512i to_bfloat(__m512 low, __m512 high) { return bits(_mm512_cvtne2ps_pbh(high, low)); }
 
+// Sixteen scales of weights, as block formats hold them: halves, powers of two (MXFP4), small integers.
+QW_INLINE __m512 halves(const char* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+QW_INLINE __m128i sixteen_bytes(const char* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
+QW_INLINE __m512 small_integers(__m128i bytes) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)); }
+QW_INLINE __m512 powers(const char* p) {
+  const __m512i e = _mm512_cvtepu8_epi32(sixteen_bytes(p)), one = _mm512_set1_epi32(1), two = _mm512_set1_epi32(2);
+  const __m512i normal = _mm512_slli_epi32(_mm512_sub_epi32(e, one), 23);
+  const __m512i small = _mm512_sllv_epi32(_mm512_set1_epi32(0x00200000), e);
+  return _mm512_castsi512_ps(_mm512_mask_blend_epi32(_mm512_cmplt_epu32_mask(e, two), normal, small));
+}
+
 // Lane i becomes the pair (even[i], odd[i]).
 QW_INLINE __m512i bfloat_pairs(__m512 even, __m512 odd) {
   const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,

@@ -1,5 +1,5 @@
-// The truth the other instruction sets are held to: packed weights are the caller's rows as they are, and each product is
-// written the plain way.
+// The truth the other instruction sets are held to: packed weights are the caller's rows as they are, and each product
+// is written the plain way.
 #include <algorithm>
 #include <cstring>
 
@@ -12,7 +12,7 @@ namespace {
 
 // Elements decoded at a time: small enough for the stack and L1, and a multiple of the block size.
 constexpr std::int64_t kChunk = 256;
-constexpr std::int64_t kGroupsAtOnce = kChunk / kBlock;
+constexpr std::int64_t kBlocksAtOnce = kChunk / kBlock;
 // Partial sums of a dot product: independent, so that a compiler can keep them in vector registers.
 constexpr int kLanes = 8;
 
@@ -36,8 +36,7 @@ void prepare(WeightType type, const float* x, std::int64_t ldx, std::int64_t, st
     if (is_quantised(type)) {
       auto* blocks = static_cast<ActivationBlock*>(prepared) + r * (in / kBlock);
       for (std::int64_t b = 0; b < in / kBlock; ++b) {
-        quantise_activations(row + b * kBlock, weight_offset(type), blocks[b]);
-        if (is_grouped(type)) blocks[b].correction = half_sums(blocks[b].q);
+        quantise_activations(row + b * kBlock, activation_kind(type), blocks[b]);
       }
       continue;
     }
@@ -46,61 +45,33 @@ void prepare(WeightType type, const float* x, std::int64_t ldx, std::int64_t, st
   }
 }
 
-// kGroups4 as kGroups8.
-RawGroups8 widen(const RawGroups4& raw) {
-  RawGroups8 g{{raw.scale, raw.scale}, {raw.min, raw.min}, {}};
-  for (int j = 0; j < 16; ++j) {
-    g.q[j] = static_cast<std::int8_t>(raw.q[j] & 15);
-    g.q[j + 16] = static_cast<std::int8_t>(raw.q[j] >> 4);
-  }
-  return g;
-}
-
-// Groups [first, first + n) of 32 elements of a row, at most eight, on borders of the format's blocks.
-void groups_at(WeightType type, const void* row, std::int64_t first, std::int64_t n, RawGroups8* to) {
+// Blocks [first, first + n) of 32 elements of a row, at most eight, on borders of the format's blocks.
+void groups_at(WeightType type, const void* row, std::int64_t first, std::int64_t n, Group16* to) {
   const BlockFormat f = block_format(type);
-  if (f.elements > 0) {
-    const auto* block = static_cast<const std::uint8_t*>(row) + first * 32 / f.elements * f.bytes;
-    return open_groups(type, block, static_cast<int>(n * 32), to);
-  }
-  for (std::int64_t i = 0; i < n; ++i) {
-    to[i] = type == WeightType::kGroups8 ? static_cast<const RawGroups8*>(row)[first + i]
-                                         : widen(static_cast<const RawGroups4*>(row)[first + i]);
-  }
+  open_groups(type, static_cast<const std::uint8_t*>(row) + first * kBlock / f.elements * f.bytes,
+              static_cast<int>(n * kBlock), to);
 }
 
 // Elements [begin, begin + n) of one row of weights as float.
 void decode(WeightType type, const void* row, std::int64_t begin, std::int64_t n, float* y) {
   switch (type) {
-    case WeightType::kF32: std::memcpy(y, static_cast<const float*>(row) + begin, static_cast<std::size_t>(n) * 4); return;
+    case WeightType::kF32:
+      std::memcpy(y, static_cast<const float*>(row) + begin, static_cast<std::size_t>(n) * 4);
+      return;
     case WeightType::kF16:
       for (std::int64_t i = 0; i < n; ++i) y[i] = half_to_float(static_cast<const std::uint16_t*>(row)[begin + i]);
       return;
     case WeightType::kBF16:
       for (std::int64_t i = 0; i < n; ++i) y[i] = bfloat_to_float(static_cast<const std::uint16_t*>(row)[begin + i]);
       return;
-    case WeightType::kQ8_0:
-      for (std::int64_t i = begin; i < begin + n; ++i) {
-        const RawQ8& b = static_cast<const RawQ8*>(row)[i / kBlock];
-        *y++ = half_to_float(b.d) * b.q[i % kBlock];
-      }
-      return;
-    case WeightType::kQ4_0:
-      for (std::int64_t i = begin; i < begin + n; ++i) {
-        const RawQ4& b = static_cast<const RawQ4*>(row)[i / kBlock];
-        const int j = static_cast<int>(i % kBlock);
-        *y++ = half_to_float(b.d) * ((j < 16 ? b.q[j] & 15 : b.q[j - 16] >> 4) - 8);
-      }
-      return;
     default:
-      for (std::int64_t b = begin / kBlock, end = (begin + n) / kBlock; b < end; b += kGroupsAtOnce) {
-        RawGroups8 groups[kGroupsAtOnce];
-        const std::int64_t count = std::min(kGroupsAtOnce, end - b);
+      for (std::int64_t b = begin / kBlock, end = (begin + n) / kBlock; b < end; b += kBlocksAtOnce) {
+        Group16 groups[2 * kBlocksAtOnce];
+        const std::int64_t count = std::min(kBlocksAtOnce, end - b);
         groups_at(type, row, b, count, groups);
         for (std::int64_t i = 0; i < count * kBlock; ++i) {
-          const RawGroups8& g = groups[i / kBlock];
-          const std::int64_t j = i % kBlock;
-          *y++ = g.scale[j / 16] * static_cast<float>(g.q[j]) - g.min[j / 16];
+          const Group16& g = groups[i / 16];
+          *y++ = g.scale * static_cast<float>(g.q[i % 16]) - g.min;
         }
       }
       return;
@@ -129,46 +100,23 @@ void float_output(const MatmulArgs& a, std::int64_t o, const void* w) {
   }
 }
 
-void grouped_output(const MatmulArgs& a, std::int64_t o, const void* w) {
+// Integer sums over the inputs that share a scale, and what the minima take away.
+void quantised_output(const MatmulArgs& a, std::int64_t o, const void* w) {
+  const BlockFormat f = block_format(a.type);
   const std::int64_t blocks = a.in / kBlock;
-  RawGroups8 groups[kGroupsAtOnce];
+  Group16 groups[2 * kBlocksAtOnce];
   for (std::int64_t b = 0; b < blocks; ++b) {
-    if (b % kGroupsAtOnce == 0) groups_at(a.type, w, b, std::min(kGroupsAtOnce, blocks - b), groups);
-    const RawGroups8& g = groups[b % kGroupsAtOnce];
+    if (b % kBlocksAtOnce == 0) groups_at(a.type, w, b, std::min(kBlocksAtOnce, blocks - b), groups);
     for (std::int64_t r = 0; r < a.rows; ++r) {
       const ActivationBlock& x = static_cast<const ActivationBlock*>(a.prepared)[r * blocks + b];
       float& y = a.y[r * a.ldy + o];
-      for (int h = 0; h < 2; ++h) {
+      for (int i = 0; i < kBlock; i += f.group) {
+        const Group16* const g = groups + 2 * (b % kBlocksAtOnce) + i / 16;
         std::int32_t sum = 0;
-        for (int j = 16 * h; j < 16 * h + 16; ++j) sum += g.q[j] * x.q[j];
-        const std::int32_t x_sum = h == 0 ? low_sum(x.correction) : high_sum(x.correction);
-        y += static_cast<float>(sum) * (g.scale[h] * x.d);
-        y -= g.min[h] * (x.d * static_cast<float>(x_sum));
+        for (int j = 0; j < f.group; ++j) sum += g[j / 16].q[j % 16] * x.q[i + j];
+        y += static_cast<float>(sum) * (g->scale * x.d);
+        if (f.has_min) y -= g->min * x.sum[i / f.group];
       }
-    }
-  }
-}
-
-void quantised_output(const MatmulArgs& a, std::int64_t o, const void* w) {
-  const std::int64_t blocks = a.in / kBlock;
-  for (std::int64_t b = 0; b < blocks; ++b) {
-    std::int8_t q[kBlock];
-    float d;
-    if (a.type == WeightType::kQ8_0) {
-      const RawQ8& raw = static_cast<const RawQ8*>(w)[b];
-      d = half_to_float(raw.d);
-      std::memcpy(q, raw.q, sizeof(q));
-    } else {
-      const RawQ4& raw = static_cast<const RawQ4*>(w)[b];
-      d = half_to_float(raw.d);
-      for (int j = 0; j < 16; ++j) q[j] = static_cast<std::int8_t>((raw.q[j] & 15) - 8);
-      for (int j = 0; j < 16; ++j) q[j + 16] = static_cast<std::int8_t>((raw.q[j] >> 4) - 8);
-    }
-    for (std::int64_t r = 0; r < a.rows; ++r) {
-      const ActivationBlock& x = static_cast<const ActivationBlock*>(a.prepared)[r * blocks + b];
-      std::int32_t sum = 0;
-      for (int j = 0; j < kBlock; ++j) sum += q[j] * x.q[j];
-      a.y[r * a.ldy + o] += static_cast<float>(sum) * (d * x.d);
     }
   }
 }
@@ -177,9 +125,7 @@ void matmul(const MatmulArgs& a) {
   for (std::int64_t o = a.out_begin; o < a.out_end; ++o) {
     for (std::int64_t r = 0; r < a.rows; ++r) a.y[r * a.ldy + o] = 0;
     const void* w = static_cast<const char*>(a.packed) + o * raw_row_bytes(a.type, a.in);
-    if (is_grouped(a.type)) {
-      grouped_output(a, o, w);
-    } else if (is_quantised(a.type)) {
+    if (is_quantised(a.type)) {
       quantised_output(a, o, w);
     } else {
       float_output(a, o, w);

@@ -1,0 +1,171 @@
+// Opened blocks of weights times rows of bytes, on tiles: the integer sums of one block of 32 inputs, 16 rows x 16
+// outputs, are one product of tiles, which vectors then scale and add as VPDPBUSD's sums are scaled and added
+// (cpu/avx512/block_product.h): the same bytes. So few rows may go that way, and many rows this one. A block fills half
+// of a tile's inputs; scaling its sums takes longer than the product. Included once by each file; internal linkage.
+#pragma once
+
+#include "kernels/cpu/amx/tile.h"
+#include "kernels/cpu/avx512/block_product.h"
+
+QW_TARGET_AVX512_BEGIN
+namespace qw::kernels::amx {
+namespace {
+
+using avx512::kTileColumns;
+constexpr int kByteRows = 16;  // of a tile
+
+// Tiles 0 and 1 are sums, 2 and 3 rows, 4 and 5 weights: two of each, so that one product runs while another's is
+// scaled.
+QW_INLINE void configure_byte_tiles() {
+  TileConfig c;
+  for (int i = 0; i < 2; ++i) {
+    c.rows[i] = c.rows[2 + i] = kByteRows;
+    c.row_bytes[i] = c.row_bytes[4 + i] = 64;
+    c.row_bytes[2 + i] = kBlock;
+    c.rows[4 + i] = kBlock / 4;
+  }
+  asm volatile("ldtilecfg %0" : : "m"(c) : "memory");
+}
+
+// Blocks multiplied before the first of them is scaled: what tiles store reaches vectors through the cache, which takes
+// long.
+constexpr int kBlocksAhead = 4;
+using BlockSums = std::int32_t[kByteRows][16];
+
+// Block b of a chunk times a tile's rows, for the outputs of half v of the panel.
+QW_INLINE void multiply_block(const ChunkTile<kTileColumns>& t, int b, int v, BlockSums& to) {
+  const auto* x = (t.x + b * t.next)->q;
+  const auto* w = t.weights->q[b][0] + 64 * v;
+  if (b % 2 != 0) {
+    QW_TILE_ZERO(1);
+    QW_TILE_LOAD(3, x, sizeof(ActivationBlock));
+    QW_TILE_LOAD(5, w, kTileColumns * 4);
+    QW_TILE_MULTIPLY_BYTES(1, 3, 5);
+    QW_TILE_STORE(1, to, 64);
+  } else {
+    QW_TILE_ZERO(0);
+    QW_TILE_LOAD(2, x, sizeof(ActivationBlock));
+    QW_TILE_LOAD(4, w, kTileColumns * 4);
+    QW_TILE_MULTIPLY_BYTES(0, 2, 4);
+    QW_TILE_STORE(0, to, 64);
+  }
+}
+
+// A row's sums of one block scaled and added, as add_group of AVX-512 does.
+template <bool kMinima>
+QW_INLINE __m512 scaled(const std::int32_t* q, __m512 scale, __m512 min, const ActivationBlock& x, __m512 sum) {
+  sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_load_si512(q)), _mm512_mul_ps(scale, _mm512_set1_ps(x.d)), sum);
+  if constexpr (kMinima) sum = _mm512_fnmadd_ps(min, _mm512_set1_ps(x.sum[0]), sum);
+  return sum;
+}
+
+// Sixteen outputs of `rows` rows: sums stay in registers if there are sixteen of them.
+template <bool kMinima, bool kFull>
+QW_INLINE void half_tile(const ChunkTile<kTileColumns>& t, int rows, int v) {
+  alignas(64) BlockSums q[2 * kBlocksAhead];
+  __m512 sums[kByteRows];
+  float* const at = t.sums + 16 * v;
+  if constexpr (kFull) {
+#pragma GCC unroll 16
+    for (int r = 0; r < kByteRows; ++r) sums[r] = t.first ? _mm512_setzero_ps() : _mm512_load_ps(at + r * kTileColumns);
+  } else if (t.first) {
+    for (int r = 0; r < rows; ++r) _mm512_store_ps(at + r * kTileColumns, _mm512_setzero_ps());
+  }
+  for (int b = 0; b < t.blocks && b < kBlocksAhead; ++b) multiply_block(t, b, v, q[b]);
+  for (int b = 0; b < t.blocks; ++b) {
+    if (const int next = b + kBlocksAhead; next < t.blocks) multiply_block(t, next, v, q[next % (2 * kBlocksAhead)]);
+    const ActivationBlock* x = t.x + b * t.next;
+    if (v == 0) {
+#pragma GCC unroll 16
+      for (int line = 0; line < kByteRows * static_cast<int>(sizeof(ActivationBlock)); line += 64)
+        __builtin_prefetch(reinterpret_cast<const char*>(x + t.ahead) + line);
+    }
+    const __m512 scale = _mm512_load_ps(t.weights->scale[b][0] + 16 * v);
+    const __m512 min = kMinima ? _mm512_load_ps(t.weights->min[b][0] + 16 * v) : _mm512_setzero_ps();
+    const BlockSums& from = q[b % (2 * kBlocksAhead)];
+    if constexpr (kFull) {
+#pragma GCC unroll 16
+      for (int r = 0; r < kByteRows; ++r) sums[r] = scaled<kMinima>(from[r], scale, min, x[r], sums[r]);
+    } else {
+      for (int r = 0; r < rows; ++r) {
+        float* const sum = at + r * kTileColumns;
+        _mm512_store_ps(sum, scaled<kMinima>(from[r], scale, min, x[r], _mm512_load_ps(sum)));
+      }
+    }
+  }
+  if constexpr (kFull) {
+#pragma GCC unroll 16
+    for (int r = 0; r < kByteRows; ++r) _mm512_store_ps(at + r * kTileColumns, sums[r]);
+  }
+  if (!t.last || 16 * v >= t.outputs) return;
+  const __mmask16 mask = avx512::lanes(t.outputs - 16 * v);
+  const __m512 bias = t.bias == nullptr ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask, t.bias + 16 * v);
+  for (int r = 0; r < rows; ++r)
+    _mm512_mask_storeu_ps(t.y + r * t.ldy + 16 * v, mask, _mm512_add_ps(_mm512_load_ps(at + r * kTileColumns), bias));
+}
+
+template <bool kMinima>
+void byte_tiles(int rows, const ChunkTile<kTileColumns>& t) {
+  for (int v = 0; v < 2; ++v) {
+    if (rows == kByteRows) {
+      half_tile<kMinima, true>(t, rows, v);
+    } else {
+      half_tile<kMinima, false>(t, rows, v);
+    }
+  }
+}
+
+// How the block formats' products see this instruction set: rows in tiles of 16, and with few rows, vectors.
+struct FewRows {
+  static constexpr std::int64_t kGranule = kTileColumns;
+  static std::int64_t tile_rows(WeightType) { return kByteRows; }
+  static void quantise(const float* x, ActivationKind kind, ActivationBlock& out) { avx512::quantise(x, kind, out); }
+  template <WeightType kType>
+  static void open_chunk(const char* head, const char* block, int blocks, OpenedChunk<kGranule>& to) {
+    const avx512::Opener<kType, false> open;
+    open.chunk(head, block, blocks, to);
+  }
+  template <WeightType kType>
+  static void chunk_tile(int rows, ChunkTile<kGranule> t) {
+    for (; rows > 0; rows -= avx512::kQuantisedRows) {
+      avx512::chunk_tile_of<kType>(rows < avx512::kQuantisedRows ? rows : avx512::kQuantisedRows, t);
+      t.x += avx512::kQuantisedRows;
+      t.sums += avx512::kQuantisedRows * kGranule;
+      t.y += avx512::kQuantisedRows * t.ldy;
+    }
+  }
+};
+struct ManyRows : FewRows {
+  template <WeightType kType>
+  static void open_chunk(const char* head, const char* block, int blocks, OpenedChunk<kGranule>& to) {
+    const avx512::Opener<kType, true> open;
+    open.chunk(head, block, blocks, to);
+  }
+  template <WeightType kType>
+  static void chunk_tile(int rows, const ChunkTile<kGranule>& t) {
+    byte_tiles<block_format(kType).has_min>(rows, t);
+  }
+};
+
+// Tiles are faster from a full tile of rows on, and with groups of 32: 700 Gop/s beside 570 of vectors (Q4_0, 60 rows);
+// with groups of 16, 370 beside 460 (Q6_K).
+constexpr std::int64_t kManyRows = kByteRows;
+
+// What tiles read past the rows of a last tile that is not full.
+constexpr std::int64_t kTileSlack = (kByteRows - 1) * static_cast<std::int64_t>(sizeof(ActivationBlock));
+
+template <WeightType kType>
+void block_product_of(const MatmulArgs& a) {
+  if constexpr (compact_of(kType).groups == 1) {
+    if (a.rows >= kManyRows) {
+      configure_byte_tiles();
+      block_product<ManyRows, kType>(a);
+      return release_tiles();
+    }
+  }
+  block_product<FewRows, kType>(a);
+}
+
+}  // namespace
+}  // namespace qw::kernels::amx
+QW_TARGET_END

@@ -1,0 +1,147 @@
+// Opened blocks of weights times a few rows of bytes (VPDPBUSD), and how rows become bytes. Included once by each file,
+// after the standard headers; internal linkage.
+#pragma once
+
+#include <array>
+#include <limits>
+#include <utility>
+
+#include "kernels/cpu/avx512/open.h"
+
+QW_TARGET_AVX512_BEGIN
+namespace qw::kernels::avx512 {
+namespace {
+
+// Rows of a quantised tile: 12 integer and 12 float sums and two registers of weights leave six for the scales.
+constexpr int kQuantisedRows = 6;
+
+template <int kRows>
+QW_INLINE void store_tile(const MatmulTile& t, const __m512 (&sums)[kRows][kTileVectors]) {
+  const __mmask16 low = lanes(t.outputs), high = lanes(t.outputs - 16);
+  __m512 bias[kTileVectors] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+  if (t.bias != nullptr) {
+    bias[0] = _mm512_maskz_loadu_ps(low, t.bias);
+    bias[1] = _mm512_maskz_loadu_ps(high, t.bias + 16);
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    _mm512_mask_storeu_ps(t.y + r * t.ldy, low, _mm512_add_ps(sums[r][0], bias[0]));
+    _mm512_mask_storeu_ps(t.y + r * t.ldy + 16, high, _mm512_add_ps(sums[r][1], bias[1]));
+  }
+}
+
+// Integer sums of one block: sums[r][v] += four-byte products of `word` of each row with the columns in w.
+template <int kRows>
+QW_INLINE void add_word(const ActivationBlock* x, int word, const __m512i (&w)[kTileVectors],
+                        __m512i (&sums)[kRows][kTileVectors]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    std::int32_t four;
+    __builtin_memcpy(&four, x[r].q + 4 * word, 4);
+    const __m512i q = _mm512_set1_epi32(four);
+    sums[r][0] = _mm512_dpbusd_epi32(sums[r][0], w[0], q);
+    sums[r][1] = _mm512_dpbusd_epi32(sums[r][1], w[1], q);
+  }
+}
+
+using Tile = ChunkTile<kTileColumns>;
+
+// Group kGroup of kGroups of one block: integer sums of its inputs, scaled and added.
+template <int kGroups, int kGroup, bool kMinima, int kRows>
+QW_INLINE void add_group(const OpenedChunk<kTileColumns>& w, int b, const ActivationBlock* x,
+                         __m512 (&sums)[kRows][kTileVectors]) {
+  __m512i q[kRows][kTileVectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) q[r][0] = q[r][1] = _mm512_set1_epi32(x[r].correction[kGroup]);
+#pragma GCC unroll 8
+  for (int i = 0; i < 8 / kGroups; ++i) {
+    const int word = 8 / kGroups * kGroup + i;
+    const __m512i columns[kTileVectors] = {_mm512_load_si512(w.q[b][word]), _mm512_load_si512(w.q[b][word] + 64)};
+    add_word<kRows>(x, word, columns, q);
+  }
+  const float *scale = w.scale[b][kGroup], *min = w.min[b][kGroup];
+  const __m512 s0 = _mm512_load_ps(scale), s1 = _mm512_load_ps(scale + 16);
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    const __m512 d = _mm512_set1_ps(x[r].d);
+    sums[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[r][0]), _mm512_mul_ps(s0, d), sums[r][0]);
+    sums[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[r][1]), _mm512_mul_ps(s1, d), sums[r][1]);
+  }
+  if constexpr (kMinima) {
+    const __m512 m0 = _mm512_load_ps(min), m1 = _mm512_load_ps(min + 16);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const __m512 sum = _mm512_set1_ps(x[r].sum[kGroup]);
+      sums[r][0] = _mm512_fnmadd_ps(m0, sum, sums[r][0]);
+      sums[r][1] = _mm512_fnmadd_ps(m1, sum, sums[r][1]);
+    }
+  }
+}
+
+template <int kGroups, bool kMinima, int kRows>
+void chunk_tile(const Tile& t) {
+  __m512 sums[kRows][kTileVectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    const float* from = t.sums + r * kTileColumns;
+    sums[r][0] = t.first ? _mm512_setzero_ps() : _mm512_load_ps(from);
+    sums[r][1] = t.first ? _mm512_setzero_ps() : _mm512_load_ps(from + 16);
+  }
+  const ActivationBlock* x = t.x;
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows * kTileVectors; ++i) __builtin_prefetch(t.sums + kRows * kTileColumns + 16 * i);
+  for (int b = 0; b < t.blocks; ++b, x += t.next) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows * static_cast<int>(sizeof(ActivationBlock)); i += 64)
+      __builtin_prefetch(reinterpret_cast<const char*>(x + t.ahead) + i);
+    add_group<kGroups, 0, kMinima, kRows>(*t.weights, b, x, sums);
+    if constexpr (kGroups == 2) add_group<kGroups, 1, kMinima, kRows>(*t.weights, b, x, sums);
+  }
+  if (t.last) return store_tile<kRows>({nullptr, nullptr, 0, t.bias, t.y, t.ldy, t.outputs}, sums);
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    _mm512_store_ps(t.sums + r * kTileColumns, sums[r][0]);
+    _mm512_store_ps(t.sums + r * kTileColumns + 16, sums[r][1]);
+  }
+}
+
+using ChunkTileFunction = void (*)(const Tile&);
+template <int kGroups, bool kMinima, std::size_t... kIndex>
+constexpr std::array<ChunkTileFunction, sizeof...(kIndex)> chunk_tiles(std::index_sequence<kIndex...>) {
+  return {&chunk_tile<kGroups, kMinima, static_cast<int>(kIndex) + 1>...};
+}
+template <int kGroups, bool kMinima>
+constexpr auto kChunkTiles = chunk_tiles<kGroups, kMinima>(std::make_index_sequence<kQuantisedRows>{});
+
+// The tile of a type's kind; 1 <= rows <= kQuantisedRows.
+template <WeightType kType>
+QW_INLINE void chunk_tile_of(int rows, const Tile& t) {
+  constexpr Compact c = compact_of(kType);
+  kChunkTiles<c.groups, c.format.has_min>[static_cast<std::size_t>(rows - 1)](t);
+}
+
+// As quantise_activations in scalar.h, byte for byte.
+QW_INLINE void quantise(const float* x, ActivationKind kind, ActivationBlock& out) {
+  const __m512 low = _mm512_loadu_ps(x), high = _mm512_loadu_ps(x + 16);
+  const __m512 a = _mm512_abs_ps(low), b = _mm512_abs_ps(high);
+  const __m512 infinity = _mm512_set1_ps(std::numeric_limits<float>::infinity());
+  const bool finite =
+      (_mm512_cmp_ps_mask(a, infinity, _CMP_NLT_UQ) | _mm512_cmp_ps_mask(b, infinity, _CMP_NLT_UQ)) == 0;
+  const float amax = _mm512_reduce_max_ps(_mm512_max_ps(a, b));
+  if (!finite || amax < kSmallestActivation) {
+    out = ActivationBlock{};
+    if (!finite) out.d = std::numeric_limits<float>::quiet_NaN();
+    return set_sums(kind, 0, 0, out);
+  }
+  out.d = amax / 127.0f;
+  const __m512 inverse = _mm512_set1_ps(1.0f / out.d);
+  const __m512i q0 = _mm512_cvtps_epi32(_mm512_mul_ps(low, inverse));
+  const __m512i q1 = _mm512_cvtps_epi32(_mm512_mul_ps(high, inverse));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out.q), _mm512_cvtepi32_epi8(q0));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out.q + 16), _mm512_cvtepi32_epi8(q1));
+  set_sums(kind, _mm512_reduce_add_epi32(q0), _mm512_reduce_add_epi32(q1), out);
+}
+
+}  // namespace
+}  // namespace qw::kernels::avx512
+QW_TARGET_END

@@ -1,0 +1,132 @@
+// Opens blocks of a panel (internal/compact.h): levels as unsigned bytes, scales and minima as floats. Included once by
+// each file, after the standard headers; internal linkage.
+#pragma once
+
+#include "kernels/cpu/avx512/vectors.h"
+#include "kernels/internal/tiles.h"
+
+QW_TARGET_AVX512_BEGIN
+namespace qw::kernels::avx512 {
+namespace {
+
+// Bytes ahead of what is opened that are asked for: opening reads in fits and starts, which the hardware does not run
+// ahead of.
+constexpr int kAhead = 2048;
+
+// kSigned: bytes are the levels themselves, for products of signed bytes; else with what makes them unsigned added.
+template <WeightType kType, bool kSigned>
+struct Opener {
+  static constexpr Compact c = compact_of(kType);
+  static constexpr BlockFormat f = c.format;
+  static constexpr int kOffset = activation_kind(kType).offset;
+  __m512i table;  // of formats with levels from a table: sixteen of them, unsigned, in every quarter
+
+  QW_INLINE Opener() {
+    alignas(16) std::uint8_t levels[16] = {};
+    if constexpr (f.table != nullptr) {
+      for (std::uint8_t q = 0; q < 16; ++q) levels[q] = unsigned_level(f, q, kSigned ? 0 : kOffset);
+    }
+    table = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(levels)));
+  }
+
+  // Moved left by kBy bits, or right by -kBy; what comes from the next byte is masked off later.
+  template <int kBy>
+  static QW_INLINE __m512i moved(__m512i v) {
+    if constexpr (kBy > 0) return _mm512_slli_epi16(v, kBy);
+    if constexpr (kBy < 0) return _mm512_srli_epi16(v, -kBy);
+    return v;
+  }
+
+  // Word kWord of a block: four levels of sixteen outputs.
+  template <int kWord>
+  QW_INLINE __m512i word(const __m512i* low, const __m512i* high) const {
+    if constexpr (c.low_bits == 8) return low[kWord];
+    constexpr int kFrom = c.low_bits == 4 ? kWord % 4 : kWord / 4,
+                  kAt = c.low_bits == 4 ? kWord / 4 * 4 : kWord % 4 * 2;
+    const __m512i q = moved<-kAt>(low[kFrom]), low_mask = _mm512_set1_epi8((1 << c.low_bits) - 1);
+    if constexpr (c.high_bits == 0) {
+      const __m512i level = _mm512_and_si512(q, low_mask);
+      return f.table != nullptr ? _mm512_shuffle_epi8(table, level) : level;
+    } else {
+      constexpr int kHighFrom = c.high_bits == 2 ? kWord / 4 : 0, kHighAt = c.high_bits == 2 ? kWord % 4 * 2 : kWord;
+      const __m512i rest = moved<c.low_bits - kHighAt>(high[kHighFrom]);
+      // mask ? q : rest is 0xca.
+      return _mm512_and_si512(_mm512_ternarylogic_epi32(low_mask, q, rest, 0xca), _mm512_set1_epi8((1 << f.bits) - 1));
+    }
+  }
+
+  template <int kWord = 0>
+  QW_INLINE void words(const __m512i* low, const __m512i* high, std::uint8_t (*to)[kTileColumns * 4]) const {
+    if constexpr (kWord < 8) {
+      __m512i level = word<kWord>(low, high);
+      if constexpr (kSigned && kOffset != 0 && f.table == nullptr)
+        level = _mm512_sub_epi8(level, _mm512_set1_epi8(static_cast<char>(kOffset)));
+      _mm512_store_si512(to[kWord], level);
+      words<kWord + 1>(low, high, to);
+    }
+  }
+
+  QW_INLINE void quants(const char* from, std::uint8_t (*to)[kTileColumns * 4]) const {
+#pragma GCC unroll 2
+    for (int v = 0; v < kTileVectors; ++v) {
+      __m512i low[c.low_bits], high[c.high_bits + 1];
+#pragma GCC unroll 8
+      for (int i = 0; i < c.low_bits; ++i) low[i] = _mm512_loadu_si512(from + i * kTileColumns * 4 + v * 64);
+#pragma GCC unroll 2
+      for (int i = 0; i < c.high_bits; ++i)
+        high[i] = _mm512_loadu_si512(from + (c.low_bits + i) * kTileColumns * 4 + v * 64);
+      words(low, high, reinterpret_cast<std::uint8_t(*)[kTileColumns * 4]>(to[0] + v * 64));
+    }
+  }
+
+  // Scales and minima of sixteen outputs of a group.
+  static QW_INLINE void group(const char* from, int v, __m512 d, __m512 dmin, float* scale, float* min) {
+    [[maybe_unused]] const char* minima = from + c.minima * kTileColumns;
+    if constexpr (f.scale == ScaleKind::kFloat) {
+      _mm512_store_ps(scale, _mm512_loadu_ps(from + 64 * v));
+      _mm512_store_ps(min, _mm512_loadu_ps(minima + 64 * v));
+    } else if constexpr (f.scale == ScaleKind::kHalf) {
+      _mm512_store_ps(scale, halves(from + 32 * v));
+      if constexpr (f.has_min) _mm512_store_ps(min, _mm512_sub_ps(_mm512_setzero_ps(), halves(minima + 32 * v)));
+    } else if constexpr (f.scale == ScaleKind::kPower) {
+      _mm512_store_ps(scale, powers(from + 16 * v));
+    } else if constexpr (kType == WeightType::kQ2_K) {
+      const __m128i both = sixteen_bytes(from + 16 * v), nibble = _mm_set1_epi8(15);
+      _mm512_store_ps(scale, _mm512_mul_ps(d, small_integers(_mm_and_si128(both, nibble))));
+      _mm512_store_ps(min, _mm512_mul_ps(dmin, small_integers(_mm_and_si128(_mm_srli_epi16(both, 4), nibble))));
+    } else {
+      _mm512_store_ps(scale, _mm512_mul_ps(d, small_integers(sixteen_bytes(from + 16 * v))));
+      if constexpr (f.has_min)
+        _mm512_store_ps(min, _mm512_mul_ps(dmin, small_integers(sixteen_bytes(minima + 16 * v))));
+    }
+  }
+
+  // `blocks` blocks of one unit, or of units without a head.
+  QW_INLINE void chunk([[maybe_unused]] const char* head, const char* block, int blocks,
+                       OpenedChunk<kTileColumns>& to) const {
+    constexpr int kBytes = c.block * kTileColumns, kGroupBytes = c.minima / c.groups * kTileColumns;
+    __m512 d[kTileVectors] = {}, dmin[kTileVectors] = {};
+    if constexpr (f.scale == ScaleKind::kSuper) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kTileVectors; ++v) {
+        d[v] = halves(head + 32 * v);
+        if constexpr (f.has_min) dmin[v] = halves(head + 64 + 32 * v);
+      }
+    }
+    for (int b = 0; b < blocks; ++b, block += kBytes) {
+#pragma GCC unroll 32
+      for (int line = 0; line < kBytes; line += 64) __builtin_prefetch(block + kAhead + line);
+#pragma GCC unroll 2
+      for (int g = 0; g < c.groups; ++g) {
+#pragma GCC unroll 2
+        for (int v = 0; v < kTileVectors; ++v)
+          group(block + g * kGroupBytes, v, d[v], dmin[v], to.scale[b][g] + 16 * v, to.min[b][g] + 16 * v);
+      }
+      quants(block + c.quants * kTileColumns, to.q[b]);
+    }
+  }
+};
+
+}  // namespace
+}  // namespace qw::kernels::avx512
+QW_TARGET_END

@@ -1,7 +1,6 @@
 #include "kernels/kernels.h"
 
 #include <array>
-#include <iterator>
 
 #include "base/result.h"
 #include "kernels/internal/fill.h"
@@ -22,15 +21,6 @@ Kernels make_table(Isa isa) {
   k.isa = isa;
   k.name = base::isa_name(isa).data();
   fill_portable(k);
-#if defined(__aarch64__)
-  if (isa == Isa::kNeon) {
-    neon::fill_matmul(k);
-    neon::fill_gemm(k);
-    neon::fill_rows(k);
-    neon::fill_attention(k);
-    neon::fill_recurrent(k);
-  }
-#endif
 #if defined(__x86_64__)
   if (isa == Isa::kAvx2) {
     avx2::fill_matmul(k);
@@ -39,7 +29,7 @@ Kernels make_table(Isa isa) {
     avx2::fill_attention(k);
     avx2::fill_recurrent(k);
   }
-  if (isa == Isa::kAvx512 || isa == Isa::kAmx) {
+  if (isa >= Isa::kAvx512) {
     avx512::fill_matmul(k);
     avx512::fill_gemm(k);
     avx512::fill_rows(k);
@@ -59,11 +49,8 @@ Kernels make_table(Isa isa) {
 
 const Kernels& kernels_for(Isa isa) {
   QW_CHECK(isa <= base::best_isa());
-  static const auto tables = [] {
-    std::array<Kernels, std::size(base::kAllIsas)> all;
-    for (const Isa each : base::kAllIsas) all[static_cast<std::size_t>(each)] = make_table(each);
-    return all;
-  }();
+  static const std::array<Kernels, 4> tables = {make_table(Isa::kPortable), make_table(Isa::kAvx2),
+                                                make_table(Isa::kAvx512), make_table(Isa::kAmx)};
   return tables[static_cast<std::size_t>(isa)];
 }
 

@@ -222,6 +222,24 @@ TEST_F(AccountsTest, AClientThatLeavesPaysForWhatWasComputed) {
   EXPECT_EQ(store_->ledger().budgets()->at(0).reserved, 0);
 }
 
+TEST_F(AccountsTest, TheEngineIsToldWhoseARequestIs) {
+  ASSERT_TRUE(store_->tenants().set_organisation("o", 5, std::nullopt));
+  ASSERT_TRUE(store_->tenants().set_project("p", 3, std::nullopt));
+  const auto who = store_->tenants().principal_of_key(key_.secret);
+  ASSERT_TRUE(who && *who);
+  Exchange exchange(nullptr, "id");
+  engine::Request request;
+  set_owner(exchange, request);
+  EXPECT_EQ(request.tenant, "");
+  EXPECT_EQ(request.tenant_group, "");
+  exchange.belongs_to(*accounts_, std::make_shared<const store::Principal>(**who));
+  set_owner(exchange, request);
+  EXPECT_EQ(request.tenant, project_);
+  EXPECT_EQ(request.tenant_weight, 3);
+  EXPECT_EQ(request.tenant_group, (*who)->organisation_id);
+  EXPECT_EQ(request.group_weight, 5);
+}
+
 TEST_F(AccountsTest, RequestsThatAreRefusedCostNothing) {
   ASSERT_TRUE(store_->ledger().set_budget("project:" + project_, "tokens", "total", 1000).has_value());
   ask_json(kChat, "{", 400, bearer(key_));

@@ -149,6 +149,15 @@ std::string tenant_of(const Exchange& exchange) {
   return exchange.who() == nullptr ? std::string() : exchange.who()->key.project_id;
 }
 
+void set_owner(const Exchange& exchange, engine::Request& request) {
+  request.tenant = tenant_of(exchange);
+  request.priority = exchange.priority();
+  if (exchange.who() == nullptr) return;
+  request.tenant_weight = static_cast<double>(exchange.who()->project_weight);
+  request.tenant_group = exchange.who()->organisation_id;
+  request.group_weight = static_cast<double>(exchange.who()->organisation_weight);
+}
+
 ApiError refusal_error(const store::Admission& a) {
   ApiError error{429, "rate_limit_error", "Limit reached: " + a.why + ".", "", "rate_limit_exceeded"};
   if (a.refusal == store::Refusal::kBudget || a.refusal == store::Refusal::kNoPrice) {

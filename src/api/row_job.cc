@@ -66,8 +66,7 @@ void RowJob::submit_more() {
     request.prompt = std::move(prompts_[next_]);
     request.wanted = engine::Wanted::kLastRow;
     request.adapter = model_->adapter;
-    request.tenant = tenant_of(*exchange_);
-    request.priority = exchange_->priority();
+    set_owner(*exchange_, request);
     request.sink = std::make_shared<Item>(shared_from_this(), next_++);
     const auto id = model_->engine->submit(std::move(request));
     if (!id) return fail(from_internal(id.error()));

@@ -52,7 +52,7 @@ Result<std::unique_ptr<Engine>> Engine::create(StepExecutor& executor, kvcache::
 }
 
 Engine::Engine(StepExecutor& executor, kvcache::BlockPool& pool, EngineConfig config)
-    : executor_(executor), pool_(pool), config_(std::move(config)), tenants_(std::make_unique<Tenants>()), batch_(std::make_unique<Batch>()),
+    : executor_(executor), pool_(pool), config_(std::move(config)), tenants_(std::make_unique<TenantTable>()), batch_(std::make_unique<Batch>()),
       clock_(std::make_unique<StepClock>()), board_(std::make_unique<StatsBoard<EngineStats>>()) {
   const std::int64_t cache_tokens = std::int64_t{pool_.total_blocks()} * pool_.shape().block_tokens;
   // The last output token needs no room in the cache.
@@ -82,7 +82,8 @@ Status Engine::check(const Request& r) const {
   if (r.open && r.wanted != Wanted::kEveryRow) return fail(ErrorKind::kUsage, "only requests of every row can stay open");
   QW_TRY(sampling::validate(r.params, executor_.vocab()));
   if (r.prompt.empty()) return fail(ErrorKind::kUsage, "the prompt is empty");
-  if (!(r.tenant_weight > 0)) return fail(ErrorKind::kUsage, "a tenant's weight must be above 0");
+  if (!(r.tenant_weight > 0) || !(r.group_weight > 0))
+    return fail(ErrorKind::kUsage, "a tenant's weight and its group's must be above 0");
   if (r.max_tokens < 0) return fail(ErrorKind::kUsage, "max_tokens must not be negative");
   for (const TokenId id : r.prompt)
     if (id < 0 || id >= executor_.vocab())

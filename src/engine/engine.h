@@ -161,7 +161,6 @@ class Engine {
   void take_inbox();
   void grow(Sequence& sequence, std::span<const TokenId> tokens);
   void adopt(std::unique_ptr<Sequence> sequence);
-  std::uint32_t tenant_of(const Sequence& sequence);
   void expire();
   // draft_step.cc
   void draft();
@@ -201,8 +200,7 @@ class Engine {
 
   // The stepping thread's own.
   std::vector<std::unique_ptr<Sequence>> sequences_;  // by arrival
-  struct Tenants;
-  std::unique_ptr<Tenants> tenants_;
+  std::unique_ptr<class TenantTable> tenants_;
   std::vector<sampling::SamplerScratch> scratch_;     // one per sampling worker
   struct Batch;
   std::unique_ptr<Batch> batch_;

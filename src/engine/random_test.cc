@@ -50,6 +50,7 @@ Request copy_of(const Request& r) {
   Request c;
   c.prompt = r.prompt, c.wanted = r.wanted, c.params = r.params, c.max_tokens = r.max_tokens, c.priority = r.priority;
   c.deadline = r.deadline, c.tenant = r.tenant, c.tenant_weight = r.tenant_weight, c.cache_salt = r.cache_salt;
+  c.tenant_group = r.tenant_group, c.group_weight = r.group_weight;
   c.open = r.open, c.adapter = r.adapter;
   return c;
 }
@@ -98,6 +99,7 @@ std::shared_ptr<Life> random_life(base::Rng& rng, Clock::time_point now) {
   r.priority = rng.below(8) == 0 ? 1 : rng.below(8) == 0 ? -1 : 0;
   r.tenant = std::string(1, static_cast<char>('a' + rng.below(3)));
   r.tenant_weight = r.tenant == "a" ? 2 : 1;
+  if (r.tenant != "a") r.tenant_group = "others", r.group_weight = 3;
   if (rng.below(4) == 0) r.cache_salt = r.tenant;
   r.adapter = static_cast<std::int32_t>(rng.below(kAdapters + 1)) - 1;
   r.params.temperature = rng.below(3) == 0 ? 0.0f : 1.0f;

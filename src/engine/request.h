@@ -105,6 +105,9 @@ struct Request {
   std::optional<Clock::time_point> deadline; // waiting and running both count
   std::string tenant;                        // whose it is: tenants share the tokens computed by their weights
   double tenant_weight = 1;                  // above 0; the latest request's counts
+  // Tenants of one group share the group's weight by their own, those that have requests; "": a tenant beside the groups.
+  std::string tenant_group;
+  double group_weight = 1;                   // above 0; the latest request's counts
   std::string cache_salt;                    // what is cached is found only by requests of the same salt
   std::vector<std::unique_ptr<sampling::LogitsProcessor>> processors;
   // Of kEveryRow: more tokens follow by Engine::extend, until Engine::close. The cache is kept meanwhile, so each token is

@@ -12,26 +12,11 @@ namespace qw::engine {
 void Engine::adopt(std::unique_ptr<Sequence> sequence) {
   Sequence& s = *sequence;
   s.table = pool_.make_table(s.limit());
-  s.tenant = tenant_of(s);
+  s.tenant = tenants_->enter(s.share);
   if (config_.prefixes != nullptr) s.root = config_.prefixes->open_root(s.prefix_key);
   sequences_.push_back(std::move(sequence));
   if (const Status prepared = s.sampler.prepare(executor_.vocab()); !prepared)
     finish(s, FinishReason::kError, prepared.error());
-}
-
-// The slot of a sequence's tenant, which has one request more now.
-std::uint32_t Engine::tenant_of(const Sequence& s) {
-  auto& all = tenants_->all;
-  const auto usable = [&](const Tenants::Tenant& t) { return t.requests == 0 && t.served <= tenants_->virtual_time; };
-  auto at = std::find_if(all.begin(), all.end(), [&](const auto& t) { return t.name == s.tenant_name; });
-  if (at == all.end()) {
-    at = std::find_if(all.begin(), all.end(), usable);
-    if (at == all.end()) at = all.emplace(all.end());
-    *at = {s.tenant_name, 1, 0, 0};
-  }
-  at->weight = s.tenant_weight;
-  if (at->requests++ == 0) at->served = std::max(at->served, tenants_->virtual_time);
-  return static_cast<std::uint32_t>(at - all.begin());
 }
 
 void Engine::take_inbox() {
@@ -78,7 +63,7 @@ void Engine::finish(Sequence& s, FinishReason reason, std::optional<Error> error
   release_adapter(s);
   if (drafting_ != nullptr) drafting_->forget(s.id);
   if (s.root >= 0) config_.prefixes->close_root(std::exchange(s.root, -1));
-  --tenants_->all[s.tenant].requests;
+  tenants_->leave(s.tenant);
   ++totals_.finished[static_cast<std::size_t>(reason)];
 
   const Clock::time_point now = config_.now();

@@ -87,7 +87,7 @@ void Engine::fill(Snapshot& view) const {
   view.free_blocks = pool_.free_blocks();
   view.shared_blocks = pool_.shared_blocks();
   view.tenants.clear();
-  for (const auto& t : tenants_->all) view.tenants.push_back({t.served, t.weight});
+  for (std::size_t t = 0; t < tenants_->size(); ++t) view.tenants.push_back({tenants_->served(t), tenants_->weight(t)});
   view.sequences.clear();
   for (const auto& s : sequences_) {
     SequenceView v;
@@ -270,14 +270,9 @@ void Engine::commit(const StepPlan& plan) {
 }
 
 void Engine::charge(const StepPlan& plan) {
-  for (const Slice& slice : plan.slices) {
-    Tenants::Tenant& t = tenants_->all[sequences_[slice.sequence]->tenant];
-    t.served += static_cast<double>(slice.tokens + slice.drafts) / t.weight;
-  }
-  double least = -1;
-  for (const auto& t : tenants_->all)
-    if (t.requests > 0 && (least < 0 || t.served < least)) least = t.served;
-  tenants_->virtual_time = std::max(tenants_->virtual_time, least);
+  for (const Slice& slice : plan.slices)
+    tenants_->charge(sequences_[slice.sequence]->tenant, slice.tokens + slice.drafts);
+  tenants_->advance();
 }
 
 // Hands out the rows of slice `k`, whose last one is that of the last token computed.

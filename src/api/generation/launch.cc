@@ -40,14 +40,12 @@ struct Launch {
   std::vector<std::int64_t> limits;  // output tokens of a choice, by prompt
   std::int64_t n = 1;
   std::shared_ptr<const OutputRules> rules;
-  std::string tenant;
   std::string cache_salt;  // the client's own, beside the tenant's
-  std::int32_t priority = 0;
 };
 
 // Submits the choices; the answer takes care of everything that follows.
-void submit(const std::shared_ptr<Answer>& answer, const Launch& launch) {
-  const auto& [model, params, prompts, limits, n, rules, tenant, cache_salt, priority] = launch;
+void submit(const std::shared_ptr<Answer>& answer, const Exchange& exchange, const Launch& launch) {
+  const auto& [model, params, prompts, limits, n, rules, cache_salt] = launch;
   answer->begin();
   std::size_t index = 0;
   for (std::size_t p = 0; p < prompts.size(); ++p) {
@@ -58,9 +56,8 @@ void submit(const std::shared_ptr<Answer>& answer, const Launch& launch) {
       request.params.seed += static_cast<std::uint64_t>(i);  // choices differ, and each is repeatable
       request.max_tokens = limits[p];
       request.adapter = model->adapter;
-      request.tenant = tenant;
-      request.priority = priority;
-      request.cache_salt = tenant + '\n' + cache_salt;  // tenants never see from timings what others asked
+      set_owner(exchange, request);
+      request.cache_salt = request.tenant + '\n' + cache_salt;  // tenants never see from timings what others asked
       request.processors = rules->processors(params.stop_ids);
       request.sink = std::make_shared<TextSink>(*model->tokenizer, request.params, true, answer->receiver(index));
       auto id = model->engine->submit(std::move(request));
@@ -85,8 +82,6 @@ void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch l
   }
   spec.choices_per_prompt = static_cast<std::size_t>(launch.n);
   spec.stops = launch.params.stop;
-  launch.tenant = tenant_of(*exchange);
-  launch.priority = exchange->priority();
   admit(exchange, need,
         [exchange, spec = std::move(spec), launch = std::move(launch), choices, wanted = need.output_tokens,
          make_writer](std::shared_ptr<Charge> charge, std::int64_t granted) mutable {
@@ -96,7 +91,8 @@ void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch l
           }
           spec.charge = std::move(charge);
           auto writer = make_writer({*launch.model, launch.prompts});
-          submit(std::make_shared<Answer>(exchange, launch.model, std::move(writer), std::move(spec), choices), launch);
+          submit(std::make_shared<Answer>(exchange, launch.model, std::move(writer), std::move(spec), choices), *exchange,
+                 launch);
         });
 }
 
@@ -164,7 +160,7 @@ void chat_with(const ModelLease& model, const ChatRequest& request, const std::s
   if (spec.parse_tools) spec.tools = *request.tools;
   auto shared = std::make_shared<const OutputRules>(std::move(*rules));
   launch(exchange, std::move(spec),
-         {model, params, {std::move(prompt->ids)}, {*limit}, request.n, std::move(shared), "", request.cache_salt},
+         {model, params, {std::move(prompt->ids)}, {*limit}, request.n, std::move(shared), request.cache_salt},
          request.max_tokens.has_value(), writer);
 }
 
@@ -212,7 +208,7 @@ void complete_with(const ModelLease& model, const TextRequest& request, const st
   spec.stream = request.stream;
   auto shared = std::make_shared<const OutputRules>(std::move(*rules));
   launch(exchange, std::move(spec),
-         {model, params, std::move(prompts), std::move(limits), request.n, std::move(shared), "", request.cache_salt},
+         {model, params, std::move(prompts), std::move(limits), request.n, std::move(shared), request.cache_salt},
          request.max_tokens.has_value(), writer);
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/internal/tenant_table.h"
 
 namespace qw::engine {
 
@@ -14,8 +15,7 @@ struct Engine::Sequence {
   Sequence(RequestId request_id, Request request, const sampling::VocabularyMask* mask)
       : id(request_id),
         priority(request.priority),
-        tenant_name(std::move(request.tenant)),
-        tenant_weight(request.tenant_weight),
+        share{std::move(request.tenant), request.tenant_weight, std::move(request.tenant_group), request.group_weight},
         prefix_key{std::move(request.cache_salt), request.adapter, 0},
         adapter(request.adapter),
         wanted(request.wanted),
@@ -27,9 +27,8 @@ struct Engine::Sequence {
 
   RequestId id;
   std::int32_t priority;
-  std::string tenant_name;
-  double tenant_weight;
-  std::uint32_t tenant = 0;           // in Tenants
+  TenantTable::Share share;
+  std::uint32_t tenant = 0;           // in the TenantTable
   kvcache::PrefixKey prefix_key;
   std::int32_t adapter;               // id, -1: none
   std::int32_t adapter_slot = -1;     // of the executor, while the request lives
@@ -82,18 +81,6 @@ struct Engine::Sequence {
   std::int64_t may_be_cached() const { return wanted == Wanted::kEveryRow ? std::min(rows_given, length() - 1) : length() - 1; }
   // The last output token is never read back, so it needs no room.
   std::int64_t limit() const { return sampler.prompt_tokens() + max_output - 1; }
-};
-
-// Who has requests here. A tenant that was idle gets no credit for it: it begins where the least served one stands.
-// It keeps its debt, though, until the others have caught up.
-struct Engine::Tenants {
-  struct Tenant {
-    std::string name;
-    double weight = 1, served = 0;
-    std::int64_t requests = 0;
-  };
-  std::vector<Tenant> all;            // slots are used again
-  double virtual_time = 0;            // what the least served of those with requests had got; never falls
 };
 
 struct Engine::Draw {

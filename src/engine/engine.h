@@ -54,8 +54,9 @@ struct EngineConfig {
                                               // (drafts take one more, to return to, where some are free)
   DraftOptions drafts;                        // off unless a source of them is named
   kvcache::PrefixCache* prefixes = nullptr;  // of the pool (and the states); null: everything is computed anew
-  // Milliseconds between the tokens of a running answer which prompts of others may take up; where steps without any
-  // prompt take more than half of it, twice what those take. 0: steps are as large as max_rows, whatever that takes.
+  // Milliseconds between the tokens of a running answer which prompts of others may take up; where steps of all answers
+  // that are here, or waiting, take more than half of it, nearly twice what those take: no token comes later than twice
+  // the usual gap, and prompts get the rest. 0: steps are as large as max_rows, whatever that takes.
   double target_gap_ms = 0;
   // How far, in tokens at weight 1, the services of two tenants may part before one of the better served is preempted
   // for one of the other who waits; 0: never.

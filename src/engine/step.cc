@@ -17,6 +17,8 @@ namespace {
 constexpr double kLongestStep = 1.7;
 // Rows which prompts get in any step: they must come to an end.
 constexpr std::int64_t kFewestPromptRows = 8;
+// And beside answers as long as no step was measured.
+constexpr std::int64_t kUnknownPromptRows = 32;
 
 double seconds_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
@@ -65,12 +67,19 @@ const StepPlan& Engine::plan_next() {
   }
 }
 
-// Rows of the next step for prompts, so that answers in progress go on evenly; 0: no limit.
+// Rows of the next step for prompts, so that answers in progress go on evenly; 0: no limit. How long such a step may be is
+// measured by the steps of everybody who is here or about to be, once all prompts are read: that is how far apart most
+// tokens of these answers come, so none comes later than twice that, and prompts get no less than that leaves them.
 std::int64_t Engine::prefill_rows() const {
-  if (config_.target_gap_ms <= 0 || !clock_->knows()) return 0;
-  std::int64_t decoding = 0;
-  for (const auto& s : sequences_) decoding += s->running && s->length() == s->computed + 1;
-  const double longest = std::max(config_.target_gap_ms / 1000, kLongestStep * clock_->seconds(decoding));
+  if (config_.target_gap_ms <= 0) return 0;
+  std::int64_t decoding = 0, soon = 0;
+  for (const auto& s : sequences_) {
+    decoding += s->running && s->length() == s->computed + 1;
+    soon += !s->open && s->wanted == Wanted::kTokens;
+  }
+  if (!clock_->knows()) return decoding > 0 ? kUnknownPromptRows : 0;
+  soon = std::max(decoding, std::min(soon, config_.max_sequences));
+  const double longest = std::max(config_.target_gap_ms / 1000, kLongestStep * clock_->seconds(soon));
   return std::clamp(clock_->rows(longest) - decoding, kFewestPromptRows, config_.max_rows);
 }
 

@@ -37,16 +37,16 @@ json::Array memory_table(const OpenedModel& opened, std::span<const tensor::DTyp
     }
   }
   json::Array rows;
+  const std::int64_t text = text_bytes(*opened.model);
   for (const std::int64_t context : contexts) {
-    engine::LoadOptions options;
-    options.context = context;
-    options.cache_tokens = context;
-    const auto need = engine::estimate_memory(*opened.model, weights, options);
+    const auto need = engine::estimate_memory(*opened.model, weights, usual_options(*opened.model, context));
     rows.push_back(json::Object{{"context", context},
                                 {"weight_bytes", need.weight_bytes},
                                 {"cache_bytes", need.cache_bytes},
                                 {"workspace_bytes", need.workspace_bytes},
-                                {"total_bytes", need.total()}});
+                                {"text_bytes", text},
+                                {"program_bytes", kProgramBytes},
+                                {"total_bytes", need.total() + text + kProgramBytes}});
   }
   return rows;
 }

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <future>
 #include <map>
 
 #include "base/cpu.h"
@@ -106,8 +107,7 @@ std::vector<tensor::DType> formats_of(std::span<const tensor::ConstView> weights
 namespace {
 
 // What the model's head is for beside generating.
-Status set_tasks(const OpenedModel& opened, ReadyModel& ready) {
-  const models::HeadTraits& head = opened.model->traits().head;
+Status set_tasks(const models::HeadTraits& head, const OpenedModel& opened, ReadyModel& ready) {
   if (head.kind == models::HeadKind::kLanguage) ready.ranking = api::ranking_by_tokens(*ready.tokenizer);
   if (head.kind == models::HeadKind::kClasses) ready.ranking = api::ranking_by_labels(head.labels, head.outputs);
   if (head.kind != models::HeadKind::kEmbedding) return {};
@@ -117,7 +117,7 @@ Status set_tasks(const OpenedModel& opened, ReadyModel& ready) {
   return {};
 }
 
-// The text side of an opened model.
+// The text side of an opened model, without its tasks. Beside the loading of its weights: opened.model may go meanwhile.
 Result<ReadyModel> ready_text(const std::string& name, const OpenedModel& opened) {
   ReadyModel ready;
   ready.name = served_name(name);
@@ -130,7 +130,6 @@ Result<ReadyModel> ready_text(const std::string& name, const OpenedModel& opened
   QW_ASSIGN(auto tokenizer, tokenizer::Tokenizer::create(std::move(*spec)));
   ready.tokenizer = std::make_unique<tokenizer::Tokenizer>(std::move(tokenizer));
   ready.constraints = std::make_unique<sampling::ConstraintCompiler>(*ready.tokenizer);
-  QW_TRY(set_tasks(opened, ready));
   if (!template_source.empty()) {
     auto parsed = chat::Template::parse(template_source);
     if (!parsed) return in_context(opened.path + ": chat template", parsed.error());
@@ -204,19 +203,33 @@ Status set_drafts(const DraftChoice& drafts, const OpenedModel& opened, engine::
 Result<ReadyModel> load_opened(const std::string& name, OpenedModel& opened, std::span<const tensor::ConstView> views,
                                const std::vector<models::FittedAdapter>& adapters, engine::LoadOptions options,
                                const DraftChoice& drafts, Clock::time_point started) {
-  QW_ASSIGN(ReadyModel ready, ready_text(name, opened));
-  options.engine.mask = sampling::vocabulary_mask(*ready.tokenizer, opened.model->traits().vocab);
+  // A vocabulary takes as long to put in order as half a gigabyte of weights to pack, on one thread: both at once.
+  auto text = std::async(std::launch::async, [&] { return ready_text(name, opened); });
+  ReadyModel ready;
+  const std::int64_t vocab = opened.model->traits().vocab;
+  const auto take_text = [&]() -> Result<sampling::VocabularyMask> {
+    if (text.valid()) {
+      QW_ASSIGN(ready, text.get());
+    }
+    return sampling::vocabulary_mask(*ready.tokenizer, vocab);
+  };
+  if (names_model(drafts)) {
+    QW_ASSIGN(options.engine.mask, take_text());  // the drafter is asked whether its vocabulary is the same
+  }
   QW_TRY(set_drafts(drafts, opened, options, ready));
   QW_TRY(check_memory(opened, views, adapters, options));
   std::vector<ops::LowRankAdapter> running;
-  {
+  if (!adapters.empty()) {
     base::ThreadPool pool(options.threads);
     for (const models::FittedAdapter& adapter : adapters) {
       QW_ASSIGN(auto one, adapter.running(*opened.model, views, pool));
       running.push_back(std::move(one));
     }
   }
-  QW_ASSIGN(ready.loaded, engine::LoadedModel::create(std::move(opened.model), views, options, running));
+  options.late_mask = take_text;
+  QW_ASSIGN(auto loaded, engine::LoadedModel::create(std::move(opened.model), views, options, running));
+  ready.loaded = std::move(loaded);
+  QW_TRY(set_tasks(ready.loaded->model().traits().head, opened, ready));
   ready.load_ms = std::chrono::duration<double, std::milli>(Clock::now() - started).count();
   return ready;
 }
@@ -274,6 +287,21 @@ Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions optio
   return load_opened(name, opened, views, fitted, std::move(options), drafts, started);
 }
 
+engine::LoadOptions usual_options(const models::Model& model, std::int64_t context) {
+  engine::LoadOptions options;
+  options.context = context;
+  options.cache_tokens = context;
+  options.engine.drafts.lookup = true;
+  set_draft_layers({"auto"}, model, options);
+  return options;
+}
+
+std::int64_t text_bytes(const models::Model& model) {
+  // Strings, merges, trie and hash tables of Qwen3's 151,669 tokens take 31 MB, and so for each token:
+  constexpr std::int64_t kBytesPerToken = 205;
+  return model.traits().vocab * kBytesPerToken;
+}
+
 Result<std::int64_t> memory_need(const std::string& name, const engine::LoadOptions& options,
                                  const std::vector<std::string>& adapters, const DraftChoice& drafts) {
   QW_ASSIGN(const OpenedModel opened, open_model(name));
@@ -286,7 +314,7 @@ Result<std::int64_t> memory_need(const std::string& name, const engine::LoadOpti
   engine::LoadOptions load = options;
   load.engine.drafts.lookup = drafts.source != "off" && drafts.most > 0;
   if (load.engine.drafts.lookup) set_draft_layers(drafts, *opened.model, load);
-  std::int64_t bytes = need_of(opened, views, fitted, load).total();
+  std::int64_t bytes = need_of(opened, views, fitted, load).total() + text_bytes(*opened.model);
   if (names_model(drafts)) {
     QW_ASSIGN(const std::int64_t second, memory_need(drafts.source, drafter_options(load), {}, {}));
     bytes += second;
@@ -295,7 +323,8 @@ Result<std::int64_t> memory_need(const std::string& name, const engine::LoadOpti
 }
 
 std::int64_t memory_of(const ReadyModel& ready) {
-  return ready.loaded->memory().total() + (ready.draft_model != nullptr ? ready.draft_model->memory().total() : 0);
+  const auto bytes = [](const engine::LoadedModel& m) { return m.memory().total() + text_bytes(m.model()); };
+  return bytes(*ready.loaded) + (ready.draft_model != nullptr ? bytes(*ready.draft_model) : 0);
 }
 
 Result<ReadyAdapter> read_adapter(const std::string& name, const std::string& path, int threads) {

@@ -78,6 +78,13 @@ std::optional<tensor::DType> cache_dtype(const std::string& name);  // of a name
 // others.
 Result<ReadyModel> load_model(const std::string& name, engine::LoadOptions options,
                               const std::vector<std::string>& adapters = {}, const DraftChoice& drafts = {});
+// How serve and chat load a model that nobody says more about than its context, with a cache for one such sequence.
+engine::LoadOptions usual_options(const models::Model& model, std::int64_t context);
+// What a loaded model takes beside the engine's (engine::MemoryNeed): its vocabulary, in all forms it is held in.
+std::int64_t text_bytes(const models::Model& model);
+// What the program takes before it has any model: its own pages, and what libraries allocate.
+inline constexpr std::int64_t kProgramBytes = 14'000'000;  // measured: 10 MB of file pages, 4 MB of heap
+
 // Bytes that load_model would take, from headers alone.
 Result<std::int64_t> memory_need(const std::string& name, const engine::LoadOptions& options,
                                  const std::vector<std::string>& adapters, const DraftChoice& drafts);

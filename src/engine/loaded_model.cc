@@ -226,6 +226,9 @@ Status LoadedModel::build(std::span<const tensor::ConstView> weights, const Load
   kvcache::StatePool* states = states_ ? &*states_ : nullptr;
   step_executor_ = std::make_unique<ModelExecutor>(*model_, *executor_, pool_, sizes, states, draft_.get());
   EngineConfig config = options.engine;
+  if (options.late_mask) {
+    QW_ASSIGN(config.mask, options.late_mask());
+  }
   config.states = states;
   if (options.prefix_cache) {
     std::random_device device;  // whoever chooses tokens must not know where their names meet

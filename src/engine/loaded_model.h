@@ -41,6 +41,9 @@ struct LoadOptions {
   std::int64_t logit_rows = 0;               // most logit rows of a pass, for for_each_logits; at least max_sequences; of a model
                                              // with another head than the language model's: at least max_rows
   EngineConfig engine;                       // context, states, prefixes and sampling_pool are filled in
+  // Gives engine.mask, on the calling thread, once weights are packed: whoever makes a tokenizer meanwhile on another
+  // thread need not be waited for before. Absent: engine.mask is there.
+  std::function<Result<sampling::VocabularyMask>()> late_mask;
 };
 
 // Bytes, before anything is loaded.

@@ -43,6 +43,10 @@ function(qw_room room)
     set(tests ${all})
     list(FILTER tests INCLUDE REGEX "_test\\.cc$")
     if(tests)
+      # Tests are compiled once and run for seconds: optimising them fully takes a third of their compilation more.
+      if(CMAKE_BUILD_TYPE STREQUAL "Release")
+        set_source_files_properties(${tests} PROPERTIES COMPILE_OPTIONS -O1)
+      endif()
       add_executable(${room}_test ${tests})
       target_link_libraries(${room}_test PRIVATE qw_${room} ${ARG_TEST_LIBS} GTest::gtest_main GTest::gmock)
       # Where tests find their committed cases (tests/cases, tests/golden).

@@ -18,6 +18,10 @@ enum class ScaleKind : std::uint8_t {
   kFloat,      // a float per group (and one as its min): kGroups8, kGroups4
 };
 
+// Which table a format's levels come from. (A name, not a pointer: with the sanitizers GCC 12 takes no comparison of
+// addresses for a constant.)
+enum class Levels : std::uint8_t { kNone, kIq4, kMxfp4 };
+
 struct BlockFormat {
   std::int16_t elements = 0, bytes = 0;  // of a block in the file; elements 0: not a block format opened here
   std::int8_t bits = 0;                  // of q
@@ -25,7 +29,7 @@ struct BlockFormat {
   ScaleKind scale = ScaleKind::kHalf;
   bool has_min = false;
   std::int8_t offset = 0;                // level = q - offset where there is no table
-  const std::int8_t* table = nullptr;    // sixteen levels
+  Levels table = Levels::kNone;          // sixteen of them
 };
 
 inline constexpr std::int8_t kIq4Levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
@@ -34,21 +38,21 @@ inline constexpr std::int8_t kMxfp4Levels[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1,
 
 constexpr BlockFormat block_format(WeightType type) {
   switch (type) {
-    case WeightType::kQ8_0: return {32, 34, 8, 32, ScaleKind::kHalf, false, 0, nullptr};  // q as it is: signed
-    case WeightType::kQ4_0: return {32, 18, 4, 32, ScaleKind::kHalf, false, 8, nullptr};
-    case WeightType::kGroups8: return {32, 48, 8, 16, ScaleKind::kFloat, true, 0, nullptr};
-    case WeightType::kGroups4: return {32, 24, 4, 32, ScaleKind::kFloat, true, 0, nullptr};
-    case WeightType::kQ4_1: return {32, 20, 4, 32, ScaleKind::kHalf, true, 0, nullptr};
-    case WeightType::kQ5_0: return {32, 22, 5, 32, ScaleKind::kHalf, false, 16, nullptr};
-    case WeightType::kQ5_1: return {32, 24, 5, 32, ScaleKind::kHalf, true, 0, nullptr};
-    case WeightType::kIQ4_NL: return {32, 18, 4, 32, ScaleKind::kHalf, false, 0, kIq4Levels};
-    case WeightType::kMXFP4: return {32, 17, 4, 32, ScaleKind::kPower, false, 0, kMxfp4Levels};
-    case WeightType::kQ2_K: return {256, 84, 2, 16, ScaleKind::kSuper, true, 0, nullptr};
-    case WeightType::kQ3_K: return {256, 110, 3, 16, ScaleKind::kSuper, false, 4, nullptr};
-    case WeightType::kQ4_K: return {256, 144, 4, 32, ScaleKind::kSuper, true, 0, nullptr};
-    case WeightType::kQ5_K: return {256, 176, 5, 32, ScaleKind::kSuper, true, 0, nullptr};
-    case WeightType::kQ6_K: return {256, 210, 6, 16, ScaleKind::kSuper, false, 32, nullptr};
-    case WeightType::kIQ4_XS: return {256, 136, 4, 32, ScaleKind::kSuper, false, 0, kIq4Levels};
+    case WeightType::kQ8_0: return {32, 34, 8, 32, ScaleKind::kHalf, false, 0, Levels::kNone};  // q as it is: signed
+    case WeightType::kQ4_0: return {32, 18, 4, 32, ScaleKind::kHalf, false, 8, Levels::kNone};
+    case WeightType::kGroups8: return {32, 48, 8, 16, ScaleKind::kFloat, true, 0, Levels::kNone};
+    case WeightType::kGroups4: return {32, 24, 4, 32, ScaleKind::kFloat, true, 0, Levels::kNone};
+    case WeightType::kQ4_1: return {32, 20, 4, 32, ScaleKind::kHalf, true, 0, Levels::kNone};
+    case WeightType::kQ5_0: return {32, 22, 5, 32, ScaleKind::kHalf, false, 16, Levels::kNone};
+    case WeightType::kQ5_1: return {32, 24, 5, 32, ScaleKind::kHalf, true, 0, Levels::kNone};
+    case WeightType::kIQ4_NL: return {32, 18, 4, 32, ScaleKind::kHalf, false, 0, Levels::kIq4};
+    case WeightType::kMXFP4: return {32, 17, 4, 32, ScaleKind::kPower, false, 0, Levels::kMxfp4};
+    case WeightType::kQ2_K: return {256, 84, 2, 16, ScaleKind::kSuper, true, 0, Levels::kNone};
+    case WeightType::kQ3_K: return {256, 110, 3, 16, ScaleKind::kSuper, false, 4, Levels::kNone};
+    case WeightType::kQ4_K: return {256, 144, 4, 32, ScaleKind::kSuper, true, 0, Levels::kNone};
+    case WeightType::kQ5_K: return {256, 176, 5, 32, ScaleKind::kSuper, true, 0, Levels::kNone};
+    case WeightType::kQ6_K: return {256, 210, 6, 16, ScaleKind::kSuper, false, 32, Levels::kNone};
+    case WeightType::kIQ4_XS: return {256, 136, 4, 32, ScaleKind::kSuper, false, 0, Levels::kIq4};
     default: return {};
   }
 }
@@ -57,7 +61,7 @@ constexpr BlockFormat block_format(WeightType type) {
 // of two above the lowest of them.
 constexpr ActivationKind activation_kind(WeightType type) {
   const BlockFormat f = block_format(type);
-  const int offset = f.bits == 8 || f.table == kIq4Levels ? 128 : f.table == kMxfp4Levels ? 16 : f.offset;
+  const int offset = f.bits == 8 || f.table == Levels::kIq4 ? 128 : f.table == Levels::kMxfp4 ? 16 : f.offset;
   return {offset, f.group == 16};
 }
 
@@ -262,7 +266,8 @@ inline float group_min(const BlockFormat& f, const OpenedBlock& b, int j) {
 }
 constexpr int level_of(const BlockFormat& f, std::uint8_t q) {
   if (f.bits == 8) return static_cast<std::int8_t>(q);
-  return f.table != nullptr ? f.table[q] : q - f.offset;
+  if (f.table == Levels::kIq4) return kIq4Levels[q];
+  return f.table == Levels::kMxfp4 ? kMxfp4Levels[q] : q - f.offset;
 }
 
 // A group of 16 elements of any format with its own scale and min: w[j] = scale * q[j] - min.

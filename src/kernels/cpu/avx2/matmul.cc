@@ -56,7 +56,7 @@ using Tile = ChunkTile<kTileColumns>;
 // are split into their size, the unsigned factor, and their sign, which the activations get: 2 * 128 * 127 for a pair.
 constexpr int words_at_once(const BlockFormat& f) {
   if (signed_levels(f)) return 0;
-  return f.table != nullptr || f.bits == 5 ? 4 : f.bits == 6 ? 2 : 8;
+  return f.table != Levels::kNone || f.bits == 5 ? 4 : f.bits == 6 ? 2 : 8;
 }
 
 // Words [kBegin, kEnd) of a block: q[r][v] += their products.

@@ -14,7 +14,7 @@ namespace {
 constexpr int kAhead = 2048;
 
 // Levels of eight bits stay signed: without their sign, the 16-bit sums of byte products would overflow.
-constexpr bool signed_levels(const BlockFormat& f) { return f.bits == 8 || f.table == kIq4Levels; }
+constexpr bool signed_levels(const BlockFormat& f) { return f.bits == 8 || f.table == Levels::kIq4; }
 
 QW_INLINE __m256i bytes_at(const char* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 QW_INLINE __m256 halves(const char* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
@@ -35,7 +35,7 @@ struct Opener {
 
   QW_INLINE Opener() {
     alignas(16) std::uint8_t levels[16] = {};
-    if constexpr (f.table != nullptr) {
+    if constexpr (f.table != Levels::kNone) {
       for (std::uint8_t q = 0; q < 16; ++q)
         levels[q] = unsigned_level(f, q, signed_levels(f) ? 0 : activation_kind(kType).offset);
     }
@@ -60,7 +60,7 @@ struct Opener {
     constexpr int kLowMask = (1 << c.low_bits) - 1;
     const __m256i q = _mm256_and_si256(moved<-kAt>(part(kFrom)), _mm256_set1_epi8(kLowMask));
     if constexpr (c.high_bits == 0) {
-      return f.table != nullptr ? _mm256_shuffle_epi8(table, q) : q;
+      return f.table != Levels::kNone ? _mm256_shuffle_epi8(table, q) : q;
     } else {
       constexpr int kHighFrom = c.high_bits == 2 ? kWord / 4 : 0, kHighAt = c.high_bits == 2 ? kWord % 4 * 2 : kWord;
       const __m256i rest = moved<c.low_bits - kHighAt>(part(c.low_bits + kHighFrom));

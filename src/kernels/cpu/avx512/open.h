@@ -23,7 +23,7 @@ struct Opener {
 
   QW_INLINE Opener() {
     alignas(16) std::uint8_t levels[16] = {};
-    if constexpr (f.table != nullptr) {
+    if constexpr (f.table != Levels::kNone) {
       for (std::uint8_t q = 0; q < 16; ++q) levels[q] = unsigned_level(f, q, kSigned ? 0 : kOffset);
     }
     table = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(levels)));
@@ -46,7 +46,7 @@ struct Opener {
     const __m512i q = moved<-kAt>(low[kFrom]), low_mask = _mm512_set1_epi8((1 << c.low_bits) - 1);
     if constexpr (c.high_bits == 0) {
       const __m512i level = _mm512_and_si512(q, low_mask);
-      return f.table != nullptr ? _mm512_shuffle_epi8(table, level) : level;
+      return f.table != Levels::kNone ? _mm512_shuffle_epi8(table, level) : level;
     } else {
       constexpr int kHighFrom = c.high_bits == 2 ? kWord / 4 : 0, kHighAt = c.high_bits == 2 ? kWord % 4 * 2 : kWord;
       const __m512i rest = moved<c.low_bits - kHighAt>(high[kHighFrom]);
@@ -59,7 +59,7 @@ struct Opener {
   QW_INLINE void words(const __m512i* low, const __m512i* high, std::uint8_t (*to)[kTileColumns * 4]) const {
     if constexpr (kWord < 8) {
       __m512i level = word<kWord>(low, high);
-      if constexpr (kSigned && kOffset != 0 && f.table == nullptr)
+      if constexpr (kSigned && kOffset != 0 && f.table == Levels::kNone)
         level = _mm512_sub_epi8(level, _mm512_set1_epi8(static_cast<char>(kOffset)));
       _mm512_store_si512(to[kWord], level);
       words<kWord + 1>(low, high, to);

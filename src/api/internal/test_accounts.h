@@ -26,7 +26,8 @@ class AccountsServiceTest : public ServiceTest {
   // Ends the service, as a new start of the program would.
   void restart() {
     service_.reset();
-    accounts_.reset();
+    // What was cancelled is settled on the engine's thread, which here outlives the service: its accounts must, too.
+    if (accounts_ != nullptr) retired_.push_back(std::move(accounts_));
     auto made = Accounts::start(*store_);
     ASSERT_TRUE(made.has_value()) << made.error().message;
     accounts_ = std::move(*made);
@@ -39,6 +40,7 @@ class AccountsServiceTest : public ServiceTest {
     engine_->stop();
     service_.reset();
     accounts_.reset();
+    retired_.clear();
     store_.reset();
     std::filesystem::remove_all(folder_);
   }
@@ -50,6 +52,7 @@ class AccountsServiceTest : public ServiceTest {
   std::filesystem::path folder_;
   std::unique_ptr<store::Store> store_;
   std::unique_ptr<Accounts> accounts_;
+  std::vector<std::unique_ptr<Accounts>> retired_;
   std::string project_;
   store::NewKey key_;
 };

@@ -1,6 +1,7 @@
 #include "api/row_job.h"
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -14,6 +15,15 @@ namespace {
 constexpr std::size_t kWindow = 32;
 
 }  // namespace
+
+std::vector<std::size_t> best_first(const RowResults& results, std::optional<std::int64_t> most) {
+  std::vector<std::size_t> order(results.values.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return results.values[a][0] > results.values[b][0]; });
+  if (most) order.resize(std::min(order.size(), static_cast<std::size_t>(*most)));
+  return order;
+}
 
 class RowJob::Item final : public engine::Sink {
  public:

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -19,6 +20,9 @@ struct RowResults {
   std::vector<std::vector<float>> values;  // by prompt
   std::int64_t prompt_tokens = 0;
 };
+
+// The prompts by the first number of their rows, highest first, equals in their order; at most `most` of them.
+std::vector<std::size_t> best_first(const RowResults& results, std::optional<std::int64_t> most);
 
 class RowJob : public std::enable_shared_from_this<RowJob> {
  public:

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "api/content_text.h"
 #include "api/field_reader.h"
 
 namespace qw::api::anthropic {
@@ -10,22 +11,17 @@ namespace {
 constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
 constexpr std::size_t kMostStops = 16;
 
-// A string, or blocks of text; joined as chat/messages joins the parts of OpenAI's messages.
+// A string, or blocks of text.
 bool plain_text(const json::Value* content, std::string& out) {
-  if (content == nullptr || content->is_null()) return true;
-  if (content->is_string()) {
-    out = content->as_string();
-    return true;
-  }
-  if (!content->is_array()) return false;
-  bool first = true;
-  for (const json::Value& block : content->as_array()) {
-    const json::Value* text = block.find("text");
-    if (text_member(block, "type") != "text" || text == nullptr || !text->is_string()) return false;
-    if (!std::exchange(first, false)) out += "\n";
-    out += text->as_string();
-  }
-  return true;
+  return content_text(
+      content,
+      [](const json::Value& block, std::string& to) {
+        const json::Value* text = block.find("text");
+        if (text_member(block, "type") != "text" || text == nullptr || !text->is_string()) return false;
+        to = text->as_string();
+        return true;
+      },
+      out);
 }
 
 // Turns the messages of one conversation into OpenAI's form.

@@ -1,7 +1,5 @@
 #include "api/dashscope/api.h"
 
-#include <algorithm>
-#include <numeric>
 
 #include "api/auth.h"
 #include "api/dashscope/request.h"
@@ -147,13 +145,8 @@ void Api::rerank(const json::Value& body, const std::shared_ptr<Exchange>& excha
         exchange, model, std::move(prompts),
         [task = *model->ranking](std::span<const float> row) { return std::vector<float>{relevance(task, row)}; },
         [id = exchange->request_id(), asked](const RowResults& results) {
-          std::vector<std::size_t> order(results.values.size());
-          std::iota(order.begin(), order.end(), std::size_t{0});
-          std::stable_sort(order.begin(), order.end(),
-                           [&](std::size_t a, std::size_t b) { return results.values[a][0] > results.values[b][0]; });
-          if (asked.top_n) order.resize(std::min(order.size(), static_cast<std::size_t>(*asked.top_n)));
           json::Array list;
-          for (const std::size_t i : order) {
+          for (const std::size_t i : best_first(results, asked.top_n)) {
             json::Object one{{"index", static_cast<std::int64_t>(i)},
                              {"relevance_score", base::shortest(results.values[i][0])}};
             if (asked.return_documents) one.set("document", json::Object{{"text", asked.documents[i]}});

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "api/content_text.h"
 #include "api/field_reader.h"
 #include "api/openai/output_form.h"
 #include "api/tasks.h"
@@ -14,20 +15,15 @@ constexpr std::size_t kMostStops = 16, kMostTexts = 2048;
 
 // A text, or parts {"text": ...} without a type.
 bool plain_text(const json::Value* content, std::string& out) {
-  if (content == nullptr || content->is_null()) return true;
-  if (content->is_string()) {
-    out = content->as_string();
-    return true;
-  }
-  if (!content->is_array()) return false;
-  bool first = true;
-  for (const json::Value& part : content->as_array()) {
-    const json::Value* text = part.find("text");
-    if (text == nullptr || !text->is_string()) return false;
-    if (!std::exchange(first, false)) out += "\n";
-    out += text->as_string();
-  }
-  return true;
+  return content_text(
+      content,
+      [](const json::Value& part, std::string& to) {
+        const json::Value* text = part.find("text");
+        if (text == nullptr || !text->is_string()) return false;
+        to = text->as_string();
+        return true;
+      },
+      out);
 }
 
 void read_messages(FieldReader& in, const json::Array& messages, ChatRequest& out) {

@@ -1,8 +1,6 @@
 // POST /v1/embeddings and POST /v1/rerank.
-#include <algorithm>
 #include <bit>
 #include <cstring>
-#include <numeric>
 
 #include "api/auth.h"
 #include "api/openai/api.h"
@@ -46,14 +44,9 @@ json::Value embeddings_body(const std::string& model, bool as_base64, const RowR
   return json::Object{{"object", "list"}, {"data", std::move(data)}, {"model", model}, {"usage", usage(results.prompt_tokens)}};
 }
 
-// Best first; equals keep their order.
 json::Value rerank_body(const std::string& model, const RerankRequest& request, const RowResults& results) {
-  std::vector<std::size_t> order(results.values.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return results.values[a][0] > results.values[b][0]; });
-  if (request.top_n) order.resize(std::min(order.size(), static_cast<std::size_t>(*request.top_n)));
   json::Array out;
-  for (const std::size_t i : order) {
+  for (const std::size_t i : best_first(results, request.top_n)) {
     json::Object one{{"index", static_cast<std::int64_t>(i)}, {"relevance_score", base::shortest(results.values[i][0])}};
     if (request.return_documents) one.set("document", json::Object{{"text", request.documents[i]}});
     out.emplace_back(std::move(one));

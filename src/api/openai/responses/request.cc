@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "api/content_text.h"
 #include "api/exchange.h"
 #include "api/field_reader.h"
 
@@ -10,22 +11,17 @@ namespace {
 
 constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
 
-// Text of a content: a string, or parts of text.
-bool content_text(const json::Value* content, std::string& out) {
-  if (content == nullptr || content->is_null()) return true;
-  if (content->is_string()) {
-    out = content->as_string();
-    return true;
-  }
-  if (!content->is_array()) return false;
-  bool first = true;
-  for (const json::Value& part : content->as_array()) {
-    const std::string type = text_member(part, "type");
-    if (type != "input_text" && type != "output_text" && type != "text" && type != "refusal") return false;
-    if (!std::exchange(first, false)) out += "\n";
-    out += text_member(part, type == "refusal" ? "refusal" : "text");
-  }
-  return true;
+// A string, or parts of text.
+bool plain_text(const json::Value* content, std::string& out) {
+  return content_text(
+      content,
+      [](const json::Value& part, std::string& to) {
+        const std::string type = text_member(part, "type");
+        if (type != "input_text" && type != "output_text" && type != "text" && type != "refusal") return false;
+        to = text_member(part, type == "refusal" ? "refusal" : "text");
+        return true;
+      },
+      out);
 }
 
 // Items become messages; calls, and what the model thought, join the assistant's message they belong to.
@@ -54,7 +50,7 @@ class Items {
   void message(const json::Value& item, const std::string& place) {
     const std::string role = text_member(item, "role");
     std::string text;
-    if (!content_text(item.find("content"), text))
+    if (!plain_text(item.find("content"), text))
       return in_.reject("input", place + ": contents must be text; these are models of text.");
     if (role == "assistant") {
       json::Object& open = assistant();
@@ -75,7 +71,7 @@ class Items {
   }
   void output(const json::Value& item, const std::string& place) {
     std::string text;
-    if (!content_text(item.find("output"), text)) return in_.reject("input", place + ": a call's output must be text.");
+    if (!plain_text(item.find("output"), text)) return in_.reject("input", place + ": a call's output must be text.");
     messages_.push_back(
         json::Object{{"role", "tool"}, {"tool_call_id", text_member(item, "call_id")}, {"content", text}});
   }

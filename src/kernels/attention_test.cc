@@ -542,6 +542,54 @@ TEST_P(AttentionTest, CacheWriteStoresTheSameElementsEverywhere) {
   }
 }
 
+// Tokens that were gathered are those that were stored: attention over them is attention over a cache that has no others, to the
+// bit. Runs cross strips and blocks, and begin and end anywhere.
+TEST_P(AttentionTest, GatheredTokensAreThoseThatWereStored) {
+  for (CacheType type : kCacheTypes) {
+    for (const std::int64_t block_tokens : {4, 8, 32, 64}) {
+      const std::int64_t heads = 3, dim = 64, group = 2, tokens = 200;
+      if (has_cache_scales(type) && block_tokens % 32 != 0) continue;
+      const Cache all(k_, type, heads, dim, block_tokens, tokens, 1.0F);
+      for (const std::vector<CacheRun>& runs : {std::vector<CacheRun>{{0, 4}, {8, 4}, {32, 8}, {60, 9}, {120, 4}, {196, 3}},
+                                                {{5, 1}, {7, 30}, {63, 70}, {199, 1}}, {{12, 4}, {16, 4}, {40, 100}}}) {
+        std::int64_t n = 0;
+        for (const CacheRun& run : runs) n += run.tokens;
+        Cache few(k_, type, 1, dim, block_tokens, n, 1.0F);
+        for (std::int64_t head = 0; head < heads; ++head) {
+          few.k_values.clear(), few.v_values.clear();
+          std::int64_t at = 0;
+          for (const CacheRun& run : runs)
+            for (std::int64_t pos = run.begin; pos < run.begin + run.tokens; ++pos, ++at) {
+              const auto seed = static_cast<std::uint32_t>(pos) * 2;
+              const auto row = [&](std::uint32_t s) {
+                const auto x = random_values(heads * dim, s);
+                return std::vector<float>(x.begin() + head * dim, x.begin() + (head + 1) * dim);
+              };
+              few.write(k_, CachePart::kKeys, at, row(100 + seed));
+              few.write(k_, CachePart::kValues, at, row(101 + seed));
+            }
+          std::vector<std::byte> k(few.k.size(), std::byte{0xFF}), v = k;
+          std::vector<std::int32_t> blocks(few.blocks.size());
+          std::iota(blocks.begin(), blocks.end(), 0);
+          const auto gather = [&](CachePart part, const std::vector<std::byte>& from, std::vector<std::byte>& to) {
+            k_.cache_gather({type, part, heads, dim, block_tokens, all.blocks.data(), from.data(), head, runs.data(),
+                             static_cast<std::int64_t>(runs.size()), to.data()});
+          };
+          gather(CachePart::kKeys, all.k, k);
+          gather(CachePart::kValues, all.v, v);
+          const auto q = random_values(group * dim, 7);
+          std::vector<float> o(group * dim), expected(group * dim);
+          AttentionDecodeArgs args = few.args(group, q.data(), expected.data());
+          k_.attention_decode(args);
+          args.o = o.data(), args.blocks = blocks.data(), args.k_pool = k.data(), args.v_pool = v.data();
+          k_.attention_decode(args);
+          EXPECT_EQ(o, expected) << "type " << static_cast<int>(type) << ", blocks of " << block_tokens << ", head " << head;
+        }
+      }
+    }
+  }
+}
+
 // The type's own error: half a step of each group's scale, and the rounding of the scale.
 TEST(CacheElementTest, ScaledGroupsAreWithinHalfAStep) {
   for (CacheType type : kScaledTypes) {

@@ -124,6 +124,21 @@ struct DeltaRuleRows {
   float* state;                                      // [key_dim, value_dim], read and written
 };
 
+// Copies tokens of one kv head, as they are stored, to the front of a pool of one kv head: what a row sees that does not see all.
+struct CacheRun {
+  std::int64_t begin, tokens;  // positions [begin, begin + tokens)
+};
+struct CacheGatherArgs {
+  CacheType type;
+  CachePart part;
+  std::int64_t kv_heads, head_dim, block_tokens;  // as AttentionDecodeArgs
+  const std::int32_t* blocks;
+  const void* pool;
+  std::int64_t head;
+  const CacheRun* runs; std::int64_t n_runs;
+  void* to;                                       // blocks 0, 1, 2, .. of as many tokens each
+};
+
 struct Kernels {
   Isa isa;
   const char* name;         // as base::isa_name
@@ -204,6 +219,7 @@ struct Kernels {
   // finite are stored as NaN.
   void (*cache_write)(CacheType, CachePart, const float* kv, std::int64_t kv_heads, std::int64_t head_dim,
                       std::int64_t block_tokens, std::int32_t block, std::int64_t slot, void* pool);
+  void (*cache_gather)(const CacheGatherArgs&);
 };
 
 // The table of an instruction set; it must not exceed base::best_isa().

@@ -19,6 +19,7 @@
 
 #include "base/result.h"
 #include "kernels/internal/cache_element.h"
+#include "kernels/internal/cache_gather.h"
 #include "kernels/internal/exp.h"
 #include "kernels/internal/fill.h"
 #include "kernels/internal/target.h"
@@ -651,6 +652,11 @@ void cache_write(CacheType type, CachePart part, const float* kv, std::int64_t k
   }
 }
 
+void cache_gather(const CacheGatherArgs& a) {
+  if (a.type == CacheType::kF32) return kernels_for(Isa::kAvx512).cache_gather(a);
+  gather(a, [&](const StripCopy& c) { a.part == CachePart::kKeys ? c.rows() : c.tile_values(); });
+}
+
 }  // namespace
 
 void fill_attention(Kernels& table) {
@@ -660,6 +666,7 @@ void fill_attention(Kernels& table) {
   table.attention_segment = segment;
   table.attention_join = join_segments;
   table.cache_write = cache_write;
+  table.cache_gather = cache_gather;
 }
 
 }  // namespace qw::kernels::amx

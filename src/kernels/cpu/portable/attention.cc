@@ -5,6 +5,7 @@
 
 #include "base/result.h"
 #include "kernels/internal/cache_element.h"
+#include "kernels/internal/cache_gather.h"
 #include "kernels/internal/exp.h"
 #include "kernels/internal/fill.h"
 
@@ -175,6 +176,10 @@ void cache_write(CacheType type, CachePart, const float* kv, std::int64_t kv_hea
     cache_store(type, pool, cache_index(kv_heads, head_dim, block_tokens, block, h, slot), kv + h * head_dim, head_dim);
 }
 
+void cache_gather(const CacheGatherArgs& a) {
+  gather(a, [](const StripCopy& c) { c.rows(); });
+}
+
 }  // namespace
 
 void fill_attention(Kernels& table) {
@@ -187,6 +192,7 @@ void fill_attention(Kernels& table) {
   table.attention_segment = segment;
   table.attention_join = join_segments;
   table.cache_write = cache_write;
+  table.cache_gather = cache_gather;
 }
 
 }  // namespace qw::kernels::portable

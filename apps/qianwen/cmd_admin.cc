@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "admin.h"
+#include "base/clock.h"
 #include "commands.h"
 #include "net/ip_range.h"
 
@@ -46,11 +47,6 @@ std::optional<std::int64_t> weight(const Options& o) {
   return o.weight == 0 ? std::nullopt : std::optional<std::int64_t>(o.weight);
 }
 
-std::int64_t now_us() {
-  using namespace std::chrono;
-  return duration_cast<microseconds>(system_clock::now().time_since_epoch()).count();
-}
-
 // "project:NAME" to "project:ID".
 Result<std::string> subject_of(Store& store, const std::string& text) {
   const auto colon = text.find(':');
@@ -79,7 +75,7 @@ Result<json::Value> add_key(Store& store, const Options& o) {
   for (const std::string& range : o.networks)
     if (!net::IpRange::parse(range))
       return fail(ErrorKind::kUsage, "admin: --network " + range + " is no address or range (10.0.0.0/8)");
-  if (o.days > 0) spec.expires_us = now_us() + o.days * 86'400'000'000;
+  if (o.days > 0) spec.expires_us = base::unix_us() + o.days * 86'400'000'000;
   return store.tenants().add_key(spec).map(new_key);
 }
 

@@ -6,16 +6,13 @@
 #include <map>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/log.h"
 
 namespace qw::app {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::int64_t unix_seconds() {
-  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
 
 std::string totals(const engine::EngineStats& stats) {
   std::int64_t requests = 0;
@@ -167,7 +164,7 @@ Status HostedModels::add(const std::string& model, const std::vector<NamedAdapte
   Hosted* hosted = made.get();
   hosted->name = served_name(model);
   hosted->path = model;
-  hosted->created = unix_seconds();
+  hosted->created = base::unix_seconds();
   hosted->adapters = adapters;
   QW_TRY(host_.add(
       {hosted->name,
@@ -188,7 +185,7 @@ Status HostedModels::list_adapter(const Hosted& hosted, const std::string& name)
   api::ServedModel listed;
   listed.id = name;
   if (name != hosted.name) listed.base = hosted.name;
-  listed.created = unix_seconds();
+  listed.created = base::unix_seconds();
   listed.acquire = [this, base = hosted.name, name](std::function<void(Result<api::ModelLease>)> then) {
     host_.acquire(base, [name, then = std::move(then)](Result<engine::ModelHost::Lease> lease) {
       if (!lease) return then(tl::unexpected(std::move(lease).error()));

@@ -21,10 +21,9 @@ bool plain(std::string_view name) {
 
 void load(AdapterDesk& desk, const ModelList& models, const net::Request& request,
           const std::shared_ptr<Exchange>& exchange) {
-  const auto body = json::parse(request.body);
-  if (!body || !body->is_object())
-    return exchange->send_error(bad_request("", "The request body is not a JSON object."));
-  FieldReader fields(body->as_object());
+  const auto body = parse_body(request);
+  if (!body) return exchange->send_error(body.error());
+  FieldReader fields(*body);
   const auto name = fields.text("name"), path = fields.text("path"), model = fields.text("model");
   if (fields.error()) return exchange->send_error(*fields.error());
   if (!name || !plain(*name))
@@ -62,17 +61,13 @@ bool handle_adapters(AdapterDesk& desk, const ModelList& models, const net::Requ
   const std::string_view path = request.path;
   const bool one = path.starts_with(kPath) && path.size() > kPath.size() && path[kPath.size()] == '/';
   if (path != kPath && !one) return false;
-  if (one && request.method == "DELETE") {
+  if (!only(one ? "DELETE" : "GET, POST", request, *exchange)) return true;
+  if (one) {
     unload(desk, models, std::string(path.substr(kPath.size() + 1)), exchange);
-  } else if (!one && request.method == "POST") {
+  } else if (request.method == "POST") {
     load(desk, models, request, exchange);
-  } else if (!one && request.method == "GET") {
-    list(models, exchange);
   } else {
-    const char* allowed = one ? "DELETE" : "GET, POST";
-    exchange->add_header("Allow", allowed);
-    exchange->send_error(
-        {405, "invalid_request_error", request.path + " takes " + allowed + " only.", "", "method_not_allowed"});
+    list(models, exchange);
   }
   return true;
 }

@@ -2,6 +2,7 @@
 #include <set>
 
 #include "api/internal/test_accounts.h"
+#include "api/openai/batch_object.h"
 #include "api/openai/batch_runner.h"
 
 namespace qw::api {

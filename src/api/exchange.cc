@@ -89,4 +89,35 @@ void Exchange::named_event(std::string_view name, const json::Value& data) {
 void Exchange::line(const json::Value& data) { reply_->write(json::dump(data, json::WriteStyle::compact()) + "\n"); }
 void Exchange::end_events() { reply_->finish(); }
 
+bool only(std::string_view methods, const net::Request& request, Exchange& exchange) {
+  for (std::string_view rest = methods; !rest.empty();) {
+    const auto comma = rest.find(", ");
+    const std::string_view one = rest.substr(0, comma);
+    if (request.method == one || (one == "GET" && request.method == "HEAD")) return true;
+    rest = comma == std::string_view::npos ? "" : rest.substr(comma + 2);
+  }
+  exchange.add_header("Allow", std::string(methods));
+  exchange.send_error({405, "invalid_request_error", request.path + " takes " + std::string(methods) + " only.", "",
+                       "method_not_allowed"});
+  return false;
+}
+
+ApiResult<json::Object> parse_body(const net::Request& request) {
+  auto value = json::parse(request.body);
+  if (!value) return tl::unexpected(bad_request("", "The request body is not valid JSON: " + value.error().message));
+  if (!value->is_object()) return tl::unexpected(bad_request("", "The request body must be a JSON object."));
+  return std::move(value->as_object());
+}
+
+void name_list(Exchange& exchange, const char* header, const std::vector<std::string>& names) {
+  if (names.empty()) return;
+  std::string list;
+  for (const std::string& name : names) list += (list.empty() ? "" : ",") + name;
+  exchange.add_header(header, list);
+}
+
+void name_ignored(Exchange& exchange, const std::vector<std::string>& names) {
+  name_list(exchange, "X-Ignored-Params", names);
+}
+
 }  // namespace qw::api

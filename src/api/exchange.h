@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "api/error.h"
@@ -33,19 +34,19 @@ class Exchange {
  public:
   Exchange(std::shared_ptr<net::Reply> reply, std::string request_id);
 
-  void add_header(std::string name, std::string value);      // before the answer begins
+  void add_header(std::string name, std::string value);  // before the answer begins
   void send_json(int status, const json::Value& body);
   void send_error(const ApiError& error);
-  void shape_errors(ErrorShape shape) { shape_ = shape; }    // from now on; OpenAI's at first
+  void shape_errors(ErrorShape shape) { shape_ = shape; }  // from now on; OpenAI's at first
   // 200 text/event-stream. `heartbeat`: what is sent when nothing else is to say; a comment if a protocol has none.
   void begin_events(std::string heartbeat = ": still working\n\n");
-  void begin_lines();                                        // 200 application/x-ndjson
-  void event(const json::Value& data);                       // data: {...}
-  void event_text(std::string_view data);                    // data: [DONE]
+  void begin_lines();                                                // 200 application/x-ndjson
+  void event(const json::Value& data);                               // data: {...}
+  void event_text(std::string_view data);                            // data: [DONE]
   void named_event(std::string_view name, const json::Value& data);  // event: NAME, data: {...}
-  void line(const json::Value& data);                        // {...} and a line's end
+  void line(const json::Value& data);                                // {...} and a line's end
   void end_events();
-  void begin_bytes(net::Headers headers);                    // 200; then pieces by reply().write(), reply().finish()
+  void begin_bytes(net::Headers headers);  // 200; then pieces by reply().write(), reply().finish()
   net::Reply& reply() { return *reply_; }
   const std::string& request_id() const { return request_id_; }
 
@@ -54,7 +55,7 @@ class Exchange {
     metrics_ = std::move(metrics);
     path_ = std::move(path);
   }
-  ServiceMetrics* metrics() const { return metrics_.get(); }   // may be null
+  ServiceMetrics* metrics() const { return metrics_.get(); }  // may be null
 
   // Who asks, once that is known; without accounts both stay null.
   void belongs_to(Accounts& accounts, std::shared_ptr<const store::Principal> who) {
@@ -81,5 +82,18 @@ class Exchange {
   std::shared_ptr<const store::Principal> who_;
   std::int32_t priority_ = 0;
 };
+
+// What every protocol does first
+// ---------------------------------------------------------------------------------------
+
+// Whether the request's method is one of `methods` ("GET", "GET, DELETE"); false after answering 405. Who takes GET
+// takes HEAD.
+bool only(std::string_view methods, const net::Request& request, Exchange& exchange);
+// The body, which must be a JSON object.
+ApiResult<json::Object> parse_body(const net::Request& request);
+// A list of names in a header of the answer; nothing if there are none.
+void name_list(Exchange& exchange, const char* header, const std::vector<std::string>& names);
+// X-Ignored-Params: fields that nobody asked for.
+void name_ignored(Exchange& exchange, const std::vector<std::string>& names);
 
 }  // namespace qw::api

@@ -9,6 +9,11 @@ std::string text_member(const json::Value& object, const char* key) {
   return value != nullptr && value->is_string() ? value->as_string() : std::string();
 }
 
+std::int64_t integer_member(const json::Value& object, const char* key) {
+  const json::Value* value = object.find(key);
+  return value != nullptr && value->is_int() ? value->as_int() : 0;
+}
+
 void FieldReader::reject(std::string param, std::string message) {
   if (!error_) error_ = bad_request(std::move(param), std::move(message));
 }
@@ -69,15 +74,16 @@ std::optional<std::int64_t> FieldReader::integer(const char* name, std::int64_t 
   const json::Value* v = any(name);
   if (v == nullptr) return std::nullopt;
   // Some clients send whole numbers as 5.0; 2^53 bounds what a double holds exactly.
-  const bool whole = v->is_double() && std::trunc(v->as_double()) == v->as_double() && std::fabs(v->as_double()) < 0x1p53;
+  const bool whole =
+      v->is_double() && std::trunc(v->as_double()) == v->as_double() && std::fabs(v->as_double()) < 0x1p53;
   if (!v->is_int() && !whole) {
     reject(name, wrong_type(name, "an integer", *v));
     return std::nullopt;
   }
   const std::int64_t i = v->is_int() ? v->as_int() : static_cast<std::int64_t>(v->as_double());
   if (i < low || i > high) {
-    reject(name, std::string("'") + name + "' must be between " + std::to_string(low) + " and " +
-                     std::to_string(high) + ", not " + std::to_string(i) + ".");
+    reject(name, std::string("'") + name + "' must be between " + std::to_string(low) + " and " + std::to_string(high) +
+                     ", not " + std::to_string(i) + ".");
     return std::nullopt;
   }
   return i;

@@ -16,6 +16,8 @@ namespace qw::api {
 
 // The member if it is a string, else "".
 std::string text_member(const json::Value& object, const char* key);
+// The member if it is an integer, else 0.
+std::int64_t integer_member(const json::Value& object, const char* key);
 
 class FieldReader {
  public:
@@ -26,7 +28,7 @@ class FieldReader {
   std::optional<bool> boolean(const char* name);
   std::optional<double> number(const char* name, double low, double high);
   std::optional<std::int64_t> integer(const char* name, std::int64_t low, std::int64_t high);
-  const json::Value* any(const char* name);            // present and not null, or nullptr
+  const json::Value* any(const char* name);  // present and not null, or nullptr
   const json::Array* array(const char* name);
   const json::Object* object(const char* name);
 
@@ -35,7 +37,7 @@ class FieldReader {
   void known(std::initializer_list<const char*> names);
 
   const std::optional<ApiError>& error() const { return error_; }
-  std::vector<std::string> unknown() const;             // present, never asked for, in order
+  std::vector<std::string> unknown() const;  // present, never asked for, in order
 
  private:
   const json::Object* object_;

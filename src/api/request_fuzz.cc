@@ -31,8 +31,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   std::string decoded;
   (void)net::percent_decode(text, decoded);
-  const auto body = json::parse(text);
-  if (!body) return 0;
+  const auto value = json::parse(text);
+  if (!value || !value->is_object()) return 0;
+  const json::Object* body = &value->as_object();
   const auto chat = api::openai::read_chat_request(*body);
   use(chat);
   use(api::openai::read_completion_request(*body));

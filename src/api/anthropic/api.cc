@@ -46,7 +46,7 @@ void count_tokens(const ModelList& models, ChatRequest request, const std::share
       return exchange->send_error(bad_request("model", "The model `" + model->id + "` has no chat template."));
     const auto prompt = prompt_of(*model, request);
     if (!prompt) return exchange->send_error(prompt.error());
-    name_list(*exchange, "X-Ignored-Params", request.ignored);
+    name_ignored(*exchange, request.ignored);
     exchange->send_json(200, json::Object{{"input_tokens", static_cast<std::int64_t>(prompt->ids.size())}});
   });
 }
@@ -100,14 +100,10 @@ bool Api::handle(const net::Request& http, const std::shared_ptr<Exchange>& exch
   }
   const bool counting = http.path == "/v1/messages/count_tokens";
   if (!counting && http.path != "/v1/messages") return false;
-  if (http.method != "POST") {
-    exchange->add_header("Allow", "POST");
-    exchange->send_error({405, "invalid_request_error", http.path + " takes POST only.", "", "method_not_allowed"});
-    return true;
-  }
-  auto body = json::parse(http.body);
+  if (!only("POST", http, *exchange)) return true;
+  const auto body = parse_body(http);
   if (!body) {
-    exchange->send_error(bad_request("", "The request body is not valid JSON: " + body.error().message));
+    exchange->send_error(body.error());
     return true;
   }
   auto request = read_messages(*body, counting);

@@ -155,16 +155,8 @@ void read_tools(FieldReader& in, ChatRequest& out) {
     const json::Value* alone = wanted.find("disable_parallel_tool_use");
     out.parallel_tool_calls = alone == nullptr || !(*alone == json::Value(true));
   }
-  if (out.tool_choice.mode == Mode::kRequired && tools.empty())
-    in.reject("tool_choice", "A tool is asked for, and there are none.");
-  if (out.tool_choice.mode == Mode::kNamed) {
-    bool known = false;
-    for (const json::Value& tool : tools)
-      known = known || text_member(*tool.find("function"), "name") == out.tool_choice.name;
-    if (!known)
-      in.reject("tool_choice", "'tool_choice' names `" + out.tool_choice.name + "`, which is not among the tools.");
-  }
   if (!tools.empty()) out.tools = json::Value(std::move(tools));
+  check_tool_choice(in, out.tool_choice, out.tools ? &*out.tools : nullptr);
 }
 
 // Thinking is off unless it is asked for.
@@ -200,9 +192,8 @@ void read_output(FieldReader& in, ChatRequest& out) {
 
 }  // namespace
 
-ApiResult<ChatRequest> read_messages(const json::Value& body, bool counting) {
-  if (!body.is_object()) return tl::unexpected(bad_request("", "The request body must be a JSON object."));
-  FieldReader in(body.as_object());
+ApiResult<ChatRequest> read_messages(const json::Object& body, bool counting) {
+  FieldReader in(body);
   ChatRequest out;
   out.model = in.text("model").value_or("");
   out.max_tokens = in.integer("max_tokens", 1, kMost);

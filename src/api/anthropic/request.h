@@ -8,6 +8,6 @@
 namespace qw::api::anthropic {
 
 // `counting`: of count_tokens, which needs no max_tokens.
-ApiResult<ChatRequest> read_messages(const json::Value& body, bool counting);
+ApiResult<ChatRequest> read_messages(const json::Object& body, bool counting);
 
 }  // namespace qw::api::anthropic

@@ -1,13 +1,11 @@
 #include "api/dashscope/api.h"
 
-
 #include "api/auth.h"
 #include "api/dashscope/request.h"
 #include "api/dashscope/writer.h"
 #include "api/generation/launch.h"
-#include "api/row_job.h"
+#include "api/row_tasks.h"
 #include "base/decimal.h"
-#include "engine/scores.h"
 
 namespace qw::api::dashscope {
 namespace {
@@ -52,12 +50,7 @@ bool Api::handle(const net::Request& http, const std::shared_ptr<Exchange>& exch
   if (!lists && route != kText && route != kMultimodal && route != kEmbedding && route != kRerank &&
       route != "tokenizer")
     return false;
-  if (const char* method = lists ? "GET" : "POST"; http.method != method) {
-    exchange->add_header("Allow", method);
-    exchange->send_error(
-        {405, "invalid_request_error", http.path + " takes " + method + " only.", "", "method_not_allowed"});
-    return true;
-  }
+  if (!only(lists ? "GET" : "POST", http, *exchange)) return true;
   if (lists) {
     list_models(*exchange);
     return true;
@@ -66,9 +59,9 @@ bool Api::handle(const net::Request& http, const std::shared_ptr<Exchange>& exch
     exchange->send_error(bad_request("", "X-DashScope-Async is not supported for this route."));
     return true;
   }
-  const auto body = json::parse(http.body);
+  const auto body = parse_body(http);
   if (!body) {
-    exchange->send_error(bad_request("", "The request body is not valid JSON: " + body.error().message));
+    exchange->send_error(body.error());
   } else if (route == kEmbedding) {
     embed(*body, exchange);
   } else if (route == kRerank) {
@@ -81,7 +74,7 @@ bool Api::handle(const net::Request& http, const std::shared_ptr<Exchange>& exch
   return true;
 }
 
-void Api::generate(const net::Request& http, const json::Value& body, const std::shared_ptr<Exchange>& exchange,
+void Api::generate(const net::Request& http, const json::Object& body, const std::shared_ptr<Exchange>& exchange,
                    bool multimodal) const {
   auto request = read_generation(body, wants_stream(http.headers), multimodal);
   if (!request) return exchange->send_error(request.error());
@@ -90,75 +83,37 @@ void Api::generate(const net::Request& http, const json::Value& body, const std:
              [exchange, options](const LaunchedPrompts&) { return make_writer(exchange, options); });
 }
 
-void Api::embed(const json::Value& body, const std::shared_ptr<Exchange>& exchange) const {
+void Api::embed(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const {
   auto request = read_embedding(body);
   if (!request) return exchange->send_error(request.error());
-  const auto entry = allowed_model(*exchange, models_, request->model);
-  if (!entry) return exchange->send_error(entry.error());
-  with_model(*entry, exchange, [exchange, asked = std::move(*request)](const ModelLease& model) {
-    if (!model->embedding)
-      return exchange->send_error(bad_request("model", "The model `" + model->id + "` makes no embeddings."));
-    const EmbeddingTask task = *model->embedding;
-    const std::int64_t width = asked.dimension.value_or(task.width);
-    if (width > task.width)
-      return exchange->send_error(
-          bad_request("dimension", "'dimension' must be 1 to " + std::to_string(task.width) + "."));
-    std::vector<std::vector<engine::TokenId>> prompts;
-    for (const std::string& text : asked.texts) {
-      prompts.push_back(embedding_prompt(*model->tokenizer, text, asked.instruction));
-      if (auto fine = check_text(*model, prompts.back(), "input.texts"); !fine)
-        return exchange->send_error(fine.error());
-    }
-    name_list(*exchange, "X-Ignored-Params", asked.ignored);
-    RowJob::start(
-        exchange, model, std::move(prompts),
-        [=](std::span<const float> row) { return *engine::embedding_of(row, width, task.normalise); },
-        [id = exchange->request_id()](const RowResults& results) {
-          json::Array list;
-          for (std::size_t i = 0; i < results.values.size(); ++i) {
-            json::Array row;
-            for (const float x : results.values[i]) row.emplace_back(base::shortest(x));
-            list.emplace_back(
-                json::Object{{"text_index", static_cast<std::int64_t>(i)}, {"embedding", std::move(row)}});
-          }
-          return answer({{"embeddings", std::move(list)}}, {{"total_tokens", results.prompt_tokens}}, id);
-        });
-  });
+  start_embedding(models_, exchange, std::move(*request), {"input.texts", "dimension"},
+                  [id = exchange->request_id()](const std::string&, const RowResults& results) {
+                    json::Array list;
+                    for (std::size_t i = 0; i < results.values.size(); ++i)
+                      list.emplace_back(json::Object{{"text_index", static_cast<std::int64_t>(i)},
+                                                     {"embedding", numbers(results.values[i])}});
+                    return answer({{"embeddings", std::move(list)}}, {{"total_tokens", results.prompt_tokens}}, id);
+                  });
 }
 
-void Api::rerank(const json::Value& body, const std::shared_ptr<Exchange>& exchange) const {
+void Api::rerank(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const {
   auto request = read_rerank(body);
   if (!request) return exchange->send_error(request.error());
-  const auto entry = allowed_model(*exchange, models_, request->model);
-  if (!entry) return exchange->send_error(entry.error());
-  with_model(*entry, exchange, [exchange, asked = std::move(*request)](const ModelLease& model) {
-    if (!model->ranking)
-      return exchange->send_error(bad_request("model", "The model `" + model->id + "` ranks no documents."));
-    std::vector<std::vector<engine::TokenId>> prompts;
-    for (const std::string& document : asked.documents) {
-      prompts.push_back(ranking_prompt(*model->tokenizer, asked.instruction, asked.query, document));
-      if (auto fine = check_text(*model, prompts.back(), "input.documents"); !fine)
-        return exchange->send_error(fine.error());
-    }
-    name_list(*exchange, "X-Ignored-Params", asked.ignored);
-    RowJob::start(
-        exchange, model, std::move(prompts),
-        [task = *model->ranking](std::span<const float> row) { return std::vector<float>{relevance(task, row)}; },
-        [id = exchange->request_id(), asked](const RowResults& results) {
-          json::Array list;
-          for (const std::size_t i : best_first(results, asked.top_n)) {
-            json::Object one{{"index", static_cast<std::int64_t>(i)},
-                             {"relevance_score", base::shortest(results.values[i][0])}};
-            if (asked.return_documents) one.set("document", json::Object{{"text", asked.documents[i]}});
-            list.emplace_back(std::move(one));
-          }
-          return answer({{"results", std::move(list)}}, {{"total_tokens", results.prompt_tokens}}, id);
-        });
-  });
+  start_ranking(models_, exchange, *request, {"input.documents"},
+                [id = exchange->request_id(), asked = *request](const std::string&, const RowResults& results) {
+                  json::Array list;
+                  for (const std::size_t i : best_first(results, asked.top_n)) {
+                    json::Object one{{"index", static_cast<std::int64_t>(i)},
+                                     {"relevance_score", base::shortest(results.values[i][0])}};
+                    if (asked.return_documents) one.set("document", json::Object{{"text", asked.documents[i]}});
+                    list.emplace_back(std::move(one));
+                  }
+                  return answer({{"results", std::move(list)}}, {{"total_tokens", results.prompt_tokens}}, id);
+                });
 }
 
 // The ids of what a generation with this input would begin with.
-void Api::tokenize(const json::Value& body, const std::shared_ptr<Exchange>& exchange) const {
+void Api::tokenize(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const {
   auto request = read_generation(body, false, false);
   if (!request) return exchange->send_error(request.error());
   const auto entry = allowed_model(*exchange, models_, request->model);

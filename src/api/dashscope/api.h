@@ -23,11 +23,11 @@ class Api {
   bool handle(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
 
  private:
-  void generate(const net::Request& http, const json::Value& body, const std::shared_ptr<Exchange>& exchange,
+  void generate(const net::Request& http, const json::Object& body, const std::shared_ptr<Exchange>& exchange,
                 bool multimodal) const;
-  void embed(const json::Value& body, const std::shared_ptr<Exchange>& exchange) const;
-  void rerank(const json::Value& body, const std::shared_ptr<Exchange>& exchange) const;
-  void tokenize(const json::Value& body, const std::shared_ptr<Exchange>& exchange) const;
+  void embed(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const;
+  void rerank(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const;
+  void tokenize(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const;
   void list_models(Exchange& exchange) const;
   const ModelList& models_;
 };

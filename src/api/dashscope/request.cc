@@ -161,8 +161,6 @@ ApiResult<T> result(std::initializer_list<FieldReader*> readers, T out) {
   return out;
 }
 
-ApiError no_object() { return bad_request("", "The request body must be a JSON object."); }
-
 }  // namespace
 
 bool wants_stream(const net::Headers& headers) {
@@ -170,9 +168,8 @@ bool wants_stream(const net::Headers& headers) {
          net::find_header(headers, "accept").find("text/event-stream") != std::string_view::npos;
 }
 
-ApiResult<DashscopeChat> read_generation(const json::Value& body, bool stream, bool multimodal) {
-  if (!body.is_object()) return tl::unexpected(no_object());
-  FieldReader in(body.as_object());
+ApiResult<DashscopeChat> read_generation(const json::Object& body, bool stream, bool multimodal) {
+  FieldReader in(body);
   DashscopeChat out;
   out.parts = multimodal;
   out.model = in.text("model").value_or("");
@@ -184,14 +181,13 @@ ApiResult<DashscopeChat> read_generation(const json::Value& body, bool stream, b
   return result({&in, &parameters}, std::move(out));
 }
 
-ApiResult<EmbeddingInput> read_embedding(const json::Value& body) {
-  if (!body.is_object()) return tl::unexpected(no_object());
-  FieldReader in(body.as_object());
+ApiResult<EmbeddingRequest> read_embedding(const json::Object& body) {
+  FieldReader in(body);
   FieldReader input(object_or_empty(in, "input")), parameters(object_or_empty(in, "parameters"));
-  EmbeddingInput out;
+  EmbeddingRequest out;
   out.model = in.text("model").value_or("");
   read_texts(input, "texts", out.texts);
-  out.dimension = parameters.integer("dimension", 1, kMost);
+  out.width = parameters.integer("dimension", 1, kMost);
   const std::string kind = parameters.text("text_type").value_or("document");
   if (kind != "query" && kind != "document") parameters.reject("text_type", "'text_type' must be query or document.");
   out.instruction = parameters.text("instruct").value_or(kind == "query" ? std::string(kDefaultInstruction) : "");
@@ -200,15 +196,14 @@ ApiResult<EmbeddingInput> read_embedding(const json::Value& body) {
   return result({&in, &input, &parameters}, std::move(out));
 }
 
-ApiResult<RerankInput> read_rerank(const json::Value& body) {
-  if (!body.is_object()) return tl::unexpected(no_object());
-  FieldReader in(body.as_object());
+ApiResult<RankRequest> read_rerank(const json::Object& body) {
+  FieldReader in(body);
   FieldReader input(object_or_empty(in, "input")), parameters(object_or_empty(in, "parameters"));
-  RerankInput out;
+  RankRequest out;
   out.model = in.text("model").value_or("");
   const auto query = input.text("query");
   if (!query) input.reject("query", "'input.query' is required.");
-  out.query = query.value_or("");
+  out.queries = {query.value_or("")};
   read_texts(input, "documents", out.documents);
   out.top_n = parameters.integer("top_n", 1, kMost);
   out.return_documents = parameters.boolean("return_documents").value_or(false);

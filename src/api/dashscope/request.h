@@ -3,6 +3,7 @@
 
 #include "api/error.h"
 #include "api/generation/request.h"
+#include "api/row_tasks.h"
 #include "json/value.h"
 #include "net/http.h"
 
@@ -15,25 +16,11 @@ struct DashscopeChat : ChatRequest {
 };
 
 // `stream`: the headers ask for one.
-ApiResult<DashscopeChat> read_generation(const json::Value& body, bool stream, bool multimodal);
+ApiResult<DashscopeChat> read_generation(const json::Object& body, bool stream, bool multimodal);
 // Whether the headers ask for a stream.
 bool wants_stream(const net::Headers& headers);
 
-struct EmbeddingInput {
-  std::string model, instruction;
-  std::vector<std::string> texts;
-  std::optional<std::int64_t> dimension;
-  std::vector<std::string> ignored;
-};
-ApiResult<EmbeddingInput> read_embedding(const json::Value& body);
-
-struct RerankInput {
-  std::string model, query, instruction;
-  std::vector<std::string> documents;
-  std::optional<std::int64_t> top_n;
-  bool return_documents = false;
-  std::vector<std::string> ignored;
-};
-ApiResult<RerankInput> read_rerank(const json::Value& body);
+ApiResult<EmbeddingRequest> read_embedding(const json::Object& body);
+ApiResult<RankRequest> read_rerank(const json::Object& body);
 
 }  // namespace qw::api::dashscope

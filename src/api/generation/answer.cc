@@ -1,19 +1,15 @@
 #include "api/generation/answer.h"
 
 #include <algorithm>
-#include <chrono>
 #include <mutex>
 #include <optional>
 
 #include "api/auth.h"
 #include "api/service_metrics.h"
+#include "base/clock.h"
 
 namespace qw::api {
 namespace {
-
-std::int64_t unix_seconds() {
-  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
 
 EndReason end_reason(engine::FinishReason reason, bool called_tools) {
   if (reason == engine::FinishReason::kLength || reason == engine::FinishReason::kDeadline) return EndReason::kLength;
@@ -119,7 +115,7 @@ Answer::Answer(std::shared_ptr<Exchange> exchange, ModelLease model, std::unique
   s.writer = std::move(writer);
   s.spec = std::move(spec);
   s.record.model = std::move(model);
-  s.record.created = unix_seconds();
+  s.record.created = base::unix_seconds();
   s.record.choices.resize(choices);
   s.parsers.resize(choices);
   s.acknowledged.resize(choices);

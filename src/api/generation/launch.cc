@@ -91,8 +91,8 @@ void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch l
           }
           spec.charge = std::move(charge);
           auto writer = make_writer({*launch.model, launch.prompts});
-          submit(std::make_shared<Answer>(exchange, launch.model, std::move(writer), std::move(spec), choices), *exchange,
-                 launch);
+          submit(std::make_shared<Answer>(exchange, launch.model, std::move(writer), std::move(spec), choices),
+                 *exchange, launch);
         });
 }
 
@@ -213,13 +213,6 @@ void complete_with(const ModelLease& model, const TextRequest& request, const st
 }
 
 }  // namespace
-
-void name_list(Exchange& exchange, const char* header, const std::vector<std::string>& names) {
-  if (names.empty()) return;
-  std::string list;
-  for (const std::string& name : names) list += (list.empty() ? "" : ",") + name;
-  exchange.add_header(header, list);
-}
 
 ApiResult<ChatPrompt> prompt_of(const ServedModel& model, const ChatRequest& request) {
   chat::Conversation conversation{request.messages, {}, true, request.template_variables};

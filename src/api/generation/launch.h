@@ -31,7 +31,5 @@ void start_text(const ModelList& models, const std::shared_ptr<Exchange>& exchan
 
 // The prompt of a conversation; an error of the request.
 ApiResult<ChatPrompt> prompt_of(const ServedModel& model, const ChatRequest& request);
-// X-Ignored-Params, and other lists of names.
-void name_list(Exchange& exchange, const char* header, const std::vector<std::string>& names);
 
 }  // namespace qw::api

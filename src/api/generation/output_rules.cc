@@ -1,5 +1,6 @@
 #include "api/generation/output_rules.h"
 
+#include "api/field_reader.h"
 #include "sampling/thinking_budget.h"
 
 namespace qw::api {
@@ -23,6 +24,19 @@ sampling::ToolShape shape_of(const json::Value& tool) {
 }
 
 }  // namespace
+
+void check_tool_choice(FieldReader& in, const ToolChoice& choice, const json::Value* tools) {
+  using Mode = ToolChoice::Mode;
+  if (choice.mode == Mode::kRequired && (tools == nullptr || tools->as_array().empty()))
+    in.reject("tool_choice", "'tool_choice' asks for a tool, and there are none.");
+  if (choice.mode != Mode::kNamed) return;
+  if (tools != nullptr)
+    for (const json::Value& tool : tools->as_array())
+      if (const json::Value* function = tool.find("function");
+          function != nullptr && text_member(*function, "name") == choice.name)
+        return;
+  in.reject("tool_choice", "'tool_choice' names `" + choice.name + "`, which is not among the tools.");
+}
 
 ApiResult<OutputRules> OutputRules::make(const ServedModel& model, const ConstraintRequest& request) {
   OutputRules out;

@@ -19,6 +19,10 @@ struct ToolChoice {
   std::string name;  // kNamed
 };
 
+class FieldReader;
+// Of a choice that asks for a tool: there is one, of that name. `tools`: in OpenAI's form; null: none were given.
+void check_tool_choice(FieldReader& in, const ToolChoice& choice, const json::Value* tools);
+
 struct OutputForm {
   sampling::ConstraintSpec form;                // form, schema, text, choices; the rest is filled in later
   std::optional<std::int64_t> thinking_budget;  // tokens

@@ -5,22 +5,14 @@
 #include "api/generation/launch.h"
 #include "api/ollama/request.h"
 #include "api/ollama/writer.h"
-#include "api/row_job.h"
-#include "base/decimal.h"
+#include "api/row_tasks.h"
 #include "base/sha256.h"
-#include "engine/scores.h"
 
 namespace qw::api::ollama {
 namespace {
 
 // The release whose wire this follows: clients ask, and leave out what older ones had not.
 constexpr const char* kFollows = "0.34.0";
-
-ApiResult<json::Value> parse(const net::Request& http) {
-  auto value = json::parse(http.body);
-  if (!value) return tl::unexpected(bad_request("", "The request body is not valid JSON: " + value.error().message));
-  return std::move(*value);
-}
 
 json::Array capabilities(const ServedModel& model) {
   json::Array out;
@@ -60,17 +52,6 @@ void list(const ModelList& models, Exchange& exchange, bool loaded_only) {
   exchange.send_json(200, json::Object{{"models", std::move(out)}});
 }
 
-json::Value vectors(const RowResults& results, bool one) {
-  json::Array rows;
-  for (const auto& values : results.values) {
-    json::Array row;
-    for (const float x : values) row.emplace_back(base::shortest(x));
-    rows.emplace_back(std::move(row));
-  }
-  if (one) return rows.empty() ? json::Value(json::Array{}) : rows[0];
-  return rows;
-}
-
 }  // namespace
 
 json::Value error_body(const ApiError& error, const std::string&) { return json::Object{{"error", error.message}}; }
@@ -92,12 +73,7 @@ bool Api::handle(const net::Request& http, const std::shared_ptr<Exchange>& exch
   const bool known =
       reads || route == "chat" || route == "generate" || route == "embed" || route == "embeddings" || route == "show";
   if (!known) return false;
-  if (const char* method = reads ? "GET" : "POST"; http.method != method && !(reads && http.method == "HEAD")) {
-    exchange->add_header("Allow", method);
-    exchange->send_error(
-        {405, "invalid_request_error", http.path + " takes " + method + " only.", "", "method_not_allowed"});
-    return true;
-  }
+  if (!only(reads ? "GET" : "POST", http, *exchange)) return true;
   if (route == "version") exchange->send_json(200, json::Object{{"version", kFollows}});
   if (route == "tags" || route == "ps") list(models_, *exchange, route == "ps");
   if (route == "show") show(http, exchange);
@@ -108,7 +84,7 @@ bool Api::handle(const net::Request& http, const std::shared_ptr<Exchange>& exch
 }
 
 void Api::chat(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
-  const auto body = parse(http);
+  const auto body = parse_body(http);
   if (!body) return exchange->send_error(body.error());
   auto request = read_chat(*body);
   if (!request) return exchange->send_error(request.error());
@@ -129,7 +105,7 @@ void Api::chat(const net::Request& http, const std::shared_ptr<Exchange>& exchan
 }
 
 void Api::generate(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
-  const auto body = parse(http);
+  const auto body = parse_body(http);
   if (!body) return exchange->send_error(body.error());
   auto request = read_generate(*body);
   if (!request) return exchange->send_error(request.error());
@@ -149,10 +125,12 @@ void Api::generate(const net::Request& http, const std::shared_ptr<Exchange>& ex
 }
 
 void Api::show(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
-  const auto body = parse(http);
+  const auto body = parse_body(http);
   if (!body) return exchange->send_error(body.error());
-  std::string name = text_member(*body, "model");
-  if (name.empty()) name = text_member(*body, "name");
+  FieldReader in(*body);
+  const std::string old_name = in.text("name").value_or("");
+  std::string name = in.text("model").value_or(old_name);
+  if (in.error()) return exchange->send_error(*in.error());
   const auto model = allowed_model(*exchange, models_, model_name(std::move(name)));
   if (!model) return exchange->send_error(model.error());
   with_model(*model, exchange, [exchange, base = (*model)->base](const ModelLease& loaded) {
@@ -167,51 +145,34 @@ void Api::show(const net::Request& http, const std::shared_ptr<Exchange>& exchan
 }
 
 void Api::embed(const net::Request& http, const std::shared_ptr<Exchange>& exchange, bool one) const {
-  const auto body = parse(http);
+  const auto body = parse_body(http);
   if (!body) return exchange->send_error(body.error());
-  if (!body->is_object()) return exchange->send_error(bad_request("", "The request body must be a JSON object."));
-  FieldReader in(body->as_object());
-  const std::string name = model_name(in.text("model").value_or(""));
+  FieldReader in(*body);
+  EmbeddingRequest request;
+  request.model = model_name(in.text("model").value_or(""));
   const char* field = one ? "prompt" : "input";
-  std::vector<std::string> texts;
   const json::Value* input = in.any(field);
   const json::Array list = input == nullptr            ? json::Array{}
                            : input->is_array() && !one ? input->as_array()
                                                        : json::Array{*input};
   for (const json::Value& text : list) {
     if (!text.is_string()) in.reject(field, std::string("'") + field + "' must be a text" + (one ? "." : " or texts."));
-    if (text.is_string()) texts.push_back(text.as_string());
+    if (text.is_string()) request.texts.push_back(text.as_string());
   }
   if (list.empty()) in.reject(field, std::string("'") + field + "' is required.");
-  const auto dimensions = in.integer("dimensions", 1, 1 << 20);
+  request.width = in.integer("dimensions", 1, 1 << 20);
   in.known({"keep_alive", "truncate", "options"});
   if (in.error()) return exchange->send_error(*in.error());
-  const auto entry_found = allowed_model(*exchange, models_, name);
-  if (!entry_found) return exchange->send_error(entry_found.error());
-  with_model(
-      *entry_found, exchange, [exchange, texts, dimensions, one, ignored = in.unknown()](const ModelLease& model) {
-        if (!model->embedding)
-          return exchange->send_error(bad_request("model", "The model `" + model->id + "` makes no embeddings."));
-        const EmbeddingTask task = *model->embedding;
-        const std::int64_t width = dimensions.value_or(task.width);
-        if (width > task.width)
-          return exchange->send_error(
-              bad_request("dimensions", "'dimensions' must be 1 to " + std::to_string(task.width) + "."));
-        std::vector<std::vector<engine::TokenId>> prompts;
-        for (const std::string& text : texts) {
-          prompts.push_back(embedding_prompt(*model->tokenizer, text, ""));
-          if (auto fine = check_text(*model, prompts.back(), "input"); !fine) return exchange->send_error(fine.error());
-        }
-        name_list(*exchange, "X-Ignored-Params", ignored);
-        RowJob::start(
-            exchange, model, std::move(prompts),
-            [=](std::span<const float> row) { return *engine::embedding_of(row, width, task.normalise); },
-            [id = model->id, one](const RowResults& results) -> json::Value {
-              if (one) return json::Object{{"embedding", vectors(results, true)}};
-              return json::Object{
-                  {"model", id}, {"embeddings", vectors(results, false)}, {"prompt_eval_count", results.prompt_tokens}};
-            });
-      });
+  request.ignored = in.unknown();
+  start_embedding(models_, exchange, std::move(request), {field, "dimensions"},
+                  [one](const std::string& model, const RowResults& results) -> json::Value {
+                    if (one) return json::Object{{"embedding", numbers(results.values[0])}};
+                    json::Array rows;
+                    for (const auto& values : results.values) rows.emplace_back(numbers(values));
+                    return json::Object{{"model", model},
+                                        {"embeddings", std::move(rows)},
+                                        {"prompt_eval_count", results.prompt_tokens}};
+                  });
 }
 
 }  // namespace qw::api::ollama

@@ -97,9 +97,8 @@ std::string model_name(std::string name) {
   return name;
 }
 
-ApiResult<ChatRequest> read_chat(const json::Value& body) {
-  if (!body.is_object()) return tl::unexpected(bad_request("", "The request body must be a JSON object."));
-  FieldReader in(body.as_object());
+ApiResult<ChatRequest> read_chat(const json::Object& body) {
+  FieldReader in(body);
   ChatRequest out;
   read_common(in, out);
   read_think(in, out);
@@ -118,9 +117,8 @@ ApiResult<ChatRequest> read_chat(const json::Value& body) {
   return out;
 }
 
-ApiResult<GenerateRequest> read_generate(const json::Value& body) {
-  if (!body.is_object()) return tl::unexpected(bad_request("", "The request body must be a JSON object."));
-  FieldReader in(body.as_object());
+ApiResult<GenerateRequest> read_generate(const json::Object& body) {
+  FieldReader in(body);
   GenerateRequest out;
   ChatRequest chat;
   read_common(in, chat);

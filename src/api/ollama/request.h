@@ -9,7 +9,7 @@
 
 namespace qw::api::ollama {
 
-ApiResult<ChatRequest> read_chat(const json::Value& body);
+ApiResult<ChatRequest> read_chat(const json::Object& body);
 
 // A prompt goes through the chat template unless it is raw, or something is to be filled in before a suffix.
 struct GenerateRequest {
@@ -17,7 +17,7 @@ struct GenerateRequest {
   std::optional<TextRequest> text;  // exactly one of the two, or neither: the model is only to be loaded
   std::string model;
 };
-ApiResult<GenerateRequest> read_generate(const json::Value& body);
+ApiResult<GenerateRequest> read_generate(const json::Object& body);
 
 // "qwen3:latest" is "qwen3".
 std::string model_name(std::string name);

@@ -7,14 +7,6 @@
 
 namespace qw::api::openai {
 
-ApiResult<json::Value> parse_body(const net::Request& request) {
-  auto value = json::parse(request.body);
-  if (!value) return tl::unexpected(bad_request("", "The request body is not valid JSON: " + value.error().message));
-  return std::move(*value);
-}
-
-void name_ignored(Exchange& exchange, const std::vector<std::string>& names) { name_list(exchange, "X-Ignored-Params", names); }
-
 namespace {
 
 json::Value model_entry(const ModelEntry& model) {
@@ -27,44 +19,36 @@ json::Value model_entry(const ModelEntry& model) {
 }  // namespace
 
 bool Api::handle(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const {
-  const auto only = [&](const char* method) {
-    if (request.method == method || (request.method == "HEAD" && std::string_view(method) == "GET")) return true;
-    exchange->add_header("Allow", method);
-    exchange->send_error({405, "invalid_request_error", request.path + " takes " + method + " only.", "", "method_not_allowed"});
-    return false;
+  using Handler = void (Api::*)(const json::Object&, const std::shared_ptr<Exchange>&) const;
+  static constexpr std::pair<std::string_view, Handler> kRoutes[] = {
+      {"/v1/chat/completions", &Api::chat}, {"/v1/completions", &Api::complete}, {"/v1/embeddings", &Api::embed},
+      {"/v1/rerank", &Api::rerank},         {"/v2/rerank", &Api::rerank},        {"/rerank", &Api::rerank},
   };
-  if (request.path == "/v1/chat/completions") {
-    if (only("POST")) chat(request, exchange);
-    return true;
-  }
-  if (request.path == "/v1/completions") {
-    if (only("POST")) complete(request, exchange);
-    return true;
-  }
-  if (request.path == "/v1/embeddings") {
-    if (only("POST")) embed(request, exchange);
-    return true;
-  }
-  if (request.path == "/v1/rerank" || request.path == "/v2/rerank" || request.path == "/rerank") {
-    if (only("POST")) rerank(request, exchange);
-    return true;
-  }
-  if (request.path == "/v1/models") {
-    if (only("GET")) list_models(exchange);
-    return true;
-  }
-  if (request.path.rfind("/v1/models/", 0) == 0) {
-    if (!only("GET")) return true;
-    const std::string name = request.path.substr(11);
-    const ModelEntry model = name.empty() ? nullptr : models_.find(name);
-    if (model == nullptr || !may_use(*exchange, *model)) {
-      exchange->send_error(model_not_found(name));
+  for (const auto& [path, handler] : kRoutes) {
+    if (request.path != path) continue;
+    if (!only("POST", request, *exchange)) return true;
+    const auto body = parse_body(request);
+    if (!body) {
+      exchange->send_error(body.error());
     } else {
-      exchange->send_json(200, model_entry(model));
+      (this->*handler)(*body, exchange);
     }
     return true;
   }
-  return false;
+  if (request.path == "/v1/models") {
+    if (only("GET", request, *exchange)) list_models(exchange);
+    return true;
+  }
+  if (!request.path.starts_with("/v1/models/")) return false;
+  if (!only("GET", request, *exchange)) return true;
+  const std::string name = request.path.substr(11);
+  const ModelEntry model = name.empty() ? nullptr : models_.find(name);
+  if (model == nullptr || !may_use(*exchange, *model)) {
+    exchange->send_error(model_not_found(name));
+  } else {
+    exchange->send_json(200, model_entry(model));
+  }
+  return true;
 }
 
 void Api::list_models(const std::shared_ptr<Exchange>& exchange) const {
@@ -74,10 +58,8 @@ void Api::list_models(const std::shared_ptr<Exchange>& exchange) const {
   exchange->send_json(200, json::Object{{"object", "list"}, {"data", std::move(data)}});
 }
 
-void Api::chat(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
-  auto body = parse_body(http);
-  if (!body) return exchange->send_error(body.error());
-  auto request = read_chat_request(*body);
+void Api::chat(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const {
+  auto request = read_chat_request(body);
   if (!request) return exchange->send_error(request.error());
   WriterOptions options;
   options.include_usage = request->include_usage;
@@ -86,20 +68,20 @@ void Api::chat(const net::Request& http, const std::shared_ptr<Exchange>& exchan
              [exchange, options](const LaunchedPrompts&) { return make_writer(exchange, options); });
 }
 
-void Api::complete(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
-  auto body = parse_body(http);
-  if (!body) return exchange->send_error(body.error());
-  auto request = read_completion_request(*body);
+void Api::complete(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const {
+  auto request = read_completion_request(body);
   if (!request) return exchange->send_error(request.error());
   WriterOptions options;
   options.chat = false;
   options.include_usage = request->include_usage;
   options.logprobs = request->logprobs;
-  start_text(models_, exchange, *request, [exchange, options, echo = request->echo, n = request->n](const LaunchedPrompts& prompts) mutable {
-    for (const auto& ids : prompts.ids)
-      options.echoes.insert(options.echoes.end(), static_cast<std::size_t>(n), echo ? prompts.model.tokenizer->decode(ids) : "");
-    return make_writer(exchange, options);
-  });
+  start_text(models_, exchange, *request,
+             [exchange, options, echo = request->echo, n = request->n](const LaunchedPrompts& prompts) mutable {
+               for (const auto& ids : prompts.ids)
+                 options.echoes.insert(options.echoes.end(), static_cast<std::size_t>(n),
+                                       echo ? prompts.model.tokenizer->decode(ids) : "");
+               return make_writer(exchange, options);
+             });
 }
 
 }  // namespace qw::api::openai

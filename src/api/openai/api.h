@@ -11,10 +11,6 @@
 
 namespace qw::api::openai {
 
-// What the handlers share: the body as JSON, and the header that names fields nobody asked for.
-ApiResult<json::Value> parse_body(const net::Request& request);
-void name_ignored(Exchange& exchange, const std::vector<std::string>& names);
-
 class Api {
  public:
   // `models` must outlive this object and every request it began.
@@ -23,10 +19,10 @@ class Api {
   bool handle(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
 
  private:
-  void chat(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
-  void complete(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
-  void embed(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
-  void rerank(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
+  void chat(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const;
+  void complete(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const;
+  void embed(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const;
+  void rerank(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const;
   void list_models(const std::shared_ptr<Exchange>& exchange) const;
   const ModelList& models_;
 };

@@ -6,13 +6,14 @@
 
 #include "api/accounts.h"
 #include "api/field_reader.h"
-#include "api/openai/api.h"
+#include "api/openai/batch_object.h"
 
 namespace qw::api::openai {
 namespace {
 
 // The routes whose answer is one JSON object.
-constexpr std::array kEndpoints = {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank", "/v1/responses"};
+constexpr std::array kEndpoints = {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank",
+                                   "/v1/responses"};
 // OpenAI has 24 hours; DashScope up to 14 days.
 constexpr std::int64_t kLeastHours = 24, kMostHours = 336;
 constexpr std::int64_t kMostListed = 100, kUsuallyListed = 20;
@@ -42,8 +43,7 @@ void read_metadata(FieldReader& in, BatchSpec& out) {
 ApiResult<BatchSpec> read_batch(const net::Request& request, std::vector<std::string>& ignored) {
   auto body = parse_body(request);
   if (!body) return tl::unexpected(body.error());
-  if (!body->is_object()) return tl::unexpected(bad_request("", "The request body must be a JSON object."));
-  FieldReader in(body->as_object());
+  FieldReader in(*body);
   BatchSpec out;
   out.input_file_id = in.text("input_file_id").value_or("");
   if (out.input_file_id.empty()) in.reject("input_file_id", "'input_file_id' is required.");
@@ -114,8 +114,8 @@ bool BatchesApi::handle(const SharedRequest& request, const std::shared_ptr<Exch
   const bool cancel = id.ends_with(kCancel);
   if (cancel) id.resize(id.size() - kCancel.size());
   if (id.find('/') != std::string::npos) return false;
+  if (!only(all ? "GET, POST" : cancel ? "POST" : "GET", *request, *exchange)) return true;
   const bool posts = request->method == "POST";
-  if (!(all && posts) && !only(cancel ? "POST" : "GET", *request, *exchange)) return true;
   store::Store* store = store_of(*exchange);
   if (store == nullptr) return true;
   in_background(background_, exchange, [store, request, exchange, id, all, cancel, posts, runner = runner_] {

@@ -1,18 +1,16 @@
 #include "api/openai/files.h"
 
 #include <charconv>
-#include <chrono>
 
 #include "api/accounts.h"
-#include "api/openai/api.h"
 #include "api/openai/uploads.h"
+#include "base/clock.h"
 #include "net/multipart.h"
 #include "net/url.h"
 
 namespace qw::api::openai {
 namespace {
 
-constexpr std::int64_t kSecondUs = 1'000'000;
 // As OpenAI has it: an hour to 30 days.
 constexpr std::int64_t kLeastExpiry = 3600, kMostExpiry = 2'592'000;
 constexpr std::int64_t kMostListed = 10'000;
@@ -58,15 +56,10 @@ ApiResult<Upload> read_upload(const net::Request& request) {
   return out;
 }
 
-std::int64_t now_us() {
-  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
 void create(store::Files& files, const std::string& project, const net::Request& request, Exchange& exchange) {
   const auto upload = read_upload(request);
   if (!upload) return exchange.send_error(upload.error());
-  const std::int64_t expires = upload->lasts_s == 0 ? 0 : now_us() + upload->lasts_s * kSecondUs;
+  const std::int64_t expires = upload->lasts_s == 0 ? 0 : base::unix_us() + upload->lasts_s * base::kSecondUs;
   auto file = files.begin(project, upload->filename, upload->purpose, expires);
   if (!file) return exchange.send_error(store_error(file.error()));
   if (auto added = files.append(file->id, upload->body); !added) return exchange.send_error(store_error(added.error()));
@@ -142,10 +135,10 @@ void one_file(Background& background, store::Files& files, const std::string& pr
 
 json::Value file_object(const store::File& file) {
   json::Object out{{"id", file.id},         {"object", "file"},
-                   {"bytes", file.bytes},   {"created_at", file.created_us / kSecondUs},
+                   {"bytes", file.bytes},   {"created_at", file.created_us / base::kSecondUs},
                    {"filename", file.name}, {"purpose", file.purpose},
                    {"status", "processed"}};
-  if (file.expires_us != 0) out.set("expires_at", file.expires_us / kSecondUs);
+  if (file.expires_us != 0) out.set("expires_at", file.expires_us / base::kSecondUs);
   return out;
 }
 
@@ -196,27 +189,12 @@ ApiResult<ListQuery> read_list_query(const net::Request& request, std::int64_t u
 
 const std::string& project_of(const Exchange& exchange) { return exchange.who()->key.project_id; }
 
-bool only(const char* method, const net::Request& request, Exchange& exchange) {
-  if (request.method == method) return true;
-  exchange.add_header("Allow", method);
-  exchange.send_error(
-      {405, "invalid_request_error", request.path + " takes " + method + " only.", "", "method_not_allowed"});
-  return false;
-}
-
 bool FilesApi::handle(const SharedRequest& request, const std::shared_ptr<Exchange>& exchange) const {
   const std::string& path = request->path;
   const bool all = path == "/v1/files", one = path.starts_with("/v1/files/") && path.size() > 10;
   if (!all && !one) return handle_upload(background_, request, exchange);
-  const std::string& method = request->method;
   const bool content = one && path.ends_with("/content");
-  const bool fits = all ? method == "GET" || method == "POST" : method == "GET" || (method == "DELETE" && !content);
-  if (!fits) {
-    exchange->add_header("Allow", all ? "GET, POST" : content ? "GET" : "GET, DELETE");
-    exchange->send_error(
-        {405, "invalid_request_error", path + " does not take " + method + ".", "", "method_not_allowed"});
-    return true;
-  }
+  if (!only(all ? "GET, POST" : content ? "GET" : "GET, DELETE", *request, *exchange)) return true;
   store::Store* store = store_of(*exchange);
   if (store == nullptr) return true;
   in_background(background_, exchange, [&background = background_, store, request, exchange, all] {

@@ -48,7 +48,5 @@ struct ListQuery {
 ApiResult<ListQuery> read_list_query(const net::Request& request, std::int64_t usual, std::int64_t most);
 // The project that owns what the exchange's key leaves here.
 const std::string& project_of(const Exchange& exchange);
-// Only `method` is fine here; false after answering 405.
-bool only(const char* method, const net::Request& request, Exchange& exchange);
 
 }  // namespace qw::api::openai

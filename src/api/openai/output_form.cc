@@ -117,7 +117,7 @@ ToolChoice read_tool_choice(FieldReader& in, const json::Value* tools) {
   }
   if (word == "required") {
     out.mode = ToolChoice::Mode::kRequired;
-    if (tools == nullptr) in.reject("tool_choice", "'tool_choice' is required, and there are no tools.");
+    check_tool_choice(in, out, tools);
     return out;
   }
   const json::Value* type = choice->find("type");
@@ -131,11 +131,7 @@ ToolChoice read_tool_choice(FieldReader& in, const json::Value* tools) {
   }
   out.mode = ToolChoice::Mode::kNamed;
   out.name = name->as_string();
-  bool known = false;
-  if (tools != nullptr)
-    for (const json::Value& tool : tools->as_array())
-      known = known || *tool.find("function")->find("name") == json::Value(out.name);
-  if (!known) in.reject("tool_choice", "'tool_choice' names `" + out.name + "`, which is not among the tools.");
+  check_tool_choice(in, out, tools);
   return out;
 }
 

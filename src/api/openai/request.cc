@@ -17,9 +17,16 @@ constexpr std::size_t kMaxInputs = 2048;  // of an embeddings request, as OpenAI
 constexpr std::int64_t kMaxId = std::numeric_limits<sampling::TokenId>::max();
 
 // Fields that this server takes without acting on them: they name the caller or tune somebody else's infrastructure.
-constexpr std::initializer_list<const char*> kInformative = {
-    "user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "verbosity",
-    "prediction", "skip_special_tokens", "store"};
+constexpr std::initializer_list<const char*> kInformative = {"user",
+                                                             "metadata",
+                                                             "service_tier",
+                                                             "safety_identifier",
+                                                             "prompt_cache_key",
+                                                             "prompt_cache_retention",
+                                                             "verbosity",
+                                                             "prediction",
+                                                             "skip_special_tokens",
+                                                             "store"};
 
 void read_stops(FieldReader& in, SamplingFields& out) {
   const json::Value* stop = in.any("stop");
@@ -70,7 +77,7 @@ void read_sampling(FieldReader& in, SamplingFields& out) {
   out.temperature = in.number("temperature", 0, 2);
   out.top_p = in.number("top_p", 0, 1);
   out.min_p = in.number("min_p", 0, 1);
-  out.top_k = in.integer("top_k", -1, kMaxId);   // -1 and 0 mean off, as in other servers
+  out.top_k = in.integer("top_k", -1, kMaxId);  // -1 and 0 mean off, as in other servers
   out.repetition_penalty = in.number("repetition_penalty", 0.01, 10);
   out.presence_penalty = in.number("presence_penalty", -2, 2);
   out.frequency_penalty = in.number("frequency_penalty", -2, 2);
@@ -187,9 +194,8 @@ void take_prefix(FieldReader& in, ChatRequest& out) {
 
 }  // namespace
 
-ApiResult<OpenAiChat> read_chat_request(const json::Value& body) {
-  if (!body.is_object()) return tl::unexpected(bad_request("", "The request body must be a JSON object."));
-  FieldReader in(body.as_object());
+ApiResult<OpenAiChat> read_chat_request(const json::Object& body) {
+  FieldReader in(body);
   OpenAiChat out;
   read_common(in, out, out.include_usage);
   if (const json::Array* messages = in.array("messages")) {
@@ -213,13 +219,12 @@ ApiResult<OpenAiChat> read_chat_request(const json::Value& body) {
   return out;
 }
 
-ApiResult<CompletionRequest> read_completion_request(const json::Value& body) {
-  if (!body.is_object()) return tl::unexpected(bad_request("", "The request body must be a JSON object."));
-  FieldReader in(body.as_object());
+ApiResult<CompletionRequest> read_completion_request(const json::Object& body) {
+  FieldReader in(body);
   CompletionRequest out;
   read_common(in, out, out.include_usage);
   read_texts(in, "prompt", out.prompts, out.prompt_ids);
-  out.max_tokens = in.integer("max_tokens", 1, kMaxId).value_or(16);   // 16 is this endpoint's documented default
+  out.max_tokens = in.integer("max_tokens", 1, kMaxId).value_or(16);  // 16 is this endpoint's documented default
   if (const auto count = in.integer("logprobs", 0, 20)) {
     out.logprobs = true;
     out.top_logprobs = static_cast<std::int32_t>(*count);
@@ -227,41 +232,42 @@ ApiResult<CompletionRequest> read_completion_request(const json::Value& body) {
   out.echo = in.boolean("echo").value_or(false);
   out.suffix = in.text("suffix");
   if (out.suffix && !out.prompt_ids.empty()) in.reject("suffix", "'suffix' goes with prompts that are texts.");
-  if (in.integer("best_of", 1, kMaxChoices).value_or(1) > out.n) in.reject("best_of", "'best_of' above 'n' is not supported.");
+  if (in.integer("best_of", 1, kMaxChoices).value_or(1) > out.n)
+    in.reject("best_of", "'best_of' above 'n' is not supported.");
   refuse_unsupported(in);
   if (in.error()) return tl::unexpected(*in.error());
   out.ignored = in.unknown();
   return out;
 }
 
-ApiResult<EmbeddingRequest> read_embedding_request(const json::Value& body) {
-  if (!body.is_object()) return tl::unexpected(bad_request("", "The request body must be a JSON object."));
-  FieldReader in(body.as_object());
-  EmbeddingRequest out;
+ApiResult<OpenAiEmbedding> read_embedding_request(const json::Object& body) {
+  FieldReader in(body);
+  OpenAiEmbedding out;
   out.model = in.text("model").value_or("");
   read_texts(in, "input", out.texts, out.ids);
   if (out.texts.size() + out.ids.size() > kMaxInputs)
     in.reject("input", "'input' may hold at most " + std::to_string(kMaxInputs) + " texts.");
-  out.dimensions = in.integer("dimensions", 1, kMaxId);
+  out.width = in.integer("dimensions", 1, kMaxId);
   out.instruction = in.text("instruct").value_or("");
-  if (!out.instruction.empty() && !out.ids.empty()) in.reject("instruct", "'instruct' goes before texts, not token ids.");
+  if (!out.instruction.empty() && !out.ids.empty())
+    in.reject("instruct", "'instruct' goes before texts, not token ids.");
   const std::string format = in.text("encoding_format").value_or("float");
   out.base64 = format == "base64";
-  if (format != "base64" && format != "float") in.reject("encoding_format", "'encoding_format' must be float or base64.");
+  if (format != "base64" && format != "float")
+    in.reject("encoding_format", "'encoding_format' must be float or base64.");
   in.known({"user"});
   if (in.error()) return tl::unexpected(*in.error());
   out.ignored = in.unknown();
   return out;
 }
 
-ApiResult<RerankRequest> read_rerank_request(const json::Value& body) {
-  if (!body.is_object()) return tl::unexpected(bad_request("", "The request body must be a JSON object."));
-  FieldReader in(body.as_object());
-  RerankRequest out;
+ApiResult<RankRequest> read_rerank_request(const json::Object& body) {
+  FieldReader in(body);
+  RankRequest out;
   out.model = in.text("model").value_or("");
   const auto query = in.text("query");
   if (!query) in.reject("query", "'query' is required.");
-  out.query = query.value_or("");
+  out.queries = {query.value_or("")};
   out.instruction = in.text("instruct").value_or(std::string(kDefaultInstruction));
   const json::Array* documents = in.array("documents");
   if (documents == nullptr || documents->empty() || documents->size() > kMaxInputs) {

@@ -6,7 +6,7 @@
 #include <array>
 
 #include "api/field_reader.h"
-#include "api/openai/api.h"
+#include "base/clock.h"
 #include "net/multipart.h"
 
 namespace qw::api::openai {
@@ -14,8 +14,7 @@ namespace {
 
 constexpr const char* kKind = "upload";
 constexpr const char* kPartPurpose = "upload_part";
-constexpr std::int64_t kSecondUs = 1'000'000;
-constexpr std::int64_t kLastsUs = 3600 * kSecondUs;  // an upload is completed within an hour, as OpenAI has it
+constexpr std::int64_t kLastsUs = 3600 * base::kSecondUs;  // an upload is completed within an hour, as OpenAI has it
 constexpr std::int64_t kMostBytes = std::int64_t{8} << 30;
 constexpr std::size_t kMostParts = 10'000;
 
@@ -45,10 +44,10 @@ class Md5 {
 // What is known of an upload: the document's body, and what goes to the client.
 json::Object upload_object(const store::Document& document) {
   auto body = json::parse(document.body);
-  json::Object out{{"id", document.id}, {"object", "upload"}, {"created_at", document.created_us / kSecondUs}};
+  json::Object out{{"id", document.id}, {"object", "upload"}, {"created_at", document.created_us / base::kSecondUs}};
   if (body && body->is_object())
     for (const auto& [key, value] : body->as_object()) out.set(key, value);
-  out.set("expires_at", (document.created_us + kLastsUs) / kSecondUs);
+  out.set("expires_at", (document.created_us + kLastsUs) / base::kSecondUs);
   return out;
 }
 
@@ -89,8 +88,7 @@ ApiResult<json::Object> change(const Place& place, const store::Document& docume
 void create(const Place& place, const net::Request& request, Exchange& exchange) {
   auto body = parse_body(request);
   if (!body) return exchange.send_error(body.error());
-  if (!body->is_object()) return exchange.send_error(bad_request("", "The request body must be a JSON object."));
-  FieldReader in(body->as_object());
+  FieldReader in(*body);
   const auto filename = in.text("filename"), purpose = in.text("purpose"), mime = in.text("mime_type");
   const auto bytes = in.integer("bytes", 0, kMostBytes);
   if (in.any("expires_after") != nullptr) in.reject("expires_after", "'expires_after' is not supported for uploads.");
@@ -127,7 +125,7 @@ void add_part(const Place& place, const std::string& id, const net::Request& req
   if (auto added = files.append(part->id, data->body); !added) return exchange.send_error(store_error(added.error()));
   exchange.send_json(200, json::Object{{"id", part->id},
                                        {"object", "upload.part"},
-                                       {"created_at", part->created_us / kSecondUs},
+                                       {"created_at", part->created_us / base::kSecondUs},
                                        {"upload_id", id}});
 }
 
@@ -138,8 +136,7 @@ struct Completion {
 ApiResult<Completion> read_completion(const net::Request& request) {
   auto body = parse_body(request);
   if (!body) return tl::unexpected(body.error());
-  if (!body->is_object()) return tl::unexpected(bad_request("", "The request body must be a JSON object."));
-  FieldReader in(body->as_object());
+  FieldReader in(*body);
   Completion out;
   out.md5 = in.text("md5").value_or("");
   const json::Array* ids = in.array("part_ids");

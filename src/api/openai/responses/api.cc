@@ -5,7 +5,6 @@
 #include "api/accounts.h"
 #include "api/auth.h"
 #include "api/generation/launch.h"
-#include "api/openai/api.h"
 #include "api/openai/responses/request.h"
 #include "api/openai/responses/writer.h"
 
@@ -60,7 +59,7 @@ void one_response(store::Store& store, const std::string& rest, const net::Reque
   const auto value = kept(store, project_of(exchange), id);
   if (!value) return exchange.send_error(value.error());
   if (items) return input_items(*value, http, exchange);
-  if (http.method == "GET") return exchange.send_json(200, *value->find("response"));
+  if (http.method != "DELETE") return exchange.send_json(200, *value->find("response"));
   if (const auto removed = store.documents().remove(project_of(exchange), id); !removed)
     return exchange.send_error(store_error(removed.error()));
   exchange.send_json(200, json::Object{{"id", id}, {"object", "response"}, {"deleted", true}});
@@ -78,12 +77,7 @@ bool ResponsesApi::handle(const SharedRequest& request, const std::shared_ptr<Ex
   const std::string rest = path.substr(kRoot.size() + 1);
   const auto slash = rest.find('/');
   if (slash != std::string::npos && rest.substr(slash) != "/input_items") return false;
-  if (request->method != "GET" && (request->method != "DELETE" || slash != std::string::npos)) {
-    exchange->add_header("Allow", slash == std::string::npos ? "GET, DELETE" : "GET");
-    exchange->send_error(
-        {405, "invalid_request_error", path + " does not take " + request->method + ".", "", "method_not_allowed"});
-    return true;
-  }
+  if (!only(slash == std::string::npos ? "GET, DELETE" : "GET", *request, *exchange)) return true;
   store::Store* store = store_of(*exchange);
   if (store == nullptr) return true;
   in_background(background_, exchange,

@@ -138,17 +138,9 @@ void read_tools(FieldReader& in, ResponseRequest& out) {
       in.reject("tool_choice",
                 "'tool_choice' must be none, auto, required or {\"type\": \"function\", \"name\": ...}.");
   }
-  if (out.tool_choice.mode == Mode::kRequired && tools.empty())
-    in.reject("tool_choice", "A tool is required, and there are none.");
-  if (out.tool_choice.mode == Mode::kNamed) {
-    bool known = false;
-    for (const json::Value& tool : tools)
-      known = known || text_member(*tool.find("function"), "name") == out.tool_choice.name;
-    if (!known)
-      in.reject("tool_choice", "'tool_choice' names '" + out.tool_choice.name + "', which is not among the tools.");
-  }
   out.parallel_tool_calls = in.boolean("parallel_tool_calls").value_or(true);
   if (!tools.empty()) out.tools = json::Value(std::move(tools));
+  check_tool_choice(in, out.tool_choice, out.tools ? &*out.tools : nullptr);
 }
 
 void read_text(FieldReader& in, ResponseRequest& out) {
@@ -181,9 +173,8 @@ void read_reasoning(FieldReader& in, ResponseRequest& out) {
 
 }  // namespace
 
-ApiResult<ResponseRequest> read_response_request(const json::Value& body) {
-  if (!body.is_object()) return tl::unexpected(bad_request("", "The request body must be a JSON object."));
-  FieldReader in(body.as_object());
+ApiResult<ResponseRequest> read_response_request(const json::Object& body) {
+  FieldReader in(body);
   ResponseRequest out;
   out.model = in.text("model").value_or("");
   out.instructions = in.text("instructions").value_or("");

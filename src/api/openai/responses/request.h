@@ -19,7 +19,7 @@ struct ResponseRequest : ChatRequest {
 };
 
 // `messages` are those of the input alone; with_history puts together what the model is given.
-ApiResult<ResponseRequest> read_response_request(const json::Value& body);
+ApiResult<ResponseRequest> read_response_request(const json::Object& body);
 
 // Instructions, then the conversation so far, then the input.
 json::Array with_history(const ResponseRequest& request, const json::Array& history);

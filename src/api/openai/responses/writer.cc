@@ -1,19 +1,15 @@
 #include "api/openai/responses/writer.h"
 
-#include <chrono>
 #include <utility>
 
 #include "api/accounts.h"
 #include "api/openai/writer.h"
+#include "base/clock.h"
 
 namespace qw::api::openai {
 namespace {
 
 using Kind = chat::OutputEvent::Kind;
-
-std::int64_t unix_now() {
-  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
 
 json::Object text_part(const std::string& text, json::Array logprobs) {
   return {{"type", "output_text"}, {"text", text}, {"annotations", json::Array{}}, {"logprobs", std::move(logprobs)}};
@@ -156,7 +152,7 @@ class Writer final : public AnswerWriter {
     json::Object out{{"id", id_},
                      {"object", "response"},
                      {"created_at", record.created},
-                     {"completed_at", ended ? json::Value(unix_now()) : json::Value()},
+                     {"completed_at", ended ? json::Value(base::unix_seconds()) : json::Value()},
                      {"status", status},
                      {"background", false},
                      {"error", nullptr},

@@ -6,6 +6,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 #include <algorithm>
@@ -19,6 +22,8 @@ std::string_view isa_name(Isa isa) {
   switch (isa) {
     case Isa::kPortable:
       return "portable";
+    case Isa::kNeon:
+      return "neon";
     case Isa::kAvx2:
       return "avx2";
     case Isa::kAvx512:
@@ -57,6 +62,8 @@ Isa find_best_isa() {
                       __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vbmi");
   if (avx2 && avx512) return may_use_amx() ? Isa::kAmx : Isa::kAvx512;
   if (avx2) return Isa::kAvx2;
+#elif defined(__aarch64__)
+  return Isa::kNeon;
 #endif
   return Isa::kPortable;
 }
@@ -68,6 +75,17 @@ Isa best_isa() {
   return best;
 }
 
+ArmFeatures arm_features() {
+  ArmFeatures f;
+#if defined(__aarch64__) && defined(__linux__)
+  const unsigned long first = getauxval(AT_HWCAP), second = getauxval(AT_HWCAP2);
+  f.dot_products = (first & HWCAP_ASIMDDP) != 0;
+  f.byte_matrices = f.dot_products && (second & HWCAP2_I8MM) != 0;
+  f.bfloat = (second & HWCAP2_BF16) != 0;
+#endif
+  return f;
+}
+
 Result<std::optional<Isa>> forced_isa() {
   const char* forced = std::getenv("QW_ISA");
   if (forced == nullptr || *forced == '\0') return std::nullopt;
@@ -76,7 +94,7 @@ Result<std::optional<Isa>> forced_isa() {
     if (isa > best_isa()) return fail(ErrorKind::kUsage, std::string("QW_ISA=") + forced + ": this CPU cannot run it");
     return isa;
   }
-  return fail(ErrorKind::kUsage, std::string("QW_ISA=") + forced + ": expected portable, avx2, avx512 or amx");
+  return fail(ErrorKind::kUsage, std::string("QW_ISA=") + forced + ": expected portable, neon, avx2, avx512 or amx");
 }
 
 Result<Isa> chosen_isa() {

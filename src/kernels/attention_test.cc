@@ -341,7 +341,7 @@ std::pair<double, double> rounded_operands(Isa isa, CacheType type) {
 
 // Vectors round queries to 16 bits, and sum in integers, where keys have scales: half a step of 1 / 32512.
 double rounded_query(Isa isa, CacheType type) {
-  return has_cache_scales(type) && (isa == Isa::kAvx2 || isa == Isa::kAvx512) ? 0.51 / 32512 : 0;
+  return has_cache_scales(type) && isa != Isa::kPortable && isa != Isa::kAmx ? 0.51 / 32512 : 0;
 }
 
 void check_decode(const Kernels& kernels, const Cache& cache, std::int64_t group) {

@@ -1,6 +1,7 @@
 #include "kernels/kernels.h"
 
 #include <array>
+#include <iterator>
 
 #include "base/result.h"
 #include "kernels/internal/fill.h"
@@ -21,6 +22,15 @@ Kernels make_table(Isa isa) {
   k.isa = isa;
   k.name = base::isa_name(isa).data();
   fill_portable(k);
+#if defined(__aarch64__)
+  if (isa == Isa::kNeon) {
+    neon::fill_matmul(k);
+    neon::fill_gemm(k);
+    neon::fill_rows(k);
+    neon::fill_attention(k);
+    neon::fill_recurrent(k);
+  }
+#endif
 #if defined(__x86_64__)
   if (isa == Isa::kAvx2) {
     avx2::fill_matmul(k);
@@ -29,7 +39,7 @@ Kernels make_table(Isa isa) {
     avx2::fill_attention(k);
     avx2::fill_recurrent(k);
   }
-  if (isa >= Isa::kAvx512) {
+  if (isa == Isa::kAvx512 || isa == Isa::kAmx) {
     avx512::fill_matmul(k);
     avx512::fill_gemm(k);
     avx512::fill_rows(k);
@@ -49,8 +59,11 @@ Kernels make_table(Isa isa) {
 
 const Kernels& kernels_for(Isa isa) {
   QW_CHECK(isa <= base::best_isa());
-  static const std::array<Kernels, 4> tables = {make_table(Isa::kPortable), make_table(Isa::kAvx2),
-                                                make_table(Isa::kAvx512), make_table(Isa::kAmx)};
+  static const auto tables = [] {
+    std::array<Kernels, std::size(base::kAllIsas)> all;
+    for (const Isa each : base::kAllIsas) all[static_cast<std::size_t>(each)] = make_table(each);
+    return all;
+  }();
   return tables[static_cast<std::size_t>(isa)];
 }
 

@@ -16,6 +16,12 @@ namespace qw::kernels {
 namespace portable {
 QW_DECLARE_FILLS
 }
+namespace neon {
+QW_DECLARE_FILLS
+// The products as a processor with these features runs them; the others are those of base::arm_features().
+void fill_matmul(Kernels&, base::ArmFeatures);
+void fill_gemm(Kernels&, base::ArmFeatures);
+}
 namespace avx2 {
 QW_DECLARE_FILLS
 }

@@ -16,6 +16,12 @@
 #else
 #define QW_X86 0
 #endif
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#define QW_NEON 1
+#else
+#define QW_NEON 0
+#endif
 
 #define QW_PRAGMA(text) _Pragma(#text)
 
@@ -32,6 +38,10 @@
       __attribute__((target("avx,avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni,avx512bf16,"      \
                             "avx512vbmi,amx-tile,amx-bf16"))),                                                         \
       apply_to = function))
+// NEON itself is the baseline of 64-bit ARM; these are what a processor may have beside it.
+#define QW_TARGET_DOT_BEGIN QW_PRAGMA(clang attribute push(__attribute__((target("dotprod"))), apply_to = function))
+#define QW_TARGET_I8MM_BEGIN QW_PRAGMA(clang attribute push(__attribute__((target("dotprod,i8mm"))), apply_to = function))
+#define QW_TARGET_BF16_BEGIN QW_PRAGMA(clang attribute push(__attribute__((target("bf16"))), apply_to = function))
 #define QW_TARGET_END QW_PRAGMA(clang attribute pop)
 #else
 #define QW_TARGET_AVX2_BEGIN QW_PRAGMA(GCC push_options) QW_PRAGMA(GCC target("avx,avx2,fma,f16c"))
@@ -43,6 +53,9 @@
   QW_PRAGMA(GCC push_options) \
   QW_PRAGMA(GCC target(       \
       "avx,avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni,avx512bf16,avx512vbmi,amx-tile,amx-bf16"))
+#define QW_TARGET_DOT_BEGIN QW_PRAGMA(GCC push_options) QW_PRAGMA(GCC target("arch=armv8.2-a+dotprod"))
+#define QW_TARGET_I8MM_BEGIN QW_PRAGMA(GCC push_options) QW_PRAGMA(GCC target("arch=armv8.2-a+dotprod+i8mm"))
+#define QW_TARGET_BF16_BEGIN QW_PRAGMA(GCC push_options) QW_PRAGMA(GCC target("arch=armv8.2-a+bf16"))
 #define QW_TARGET_END QW_PRAGMA(GCC pop_options)
 #endif
 

@@ -1,0 +1,23 @@
+// Recurrent layers: the shared source compiled for NEON.
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/internal/exp.h"
+#include "kernels/internal/fill.h"
+#include "kernels/internal/target.h"
+
+#if QW_NEON
+
+namespace qw::kernels::neon {
+namespace {
+#include "kernels/internal/vec_neon.inc"
+// 32 columns of a key of 128: 16 KiB of state, half of a first cache; 24 of 32 registers.
+constexpr int kStateVecs = 8;
+#include "kernels/internal/recurrent.inc"
+}  // namespace
+
+void fill_recurrent(Kernels& table) { fill_recurrent_kernels(table); }
+
+}  // namespace qw::kernels::neon
+
+#endif  // QW_NEON

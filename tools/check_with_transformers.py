@@ -112,7 +112,7 @@ def several_senses():
     yield "qwen4_exp", lambda: random_model(t.Qwen4ExpForConditionalGeneration, t.Qwen4ExpConfig(
         text_config=TEXT | MOE | dict(shared_expert_intermediate_size=256, head_dim=64, linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=64,
                                       linear_value_head_dim=64, layer_types=["linear_attention", "full_attention"], hc_lowrank=32, indexer_n_heads=2,
-                                      indexer_kv_heads=1, indexer_head_dim=32, indexer_budget=512, indexer_compress_ratio=4, ple_layer_ids=[1],
+                                      indexer_kv_heads=1, indexer_head_dim=32, indexer_budget=32, indexer_compress_ratio=4, ple_layer_ids=[1],
                                       heads_per_ngram=2, ngram_vocab_size_base=101, make_ngram_vocab_size_divisible_by=32, split_ngram_parts=4,
                                       eos_token_id=290, output_gate_type="sigmoid", pad_token_id=None,
                                       rope_parameters=AXES | {"mrope_section": [3, 3, 2], "partial_rotary_factor": 0.25, "mrope_interleaved": True}),

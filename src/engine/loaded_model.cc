@@ -7,6 +7,7 @@
 
 #include "kernels/kernels.h"
 #include "models/cache_view.h"
+#include "ops/token_index.h"
 #include "ops/weight_type.h"
 
 namespace qw::engine {
@@ -32,7 +33,7 @@ kvcache::CacheShape cache_shape(const models::Model& model, tensor::DType weight
   const models::ModelTraits& t = model.traits();
   const tensor::DType automatic = weights == tensor::DType::kF32 ? tensor::DType::kF32 : tensor::DType::kF16;
   return {t.layers + (drafts(model, o) ? t.draft_layers : 0), t.kv_heads, t.head_dim, o.block_tokens,
-          o.cache_dtype.value_or(automatic)};
+          o.cache_dtype.value_or(automatic), models::beside_floats(t, o.block_tokens)};
 }
 
 // Rows of drafts in one step, of all requests together: beyond, steps are no longer bound by reading the weights.
@@ -136,6 +137,8 @@ MemoryNeed estimate_memory(const models::Model& model, std::span<const tensor::D
   need.workspace_bytes = (drafts(model, o) ? 2 : 1) *
                          (sizes.max_rows * row_floats + sizes.max_logit_rows * logit_floats) *
                          std::int64_t{sizeof(float)};
+  need.workspace_bytes += (drafts(model, o) ? 2 : 1) * ops::index_workspace_bytes(t.index, t.head_dim, sizes.max_rows,
+                                                                                o.threads > 0 ? o.threads : base::hardware_threads());
   return need;
 }
 

@@ -198,7 +198,8 @@ INSTANTIATE_TEST_SUITE_P(All, RealModel,
                                          Case{"qwen3", tensor::DType::kBF16}, Case{"qwen3", tensor::DType::kQ8_0},
                                          Case{"qwen2", tensor::DType::kQ4_0}, Case{"qwen3", tensor::DType::kQ4_1},
                                          Case{"qwen2", tensor::DType::kMXFP4}, Case{"qwen3_moe", tensor::DType::kF32}, Case{"qwen3_next", tensor::DType::kF32},
-                                         Case{"qwen3_next", tensor::DType::kQ8_0}, Case{"qwen3_5_text", tensor::DType::kBF16}),
+                                         Case{"qwen3_next", tensor::DType::kQ8_0}, Case{"qwen3_5_text", tensor::DType::kBF16},
+                                         Case{"qwen4_exp_text", tensor::DType::kF32}),
                          [](const auto& case_info) {
                            return case_info.param.arch + "_" + std::string(tensor::name(case_info.param.weights));
                          });
@@ -475,15 +476,17 @@ TEST_P(RealModel, DraftsChangeNothing) {
 
 // Layers of random weights guess wrongly, so nearly every draft is taken back, states and all. What they guess where the
 // layers know something is layer_drafter_test.cc's matter.
-TEST(LoadedModel, LayersThatDraftChangeNothing) {
+class LayersThatDraft : public testing::TestWithParam<const char*> {};
+
+TEST_P(LayersThatDraft, ChangeNothing) {
   LoadOptions options = small_options();
-  const auto plain = load("qwen3_next", tensor::DType::kF32, options);
+  const auto plain = load(GetParam(), tensor::DType::kF32, options);
   options.draft_layers = true;
   options.engine.drafts.layers = true;
   options.engine.drafts.adaptive = false;
   options.engine.drafts.most = 3;
   options.cache_tokens = 160;
-  const auto drafting = load("qwen3_next", tensor::DType::kF32, options);
+  const auto drafting = load(GetParam(), tensor::DType::kF32, options);
   constexpr int kRequests = 6;
   std::vector<std::shared_ptr<Log>> wanted, got;
   for (int i = 0; i < kRequests; ++i) {
@@ -502,6 +505,8 @@ TEST(LoadedModel, LayersThatDraftChangeNothing) {
   EXPECT_GT(drafting->engine().stats().drafted_tokens, 50);
   EXPECT_EQ(drafting->engine().stats().failed_drafters, 0);
 }
+
+INSTANTIATE_TEST_SUITE_P(Models, LayersThatDraft, testing::Values("qwen3_next", "qwen4_exp_text"), [](const auto& i) { return std::string(i.param); });
 
 TEST(LoadedModel, RejectsWhatMakesNoSense) {
   const auto error = [](auto change) {

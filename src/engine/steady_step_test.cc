@@ -114,7 +114,7 @@ TEST_P(SteadyStep, AllocatesNothingAndLocksNothing) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, SteadyStep, testing::Values("qwen3", "qwen3_moe", "qwen3_next"),
+INSTANTIATE_TEST_SUITE_P(Models, SteadyStep, testing::Values("qwen3", "qwen3_moe", "qwen3_next", "qwen4_exp_text"),
                          [](const auto& param) { return std::string(param.param); });
 
 }  // namespace

@@ -18,7 +18,9 @@ std::int64_t half_block_bytes(const CacheShape& s) {
 
 }  // namespace
 
-std::int64_t block_bytes(const CacheShape& shape) { return 2 * shape.layers * half_block_bytes(shape); }
+std::int64_t block_bytes(const CacheShape& shape) {
+  return shape.layers * (2 * half_block_bytes(shape) + shape.beside_floats * std::int64_t{sizeof(float)});
+}
 
 BlockTable::BlockTable(BlockTable&& other) noexcept
     : pool_(std::exchange(other.pool_, nullptr)),
@@ -103,6 +105,8 @@ Result<BlockPool> BlockPool::create(const CacheShape& shape, std::int32_t blocks
                                        " and " + std::to_string(shape.block_tokens));
   const std::int64_t dims[] = {2, shape.layers, blocks, shape.kv_heads, shape.block_tokens, shape.head_dim, 4};
   QW_TRY(tensor::checked_elements(dims).transform([](std::int64_t) {}));
+  const std::int64_t beside[] = {shape.layers, blocks, shape.beside_floats, 4};
+  QW_TRY(tensor::checked_elements(beside).transform([](std::int64_t) {}));
 
   BlockPool pool;
   pool.shape_ = shape;
@@ -110,6 +114,7 @@ Result<BlockPool> BlockPool::create(const CacheShape& shape, std::int32_t blocks
   pool.layer_bytes_ = static_cast<std::size_t>(half_block_bytes(shape)) * static_cast<std::size_t>(blocks);
   try {
     pool.memory_ = tensor::Buffer(pool.layer_bytes_ * 2 * static_cast<std::size_t>(shape.layers));
+    pool.beside_ = tensor::Buffer(static_cast<std::size_t>(shape.layers * blocks * shape.beside_floats) * sizeof(float));
     pool.free_.reserve(static_cast<std::size_t>(blocks));
     pool.counts_.assign(static_cast<std::size_t>(blocks), 0);
     pool.kept_.assign(static_cast<std::size_t>(blocks), false);
@@ -130,7 +135,8 @@ BlockPool::BlockPool(BlockPool&& other) noexcept
       free_(std::move(other.free_)),
       counts_(std::move(other.counts_)),
       kept_(std::move(other.kept_)),
-      memory_(std::move(other.memory_)) {
+      memory_(std::move(other.memory_)),
+      beside_(std::move(other.beside_)) {
   QW_CHECK(tables_out_ == 0 && other.keeper_ == nullptr);  // both point at their pool
 }
 
@@ -274,6 +280,9 @@ void BlockPool::copy_block(std::int32_t from, std::int32_t to) {
   for (std::int32_t layer = 0; layer < shape_.layers; ++layer) {
     std::memcpy(keys(layer) + dst, keys(layer) + src, bytes);
     std::memcpy(values(layer) + dst, values(layer) + src, bytes);
+    const auto floats = static_cast<std::size_t>(shape_.beside_floats);
+    if (floats > 0)
+      std::memcpy(beside(layer) + static_cast<std::size_t>(to) * floats, beside(layer) + static_cast<std::size_t>(from) * floats, floats * sizeof(float));
   }
 }
 
@@ -283,6 +292,11 @@ std::byte* BlockPool::keys(std::int32_t layer) const {
 }
 
 std::byte* BlockPool::values(std::int32_t layer) const { return keys(layer) + layer_bytes_; }
+
+float* BlockPool::beside(std::int32_t layer) const {
+  QW_CHECK(layer >= 0 && layer < shape_.layers && shape_.beside_floats > 0);
+  return reinterpret_cast<float*>(beside_.data()) + layer * total_ * shape_.beside_floats;
+}
 
 PoolSnapshot BlockPool::snapshot(std::span<const BlockTable* const> tables) const {
   PoolSnapshot s{total_, free_, {}, {}, counts_};

@@ -27,6 +27,7 @@ struct CacheShape {
   std::int32_t layers = 0, kv_heads = 0, head_dim = 0;
   std::int32_t block_tokens = 32;             // a power of two
   tensor::DType dtype = tensor::DType::kF32;  // kF32, kF16 or kBF16; kQ8_0 or kQ4_0: head_dim and block_tokens in 32s
+  std::int64_t beside_floats = 0;             // of a block in a layer, beside its keys and values: whatever goes with them
 };
 
 // Bytes of keys and values one block takes over all layers.
@@ -125,6 +126,7 @@ class BlockPool {
   // Start of a layer's keys / values (all blocks).
   std::byte* keys(std::int32_t layer) const;
   std::byte* values(std::int32_t layer) const;
+  float* beside(std::int32_t layer) const;  // [blocks, beside_floats]
 
   // The tables must be all that are out, for the snapshot to be whole.
   PoolSnapshot snapshot(std::span<const BlockTable* const> tables) const;
@@ -146,6 +148,7 @@ class BlockPool {
   std::int32_t idle_ = 0, shared_ = 0;
   BlockKeeper* keeper_ = nullptr;
   tensor::Buffer memory_;            // layer 0 keys, layer 0 values, layer 1 keys, ...
+  tensor::Buffer beside_;            // by layer
 };
 
 }  // namespace qw::kvcache

@@ -84,7 +84,10 @@ TEST(BlockPool, LayersAndBlocksDoNotOverlap) {
 }
 
 TEST(BlockPool, CopiesAPrefixInEveryLayer) {
-  auto pool = BlockPool::create(small_shape(), 4);
+  CacheShape shape = small_shape();
+  shape.beside_floats = 7;
+  EXPECT_EQ(block_bytes(shape), block_bytes(small_shape()) + 2 * 7 * 4);
+  auto pool = BlockPool::create(shape, 4);
   BlockTable a = pool->make_table(32), b = pool->make_table(32);
   ASSERT_TRUE(pool->reserve(a, 32));
   const std::size_t block = 2 * 16 * 4;
@@ -93,6 +96,8 @@ TEST(BlockPool, CopiesAPrefixInEveryLayer) {
       reinterpret_cast<float*>(pool->keys(layer))[i] = static_cast<float>(layer * 1000 + static_cast<int>(i));
       reinterpret_cast<float*>(pool->values(layer))[i] = -static_cast<float>(layer * 1000 + static_cast<int>(i));
     }
+  for (int layer = 0; layer < 2; ++layer)
+    for (int i = 0; i < 4 * 7; ++i) pool->beside(layer)[i] = static_cast<float>(layer * 100 + i);
   ASSERT_TRUE(pool->copy_prefix(a, 20, b));
   ASSERT_EQ(b.blocks().size(), 2u);
   for (int layer = 0; layer < 2; ++layer)
@@ -101,6 +106,8 @@ TEST(BlockPool, CopiesAPrefixInEveryLayer) {
                  dst = static_cast<std::size_t>(b.blocks()[t]) * block;
       for (std::byte* p : {pool->keys(layer), pool->values(layer)})
         EXPECT_EQ(0, std::memcmp(p + src * 4, p + dst * 4, block * 4));
+      for (int i = 0; i < 7; ++i)
+        EXPECT_EQ(pool->beside(layer)[b.blocks()[t] * 7 + i], static_cast<float>(layer * 100 + a.blocks()[t] * 7 + i));
     }
 }
 

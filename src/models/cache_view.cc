@@ -1,6 +1,12 @@
 #include "models/cache_view.h"
 
+#include "ops/token_index.h"
+
 namespace qw::models {
+
+std::int64_t beside_floats(const ModelTraits& traits, std::int64_t block_tokens) {
+  return ops::index_block_floats(traits.index.dim, traits.index.ratio, block_tokens);
+}
 
 ops::CacheView cache_view(const kvcache::BlockPool& pool) {
   ops::CacheView view;
@@ -15,6 +21,7 @@ ops::CacheView cache_view(const kvcache::BlockPool& pool) {
   for (std::int32_t layer = 0; layer < pool.shape().layers; ++layer) {
     view.keys.push_back(pool.keys(layer));
     view.values.push_back(pool.values(layer));
+    if (pool.shape().beside_floats > 0) view.index.push_back(pool.beside(layer));
   }
   return view;
 }

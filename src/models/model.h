@@ -44,6 +44,7 @@ struct ModelTraits {
   std::int32_t heads = 0, kv_heads = 0, head_dim = 0;
   std::int32_t width = 0, ffn_width = 0;
   std::int64_t context = 0;      // longest sequence the checkpoint was made for
+  ops::IndexSpec index;          // of all attention that has one, but for its weight; the cache holds its keys too
   bool tied_embeddings = false;
   // Mixtures of experts: experts of a layer, how many of them a token takes, and the width of one; 0: none.
   std::int32_t experts = 0, experts_per_token = 0, expert_width = 0;

@@ -22,7 +22,8 @@ const char* const kFolders[] = {"qwen2_tied_f32", "qwen2_untied_bf16", "qwen2_sl
                                 "qwen3_sliding_f32", "qwen2_moe_untied_f32", "qwen2_moe_tied_bf16", "qwen3_moe_untied_f32",
                                 "qwen3_moe_tied_bf16", "qwen2_moe_sliding_f32", "qwen3_moe_sliding_f32", "qwen_f32", "qwen_bf16", "qwen_long_f32",
                                 "qwen3_next_f32", "qwen3_next_bf16", "qwen3_next_gradient", "qwen3_5_f32",
-                                "qwen3_5_bf16", "qwen3_5_moe_f32", "qwen3_5_moe_bf16", "qwen4_exp_f32", "qwen4_exp_bf16"};
+                                "qwen3_5_bf16", "qwen3_5_moe_f32", "qwen3_5_moe_bf16", "qwen4_exp_f32", "qwen4_exp_bf16",
+                                "qwen4_exp_sparse_f32"};
 
 std::vector<const kernels::Kernels*> all_kernels() {
   std::vector<const kernels::Kernels*> all;
@@ -146,7 +147,7 @@ TEST(Reference, GreedyContinuationIsTheReferences) {
 
 TEST(Reference, PrefillEqualsDecodeEqualsChunksEqualsBatched) {
   for (const char* name : {"qwen2_moe_untied_f32", "qwen3_moe_untied_f32", "qwen2_moe_sliding_f32", "qwen_f32", "qwen_long_f32", "qwen3_next_f32",
-                           "qwen3_5_f32", "qwen4_exp_f32"}) {
+                           "qwen3_5_f32", "qwen4_exp_f32", "qwen4_exp_sparse_f32"}) {
     Golden g(name);
     for (const auto* k : all_kernels())
       for (const auto type : {tensor::DType::kF32, tensor::DType::kBF16, tensor::DType::kF16, tensor::DType::kQ8_0,
@@ -184,7 +185,7 @@ TEST(Reference, PrefillEqualsDecodeEqualsChunksEqualsBatched) {
 
 TEST(Reference, LossBalanceAndGradientsAgreeWithTheReference) {
   for (const char* name : {"qwen2_tied_f32", "qwen2_sliding_f32", "qwen3_untied_f32", "qwen3_sliding_f32", "qwen2_moe_untied_f32",
-                           "qwen3_moe_untied_f32", "qwen2_moe_sliding_f32", "qwen3_moe_sliding_f32", "qwen_f32", "qwen_long_f32", "qwen3_next_gradient", "qwen3_5_f32", "qwen3_5_moe_f32", "qwen4_exp_f32"}) {
+                           "qwen3_moe_untied_f32", "qwen2_moe_sliding_f32", "qwen3_moe_sliding_f32", "qwen_f32", "qwen_long_f32", "qwen3_next_gradient", "qwen3_5_f32", "qwen3_5_moe_f32", "qwen4_exp_f32", "qwen4_exp_sparse_f32"}) {
     Golden g(name);
     const auto n = static_cast<std::int32_t>(g.ids.size());
     std::vector<std::int32_t> positions(g.ids.size()), labels(g.ids.begin() + 1, g.ids.end());

@@ -43,7 +43,7 @@ void over_parts(const Machine& m, const AttentionArgs& g, std::int64_t max_token
   const std::size_t bytes = worker_bytes(m, max_tokens, g.spec.head_dim);
   for_pieces(m.pool, documents * g.spec.kv_heads, [&](int worker, std::int64_t piece) {
     kernels::AttentionTrainArgs a = part(g, piece / g.spec.kv_heads, piece % g.spec.kv_heads);
-    if (a.tokens == 0) return;
+    if (a.tokens == 0 || a.tokens > g.longest) return;
     a.scratch = g.scratch + bytes * static_cast<std::size_t>(worker);
     kernel(a);
   });

@@ -23,6 +23,7 @@ struct AttentionArgs {
   float* dq = nullptr;         // backward, overwritten
   float* dk = nullptr;
   float* dv = nullptr;
+  std::int64_t longest = INT64_MAX;  // documents of more tokens are left out
   std::byte* scratch = nullptr;  // attention_scratch_bytes, 64-byte aligned
 };
 

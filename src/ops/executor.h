@@ -51,6 +51,18 @@ struct AttentionSpec {
   std::int64_t window = 0;  // a token sees itself and this many less one before it; 0: all before it
 };
 
+// Which tokens attention sees (token_index.h): the best blocks by an index, and the unfinished block.
+struct IndexSpec {
+  std::int32_t heads = 0, dim = 0;  // queries of a row, [heads, dim]; a row's key has dim components
+  std::int32_t ratio = 0;           // tokens of a block; 0: there is no index, attention sees everything
+  std::int32_t blocks = 0;          // of those, how many a row sees at most
+  Weight key_norm;                  // [dim], of blocks' keys
+  float eps = 0;
+  RopeSpec rope;                    // of blocks' keys, at the position of their first token
+  // Tokens up to a row, itself included, up to which it sees them all.
+  std::int64_t all_seen() const { return std::int64_t{blocks} * ratio + ratio - 1; }
+};
+
 // A mixture of experts (experts.h). The weights of expert e are gate.id + e [F, D], up.id + e [F, D], down.id + e [D, F].
 struct ExpertsSpec {
   std::int32_t experts = 0, top_k = 0;
@@ -117,6 +129,10 @@ class Executor {
   virtual Value rope(Value x, const RopeSpec& spec) = 0;
   // Causal attention of each row over its own sequence up to itself; stores k and v in the cache -> [N, H * Dh].
   virtual Value attention(Value q, Value k, Value v, const AttentionSpec& spec) = 0;
+  // The same as far as the index of the row shows it: index_q [N, heads * dim] is normalised and turned already, index_k
+  // [N, dim] is not and goes to the cache too. The choice has no gradient.
+  virtual Value indexed_attention(Value q, Value k, Value v, Value index_q, Value index_k, const AttentionSpec& spec,
+                                  const IndexSpec& index) = 0;
   // silu(gate) * up.
   virtual Value swiglu(Value gate, Value up) = 0;
   virtual Value add(Value a, Value b) = 0;

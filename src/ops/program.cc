@@ -59,6 +59,7 @@ int Op::inputs() const {
     case OpKind::kNgrams:
       return 0;
     case OpKind::kAttention:
+      return index.ratio > 0 ? 5 : 3;
     case OpKind::kDeltaRule:
       return 3;
     case OpKind::kSwiglu:
@@ -147,6 +148,15 @@ Value RecordingExecutor::attention(Value q, Value k, Value v, const AttentionSpe
   QW_CHECK(spec.kv_heads > 0 && spec.heads % spec.kv_heads == 0);
   QW_CHECK(q.width == spec.heads * spec.head_dim && k.width == spec.kv_heads * spec.head_dim && v.width == k.width);
   return push({.kind = OpKind::kAttention, .in = {q, k, v}, .attention = spec}, q.width);
+}
+
+Value RecordingExecutor::indexed_attention(Value q, Value k, Value v, Value index_q, Value index_k, const AttentionSpec& spec,
+                                           const IndexSpec& index) {
+  QW_CHECK(spec.kv_heads > 0 && spec.heads % spec.kv_heads == 0 && spec.window == 0);
+  QW_CHECK(q.width == spec.heads * spec.head_dim && k.width == spec.kv_heads * spec.head_dim && v.width == k.width);
+  QW_CHECK(index.ratio > 0 && index.blocks > 0 && index_q.width == index.heads * index.dim && index_k.width == index.dim);
+  QW_CHECK(shape(index.key_norm) == tensor::Shape{index.dim} && index.rope.head_dim == index.dim && index.rope.rotary <= index.dim);
+  return push({.kind = OpKind::kAttention, .in = {q, k, v, index_q, index_k}, .attention = spec, .index = index}, q.width);
 }
 
 Value RecordingExecutor::swiglu(Value gate, Value up) {

@@ -20,7 +20,7 @@ const char* op_name(OpKind kind);
 struct Op {
   OpKind kind = OpKind::kAdd;
   Value out{};    // none (id -1) for kHead
-  Value in[3]{};  // attention q, k, v; swiglu gate, up; add a, b; experts x, logits; gate_rows x, gate; concat a, b;
+  Value in[5]{};  // attention q, k, v and, with an index, its queries and keys; swiglu gate, up; add a, b; experts x, logits; gate_rows x, gate; concat a, b;
                   // delta_rule x, forget, write; others in[0]
   Weight weight{}, bias{};  // kHead: an absent weight gives the rows as they are; delta_rule: a_log, dt_bias
   float eps = 0;                // kRmsNorm
@@ -28,6 +28,7 @@ struct Op {
   std::int32_t norm_sets = 1;   // kRmsNorm: weights of one group each; group g of a row has those of g % norm_sets
   RopeSpec rope{};
   AttentionSpec attention{};
+  IndexSpec index{};  // kAttention; ratio 0: none
   ExpertsSpec experts{};
   std::int32_t first_column = 0;  // kColumns
   std::int32_t column_group = 0;  // kColumns: width of the groups (the row, or head_dim) the columns are taken of
@@ -62,6 +63,7 @@ class RecordingExecutor final : public Executor {
   Value linear(Value x, Weight w, Weight bias = {}) override;
   Value rope(Value x, const RopeSpec& spec) override;
   Value attention(Value q, Value k, Value v, const AttentionSpec& spec) override;
+  Value indexed_attention(Value q, Value k, Value v, Value index_q, Value index_k, const AttentionSpec& spec, const IndexSpec& index) override;
   Value swiglu(Value gate, Value up) override;
   Value add(Value a, Value b) override;
   Value experts(Value x, Value logits, const ExpertsSpec& spec) override;

@@ -62,7 +62,10 @@ void RunningExecutor::State::take_workspaces() {
       if (const std::int64_t n = options.max_rows * 2 * d.keys_width(); keys.size() < index(n) * sizeof(float)) keys = float_buffer(n);
       if (const std::int64_t n = options.max_rows * 2 * d.value_heads; gates.size() < index(n) * sizeof(float)) gates = float_buffer(n);
     }
-    if (op.kind == OpKind::kAttention) layers = std::max(layers, op.attention.layer + 1);
+    if (op.kind == OpKind::kAttention) {
+      layers = std::max(layers, op.attention.layer + 1);
+      if (op.index.ratio > 0) take_index_workspace(op);
+    }
     if (op.kind != OpKind::kRope) continue;
     const bool known = std::any_of(angles.begin(), angles.end(), [&](const Angles& a) { return a.spec == op.rope; });
     const std::int64_t n = options.max_rows * (op.rope.rotary / 2);
@@ -114,6 +117,10 @@ Status RunningExecutor::State::check(const StepBatch& b) const {
   if (b.cache == nullptr || b.cache->block_tokens <= 0 || b.cache->keys.size() < index(layers) ||
       b.cache->values.size() < index(layers))
     return fail(ErrorKind::kUsage, "step: the cache does not have the model's layers");
+  if (index_work.spec.ratio > 0 && b.cache->index.size() < index(layers))
+    return fail(ErrorKind::kUsage, "step: the cache has no room for the model's index");
+  if (index_work.spec.ratio > 0 && b.cache->block_tokens > kMaxIndexedBlock)
+    return fail(ErrorKind::kUsage, "step: blocks of the cache of more than " + std::to_string(kMaxIndexedBlock) + " tokens under an index");
   for (const Op& op : program.ops)
     if (op.kind == OpKind::kGiven && b.given.size() != b.tokens.size() * index(op.out.width))
       return fail(ErrorKind::kUsage, "step: " + std::to_string(b.given.size()) + " numbers are given, should be " +
@@ -245,6 +252,7 @@ Status RunningExecutor::begin(const StepBatch& batch) {
   s.done = false;
   s.find_runs();
   s.plan_segments();
+  s.plan_index();
   for (const State::Angles& a : s.angles) {
     const std::int32_t* levels = s.ntk_levels(a.spec);
     rope_angles(s.machine, a.spec, a.frequencies, batch.positions.data(), levels, s.rows, floats(a.cos), floats(a.sin));
@@ -291,7 +299,7 @@ std::int64_t RunningExecutor::arena_bytes() const {
                       s.gate.size() + s.up.size() + s.keys.size() + s.gates.size() + s.outputs.size() + s.expert_scratch.size();
   for (const State::Angles& a : s.angles) bytes += a.cos.size() + a.sin.size();
   for (const auto& taps : s.conv_taps) bytes += taps.second.size();
-  return static_cast<std::int64_t>(bytes);
+  return static_cast<std::int64_t>(bytes) + s.index_work.bytes();
 }
 
 std::span<float> RunningExecutor::logits(std::int64_t i) {
@@ -376,8 +384,20 @@ Value RunningExecutor::attention(Value q, Value k, Value v, const AttentionSpec&
   State& s = *state_;
   const Op& op = s.next(OpKind::kAttention);
   QW_CHECK(op.in[0].id == q.id && op.in[1].id == k.id && op.in[2].id == v.id && op.attention.layer == spec.layer);
+  QW_CHECK(op.index.ratio == 0);
   s.write_cache(op);
   s.attend_all(op);
+  return op.out;
+}
+
+Value RunningExecutor::indexed_attention(Value q, Value k, Value v, Value index_q, Value index_k, const AttentionSpec& spec,
+                                         const IndexSpec& index) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kAttention);
+  QW_CHECK(op.in[0].id == q.id && op.in[1].id == k.id && op.in[2].id == v.id && op.in[3].id == index_q.id && op.in[4].id == index_k.id &&
+           op.attention.layer == spec.layer && op.index.key_norm.id == index.key_norm.id);
+  s.write_cache(op);
+  s.attend_indexed(op);
   return op.out;
 }
 

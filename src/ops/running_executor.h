@@ -34,6 +34,7 @@ struct CacheView {
   kernels::CacheType type = kernels::CacheType::kF32;
   std::int32_t block_tokens = 0;
   std::vector<std::byte*> keys, values;  // by layer
+  std::vector<float*> index = {};        // by layer, of models with an index: blocks of index_block_floats (token_index.h)
 };
 
 // The states of sequences in layers that carry one; the memory belongs to somebody else (kvcache::StatePool).
@@ -126,6 +127,7 @@ class RunningExecutor final : public Executor {
   Value linear(Value x, Weight w, Weight bias = {}) override;
   Value rope(Value x, const RopeSpec& spec) override;
   Value attention(Value q, Value k, Value v, const AttentionSpec& spec) override;
+  Value indexed_attention(Value q, Value k, Value v, Value index_q, Value index_k, const AttentionSpec& spec, const IndexSpec& index) override;
   Value swiglu(Value gate, Value up) override;
   Value add(Value a, Value b) override;
   Value experts(Value x, Value logits, const ExpertsSpec& spec) override;

@@ -1,6 +1,7 @@
 #include "ops/training_graph.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 
 #include "ops/attention.h"
@@ -9,6 +10,7 @@
 #include "ops/embed.h"
 #include "ops/experts.h"
 #include "ops/head.h"
+#include "ops/indexed_attention.h"
 #include "ops/internal/training_plan.h"
 #include "ops/linear.h"
 #include "ops/ngrams.h"
@@ -64,6 +66,7 @@ struct TrainingGraph::State {
   };
   std::vector<Angles> angles;
   std::vector<float> nll;
+  std::optional<IndexedAttention> indexed_attention;  // of programs with an index
   std::vector<Routing> routings;            // by op; empty but for experts
   std::vector<std::vector<double>> balance;  // by op: gradient of every row's probabilities by load balancing
   double balance_loss = 0;
@@ -103,6 +106,8 @@ struct TrainingGraph::State {
       const Op& op = program.ops[i];
       if (op.kind == OpKind::kAttention)
         attention = std::max(attention, attention_scratch_bytes(machine, options.max_tokens, op.attention.head_dim));
+      if (op.kind == OpKind::kAttention && op.index.ratio > 0 && !indexed_attention)
+        indexed_attention.emplace(op.index, op.attention, options.max_tokens, machine.pool.size());
       if (op.kind == OpKind::kDeltaRule) delta = std::max(delta, delta_rule_scratch_floats(machine, op.delta));
       if (op.kind == OpKind::kExperts) {
         routings[i] = Routing(options.max_tokens, op.experts);
@@ -137,6 +142,7 @@ struct TrainingGraph::State {
   NgramTraining ngram_args(std::size_t i, std::vector<const float*>& tables, std::vector<float*>& gradients_of);
   LinearArgs linear_args(std::size_t i);
   AttentionArgs attention_args(std::size_t i) const;
+  IndexedAttentionArgs indexed_args(std::size_t i) const;
   void linear_back(std::size_t i);
   void norm_back(std::size_t i);
   void attention_back(std::size_t i);
@@ -217,6 +223,11 @@ AttentionArgs TrainingGraph::State::attention_args(std::size_t i) const {
           .scratch = attention_scratch.data()};
 }
 
+IndexedAttentionArgs TrainingGraph::State::indexed_args(std::size_t i) const {
+  const Op& op = program.ops[i];
+  return {.attention = attention_args(i), .index_q = value(op.in[3]), .index_k = value(op.in[4]), .key_norm = weight(op.index.key_norm)};
+}
+
 void TrainingGraph::State::run_forward(std::size_t i) {
   const Op& op = program.ops[i];
   const TrainingPlan::OpPlan& p = plan.ops[i];
@@ -238,7 +249,8 @@ void TrainingGraph::State::run_forward(std::size_t i) {
       break;
     }
     case OpKind::kAttention:
-      attention_forward(machine, attention_args(i), options.max_tokens);
+      if (op.index.ratio > 0) indexed_attention->forward(machine, indexed_args(i));
+      else attention_forward(machine, attention_args(i), options.max_tokens);
       break;
     case OpKind::kSwiglu:
       swiglu_forward(machine, value(op.in[0]), value(op.in[1]), count(op.out), value(op.out));
@@ -330,7 +342,13 @@ void TrainingGraph::State::attention_back(std::size_t i) {
   a.dq = target(i, 0);
   a.dk = target(i, 1);
   a.dv = target(i, 2);
-  attention_backward(machine, a, options.max_tokens);
+  if (program.ops[i].index.ratio > 0) {
+    IndexedAttentionArgs with_index = indexed_args(i);
+    with_index.attention = a;
+    indexed_attention->backward(machine, with_index);
+  } else {
+    attention_backward(machine, a, options.max_tokens);
+  }
   for (int j = 0; j < 3; ++j) settle(i, j);
 }
 

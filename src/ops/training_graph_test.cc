@@ -272,6 +272,60 @@ TEST(Gradient, AttentionInAWindow) {
   }
 }
 
+// What chooses has no gradient, and its weights keep none; rows of 4 and 5 tokens see fewer.
+Case indexed(std::int32_t ratio, std::int32_t blocks) {
+  const AttentionSpec spec{.heads = 4, .kv_heads = 2, .head_dim = 3, .scale = 0.6f};
+  const IndexSpec index{.heads = 3, .dim = 6, .ratio = ratio, .blocks = blocks, .key_norm = {8}, .eps = 1e-3f,
+                        .rope = {.head_dim = 6, .rotary = 4, .theta = 50}};
+  Case c = one_op(
+      {{12, 8}, {6, 8}, {6, 8}, {18, 8}, {6, 8}, {6}, {6}},
+      [=](Executor& ex, Value x) {
+        const Value q = ex.linear(x, {2}), k = ex.linear(x, {3}), v = ex.linear(x, {4});
+        const Value index_q = ex.rope(ex.head_rms_norm(ex.linear(x, {5}), {7}, 6, 1e-3f), index.rope);
+        return ex.indexed_attention(q, k, v, index_q, ex.linear(x, {6}), spec, index);
+      },
+      12);
+  c.options.frozen = {false, false, false, false, false, true, true, true, true};
+  return c;
+}
+
+TEST(Gradient, IndexedAttention) {
+  expect_gradients(indexed(2, 1));
+  expect_gradients(indexed(1, 2));
+  expect_gradients(indexed(3, 1));
+  expect_gradients(indexed(2, 50));
+}
+
+TEST(Gradient, WhatChoosesHasNone) {
+  base::ThreadPool pool(2);
+  const Fixture f;
+  std::vector<std::vector<float>> all[2];
+  for (const bool frozen : {true, false}) {
+    Case c = indexed(2, 1);
+    if (!frozen) c.options.frozen.clear();
+    auto graph = make_graph(c, pool);
+    ParameterBuffer weights(graph->parameter_shapes());
+    fill_random(weights, 7, 0.4);
+    ASSERT_TRUE(graph->forward(weights, f.batch()));
+    graph->backward(0.25f, {});
+    for (std::size_t i = 0; i < graph->gradients().size(); ++i)
+      all[frozen].emplace_back(graph->gradients().tensor(i).begin(), graph->gradients().tensor(i).end());
+  }
+  EXPECT_EQ(all[0], all[1]);
+  for (std::size_t i = 5; i < 9; ++i) EXPECT_EQ(all[0][i], std::vector<float>(all[0][i].size(), 0.0f));
+  // More than what a row sees at most changes what it sees.
+  base::ThreadPool one(1);
+  ParameterBuffer weights(indexed(2, 1).shapes);
+  fill_random(weights, 7, 0.4);
+  double losses[2];
+  for (const int blocks : {1, 50}) {
+    auto graph = make_graph(indexed(2, blocks), one);
+    ASSERT_TRUE(graph->forward(weights, f.batch()));
+    losses[blocks == 1] = graph->backward(1.0f, {});
+  }
+  EXPECT_GT(std::abs(losses[0] - losses[1]), 1e-4);
+}
+
 TEST(Gradient, AttentionOfOneValue) {
   const AttentionSpec spec{.heads = 2, .kv_heads = 2, .head_dim = 4, .scale = 0.5f};
   expect_gradients(one_op({}, [spec](Executor& ex, Value x) { return ex.attention(x, x, x, spec); }));

@@ -456,7 +456,7 @@ def streams(w):
     mixer("mtp.hyper_connection_mixer.", False)
     text = config("qwen4_exp_text", "x", 4, **HYBRID | AXES | SHARED | {
         "eos_token_id": 290, "hc_count": 4, "hc_lowrank": 32, "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 32,
-        "indexer_budget": 512, "indexer_compress_ratio": 4, "ple_layer_ids": [2], "ple_embed_dim": WIDTH, "ple_conv_kernel_size": 4,
+        "indexer_budget": 64, "indexer_compress_ratio": 4, "ple_layer_ids": [2], "ple_embed_dim": WIDTH, "ple_conv_kernel_size": 4,
         "ngram_size": 3, "heads_per_ngram": 2, "ngram_vocab_size_base": 101, "make_ngram_vocab_size_divisible_by": 32, "split_ngram_parts": 4,
         "output_gate_type": "sigmoid", "layer_types": ["linear_attention"] * 3 + ["full_attention"]})
     for key in ("architectures", "tie_word_embeddings"):

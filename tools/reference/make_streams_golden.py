@@ -3,7 +3,7 @@
 
 Each folder is a Hugging Face model folder without tokenizer and expected.safetensors with
   input_ids [1, T] int64, logits [1, T, V] float32 (computed in float32 on the stored weights); T is more than one chunk of 64,
-                          with end-of-text tokens inside, and no more than the indexer chooses all of
+                          with end-of-text tokens inside, and but for _sparse_ no more than the indexer chooses all of
   greedy [G] int64        the greedy continuation of input_ids, by the reference's cached steps
   loss, balance [1]       mean cross-entropy of the next token over T - 1 rows; load-balancing loss with its coefficient
   grad.<parameter>        gradients of loss + balance (the folder in float32 only; the indexer has none)
@@ -35,6 +35,9 @@ CASES = {
     "qwen4_exp_bf16": (dict(tie_word_embeddings=False, num_hidden_layers=3, hc_count=2, layer_types=["linear_attention"] * 2 + ["full_attention"],
                             ple_layer_ids=[2, 1], ngram_size=2, heads_per_ngram=4, ngram_vocab_size_base=20, ple_conv_kernel_size=3,
                             make_ngram_vocab_size_divisible_by=16, split_ngram_parts=1), torch.bfloat16, False, True),
+    # From the 15th token on the indexer leaves tokens out; its blocks are no part of a power of two.
+    "qwen4_exp_sparse_f32": (dict(tie_word_embeddings=False, num_hidden_layers=3, hc_count=2, layer_types=["full_attention", "linear_attention", "full_attention"],
+                                  indexer_n_heads=3, indexer_budget=12, indexer_compress_ratio=3), torch.float32, True, False),
 }
 
 

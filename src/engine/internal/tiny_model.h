@@ -22,7 +22,8 @@ inline std::unique_ptr<models::Model> tiny_model(const std::string& type, int dr
     "max_position_embeddings":128,"rms_norm_eps":1e-6,"rope_theta":10000.0,"tie_word_embeddings":true,
     "hidden_act":"silu","full_attention_interval":2,"linear_num_key_heads":2,"linear_num_value_heads":4,
     "linear_key_head_dim":16,"linear_value_head_dim":16,"num_experts":4,"num_experts_per_tok":2,
-    "moe_intermediate_size":32,"shared_expert_intermediate_size":32,"mtp_num_hidden_layers":)" + std::to_string(draft_layers) + "}");
+    "moe_intermediate_size":32,"shared_expert_intermediate_size":32,"hc_count":2,"hc_lowrank":32,"indexer_n_heads":3,
+    "indexer_kv_heads":1,"indexer_head_dim":32,"indexer_budget":12,"indexer_compress_ratio":3,"mtp_num_hidden_layers":)" + std::to_string(draft_layers) + "}");
   EXPECT_TRUE(config) << config.error().message;
   auto model = models::model_from_hf_config(config->as_object());
   EXPECT_TRUE(model) << model.error().message;

@@ -58,7 +58,12 @@ Value attention(ops::Executor& ex, Value h, const AttentionWeights& w, const Den
                                 .head_dim = t.head_dim,
                                 .scale = 1.0f / std::sqrt(static_cast<float>(t.head_dim)),
                                 .window = config.window_of(layer)};
-  Value o = ex.attention(q, k, v, spec);
+  const auto attend = [&] {
+    if (w.index.ratio == 0) return ex.attention(q, k, v, spec);
+    const Value index_q = ex.rope(ex.head_rms_norm(ex.linear(h, w.index_q), w.index_q_norm, w.index.dim, w.index.eps), w.index.rope);
+    return ex.indexed_attention(q, k, v, index_q, ex.linear(h, w.index_k), spec, w.index);
+  };
+  Value o = attend();
   if (w.gated) o = ex.gate_rows(o, ex.head_columns(with_gate, t.head_dim, t.head_dim, 2 * t.head_dim));
   return ex.linear(o, w.o);
 }

@@ -17,6 +17,9 @@ struct AttentionWeights {
   ops::Weight q, q_bias, k, k_bias, v, v_bias;
   ops::Weight q_norm, k_norm;  // RMS norms over each head, before the rotation
   ops::Weight o;
+  // Where an index chooses what attention sees (index.ratio > 0; index.key_norm is its keys'): its projections and queries' norm.
+  ops::IndexSpec index;
+  ops::Weight index_q, index_k, index_q_norm;
 };
 
 struct FfnWeights {

@@ -109,7 +109,7 @@ struct Runner {
          const kernels::Kernels& kernels, tensor::DType cache_type = tensor::DType::kF32, int sequences = 4,
          std::span<const ops::LowRankAdapter> adapters = {})
       : model(m),
-        pool(*kvcache::BlockPool::create({m.traits().layers + m.traits().draft_layers, m.traits().kv_heads, m.traits().head_dim, 16, cache_type},
+        pool(*kvcache::BlockPool::create({m.traits().layers + m.traits().draft_layers, m.traits().kv_heads, m.traits().head_dim, 16, cache_type, beside_floats(m.traits(), 16)},
                                          sequences * 8)),
         cache(cache_view(pool)) {
     const ops::RunningOptions sizes{.max_rows = 256, .max_logit_rows = 256};

@@ -57,17 +57,12 @@ Result<std::int64_t> end_of_text(const ConfigReader& in, std::string_view key, s
   return value->as_int();
 }
 
-// Attention sees everything while the indexer would choose every block; beyond, it is not computed.
-Status cap_context(const ConfigReader& in, std::string_view key, Config& c) {
+Status check_index(const ConfigReader& in, std::string_view budget, std::string_view dim, const Config& c) {
   if (c.index_budget % c.index_ratio != 0)
-    return in.bad(key, std::to_string(c.index_budget) + " is no multiple of blocks of " + std::to_string(c.index_ratio));
-  ModelTraits& t = c.hybrid.mixture.dense.traits;
-  const std::int64_t dense = c.index_budget + c.index_ratio - 1;
-  if (t.context <= dense) return {};
-  t.notices.push_back("the context is " + std::to_string(dense) + " tokens, not " + std::to_string(t.context) +
-                      ": the choice of tokens that attention sees beyond is not computed");
-  c.full_context = t.context;
-  t.context = dense;
+    return in.bad(budget, std::to_string(c.index_budget) + " is no multiple of blocks of " + std::to_string(c.index_ratio));
+  if (c.index_dim < c.hybrid.mixture.dense.rope.rotary)
+    return in.bad(dim, "keys of " + std::to_string(c.index_dim) + " components cannot be turned in " +
+                           std::to_string(c.hybrid.mixture.dense.rope.rotary) + " of them");
   return {};
 }
 
@@ -279,7 +274,7 @@ Result<Config> read_hf(const json::Object& config) {
   QW_ASSIGN(c.index_dim, in.integer("indexer_head_dim", 1, kMaxIndexDim).map(small));
   QW_ASSIGN(c.index_budget, in.integer("indexer_budget", 1, kMaxBudget));
   QW_ASSIGN(c.index_ratio, in.integer("indexer_compress_ratio", 1, kMaxBudget));
-  QW_TRY(cap_context(in, "indexer_budget", c));
+  QW_TRY(check_index(in, "indexer_budget", "indexer_head_dim", c));
   QW_TRY(read_ngrams_hf(in, c));
   return c;
 }
@@ -308,15 +303,13 @@ Result<Config> read_gguf(const json::Object& metadata, bool has_output_weight, s
     c.index_ratio = r.as_int();
   }
   if (c.index_ratio == 0) c.index_ratio = kRatio;  // llama.cpp's converter misses layers that newer libraries call indexed_attention
-  QW_TRY(cap_context(in, "attention.indexer.top_k", c));
+  QW_TRY(check_index(in, "attention.indexer.top_k", "attention.indexer.key_length", c));
   QW_TRY(read_ngrams_gguf(metadata, in, c));
   return c;
 }
 
 json::Object write_hf(const Config& c) {
-  HybridConfig hybrid = c.hybrid;
-  if (c.full_context > 0) hybrid.mixture.dense.traits.context = c.full_context;
-  json::Object o = write_hybrid_hf(hybrid, kDefaults);
+  json::Object o = write_hybrid_hf(c.hybrid, kDefaults);
   o.set("output_gate_type", c.hybrid.sigmoid_gate ? "sigmoid" : "silu");
   o.set("hc_count", c.streams);
   o.set("hc_lowrank", c.rank);
@@ -343,7 +336,6 @@ json::Object write_hf(const Config& c) {
 
 json::Object write_gguf(const Config& c) {
   HybridConfig hybrid = c.hybrid;
-  if (c.full_context > 0) hybrid.mixture.dense.traits.context = c.full_context;
   hybrid.draft_layers = 0;  // files of llama.cpp leave them out
   json::Object o = write_hybrid_gguf(hybrid, kDefaults);
   const auto set = [&](std::string_view key, json::Value value) { o.set(std::string(kGguf) + std::string(key), std::move(value)); };

@@ -13,7 +13,6 @@ struct Config {
   std::int32_t streams = 4, rank = 320;            // of the residual, and of the mixers of its streams
   std::int32_t index_heads = 0, index_dim = 0;     // of the indexer that chooses what attention sees
   std::int64_t index_budget = 0, index_ratio = 0;  // tokens chosen; tokens of a block
-  std::int64_t full_context = 0;                   // of the file, where it is cut here
   // Embeddings of n-grams.
   std::vector<std::int32_t> ple_layers;  // that have them, in order
   std::int32_t ple_width = 0, ple_taps = 4;

@@ -132,12 +132,14 @@ TEST(Qwen4Exp, WhatTheHashComesFromIsSought) {
   EXPECT_EQ(folder->ngrams[0].rows_each, c->ngrams[0].rows_each);
 }
 
-TEST(Qwen4Exp, TheContextIsWhatIsComputedAndFilesKeepTheirs) {
+TEST(Qwen4Exp, TheContextIsTheFiles) {
   const auto model = from_hf_config(released());
-  EXPECT_EQ((*model)->traits().context, 2051);
-  ASSERT_EQ((*model)->traits().notices.size(), 2u);
-  EXPECT_THAT((*model)->traits().notices[0], HasSubstr("2051 tokens, not 262144"));
-  EXPECT_THAT((*model)->traits().notices[1], HasSubstr("experimental"));
+  EXPECT_EQ((*model)->traits().context, 262144);
+  EXPECT_EQ((*model)->traits().index.dim, 128);
+  EXPECT_EQ((*model)->traits().index.ratio, 4);
+  EXPECT_EQ((*model)->traits().index.blocks, 512);
+  ASSERT_EQ((*model)->traits().notices.size(), 1u);
+  EXPECT_THAT((*model)->traits().notices[0], HasSubstr("experimental"));
   EXPECT_EQ((*model)->hf_config().find("max_position_embeddings")->as_int(), 262144);
   EXPECT_EQ((*model)->gguf_metadata().find("qwen4exp.context_length")->as_int(), 262144);
 }
@@ -153,6 +155,7 @@ TEST(Qwen4Exp, ErrorsNameTheKey) {
   EXPECT_THAT(error("indexer_n_heads", nullptr), HasSubstr("indexer_n_heads: missing"));
   EXPECT_THAT(error("indexer_kv_heads", 2), HasSubstr("indexer_kv_heads"));
   EXPECT_THAT(error("indexer_budget", 2047), HasSubstr("indexer_budget"));
+  EXPECT_THAT(error("indexer_head_dim", 63), HasSubstr("indexer_head_dim: keys of 63 components"));
   EXPECT_THAT(error("ple_layer_ids", json::Array{2, 2}), HasSubstr("ple_layer_ids: names a layer twice"));
   EXPECT_THAT(error("ple_layer_ids", json::Array{49}), HasSubstr("ple_layer_ids"));
   EXPECT_THAT(error("ple_embed_dim", 2561), HasSubstr("ple_embed_dim"));

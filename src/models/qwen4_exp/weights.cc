@@ -12,6 +12,13 @@ Qwen4Exp::Qwen4Exp(Config config)
   t.experts = hybrid.mixture.experts;
   t.experts_per_token = hybrid.mixture.top_k;
   t.expert_width = hybrid.mixture.expert_width;
+  t.index.heads = config4_.index_heads;
+  t.index.dim = config4_.index_dim;
+  t.index.ratio = static_cast<std::int32_t>(config4_.index_ratio);
+  t.index.blocks = static_cast<std::int32_t>(config4_.index_budget / config4_.index_ratio);
+  t.index.eps = config_.eps;
+  t.index.rope = config_.rope;
+  t.index.rope.head_dim = config4_.index_dim;
   for (int i = 0; i < hybrid.layers(); ++i) {
     const LayerNames names(i);
     const auto at = std::find(config4_.ple_layers.begin(), config4_.ple_layers.end(), i);
@@ -91,20 +98,20 @@ Qwen4Exp::Mixer Qwen4Exp::mixer_weights(const std::string& hf, const std::string
   return w;
 }
 
-// The indexer's weights belong to the model and are kept; as far as the context reaches here it would choose everything.
 AttentionWeights Qwen4Exp::indexed_attention_weights(const LayerNames& names) {
   const ModelTraits& t = config_.traits;
-  const AttentionWeights w = attention_weights(table_, t, names, {.biases = false, .head_norms = true, .gated = true, .outer_norm = false});
+  AttentionWeights w = attention_weights(table_, t, names, {.biases = false, .head_norms = true, .gated = true, .outer_norm = false});
   const std::string hf = names.hf + "self_attn.indexer.", gguf = names.gguf + "indexer.";
   const std::int64_t queries = std::int64_t{config4_.index_heads} * config4_.index_dim, all = queries + config4_.index_dim;
-  const ops::Weight q = table_.matrix(hf + "index_qk_proj.weight", gguf + "q_proj.weight", queries, t.width);
-  const ops::Weight k = table_.matrix(hf + "index_qk_proj.weight", gguf + "k_proj.weight", config4_.index_dim, t.width);
-  for (const ops::Weight part : {q, k}) table_.spec(part).hf.whole = tensor::Shape{all, t.width};
-  table_.spec(q).hf.row = [](std::int64_t i) { return i; };
-  table_.spec(k).hf.row = [queries](std::int64_t i) { return queries + i; };
-  const ops::Weight q_norm = table_.norm(hf + "q_layernorm.weight", gguf + "q_norm.weight", config4_.index_dim);
-  const ops::Weight k_norm = table_.norm(hf + "k_layernorm.weight", gguf + "k_norm.weight", config4_.index_dim);
-  for (const ops::Weight unused : {q, k, q_norm, k_norm}) table_.spec(unused).selects = true;
+  w.index_q = table_.matrix(hf + "index_qk_proj.weight", gguf + "q_proj.weight", queries, t.width);
+  w.index_k = table_.matrix(hf + "index_qk_proj.weight", gguf + "k_proj.weight", config4_.index_dim, t.width);
+  for (const ops::Weight part : {w.index_q, w.index_k}) table_.spec(part).hf.whole = tensor::Shape{all, t.width};
+  table_.spec(w.index_q).hf.row = [](std::int64_t i) { return i; };
+  table_.spec(w.index_k).hf.row = [queries](std::int64_t i) { return queries + i; };
+  w.index_q_norm = table_.norm(hf + "q_layernorm.weight", gguf + "q_norm.weight", config4_.index_dim);
+  w.index = t.index;
+  w.index.key_norm = table_.norm(hf + "k_layernorm.weight", gguf + "k_norm.weight", config4_.index_dim);
+  for (const ops::Weight chooses : {w.index_q, w.index_k, w.index_q_norm, w.index.key_norm}) table_.spec(chooses).selects = true;
   return w;
 }
 

@@ -49,6 +49,7 @@ void note_uses(const Program& program, std::vector<Use>& use) {
     const bool vector = op.kind == OpKind::kRmsNorm || op.kind == OpKind::kDeltaRule;
     mark(op.weight, vector ? Use::kVector : op.kind == OpKind::kShortConv ? Use::kTable : Use::kMatrix);
     mark(op.bias, Use::kVector);
+    mark(op.index.key_norm, Use::kVector);
     for (std::int32_t t = 0; op.kind == OpKind::kNgrams && t < op.ngrams.tables; ++t)
       mark({op.ngrams.table.id + t}, Use::kMatrix);
     for (std::int32_t e = 0; op.kind == OpKind::kExperts && e < op.experts.experts; ++e)

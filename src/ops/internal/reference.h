@@ -114,6 +114,21 @@ class ReferenceExecutor final : public Executor {
     return push(std::move(y), heads * hd);
   }
 
+  Value indexed_attention(Value q, Value k, Value v, Value index_q, Value index_k, const AttentionSpec& spec, const IndexSpec& index) override {
+    const auto hd = static_cast<std::size_t>(spec.head_dim), heads = static_cast<std::size_t>(spec.heads),
+               group = heads / static_cast<std::size_t>(spec.kv_heads);
+    Matrix y(n_ * heads * hd, 0.0);
+    for (std::size_t d = 0; d + 1 < batch_.cu_seqlens.size(); ++d) {
+      const auto first = static_cast<std::size_t>(batch_.cu_seqlens[d]), end = static_cast<std::size_t>(batch_.cu_seqlens[d + 1]);
+      for (std::size_t r = first; r < end; ++r) {
+        const std::vector<bool> seen = seen_tokens(value(index_q), value(index_k), first, r, index);
+        for (std::size_t h = 0; h < heads; ++h)
+          attend(value(q), value(k), value(v), first, r, h, h / group, hd, width(q), width(k), spec, y, seen);
+      }
+    }
+    return push(std::move(y), heads * hd);
+  }
+
   Value swiglu(Value gate, Value up) override {
     Matrix y = value(gate);
     for (std::size_t i = 0; i < y.size(); ++i) y[i] = y[i] / (1 + std::exp(-y[i])) * value(up)[i];
@@ -322,16 +337,52 @@ class ReferenceExecutor final : public Executor {
         for (std::size_t i = 0; i < in; ++i) y[r * out + o] += x[r * in + i] * parameter(w)[o * in + i];
     return y;
   }
+  // Which tokens of a document row r sees; the document begins at row `first`.
+  std::vector<bool> seen_tokens(const Matrix& q, const Matrix& k, std::size_t first, std::size_t r, const IndexSpec& spec) const {
+    const auto dim = static_cast<std::size_t>(spec.dim), ratio = static_cast<std::size_t>(spec.ratio), heads = static_cast<std::size_t>(spec.heads),
+               half = static_cast<std::size_t>(spec.rope.rotary / 2), blocks = (r - first + 1) / ratio;
+    const std::vector<float> frequency = rope_frequencies(spec.rope);
+    std::vector<std::pair<double, std::size_t>> scores;
+    for (std::size_t b = 0; b < blocks; ++b) {
+      std::vector<double> key(dim, 0.0);
+      double squares = 0;
+      for (std::size_t i = 0; i < dim; ++i) {
+        for (std::size_t t = 0; t < ratio; ++t) key[i] += k[(first + b * ratio + t) * dim + i] / static_cast<double>(ratio);
+        squares += key[i] * key[i];
+      }
+      const double scale = 1 / std::sqrt(squares / static_cast<double>(dim) + static_cast<double>(spec.eps));
+      for (std::size_t i = 0; i < dim; ++i) key[i] *= scale * parameter(spec.key_norm)[i];
+      for (std::size_t i = 0; i < half; ++i) {
+        const double angle = static_cast<double>(b * ratio) * static_cast<double>(frequency[i]), x = key[i], y = key[i + half];
+        key[i] = x * std::cos(angle) - y * std::sin(angle);
+        key[i + half] = y * std::cos(angle) + x * std::sin(angle);
+      }
+      double score = 0;
+      for (std::size_t h = 0; h < heads; ++h) {
+        double dot = 0;
+        for (std::size_t i = 0; i < dim; ++i) dot += q[(r * heads + h) * dim + i] * key[i];
+        score += std::max(dot, 0.0);
+      }
+      scores.emplace_back(-score, b);
+    }
+    std::sort(scores.begin(), scores.end());
+    scores.resize(std::min(scores.size(), static_cast<std::size_t>(spec.blocks)));
+    std::vector<bool> seen(r - first + 1, false);
+    for (const auto& [score, b] : scores) std::fill_n(seen.begin() + static_cast<std::ptrdiff_t>(b * ratio), ratio, true);
+    std::fill(seen.begin() + static_cast<std::ptrdiff_t>(blocks * ratio), seen.end(), true);
+    return seen;
+  }
+
   void attend(const Matrix& q, const Matrix& k, const Matrix& v, std::size_t first, std::size_t r, std::size_t h,
               std::size_t kv, std::size_t hd, std::size_t wq, std::size_t wk, const AttentionSpec& spec,
-              Matrix& y) const {
+              Matrix& y, const std::vector<bool>& seen = {}) const {
     std::vector<double> p;
     double top = -INFINITY, sum = 0;
     if (spec.window > 0) first = std::max(first, r + 1 - std::min(r + 1, static_cast<std::size_t>(spec.window)));
     for (std::size_t t = first; t <= r; ++t) {
       double dot = 0;
       for (std::size_t i = 0; i < hd; ++i) dot += q[r * wq + h * hd + i] * k[t * wk + kv * hd + i];
-      p.push_back(dot * static_cast<double>(spec.scale));
+      p.push_back(seen.empty() || seen[t - first] ? dot * static_cast<double>(spec.scale) : -INFINITY);
       top = std::max(top, p.back());
     }
     for (double& x : p) sum += x = std::exp(x - top);

@@ -10,6 +10,7 @@
 #include "ops/internal/packed_weights.h"
 #include "ops/program.h"
 #include "ops/running_executor.h"
+#include "ops/token_index.h"
 
 namespace qw::ops {
 
@@ -62,6 +63,23 @@ struct RunningExecutor::State {
     bool fresh;  // from position 0
   };
   std::vector<Stretch> stretches;  // capacity max_rows
+  // Programs with an index (running_index.cc). Its numbers are those of all attention of the program but for weights.
+  struct IndexWork {
+    IndexSpec spec;
+    std::vector<float> frequencies;
+    std::vector<std::int32_t> completing, first;  // rows of the step that complete a block, and where these blocks begin
+    tensor::Buffer cos, sin, means;               // of these
+    std::vector<std::int32_t> choosing;           // rows that do not see everything
+    std::int64_t most_scores = 0, rows_at_once = 0;
+    tensor::Buffer scores, order;                 // [rows_at_once, most_scores]; [workers, most_scores]
+    std::vector<std::int32_t> chosen;             // [choosing, blocks]
+    std::int64_t head_dim = 0, half = 0;                        // bytes of a worker's gathered keys, or values
+    tensor::Buffer gathered;                      // [workers, 2, half]
+    std::vector<std::int32_t> gathered_blocks;    // 0, 1, 2, ..
+    std::vector<kernels::CacheRun> runs;          // [workers, blocks + 1]
+    std::int64_t bytes() const;
+  };
+  IndexWork index_work;
   // The step in progress.
   StepBatch batch;
   std::int64_t rows = 0;
@@ -113,6 +131,13 @@ struct RunningExecutor::State {
   void attend_in_segments(const Op& op, const Run& run);
   void plan_segments();
   void attend_all(const Op& op);
+  void take_index_workspace(const Op& op);
+  void plan_index();
+  IndexedCache indexed_cache(const Op& op, std::int32_t row) const;
+  void write_index(const Op& op);
+  void choose_blocks(const Op& op);
+  void attend_chosen(const Op& op, std::int64_t i, std::int64_t kv_head, int worker);
+  void attend_indexed(const Op& op);
 };
 
 }  // namespace qw::ops

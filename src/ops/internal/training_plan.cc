@@ -57,15 +57,33 @@ class Planner {
       for (std::size_t a = 0; a < options_.adapters.size() && op.kind == OpKind::kLinear; ++a)
         if (options_.adapters[a].target.id == op.weight.id) p.adapter = static_cast<int>(a);
       p.backward = p.train_weight || p.train_bias || (p.adapter >= 0 && !options_.forward_only);
-      for (int j = 0; j < op.inputs(); ++j) {
+      for (int j = 0; j < gradients(op); ++j) {
         p.wanted[j] = wanted[index(op.in[j].id)];
         p.backward |= p.wanted[j];
       }
       if (op.out.id >= 0) wanted[index(op.out.id)] = p.backward;
+    }
+    drop_what_is_not_reached();
+  }
+
+  // Inputs with a gradient: what chooses the tokens that attention sees has none.
+  static int gradients(const Op& op) { return op.kind == OpKind::kAttention ? 3 : op.inputs(); }
+
+  // Backward: an op runs if something that runs hands its output a gradient; the first to do so is the first to write it.
+  void drop_what_is_not_reached() {
+    std::vector<bool> reached(program_.widths.size(), false);
+    for (std::int32_t i = n_ - 1; i >= 0; --i) {
+      const Op& op = program_.ops[index(i)];
+      TrainingPlan::OpPlan& p = plan_.ops[index(i)];
+      if (op.out.id >= 0 && !reached[index(op.out.id)]) {
+        p.backward = p.train_weight = p.train_bias = false;
+        std::fill(std::begin(p.wanted), std::end(p.wanted), false);
+      }
+      if (!p.backward) continue;
       for (int j = 0; j < op.inputs(); ++j) {
-        bool earlier = false;  // the same value as an earlier input of this op
-        for (int k = 0; k < j; ++k) earlier |= op.in[k].id == op.in[j].id;
-        p.first[j] = !earlier && program_.last_use[index(op.in[j].id)] == static_cast<std::int32_t>(i);
+        if (!p.wanted[j]) continue;
+        p.first[j] = !reached[index(op.in[j].id)];
+        reached[index(op.in[j].id)] = true;
       }
     }
   }
@@ -149,7 +167,8 @@ class Planner {
           if (p.train_weight || p.adapter >= 0) touch(op.in[0], t);
           break;
         case OpKind::kAttention:
-          for (const Value v : {op.in[0], op.in[1], op.in[2], op.out}) touch(v, t);
+          for (int j = 0; j < op.inputs(); ++j) touch(op.in[j], t);
+          touch(op.out, t);
           break;
         case OpKind::kSwiglu:
         case OpKind::kMatchRows:
@@ -232,7 +251,7 @@ class Planner {
         op.kind != OpKind::kColumns && op.kind != OpKind::kGateRows && op.kind != OpKind::kRelu &&
         op.kind != OpKind::kScale && op.kind != OpKind::kSilu && op.kind != OpKind::kMatchRows && op.kind != OpKind::kConcat && op.kind != OpKind::kShortConv && op.kind != OpKind::kDeltaRule)
       return;
-    for (int j = 0; j < op.inputs(); ++j)
+    for (int j = 0; j < gradients(op); ++j)
       if (p.backward && (!p.wanted[j] || !p.first[j])) p.temporary[j] = plan_.arena.add(value_bytes(op.in[j].id), t, t);
   }
 

@@ -19,8 +19,8 @@ struct TrainingPlan {
     bool train_weight = false, train_bias = false;
     int adapter = -1;  // index into TrainingOptions::adapters
     // By input: the gradient is wanted; this op writes it first (others add); it is the same memory as d(out).
-    bool wanted[3] = {}, first[3] = {}, shared[3] = {};
-    int temporary[3] = {-1, -1, -1};  // arena buffer for a gradient that an overwriting kernel makes and that is added
+    bool wanted[5] = {}, first[5] = {}, shared[5] = {};
+    int temporary[5] = {-1, -1, -1, -1, -1};  // arena buffer for a gradient that an overwriting kernel makes and that is added
     int inverse = -1;                 // rms_norm: 1/rms of each group
     int lse = -1;                     // attention: log-sum-exp
     int u = -1, t = -1;               // adapter: x A^T scaled, and its gradient

@@ -5,7 +5,9 @@
 #include <thread>
 
 #include "admin.h"
+#include "api/keyword_moderator.h"
 #include "api/server.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "builtin_page.h"
 #include "commands.h"
@@ -19,7 +21,8 @@ namespace {
 
 struct ServeOptions {
   std::vector<std::string> models, adapters;
-  std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto", adapter_folder;
+  std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto", adapter_folder,
+              moderation_words;
   int port = 8080, threads = 0, grace_seconds = 30;
   std::int64_t context = 0, cache_tokens = 0, max_sequences = 16;
   std::uint64_t memory = 0;
@@ -94,6 +97,16 @@ Status read_config(CLI::App& cmd, const std::string& path) {
   return {};
 }
 
+// A list of words is short; what is longer is another file, given by mistake.
+constexpr std::size_t kMostWordsBytes = 64u << 20;
+
+Result<std::unique_ptr<api::KeywordModerator>> load_moderator(const std::string& path) {
+  QW_ASSIGN(const std::string text, base::read_file(path, kMostWordsBytes));
+  auto made = api::KeywordModerator::parse(text);
+  if (!made) return in_context(path, std::move(made).error());
+  return std::move(*made);
+}
+
 HostingOptions hosting_options(const ServeOptions& o) {
   HostingOptions out;
   out.load.threads = o.threads;
@@ -123,7 +136,12 @@ Status serve(const ServeOptions& o) {
   HostedModels models(hosting_options(o));
   for (const std::string& name : o.models) QW_TRY(models.add(name, adapters));
   QW_TRY(models.load_first());
+  std::unique_ptr<api::KeywordModerator> moderator;
+  if (!o.moderation_words.empty()) {
+    QW_ASSIGN(moderator, load_moderator(o.moderation_words));
+  }
   api::ServiceOptions options;
+  options.moderator = moderator.get();
   options.accounts = accounts.get();
   if (!o.adapter_folder.empty()) options.adapters = &models;
   options.http.host = o.host;
@@ -164,6 +182,7 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--unload-after", o->unload_after, "seconds after which a model that nobody uses is unloaded, until it is asked for again (0: never)")
       ->check(CLI::NonNegativeNumber);
   cmd->add_option("--adapter-folder", o->adapter_folder, "administrators may have LoRA adapters of this folder loaded and unloaded while the service runs (POST /admin/adapters)");
+  cmd->add_option("--moderation-words", o->moderation_words, "lists of words for /v1/moderations: lines, after a line [category] each (without: that route answers 501)");
   add_cache_type_option(*cmd, o->cache_type);
   add_draft_options(*cmd, o->drafts);
   cmd->add_flag("--no-prefix-cache", o->no_prefix_cache, "compute every prompt from its beginning");

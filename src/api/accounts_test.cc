@@ -39,10 +39,33 @@ class AccountsTest : public test::AccountsServiceTest {
 };
 
 TEST_F(AccountsTest, EveryRouteButTheHealthPagesNeedsAKey) {
-  for (const char* path : {"/", "/index.html", "/v1/models", "/v1/models/alphabet", "/v1/chat/completions",
-                           "/v1/files", "/v1/files/x/content", "/v1/uploads", "/v1/uploads/x/parts", "/v1/batches",
-                           "/v1/completions", "/v1/embeddings", "/v1/rerank", "/v2/rerank", "/rerank", "/metrics",
-                           "/admin", "/nowhere", "/health", "/health/live/x"}) {
+  for (const char* path : {"/",
+                           "/index.html",
+                           "/v1/models",
+                           "/v1/models/alphabet",
+                           "/v1/chat/completions",
+                           "/v1/files",
+                           "/v1/files/x/content",
+                           "/v1/uploads",
+                           "/v1/uploads/x/parts",
+                           "/v1/batches",
+                           "/v1/completions",
+                           "/v1/embeddings",
+                           "/v1/rerank",
+                           "/v2/rerank",
+                           "/rerank",
+                           "/metrics",
+                           "/v1/score",
+                           "/score",
+                           "/v1/tokenize",
+                           "/tokenize",
+                           "/v1/detokenize",
+                           "/detokenize",
+                           "/v1/moderations",
+                           "/admin",
+                           "/nowhere",
+                           "/health",
+                           "/health/live/x"}) {
     for (const char* method : {"GET", "POST", "OPTIONS"}) {
       const auto answer = ask(method, path, "{}");
       EXPECT_EQ(answer.status, 401) << method << " " << path;

@@ -5,8 +5,10 @@
 #include "api/anthropic/request.h"
 #include "api/dashscope/request.h"
 #include "api/ollama/request.h"
+#include "api/openai/moderations.h"
 #include "api/openai/request.h"
 #include "api/openai/responses/request.h"
+#include "api/openai/tokens.h"
 #include "base/result.h"
 #include "chat/messages.h"
 #include "net/http.h"
@@ -54,6 +56,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   } else {
     QW_CHECK(embedding.error().status == 400);
   }
+  if (const auto score = api::openai::read_score_request(*body))
+    QW_CHECK(score->queries.size() == 1 || score->queries.size() == score->documents.size());
+  if (const auto tokens = api::openai::read_tokenize_request(*body); tokens && tokens->chat)
+    QW_CHECK(tokens->prompt.empty());
+  (void)api::openai::read_detokenize_request(*body);
+  if (const auto texts = api::openai::read_moderation_request(*body)) QW_CHECK(!texts->texts.empty());
   if (const auto rerank = api::openai::read_rerank_request(*body)) QW_CHECK(!rerank->documents.empty());
   if (chat) {
     const auto variables = chat::template_variables({chat->messages, chat->tools, true, chat->template_variables});

@@ -1,5 +1,8 @@
 #include "api/row_tasks.h"
 
+#include <cmath>
+#include <numeric>
+
 #include "api/auth.h"
 #include "api/tasks.h"
 #include "base/decimal.h"
@@ -49,7 +52,40 @@ void rank_with(const ModelLease& model, const RankRequest& request, RowFields fi
       [name = model->id, body](const RowResults& results) { return body(name, results); });
 }
 
+// Queries and documents are embedded in one job, in that order; then compared.
+void compare_with(const ModelLease& model, const RankRequest& request, RowFields fields, const RowsBody& body,
+                  const std::shared_ptr<Exchange>& exchange) {
+  EmbeddingRequest texts;
+  texts.texts = request.queries;
+  texts.texts.insert(texts.texts.end(), request.documents.begin(), request.documents.end());
+  texts.ignored = request.ignored;
+  const auto cosines = [queries = request.queries.size(), body](const std::string& name, const RowResults& rows) {
+    RowResults out;
+    out.prompt_tokens = rows.prompt_tokens;
+    for (std::size_t i = 0; i + queries < rows.values.size(); ++i) {
+      const auto &a = rows.values[queries == 1 ? 0 : i], &b = rows.values[queries + i];
+      const double ab = std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
+      const double aa = std::inner_product(a.begin(), a.end(), a.begin(), 0.0);
+      const double bb = std::inner_product(b.begin(), b.end(), b.begin(), 0.0);
+      out.values.push_back({aa > 0 && bb > 0 ? static_cast<float>(ab / std::sqrt(aa * bb)) : 0.0f});
+    }
+    return body(name, out);
+  };
+  embed_with(model, texts, fields, cosines, exchange);
+}
+
 }  // namespace
+
+void start_scoring(const ModelList& models, const std::shared_ptr<Exchange>& exchange, RankRequest request,
+                   RowFields fields, RowsBody body) {
+  const auto entry = allowed_model(*exchange, models, request.model);
+  if (!entry) return exchange->send_error(entry.error());
+  with_model(*entry, exchange,
+             [exchange, request = std::move(request), fields, body = std::move(body)](const ModelLease& model) {
+               if (model->ranking || !model->embedding) return rank_with(model, request, fields, body, exchange);
+               compare_with(model, request, fields, body, exchange);
+             });
+}
 
 void start_embedding(const ModelList& models, const std::shared_ptr<Exchange>& exchange, EmbeddingRequest request,
                      RowFields fields, RowsBody body) {

@@ -49,6 +49,10 @@ void start_embedding(const ModelList& models, const std::shared_ptr<Exchange>& e
 void start_ranking(const ModelList& models, const std::shared_ptr<Exchange>& exchange, RankRequest request,
                    RowFields fields, RowsBody body);
 
+// The same, also with models that only embed: the cosine of the two embeddings, -1 to 1.
+void start_scoring(const ModelList& models, const std::shared_ptr<Exchange>& exchange, RankRequest request,
+                   RowFields fields, RowsBody body);
+
 // As they are written: the shortest decimals that read back as the same floats.
 json::Array numbers(const std::vector<float>& values);
 

@@ -54,6 +54,7 @@ Service::Service(const ModelList& models, ServiceOptions options)
       ollama_(models),
       files_(background_),
       responses_(models, background_),
+      moderations_(background_, options_.moderator),
       batches_(background_),
       metrics_(std::make_shared<ServiceMetrics>(models)) {}
 
@@ -170,7 +171,7 @@ void Service::route(const std::shared_ptr<const net::Request>& shared, const std
   if (anthropic_.handle(request, exchange) || dashscope_.handle(request, exchange) || ollama_.handle(request, exchange))
     return;
   if (openai_.handle(request, exchange) || files_.handle(shared, exchange) || batches_.handle(shared, exchange) ||
-      responses_.handle(shared, exchange))
+      responses_.handle(shared, exchange) || moderations_.handle(request, exchange))
     return;
   if (options_.adapters != nullptr && handle_adapters(*options_.adapters, models_, request, exchange)) return;
   if (serve_page(request, exchange->reply())) return;

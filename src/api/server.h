@@ -17,6 +17,7 @@
 #include "api/openai/api.h"
 #include "api/openai/batches.h"
 #include "api/openai/files.h"
+#include "api/openai/moderations.h"
 #include "api/openai/responses/api.h"
 #include "api/served_model.h"
 #include "api/service_metrics.h"
@@ -32,6 +33,8 @@ struct ServiceOptions {
   Accounts* accounts = nullptr;
   // Loads and unloads adapters for /admin/adapters; null: there are no such routes. Must outlive the service.
   AdapterDesk* adapters = nullptr;
+  // Judges texts for /v1/moderations; null: that route answers 501. Must outlive the service.
+  Moderator* moderator = nullptr;
   openai::BatchOptions batches;  // with accounts, whose store they are kept in
 };
 
@@ -60,6 +63,7 @@ class Service {
   ollama::Api ollama_;
   openai::FilesApi files_;
   openai::ResponsesApi responses_;
+  openai::ModerationsApi moderations_;
   std::unique_ptr<openai::BatchRunner> batch_runner_;  // null without accounts
   openai::BatchesApi batches_;
   std::shared_ptr<ServiceMetrics> metrics_;

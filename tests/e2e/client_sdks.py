@@ -172,6 +172,8 @@ def openai_batches(url, key, restart):
     called = client.responses.create(model="mini", input=POEM, parallel_tool_calls=False, tool_choice="required",
                                      tools=[{"type": "function", "name": "weather", "parameters": TOOL_SCHEMA, "strict": True}])
     check("a response calls a tool", json.loads(called.output[-1].arguments)["city"] in ("北京", "杭州"))
+    judged = client.moderations.create(input=["春江花月夜", "this is VILE"]).results
+    check("texts are moderated", [r.flagged for r in judged] == [False, True] and judged[1].categories.hate and not judged[1].categories.violence)
 
 
 class Service:
@@ -184,9 +186,10 @@ class Service:
         self.key = next(line.strip() for line in log if line.strip().startswith("sk-qw-"))
 
     def start(self, port):
-        log = self.folder / f"log{self.starts}"
+        log, words = self.folder / f"log{self.starts}", self.folder / "words"
+        words.write_text("[hate]\nvile\n")
         self.starts += 1
-        self.process, self.port = service.start_service(self.program, log, "-m", "mini", "--store", str(self.folder / "state.db"), port=port)
+        self.process, self.port = service.start_service(self.program, log, "-m", "mini", "--store", str(self.folder / "state.db"), "--moderation-words", str(words), port=port)
         self.url = f"http://127.0.0.1:{self.port}"
 
     def restart_after_kill(self):

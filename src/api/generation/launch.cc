@@ -215,7 +215,7 @@ void complete_with(const ModelLease& model, const TextRequest& request, const st
 }  // namespace
 
 ApiResult<ChatPrompt> prompt_of(const ServedModel& model, const ChatRequest& request) {
-  chat::Conversation conversation{request.messages, {}, true, request.template_variables};
+  chat::Conversation conversation{request.messages, {}, request.opens_answer, request.template_variables};
   if (request.tools_allowed()) conversation.tools = request.tools;
   auto prompt = chat_prompt(*model.chat_template, conversation, *model.tokenizer, request.prefix);
   if (!prompt) return tl::unexpected(bad_request("messages", prompt.error().message));

@@ -44,6 +44,7 @@ struct ChatRequest : GenerationRequest {
   bool parallel_tool_calls = true;
   bool tools_allowed() const { return tools.has_value() && tool_choice.mode != ToolChoice::Mode::kNone; }
   json::Object template_variables;  // enable_thinking and others of the template's own
+  bool opens_answer = true;         // the template writes what an answer begins with
   std::string prefix;               // the answer begins with this, which is not repeated
   bool thinking_on() const;         // it was not switched off
 };

@@ -88,8 +88,9 @@ class ServiceTest : public testing::Test {
     EXPECT_TRUE(models_.add(std::move(served)));
   }
   void SetUp() override { start_service(nullptr); }
-  void start_service(Accounts* accounts, openai::BatchOptions batches = {}) {
+  void start_service(Accounts* accounts, openai::BatchOptions batches = {}, Moderator* moderator = nullptr) {
     ServiceOptions options;
+    options.moderator = moderator;
     options.batches = batches;
     options.accounts = accounts;
     options.http.port = 0;

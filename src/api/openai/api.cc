@@ -21,8 +21,12 @@ json::Value model_entry(const ModelEntry& model) {
 bool Api::handle(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const {
   using Handler = void (Api::*)(const json::Object&, const std::shared_ptr<Exchange>&) const;
   static constexpr std::pair<std::string_view, Handler> kRoutes[] = {
-      {"/v1/chat/completions", &Api::chat}, {"/v1/completions", &Api::complete}, {"/v1/embeddings", &Api::embed},
-      {"/v1/rerank", &Api::rerank},         {"/v2/rerank", &Api::rerank},        {"/rerank", &Api::rerank},
+      {"/v1/chat/completions", &Api::chat}, {"/v1/completions", &Api::complete},
+      {"/v1/embeddings", &Api::embed},      {"/v1/rerank", &Api::rerank},
+      {"/v2/rerank", &Api::rerank},         {"/rerank", &Api::rerank},
+      {"/v1/score", &Api::score},           {"/score", &Api::score},
+      {"/v1/tokenize", &Api::tokenize},     {"/tokenize", &Api::tokenize},
+      {"/v1/detokenize", &Api::detokenize}, {"/detokenize", &Api::detokenize},
   };
   for (const auto& [path, handler] : kRoutes) {
     if (request.path != path) continue;

@@ -1,5 +1,6 @@
-// The OpenAI protocol: POST /v1/chat/completions, /v1/completions, /v1/embeddings and /v1/rerank (also /rerank and
-// /v2/rerank; not OpenAI's, but of the same shape everywhere), GET /v1/models, GET /v1/models/{id}.
+// The OpenAI protocol: POST /v1/chat/completions, /v1/completions and /v1/embeddings, GET /v1/models, GET
+// /v1/models/{id}; and what others added to it: POST /v1/rerank (also /rerank and /v2/rerank), and as vLLM has them
+// /v1/score, /v1/tokenize and /v1/detokenize (also without /v1).
 #pragma once
 
 #include <memory>
@@ -23,6 +24,9 @@ class Api {
   void complete(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const;
   void embed(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const;
   void rerank(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const;
+  void score(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const;
+  void tokenize(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const;
+  void detokenize(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const;
   void list_models(const std::shared_ptr<Exchange>& exchange) const;
   const ModelList& models_;
 };

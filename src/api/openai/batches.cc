@@ -12,7 +12,8 @@ namespace qw::api::openai {
 namespace {
 
 // The routes whose answer is one JSON object.
-constexpr std::array kEndpoints = {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank",
+constexpr std::array kEndpoints = {"/v1/chat/completions", "/v1/completions", "/v1/embeddings",
+                                   "/v1/rerank",           "/v1/score",       "/v1/moderations",
                                    "/v1/responses"};
 // OpenAI has 24 hours; DashScope up to 14 days.
 constexpr std::int64_t kLeastHours = 24, kMostHours = 336;

@@ -192,7 +192,42 @@ void take_prefix(FieldReader& in, ChatRequest& out) {
   if (out.messages.empty()) in.reject("messages", "A partial message needs one before it.");
 }
 
+// A text, or several. `name`: the field that is there of those that mean the same.
+std::vector<std::string> read_pair_side(FieldReader& in, std::initializer_list<const char*> names) {
+  std::vector<std::string> out;
+  const char* name = *names.begin();
+  const json::Value* value = nullptr;
+  for (const char* one : names)
+    if (const json::Value* found = in.any(one); found != nullptr) name = one, value = found;
+  const auto wrong = [&] {
+    in.reject(name, std::string("'") + name + "' must be a text, or 1 to " + std::to_string(kMaxInputs) + " texts.");
+  };
+  if (value != nullptr && value->is_string()) out.push_back(value->as_string());
+  if (value != nullptr && value->is_array())
+    for (const json::Value& one : value->as_array()) {
+      if (!one.is_string()) wrong();
+      if (one.is_string()) out.push_back(one.as_string());
+    }
+  if (out.empty() || out.size() > kMaxInputs) wrong();
+  return out;
+}
+
 }  // namespace
+
+ApiResult<RankRequest> read_score_request(const json::Object& body) {
+  FieldReader in(body);
+  RankRequest out;
+  out.model = in.text("model").value_or("");
+  out.queries = read_pair_side(in, {"text_1", "queries"});
+  out.documents = read_pair_side(in, {"text_2", "documents"});
+  out.instruction = in.text("instruct").value_or(std::string(kDefaultInstruction));
+  if (out.queries.size() != 1 && out.queries.size() != out.documents.size())
+    in.reject("text_1", "There must be one first text, or as many as second ones.");
+  in.known({"user", "encoding_format"});
+  if (in.error()) return tl::unexpected(*in.error());
+  out.ignored = in.unknown();
+  return out;
+}
 
 ApiResult<OpenAiChat> read_chat_request(const json::Object& body) {
   FieldReader in(body);

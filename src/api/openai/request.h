@@ -30,6 +30,8 @@ struct OpenAiEmbedding : EmbeddingRequest {
 ApiResult<OpenAiEmbedding> read_embedding_request(const json::Object& body);
 // The shape of Jina, Cohere and vLLM.
 ApiResult<RankRequest> read_rerank_request(const json::Object& body);
+// vLLM's text_1 and text_2, also as queries and documents.
+ApiResult<RankRequest> read_score_request(const json::Object& body);
 ApiResult<OpenAiChat> read_chat_request(const json::Object& body);
 ApiResult<CompletionRequest> read_completion_request(const json::Object& body);
 

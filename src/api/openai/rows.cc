@@ -1,9 +1,10 @@
-// POST /v1/embeddings and POST /v1/rerank.
+// POST /v1/embeddings, /v1/rerank and /v1/score.
 #include <bit>
 #include <cstring>
 
 #include "api/openai/api.h"
 #include "api/row_tasks.h"
+#include "base/clock.h"
 #include "base/decimal.h"
 
 namespace qw::api::openai {
@@ -69,6 +70,22 @@ void Api::rerank(const json::Object& body, const std::shared_ptr<Exchange>& exch
   start_ranking(models_, exchange, *request, {"documents"},
                 [asked = *request](const std::string& model, const RowResults& results) {
                   return rerank_body(model, asked, results);
+                });
+}
+
+void Api::score(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const {
+  auto request = read_score_request(body);
+  if (!request) return exchange->send_error(request.error());
+  start_scoring(models_, exchange, std::move(*request), {"text_2"},
+                [](const std::string& model, const RowResults& results) -> json::Value {
+                  json::Array data;
+                  for (std::size_t i = 0; i < results.values.size(); ++i)
+                    data.emplace_back(json::Object{{"index", static_cast<std::int64_t>(i)},
+                                                   {"object", "score"},
+                                                   {"score", base::shortest(results.values[i][0])}});
+                  return json::Object{{"id", new_id("score-")},          {"object", "list"},
+                                      {"created", base::unix_seconds()}, {"model", model},
+                                      {"data", std::move(data)},         {"usage", usage(results.prompt_tokens)}};
                 });
 }
 

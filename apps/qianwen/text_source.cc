@@ -104,17 +104,26 @@ Result<json::Array> read_messages(const std::string& path) {
 }
 
 Result<std::vector<tokenizer::TokenId>> parse_ids(const std::string& option, std::string_view text) {
+  const auto bad = [&] { return fail(ErrorKind::kUsage, option + " expects ids such as 1,2,3"); };
+  const auto blank = [](char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; };
+  const auto trim = [&] {
+    while (!text.empty() && blank(text.front())) text.remove_prefix(1);
+    while (!text.empty() && blank(text.back())) text.remove_suffix(1);
+  };
+  trim();
+  if (text.starts_with('[') && text.ends_with(']') && text.size() > 1) text = text.substr(1, text.size() - 2);
+  trim();
   std::vector<tokenizer::TokenId> ids;
-  for (const char *p = text.data(), *end = p + text.size(); p != end;) {
-    if (*p == ',' || *p == ' ' || *p == '[' || *p == ']' || *p == '\n') {
-      ++p;
-      continue;
-    }
+  const char *p = text.data(), *const end = p + text.size();
+  while (p != end) {
     tokenizer::TokenId id = 0;
     const auto [next, error] = std::from_chars(p, end, id);
-    if (error != std::errc()) return fail(ErrorKind::kUsage, option + " expects ids such as 1,2,3");
+    if (error != std::errc()) return bad();
     ids.push_back(id);
-    p = next;
+    // One comma, or blanks, or both before the next.
+    bool comma = false;
+    for (p = next; p != end && (blank(*p) || (*p == ',' && !comma)); ++p) comma |= *p == ',';
+    if ((p == next && p != end) || (p == end && comma)) return bad();
   }
   return ids;
 }

@@ -48,6 +48,8 @@ check "bytes that are no text have tokens" "'$program' tokenize -m mini --file $
 refused 3 "absent: cannot open" tokenize -m mini --file "$work/absent"
 refused 3 "is no id of the vocabulary" tokenize -m mini --decode 1,99999999
 refused 2 "expects ids such as 1,2,3" tokenize -m mini --decode 1,x
+for ids in 1,,2 1, ,1 '[1,2' '1]' '1;2'; do refused 2 "expects ids such as 1,2,3" tokenize -m mini --decode "$ids"; done
+check "ids in brackets or with blanks" "[ \"\$('$program' tokenize -m mini --decode '[300, 301  302]')\" = \"\$('$program' tokenize -m mini --decode 300,301,302)\" ]"
 refused 2 " excludes " tokenize -m mini --decode 1 --lines
 refused 2 "--model is required" tokenize
 refused 2 "--messages is required" render

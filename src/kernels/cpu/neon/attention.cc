@@ -5,6 +5,7 @@
 
 #include "base/result.h"
 #include "kernels/internal/cache_element.h"
+#include "kernels/internal/cache_gather.h"
 #include "kernels/internal/exp.h"
 #include "kernels/internal/fill.h"
 #include "kernels/internal/target.h"

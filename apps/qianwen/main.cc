@@ -5,6 +5,7 @@
 #include <exception>
 #include <new>
 
+#include "base/thread_pool.h"
 #include "commands.h"
 
 namespace qw::app {
@@ -30,6 +31,7 @@ int run(int argc, char** argv) {
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
   std::signal(SIGPIPE, SIG_IGN);
+  if (const auto pinning = base::chosen_pinning(); !pinning) return report(pinning.error());
   CLI::App app{"qianwen: train, run and serve Qwen-family language models", "qianwen"};
   app.set_version_flag("--version", QW_VERSION);
   app.require_subcommand(1);

@@ -6,7 +6,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <type_traits>
+#include <vector>
+
+#include "base/result.h"
+#include "base/topology.h"
 
 namespace qw::base {
 
@@ -30,10 +35,33 @@ class FunctionRef<R(Args...)> {
   R (*call_)(void*, Args...);
 };
 
+// Where the system may run the workers that a pool starts. The thread that drives a pool is the caller's own and is left
+// alone.
+enum class Pinning : std::uint8_t {
+  kOff,         // anywhere
+  kCaches,      // on the processors that share a last-level cache and a memory node with the worker's place
+  kProcessors,  // on the worker's place alone: for a machine that does nothing else
+};
+// QW_PIN=off|caches|processors, or nothing where it is not set.
+Result<std::optional<Pinning>> chosen_pinning();
+
+// Where the workers of a pool run: worker i near places[i] of `machine`.
+struct Placement {
+  std::vector<Processor> places;
+  std::vector<Processor> machine;
+  Pinning pinning = Pinning::kOff;
+};
+// Of `threads` workers. Where nothing is asked for, caches and nodes are kept apart if there are several and there is a
+// worker for every core: pools with fewer, of this process or others, would all be put upon the first of them.
+Placement placement(std::vector<Processor> machine, int threads, std::optional<Pinning> asked);
+
 class ThreadPool {
  public:
-  // `threads` counts the calling thread: ThreadPool(1) starts none. threads <= 0 means one per hardware thread.
+  // `threads` counts the calling thread: ThreadPool(1) starts none. threads <= 0 means one per hardware thread. Workers are
+  // placed as this machine is built and QW_PIN says; a QW_PIN that chosen_pinning() refuses pins nothing, for programs check
+  // it before they begin.
   explicit ThreadPool(int threads);
+  explicit ThreadPool(const Placement& placement);  // with one place at least
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -45,11 +73,15 @@ class ThreadPool {
   void run(FunctionRef<void(int worker)> body);
 
   // Calls body(begin, end) over [0, n) cut into pieces of `grain` (the last may be shorter). Which worker gets which
-  // piece is not specified; body must write only to places owned by its piece.
+  // piece is not specified; body must write only to places owned by its piece. Workers that are pinned to several memory
+  // nodes begin with their node's share of [0, n), and help the others when it is done: what lies in memory along the
+  // range is then touched first, and read afterwards, by the same node.
   void parallel_for(std::int64_t n, std::int64_t grain, FunctionRef<void(std::int64_t begin, std::int64_t end)> body);
 
  private:
   struct State;
+  // parallel_for where there are several memory nodes.
+  void shared_for(std::int64_t n, std::int64_t grain, FunctionRef<void(std::int64_t, std::int64_t)> body);
   std::unique_ptr<State> state_;
 };
 

@@ -62,6 +62,7 @@ TEST_F(AccountsTest, EveryRouteButTheHealthPagesNeedsAKey) {
                            "/v1/detokenize",
                            "/detokenize",
                            "/v1/moderations",
+                           "/v1/fine_tuning/jobs",
                            "/admin",
                            "/nowhere",
                            "/health",
@@ -281,6 +282,7 @@ TEST(Auth, ActionsOfRoutes) {
   EXPECT_EQ(action_of("DELETE", "/v1/files/x"), "files.write");
   EXPECT_EQ(action_of("POST", "/v1/responses"), "inference");  // one is made of tokens
   EXPECT_EQ(action_of("GET", "/v1/responses/x"), "responses.read");
+  EXPECT_EQ(action_of("POST", "/v1/fine_tuning/jobs/x/cancel"), "fine_tuning.write");
   EXPECT_EQ(action_of("POST", "/"), "");
 }
 

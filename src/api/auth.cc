@@ -48,6 +48,7 @@ constexpr Route kRoutes[] = {
     {"/v1/files", "files."},
     {"/v1/uploads", "files."},
     {"/v1/batches", "batches."},
+    {"/v1/fine_tuning", "fine_tuning."},
 };
 
 const Route* find_route(std::string_view path) {
@@ -135,6 +136,7 @@ ApiResult<void> check_access(const store::Principal* who, std::string_view actio
 
 bool may_use(const Exchange& exchange, const ServedModel& model) {
   const auto& who = exchange.who();
+  if (who != nullptr && !model.project.empty() && model.project != who->key.project_id) return false;
   if (who == nullptr || who->key.models.empty()) return true;
   return std::find(who->key.models.begin(), who->key.models.end(), model.id) != who->key.models.end();
 }
@@ -146,6 +148,9 @@ ApiResult<ModelEntry> allowed_model(const Exchange& exchange, const ModelList& m
   }
   ModelEntry model = models.find(name);
   if (model == nullptr) return tl::unexpected(model_not_found(name));
+  // Of another project's model a key does not even learn that there is one.
+  if (exchange.who() != nullptr && !model->project.empty() && model->project != exchange.who()->key.project_id)
+    return tl::unexpected(model_not_found(name));
   if (!may_use(exchange, *model))
     return tl::unexpected(ApiError{403, "permission_error", "This key may not use the model `" + model->id + "`.",
                                    "model", "model_not_allowed"});

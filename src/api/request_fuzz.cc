@@ -5,6 +5,7 @@
 #include "api/anthropic/request.h"
 #include "api/dashscope/request.h"
 #include "api/ollama/request.h"
+#include "api/openai/fine_tuning/job.h"
 #include "api/openai/moderations.h"
 #include "api/openai/request.h"
 #include "api/openai/responses/request.h"
@@ -60,6 +61,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     QW_CHECK(score->queries.size() == 1 || score->queries.size() == score->documents.size());
   if (const auto tokens = api::openai::read_tokenize_request(*body); tokens && tokens->chat)
     QW_CHECK(tokens->prompt.empty());
+  if (const auto tune = api::openai::read_fine_tune_request(*body)) {
+    store::Job job;
+    job.id = "ftjob-1";
+    job.spec = api::openai::fine_tune_spec(*tune, tune->model, "");
+    const auto ask = api::openai::fine_tune_ask(job);
+    QW_CHECK(ask.epochs == tune->epochs && ask.batch_size == tune->batch_size &&
+             ask.training_file == tune->training_file);
+    (void)api::openai::fine_tune_object(job);
+  }
   (void)api::openai::read_detokenize_request(*body);
   if (const auto texts = api::openai::read_moderation_request(*body)) QW_CHECK(!texts->texts.empty());
   if (const auto rerank = api::openai::read_rerank_request(*body)) QW_CHECK(!rerank->documents.empty());

@@ -26,6 +26,7 @@ using ModelLease = std::shared_ptr<const ServedModel>;  // of a model that stays
 struct ServedModel {
   std::string id;            // what clients write in "model"
   std::string base;          // of an adapter: the id of the model it changes; "": it is a model itself
+  std::string project;       // whose keys alone may use it; "": all that their own rights let
   std::int64_t created = 0;  // Unix seconds, for listings
   engine::Engine* engine = nullptr;
   std::int32_t adapter = -1;  // of the engine's adapters; -1: none

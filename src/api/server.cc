@@ -56,6 +56,7 @@ Service::Service(const ModelList& models, ServiceOptions options)
       responses_(models, background_),
       moderations_(background_, options_.moderator),
       batches_(background_),
+      fine_tuning_(models, background_, options_.fine_tuning),
       metrics_(std::make_shared<ServiceMetrics>(models)) {}
 
 Result<std::unique_ptr<Service>> Service::start(const ModelList& models, ServiceOptions options) {
@@ -77,6 +78,7 @@ Result<std::unique_ptr<Service>> Service::start(const ModelList& models, Service
         },
         service->options_.batches);
     service->batches_.runs_by(service->batch_runner_.get());
+    service->fine_tuning_.start(accounts->store(), accounts->instance());
   }
   return service;
 }
@@ -84,6 +86,7 @@ Result<std::unique_ptr<Service>> Service::start(const ModelList& models, Service
 Service::~Service() {
   if (server_) server_->stop();
   if (batch_runner_) batch_runner_->stop();
+  fine_tuning_.stop();
   background_.stop();
   if (options_.accounts != nullptr) options_.accounts->stop();  // its callbacks reach in here
 }
@@ -91,6 +94,7 @@ Service::~Service() {
 bool Service::drain(std::chrono::milliseconds grace) {
   draining_.store(true);
   if (batch_runner_) batch_runner_->stop();  // gives its batch to another service, or to the next start
+  fine_tuning_.stop();
   return server_->drain(grace);
 }
 
@@ -171,7 +175,8 @@ void Service::route(const std::shared_ptr<const net::Request>& shared, const std
   if (anthropic_.handle(request, exchange) || dashscope_.handle(request, exchange) || ollama_.handle(request, exchange))
     return;
   if (openai_.handle(request, exchange) || files_.handle(shared, exchange) || batches_.handle(shared, exchange) ||
-      responses_.handle(shared, exchange) || moderations_.handle(request, exchange))
+      responses_.handle(shared, exchange) || moderations_.handle(request, exchange) ||
+      fine_tuning_.handle(shared, exchange))
     return;
   if (options_.adapters != nullptr && handle_adapters(*options_.adapters, models_, request, exchange)) return;
   if (serve_page(request, exchange->reply())) return;

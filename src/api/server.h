@@ -17,6 +17,7 @@
 #include "api/openai/api.h"
 #include "api/openai/batches.h"
 #include "api/openai/files.h"
+#include "api/openai/fine_tuning/api.h"
 #include "api/openai/moderations.h"
 #include "api/openai/responses/api.h"
 #include "api/served_model.h"
@@ -35,6 +36,7 @@ struct ServiceOptions {
   AdapterDesk* adapters = nullptr;
   // Judges texts for /v1/moderations; null: that route answers 501. Must outlive the service.
   Moderator* moderator = nullptr;
+  openai::FineTuneOptions fine_tuning;
   openai::BatchOptions batches;  // with accounts, whose store they are kept in
 };
 
@@ -66,6 +68,7 @@ class Service {
   openai::ModerationsApi moderations_;
   std::unique_ptr<openai::BatchRunner> batch_runner_;  // null without accounts
   openai::BatchesApi batches_;
+  openai::FineTuningApi fine_tuning_;
   std::shared_ptr<ServiceMetrics> metrics_;
   std::atomic<bool> draining_{false};
   std::unique_ptr<net::HttpServer> server_;

@@ -34,7 +34,7 @@ class AccountsServiceTest : public ServiceTest {
     openai::BatchOptions quick;
     quick.poll = std::chrono::milliseconds(20);
     quick.flush = std::chrono::milliseconds(5);
-    start_service(accounts_.get(), quick);
+    start_service(accounts_.get(), quick, nullptr, fine_tuning_);
   }
   ~AccountsServiceTest() override {
     engine_->stop();
@@ -54,6 +54,7 @@ class AccountsServiceTest : public ServiceTest {
   std::unique_ptr<Accounts> accounts_;
   std::vector<std::unique_ptr<Accounts>> retired_;
   std::string project_;
+  openai::FineTuneOptions fine_tuning_;  // of the next start
   store::NewKey key_;
 };
 

@@ -88,8 +88,10 @@ class ServiceTest : public testing::Test {
     EXPECT_TRUE(models_.add(std::move(served)));
   }
   void SetUp() override { start_service(nullptr); }
-  void start_service(Accounts* accounts, openai::BatchOptions batches = {}, Moderator* moderator = nullptr) {
+  void start_service(Accounts* accounts, openai::BatchOptions batches = {}, Moderator* moderator = nullptr,
+                     openai::FineTuneOptions fine_tuning = {}) {
     ServiceOptions options;
+    options.fine_tuning = fine_tuning;
     options.moderator = moderator;
     options.batches = batches;
     options.accounts = accounts;

@@ -1,0 +1,217 @@
+// Fine-tuning jobs on the wire, with a runner that is told what to do.
+#include <atomic>
+#include <thread>
+
+#include "api/internal/test_accounts.h"
+
+namespace qw::api {
+namespace {
+
+using openai::FineTuneAsk;
+using openai::FineTuneEnd;
+using openai::FineTuneOrder;
+using openai::FineTuneWatch;
+
+class Runner final : public openai::FineTuneRunner {
+ public:
+  Status check(const FineTuneAsk& ask) const override {
+    if (ask.base == "vectors") return fail(ErrorKind::kUsage, "vectors are not trained here");
+    return {};
+  }
+  // Ten steps; from the fifth on only when `open` is set, as long training does.
+  Result<FineTuneEnd> run(const FineTuneAsk& ask, store::Files& files, FineTuneWatch& watch) override {
+    ++runs;
+    asked = ask;
+    if (!failure.empty()) return fail(ErrorKind::kFailed, failure);
+    text = *files.read(ask.training_file, 0);
+    for (int step = 1; step <= 10; ++step) {
+      while (step > 4 && !open.load()) {
+        QW_ASSIGN(const auto order, watch.go_on());
+        if (order == FineTuneOrder::kCancel) return FineTuneEnd::kCancelled;
+        if (order == FineTuneOrder::kLeave) return FineTuneEnd::kLeft;
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      }
+      watch.step({step, 10, 1.0 / step, std::nullopt, step * 7});
+      QW_TRY(watch.go_on());
+    }
+    watch.step({10, 10, std::nullopt, 0.25, 0});
+    return FineTuneEnd::kDone;
+  }
+  std::atomic<bool> open{true};
+  std::atomic<int> runs{0};
+  std::string failure, text;
+  FineTuneAsk asked;
+};
+
+class FineTuningTest : public test::AccountsServiceTest {
+ protected:
+  void SetUp() override {
+    fine_tuning_.runner = &runner_;
+    fine_tuning_.poll = fine_tuning_.flush = std::chrono::milliseconds(5);
+    AccountsServiceTest::SetUp();
+  }
+  ~FineTuningTest() override { service_.reset(); }  // before the runner
+  std::string file(const std::string& content, const char* purpose = "fine-tune") {
+    const auto made = store_->files().begin(project_, "in.jsonl", purpose);
+    EXPECT_TRUE(store_->files().append(made->id, content).has_value());
+    return store_->files().complete(made->id)->id;
+  }
+  json::Value create(const std::string& file_id, int status = 200, const std::string& more = "") {
+    return ask_json(kJobs, R"({"model":"alphabet","training_file":")" + file_id + "\"" + more + "}", status,
+                    bearer(key_));
+  }
+  json::Value get(const std::string& path) {
+    const auto answer = ask("GET", kJobs + path, "", bearer(key_));
+    EXPECT_EQ(answer.status, 200) << answer.body;
+    return *json::parse(answer.body);
+  }
+  json::Value wait(const std::string& id, const std::string& status) {
+    json::Value job;
+    for (int i = 0; i < 1000; ++i) {
+      job = get("/" + id);
+      if (at(job, "status").as_string() == status) return job;
+      ::usleep(5'000);
+    }
+    ADD_FAILURE() << "not " << status << ": " << json::dump(job);
+    return job;
+  }
+  static constexpr const char* kLine =
+      R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]})"
+      "\n";
+  const std::string kJobs = "/v1/fine_tuning/jobs";
+  Runner runner_;
+};
+
+TEST_F(FineTuningTest, AJobTrainsAndTellsWhatItDid) {
+  const auto made =
+      create(file(kLine), 200,
+             R"(,"suffix":"mine","seed":7,"hyperparameters":{"n_epochs":2,"batch_size":"auto"},"metadata":{"a":"b"})");
+  const std::string id = at(made, "id").as_string();
+  EXPECT_TRUE(id.starts_with("ftjob-"));
+  EXPECT_EQ(at(made, "status").as_string(), "validating_files");
+  EXPECT_EQ(dump(made.find("fine_tuned_model")), "null");
+  const auto job = wait(id, "succeeded");
+  const std::string name = at(job, "fine_tuned_model").as_string();
+  EXPECT_TRUE(name.starts_with("ft:alphabet:mine:")) << name;
+  EXPECT_EQ(runner_.asked.name, name);
+  EXPECT_EQ(runner_.asked.epochs, 2);
+  EXPECT_FALSE(runner_.asked.batch_size);
+  EXPECT_EQ(runner_.asked.seed, 7);
+  EXPECT_EQ(runner_.text, kLine);
+  EXPECT_EQ(dump(job.find("trained_tokens")), "70");
+  EXPECT_EQ(dump(job.find("hyperparameters")),
+            R"({"n_epochs": 2, "batch_size": "auto", "learning_rate_multiplier": "auto"})");
+  EXPECT_FALSE(at(job, "finished_at").is_null());
+  const std::string csv = *store_->files().read(at(job, "result_files").as_array().at(0).as_string(), 0);
+  EXPECT_TRUE(csv.starts_with("step,train_loss,valid_loss\n1,1.0,\n2,0.5,\n")) << csv;
+  EXPECT_TRUE(csv.ends_with("\n10,,0.25\n")) << csv;
+  const auto newest = get("/" + id + "/events?limit=2");
+  EXPECT_EQ(at(at(newest, "data").as_array()[0], "message").as_string(), "The job has successfully completed.");
+  EXPECT_EQ(dump(newest.find("has_more")), "true");
+  const auto next = get("/" + id + "/events?limit=100&after=" + at(newest, "last_id").as_string());
+  const auto& older = at(next, "data").as_array();
+  EXPECT_EQ(at(older[0], "type").as_string(), "metrics");
+  EXPECT_EQ(dump(at(older[0], "data").find("valid_loss")), "0.25");
+  EXPECT_EQ(at(older.back(), "message").as_string(), "Created fine-tuning job: " + id);
+  EXPECT_EQ(older.size(), 3u + 11u);
+  const auto checkpoints = get("/" + id + "/checkpoints");
+  ASSERT_EQ(at(checkpoints, "data").as_array().size(), 1u);
+  EXPECT_EQ(at(at(checkpoints, "data").as_array()[0], "fine_tuned_model_checkpoint").as_string(), name);
+  EXPECT_EQ(dump(at(at(checkpoints, "data").as_array()[0], "metrics").find("valid_loss")), "0.25");
+  EXPECT_EQ(at(get(""), "data").as_array().size(), 1u);
+}
+
+TEST_F(FineTuningTest, FilesThatAreWrongFailTheJobAndSayWhere) {
+  const auto job = wait(at(create(file(std::string(kLine) + "{no\n" +
+                                       R"({"messages":[{"role":"user","content":"x"}]})"
+                                       "\n"
+                                       R"({"messages":[]})")),
+                           "id")
+                            .as_string(),
+                        "failed");
+  const json::Value& error = at(job, "error");
+  EXPECT_EQ(at(error, "code").as_string(), "invalid_file_format");
+  EXPECT_EQ(at(error, "param").as_string(), "training_file");
+  const std::string message = at(error, "message").as_string();
+  EXPECT_NE(message.find("line 2 is not JSON"), std::string::npos) << message;
+  EXPECT_NE(message.find("line 3 has no message of the assistant"), std::string::npos) << message;
+  EXPECT_NE(message.find("line 4 has no 'messages'"), std::string::npos) << message;
+  const auto other =
+      wait(at(create(file(kLine), 200, R"(,"validation_file":")" + file("\n") + "\""), "id").as_string(), "failed");
+  EXPECT_EQ(at(at(other, "error"), "param").as_string(), "validation_file");
+  EXPECT_EQ(runner_.runs, 0);
+}
+
+TEST_F(FineTuningTest, WhatTheRunnerSaysIsTheJobsError) {
+  runner_.failure = "it exploded";
+  const std::string id = at(create(file(kLine)), "id").as_string();
+  EXPECT_EQ(at(at(wait(id, "failed"), "error"), "message").as_string(), "it exploded");
+  EXPECT_EQ(at(at(get("/" + id + "/events"), "data").as_array()[0], "level").as_string(), "error");
+}
+
+TEST_F(FineTuningTest, ARunningJobIsCancelled) {
+  runner_.open = false;
+  const std::string id = at(create(file(kLine)), "id").as_string();
+  wait(id, "running");
+  const std::string second = at(create(file(kLine)), "id").as_string();  // waits behind it
+  EXPECT_EQ(at(ask_json(kJobs + "/" + second + "/cancel", "", 200, bearer(key_)), "status").as_string(), "cancelled");
+  ask_json(kJobs + "/" + id + "/cancel", "", 200, bearer(key_));
+  wait(id, "cancelled");
+  EXPECT_EQ(runner_.runs, 1);
+}
+
+TEST_F(FineTuningTest, AJobGoesOnWhereAServiceEndedAndTellsNoStepTwice) {
+  runner_.open = false;
+  const std::string id = at(create(file(kLine)), "id").as_string();
+  for (int i = 0; i < 1000 && at(get("/" + id), "trained_tokens").is_null(); ++i) ::usleep(5'000);
+  restart();
+  runner_.open = true;
+  wait(id, "succeeded");
+  EXPECT_EQ(runner_.runs, 2);
+  int steps = 0;
+  const auto events = get("/" + id + "/events?limit=100");
+  for (const auto& event : at(events, "data").as_array()) steps += at(event, "type").as_string() == "metrics";
+  EXPECT_EQ(steps, 11);
+}
+
+TEST_F(FineTuningTest, RequestsThatMakeNoSenseAreRefused) {
+  const std::string good = file(kLine);
+  create("file-none", 400);
+  create(file(kLine, "batch"), 400);
+  for (const char* more : {R"(,"suffix":"a b")", R"(,"method":{"type":"dpo"})", R"(,"hyperparameters":{"n_epochs":0})",
+                           R"(,"integrations":[{"type":"wandb"}])", R"(,"seed":-1)"})
+    create(good, 400, more);
+  ask_json(kJobs, R"({"model":"none","training_file":")" + good + "\"}", 404, bearer(key_));
+  ask_json(kJobs, R"({"model":"vectors","training_file":")" + good + "\"}", 400, bearer(key_));
+  ask_json(kJobs, R"({"training_file":")" + good + "\"}", 400, bearer(key_));
+  EXPECT_EQ(ask("GET", kJobs + "/ftjob-none", "", bearer(key_)).status, 404);
+  EXPECT_EQ(ask("GET", kJobs + "/x/cancel", "", bearer(key_)).status, 405);
+  EXPECT_EQ(ask("GET", kJobs, "", bearer(key({"inference"}))).status, 403);
+  EXPECT_EQ(at(get(""), "data").as_array().size(), 0u);
+}
+
+TEST_F(FineTuningTest, AModelOfAProjectIsThatProjectsAlone) {
+  ServedModel own = *models_.find("alphabet");
+  own.id = "ft:own";
+  own.project = project_;
+  ASSERT_TRUE(models_.add(own));
+  own.id = "ft:foreign";
+  own.project = "proj_other";
+  ASSERT_TRUE(models_.add(own));
+  const std::string chat = R"(,"messages":[{"role":"user","content":"a"}],"max_tokens":1})";
+  ask_json("/v1/chat/completions", R"({"model":"ft:own")" + chat, 200, bearer(key_));
+  ask_json("/v1/chat/completions", R"({"model":"ft:foreign")" + chat, 404, bearer(key_));
+  EXPECT_EQ(ask("GET", "/v1/models", "", bearer(key_)).body.find("ft:foreign"), std::string::npos);
+}
+
+class UntrainedTest : public test::AccountsServiceTest {};
+
+TEST_F(UntrainedTest, WithoutARunnerNothingIsPretended) {
+  const auto error =
+      at(ask_json("/v1/fine_tuning/jobs", R"({"model":"alphabet","training_file":"x"})", 501, bearer(key_)), "error");
+  EXPECT_EQ(at(error, "code").as_string(), "no_runner");
+  EXPECT_EQ(ask("GET", "/v1/fine_tuning/jobs", "", bearer(key_)).status, 200);
+}
+
+}  // namespace
+}  // namespace qw::api

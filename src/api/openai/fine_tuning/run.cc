@@ -1,0 +1,216 @@
+#include "api/openai/fine_tuning/run.h"
+
+#include <utility>
+#include <vector>
+
+#include "api/field_reader.h"
+#include "api/file_lines.h"
+#include "api/openai/fine_tuning/job.h"
+#include "chat/messages.h"
+
+namespace qw::api::openai {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t kMostErrors = 20;  // named of a file that is wrong
+constexpr std::int64_t kRecordsAtOnce = 500;
+
+// What is wrong with a line of training data; "": nothing.
+std::string line_error(const std::string& text) {
+  const auto value = json::parse(text);
+  if (!value) return "is not JSON: " + value.error().message;
+  const json::Value* messages = value->find("messages");
+  if (messages == nullptr || !messages->is_array() || messages->as_array().empty()) return "has no 'messages'";
+  if (const auto read = chat::template_messages(messages->as_array()); !read) return read.error().message;
+  if (const json::Value* tools = value->find("tools"); tools != nullptr)
+    if (const auto read = chat::template_tools(*tools); !read) return read.error().message;
+  for (const json::Value& message : messages->as_array())
+    if (text_member(message, "role") == "assistant") return "";
+  return "has no message of the assistant, so nothing to learn";
+}
+
+class Run final : public FineTuneWatch {
+ public:
+  Run(const FineTuneContext& context, store::Job job)
+      : context_(context), job_(std::move(job)), ask_(fine_tune_ask(job_)), state_(fine_tune_state(job_)) {}
+
+  Status run() {
+    if (text_member(state_, "phase").empty()) {
+      event("info", "Created fine-tuning job: " + job_.id);
+      event("info", "Validating training file: " + ask_.training_file);
+      set("phase", "validating_files");
+      QW_TRY(write());
+    }
+    if (cancelled_) return finish("cancelled", "The job was cancelled.");
+    if (text_member(state_, "phase") == "validating_files") {
+      for (const auto& [param, file] :
+           {std::pair("training_file", ask_.training_file), std::pair("validation_file", ask_.validation_file)}) {
+        QW_ASSIGN(const std::string wrong, file.empty() ? Result<std::string>("") : judge_file(file));
+        if (!wrong.empty()) return fail_job("invalid_file_format", wrong, param);
+      }
+      event("info", "Files validated; training begins.");
+      set("phase", "running");
+      QW_TRY(write());
+    }
+    if (context_.options.runner == nullptr) return fail_job("no_runner", "This service trains no models.", "");
+    const auto end = context_.options.runner->run(ask_, context_.store.files(), *this);
+    if (broken_) return tl::unexpected(*broken_);  // of the store: the job goes on when it is back
+    if (!end) return fail_job("training_failed", end.error().message, "");
+    if (*end == FineTuneEnd::kLeft) {
+      QW_TRY(write());
+      return jobs().release(job_.id, context_.instance);
+    }
+    if (*end == FineTuneEnd::kCancelled) return finish("cancelled", "The job was cancelled.");
+    return succeed();
+  }
+
+  void step(const FineTuneStep& s) override {
+    const char* key = s.valid_loss ? "last_valid_step" : "last_step";
+    if (s.step <= integer_member(state_, key)) return;
+    set(key, s.step);
+    json::Object data{{"step", s.step}};
+    std::string message = "Step " + std::to_string(s.step) + "/" + std::to_string(s.total_steps) + ":";
+    const auto add = [&](const char* name, const std::optional<double>& value) {
+      if (!value) return;
+      data.set(name, *value);
+      set(name, *value);
+      message += std::string(" ") + name + "=" + json::python_float(*value);
+    };
+    data.set("total_steps", s.total_steps);
+    add("train_loss", s.train_loss);
+    add("valid_loss", s.valid_loss);
+    if (s.trained_tokens > 0) set("trained_tokens", s.trained_tokens);
+    event("info", message, "metrics", std::move(data));
+  }
+  void say(const std::string& message) override { event("info", message); }
+  Result<FineTuneOrder> go_on() override {
+    const auto since = Clock::now() - last_written_;
+    if ((!records_.empty() && since >= context_.options.flush) || since >= context_.options.poll) {
+      if (auto written = write(); !written) {
+        broken_ = written.error();
+        return tl::unexpected(written.error());
+      }
+    }
+    if (cancelled_) return FineTuneOrder::kCancel;
+    return context_.stopping() ? FineTuneOrder::kLeave : FineTuneOrder::kGoOn;
+  }
+
+ private:
+  store::Jobs& jobs() { return context_.store.jobs(); }
+  void set(const char* key, json::Value value) { state_.set(key, std::move(value)); }
+
+  void event(const char* level, const std::string& message, const char* type = "message", json::Object data = {}) {
+    store::JobRecord record;
+    record.stream = kFineTuneEvents;
+    record.body =
+        json::dump(json::Object{{"level", level}, {"message", message}, {"type", type}, {"data", std::move(data)}},
+                   json::WriteStyle::compact());
+    records_.push_back(std::move(record));
+    set("events", integer_member(state_, "events") + 1);  // so that the newest can be found
+  }
+
+  Status write() {
+    const auto lease = std::chrono::microseconds(context_.options.lease).count();
+    QW_ASSIGN(const bool cancel, jobs().advance(job_.id, context_.instance, lease, json::dump(state_), records_));
+    records_.clear();
+    last_written_ = Clock::now();
+    cancelled_ = cancelled_ || cancel;
+    return {};
+  }
+
+  Status finish(const char* status, const std::string& message, const char* level = "info") {
+    event(level, message);
+    return jobs().finish(job_.id, context_.instance, status, json::dump(state_), records_);
+  }
+
+  Status fail_job(const char* code, const std::string& message, const std::string& param) {
+    set("error",
+        json::Object{
+            {"code", code}, {"message", message}, {"param", param.empty() ? json::Value() : json::Value(param)}});
+    return finish("failed", message, "error");
+  }
+
+  // Errors: of the store. The value: what is wrong with the file, or "".
+  Result<std::string> judge_file(const std::string& id) {
+    const auto file = context_.store.files().find(job_.project_id, id);
+    if (!file && file.error().kind != ErrorKind::kBadInput) return tl::unexpected(file.error());
+    if (!file) return "The file " + id + " was deleted.";
+    std::string wrong;
+    std::size_t errors = 0;
+    std::int64_t lines = 0;
+    FileLines text(context_.store.files(), id);
+    while (errors < kMostErrors) {
+      const auto line = text.next();
+      if (!line && line.error().kind != ErrorKind::kBadInput) return tl::unexpected(line.error());
+      const std::string error = !line ? line.error().message : *line ? line_error(**line) : "";
+      if (!error.empty()) {
+        ++errors;
+        wrong += (wrong.empty() ? "" : "; ") + (line ? "line " + std::to_string(text.number()) + " " : "") + error;
+      }
+      if (!line || !*line) break;
+      ++lines;
+      if (Clock::now() - last_written_ > context_.options.lease / 3) QW_TRY(write());
+    }
+    if (lines == 0 && wrong.empty()) return "The file " + id + " has no lines.";
+    return wrong;
+  }
+
+  Status succeed() {
+    QW_ASSIGN(const std::string results, write_results());
+    set("result_files", json::Array{results});
+    set("fine_tuned_model", ask_.name);
+    json::Object metrics{{"step", integer_member(state_, "last_step")}};
+    for (const char* name : {"train_loss", "valid_loss"})
+      if (const json::Value* value = state_.find(name)) metrics.set(name, *value);
+    store::JobRecord checkpoint;
+    checkpoint.stream = kFineTuneCheckpoints;
+    checkpoint.body = json::dump(json::Object{{"fine_tuned_model_checkpoint", ask_.name},
+                                              {"step_number", integer_member(state_, "last_step")},
+                                              {"metrics", std::move(metrics)}});
+    records_.push_back(std::move(checkpoint));
+    event("info", "New fine-tuned model created: " + ask_.name);
+    return finish("succeeded", "The job has successfully completed.");
+  }
+
+  // The figures of all steps as a file of the project.
+  Result<std::string> write_results() {
+    QW_TRY(write());
+    store::Files& files = context_.store.files();
+    QW_ASSIGN(const auto file, files.begin(job_.project_id, job_.id + "_metrics.csv", "fine-tune-results"));
+    std::string text = "step,train_loss,valid_loss\n";
+    for (std::int64_t from = 0;;) {
+      QW_ASSIGN(const auto records, jobs().records(job_.id, kFineTuneEvents, from, kRecordsAtOnce));
+      if (records.empty()) break;
+      for (const auto& record : records) {
+        const auto value = json::parse(record.body);
+        if (!value || text_member(*value, "type") != "metrics") continue;
+        const json::Value& data = *value->find("data");
+        const auto cell = [&](const char* name) {
+          const json::Value* found = data.find(name);
+          return found == nullptr ? std::string() : json::dump(*found);
+        };
+        text += cell("step") + "," + cell("train_loss") + "," + cell("valid_loss") + "\n";
+      }
+      from = records.back().number + 1;
+    }
+    QW_TRY(files.append(file.id, text));
+    QW_TRY(files.complete(file.id));
+    return file.id;
+  }
+
+  const FineTuneContext& context_;
+  const store::Job job_;
+  const FineTuneAsk ask_;
+  json::Object state_;
+  std::vector<store::JobRecord> records_;
+  Clock::time_point last_written_ = Clock::now();
+  std::optional<Error> broken_;
+  bool cancelled_ = false;
+};
+
+}  // namespace
+
+Status run_fine_tune(const FineTuneContext& context, store::Job job) { return Run(context, std::move(job)).run(); }
+
+}  // namespace qw::api::openai

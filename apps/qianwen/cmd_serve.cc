@@ -12,6 +12,7 @@
 #include "builtin_page.h"
 #include "commands.h"
 #include "data/config_table.h"
+#include "fine_tuner.h"
 #include "hosted_models.h"
 #include "open_model.h"
 #include "text_source.h"
@@ -22,7 +23,7 @@ namespace {
 struct ServeOptions {
   std::vector<std::string> models, adapters;
   std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto", adapter_folder,
-              moderation_words;
+              moderation_words, fine_tune_folder;
   int port = 8080, threads = 0, grace_seconds = 30;
   std::int64_t context = 0, cache_tokens = 0, max_sequences = 16;
   std::uint64_t memory = 0;
@@ -142,6 +143,12 @@ Status serve(const ServeOptions& o) {
   }
   api::ServiceOptions options;
   options.moderator = moderator.get();
+  FineTuner tuner(models, o.fine_tune_folder, o.threads);
+  if (!o.fine_tune_folder.empty()) {
+    if (store == nullptr) return fail(ErrorKind::kUsage, "serve: --fine-tune-folder needs --store, where its jobs are kept");
+    QW_TRY(tuner.list_finished());
+    options.fine_tuning.runner = &tuner;
+  }
   options.accounts = accounts.get();
   if (!o.adapter_folder.empty()) options.adapters = &models;
   options.http.host = o.host;
@@ -183,6 +190,7 @@ void add_serve(CLI::App& app, Outcome& outcome) {
       ->check(CLI::NonNegativeNumber);
   cmd->add_option("--adapter-folder", o->adapter_folder, "administrators may have LoRA adapters of this folder loaded and unloaded while the service runs (POST /admin/adapters)");
   cmd->add_option("--moderation-words", o->moderation_words, "lists of words for /v1/moderations: lines, after a line [category] each (without: that route answers 501)");
+  cmd->add_option("--fine-tune-folder", o->fine_tune_folder, "models are trained here for /v1/fine_tuning/jobs, at idle priority, and served from here (without: that route answers 501)");
   add_cache_type_option(*cmd, o->cache_type);
   add_draft_options(*cmd, o->drafts);
   cmd->add_flag("--no-prefix-cache", o->no_prefix_cache, "compute every prompt from its beginning");

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "text_source.h"
 
 namespace qw::app {
 namespace {
@@ -42,7 +43,7 @@ Result<std::string> path_within(const std::string& folder, const std::string& pa
 }  // namespace
 
 struct HostedModels::Hosted {
-  std::string name, path;
+  std::string name, path, project;
   std::int64_t created = 0;
   mutable std::mutex mutex;
   std::vector<NamedAdapter> adapters;
@@ -154,16 +155,40 @@ HostedModels::HostedModels(HostingOptions options) : options_(std::move(options)
 HostedModels::~HostedModels() { stop(); }
 
 HostedModels::Hosted* HostedModels::hosted(const std::string& name) const {
+  const std::lock_guard lock(mutex_);
   if (name.empty() && models_.size() == 1) return models_.front().get();
   const auto at = std::find_if(models_.begin(), models_.end(), [&](const auto& m) { return m->name == name; });
   return at == models_.end() ? nullptr : at->get();
 }
 
 Status HostedModels::add(const std::string& model, const std::vector<NamedAdapter>& adapters) {
+  return add_as(served_name(model), model, "", adapters);
+}
+
+void HostedModels::add_trained(std::string name, std::string path, std::string project, Then then) {
+  host_.post([this, name = std::move(name), path = std::move(path), project = std::move(project), then = std::move(then)] {
+    then(add_as(name, path, project, {}));
+  });
+}
+
+Result<std::string> HostedModels::trainable_folder(const std::string& name) const {
+  const Hosted* model = hosted(name);
+  if (model == nullptr) return fail(ErrorKind::kUsage, "training starts from models, and " + name + " is an adapter of one");
+  QW_ASSIGN(std::string path, resolve_model(model->path));
+  std::error_code error;
+  if (!fs::exists(fs::path(path) / "config.json", error))
+    return fail(ErrorKind::kUsage, "training starts from a folder of weights, and " + name +
+                                       " is served from a file (qianwen convert makes a folder of it)");
+  return path;
+}
+
+Status HostedModels::add_as(std::string name, const std::string& path, std::string project,
+                            const std::vector<NamedAdapter>& adapters) {
   auto made = std::make_unique<Hosted>();
   Hosted* hosted = made.get();
-  hosted->name = served_name(model);
-  hosted->path = model;
+  hosted->name = std::move(name);
+  hosted->path = path;
+  hosted->project = std::move(project);
   hosted->created = base::unix_seconds();
   hosted->adapters = adapters;
   QW_TRY(host_.add(
@@ -171,10 +196,14 @@ Status HostedModels::add(const std::string& model, const std::vector<NamedAdapte
        [this, hosted] { return memory_need(hosted->path, options_.load, hosted->adapter_paths(), options_.drafts); },
        [this, hosted]() -> Result<std::unique_ptr<engine::ModelHost::Resident>> {
          QW_ASSIGN(ReadyModel ready, load_model(hosted->path, options_.load, hosted->adapter_paths(), options_.drafts));
+         ready.name = hosted->name;
          base::log_info("loaded " + ready.name + " in " + std::to_string(static_cast<int>(ready.load_ms)) + " ms");
          return std::make_unique<Resident>(std::move(ready), hosted->adapters_now(), hosted->created);
        }}));
-  models_.push_back(std::move(made));
+  {
+    const std::lock_guard lock(mutex_);
+    models_.push_back(std::move(made));
+  }
   QW_TRY(list_adapter(*hosted, hosted->name));
   for (const NamedAdapter& adapter : adapters) QW_TRY(list_adapter(*hosted, adapter.name));
   return {};
@@ -186,6 +215,7 @@ Status HostedModels::list_adapter(const Hosted& hosted, const std::string& name)
   listed.id = name;
   if (name != hosted.name) listed.base = hosted.name;
   listed.created = base::unix_seconds();
+  listed.project = hosted.project;
   listed.acquire = [this, base = hosted.name, name](std::function<void(Result<api::ModelLease>)> then) {
     host_.acquire(base, [name, then = std::move(then)](Result<engine::ModelHost::Lease> lease) {
       if (!lease) return then(tl::unexpected(std::move(lease).error()));

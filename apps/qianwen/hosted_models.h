@@ -34,6 +34,11 @@ class HostedModels final : public api::AdapterDesk {
 
   // Lists a model and its adapters; loads nothing. kUsage: a name is taken.
   Status add(const std::string& model, const std::vector<NamedAdapter>& adapters);
+  // Lists a model of one project's own under this name; `path`: a folder. Calls back once it is listed, on the host's
+  // thread; at any time.
+  void add_trained(std::string name, std::string path, std::string project, Then then);
+  // The folder of the model of that name, if training can start from it. kUsage: it cannot, with the reason. Any thread.
+  Result<std::string> trainable_folder(const std::string& name) const;
   // Loads all that are listed where there is no limit, else the first, which shows that it can be.
   Status load_first();
   const api::ModelList& list() const { return list_; }
@@ -47,6 +52,8 @@ class HostedModels final : public api::AdapterDesk {
  private:
   class Resident;
   struct Hosted;  // a model as it is configured, loaded or not
+  Status add_as(std::string name, const std::string& path, std::string project,
+                const std::vector<NamedAdapter>& adapters);
   Hosted* hosted(const std::string& name) const;
   Status list_adapter(const Hosted& hosted, const std::string& name);
   Status load_now(const std::string& name, const std::string& path, const std::string& model);
@@ -55,7 +62,8 @@ class HostedModels final : public api::AdapterDesk {
 
   const HostingOptions options_;
   api::ModelList list_;
-  std::vector<std::unique_ptr<Hosted>> models_;  // grows before load_first() only
+  mutable std::mutex mutex_;                     // of the list below; what it holds stays
+  std::vector<std::unique_ptr<Hosted>> models_;
   engine::ModelHost host_;                       // its thread uses the above
 };
 

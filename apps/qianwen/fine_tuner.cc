@@ -1,0 +1,223 @@
+#include "fine_tuner.h"
+
+#include <algorithm>
+#include <fstream>
+#include <future>
+#include <optional>
+
+#include "api/field_reader.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "child_process.h"
+#include "data/packing.h"
+#include "json/value.h"
+
+namespace qw::app {
+namespace {
+
+namespace fs = std::filesystem;
+using api::openai::FineTuneAsk;
+using api::openai::FineTuneEnd;
+using api::openai::FineTuneOrder;
+using api::openai::FineTuneStep;
+using api::openai::FineTuneWatch;
+
+// What a request leaves open. The learning rate is what full fine-tuning of models of this family is usually done with;
+// three epochs learn a style without learning the examples by heart.
+constexpr double kLearningRate = 2e-5;
+constexpr std::int64_t kEpochs = 3, kSequenceLength = 1024;
+// Of the sequences of an epoch one sixteenth is a step, within these.
+constexpr std::int64_t kLeastBatch = 1, kMostBatch = 8, kStepsInEpoch = 16;
+// Checkpoints and evaluations in a run: what a kill costs at most, in tenths.
+constexpr std::int64_t kParts = 10;
+constexpr const char* kServed = "served.json";  // of a job that is done: which model it made
+
+// Writes a file of the store to disk, whole or not at all.
+Status write_out(store::Files& files, const std::string& id, const fs::path& to) {
+  std::error_code error;
+  if (fs::exists(to, error)) return {};
+  const fs::path part = to.string() + ".part";
+  {
+    std::ofstream out(part, std::ios::binary | std::ios::trunc);
+    for (std::int64_t at = 0;;) {
+      QW_ASSIGN(const std::string piece, files.read(id, at));
+      if (piece.empty()) break;
+      out << piece;
+      at += static_cast<std::int64_t>(piece.size());
+    }
+    if (!out.flush()) return fail(ErrorKind::kFailed, "the disk for training is full");
+  }
+  fs::rename(part, to, error);
+  if (error) return fail(ErrorKind::kFailed, to.string() + ": " + error.message());
+  return {};
+}
+
+// TOML's basic strings are JSON's.
+std::string quoted(const std::string& text) { return json::dump(json::Value(text)); }
+
+std::string source_toml(const char* name, const fs::path& file, const std::string& id, int heldout) {
+  return std::string("\n[[source]]\nname = \"") + name + "\"\npath = " + quoted(file.string()) +
+         "\nformat = \"chat\"\nlicence = \"as the uploader has it\"\norigin = " + quoted("file " + id) +
+         "\nheldout_tail = " + std::to_string(heldout) + "\n";
+}
+
+std::string data_toml(const FineTuneAsk& ask, const fs::path& job, const std::string& base) {
+  std::string text = "output = " + quoted((job / "shards").string()) +
+                     "\ndedup = \"none\"\nseed = " + std::to_string(ask.seed) +
+                     "\n[tokenizer]\nfolder = " + quoted(base) + "\n" +
+                     source_toml("training", job / "training.jsonl", ask.training_file, 0);
+  if (!ask.validation_file.empty()) text += source_toml("validation", job / "validation.jsonl", ask.validation_file, 1);
+  return text;
+}
+
+std::string train_toml(const FineTuneAsk& ask, const fs::path& job, const std::string& base, std::int64_t batch,
+                       std::int64_t steps) {
+  const std::int64_t part = std::max<std::int64_t>(1, steps / kParts);
+  std::string text;
+  const auto line = [&](const std::string& key, const std::string& value) { text += key + " = " + value + "\n"; };
+  line("output", quoted((job / "run").string()));
+  line("shards", quoted((job / "shards").string()));
+  line("init_from", quoted(base));
+  line("seed", std::to_string(ask.seed));
+  line("steps", std::to_string(steps));
+  line("sequence_length", std::to_string(kSequenceLength));
+  line("batch_sequences", "1");
+  line("accumulation", std::to_string(batch));
+  text += "[optimizer]\n";
+  line("lr", json::python_float(kLearningRate * ask.learning_rate_multiplier.value_or(1)));
+  line("weight_decay", "0.0");
+  text += "[schedule]\nkind = \"linear\"\n";
+  line("warmup", std::to_string(std::min<std::int64_t>(steps / kParts, 100)));
+  text += "[checkpoint]\nkeep = 1\n";
+  line("every", std::to_string(part));
+  text += "[eval]\n";
+  line("every", std::to_string(part));
+  return text;
+}
+
+Status write_text(const fs::path& path, const std::string& text) {
+  std::ofstream out(path, std::ios::binary | std::ios::trunc);
+  if (!(out << text).flush()) return fail(ErrorKind::kFailed, path.string() + " cannot be written");
+  return {};
+}
+
+// The last line that a child wrote to its log: what went wrong.
+std::string last_line(const fs::path& log) {
+  const auto text = base::read_file(log);
+  if (!text) return "";
+  const auto end = text->find_last_not_of('\n');
+  if (end == std::string::npos) return "";
+  const auto begin = text->rfind('\n', end);
+  return text->substr(begin == std::string::npos ? 0 : begin + 1, end - (begin == std::string::npos ? -1 : begin));
+}
+
+// Runs one child of a job. Nothing: it was told to end, `order` says why.
+Result<std::optional<FineTuneEnd>> child(const std::vector<std::string>& words, const fs::path& job,
+                                         FineTuneWatch& watch, const std::function<void(const std::string&)>& on_line) {
+  Result<FineTuneOrder> order = FineTuneOrder::kGoOn;
+  const fs::path log = job / "log";
+  QW_ASSIGN(const ChildRun ended, run_self(words, log, on_line, [&] {
+              order = watch.go_on();
+              return order.has_value() && *order == FineTuneOrder::kGoOn;
+            }));
+  if (!order) return tl::unexpected(order.error());
+  if (ended.code == 0) return std::optional<FineTuneEnd>();
+  if (*order == FineTuneOrder::kCancel) return FineTuneEnd::kCancelled;
+  if (*order == FineTuneOrder::kLeave) return FineTuneEnd::kLeft;
+  if (ended.code > 128)
+    return fail(ErrorKind::kFailed, "training was ended by signal " + std::to_string(ended.code - 128));
+  return fail(ErrorKind::kFailed, last_line(log));
+}
+
+// A line of `train --json`.
+void tell(const std::string& line, std::int64_t steps, FineTuneWatch& watch) {
+  const auto value = json::parse(line);
+  if (!value) return;
+  const auto number = [&](const char* key) -> std::optional<double> {
+    const json::Value* found = value->find(key);
+    return found != nullptr && found->is_number() ? std::optional(found->as_double()) : std::nullopt;
+  };
+  FineTuneStep step;
+  step.step = api::integer_member(*value, "step");
+  step.total_steps = steps;
+  step.train_loss = number("loss");
+  step.trained_tokens = api::integer_member(*value, "tokens");
+  const json::Value* sources = value->find("sources");
+  const bool evaluated = sources != nullptr && sources->is_array() && !sources->as_array().empty();
+  if (evaluated) step.valid_loss = number("eval_loss");
+  if (step.train_loss || step.valid_loss) watch.step(step);
+}
+
+}  // namespace
+
+Status FineTuner::list_finished() {
+  std::error_code error;
+  fs::create_directories(folder_, error);
+  if (error) return fail(ErrorKind::kFailed, folder_.string() + ": " + error.message());
+  for (const auto& entry : fs::directory_iterator(folder_, error)) {
+    if (!fs::exists(entry.path() / kServed, error)) continue;
+    if (const Status served = serve(entry.path()); !served) base::log_warning(served.error().message);
+  }
+  return {};
+}
+
+Status FineTuner::serve(const fs::path& job) {
+  QW_ASSIGN(const std::string text, base::read_file(job / kServed));
+  const auto value = json::parse(text);
+  if (!value) return fail(ErrorKind::kBadInput, (job / kServed).string() + ": " + value.error().message);
+  std::promise<Status> done;
+  models_.add_trained(api::text_member(*value, "name"), (job / "run/model").string(),
+                      api::text_member(*value, "project"), [&done](const Status& status) { done.set_value(status); });
+  return done.get_future().get();
+}
+
+Status FineTuner::check(const FineTuneAsk& ask) const {
+  return models_.trainable_folder(ask.base).map([](auto&&) {});
+}
+
+Result<FineTuneEnd> FineTuner::run(const FineTuneAsk& ask, store::Files& files, FineTuneWatch& watch) {
+  QW_ASSIGN(const std::string base, models_.trainable_folder(ask.base));
+  const fs::path job = folder_ / ask.job_id;
+  std::error_code error;
+  if (fs::exists(job / kServed, error)) return FineTuneEnd::kDone;  // only its end was not written
+  fs::create_directories(job, error);
+  if (error) return fail(ErrorKind::kFailed, job.string() + ": " + error.message());
+  QW_TRY(write_out(files, ask.training_file, job / "training.jsonl"));
+  if (!ask.validation_file.empty()) QW_TRY(write_out(files, ask.validation_file, job / "validation.jsonl"));
+
+  const auto given_up = [&](FineTuneEnd end) {
+    if (end == FineTuneEnd::kCancelled) fs::remove_all(job, error);
+    return end;
+  };
+  if (!fs::exists(job / "shards/ledger.json", error)) {
+    QW_TRY(write_text(job / "data.toml", data_toml(ask, job, base)));
+    QW_ASSIGN(const auto ended, child({"data", "build", (job / "data.toml").string(), "--corpus", job.string()}, job,
+                                      watch, [](const std::string&) {}));
+    if (ended) return given_up(*ended);
+  }
+  QW_ASSIGN(const auto dataset, data::open_dataset(job / "shards"));
+  const std::int64_t sequences =
+      data::Epoch(dataset.train, kSequenceLength, static_cast<std::uint64_t>(ask.seed), 0).sequences();
+  if (sequences == 0) return fail(ErrorKind::kBadInput, "there is nothing to learn in the training file");
+  const std::int64_t batch =
+      std::min(sequences, ask.batch_size.value_or(std::clamp(sequences / kStepsInEpoch, kLeastBatch, kMostBatch)));
+  const std::int64_t steps = std::max<std::int64_t>(1, ask.epochs.value_or(kEpochs) * sequences / batch);
+  watch.say(std::to_string(sequences) + " sequences of at most " + std::to_string(kSequenceLength) +
+            " tokens, batches of " + std::to_string(batch) + ", " + std::to_string(steps) + " steps");
+  QW_TRY(write_text(job / "train.toml", train_toml(ask, job, base, batch, steps)));
+  std::vector<std::string> words{"train", (job / "train.toml").string(), "--json", "--threads",
+                                 std::to_string(threads_)};
+  const fs::path checkpoints = job / "run/checkpoints";
+  if (fs::exists(checkpoints, error) && !fs::is_empty(checkpoints, error)) words.emplace_back("--resume");
+  QW_ASSIGN(const auto ended, child(words, job, watch, [&](const std::string& line) { tell(line, steps, watch); }));
+  if (ended) return given_up(*ended);
+  fs::remove_all(checkpoints, error);  // several times the model's size, and of no more use
+  fs::remove_all(job / "shards", error);
+  QW_TRY(write_text(job / "served.part", json::dump(json::Object{{"name", ask.name}, {"project", ask.project_id}})));
+  fs::rename(job / "served.part", job / kServed, error);
+  if (error) return fail(ErrorKind::kFailed, job.string() + ": " + error.message());
+  QW_TRY(serve(job));
+  return FineTuneEnd::kDone;
+}
+
+}  // namespace qw::app

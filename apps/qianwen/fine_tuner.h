@@ -1,0 +1,34 @@
+// Fine-tuning jobs done by this program itself: `qianwen train` as a child at idle priority, one folder a job. The
+// model is served when it is done, and again at every start.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "api/openai/fine_tuning/runner.h"
+#include "hosted_models.h"
+
+namespace qw::app {
+
+class FineTuner final : public api::openai::FineTuneRunner {
+ public:
+  // `folder` holds the jobs' files and the models that came of them; it is made if it is absent. `models` must outlive
+  // this object. `threads`: of training; 0: one per CPU.
+  FineTuner(HostedModels& models, std::filesystem::path folder, int threads)
+      : models_(models), folder_(std::move(folder)), threads_(threads) {}
+
+  // Lists the models that earlier jobs have made. Before the service starts.
+  Status list_finished();
+
+  Status check(const api::openai::FineTuneAsk& ask) const override;
+  Result<api::openai::FineTuneEnd> run(const api::openai::FineTuneAsk& ask, store::Files& files,
+                                       api::openai::FineTuneWatch& watch) override;
+
+ private:
+  Status serve(const std::filesystem::path& job);
+  HostedModels& models_;
+  const std::filesystem::path folder_;
+  const int threads_;
+};
+
+}  // namespace qw::app

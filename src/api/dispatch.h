@@ -17,6 +17,7 @@ struct InnerRequest {
   std::string method = "POST", path, body;  // body: JSON
   Accounts::Who who;                        // null without accounts
   std::int32_t priority = 0;                // in the engine
+  std::string answer_id;                    // what a stored answer is to be called; "": it names itself
 };
 
 // May be dropped to stop caring: the request is then cancelled, and nothing is called back.

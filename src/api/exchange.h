@@ -69,6 +69,10 @@ class Exchange {
   void set_priority(std::int32_t priority) { priority_ = priority; }
   std::int32_t priority() const { return priority_; }
 
+  // What a stored answer is to be called, where somebody was told already; "": it names itself.
+  void set_answer_id(std::string id) { answer_id_ = std::move(id); }
+  const std::string& answer_id() const { return answer_id_; }
+
  private:
   void count(int status);
   void begin_stream(const char* content_type, std::string heartbeat);
@@ -81,6 +85,7 @@ class Exchange {
   std::string path_;
   std::shared_ptr<const store::Principal> who_;
   std::int32_t priority_ = 0;
+  std::string answer_id_;
 };
 
 // What every protocol does first

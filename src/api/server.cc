@@ -51,6 +51,7 @@ Service::Service(const ModelList& models, ServiceOptions options)
       openai_(models),
       anthropic_(models),
       dashscope_(models),
+      tasks_(models, background_),
       ollama_(models),
       files_(background_),
       responses_(models, background_),
@@ -77,6 +78,14 @@ Result<std::unique_ptr<Service>> Service::start(const ModelList& models, Service
           return raw->dispatch(std::move(inner), std::move(then));
         },
         service->options_.batches);
+    service->deferred_ = std::make_unique<DeferredRunner>(
+        accounts->store(), accounts->instance(),
+        [raw = service.get()](InnerRequest inner, std::function<void(net::Response)> then) {
+          return raw->dispatch(std::move(inner), std::move(then));
+        },
+        service->options_.deferred);
+    service->responses_.deferred_to(service->deferred_.get());
+    service->tasks_.deferred_to(service->deferred_.get());
     service->batches_.runs_by(service->batch_runner_.get());
     service->fine_tuning_.start(accounts->store(), accounts->instance());
   }
@@ -86,6 +95,7 @@ Result<std::unique_ptr<Service>> Service::start(const ModelList& models, Service
 Service::~Service() {
   if (server_) server_->stop();
   if (batch_runner_) batch_runner_->stop();
+  if (deferred_) deferred_->stop();
   fine_tuning_.stop();
   background_.stop();
   if (options_.accounts != nullptr) options_.accounts->stop();  // its callbacks reach in here
@@ -94,6 +104,7 @@ Service::~Service() {
 bool Service::drain(std::chrono::milliseconds grace) {
   draining_.store(true);
   if (batch_runner_) batch_runner_->stop();  // gives its batch to another service, or to the next start
+  if (deferred_) deferred_->stop();
   fine_tuning_.stop();
   return server_->drain(grace);
 }
@@ -153,6 +164,8 @@ std::unique_ptr<InnerCall> Service::dispatch(InnerRequest inner, std::function<v
   auto exchange = std::make_shared<Exchange>(std::move(reply), new_id("req_"));
   exchange->counted_by(metrics_, request->path);
   exchange->set_priority(inner.priority);
+  exchange->set_answer_id(std::move(inner.answer_id));
+  if (const ErrorShape shape = error_shape(*request); shape != nullptr) exchange->shape_errors(shape);
   if (options_.accounts != nullptr) {
     const auto fine = check_access(inner.who.get(), action_of(request->method, request->path), "");
     if (!fine) {
@@ -172,6 +185,7 @@ void Service::route(const std::shared_ptr<const net::Request>& shared, const std
         {200, {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}}, metrics_->exposition()});
   }
   // A client of Anthropic's asks for models where one of OpenAI's does.
+  if (tasks_.handle(shared, exchange)) return;
   if (anthropic_.handle(request, exchange) || dashscope_.handle(request, exchange) || ollama_.handle(request, exchange))
     return;
   if (openai_.handle(request, exchange) || files_.handle(shared, exchange) || batches_.handle(shared, exchange) ||

@@ -12,6 +12,8 @@
 #include "api/anthropic/api.h"
 #include "api/background.h"
 #include "api/dashscope/api.h"
+#include "api/dashscope/tasks.h"
+#include "api/deferred.h"
 #include "api/dispatch.h"
 #include "api/ollama/api.h"
 #include "api/openai/api.h"
@@ -37,6 +39,7 @@ struct ServiceOptions {
   // Judges texts for /v1/moderations; null: that route answers 501. Must outlive the service.
   Moderator* moderator = nullptr;
   openai::FineTuneOptions fine_tuning;
+  DeferredOptions deferred;
   openai::BatchOptions batches;  // with accounts, whose store they are kept in
 };
 
@@ -62,11 +65,13 @@ class Service {
   openai::Api openai_;
   anthropic::Api anthropic_;
   dashscope::Api dashscope_;
+  dashscope::TasksApi tasks_;
   ollama::Api ollama_;
   openai::FilesApi files_;
   openai::ResponsesApi responses_;
   openai::ModerationsApi moderations_;
-  std::unique_ptr<openai::BatchRunner> batch_runner_;  // null without accounts
+  std::unique_ptr<DeferredRunner> deferred_;  // both: null without accounts
+  std::unique_ptr<openai::BatchRunner> batch_runner_;
   openai::BatchesApi batches_;
   openai::FineTuningApi fine_tuning_;
   std::shared_ptr<ServiceMetrics> metrics_;

@@ -89,6 +89,11 @@ def dashscope_calls(url, key):
     check("a tool is called", json.loads(call["function"]["arguments"])["city"] in ("北京", "杭州"))
     stopped = Generation.call(model="mini", messages=messages, result_format="message", top_k=1, stop="。")
     check("a stop string ends it", stopped.output.choices[0].message.content == content.split("。")[0])
+    from dashscope.client.base_api import BaseAsyncApi
+    begun = BaseAsyncApi.async_call(model="mini", task_group="aigc", task="text-generation", function="generation", input={"messages": messages},
+                                    top_k=1, result_format="message")
+    ended = BaseAsyncApi.wait(begun)
+    check("a task answers later", ended.output["task_status"] == "SUCCEEDED" and ended.output["choices"][0]["message"]["content"] == content)
     wrong = Generation.call(model="none", messages=messages)
     check("an unknown model is refused", wrong.status_code == 404 and wrong.code == "ModelNotFound")
     check("a wrong key is refused", Generation.call(model="mini", messages=messages, api_key="sk-wrong").code == "InvalidApiKey")
@@ -172,6 +177,11 @@ def openai_batches(url, key, restart):
     called = client.responses.create(model="mini", input=POEM, parallel_tool_calls=False, tool_choice="required",
                                      tools=[{"type": "function", "name": "weather", "parameters": TOOL_SCHEMA, "strict": True}])
     check("a response calls a tool", json.loads(called.output[-1].arguments)["city"] in ("北京", "杭州"))
+    later = client.responses.create(model="mini", input=POEM, temperature=0, background=True)
+    check("a response in the background is queued", later.status == "queued" and later.output == [])
+    while (later := client.responses.retrieve(later.id)).status in ("queued", "in_progress"):
+        time.sleep(0.05)
+    check("a response in the background says the same", later.status == "completed" and later.output_text == first.output_text)
     judged = client.moderations.create(input=["春江花月夜", "this is VILE"]).results
     check("texts are moderated", [r.flagged for r in judged] == [False, True] and judged[1].categories.hate and not judged[1].categories.violence)
 

@@ -43,6 +43,12 @@ json::Value error_body(const ApiError& error, const std::string& request_id) {
   return json::Object{{"code", code_of(error)}, {"message", error.message}, {"request_id", request_id}};
 }
 
+bool Api::answers(std::string_view path) {
+  if (!path.starts_with(kRoot)) return false;
+  const std::string_view route = path.substr(kRoot.size());
+  return route == kText || route == kMultimodal || route == kEmbedding || route == kRerank;
+}
+
 bool Api::handle(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
   if (!speaks(http)) return false;
   const std::string_view route = std::string_view(http.path).substr(kRoot.size());
@@ -53,10 +59,6 @@ bool Api::handle(const net::Request& http, const std::shared_ptr<Exchange>& exch
   if (!only(lists ? "GET" : "POST", http, *exchange)) return true;
   if (lists) {
     list_models(*exchange);
-    return true;
-  }
-  if (net::find_header(http.headers, "x-dashscope-async") == "enable") {
-    exchange->send_error(bad_request("", "X-DashScope-Async is not supported for this route."));
     return true;
   }
   const auto body = parse_body(http);

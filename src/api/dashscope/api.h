@@ -19,6 +19,8 @@ class Api {
   explicit Api(const ModelList& models) : models_(models) {}
   // Whether a request is of this protocol.
   static bool speaks(const net::Request& request) { return request.path.starts_with("/api/v1/"); }
+  // Whether a path under /api/v1/services is a route that answers with one object.
+  static bool answers(std::string_view path);
   // True if there is such a route; the exchange is then answered, now or later.
   bool handle(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
 

@@ -92,6 +92,7 @@ class ServiceTest : public testing::Test {
                      openai::FineTuneOptions fine_tuning = {}) {
     ServiceOptions options;
     options.fine_tuning = fine_tuning;
+    options.deferred.poll = std::chrono::milliseconds(20);
     options.moderator = moderator;
     options.batches = batches;
     options.accounts = accounts;

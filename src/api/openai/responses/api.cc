@@ -4,9 +4,11 @@
 
 #include "api/accounts.h"
 #include "api/auth.h"
+#include "api/field_reader.h"
 #include "api/generation/launch.h"
 #include "api/openai/responses/request.h"
 #include "api/openai/responses/writer.h"
+#include "base/clock.h"
 
 namespace qw::api::openai {
 namespace {
@@ -52,15 +54,64 @@ void input_items(const json::Value& value, const net::Request& http, Exchange& e
   exchange.send_json(200, list_object(std::move(page), more));
 }
 
-void one_response(store::Store& store, const std::string& rest, const net::Request& http, Exchange& exchange) {
-  constexpr std::string_view kItems = "/input_items";
-  const bool items = rest.ends_with(kItems);
-  const std::string id = items ? rest.substr(0, rest.size() - kItems.size()) : rest;
-  const auto value = kept(store, project_of(exchange), id);
-  if (!value) return exchange.send_error(value.error());
-  if (items) return input_items(*value, http, exchange);
+// A response in the background that is not kept: it is still to be made, or was not.
+ApiResult<json::Object> unmade(const store::Job& job) {
+  const auto body = json::parse(DeferredRequest::parse(job.spec).body);
+  const auto request = body && body->is_object() ? read_response_request(body->as_object())
+                                                 : ApiResult<ResponseRequest>(tl::unexpected(no_response(job.id)));
+  if (!request) return tl::unexpected(request.error());
+  const DeferredAnswer answer = deferred_answer(job);
+  const bool done = job.status == "done";
+  if (done && answer.status < 400) return tl::unexpected(no_response(job.id));  // it was deleted
+  const char* status = done                                             ? "failed"
+                       : job.cancel_wanted || job.status == "cancelled" ? "cancelled"
+                       : job.status == "running"                        ? "in_progress"
+                                                                        : "queued";
+  json::Object out =
+      response_object(*request, {job.id, request->model, status, job.created_us / base::kSecondUs, true, true});
+  if (const json::Value* error = done ? answer.body.find("error") : nullptr; error != nullptr) {
+    const std::string code = text_member(*error, "code"), type = text_member(*error, "type");
+    out.set("error", json::Object{{"code", code.empty() ? type : code}, {"message", text_member(*error, "message")}});
+  }
+  return out;
+}
+
+// Answers from the job of a response that is not kept.
+void answer_unmade(const Result<store::Job>& job, const std::string& id, Exchange& exchange) {
+  if (!job && job.error().kind == ErrorKind::kBadInput) return exchange.send_error(no_response(id));
+  if (!job) return exchange.send_error(store_error(job.error()));
+  const auto object = unmade(*job);
+  if (!object) return exchange.send_error(object.error());
+  exchange.send_json(200, *object);
+}
+
+void cancel_response(store::Store& store, const std::string& id, DeferredRunner* runner, Exchange& exchange) {
+  if (const auto value = kept(store, project_of(exchange), id)) {
+    const json::Value& response = *value->find("response");
+    if (*response.find("background") == json::Value(true)) return exchange.send_json(200, response);  // it is done
+    return exchange.send_error(bad_request("id", "Only a response in the background can be cancelled."));
+  }
+  const auto job = store.jobs().cancel(project_of(exchange), kBackgroundResponse, id);
+  if (runner != nullptr) runner->wake();
+  answer_unmade(job, id, exchange);
+}
+
+void one_response(store::Store& store, const std::string& id, const std::string& action, const net::Request& http,
+                  Exchange& exchange) {
+  const std::string& project = project_of(exchange);
+  const auto value = kept(store, project, id);
+  if (!value) {
+    if (value.error().status != 404 || !action.empty()) return exchange.send_error(value.error());
+    const auto job = store.jobs().find(project, kBackgroundResponse, id);
+    const bool open = job && (job->status == "queued" || job->status == "running");
+    if (open && http.method == "DELETE")
+      return exchange.send_error(bad_request("id", "The response is still being made; it can be cancelled."));
+    if (http.method == "DELETE") return exchange.send_error(value.error());
+    return answer_unmade(job, id, exchange);
+  }
+  if (!action.empty()) return input_items(*value, http, exchange);
   if (http.method != "DELETE") return exchange.send_json(200, *value->find("response"));
-  if (const auto removed = store.documents().remove(project_of(exchange), id); !removed)
+  if (const auto removed = store.documents().remove(project, id); !removed)
     return exchange.send_error(store_error(removed.error()));
   exchange.send_json(200, json::Object{{"id", id}, {"object", "response"}, {"deleted", true}});
 }
@@ -76,13 +127,39 @@ bool ResponsesApi::handle(const SharedRequest& request, const std::shared_ptr<Ex
   if (!path.starts_with(kRoot) || path.size() <= kRoot.size() + 1 || path[kRoot.size()] != '/') return false;
   const std::string rest = path.substr(kRoot.size() + 1);
   const auto slash = rest.find('/');
-  if (slash != std::string::npos && rest.substr(slash) != "/input_items") return false;
-  if (!only(slash == std::string::npos ? "GET, DELETE" : "GET", *request, *exchange)) return true;
+  const std::string id = rest.substr(0, slash), action = slash == std::string::npos ? "" : rest.substr(slash + 1);
+  if (!action.empty() && action != "input_items" && action != "cancel") return false;
+  if (!only(action.empty() ? "GET, DELETE" : action == "cancel" ? "POST" : "GET", *request, *exchange)) return true;
+  if (net::query_value(request->query, "stream").value_or("") == "true") {
+    exchange->send_error(bad_request("stream", "A response is read whole; events are not kept."));
+    return true;
+  }
   store::Store* store = store_of(*exchange);
   if (store == nullptr) return true;
-  in_background(background_, exchange,
-                [store, rest, request, exchange] { one_response(*store, rest, *request, *exchange); });
+  in_background(background_, exchange, [store, id, action, request, exchange, runner = runner_] {
+    if (action == "cancel") return cancel_response(*store, id, runner, *exchange);
+    one_response(*store, id, action, *request, *exchange);
+  });
   return true;
+}
+
+// Kept as a job and answered at once; it goes through create() like every other when its turn comes.
+void ResponsesApi::defer(json::Object body, ResponseRequest request, const std::shared_ptr<Exchange>& exchange) const {
+  store::Store* store = store_of(*exchange);
+  if (store == nullptr) return;
+  const auto model = allowed_model(*exchange, models_, request.model);
+  if (!model) return exchange->send_error(model.error());
+  body.set("background", false);
+  body.set("model", (*model)->id);
+  const DeferredRequest deferred{std::string(kRoot), json::dump(json::Value(std::move(body))), exchange->who()->key.id};
+  in_background(background_, exchange,
+                [store, exchange, spec = deferred.text(), ignored = request.ignored, runner = runner_] {
+                  const auto job = store->jobs().add("resp_", project_of(*exchange), kBackgroundResponse, spec);
+                  if (!job) return exchange->send_error(store_error(job.error()));
+                  if (runner != nullptr) runner->wake();
+                  name_ignored(*exchange, ignored);
+                  answer_unmade(job, job->id, *exchange);
+                });
 }
 
 void ResponsesApi::create(const net::Request& http, const std::shared_ptr<Exchange>& exchange, bool counting) const {
@@ -90,6 +167,7 @@ void ResponsesApi::create(const net::Request& http, const std::shared_ptr<Exchan
   if (!body) return exchange->send_error(body.error());
   auto read = read_response_request(*body);
   if (!read) return exchange->send_error(read.error());
+  if (read->background && !counting) return defer(std::move(*body), std::move(*read), exchange);
   // With the conversation that it goes on from.
   auto start = [this, exchange, counting](ResponseRequest request, json::Array history) {
     ChatRequest chat = request;

@@ -197,7 +197,10 @@ ApiResult<ResponseRequest> read_response_request(const json::Object& body) {
   if (const json::Object* metadata = in.object("metadata")) out.echoed.set("metadata", *metadata);
   if (in.text("truncation").value_or("disabled") != "disabled")
     in.reject("truncation", "Only the truncation 'disabled' is supported: nothing is left out of a conversation.");
-  if (in.boolean("background").value_or(false)) in.reject("background", "'background' is not supported.");
+  out.background = in.boolean("background").value_or(false);
+  if (out.background && out.stream)
+    in.reject("stream", "A response in the background is not streamed; it is read when it is done.");
+  if (out.background && !out.store) in.reject("store", "A response in the background must be kept.");
   for (const char* name : {"conversation", "prompt", "context_management", "moderation"})
     if (in.any(name) != nullptr) in.reject(name, std::string("'") + name + "' is not supported.");
   in.known({"user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "include",

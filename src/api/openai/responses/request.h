@@ -14,6 +14,7 @@ struct ResponseRequest : ChatRequest {
   std::string instructions;  // stand before everything, and are not carried on to the next response
   std::string previous;      // id of the response that this one goes on from; ""
   json::Array input_items;   // what was asked, as items
+  bool background = false;   // answered later: it must be kept
   bool store = true;         // kept, to be read and gone on from
   json::Object echoed;       // settings that the response repeats
 };

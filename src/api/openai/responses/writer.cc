@@ -26,7 +26,9 @@ struct Item {
 class Writer final : public AnswerWriter {
  public:
   Writer(std::shared_ptr<Exchange> exchange, ResponseWriterOptions options)
-      : exchange_(std::move(exchange)), options_(std::move(options)), id_(new_id("resp_")) {}
+      : exchange_(std::move(exchange)),
+        options_(std::move(options)),
+        id_(exchange_->answer_id().empty() ? new_id("resp_") : exchange_->answer_id()) {}
 
   void begin(const AnswerRecord& record) override {
     streams_ = true;
@@ -147,34 +149,13 @@ class Writer final : public AnswerWriter {
     json::Array output;
     if (ended)
       for (const Item& item : items_) output.push_back(item_object(record, item, "completed"));
-    const ResponseRequest& r = options_.request;
-    const auto or_null = [](const auto& value) { return value ? json::Value(*value) : json::Value(); };
-    json::Object out{{"id", id_},
-                     {"object", "response"},
-                     {"created_at", record.created},
-                     {"completed_at", ended ? json::Value(base::unix_seconds()) : json::Value()},
-                     {"status", status},
-                     {"background", false},
-                     {"error", nullptr},
-                     {"incomplete_details", std::string_view(status) == "incomplete"
-                                                ? json::Value(json::Object{{"reason", "max_output_tokens"}})
-                                                : json::Value()},
-                     {"instructions", r.instructions.empty() ? json::Value() : json::Value(r.instructions)},
-                     {"max_output_tokens", or_null(r.max_tokens)},
-                     {"model", record.model->id},
-                     {"output", std::move(output)},
-                     {"parallel_tool_calls", r.parallel_tool_calls},
-                     {"previous_response_id", r.previous.empty() ? json::Value() : json::Value(r.previous)},
-                     {"reasoning", json::Object{{"effort", nullptr}, {"summary", nullptr}}},
-                     {"store", r.store && exchange_->accounts() != nullptr},
-                     {"temperature", or_null(r.sampling.temperature)},
-                     {"text", json::Object{{"format", json::Object{{"type", "text"}}}}},
-                     {"tool_choice", "auto"},
-                     {"tools", json::Array{}},
-                     {"top_p", or_null(r.sampling.top_p)},
-                     {"truncation", "disabled"},
-                     {"metadata", json::Object{}}};
-    for (const auto& [key, value] : r.echoed) out.set(key, value);
+    const bool kept = options_.request.store && exchange_->accounts() != nullptr;
+    json::Object out = response_object(
+        options_.request, {id_, record.model->id, status, record.created, kept, !exchange_->answer_id().empty()});
+    if (ended) out.set("completed_at", base::unix_seconds());
+    if (std::string_view(status) == "incomplete")
+      out.set("incomplete_details", json::Object{{"reason", "max_output_tokens"}});
+    out.set("output", std::move(output));
     const store::Tokens& t = record.tokens;
     out.set("usage", !ended ? json::Value()
                             : json::Value(json::Object{
@@ -256,6 +237,36 @@ class Writer final : public AnswerWriter {
 };
 
 }  // namespace
+
+json::Object response_object(const ResponseRequest& r, const ResponseHead& head) {
+  const auto or_null = [](const auto& value) { return value ? json::Value(*value) : json::Value(); };
+  json::Object out{{"id", head.id},
+                   {"object", "response"},
+                   {"created_at", head.created},
+                   {"completed_at", nullptr},
+                   {"status", head.status},
+                   {"background", head.background},
+                   {"error", nullptr},
+                   {"incomplete_details", nullptr},
+                   {"instructions", r.instructions.empty() ? json::Value() : json::Value(r.instructions)},
+                   {"max_output_tokens", or_null(r.max_tokens)},
+                   {"model", head.model},
+                   {"output", json::Array{}},
+                   {"parallel_tool_calls", r.parallel_tool_calls},
+                   {"previous_response_id", r.previous.empty() ? json::Value() : json::Value(r.previous)},
+                   {"reasoning", json::Object{{"effort", nullptr}, {"summary", nullptr}}},
+                   {"store", head.kept},
+                   {"temperature", or_null(r.sampling.temperature)},
+                   {"text", json::Object{{"format", json::Object{{"type", "text"}}}}},
+                   {"tool_choice", "auto"},
+                   {"tools", json::Array{}},
+                   {"top_p", or_null(r.sampling.top_p)},
+                   {"truncation", "disabled"},
+                   {"metadata", json::Object{}},
+                   {"usage", nullptr}};
+  for (const auto& [key, value] : r.echoed) out.set(key, value);
+  return out;
+}
 
 std::unique_ptr<AnswerWriter> make_response_writer(std::shared_ptr<Exchange> exchange, ResponseWriterOptions options) {
   return std::make_unique<Writer>(std::move(exchange), std::move(options));

@@ -14,6 +14,14 @@ namespace qw::api::openai {
 
 inline constexpr const char* kResponseKind = "response";  // of the store's documents
 
+// The wire's object without what was answered.
+struct ResponseHead {
+  std::string id, model, status;
+  std::int64_t created = 0;  // Unix seconds
+  bool kept = false, background = false;
+};
+json::Object response_object(const ResponseRequest& request, const ResponseHead& head);
+
 struct ResponseWriterOptions {
   Background* background = nullptr;  // where it is kept from; must outlive the writer
   ResponseRequest request;

@@ -120,6 +120,82 @@ QW_INLINE void chunk_tile_of(int rows, const Tile& t) {
   kChunkTiles<c.groups, c.format.has_min>[static_cast<std::size_t>(rows - 1)](t);
 }
 
+// ---- very few rows: weights are multiplied as they are opened, and never stored
+// ---------------------------------------
+
+// Rows that go this way, at most. The sums are those of chunk_tile, in its order.
+constexpr int kFewestRows = 2;
+
+// Adds words [kWord, kEnd) of a block times each row's bytes.
+template <WeightType kType, int kWord, int kEnd, int kRows>
+QW_INLINE void add_opened(const Opener<kType, false>& open, const __m512i* low, const __m512i* high,
+                          const ActivationBlock* x, __m512i (&q)[kRows]) {
+  if constexpr (kWord < kEnd) {
+    const __m512i w = open.template word<kWord>(low, high);
+#pragma GCC unroll 2
+    for (int r = 0; r < kRows; ++r) {
+      std::int32_t four;
+      __builtin_memcpy(&four, x[r].q + 4 * kWord, 4);
+      q[r] = _mm512_dpbusd_epi32(q[r], w, _mm512_set1_epi32(four));
+    }
+    add_opened<kType, kWord + 1, kEnd, kRows>(open, low, high, x, q);
+  }
+}
+
+// Group kGroup of half v of a block, for all rows.
+template <WeightType kType, int kGroup, int kRows>
+QW_INLINE void add_opened_group(const Opener<kType, false>& open, const char* block, int v, __m512 d, __m512 dmin,
+                                const __m512i* low, const __m512i* high, const ActivationBlock* x,
+                                __m512 (&sums)[kRows][kTileVectors]) {
+  constexpr Compact c = compact_of(kType);
+  constexpr int kWords = 8 / c.groups;
+  __m512i q[kRows];
+#pragma GCC unroll 2
+  for (int r = 0; r < kRows; ++r) q[r] = _mm512_set1_epi32(x[r].correction[kGroup]);
+  add_opened<kType, kWords * kGroup, kWords*(kGroup + 1), kRows>(open, low, high, x, q);
+  __m512 scale, min = _mm512_setzero_ps();
+  open.group(block + kGroup * (c.minima / c.groups) * kTileColumns, v, d, dmin, scale, min);
+#pragma GCC unroll 2
+  for (int r = 0; r < kRows; ++r) {
+    sums[r][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[r]), _mm512_mul_ps(scale, _mm512_set1_ps(x[r].d)), sums[r][v]);
+    if constexpr (c.format.has_min) sums[r][v] = _mm512_fnmadd_ps(min, _mm512_set1_ps(x[r].sum[kGroup]), sums[r][v]);
+  }
+}
+
+template <WeightType kType, int kRows>
+void few_rows(const MatmulArgs& a) {
+  constexpr Compact c = compact_of(kType);
+  const Opener<kType, false> open;
+  const std::int64_t blocks = a.in / kBlock;
+  for (std::int64_t o = a.out_begin; o < a.out_end; o += kTileColumns) {
+    const char* block = static_cast<const char*>(a.packed) + o / kTileColumns * panel_bytes(kType, kTileColumns, a.in);
+    const auto* x = static_cast<const ActivationBlock*>(a.prepared);
+    __m512 sums[kRows][kTileVectors], d[kTileVectors] = {}, dmin[kTileVectors] = {};
+#pragma GCC unroll 2
+    for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
+    for (std::int64_t b = 0; b < blocks; ++b, x += kRows, block += c.block * kTileColumns) {
+      if constexpr (c.head > 0) {
+        if (b % c.unit_blocks == 0) {
+          open.unit(block, d, dmin);
+          block += c.head * kTileColumns;
+        }
+      }
+      open.ask_ahead(block);
+#pragma GCC unroll 2
+      for (int v = 0; v < kTileVectors; ++v) {
+        __m512i low[c.low_bits], high[c.high_bits + 1];
+        open.load_quants(block + c.quants * kTileColumns, v, low, high);
+        add_opened_group<kType, 0, kRows>(open, block, v, d[v], dmin[v], low, high, x, sums);
+        if constexpr (c.groups == 2)
+          add_opened_group<kType, 1, kRows>(open, block, v, d[v], dmin[v], low, high, x, sums);
+      }
+    }
+    store_tile<kRows>({nullptr, nullptr, 0, a.bias == nullptr ? nullptr : a.bias + o, a.y + o, a.ldy,
+                       std::min<std::int64_t>(kTileColumns, a.out_end - o)},
+                      sums);
+  }
+}
+
 // As quantise_activations in scalar.h, byte for byte.
 QW_INLINE void quantise(const float* x, ActivationKind kind, ActivationBlock& out) {
   const __m512 low = _mm512_loadu_ps(x), high = _mm512_loadu_ps(x + 16);

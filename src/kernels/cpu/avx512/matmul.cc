@@ -80,7 +80,20 @@ struct Avx512Matmul {
 
 }  // namespace
 
-void fill_matmul(Kernels& k) { fill_tiled_matmul<Avx512Matmul, true>(k); }
+namespace {
+void matmul(const MatmulArgs& a) {
+  if (!is_quantised(a.type) || a.rows == 0 || a.rows > kFewestRows) return tiled_matmul<Avx512Matmul>(a);
+  with_block_type(a.type, [&]<WeightType kType>() {
+    static_assert(kFewestRows == 2);
+    return a.rows == 1 ? few_rows<kType, 1>(a) : few_rows<kType, 2>(a);
+  });
+}
+}  // namespace
+
+void fill_matmul(Kernels& k) {
+  fill_tiled_matmul<Avx512Matmul, true>(k);
+  k.matmul = matmul;
+}
 
 }  // namespace qw::kernels::avx512
 QW_TARGET_END

@@ -70,42 +70,35 @@ struct Opener {
 #pragma GCC unroll 2
     for (int v = 0; v < kTileVectors; ++v) {
       __m512i low[c.low_bits], high[c.high_bits + 1];
-#pragma GCC unroll 8
-      for (int i = 0; i < c.low_bits; ++i) low[i] = _mm512_loadu_si512(from + i * kTileColumns * 4 + v * 64);
-#pragma GCC unroll 2
-      for (int i = 0; i < c.high_bits; ++i)
-        high[i] = _mm512_loadu_si512(from + (c.low_bits + i) * kTileColumns * 4 + v * 64);
+      load_quants(from, v, low, high);
       words(low, high, reinterpret_cast<std::uint8_t(*)[kTileColumns * 4]>(to[0] + v * 64));
     }
   }
 
-  // Scales and minima of sixteen outputs of a group.
-  static QW_INLINE void group(const char* from, int v, __m512 d, __m512 dmin, float* scale, float* min) {
+  // Scales and minima of sixteen outputs of a group. Without minima, `min` stays as it is.
+  static QW_INLINE void group(const char* from, int v, __m512 d, __m512 dmin, __m512& scale, __m512& min) {
     [[maybe_unused]] const char* minima = from + c.minima * kTileColumns;
     if constexpr (f.scale == ScaleKind::kFloat) {
-      _mm512_store_ps(scale, _mm512_loadu_ps(from + 64 * v));
-      _mm512_store_ps(min, _mm512_loadu_ps(minima + 64 * v));
+      scale = _mm512_loadu_ps(from + 64 * v);
+      min = _mm512_loadu_ps(minima + 64 * v);
     } else if constexpr (f.scale == ScaleKind::kHalf) {
-      _mm512_store_ps(scale, halves(from + 32 * v));
-      if constexpr (f.has_min) _mm512_store_ps(min, _mm512_sub_ps(_mm512_setzero_ps(), halves(minima + 32 * v)));
+      scale = halves(from + 32 * v);
+      if constexpr (f.has_min) min = _mm512_sub_ps(_mm512_setzero_ps(), halves(minima + 32 * v));
     } else if constexpr (f.scale == ScaleKind::kPower) {
-      _mm512_store_ps(scale, powers(from + 16 * v));
+      scale = powers(from + 16 * v);
     } else if constexpr (kType == WeightType::kQ2_K) {
       const __m128i both = sixteen_bytes(from + 16 * v), nibble = _mm_set1_epi8(15);
-      _mm512_store_ps(scale, _mm512_mul_ps(d, small_integers(_mm_and_si128(both, nibble))));
-      _mm512_store_ps(min, _mm512_mul_ps(dmin, small_integers(_mm_and_si128(_mm_srli_epi16(both, 4), nibble))));
+      scale = _mm512_mul_ps(d, small_integers(_mm_and_si128(both, nibble)));
+      min = _mm512_mul_ps(dmin, small_integers(_mm_and_si128(_mm_srli_epi16(both, 4), nibble)));
     } else {
-      _mm512_store_ps(scale, _mm512_mul_ps(d, small_integers(sixteen_bytes(from + 16 * v))));
-      if constexpr (f.has_min)
-        _mm512_store_ps(min, _mm512_mul_ps(dmin, small_integers(sixteen_bytes(minima + 16 * v))));
+      scale = _mm512_mul_ps(d, small_integers(sixteen_bytes(from + 16 * v)));
+      if constexpr (f.has_min) min = _mm512_mul_ps(dmin, small_integers(sixteen_bytes(minima + 16 * v)));
     }
   }
 
-  // `blocks` blocks of one unit, or of units without a head.
-  QW_INLINE void chunk([[maybe_unused]] const char* head, const char* block, int blocks,
-                       OpenedChunk<kTileColumns>& to) const {
-    constexpr int kBytes = c.block * kTileColumns, kGroupBytes = c.minima / c.groups * kTileColumns;
-    __m512 d[kTileVectors] = {}, dmin[kTileVectors] = {};
+  // What a unit's scales and minima are multiplied with; nothing for units without a head.
+  static QW_INLINE void unit([[maybe_unused]] const char* head, __m512 (&d)[kTileVectors],
+                             __m512 (&dmin)[kTileVectors]) {
     if constexpr (f.scale == ScaleKind::kSuper) {
 #pragma GCC unroll 2
       for (int v = 0; v < kTileVectors; ++v) {
@@ -113,14 +106,40 @@ struct Opener {
         if constexpr (f.has_min) dmin[v] = halves(head + 64 + 32 * v);
       }
     }
-    for (int b = 0; b < blocks; ++b, block += kBytes) {
+  }
+
+  // The parts of half v of a block's quants, as `word` takes them.
+  static QW_INLINE void load_quants(const char* from, int v, __m512i (&low)[c.low_bits],
+                                    __m512i (&high)[c.high_bits + 1]) {
+#pragma GCC unroll 8
+    for (int i = 0; i < c.low_bits; ++i) low[i] = _mm512_loadu_si512(from + i * kTileColumns * 4 + v * 64);
+#pragma GCC unroll 2
+    for (int i = 0; i < c.high_bits; ++i)
+      high[i] = _mm512_loadu_si512(from + (c.low_bits + i) * kTileColumns * 4 + v * 64);
+  }
+
+  static QW_INLINE void ask_ahead(const char* block) {
 #pragma GCC unroll 32
-      for (int line = 0; line < kBytes; line += 64) __builtin_prefetch(block + kAhead + line);
+    for (int line = 0; line < c.block * kTileColumns; line += 64) __builtin_prefetch(block + kAhead + line);
+  }
+
+  // `blocks` blocks of one unit, or of units without a head.
+  QW_INLINE void chunk([[maybe_unused]] const char* head, const char* block, int blocks,
+                       OpenedChunk<kTileColumns>& to) const {
+    constexpr int kBytes = c.block * kTileColumns, kGroupBytes = c.minima / c.groups * kTileColumns;
+    __m512 d[kTileVectors] = {}, dmin[kTileVectors] = {};
+    unit(head, d, dmin);
+    for (int b = 0; b < blocks; ++b, block += kBytes) {
+      ask_ahead(block);
 #pragma GCC unroll 2
       for (int g = 0; g < c.groups; ++g) {
 #pragma GCC unroll 2
-        for (int v = 0; v < kTileVectors; ++v)
-          group(block + g * kGroupBytes, v, d[v], dmin[v], to.scale[b][g] + 16 * v, to.min[b][g] + 16 * v);
+        for (int v = 0; v < kTileVectors; ++v) {
+          __m512 scale, min;
+          group(block + g * kGroupBytes, v, d[v], dmin[v], scale, min);
+          _mm512_store_ps(to.scale[b][g] + 16 * v, scale);
+          if constexpr (f.has_min) _mm512_store_ps(to.min[b][g] + 16 * v, min);
+        }
       }
       quants(block + c.quants * kTileColumns, to.q[b]);
     }

@@ -1,7 +1,10 @@
 // qianwen serve: opens models to clients over HTTP.
 #include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <thread>
 
 #include "admin.h"
@@ -20,6 +23,8 @@
 namespace qw::app {
 namespace {
 
+constexpr const char* kFineTuneNeedsStore = "serve: --fine-tune-folder needs --store, where its jobs are kept";
+
 struct ServeOptions {
   std::vector<std::string> models, adapters;
   std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto", adapter_folder,
@@ -30,7 +35,7 @@ struct ServeOptions {
   std::int64_t unload_after = 0;
   std::int32_t state_snapshots = -1;
   double target_gap_ms = 50;
-  bool log_json = false, no_prefix_cache = false;
+  bool log_json = false, no_prefix_cache = false, check = false;
   DraftChoice drafts{"auto"};
 };
 
@@ -76,8 +81,26 @@ base::LogLevel level_of(const std::string& name) {
   return base::LogLevel::kInfo;
 }
 
+// Options of `cmd` that the command line does not give, from QW_SERVE_PORT and the like.
+Status read_environment(CLI::App& cmd) {
+  for (CLI::Option* option : cmd.get_options()) {
+    if (option->get_lnames().empty() || option->count() > 0 || option->check_lname("help")) continue;
+    std::string name = "QW_SERVE_" + option->get_lnames().front();
+    for (char& c : name) c = c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    const char* value = std::getenv(name.c_str());
+    if (value == nullptr || *value == '\0') continue;
+    option->add_result(value);
+    try {
+      option->run_callback();
+    } catch (const CLI::Error& error) {
+      return fail(ErrorKind::kUsage, name + ": " + error.what());
+    }
+  }
+  return {};
+}
+
 // Options of `cmd` from a TOML file: keys are the options' long names with _ for -, and are checked as they are on the
-// command line, which wins.
+// command line and in the environment, which win.
 Status read_config(CLI::App& cmd, const std::string& path) {
   QW_ASSIGN(const json::Object config, data::load_toml(path));
   for (const auto& [key, value] : config) {
@@ -125,6 +148,52 @@ HostingOptions hosting_options(const ServeOptions& o) {
   return out;
 }
 
+// What a start would read, as far as that goes without loading models or changing anything. All that is wrong is told;
+// the first of it is the result.
+Status check_serve(const ServeOptions& o) {
+  Status first;
+  std::string found;  // told if all is well
+  const auto note = [&](const Status& status) {
+    if (status) return;
+    if (first) {
+      first = status;  // reported by the caller
+    } else {
+      report(status.error());
+    }
+  };
+  const auto adapters = named_adapters(o);
+  note(adapters.map([](auto&&) {}));
+  std::vector<std::string> paths;
+  if (adapters)
+    for (const NamedAdapter& adapter : *adapters) paths.push_back(adapter.path);
+  for (const std::string& name : o.models) {
+    const auto bytes = memory_need(name, hosting_options(o).load, paths, o.drafts);
+    note(bytes.map([](auto&&) {}));
+    if (!bytes) continue;
+    found += "model " + name + ": " + std::to_string((*bytes + 999'999) / 1'000'000) + " MB of memory\n";
+    if (o.memory > 0 && *bytes > static_cast<std::int64_t>(o.memory))
+      note(fail(ErrorKind::kResource, "the model " + name + " does not fit into --memory"));
+  }
+  if (!o.moderation_words.empty()) note(load_moderator(o.moderation_words).map([](auto&&) {}));
+  std::error_code ignored;
+  if (!o.adapter_folder.empty() && !std::filesystem::is_directory(o.adapter_folder, ignored))
+    note(fail(ErrorKind::kBadInput, o.adapter_folder + ": no folder of adapters"));
+  const std::string url = store_url(o.store);
+  if (!o.fine_tune_folder.empty() && url.empty()) note(fail(ErrorKind::kUsage, kFineTuneNeedsStore));
+  if (!url.empty()) {
+    const auto state = store::Store::look(url);
+    note(state.map([](auto&&) {}));
+    if (state) {
+      found += "store " + state->name + ": version " + std::to_string(state->version);
+      if (state->version < state->version_of_program)
+        found += ", which a start brings to " + std::to_string(state->version_of_program);
+      found += "\n";
+    }
+  }
+  if (first) std::fprintf(stderr, "%sthe service can start as configured\n", found.c_str());
+  return first;
+}
+
 Status serve(const ServeOptions& o) {
   base::configure_log(level_of(o.log_level), o.log_json);
   QW_ASSIGN(const auto adapters, named_adapters(o));
@@ -145,7 +214,7 @@ Status serve(const ServeOptions& o) {
   options.moderator = moderator.get();
   FineTuner tuner(models, o.fine_tune_folder, o.threads);
   if (!o.fine_tune_folder.empty()) {
-    if (store == nullptr) return fail(ErrorKind::kUsage, "serve: --fine-tune-folder needs --store, where its jobs are kept");
+    if (store == nullptr) return fail(ErrorKind::kUsage, kFineTuneNeedsStore);
     QW_TRY(tuner.list_finished());
     options.fine_tuning.runner = &tuner;
   }
@@ -173,8 +242,9 @@ Status serve(const ServeOptions& o) {
 void add_serve(CLI::App& app, Outcome& outcome) {
   auto o = std::make_shared<ServeOptions>();
   CLI::App* cmd = app.add_subcommand("serve", "Serve models over HTTP (OpenAI protocol and a chat page)");
-  cmd->add_option("-m,--model", o->models, "MODEL, may be given more than once (default: mini)");
-  cmd->add_option("--config", o->config, "TOML file of these options, e.g. port = 8080; the command line wins");
+  cmd->add_option("-m,--model,MODEL", o->models, "MODEL, may be given more than once (default: mini)");
+  cmd->add_option("--config", o->config, "TOML file of these options, e.g. port = 8080; the command line wins, then the environment (QW_SERVE_PORT and so on)");
+  cmd->add_flag("--check", o->check, "say what is wrong with the configuration, files, models and store, start nothing");
   cmd->add_option("--adapter,--lora", o->adapters, "NAME=PATH: serve the model with this LoRA adapter as model NAME; may be given more than once");
   add_models_option(*cmd);
   cmd->add_option("--store", o->store, "users, keys, limits, budgets and use: a file or postgres://... (default: QW_STORE, else none, and everybody may do everything)");
@@ -203,6 +273,10 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--log-level", o->log_level, "debug, info, warning, error")->check(CLI::IsMember({"debug", "info", "warning", "error"}));
   cmd->add_flag("--log-json", o->log_json, "log as JSON lines");
   cmd->callback([o, cmd, &outcome] {
+    if (auto status = read_environment(*cmd); !status) {
+      outcome.code = report(status.error());
+      return;
+    }
     if (!o->config.empty()) {
       if (auto status = read_config(*cmd, o->config); !status) {
         outcome.code = report(status.error());
@@ -210,7 +284,7 @@ void add_serve(CLI::App& app, Outcome& outcome) {
       }
     }
     if (o->models.empty()) o->models.push_back("mini");
-    if (auto status = serve(*o); !status) outcome.code = report(status.error());
+    if (auto status = o->check ? check_serve(*o) : serve(*o); !status) outcome.code = report(status.error());
   });
 }
 

@@ -26,29 +26,65 @@ Store::~Store() {
   if (lock_ >= 0) ::close(lock_);
 }
 
-Result<std::unique_ptr<Store>> Store::open(const std::string& url, StoreOptions options) {
+namespace {
+
+struct Place {
   std::unique_ptr<Database> database;
-  std::string lock_path;
+  std::string file;  // "": PostgreSQL
+};
+
+// Where an address leads; nothing is opened yet.
+Result<Place> place_of(const std::string& url) {
+  Place out;
   if (url.starts_with("postgres://") || url.starts_with("postgresql://")) {
-    QW_ASSIGN(database, postgres_database(url));
-  } else if (url.starts_with("postgres:")) {
-    QW_ASSIGN(database, postgres_database(url.substr(9)));
-  } else {
-    const std::string path = url.starts_with("sqlite:") ? url.substr(7) : url;
-    if (path.empty() || path.find("://") != std::string::npos)
-      return fail(ErrorKind::kUsage, "store " + url + ": expected postgres://... or a file");
-    std::error_code ignored;
-    if (std::filesystem::exists(path, ignored) && !std::filesystem::is_regular_file(path, ignored))
-      return fail(ErrorKind::kBadInput, path + ": not a file");
-    lock_path = path + "-serving";
-    database = sqlite_database(path);
+    QW_ASSIGN(out.database, postgres_database(url));
+    return out;
   }
+  if (url.starts_with("postgres:")) {
+    QW_ASSIGN(out.database, postgres_database(url.substr(9)));
+    return out;
+  }
+  out.file = url.starts_with("sqlite:") ? url.substr(7) : url;
+  if (out.file.empty() || out.file.find("://") != std::string::npos)
+    return fail(ErrorKind::kUsage, "store " + url + ": expected postgres://... or a file");
+  std::error_code ignored;
+  if (std::filesystem::exists(out.file, ignored) && !std::filesystem::is_regular_file(out.file, ignored))
+    return fail(ErrorKind::kBadInput, out.file + ": not a file");
+  out.database = sqlite_database(out.file);
+  return out;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Store>> Store::open(const std::string& url, StoreOptions options) {
+  QW_ASSIGN(Place place, place_of(url));
   {
-    QW_ASSIGN(auto connection, database->connect());
-    if (auto status = migrate(*connection); !status) return in_context(database->name(), status.error());
+    QW_ASSIGN(auto connection, place.database->connect());
+    if (auto status = migrate(*connection); !status) return in_context(place.database->name(), status.error());
   }
-  auto work = std::make_unique<Work>(std::move(database), std::move(options.now));
-  return std::unique_ptr<Store>(new Store(std::move(work), std::move(lock_path)));
+  auto work = std::make_unique<Work>(std::move(place.database), std::move(options.now));
+  return std::unique_ptr<Store>(new Store(std::move(work), place.file.empty() ? "" : place.file + "-serving"));
+}
+
+Result<Store::State> Store::look(const std::string& url) {
+  QW_ASSIGN(const Place place, place_of(url));
+  State out{place.database->name(), 0, latest_version()};
+  std::error_code ignored;
+  if (!place.file.empty() && !std::filesystem::exists(place.file, ignored)) {  // connecting would make it
+    const auto folder = std::filesystem::path(place.file).parent_path();
+    if (!folder.empty() && !std::filesystem::is_directory(folder, ignored))
+      return fail(ErrorKind::kFailed, out.name + ": its folder is not there");
+    return out;
+  }
+  QW_ASSIGN(const auto connection, place.database->connect());
+  const auto version = version_of(*connection);
+  if (!version) return in_context(out.name, version.error());
+  out.version = *version;
+  if (out.version > out.version_of_program)
+    return fail(ErrorKind::kBadInput, out.name + ": the database is of version " + std::to_string(out.version) +
+                                          ", this program knows " + std::to_string(out.version_of_program) +
+                                          ": use a newer program");
+  return out;
 }
 
 Result<bool> Store::serve_alone() {

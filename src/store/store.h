@@ -32,6 +32,14 @@ class Store {
   static Result<std::unique_ptr<Store>> open(const std::string& url, StoreOptions options = {});
   ~Store();
 
+  // What stands at an address, without changing it. Errors as open's; kFailed: the folder of the file is not there.
+  struct State {
+    std::string name;            // for people; without a password
+    int version = 0;             // of its tables; 0: there are none yet
+    int version_of_program = 0;  // what open brings them to
+  };
+  static Result<State> look(const std::string& url);
+
   Tenants& tenants() { return *tenants_; }
   Ledger& ledger() { return *ledger_; }
   Files& files() { return *files_; }

@@ -322,5 +322,23 @@ TEST(Backup, DamageIsSeenBeforeAnythingIsBelieved) {
   std::filesystem::remove_all(folder);
 }
 
+TEST_P(StoreTest, LookingChangesNothing) {
+  const auto before = Store::look(url_);
+  ASSERT_TRUE(before.has_value()) << before.error().message;
+  EXPECT_EQ(before->version, 0);
+  EXPECT_EQ(Store::look(url_)->version, 0);
+  open();
+  const auto there = Store::look(url_);
+  ASSERT_TRUE(there.has_value()) << there.error().message;
+  EXPECT_EQ(there->version, there->version_of_program);
+  if (GetParam() != test::Engine::kSqlite) return;
+  const auto absent = Store::look((folder_ / "absent.db").string());
+  ASSERT_TRUE(absent.has_value());
+  EXPECT_EQ(absent->version, 0);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "absent.db"));
+  EXPECT_EQ(Store::look((folder_ / "no/absent.db").string()).error().kind, ErrorKind::kFailed);
+  EXPECT_EQ(Store::look("mysql://x").error().kind, ErrorKind::kUsage);
+}
+
 }  // namespace
 }  // namespace qw::store

@@ -84,8 +84,17 @@ namespace {
 void matmul(const MatmulArgs& a) {
   if (!is_quantised(a.type) || a.rows == 0 || a.rows > kFewestRows) return tiled_matmul<Avx512Matmul>(a);
   with_block_type(a.type, [&]<WeightType kType>() {
-    static_assert(kFewestRows == 2);
-    return a.rows == 1 ? few_rows<kType, 1>(a) : few_rows<kType, 2>(a);
+    static_assert(kFewestRows == 4);
+    switch (a.rows) {
+      case 1:
+        return few_rows<kType, 1>(a);
+      case 2:
+        return few_rows<kType, 2>(a);
+      case 3:
+        return few_rows<kType, 3>(a);
+      default:
+        return few_rows<kType, 4>(a);
+    }
   });
 }
 }  // namespace

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "api/tasks.h"
 #include "base/file.h"
 #include "commands.h"
 #include "convert.h"
@@ -62,7 +63,11 @@ Result<formats::GgufMetadata> gguf_metadata(const ConvertOptions& o, const Opene
     metadata = models::gguf_keys(*in.model);
     QW_ASSIGN(auto spec, tokenizer_of(in.path));
     spec.chat_template = chat_template_of(spec);
+    const auto end = std::find_if(spec.added.begin(), spec.added.end(), [](const auto& t) { return t.text == api::kEmbeddingEnd; });
+    const bool ends = in.model->traits().head.kind == models::HeadKind::kEmbedding && end != spec.added.end();
+    if (ends) spec.eos = end->id;
     QW_TRY(write_gguf_tokenizer(spec, in.model->traits().vocab, metadata));
+    if (ends) metadata.set("tokenizer.ggml.add_eos_token", true);  // programs that know no tasks: whose row is the embedding
     formats::write_generation_config(in.generation, metadata);
   }
   metadata.set("general.type", "model");

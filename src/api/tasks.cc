@@ -15,7 +15,7 @@ constexpr std::string_view kRankBegin =
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct provided. "
     "Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n<|im_start|>user\n";
 constexpr std::string_view kRankEnd = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
-constexpr std::string_view kYes = "yes", kNo = "no", kEnd = "<|endoftext|>";
+constexpr std::string_view kYes = "yes", kNo = "no";
 
 }  // namespace
 
@@ -25,7 +25,7 @@ std::vector<tokenizer::TokenId> embedding_prompt(const tokenizer::Tokenizer& tok
   if (!instruction.empty()) whole.append("Instruct: ").append(instruction).append("\nQuery:");
   whole += text;
   auto ids = tokenizer::encode_prompt(tokenizer, whole, true);
-  if (const auto end = tokenizer.find(kEnd)) ids.push_back(*end);
+  if (const auto end = tokenizer.find(kEmbeddingEnd)) ids.push_back(*end);
   return ids;
 }
 

@@ -28,6 +28,9 @@ struct RankTask {
   std::int64_t yes = 0, no = -1;
 };
 
+// Ends a text whose embedding is wanted.
+inline constexpr std::string_view kEmbeddingEnd = "<|endoftext|>";
+
 // The text, after "Instruct: <instruction>\nQuery:" if there is an instruction, and <|endoftext|>, whose row the
 // embedding is, where the vocabulary has it. Special tokens in either are ordinary text.
 std::vector<tokenizer::TokenId> embedding_prompt(const tokenizer::Tokenizer& tokenizer, std::string_view text,

@@ -56,6 +56,8 @@ def embeddings(base, work):
     check("a hundred together equal one alone", len(many) == 100 and all(m == one for m in many[::2]) and many[1] != one)
     told("convert", model, work / "embedding.gguf", "--type", "f32")
     check("a GGUF file of it gives the same", told("embed", "-m", work / "embedding.gguf", "-p", "春江花月夜") == one)
+    check("which tells other programs to end texts as this one does",
+          b"tokenizer.ggml.add_eos_token" + (7).to_bytes(4, "little") + b"\1" in (work / "embedding.gguf").read_bytes())
     told("convert", work / "embedding.gguf", work / "embedding_again")
     check("and so does a folder made of that", told("embed", "-m", work / "embedding_again", "-p", "春江花月夜") == one)
     check("which has the files of an embedding model", json.loads((work / "embedding_again/modules.json").read_text())[2]["type"].endswith("Normalize"))

@@ -86,12 +86,13 @@ void answer_unmade(const Result<store::Job>& job, const std::string& id, Exchang
 }
 
 void cancel_response(store::Store& store, const std::string& id, DeferredRunner* runner, Exchange& exchange) {
+  // The job before the response: whose job is done is kept, if it was not deleted.
+  const auto job = store.jobs().cancel(project_of(exchange), kBackgroundResponse, id);
   if (const auto value = kept(store, project_of(exchange), id)) {
     const json::Value& response = *value->find("response");
     if (*response.find("background") == json::Value(true)) return exchange.send_json(200, response);  // it is done
     return exchange.send_error(bad_request("id", "Only a response in the background can be cancelled."));
   }
-  const auto job = store.jobs().cancel(project_of(exchange), kBackgroundResponse, id);
   if (runner != nullptr) runner->wake();
   answer_unmade(job, id, exchange);
 }
@@ -99,10 +100,10 @@ void cancel_response(store::Store& store, const std::string& id, DeferredRunner*
 void one_response(store::Store& store, const std::string& id, const std::string& action, const net::Request& http,
                   Exchange& exchange) {
   const std::string& project = project_of(exchange);
+  const auto job = store.jobs().find(project, kBackgroundResponse, id);  // before the response, as above
   const auto value = kept(store, project, id);
   if (!value) {
     if (value.error().status != 404 || !action.empty()) return exchange.send_error(value.error());
-    const auto job = store.jobs().find(project, kBackgroundResponse, id);
     const bool open = job && (job->status == "queued" || job->status == "running");
     if (open && http.method == "DELETE")
       return exchange.send_error(bad_request("id", "The response is still being made; it can be cancelled."));

@@ -198,10 +198,15 @@ def write(options):
     folder = options.document.with_suffix("") if options.document else options.out
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "figures.json").write_text(json.dumps(figures.list, separators=(",", ":")).replace('},{"case"', '},\n{"case"') + "\n")
-    parts = [f"Measured on {figures.cpu}; median (least to most).\n", "### What the machine can do\n", limits(figures), "### Prompts\n", prefill(figures),
-             "### Generating from an empty context\n", decode(figures, "decode"), "### Generating at depth\n", decode(figures, "depth"),
-             depth_chart(figures, folder), "### Many sequences at once\n", batches(figures, folder), "### Serving 16 requests at once\n", serving(figures),
-             "### First token\n", others(figures)]
+    sections = [(("limits",), "What the machine can do", limits), (("prefill",), "Prompts", prefill),
+                (("decode",), "Generating from an empty context", lambda f: decode(f, "decode")),
+                (("depth",), "Generating at depth", lambda f: decode(f, "depth") + depth_chart(f, folder)),
+                (("batch",), "Many sequences at once", lambda f: batches(f, folder)),
+                (("serve",), "Serving 16 requests at once", serving), (("http", "start"), "First token", others)]
+    parts = [f"Measured on {figures.cpu}; median (least to most).\n"]
+    for suites, heading, body in sections:  # of what was measured
+        if any(figures.cases(suite) for suite in suites):
+            parts += [f"### {heading}\n", body(figures)]
     text = "\n".join(parts)
     if not options.document:
         print(text)

@@ -29,9 +29,22 @@ bool drafts(const models::Model& model, const LoadOptions& o) {
   return o.draft_layers && model.traits().draft_layers > 0;
 }
 
+Result<base::Isa> isa_of(const LoadOptions& o) {
+  if (!o.isa) {
+    QW_ASSIGN(const std::optional<base::Isa> forced, base::forced_isa());
+    return forced.value_or(base::best_isa());
+  }
+  if (*o.isa > base::best_isa())
+    return fail(ErrorKind::kUsage, "this processor cannot run " + std::string(base::isa_name(*o.isa)));
+  return *o.isa;
+}
+
 kvcache::CacheShape cache_shape(const models::Model& model, tensor::DType weights, const LoadOptions& o) {
   const models::ModelTraits& t = model.traits();
-  const tensor::DType automatic = weights == tensor::DType::kF32 ? tensor::DType::kF32 : tensor::DType::kF16;
+  // Tiles multiply bfloat16; what has more bits costs them three products in place of one.
+  const bool tiles = isa_of(o).value_or(base::best_isa()) == base::Isa::kAmx;
+  const tensor::DType halves = tiles ? tensor::DType::kBF16 : tensor::DType::kF16;
+  const tensor::DType automatic = weights == tensor::DType::kF32 ? tensor::DType::kF32 : halves;
   return {t.layers + (drafts(model, o) ? t.draft_layers : 0), t.kv_heads, t.head_dim, o.block_tokens,
           o.cache_dtype.value_or(automatic), models::beside_floats(t, o.block_tokens)};
 }
@@ -88,16 +101,6 @@ Status check_options(const models::Model& model, const LoadOptions& o) {
   if (cache_blocks(model, o) > std::numeric_limits<std::int32_t>::max())
     return fail(ErrorKind::kUsage, "a cache of " + std::to_string(o.cache_tokens) + " tokens is too large");
   return {};
-}
-
-Result<base::Isa> isa_of(const LoadOptions& o) {
-  if (!o.isa) {
-    QW_ASSIGN(const std::optional<base::Isa> forced, base::forced_isa());
-    return forced.value_or(base::best_isa());
-  }
-  if (*o.isa > base::best_isa())
-    return fail(ErrorKind::kUsage, "this processor cannot run " + std::string(base::isa_name(*o.isa)));
-  return *o.isa;
 }
 
 }  // namespace

@@ -7,8 +7,21 @@ std::size_t worker_bytes(const Machine& m, std::int64_t max_tokens, std::int64_t
   return align64(m.kernels.attention_scratch_bytes(max_tokens, head_dim));
 }
 
-// The kernel's arguments for one document and one kv head with its group of query heads.
-kernels::AttentionTrainArgs part(const AttentionArgs& g, std::int64_t document, std::int64_t kv_head) {
+template <class Kernel>
+void over_parts(const Machine& m, const AttentionArgs& g, std::int64_t max_tokens, Kernel kernel) {
+  const auto documents = static_cast<std::int64_t>(g.cu_seqlens.size()) - 1;
+  const std::size_t bytes = worker_bytes(m, max_tokens, g.spec.head_dim);
+  for_pieces(m.pool, documents * g.spec.kv_heads, [&](int worker, std::int64_t piece) {
+    kernels::AttentionTrainArgs a = attention_part(g, piece / g.spec.kv_heads, piece % g.spec.kv_heads);
+    if (a.tokens == 0 || a.tokens > g.longest) return;
+    a.scratch = g.scratch + bytes * static_cast<std::size_t>(worker);
+    kernel(a);
+  });
+}
+
+}  // namespace
+
+kernels::AttentionTrainArgs attention_part(const AttentionArgs& g, std::int64_t document, std::int64_t kv_head) {
   const AttentionSpec& s = g.spec;
   const std::int64_t first = g.cu_seqlens[static_cast<std::size_t>(document)];
   const std::int64_t tokens = g.cu_seqlens[static_cast<std::size_t>(document) + 1] - first;
@@ -36,20 +49,6 @@ kernels::AttentionTrainArgs part(const AttentionArgs& g, std::int64_t document, 
           .dv = at(g.dv, k),
           .scratch = nullptr};
 }
-
-template <class Kernel>
-void over_parts(const Machine& m, const AttentionArgs& g, std::int64_t max_tokens, Kernel kernel) {
-  const auto documents = static_cast<std::int64_t>(g.cu_seqlens.size()) - 1;
-  const std::size_t bytes = worker_bytes(m, max_tokens, g.spec.head_dim);
-  for_pieces(m.pool, documents * g.spec.kv_heads, [&](int worker, std::int64_t piece) {
-    kernels::AttentionTrainArgs a = part(g, piece / g.spec.kv_heads, piece % g.spec.kv_heads);
-    if (a.tokens == 0 || a.tokens > g.longest) return;
-    a.scratch = g.scratch + bytes * static_cast<std::size_t>(worker);
-    kernel(a);
-  });
-}
-
-}  // namespace
 
 std::size_t attention_scratch_bytes(const Machine& m, std::int64_t max_tokens, std::int64_t head_dim) {
   return worker_bytes(m, max_tokens, head_dim) * static_cast<std::size_t>(m.pool.size());

@@ -27,6 +27,9 @@ struct AttentionArgs {
   std::byte* scratch = nullptr;  // attention_scratch_bytes, 64-byte aligned
 };
 
+// The kernel's arguments for one document and one kv head with its group of query heads; without scratch.
+kernels::AttentionTrainArgs attention_part(const AttentionArgs& args, std::int64_t document, std::int64_t kv_head);
+
 std::size_t attention_scratch_bytes(const Machine& m, std::int64_t max_tokens, std::int64_t head_dim);
 void attention_forward(const Machine& m, const AttentionArgs& args, std::int64_t max_tokens);
 void attention_backward(const Machine& m, const AttentionArgs& args, std::int64_t max_tokens);

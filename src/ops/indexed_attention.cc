@@ -10,17 +10,6 @@ namespace {
 
 std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
-float dot(const float* a, const float* b, std::int64_t n) {
-  constexpr std::int64_t kLanes = 8;
-  float sums[kLanes] = {}, total = 0;
-  std::int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
-    for (std::int64_t j = 0; j < kLanes; ++j) sums[j] += a[i + j] * b[i + j];
-  for (; i < n; ++i) total += a[i] * b[i];
-  for (const float s : sums) total += s;
-  return total;
-}
-
 void add_scaled(float* y, float s, const float* x, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) y[i] += s * x[i];
 }
@@ -53,7 +42,7 @@ bool IndexedAttention::find_long(const AttentionArgs& a) {
   for (std::size_t d = 0; d + 1 < a.cu_seqlens.size(); ++d) {
     const std::int64_t tokens = a.cu_seqlens[d + 1] - a.cu_seqlens[d];
     if (tokens <= index_.all_seen()) continue;
-    long_.push_back({a.cu_seqlens[d], tokens, tokens / index_.ratio, keys});
+    long_.push_back({static_cast<std::int64_t>(d), a.cu_seqlens[d], tokens, tokens / index_.ratio, keys});
     keys += long_.back().blocks;
   }
   return !long_.empty();
@@ -86,65 +75,55 @@ void IndexedAttention::choose(const Machine& m, const IndexedAttentionArgs& args
   }
 }
 
-IndexedAttention::Part IndexedAttention::part(const AttentionArgs& a, const Document& d, std::int64_t head) const {
-  const AttentionSpec& s = a.spec;
-  const std::int64_t group = s.heads / s.kv_heads, ldq = std::int64_t{s.heads} * s.head_dim, ldk = std::int64_t{s.kv_heads} * s.head_dim;
-  const std::int64_t q = d.first * ldq + head * group * s.head_dim, k = d.first * ldk + head * s.head_dim;
-  const auto at = [](auto* p, std::int64_t offset) { return p == nullptr ? p : p + offset; };
-  return {.document = d, .head = head, .group = group, .ldq = ldq, .ldk = ldk, .q = a.q + q, .k = a.k + k, .v = a.v + k, .o = a.o + q,
-          .d_o = at(a.d_o, q), .out = a.o + q, .lse = a.lse + d.first * s.heads + head * group * d.tokens, .dq = at(a.dq, q),
-          .dk = at(a.dk, k), .dv = at(a.dv, k)};
-}
-
 // The runs of tokens that row t of the document sees.
-std::int64_t IndexedAttention::seen(const Part& p, std::int64_t t, kernels::CacheRun* runs) const {
-  if (t >= index_.all_seen()) return visible_runs(index_, chosen_.data() + (p.document.first + t) * index_.blocks, t + 1, runs);
+std::int64_t IndexedAttention::seen(const Document& d, std::int64_t t, kernels::CacheRun* runs) const {
+  if (t >= index_.all_seen()) return visible_runs(index_, chosen_.data() + (d.first + t) * index_.blocks, t + 1, runs);
   runs[0] = {0, t + 1};
   return 1;
 }
 
-void IndexedAttention::row_forward(const AttentionArgs& a, const Part& p, std::int64_t t, int worker) {
+void IndexedAttention::row_forward(const Document& doc, const kernels::AttentionTrainArgs& p, std::int64_t t, int worker) {
   kernels::CacheRun* runs = runs_.data() + std::int64_t{worker} * (index_.blocks + 1);
   float* w = weights_.data() + worker * index_.all_seen();
-  const std::int64_t n = seen(p, t, runs), d = a.spec.head_dim;
+  const std::int64_t n = seen(doc, t, runs), d = p.head_dim;
   const auto over = [&](auto body) {
     std::int64_t i = 0;
     for (const kernels::CacheRun* r = runs; r < runs + n; ++r)
       for (std::int64_t j = r->begin; j < r->begin + r->tokens; ++j) body(i++, j);
   };
-  for (std::int64_t g = 0; g < p.group; ++g) {
+  for (std::int64_t g = 0; g < p.heads_per_kv; ++g) {
     const float* q = p.q + t * p.ldq + g * d;
-    float* o = p.out + t * p.ldq + g * d;
+    float* o = p.o + t * p.ldo + g * d;
     float max = -INFINITY;
-    over([&](std::int64_t i, std::int64_t j) { max = std::max(max, w[i] = dot(q, p.k + j * p.ldk, d) * a.spec.scale); });
+    over([&](std::int64_t i, std::int64_t j) { max = std::max(max, w[i] = dot_product(q, p.k + j * p.ldk, d) * p.scale); });
     double sum = 0;
     std::fill(o, o + d, 0.0f);
     over([&](std::int64_t i, std::int64_t j) {
       w[i] = std::exp(w[i] - max);
       sum += static_cast<double>(w[i]);
-      add_scaled(o, w[i], p.v + j * p.ldk, d);
+      add_scaled(o, w[i], p.v + j * p.ldv, d);
     });
     for (std::int64_t i = 0; i < d; ++i) o[i] *= static_cast<float>(1 / sum);
-    p.lse[g * p.document.tokens + t] = max + static_cast<float>(std::log(sum));
+    p.lse[g * p.tokens + t] = max + static_cast<float>(std::log(sum));
   }
 }
 
 // As kernels' attention (Dao et al., "FlashAttention", algorithm 4); dk and dv of the document add up row by row.
-void IndexedAttention::row_backward(const AttentionArgs& a, const Part& p, std::int64_t t, int worker) {
+void IndexedAttention::row_backward(const Document& doc, const kernels::AttentionTrainArgs& p, std::int64_t t, int worker) {
   kernels::CacheRun* runs = runs_.data() + std::int64_t{worker} * (index_.blocks + 1);
-  const std::int64_t n = seen(p, t, runs), d = a.spec.head_dim;
-  for (std::int64_t g = 0; g < p.group; ++g) {
+  const std::int64_t n = seen(doc, t, runs), d = p.head_dim;
+  for (std::int64_t g = 0; g < p.heads_per_kv; ++g) {
     const std::int64_t at = t * p.ldq + g * d;
     const float *q = p.q + at, *d_o = p.d_o + at;
     float* dq = p.dq + at;
     std::fill(dq, dq + d, 0.0f);
-    const float row = dot(d_o, p.o + at, d);
+    const float row = dot_product(d_o, p.o + at, d);
     for (const kernels::CacheRun* r = runs; r < runs + n; ++r)
       for (std::int64_t j = r->begin; j < r->begin + r->tokens; ++j) {
-        const float *k = p.k + j * p.ldk, *v = p.v + j * p.ldk;
-        const float w = std::exp(dot(q, k, d) * a.spec.scale - p.lse[g * p.document.tokens + t]);
-        const float ds = w * (dot(d_o, v, d) - row) * a.spec.scale;
-        add_scaled(p.dv + j * p.ldk, w, d_o, d);
+        const float *k = p.k + j * p.ldk, *v = p.v + j * p.ldv;
+        const float w = std::exp(dot_product(q, k, d) * p.scale - p.lse[g * p.tokens + t]);
+        const float ds = w * (dot_product(d_o, v, d) - row) * p.scale;
+        add_scaled(p.dv + j * p.ldv, w, d_o, d);
         add_scaled(dq, ds, k, d);
         add_scaled(p.dk + j * p.ldk, ds, q, d);
       }
@@ -159,9 +138,9 @@ void IndexedAttention::forward(const Machine& m, const IndexedAttentionArgs& arg
   for (const Document& d : long_) {
     const std::int64_t rows = d.tokens - index_.all_seen(), pieces = ceil_div(rows, kRows);
     for_pieces(m.pool, pieces * a.spec.kv_heads, [&](int worker, std::int64_t piece) {
-      const Part p = part(a, d, piece / pieces);
+      const kernels::AttentionTrainArgs p = attention_part(a, d.number, piece / pieces);
       const std::int64_t begin = index_.all_seen() + piece % pieces * kRows;
-      for (std::int64_t t = begin; t < std::min(begin + kRows, d.tokens); ++t) row_forward(a, p, t, worker);
+      for (std::int64_t t = begin; t < std::min(begin + kRows, d.tokens); ++t) row_forward(d, p, t, worker);
     });
   }
 }
@@ -174,12 +153,12 @@ void IndexedAttention::backward(const Machine& m, const IndexedAttentionArgs& ar
   choose(m, args);
   for_pieces(m.pool, static_cast<std::int64_t>(long_.size()) * a.spec.kv_heads, [&](int worker, std::int64_t piece) {
     const Document& d = long_[index(piece / a.spec.kv_heads)];
-    const Part p = part(a, d, piece % a.spec.kv_heads);
+    const kernels::AttentionTrainArgs p = attention_part(a, d.number, piece % a.spec.kv_heads);
     for (std::int64_t t = 0; t < d.tokens; ++t) {
       std::fill(p.dk + t * p.ldk, p.dk + t * p.ldk + a.spec.head_dim, 0.0f);
-      std::fill(p.dv + t * p.ldk, p.dv + t * p.ldk + a.spec.head_dim, 0.0f);
+      std::fill(p.dv + t * p.ldv, p.dv + t * p.ldv + a.spec.head_dim, 0.0f);
     }
-    for (std::int64_t t = 0; t < d.tokens; ++t) row_backward(a, p, t, worker);
+    for (std::int64_t t = 0; t < d.tokens; ++t) row_backward(d, p, t, worker);
   });
 }
 

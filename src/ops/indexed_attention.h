@@ -28,21 +28,13 @@ class IndexedAttention {
 
  private:
   struct Document {
-    std::int64_t first, tokens, blocks, keys;  // rows; complete blocks; where their keys begin
-  };
-  // One kv head of one document.
-  struct Part {
-    Document document;
-    std::int64_t head, group, ldq, ldk;
-    const float *q, *k, *v, *o, *d_o;
-    float *out, *lse, *dq, *dk, *dv;
+    std::int64_t number, first, tokens, blocks, keys;  // among the batch's; rows; complete blocks; where their keys begin
   };
   bool find_long(const AttentionArgs& a);
   void choose(const Machine& m, const IndexedAttentionArgs& args);
-  Part part(const AttentionArgs& a, const Document& d, std::int64_t head) const;
-  std::int64_t seen(const Part& p, std::int64_t t, kernels::CacheRun* runs) const;
-  void row_forward(const AttentionArgs& a, const Part& p, std::int64_t t, int worker);
-  void row_backward(const AttentionArgs& a, const Part& p, std::int64_t t, int worker);
+  std::int64_t seen(const Document& d, std::int64_t t, kernels::CacheRun* runs) const;
+  void row_forward(const Document& doc, const kernels::AttentionTrainArgs& p, std::int64_t t, int worker);
+  void row_backward(const Document& doc, const kernels::AttentionTrainArgs& p, std::int64_t t, int worker);
 
   IndexSpec index_;
   std::int64_t max_tokens_;

@@ -78,9 +78,6 @@ struct Avx512Matmul {
   }
 };
 
-}  // namespace
-
-namespace {
 void matmul(const MatmulArgs& a) {
   if (!is_quantised(a.type) || a.rows == 0 || a.rows > kFewestRows) return tiled_matmul<Avx512Matmul>(a);
   with_block_type(a.type, [&]<WeightType kType>() {
@@ -97,6 +94,7 @@ void matmul(const MatmulArgs& a) {
     }
   });
 }
+
 }  // namespace
 
 void fill_matmul(Kernels& k) {

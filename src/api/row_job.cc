@@ -79,7 +79,7 @@ void RowJob::submit_more() {
     set_owner(*exchange_, request);
     request.sink = std::make_shared<Item>(shared_from_this(), next_++);
     const auto id = model_->engine->submit(std::move(request));
-    if (!id) return fail(from_internal(id.error()));
+    if (!id) return fail(not_taken(*model_, id.error()));
     running_.push_back(*id);
     ++open_;
   }

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "api/error.h"
-
 namespace qw::api {
 
 Status ModelList::add(ServedModel model) {
@@ -42,6 +40,13 @@ void with_model(const ModelEntry& entry, const std::shared_ptr<Exchange>& exchan
     if (!lease) return exchange->send_error(from_internal(lease.error()));
     then(*lease);
   });
+}
+
+ApiError not_taken(const ServedModel& model, const Error& error) {
+  if (model.adapter < 0) return from_internal(error);
+  for (const engine::AdapterInfo& adapter : model.engine->adapters())
+    if (adapter.id == model.adapter && !adapter.leaving) return from_internal(error);
+  return model_not_found(model.id);
 }
 
 }  // namespace qw::api

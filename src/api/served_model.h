@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "api/error.h"
 #include "api/exchange.h"
 #include "api/tasks.h"
 #include "chat/template.h"
@@ -65,5 +66,9 @@ ModelLease loaded_now(const ModelEntry& entry);
 // Calls `then` with the model, loaded, now or later, unless the client left meanwhile; or answers why it cannot be had.
 void with_model(const ModelEntry& entry, const std::shared_ptr<Exchange>& exchange,
                 std::function<void(const ModelLease& model)> then);
+
+// What it means to the client that the engine did not take a request for this model: an adapter that was unloaded after
+// it was found is a model that does not exist.
+ApiError not_taken(const ServedModel& model, const Error& error);
 
 }  // namespace qw::api

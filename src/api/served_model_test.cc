@@ -148,6 +148,17 @@ TEST_F(LaterTest, AdaptersComeAndGo) {
   EXPECT_EQ(ask("DELETE", "/admin/adapters/alphabet", "").status, 404);  // a model is no adapter
 }
 
+// The engine has let go of it, and a request had just found it in the list.
+TEST_F(LaterTest, AnAdapterThatWentMeanwhileIsAModelThatDoesNotExist) {
+  ServedModel gone = *models_.find("alphabet");
+  gone.id = "gone";
+  gone.adapter = 7;
+  ASSERT_TRUE(models_.add(std::move(gone)));
+  const auto answer = ask("POST", kChat, chat_body("gone"));
+  EXPECT_EQ(answer.status, 404) << answer.body;
+  EXPECT_NE(answer.body.find("model_not_found"), std::string::npos) << answer.body;
+}
+
 TEST_F(LaterTest, WrongAdaptersAreNamed) {
   const auto status = [&](const std::string& body) { return ask("POST", "/admin/adapters", body).status; };
   EXPECT_EQ(status("{"), 400);

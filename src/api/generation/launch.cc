@@ -61,7 +61,7 @@ void submit(const std::shared_ptr<Answer>& answer, const Exchange& exchange, con
       request.processors = rules->processors(params.stop_ids);
       request.sink = std::make_shared<TextSink>(*model->tokenizer, request.params, true, answer->receiver(index));
       auto id = model->engine->submit(std::move(request));
-      if (!id) return answer->abandon(from_internal(id.error()));
+      if (!id) return answer->abandon(not_taken(*model, id.error()));
       answer->running(*id);
     }
   }

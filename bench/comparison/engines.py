@@ -58,10 +58,12 @@ class Ours:
 
 
 class Llama:
-    """llama.cpp or a fork of it: `folder` holds its programs, any of which may be absent; `flags` go to each."""
+    """llama.cpp or a fork of it: `folder` holds its programs, any of which may be absent; `flags`, as llama-bench takes them, go to each."""
 
     def __init__(self, name, folder, turn, flags=""):
         self.name, self.folder, self.turn, self.flags = name, pathlib.Path(folder), turn, shlex.split(flags)
+        # Where llama-bench wants 0 or 1 behind a switch, the other programs want nothing.
+        self.switches = [f for i, f in enumerate(self.flags) if not (f == "1" and i > 0 and self.flags[i - 1] in ("-rtr", "-fmoe"))]
         help_text = subprocess.run([self.folder / "llama-bench", "--help"], capture_output=True, text=True, check=False)
         self.has_depth = "--n-depth" in help_text.stdout + help_text.stderr
 
@@ -88,14 +90,14 @@ class Llama:
 
     def batch(self, model, threads, sizes, tokens):
         out, _ = run([self.folder / "llama-batched-bench", "-m", model, "-t", threads, "-c", max(sizes) * (16 + tokens), "-b", 2048, "-ub", 512,
-                      "-npp", 16, "-ntg", tokens, "-npl", ",".join(map(str, sizes)), "-fa", "on", *self.flags], self.turn)
+                      "-npp", 16, "-ntg", tokens, "-npl", ",".join(map(str, sizes)), "-fa", "on", *self.switches], self.turn)
         rows = re.findall(r"^\|" + r"\s*([\d.]+) \|" * 10, out, re.M)
         return {int(row[2]): float(row[7]) for row in rows}
 
     def first_token(self, model, threads):
         _, seconds = run([self.folder / "llama-cli", "-m", model, "-t", threads, "-p", "Hello", "-n", 1, "-c", 512, "--no-warmup", "-st",
-                          "--simple-io", *self.flags], self.turn)
+                          "--simple-io", *self.switches], self.turn)
         return seconds
 
     def server(self, model, threads, port, slots, context):
-        return [self.folder / "llama-server", "-m", model, "-t", threads, "--port", port, "-np", slots, "-c", slots * context, "-fa", "on", *self.flags]
+        return [self.folder / "llama-server", "-m", model, "-t", threads, "--port", port, "-np", slots, "-c", slots * context, "-fa", "on", *self.switches]

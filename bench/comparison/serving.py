@@ -2,7 +2,8 @@
 """Starts a server, sends it requests all at once, and prints what its clients saw as one JSON object.
 
 Usage: serving.py --port N --requests N --prompt-tokens N --output-tokens N [--vocabulary N] [--rounds N] -- SERVER COMMAND
-Prompts are random token ids, none like another. Each request streams; a token's time is when its event arrived. Answers are one
+Prompts are random token ids, none like another. Each request streams; a token's time is when its event arrived. A stall is a
+gap in a stream of over twice the median gap; stalls_ended says when. Answers are one
 word over and over (by logit_bias), since of the pieces of characters that random weights make, servers send none before the
 next; guessing ahead must be off then. The server is asked for one answer first, which counts nowhere. --one-by-one instead
 sends the requests one after the other.
@@ -78,12 +79,15 @@ def together(port, prompts, tokens):
     if failures:
         raise failures[0]
     gaps = [b - a for _, times in results for a, b in zip(times, times[1:])]
+    median = statistics.median(gaps)
+    stalls = sorted({round(b - started, 2) for _, times in results for a, b in zip(times, times[1:]) if b - a > 2 * median})
     last = max(times[-1] for _, times in results)
     events = sum(len(times) for _, times in results)
     return {"output_per_second": len(prompts) * tokens / (last - started), "seconds": last - started, "events": events,
             "ttft_median": statistics.median(times[0] - sent for sent, times in results),
             "ttft_p95": percentile([times[0] - sent for sent, times in results], 0.95),
-            "gap_median": statistics.median(gaps), "gap_p95": percentile(gaps, 0.95), "gap_max": max(gaps)}
+            "gap_median": median, "gap_p95": percentile(gaps, 0.95), "gap_max": max(gaps),
+            "stalls": sum(gap > 2 * median for gap in gaps), "stalls_ended": stalls}
 
 
 def main():

@@ -226,25 +226,6 @@ TEST(LoadedModel, EstimateKnowsMixedFormats) {
   EXPECT_EQ(guess.cache_bytes, (*loaded)->memory().cache_bytes);
 }
 
-ops::LowRankAdapter random_adapter(const models::Model& model, std::uint64_t seed, std::int64_t rank) {
-  ops::LowRankAdapter adapter;
-  for (std::size_t i = 0; i < model.parameters().size(); ++i) {
-    const models::ParameterSpec& p = model.parameters()[i];
-    if (p.hf_name.find("q_proj") == std::string::npos && p.hf_name.find("down_proj") == std::string::npos) continue;
-    ops::LowRankChange c{{static_cast<std::int32_t>(i)}, false, tensor::Tensor(tensor::DType::kF32, {rank, p.shape[1]}),
-                         tensor::Tensor(tensor::DType::kF32, {p.shape[0], rank}), 0.5f, {}};
-    base::Rng rng(seed, i);
-    for (std::int64_t k = 0; k < c.a.shape().elements(); ++k) c.a.f32()[k] = static_cast<float>(rng.next_normal() * 0.3);
-    for (std::int64_t k = 0; k < c.b.shape().elements(); ++k) c.b.f32()[k] = static_cast<float>(rng.next_normal() * 0.3);
-    if (seed % 2 == 1) {
-      c.gain.resize(static_cast<std::size_t>(p.shape[0]));
-      for (float& g : c.gain) g = 0.8f + 0.4f * rng.next_float();
-    }
-    adapter.changes.push_back(std::move(c));
-  }
-  return adapter;
-}
-
 // Requests of one batch choose different adapters, and each gets what it gets alone, preemptions or not.
 TEST(LoadedModel, RequestsChooseTheirAdapter) {
   const auto with_adapters = [](const LoadOptions& options) {

@@ -1,11 +1,13 @@
 // A StepExecutor for tests: a language model made of a hash. It keeps nothing but a paged cache of what the tokens were
 // (and with which adapter), so wrong tables, lost or wrongly shared blocks or a bad order show up as different logits;
 // and it is batch-invariant by construction. With states it also carries a hash from token to token, as recurrent
-// layers do, and checks that each state is where its rows begin.
+// layers do, and checks that each state is where its rows begin. An adapter is a voice: a number that changes how tokens
+// are read.
 #pragma once
 
 #include <cstring>
 #include <functional>
+#include <map>
 #include <vector>
 
 #include "base/rng.h"
@@ -24,23 +26,26 @@ class FakeExecutor final : public StepExecutor {
         vocab_(vocab),
         max_rows_(max_rows),
         max_logit_rows_(max_logit_rows),
-        adapters_(adapters),
         states_(states),
         logits_(static_cast<std::size_t>(vocab * max_logit_rows)) {
     QW_CHECK(pool.shape().dtype == tensor::DType::kF32);  // a token takes the place of its first key
+    for (std::int32_t a = 0; a < adapters; ++a) voice_of_slot_.push_back(a);
   }
 
-  // What the model knows after a text: the hash of its tokens, each with its adapter (FNV-1a).
+  // What the model knows after a text: the hash of its tokens, each with its voice (FNV-1a).
   static std::uint64_t begin() { return 1469598103934665603u; }
   static std::uint64_t after(std::uint64_t hash, std::int32_t seen) {
     return (hash ^ static_cast<std::uint64_t>(seen)) * 1099511628211u;
   }
-  static std::int32_t seen(std::int32_t token, std::int32_t adapter) { return token + (adapter + 1) * 1000; }
+  static std::int32_t seen(std::int32_t token, std::int32_t voice) { return token + (voice + 1) * 1000; }
   // Its logits then.
   static void speak(std::uint64_t hash, std::span<float> logits) {
     base::Rng rng(hash);
     for (float& l : logits) l = rng.next_float() * 4;
   }
+  // With `habits`: after each token another is likelier, whatever stood before, in circles of twelve, so that texts repeat
+  // themselves and look-ups find something. Of vocabularies of at least 32.
+  static void lean(std::int32_t last, std::span<float> logits) { logits[static_cast<std::size_t>(20 + (last * 7 + 3) % 12)] += 4; }
 
   Status run(const ops::StepBatch& b) override {
     ++runs;
@@ -53,7 +58,7 @@ class FakeExecutor final : public StepExecutor {
     QW_CHECK(static_cast<std::int64_t>(b.tokens.size()) <= max_rows_);
     QW_CHECK(static_cast<std::int64_t>(b.logit_rows.size()) <= max_logit_rows_);
     for (std::size_t r = 0; r < b.tokens.size(); ++r) {
-      const std::int32_t what = seen(b.tokens[r], b.adapters.empty() ? -1 : b.adapters[r]);
+      const std::int32_t what = seen(b.tokens[r], b.adapters.empty() ? -1 : voice(b.adapters[r]));
       slot(b, r, b.positions[r]) = what;
       if (states_ != nullptr) carry(b, r, what);
     }
@@ -63,6 +68,7 @@ class FakeExecutor final : public StepExecutor {
       for (std::int32_t p = 0; p <= b.positions[r]; ++p) hash = after(hash, slot(b, r, p));
       if (states_ != nullptr) hash ^= carried_[r] * 3;
       speak(hash, logits(static_cast<std::int64_t>(i)));
+      if (habits) lean(b.tokens[r], logits(static_cast<std::int64_t>(i)));
     }
     return {};
   }
@@ -70,7 +76,13 @@ class FakeExecutor final : public StepExecutor {
     return {logits_.data() + i * vocab_, static_cast<std::size_t>(vocab_)};
   }
   std::int64_t vocab() const override { return vocab_; }
-  std::int32_t adapters() const override { return adapters_; }
+  std::int32_t adapters() const override { return static_cast<std::int32_t>(voice_of_slot_.size()); }
+  Status set_adapter(std::int32_t slot, ops::PreparedAdapter adapter) override {
+    const auto at = static_cast<std::size_t>(slot);
+    if (at >= voice_of_slot_.size()) voice_of_slot_.resize(at + 1, kSilent);
+    voice_of_slot_[at] = adapter == nullptr ? kSilent : voices.at(adapter.get());
+    return {};
+  }
   std::int64_t max_rows() const override { return max_rows_; }
   std::int64_t max_logit_rows() const override { return max_logit_rows_; }
 
@@ -79,8 +91,17 @@ class FakeExecutor final : public StepExecutor {
   std::vector<std::size_t> rows_of_runs;
   std::function<void()> before_run;
   bool fail_next = false;
+  bool habits = false;
+  std::map<const ops::PackedAdapter*, std::int32_t> voices;  // of adapters that are to come
 
  private:
+  static constexpr std::int32_t kSilent = -2;  // nobody may use the slot
+  std::int32_t voice(std::int32_t slot) const {
+    if (slot < 0) return -1;
+    const std::int32_t voice = voice_of_slot_.at(static_cast<std::size_t>(slot));
+    QW_CHECK(voice != kSilent);
+    return voice;
+  }
   std::int32_t& slot(const ops::StepBatch& b, std::size_t row, std::int32_t position) {
     const auto& table = b.tables[static_cast<std::size_t>(b.sequences[row])];
     const std::int32_t block = table[static_cast<std::size_t>(position / block_tokens_)];
@@ -102,7 +123,7 @@ class FakeExecutor final : public StepExecutor {
   const kvcache::BlockPool& pool_;
   std::int32_t block_tokens_;
   std::int64_t vocab_, max_rows_, max_logit_rows_;
-  std::int32_t adapters_;
+  std::vector<std::int32_t> voice_of_slot_;
   kvcache::StatePool* states_;
   std::vector<std::uint64_t> carried_;  // by row
   std::vector<float> logits_;

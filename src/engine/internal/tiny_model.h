@@ -10,6 +10,7 @@
 
 #include "base/rng.h"
 #include "engine/loaded_model.h"
+#include "ops/running_executor.h"
 #include "tensor/blocks.h"
 
 namespace qw::engine {
@@ -71,6 +72,26 @@ inline std::unique_ptr<LoadedModel> load(const std::string& arch, tensor::DType 
   auto loaded = LoadedModel::create(std::move(model), weights.views, options);
   EXPECT_TRUE(loaded) << loaded.error().message;
   return std::move(*loaded);
+}
+
+// Of the query and down projections.
+inline ops::LowRankAdapter random_adapter(const models::Model& model, std::uint64_t seed, std::int64_t rank) {
+  ops::LowRankAdapter adapter;
+  for (std::size_t i = 0; i < model.parameters().size(); ++i) {
+    const models::ParameterSpec& p = model.parameters()[i];
+    if (p.hf_name.find("q_proj") == std::string::npos && p.hf_name.find("down_proj") == std::string::npos) continue;
+    ops::LowRankChange c{{static_cast<std::int32_t>(i)}, false, tensor::Tensor(tensor::DType::kF32, {rank, p.shape[1]}),
+                         tensor::Tensor(tensor::DType::kF32, {p.shape[0], rank}), 0.5f, {}};
+    base::Rng rng(seed, i);
+    for (std::int64_t k = 0; k < c.a.shape().elements(); ++k) c.a.f32()[k] = static_cast<float>(rng.next_normal() * 0.3);
+    for (std::int64_t k = 0; k < c.b.shape().elements(); ++k) c.b.f32()[k] = static_cast<float>(rng.next_normal() * 0.3);
+    if (seed % 2 == 1) {
+      c.gain.resize(static_cast<std::size_t>(p.shape[0]));
+      for (float& g : c.gain) g = 0.8f + 0.4f * rng.next_float();
+    }
+    adapter.changes.push_back(std::move(c));
+  }
+  return adapter;
 }
 
 }  // namespace qw::engine

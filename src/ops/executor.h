@@ -27,6 +27,13 @@ struct Weight {
 
 enum class RopeScaling : std::uint8_t { kNone, kLinear, kYarn, kDynamicNtk };
 
+// Dual chunk attention (An et al., "Training-free long-context scaling of large language models", 2024) counts positions
+// anew in every chunk. Keys, and queries towards their own chunk, stand where they are in it; towards the chunk before, a
+// query stands one chunk further on, and towards those before that at the place of a chunk's last query.
+enum class ChunkView : std::uint8_t { kOwn, kBefore, kFar };
+// Tokens of a chunk are a multiple of this, so that attention can be taken together from parts which lie in one chunk each.
+inline constexpr std::int64_t kChunkUnit = 1024;
+
 struct RopeSpec {
   std::int32_t head_dim = 0;
   std::int32_t rotary = 0;  // rotated width, <= head_dim; pairs (i, i + rotary/2)
@@ -41,6 +48,12 @@ struct RopeSpec {
   // Of queries (Su, "Entropy invariance of attention", 2021): > 0: the row at position p is also multiplied by
   // ln(p + 1) / ln(logn_context) where that is above 1; not in training.
   float logn_context = 0;
+  // Dual chunk attention; in training every document lies in one chunk. chunk: tokens of one; 0: positions are counted once.
+  std::int64_t chunk = 0, chunk_reach = 0;  // the second: queries stand no further on than this
+  ChunkView view = ChunkView::kOwn;
+  // > 0: cos and sin are multiplied by max(1, 0.1 ln(n / growth_context) + 1), where n counts the tokens of the sequence's
+  // prompt, or those up to the row if these are more; not in training.
+  float growth_context = 0;
   friend bool operator==(const RopeSpec&, const RopeSpec&) = default;
 };
 
@@ -49,6 +62,7 @@ struct AttentionSpec {
   std::int32_t heads = 0, kv_heads = 0, head_dim = 0;
   float scale = 0;  // 1/sqrt(head_dim)
   std::int64_t window = 0;  // a token sees itself and this many less one before it; 0: all before it
+  std::int64_t chunk = 0;   // tokens of a chunk of dual chunk attention, a multiple of kChunkUnit; 0: there are none
 };
 
 // Which tokens attention sees (token_index.h): the best blocks by an index, and the unfinished block.
@@ -129,6 +143,9 @@ class Executor {
   virtual Value rope(Value x, const RopeSpec& spec) = 0;
   // Causal attention of each row over its own sequence up to itself; stores k and v in the cache -> [N, H * Dh].
   virtual Value attention(Value q, Value k, Value v, const AttentionSpec& spec) = 0;
+  // The same with chunks (spec.chunk > 0): the queries turned for each ChunkView, the keys for kOwn. Documents in training lie
+  // in one chunk: there q alone has a gradient.
+  virtual Value chunked_attention(Value q, Value q_before, Value q_far, Value k, Value v, const AttentionSpec& spec) = 0;
   // The same as far as the index of the row shows it: index_q [N, heads * dim] is normalised and turned already, index_k
   // [N, dim] is not and goes to the cache too. The choice has no gradient.
   virtual Value indexed_attention(Value q, Value k, Value v, Value index_q, Value index_k, const AttentionSpec& spec,

@@ -59,7 +59,7 @@ int Op::inputs() const {
     case OpKind::kNgrams:
       return 0;
     case OpKind::kAttention:
-      return index.ratio > 0 ? 5 : 3;
+      return index.ratio > 0 || attention.chunk > 0 ? 5 : 3;
     case OpKind::kDeltaRule:
       return 3;
     case OpKind::kSwiglu:
@@ -147,7 +147,15 @@ Value RecordingExecutor::rope(Value x, const RopeSpec& spec) {
 Value RecordingExecutor::attention(Value q, Value k, Value v, const AttentionSpec& spec) {
   QW_CHECK(spec.kv_heads > 0 && spec.heads % spec.kv_heads == 0);
   QW_CHECK(q.width == spec.heads * spec.head_dim && k.width == spec.kv_heads * spec.head_dim && v.width == k.width);
+  QW_CHECK(spec.chunk == 0);
   return push({.kind = OpKind::kAttention, .in = {q, k, v}, .attention = spec}, q.width);
+}
+
+Value RecordingExecutor::chunked_attention(Value q, Value q_before, Value q_far, Value k, Value v, const AttentionSpec& spec) {
+  QW_CHECK(spec.kv_heads > 0 && spec.heads % spec.kv_heads == 0 && spec.window == 0);
+  QW_CHECK(q.width == spec.heads * spec.head_dim && k.width == spec.kv_heads * spec.head_dim && v.width == k.width);
+  QW_CHECK(spec.chunk > 0 && spec.chunk % kChunkUnit == 0 && q_before.width == q.width && q_far.width == q.width);
+  return push({.kind = OpKind::kAttention, .in = {q, k, v, q_before, q_far}, .attention = spec}, q.width);
 }
 
 Value RecordingExecutor::indexed_attention(Value q, Value k, Value v, Value index_q, Value index_k, const AttentionSpec& spec,

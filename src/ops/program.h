@@ -20,7 +20,7 @@ const char* op_name(OpKind kind);
 struct Op {
   OpKind kind = OpKind::kAdd;
   Value out{};    // none (id -1) for kHead
-  Value in[5]{};  // attention q, k, v and, with an index, its queries and keys; swiglu gate, up; add a, b; experts x, logits; gate_rows x, gate; concat a, b;
+  Value in[5]{};  // attention q, k, v and, with an index, its queries and keys, or with chunks, q_before and q_far; swiglu gate, up; add a, b; experts x, logits; gate_rows x, gate; concat a, b;
                   // delta_rule x, forget, write; others in[0]
   Weight weight{}, bias{};  // kHead: an absent weight gives the rows as they are; delta_rule: a_log, dt_bias
   float eps = 0;                // kRmsNorm
@@ -63,6 +63,7 @@ class RecordingExecutor final : public Executor {
   Value linear(Value x, Weight w, Weight bias = {}) override;
   Value rope(Value x, const RopeSpec& spec) override;
   Value attention(Value q, Value k, Value v, const AttentionSpec& spec) override;
+  Value chunked_attention(Value q, Value q_before, Value q_far, Value k, Value v, const AttentionSpec& spec) override;
   Value indexed_attention(Value q, Value k, Value v, Value index_q, Value index_k, const AttentionSpec& spec, const IndexSpec& index) override;
   Value swiglu(Value gate, Value up) override;
   Value add(Value a, Value b) override;

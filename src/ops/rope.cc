@@ -34,11 +34,14 @@ std::vector<float> ntk_frequencies(const RopeSpec& s) {
 }
 
 // Factor of a row's cos and sin.
-double row_scale(const RopeSpec& s, std::int32_t position) {
+double row_scale(const RopeSpec& s, std::int32_t position, std::int64_t prompt_tokens) {
   double scale = s.scaling == RopeScaling::kYarn ? static_cast<double>(s.attention_factor) : 1.0;
   const double i = position + 1.0;
   if (s.logn_context > 0 && i > static_cast<double>(s.logn_context))
     scale *= std::log(i) / std::log(static_cast<double>(s.logn_context));
+  const double n = std::max(i, static_cast<double>(prompt_tokens));
+  if (s.growth_context > 0 && n > static_cast<double>(s.growth_context))
+    scale *= 0.1 * std::log(n / static_cast<double>(s.growth_context)) + 1;
   return scale;
 }
 
@@ -62,8 +65,24 @@ int ntk_level(const RopeSpec& s, std::int64_t prompt_tokens) {
 
 RopeSpec as_trained(RopeSpec spec) {
   if (spec.scaling == RopeScaling::kDynamicNtk) spec.scaling = RopeScaling::kNone;
-  spec.logn_context = 0;
+  spec.logn_context = spec.growth_context = 0;
+  spec.chunk = spec.chunk_reach = 0;
+  spec.view = ChunkView::kOwn;
   return spec;
+}
+
+bool looks_at_prompts(const RopeSpec& s) { return s.scaling == RopeScaling::kDynamicNtk || s.growth_context > 0; }
+
+std::int64_t prompt_form(const RopeSpec& s, std::int64_t prompt_tokens) {
+  if (s.growth_context > 0 && static_cast<double>(prompt_tokens) > static_cast<double>(s.growth_context)) return prompt_tokens;
+  return s.scaling == RopeScaling::kDynamicNtk ? ntk_level(s, prompt_tokens) : 0;
+}
+
+std::int64_t rope_place(const RopeSpec& s, std::int64_t position) {
+  if (s.chunk == 0) return position;
+  const std::int64_t own = position % s.chunk;
+  if (s.view == ChunkView::kOwn) return own;
+  return std::min(s.chunk + (s.view == ChunkView::kBefore ? own : s.chunk - 1), s.chunk_reach);
 }
 
 std::vector<float> rope_frequencies(const RopeSpec& s) {
@@ -83,15 +102,17 @@ std::vector<float> rope_frequencies(const RopeSpec& s) {
 }
 
 void rope_angles(const Machine& m, const RopeSpec& spec, const std::vector<float>& frequencies,
-                 const std::int32_t* positions, const std::int32_t* levels, std::int64_t rows, float* cos, float* sin) {
+                 const std::int32_t* positions, const std::int32_t* prompts, std::int64_t rows, float* cos, float* sin) {
   const std::int64_t half = spec.rotary / 2;
   for_rows(m.pool, rows, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
-      const double scale = row_scale(spec, positions[r]);
-      const float* turns = frequencies.data() + (levels == nullptr ? 0 : levels[r] * half);
+      const std::int64_t prompt = prompts == nullptr ? 0 : prompts[r];
+      const double scale = row_scale(spec, positions[r], prompt);
+      const auto place = static_cast<float>(rope_place(spec, positions[r]));
+      const float* turns = frequencies.data() + (spec.scaling == RopeScaling::kDynamicNtk ? ntk_level(spec, prompt) * half : 0);
       for (std::int64_t i = 0; i < half; ++i) {
         // The product is rounded to float, as the reference does: at long positions the rounding is visible.
-        const float angle = static_cast<float>(positions[r]) * turns[i];
+        const float angle = place * turns[i];
         cos[r * half + i] = static_cast<float>(std::cos(static_cast<double>(angle)) * scale);
         sin[r * half + i] = static_cast<float>(std::sin(static_cast<double>(angle)) * scale);
       }

@@ -20,13 +20,21 @@ std::vector<float> rope_frequencies(const RopeSpec& spec);
 // published checkpoints.
 int ntk_level(const RopeSpec& spec, std::int64_t prompt_tokens);
 
-// What training sees of a spec: neither dynamic NTK nor log-n.
+// What training sees of a spec: neither dynamic NTK nor log-n nor chunks.
 RopeSpec as_trained(RopeSpec spec);
 
-// cos and sin of position * frequency, times the spec's attention factor under YaRN and its log-n factor: both
-// [rows, rotary / 2]. `levels` [rows]: of each row under kDynamicNtk; null: 0.
+// Does it matter how long a sequence's prompt is?
+bool looks_at_prompts(const RopeSpec& spec);
+// What a cache's keys depend on beside the tokens before them: equal for two lengths of prompts, so are the keys.
+std::int64_t prompt_form(const RopeSpec& spec, std::int64_t prompt_tokens);
+
+// Where a row stands: its position, or under dual chunk attention what is counted there.
+std::int64_t rope_place(const RopeSpec& spec, std::int64_t position);
+
+// cos and sin of place * frequency, times the spec's factors: both [rows, rotary / 2]. `prompts` [rows]: tokens of the
+// prompt of each row's sequence; null: the spec does not look at them.
 void rope_angles(const Machine& m, const RopeSpec& spec, const std::vector<float>& frequencies,
-                 const std::int32_t* positions, const std::int32_t* levels, std::int64_t rows, float* cos, float* sin);
+                 const std::int32_t* positions, const std::int32_t* prompts, std::int64_t rows, float* cos, float* sin);
 
 // Rotates x [rows, width] in place.
 void rope_forward(const Machine& m, const RopeSpec& spec, const float* cos, const float* sin, std::int64_t rows,

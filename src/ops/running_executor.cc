@@ -69,7 +69,7 @@ void RunningExecutor::State::take_workspaces() {
     if (op.kind != OpKind::kRope) continue;
     const bool known = std::any_of(angles.begin(), angles.end(), [&](const Angles& a) { return a.spec == op.rope; });
     const std::int64_t n = options.max_rows * (op.rope.rotary / 2);
-    if (op.rope.scaling == RopeScaling::kDynamicNtk) levels.resize(index(options.max_rows));
+    if (looks_at_prompts(op.rope)) prompt_rows.resize(index(options.max_rows));
     if (!known) angles.push_back({op.rope, rope_frequencies(op.rope), float_buffer(n), float_buffer(n)});
   }
   prepared = tensor::Buffer(bytes);
@@ -125,7 +125,7 @@ Status RunningExecutor::State::check(const StepBatch& b) const {
     if (op.kind == OpKind::kGiven && b.given.size() != b.tokens.size() * index(op.out.width))
       return fail(ErrorKind::kUsage, "step: " + std::to_string(b.given.size()) + " numbers are given, should be " +
                                          std::to_string(op.out.width) + " for each row");
-  if (!levels.empty() && b.prompts.size() != b.tables.size())
+  if (!prompt_rows.empty() && b.prompts.size() != b.tables.size())
     return fail(ErrorKind::kUsage, "step: this model needs the length of every sequence's prompt");
   return check_rows(b);
 }
@@ -160,10 +160,13 @@ Status RunningExecutor::State::find_stretches(const StepBatch& b) {
   return {};
 }
 
-const std::int32_t* RunningExecutor::State::ntk_levels(const RopeSpec& spec) {
-  if (spec.scaling != RopeScaling::kDynamicNtk) return nullptr;
-  for (std::int64_t r = 0; r < rows; ++r) levels[index(r)] = ntk_level(spec, batch.prompts[index(batch.sequences[index(r)])]);
-  return levels.data();
+void RunningExecutor::State::turn_all() {
+  if (!prompt_rows.empty())
+    for (std::int64_t r = 0; r < rows; ++r) prompt_rows[index(r)] = batch.prompts[index(batch.sequences[index(r)])];
+  for (const Angles& a : angles)
+    if (!unseen(a.spec))
+      rope_angles(machine, a.spec, a.frequencies, batch.positions.data(), prompt_rows.empty() ? nullptr : prompt_rows.data(), rows,
+                  floats(a.cos), floats(a.sin));
 }
 
 void RunningExecutor::State::find_runs() {
@@ -250,13 +253,11 @@ Status RunningExecutor::begin(const StepBatch& batch) {
   s.cursor = 0;
   s.prepared_value = -1;
   s.done = false;
+  s.furthest = *std::max_element(batch.positions.begin(), batch.positions.end());
   s.find_runs();
   s.plan_segments();
   s.plan_index();
-  for (const State::Angles& a : s.angles) {
-    const std::int32_t* levels = s.ntk_levels(a.spec);
-    rope_angles(s.machine, a.spec, a.frequencies, batch.positions.data(), levels, s.rows, floats(a.cos), floats(a.sin));
-  }
+  s.turn_all();
   return {};
 }
 
@@ -265,7 +266,7 @@ std::int64_t RunningExecutor::outputs() const { return state_->row_width(); }
 std::int64_t RunningExecutor::prompt_form(std::int64_t prompt_tokens) const {
   std::int64_t form = 0;
   for (const State::Angles& a : state_->angles)
-    if (a.spec.scaling == RopeScaling::kDynamicNtk) form = std::max<std::int64_t>(form, ntk_level(a.spec, prompt_tokens));
+    form = std::max(form, ops::prompt_form(a.spec, prompt_tokens));
   return form;
 }
 
@@ -299,6 +300,7 @@ std::int64_t RunningExecutor::arena_bytes() const {
                       s.gate.size() + s.up.size() + s.keys.size() + s.gates.size() + s.outputs.size() + s.expert_scratch.size();
   for (const State::Angles& a : s.angles) bytes += a.cos.size() + a.sin.size();
   for (const auto& taps : s.conv_taps) bytes += taps.second.size();
+  bytes += s.segment_sums.size();
   return static_cast<std::int64_t>(bytes) + s.index_work.bytes();
 }
 
@@ -375,6 +377,7 @@ Value RunningExecutor::rope(Value x, const RopeSpec& spec) {
   QW_CHECK(op.in[0].id == x.id);
   const auto a = std::find_if(s.angles.begin(), s.angles.end(), [&](const State::Angles& e) { return e.spec == spec; });
   QW_CHECK(a != s.angles.end());
+  if (s.unseen(spec)) return op.out;
   if (s.value(x) != s.value(op.out)) copy(s.machine, s.value(x), s.rows * x.width, s.value(op.out));
   rope_forward(s.machine, spec, floats(a->cos), floats(a->sin), s.rows, x.width, s.value(op.out));
   return op.out;
@@ -385,6 +388,16 @@ Value RunningExecutor::attention(Value q, Value k, Value v, const AttentionSpec&
   const Op& op = s.next(OpKind::kAttention);
   QW_CHECK(op.in[0].id == q.id && op.in[1].id == k.id && op.in[2].id == v.id && op.attention.layer == spec.layer);
   QW_CHECK(op.index.ratio == 0);
+  s.write_cache(op);
+  s.attend_all(op);
+  return op.out;
+}
+
+Value RunningExecutor::chunked_attention(Value q, Value q_before, Value q_far, Value k, Value v, const AttentionSpec& spec) {
+  State& s = *state_;
+  const Op& op = s.next(OpKind::kAttention);
+  QW_CHECK(op.in[0].id == q.id && op.in[1].id == k.id && op.in[2].id == v.id && op.in[3].id == q_before.id && op.in[4].id == q_far.id &&
+           op.attention.layer == spec.layer && op.attention.chunk == spec.chunk);
   s.write_cache(op);
   s.attend_all(op);
   return op.out;

@@ -127,6 +127,7 @@ class RunningExecutor final : public Executor {
   Value linear(Value x, Weight w, Weight bias = {}) override;
   Value rope(Value x, const RopeSpec& spec) override;
   Value attention(Value q, Value k, Value v, const AttentionSpec& spec) override;
+  Value chunked_attention(Value q, Value q_before, Value q_far, Value k, Value v, const AttentionSpec& spec) override;
   Value indexed_attention(Value q, Value k, Value v, Value index_q, Value index_k, const AttentionSpec& spec, const IndexSpec& index) override;
   Value swiglu(Value gate, Value up) override;
   Value add(Value a, Value b) override;

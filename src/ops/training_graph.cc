@@ -181,7 +181,10 @@ Status TrainingGraph::State::check(const TrainingBatch& b) const {
     return fail(ErrorKind::kBadInput, "batch: document borders must rise from 0 to " + std::to_string(n));
   for (const Op& op : program.ops)
     if (op.kind == OpKind::kEmbed) QW_TRY(check_ids(b.tokens, 0, weight_shape(op.weight)[0], "token id"));
-  QW_TRY(check_ids(b.positions, 0, std::int64_t{1} << 31, "position"));
+  std::int64_t furthest = std::int64_t{1} << 31;
+  for (const Op& op : program.ops)  // as_trained: one chunk
+    if (op.kind == OpKind::kAttention && op.attention.chunk > 0) furthest = op.attention.chunk;
+  QW_TRY(check_ids(b.positions, 0, furthest, "position"));
   return check_ids(b.labels, -1, head.vocab(), "label");
 }
 

@@ -44,21 +44,29 @@ Value attention_block(ops::Executor& ex, Value x, const AttentionWeights& w, con
 Value attention(ops::Executor& ex, Value h, const AttentionWeights& w, const DenseConfig& config, int layer) {
   const ModelTraits& t = config.traits;
   // Query and key heads are normalised, each over its own head width, before they are turned.
-  const auto turned = [&](Value y, ops::Weight norm) {
-    if (norm.present()) y = ex.head_rms_norm(y, norm, t.head_dim, config.eps);
-    return ex.rope(y, config.rope);
-  };
+  const auto normal = [&](Value y, ops::Weight norm) { return norm.present() ? ex.head_rms_norm(y, norm, t.head_dim, config.eps) : y; };
   const Value with_gate = ex.linear(h, w.q, w.q_bias);  // [N, H * Dh], or of each head query and gate
-  const Value q = turned(w.gated ? ex.head_columns(with_gate, 0, t.head_dim, 2 * t.head_dim) : with_gate, w.q_norm);
-  const Value k = turned(ex.linear(h, w.k, w.k_bias), w.k_norm);  // [N, K * Dh]
+  const Value still = normal(w.gated ? ex.head_columns(with_gate, 0, t.head_dim, 2 * t.head_dim) : with_gate, w.q_norm);
+  const Value q = ex.rope(still, config.rope);
+  const Value k = ex.rope(normal(ex.linear(h, w.k, w.k_bias), w.k_norm), config.rope);  // [N, K * Dh]
   const Value v = ex.linear(h, w.v, w.v_bias);
   const ops::AttentionSpec spec{.layer = layer,
                                 .heads = t.heads,
                                 .kv_heads = t.kv_heads,
                                 .head_dim = t.head_dim,
                                 .scale = 1.0f / std::sqrt(static_cast<float>(t.head_dim)),
-                                .window = config.window_of(layer)};
+                                .window = config.window_of(layer),
+                                .chunk = config.rope.chunk};
+  const auto towards = [&](ops::ChunkView view) {
+    ops::RopeSpec rope = config.rope;
+    rope.view = view;
+    return ex.rope(still, rope);
+  };
   const auto attend = [&] {
+    if (spec.chunk > 0) {
+      const Value before = towards(ops::ChunkView::kBefore), far = towards(ops::ChunkView::kFar);
+      return ex.chunked_attention(q, before, far, k, v, spec);
+    }
     if (w.index.ratio == 0) return ex.attention(q, k, v, spec);
     const Value index_q = ex.rope(ex.head_rms_norm(ex.linear(h, w.index_q), w.index_q_norm, w.index.dim, w.index.eps), w.index.rope);
     return ex.indexed_attention(q, k, v, index_q, ex.linear(h, w.index_k), spec, w.index);

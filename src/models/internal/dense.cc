@@ -5,6 +5,7 @@
 
 #include "base/decimal.h"
 #include "models/internal/config_reader.h"
+#include "models/internal/dual_chunk.h"
 #include "models/internal/heads.h"
 #include "models/internal/senses.h"
 
@@ -171,29 +172,6 @@ Status read_windows_hf(const ConfigReader& in, Windows windows, DenseConfig& c) 
   return {};
 }
 
-// Dual chunk attention (An et al., "Training-free long-context scaling of large language models", 2024) counts positions
-// anew in each chunk of chunk_size - local_size tokens. A query still sees the chunk before its own at the true distance as
-// long as its position is below chunk_size, so until there, and within the trained length, it is plain attention.
-Status read_dual_chunk(const ConfigReader& top, DenseConfig& c) {
-  constexpr std::string_view kKey = "dual_chunk_attention_config";
-  const json::Value* value = top.find(kKey);
-  if (value == nullptr) return {};
-  if (!value->is_object()) return top.bad(kKey, "must be an object");
-  const std::string prefix = std::string(kKey) + ".";
-  json::Object flat;
-  for (const auto& [k, v] : value->as_object()) flat.set(prefix + k, v);
-  const ConfigReader in(flat, prefix);
-  QW_ASSIGN(const std::int64_t chunk, in.integer("chunk_size", 1, kMaxContext));
-  QW_ASSIGN(const std::int64_t local, in.integer("local_size", 0, chunk - 1));
-  QW_ASSIGN(const std::int64_t original, in.integer("original_max_position_embeddings", 1, kMaxContext, chunk));
-  const std::int64_t plain = std::min({chunk, 2 * (chunk - local), original});
-  if (c.traits.context <= plain) return {};
-  c.traits.notices.push_back("the context is " + std::to_string(plain) + " tokens, not " + std::to_string(c.traits.context) +
-                             ": dual chunk attention, which reaches further, is not computed");
-  c.traits.context = plain;
-  return {};
-}
-
 // The keys that GGUF files of other families have for it.
 constexpr std::string_view kGgufWindow = "attention.sliding_window", kGgufPattern = "attention.sliding_window_pattern";
 
@@ -237,8 +215,8 @@ Result<DenseConfig> read_dense_hf(const json::Object& config, std::string_view a
   QW_ASSIGN(c.init_std, in.number("initializer_range", 0, 1, 0.02).map([](double d) { return static_cast<float>(d); }));
   QW_TRY(reject_variants(in));
   QW_TRY(read_windows_hf(in, windows, c));
-  QW_TRY(read_dual_chunk(in, c));
   QW_TRY(read_rope_hf(config, c));
+  QW_TRY(read_dual_chunk_hf(config, c));
   QW_TRY(read_head_hf(config, c));
   c.traits.left_aside = towers_beside(config);
   return c;
@@ -258,6 +236,7 @@ Result<DenseConfig> read_dense_gguf(const json::Object& metadata, std::string_vi
     return in.bad("attention.causal", "only causal attention is supported");
   QW_TRY(read_windows_gguf(in, windows, c));
   QW_TRY(read_rope_gguf(in, c));
+  QW_TRY(read_dual_chunk_gguf(in, c));
   QW_TRY(read_head_gguf(in, c));
   return c;
 }
@@ -294,6 +273,7 @@ json::Object write_dense_hf(const DenseConfig& c, std::string_view class_name) {
     for (const bool windowed : c.windowed) types.emplace_back(windowed ? "sliding_attention" : "full_attention");
     o.set("layer_types", types);
   }
+  write_dual_chunk_hf(c, o);
   write_head_hf(c, class_name, o);
   return o;
 }
@@ -320,6 +300,7 @@ json::Object write_dense_gguf(const DenseConfig& c) {
     o.set(arch + std::string(kGgufWindow), c.window);
     o.set(arch + std::string(kGgufPattern), pattern);
   }
+  write_dual_chunk_gguf(c, arch, o);
   write_head_gguf(c, arch, o);
   if (c.rope.scaling == ops::RopeScaling::kNone) return o;
   const bool yarn = c.rope.scaling == ops::RopeScaling::kYarn;

@@ -107,10 +107,10 @@ struct Runner {
 
   Runner(const Model& m, std::span<const tensor::ConstView> weights, base::ThreadPool& threads,
          const kernels::Kernels& kernels, tensor::DType cache_type = tensor::DType::kF32, int sequences = 4,
-         std::span<const ops::LowRankAdapter> adapters = {})
+         std::span<const ops::LowRankAdapter> adapters = {}, std::int64_t room = 128)  // tokens of each sequence
       : model(m),
         pool(*kvcache::BlockPool::create({m.traits().layers + m.traits().draft_layers, m.traits().kv_heads, m.traits().head_dim, 16, cache_type, beside_floats(m.traits(), 16)},
-                                         sequences * 8)),
+                                         sequences * room / 16)),
         cache(cache_view(pool)) {
     const ops::RunningOptions sizes{.max_rows = 256, .max_logit_rows = 256};
     std::optional<ops::Program> beside;
@@ -128,8 +128,8 @@ struct Runner {
       for (int i = 0; i < sequences; ++i) slots.push_back(std::move(*state_pool->acquire()));
     }
     for (int i = 0; i < sequences; ++i) {
-      tables.push_back(pool.make_table(128));
-      if (!pool.reserve(tables.back(), 128)) throw std::runtime_error("no room");
+      tables.push_back(pool.make_table(room));
+      if (!pool.reserve(tables.back(), room)) throw std::runtime_error("no room");
     }
   }
 

@@ -64,22 +64,40 @@ TEST(Qwen2, WrittenConfigurationsReadBack) {
   EXPECT_EQ(json::Value((*from_gguf)->hf_config()), written);
 }
 
-// As the checkpoints of a million tokens have it: up to the trained length it is what everybody computes.
-TEST(Qwen2, DualChunkAttentionIsCappedWhereItBegins) {
+// As the checkpoints of a million tokens have it.
+TEST(Qwen2, ReadsAndWritesDualChunkAttention) {
   json::Object o = small(), dual{{"chunk_size", 262144}, {"local_size", 8192}, {"original_max_position_embeddings", 262144}};
   o.set("max_position_embeddings", 1010000);
   o.set("dual_chunk_attention_config", dual);
   const auto model = model_from_hf_config(o);
   ASSERT_TRUE(model) << model.error().message;
-  EXPECT_EQ((*model)->traits().context, 262144);
-  ASSERT_EQ((*model)->traits().notices.size(), 1u);
-  EXPECT_THAT((*model)->traits().notices[0], HasSubstr("262144 tokens, not 1010000: dual chunk"));
-  EXPECT_EQ((*model)->hf_config().find("max_position_embeddings")->as_int(), 262144);
+  EXPECT_EQ((*model)->traits().context, 1010000);
+  EXPECT_TRUE((*model)->traits().notices.empty());
+  const json::Object written = (*model)->hf_config();
+  EXPECT_EQ(*written.find("dual_chunk_attention_config"), json::Value(dual));
+  EXPECT_EQ(json::Value((*model_from_hf_config(written))->hf_config()), json::Value(written));
+  const auto from_gguf = model_from_gguf_metadata((*model)->gguf_metadata(), true, 100);
+  ASSERT_TRUE(from_gguf) << from_gguf.error().message;
+  EXPECT_EQ(json::Value((*from_gguf)->hf_config()), json::Value(written));
+  // Within one chunk and the trained length it is what everybody computes.
   o.set("max_position_embeddings", 32768);
-  EXPECT_TRUE((*model_from_hf_config(o))->traits().notices.empty());
-  dual.set("local_size", 262144);
-  o.set("dual_chunk_attention_config", dual);
-  EXPECT_THAT(model_from_hf_config(o).error().message, HasSubstr("dual_chunk_attention_config.local_size: 262144 is outside"));
+  EXPECT_EQ((*model_from_hf_config(o))->hf_config().find("dual_chunk_attention_config"), nullptr);
+  o.set("max_position_embeddings", 1010000);
+  const auto with = [&](const char* key, json::Value value) {
+    json::Object other = dual, whole = o;
+    other.set(key, std::move(value));
+    whole.set("dual_chunk_attention_config", other);
+    const auto made = model_from_hf_config(whole);
+    return made ? (*made)->traits().notices.empty() ? "" : (*made)->traits().notices[0] : made.error().message;
+  };
+  EXPECT_THAT(with("local_size", 262144), HasSubstr("dual_chunk_attention_config.local_size: 262144 is outside"));
+  EXPECT_THAT(with("local_size", 8000), HasSubstr("254144 tokens (less local_size); must be a multiple of 1024"));
+  EXPECT_THAT(with("sparse_attention_config", json::Array{}), HasSubstr("computed in full"));
+  EXPECT_EQ(with("sparse_attention_enabled", false), "");
+  o.set("use_sliding_window", true);
+  o.set("sliding_window", 100);
+  o.set("max_window_layers", 0);
+  EXPECT_THAT(with("local_size", 8192), HasSubstr("chunks and a sliding window"));
 }
 
 // Which layers have a window is said in three ways, and kept in both formats.

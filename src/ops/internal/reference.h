@@ -90,7 +90,7 @@ class ReferenceExecutor final : public Executor {
     for (std::size_t r = 0; r < n_; ++r)
       for (std::size_t h = 0; h < w / hd; ++h)
         for (std::size_t i = 0; i < half; ++i) {
-          const double angle = batch_.positions[r] * static_cast<double>(frequency[i]);
+          const double angle = static_cast<double>(rope_place(spec, batch_.positions[r])) * static_cast<double>(frequency[i]);
           double& a = y[r * w + h * hd + i];
           double& b = y[r * w + h * hd + i + half];
           const double c = std::cos(angle) * scale, s = std::sin(angle) * scale, a0 = a;
@@ -113,6 +113,9 @@ class ReferenceExecutor final : public Executor {
     }
     return push(std::move(y), heads * hd);
   }
+
+  // In one chunk, as in training: attention to several is held to the published maths by models/dual_chunk_test.cc.
+  Value chunked_attention(Value q, Value, Value, Value k, Value v, const AttentionSpec& spec) override { return attention(q, k, v, spec); }
 
   Value indexed_attention(Value q, Value k, Value v, Value index_q, Value index_k, const AttentionSpec& spec, const IndexSpec& index) override {
     const auto hd = static_cast<std::size_t>(spec.head_dim), heads = static_cast<std::size_t>(spec.heads),

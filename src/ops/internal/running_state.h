@@ -36,7 +36,10 @@ struct RunningExecutor::State {
   Arena plan;
   std::vector<int> buffers;  // arena buffer by value
   tensor::Buffer arena, prepared, head_rows, logits;
-  tensor::Buffer segment_sums;  // of a lone row's attention, by kv head and segment
+  // What segments leave until they are joined: of a lone row's attention by kv head and segment, or of each worker's rows
+  // that see several chunks, by row and segment.
+  tensor::Buffer segment_sums;
+  std::int64_t worker_sums = 0;  // floats of each worker, of the second kind
   bool in_segments = false;     // the step's attention is shared out by segments
   struct Angles {
     RopeSpec spec;
@@ -44,7 +47,7 @@ struct RunningExecutor::State {
     tensor::Buffer cos, sin;
   };
   std::vector<Angles> angles;
-  std::vector<std::int32_t> levels;  // of the rows, under dynamic NTK; else empty
+  std::vector<std::int32_t> prompt_rows;  // tokens of the prompt of each row's sequence, where that matters; else empty
   std::int32_t layers = 0;  // of the cache that the program uses
   // Experts: probabilities [N, E]; gate and up [A, F], outputs [A, D] of A = N k assignments; scratch of each thread.
   Routing routing;
@@ -83,6 +86,7 @@ struct RunningExecutor::State {
   // The step in progress.
   StepBatch batch;
   std::int64_t rows = 0;
+  std::int32_t furthest = 0;         // position of the step
   std::vector<Run> runs;             // capacity max_rows
   std::size_t cursor = 0;            // next op of the program
   std::int32_t prepared_value = -1;  // whose rows `prepared` holds, and for which weights
@@ -115,7 +119,9 @@ struct RunningExecutor::State {
   Status find_stretches(const StepBatch& b);
   Status claim_slot(const StepBatch& b, std::size_t first_row);
   void run_delta_rule(const Op& op);
-  const std::int32_t* ntk_levels(const RopeSpec& spec);  // of the batch's rows; null where all are 0
+  // No row of the step sees another chunk than its own: nobody reads what is turned for those.
+  bool unseen(const RopeSpec& spec) const { return spec.view != ChunkView::kOwn && furthest < spec.chunk; }
+  void turn_all();
   void find_runs();
   const Op& next(OpKind kind);
   const void* prepare(Value x, kernels::WeightType type);
@@ -129,6 +135,9 @@ struct RunningExecutor::State {
   kernels::AttentionDecodeArgs attention_args(const Op& op, const Run& run, std::int64_t kv_head) const;
   void attend(const Op& op, const Run& run, std::int64_t kv_head);
   void attend_in_segments(const Op& op, const Run& run);
+  kernels::AttentionDecodeArgs segment_args(const Op& op, std::int32_t row, std::int64_t kv_head, std::int64_t segment) const;
+  void attend_chunks(const Op& op, const Run& run, std::int64_t kv_head, int worker);
+  void plan_chunks(const Op& op);
   void plan_segments();
   void attend_all(const Op& op);
   void take_index_workspace(const Op& op);

@@ -66,7 +66,7 @@ class Planner {
     drop_what_is_not_reached();
   }
 
-  // Inputs with a gradient: what chooses the tokens that attention sees has none.
+  // Inputs with a gradient: what chooses the tokens that attention sees has none, nor what looks into other chunks.
   static int gradients(const Op& op) { return op.kind == OpKind::kAttention ? 3 : op.inputs(); }
 
   // Backward: an op runs if something that runs hands its output a gradient; the first to do so is the first to write it.

@@ -16,6 +16,7 @@
 
 #include "base/result.h"
 #include "net/http.h"
+#include "net/server_identity.h"
 
 namespace qw::net {
 
@@ -48,6 +49,8 @@ struct ServerOptions {
   std::size_t max_header_bytes = 64 * 1024;         // 431 above; chunk heads and trailers of a body: about the same
   std::size_t max_body_bytes = 32 * 1024 * 1024;    // 413 above
   std::size_t max_connections = 4096;               // further ones get 503
+  std::shared_ptr<ServerIdentity> identity;         // null: in the clear; else TLS, for all connections
+  std::chrono::milliseconds handshake_timeout{10'000};  // of TLS
   std::chrono::milliseconds head_timeout{30'000};   // to receive a request's head, however slowly it drips (also keep-alive idle time)
   std::chrono::milliseconds body_timeout{60'000};   // to receive a body
   std::chrono::milliseconds write_timeout{30'000};  // for the client to take a piece
@@ -56,8 +59,6 @@ struct ServerOptions {
   // Body of the answers the transport itself must give (400, 408, 413, 431, 503), so that protocols keep their shape.
   std::function<Response(int status, const std::string& message)> error_response;
 };
-
-class Session;
 
 class HttpServer {
  public:
@@ -71,7 +72,6 @@ class HttpServer {
   void stop();
 
  private:
-  friend class Session;
   struct Impl;
   explicit HttpServer(std::shared_ptr<Impl> impl);
   std::shared_ptr<Impl> impl_;

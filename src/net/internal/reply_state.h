@@ -120,6 +120,10 @@ class ReplyState : public Reply, public std::enable_shared_from_this<ReplyState>
   Response& head() { return head_; }
   const std::string& heartbeat() const { return heartbeat_; }
   asio::steady_timer& wake() { return wake_; }
+  bool begun() const {
+    std::lock_guard lock(mutex_);
+    return begun_;
+  }
   bool has_news() {
     std::lock_guard lock(mutex_);
     return std::exchange(news_, false);
@@ -149,10 +153,11 @@ class ReplyState : public Reply, public std::enable_shared_from_this<ReplyState>
 // What the handler holds: when the last copy goes without an answer, the client still gets one.
 class ReplyHandle : public Reply {
  public:
-  explicit ReplyHandle(std::shared_ptr<ReplyState> state, Response fallback)
-      : state_(std::move(state)), fallback_(std::move(fallback)) {}
+  // `fallback` is the server's, which the state keeps alive.
+  explicit ReplyHandle(std::shared_ptr<ReplyState> state, const Response& fallback)
+      : state_(std::move(state)), fallback_(fallback) {}
   ~ReplyHandle() override {
-    state_->send(std::move(fallback_));
+    if (!state_->begun()) state_->send(fallback_);
     state_->finish();
   }
   void send(Response r) override { state_->send(std::move(r)); }
@@ -167,7 +172,7 @@ class ReplyHandle : public Reply {
 
  private:
   std::shared_ptr<ReplyState> state_;
-  Response fallback_;
+  const Response& fallback_;
 };
 
 }  // namespace qw::net::internal

@@ -41,6 +41,7 @@ class Client {
   // No more requests will come, answers are still read.
   void shut_sending() { ::shutdown(fd_, SHUT_WR); }
   bool connected() const { return connected_; }
+  int fd() const { return fd_; }
   void send(std::string_view text) { ASSERT_EQ(::send(fd_, text.data(), text.size(), MSG_NOSIGNAL), ssize_t(text.size())); }
   // False once the server does not take more.
   bool try_send(std::string_view text) { return ::send(fd_, text.data(), text.size(), MSG_NOSIGNAL) == ssize_t(text.size()); }

@@ -9,6 +9,7 @@
 
 #include "admin.h"
 #include "api/keyword_moderator.h"
+#include "api/routes.h"
 #include "api/server.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -35,7 +36,7 @@ struct ServeOptions {
   std::int64_t unload_after = 0;
   std::int32_t state_snapshots = -1;
   double target_gap_ms = 50;
-  bool log_json = false, no_prefix_cache = false, check = false;
+  bool log_json = false, no_prefix_cache = false, check = false, openapi = false;
   DraftChoice drafts{"auto"};
 };
 
@@ -245,6 +246,7 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("-m,--model,MODEL", o->models, "MODEL, may be given more than once (default: mini)");
   cmd->add_option("--config", o->config, "TOML file of these options, e.g. port = 8080; the command line wins, then the environment (QW_SERVE_PORT and so on)");
   cmd->add_flag("--check", o->check, "say what is wrong with the configuration, files, models and store, start nothing");
+  cmd->add_flag("--openapi", o->openapi, "print the OpenAPI document of all routes (GET /openapi.json), start nothing");
   cmd->add_option("--adapter,--lora", o->adapters, "NAME=PATH: serve the model with this LoRA adapter as model NAME; may be given more than once");
   add_models_option(*cmd);
   cmd->add_option("--store", o->store, "users, keys, limits, budgets and use: a file or postgres://... (default: QW_STORE, else none, and everybody may do everything)");
@@ -273,6 +275,10 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--log-level", o->log_level, "debug, info, warning, error")->check(CLI::IsMember({"debug", "info", "warning", "error"}));
   cmd->add_flag("--log-json", o->log_json, "log as JSON lines");
   cmd->callback([o, cmd, &outcome] {
+    if (o->openapi) {
+      std::printf("%s\n", json::dump(api::openapi_document()).c_str());
+      return;
+    }
     if (auto status = read_environment(*cmd); !status) {
       outcome.code = report(status.error());
       return;

@@ -23,13 +23,9 @@ void load(AdapterDesk& desk, const ModelList& models, const net::Request& reques
           const std::shared_ptr<Exchange>& exchange) {
   const auto body = parse_body(request);
   if (!body) return exchange->send_error(body.error());
-  FieldReader fields(*body);
-  const auto name = fields.text("name"), path = fields.text("path"), model = fields.text("model");
-  if (fields.error()) return exchange->send_error(*fields.error());
-  if (!name || !plain(*name))
-    return exchange->send_error(bad_request("name", "'name' must be 1 to 128 letters, digits and -_.: characters."));
-  if (!path || path->empty()) return exchange->send_error(bad_request("path", "'path' is missing."));
-  desk.load(*name, *path, model.value_or(""), [exchange, &models, name = *name](const Status& done) {
+  const auto wanted = read_adapter_request(*body);
+  if (!wanted) return exchange->send_error(wanted.error());
+  desk.load(wanted->name, wanted->path, wanted->model, [exchange, &models, name = wanted->name](const Status& done) {
     if (!done) return exchange->send_error(from_internal(done.error()));
     const ModelEntry entry = models.find(name);
     if (entry == nullptr) return exchange->send_error(model_not_found(name));  // taken out again meanwhile
@@ -55,6 +51,15 @@ void unload(AdapterDesk& desk, const ModelList& models, const std::string& name,
 }
 
 }  // namespace
+
+ApiResult<AdapterRequest> read_adapter_request(const json::Object& body) {
+  FieldReader in(body);
+  const auto name = in.text("name"), path = in.text("path"), model = in.text("model");
+  if (!name || !plain(*name)) in.reject("name", "'name' must be 1 to 128 letters, digits and -_.: characters.");
+  if (!path || path->empty()) in.reject("path", "'path' is missing.");
+  if (in.error()) return tl::unexpected(*in.error());
+  return AdapterRequest{*name, *path, model.value_or("")};
+}
 
 bool handle_adapters(AdapterDesk& desk, const ModelList& models, const net::Request& request,
                      const std::shared_ptr<Exchange>& exchange) {

@@ -27,6 +27,11 @@ class AdapterDesk {
   virtual void unload(std::string name, Then then) = 0;
 };
 
+struct AdapterRequest {
+  std::string name, path, model;  // model "": the only one there is
+};
+ApiResult<AdapterRequest> read_adapter_request(const json::Object& body);
+
 // True if the path is one of these routes; the exchange is then answered, now or later.
 bool handle_adapters(AdapterDesk& desk, const ModelList& models, const net::Request& request,
                      const std::shared_ptr<Exchange>& exchange);

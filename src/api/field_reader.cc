@@ -15,27 +15,84 @@ std::int64_t integer_member(const json::Value& object, const char* key) {
 }
 
 void FieldReader::reject(std::string param, std::string message) {
+  if (notes_ != nullptr) notes_->missed(param);
   if (!error_) error_ = bad_request(std::move(param), std::move(message));
 }
 
 void FieldReader::known(std::initializer_list<const char*> names) {
-  for (const char* name : names) asked_.insert(name);
+  for (const char* name : names) any(name);
 }
 
-const json::Value* FieldReader::any(const char* name) {
+void FieldReader::refuse(std::initializer_list<const char*> names) {
+  for (const char* name : names) {
+    if (any(name) != nullptr) reject(name, std::string("'") + name + "' is not supported.");
+    if (notes_ != nullptr) notes_->refused(name);
+  }
+}
+
+const json::Value* FieldReader::find(const char* name) {
   asked_.insert(name);
   const json::Value* value = object_->find(name);
   return value != nullptr && !value->is_null() ? value : nullptr;
 }
 
 namespace {
+json::Object of_type(const char* type) { return {{"type", type}}; }
+json::Object parsed(const char* shape, const char* type) {
+  if (*shape == '\0') return type == nullptr ? json::Object{} : of_type(type);
+  auto value = json::parse(shape);
+  return value && value->is_object() ? std::move(value->as_object()) : json::Object{{"error", shape}};
+}
+std::string listed(std::initializer_list<const char*> names, const char* last) {
+  std::string out;
+  for (auto name = names.begin(); name != names.end(); ++name)
+    out += (name == names.begin() ? "" : name + 1 == names.end() ? last : ", ") + std::string(*name);
+  return out;
+}
 std::string wrong_type(const char* name, const char* expected, const json::Value& got) {
   return std::string("'") + name + "' must be " + expected + ", not " + got.type_name() + ".";
 }
 }  // namespace
 
+const json::Value* FieldReader::any(const char* name, const char* shape) {
+  if (notes_ != nullptr) notes_->field(name, parsed(shape, nullptr));
+  return find(name);
+}
+
+const char* FieldReader::one_of(std::initializer_list<const char*> names, const char* shape) {
+  const char* found = nullptr;
+  std::string quoted;
+  for (const char* name : names) {
+    quoted += (quoted.empty() ? "'" : " or '") + std::string(name) + "'";
+    if (any(name, shape) == nullptr) continue;
+    if (found != nullptr) reject(name, std::string("'") + found + "' and '" + name + "' do not go together.");
+    found = name;
+  }
+  if (notes_ != nullptr) {
+    notes_->one_of(names);
+  } else if (found == nullptr) {
+    reject(*names.begin(), "Either " + quoted + " is required.");
+  }
+  return found;
+}
+
+std::optional<std::string> FieldReader::choice(const char* name, std::initializer_list<const char*> allowed) {
+  const auto word = text(name);
+  if (notes_ != nullptr) {
+    json::Array words;
+    for (const char* one : allowed) words.emplace_back(one);
+    notes_->field(name, {{"type", "string"}, {"enum", std::move(words)}});
+  }
+  if (!word) return std::nullopt;
+  for (const char* one : allowed)
+    if (*word == one) return word;
+  reject(name, std::string("'") + name + "' must be " + listed(allowed, " or ") + ".");
+  return std::nullopt;
+}
+
 std::optional<std::string> FieldReader::text(const char* name) {
-  const json::Value* v = any(name);
+  if (notes_ != nullptr) notes_->field(name, of_type("string"));
+  const json::Value* v = find(name);
   if (v == nullptr) return std::nullopt;
   if (!v->is_string()) {
     reject(name, wrong_type(name, "a string", *v));
@@ -45,7 +102,8 @@ std::optional<std::string> FieldReader::text(const char* name) {
 }
 
 std::optional<bool> FieldReader::boolean(const char* name) {
-  const json::Value* v = any(name);
+  if (notes_ != nullptr) notes_->field(name, of_type("boolean"));
+  const json::Value* v = find(name);
   if (v == nullptr) return std::nullopt;
   if (!v->is_bool()) {
     reject(name, wrong_type(name, "a boolean", *v));
@@ -55,7 +113,8 @@ std::optional<bool> FieldReader::boolean(const char* name) {
 }
 
 std::optional<double> FieldReader::number(const char* name, double low, double high) {
-  const json::Value* v = any(name);
+  if (notes_ != nullptr) notes_->field(name, {{"type", "number"}, {"minimum", low}, {"maximum", high}});
+  const json::Value* v = find(name);
   if (v == nullptr) return std::nullopt;
   if (!v->is_number()) {
     reject(name, wrong_type(name, "a number", *v));
@@ -71,7 +130,8 @@ std::optional<double> FieldReader::number(const char* name, double low, double h
 }
 
 std::optional<std::int64_t> FieldReader::integer(const char* name, std::int64_t low, std::int64_t high) {
-  const json::Value* v = any(name);
+  if (notes_ != nullptr) notes_->field(name, {{"type", "integer"}, {"minimum", low}, {"maximum", high}});
+  const json::Value* v = find(name);
   if (v == nullptr) return std::nullopt;
   // Some clients send whole numbers as 5.0; 2^53 bounds what a double holds exactly.
   const bool whole =
@@ -89,8 +149,9 @@ std::optional<std::int64_t> FieldReader::integer(const char* name, std::int64_t 
   return i;
 }
 
-const json::Array* FieldReader::array(const char* name) {
-  const json::Value* v = any(name);
+const json::Array* FieldReader::array(const char* name, const char* shape) {
+  if (notes_ != nullptr) notes_->field(name, parsed(shape, "array"));
+  const json::Value* v = find(name);
   if (v == nullptr) return nullptr;
   if (!v->is_array()) {
     reject(name, wrong_type(name, "an array", *v));
@@ -99,8 +160,10 @@ const json::Array* FieldReader::array(const char* name) {
   return &v->as_array();
 }
 
-const json::Object* FieldReader::object(const char* name) {
-  const json::Value* v = any(name);
+const json::Object* FieldReader::object(const char* name, const char* shape) {
+  if (notes_ != nullptr) notes_->field(name, parsed(shape, "object"));
+  const json::Value* v = find(name);
+  if (notes_ != nullptr && *shape == '\0') return notes_->inside(name);
   if (v == nullptr) return nullptr;
   if (!v->is_object()) {
     reject(name, wrong_type(name, "an object", *v));

@@ -4,12 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "api/error.h"
+#include "api/field_notes.h"
 #include "json/value.h"
 
 namespace qw::api {
@@ -21,26 +23,34 @@ std::int64_t integer_member(const json::Value& object, const char* key);
 
 class FieldReader {
  public:
-  explicit FieldReader(const json::Object& object) : object_(&object) {}
+  explicit FieldReader(const json::Object& object) : object_(&object), notes_(FieldNotes::of(object)) {}
 
   // Null counts as absent. A wrong type or a number out of [low, high] is recorded as the error; the first one wins.
+  // `shape`: what the caller will take, as a JSON Schema; it is documentation (field_notes.h), and checked by nobody.
   std::optional<std::string> text(const char* name);
+  std::optional<std::string> choice(const char* name, std::initializer_list<const char*> allowed);
   std::optional<bool> boolean(const char* name);
   std::optional<double> number(const char* name, double low, double high);
   std::optional<std::int64_t> integer(const char* name, std::int64_t low, std::int64_t high);
-  const json::Value* any(const char* name);  // present and not null, or nullptr
-  const json::Array* array(const char* name);
-  const json::Object* object(const char* name);
+  const json::Value* any(const char* name, const char* shape = "");  // present and not null, or nullptr
+  const json::Array* array(const char* name, const char* shape = "");
+  const json::Object* object(const char* name, const char* shape = "");
+  // The one of these that is there; none of them, and more than one, are errors.
+  const char* one_of(std::initializer_list<const char*> names, const char* shape = "");
 
   void reject(std::string param, std::string message);  // records an error found by the caller
   // Fields that need no action here (accepted on purpose): not reported as unknown.
   void known(std::initializer_list<const char*> names);
+  // Fields that would change the answer and are not supported: an error if one is there.
+  void refuse(std::initializer_list<const char*> names);
 
   const std::optional<ApiError>& error() const { return error_; }
   std::vector<std::string> unknown() const;  // present, never asked for, in order
 
  private:
+  const json::Value* find(const char* name);  // present and not null, or nullptr
   const json::Object* object_;
+  FieldNotes* notes_;  // null: nobody takes notes
   std::set<std::string, std::less<>> asked_;
   std::optional<ApiError> error_;
 };

@@ -2,6 +2,7 @@
 
 #include "api/auth.h"
 #include "api/exchange.h"
+#include "api/routes.h"
 
 namespace qw::api {
 namespace {
@@ -180,6 +181,19 @@ std::unique_ptr<InnerCall> Service::dispatch(InnerRequest inner, std::function<v
 
 void Service::route(const std::shared_ptr<const net::Request>& shared, const std::shared_ptr<Exchange>& exchange) {
   const net::Request& request = *shared;
+  const auto nothing = [&] {
+    exchange->send_error({404, "invalid_request_error",
+                          "There is nothing at " + request.method + " " + request.path + ".", "", "not_found"});
+  };
+  // What no row of the table has is not there, whatever a handler would take it for.
+  if (!has_route(request.path)) {
+    if (!serve_page(request, exchange->reply())) nothing();
+    return;
+  }
+  if (request.path == "/openapi.json") {
+    if (only("GET", request, *exchange)) exchange->send_json(200, openapi_document());
+    return;
+  }
   if (request.path == "/metrics" && (request.method == "GET" || request.method == "HEAD")) {
     return exchange->reply().send(
         {200, {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}}, metrics_->exposition()});
@@ -193,9 +207,7 @@ void Service::route(const std::shared_ptr<const net::Request>& shared, const std
       fine_tuning_.handle(shared, exchange))
     return;
   if (options_.adapters != nullptr && handle_adapters(*options_.adapters, models_, request, exchange)) return;
-  if (serve_page(request, exchange->reply())) return;
-  exchange->send_error({404, "invalid_request_error",
-                        "There is nothing at " + request.method + " " + request.path + ".", "", "not_found"});
+  nothing();
 }
 
 }  // namespace qw::api

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The service through the client libraries of Anthropic, DashScope and Ollama, and OpenAI's for files and batches.
+"""The service through the client libraries of Anthropic, DashScope and Ollama, LangChain, and OpenAI's for files and batches.
 client_sdks.py PROGRAM; prints "ok ..." or "FAILED ..." a check, "skipped ..." for a library that is not installed."""
 import importlib.util
 import json
@@ -126,6 +126,35 @@ def ollama_calls(url, key):
         check("an unknown model is refused", error.status_code == 404)
 
 
+def langchain_calls(url, key):
+    from langchain_core.messages import HumanMessage, ToolMessage
+    from langchain_openai import ChatOpenAI
+
+    def check(name, holds):
+        service.check("langchain: " + name, holds)
+
+    def model(**more):
+        return ChatOpenAI(base_url=url + "/v1", api_key=key, model="mini", temperature=0, max_retries=0, **more)
+
+    whole = model().invoke(POEM)
+    check("a chat answers", len(whole.content) > 20 and whole.usage_metadata["output_tokens"] > 10)
+    pieces = list(model(stream_usage=True).stream(POEM))
+    check("a stream adds up", "".join(p.content for p in pieces) == whole.content and len(pieces) > 5)
+    check("a stream counts the same", [p.usage_metadata["output_tokens"] for p in pieces if p.usage_metadata] == [whole.usage_metadata["output_tokens"]])
+    tool = {"type": "function", "function": {"name": "weather", "description": "the weather", "parameters": TOOL_SCHEMA}}
+    asked = HumanMessage(POEM)
+    called = model().bind_tools([tool], tool_choice="weather", parallel_tool_calls=False).invoke([asked])
+    call = called.tool_calls[0]
+    check("a tool is called", call["name"] == "weather" and call["args"]["city"] in ("北京", "杭州"))
+    after = model(max_tokens=20).invoke([asked, called, ToolMessage("晴", tool_call_id=call["id"])])
+    check("a tool's result is read", after.usage_metadata["output_tokens"] > 0)
+    form = model().with_structured_output(TOOL_SCHEMA | {"title": "place"}, method="json_schema").invoke(POEM)
+    check("a form binds", form["city"] in ("北京", "杭州"))
+    check("several are asked at once", [m.content for m in model().batch([POEM] * 3)] == [whole.content] * 3)
+    responses = model(use_responses_api=True).invoke(POEM)
+    check("so does a response", responses.text == whole.content)
+
+
 def openai_batches(url, key, restart):
     import openai
 
@@ -210,7 +239,7 @@ class Service:
 
 
 def main():
-    libraries = {"openai": None, "anthropic": anthropic_messages, "dashscope": dashscope_calls, "ollama": ollama_calls}
+    libraries = {"openai": None, "anthropic": anthropic_messages, "dashscope": dashscope_calls, "ollama": ollama_calls, "langchain_openai": langchain_calls}
     with tempfile.TemporaryDirectory() as folder:
         served = Service(sys.argv[1], folder)
         for library, run in libraries.items():

@@ -25,6 +25,16 @@ def drawn(seed, *shape, around=0.0):
     return list(shape), array.array("f", [around + rng.gauss(0, 0.1) for _ in range(count)]).tobytes()
 
 
+def write_weights(folder, tensors):
+    """{name: (shape, bytes of float32)}"""
+    header, data = {}, b""
+    for name, (shape, raw) in tensors.items():
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
 def rewritten(base, folder, architecture, add=(), config=None, token=None):
     """A copy of the folder with another class, more tensors {name: (shape, bytes)}, and perhaps one more token."""
     folder = pathlib.Path(folder)
@@ -42,12 +52,7 @@ def rewritten(base, folder, architecture, add=(), config=None, token=None):
         tokenizer = json.loads((folder / "tokenizer.json").read_text())
         tokenizer["added_tokens"].append(tokenizer["added_tokens"][-1] | {"id": rows, "content": token, "special": True})
         (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    header, data = {}, b""
-    for name, (shape, raw) in tensors.items():
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
-        data += raw
-    text = json.dumps(header).encode()
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+    write_weights(folder, tensors)
     (folder / "config.json").write_text(json.dumps(settings))
     return folder
 

@@ -10,6 +10,28 @@ namespace {
 
 constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
 constexpr std::size_t kMostStops = 16;
+constexpr const char* kMessagesShape =
+    R"({"type": "array", "minItems": 1, "items": {"type": "object", "required": ["role", "content"], "properties": {
+        "role": {"type": "string", "enum": ["user", "assistant", "system"]},
+        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object", "required": ["type"],
+          "properties": {"type": {"enum": ["text", "tool_use", "tool_result", "thinking", "redacted_thinking"]}}}}]}}}})";
+constexpr const char* kSystemShape =
+    R"({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object", "required": ["type", "text"],
+        "properties": {"type": {"const": "text"}, "text": {"type": "string"}}}}]})";
+constexpr const char* kToolsShape =
+    R"({"type": "array", "items": {"type": "object", "required": ["name", "input_schema"], "properties": {
+        "name": {"type": "string", "minLength": 1}, "type": {"const": "custom"}, "description": {"type": "string"},
+        "input_schema": {"type": "object"}}}})";
+constexpr const char* kToolChoiceShape =
+    R"({"type": "object", "required": ["type"], "properties": {"type": {"enum": ["auto", "any", "tool", "none"]},
+        "name": {"type": "string"}, "disable_parallel_tool_use": {"type": "boolean"}}})";
+constexpr const char* kThinkingShape =
+    R"({"type": "object", "required": ["type"], "properties": {"type": {"enum": ["enabled", "adaptive", "disabled"]},
+        "budget_tokens": {"type": "integer", "minimum": 0, "maximum": 2147483647}}})";
+constexpr const char* kOutputShape =
+    R"({"type": "object", "properties": {"effort": {"type": "string"}, "format": {"type": ["object", "null"],
+        "required": ["type", "schema"], "properties": {"type": {"const": "json_schema"}, "schema": {"type": "object"}}}}})";
+constexpr const char* kStopShape = R"({"type": "array", "maxItems": 16, "items": {"type": "string", "minLength": 1}})";
 
 // A string, or blocks of text.
 bool plain_text(const json::Value* content, std::string& out) {
@@ -106,9 +128,10 @@ class Conversation {
 
 void read_conversation(FieldReader& in, ChatRequest& out) {
   std::string system;
-  if (!plain_text(in.any("system"), system)) in.reject("system", "'system' must be a string or blocks of text.");
+  if (!plain_text(in.any("system", kSystemShape), system))
+    in.reject("system", "'system' must be a string or blocks of text.");
   if (!system.empty()) out.messages.push_back(json::Object{{"role", "system"}, {"content", system}});
-  const json::Array* messages = in.array("messages");
+  const json::Array* messages = in.array("messages", kMessagesShape);
   if (messages == nullptr || messages->empty()) return in.reject("messages", "'messages' is required.");
   Conversation conversation(in, out.messages);
   for (std::size_t i = 0; i < messages->size(); ++i) conversation.add((*messages)[i], i);
@@ -123,7 +146,7 @@ void read_conversation(FieldReader& in, ChatRequest& out) {
 
 void read_tools(FieldReader& in, ChatRequest& out) {
   json::Array tools;
-  if (const json::Array* given = in.array("tools")) {
+  if (const json::Array* given = in.array("tools", kToolsShape)) {
     for (const json::Value& tool : *given) {
       const std::string name = text_member(tool, "name"), type = text_member(tool, "type");
       if (!type.empty() && type != "custom")
@@ -139,7 +162,7 @@ void read_tools(FieldReader& in, ChatRequest& out) {
       tools.push_back(json::Object{{"type", "function"}, {"function", std::move(function)}});
     }
   }
-  const json::Object* choice = in.object("tool_choice");
+  const json::Object* choice = in.object("tool_choice", kToolChoiceShape);
   const json::Value wanted = choice != nullptr ? json::Value(*choice) : json::Value(json::Object{});
   const std::string type = text_member(wanted, "type");
   using Mode = ToolChoice::Mode;
@@ -162,7 +185,7 @@ void read_tools(FieldReader& in, ChatRequest& out) {
 // Thinking is off unless it is asked for.
 void read_thinking(FieldReader& in, ChatRequest& out) {
   bool on = false;
-  if (const json::Object* thinking = in.object("thinking")) {
+  if (const json::Object* thinking = in.object("thinking", kThinkingShape)) {
     const std::string type = text_member(json::Value(*thinking), "type");
     if (type != "enabled" && type != "disabled" && type != "adaptive")
       in.reject("thinking", "'thinking.type' must be enabled, adaptive or disabled.");
@@ -175,7 +198,7 @@ void read_thinking(FieldReader& in, ChatRequest& out) {
 }
 
 void read_output(FieldReader& in, ChatRequest& out) {
-  const json::Object* config = in.object("output_config");
+  const json::Object* config = in.object("output_config", kOutputShape);
   if (config == nullptr) return;
   const json::Value value(*config);
   if (const std::string effort = text_member(value, "effort"); !effort.empty())
@@ -202,7 +225,7 @@ ApiResult<ChatRequest> read_messages(const json::Object& body, bool counting) {
   out.sampling.temperature = in.number("temperature", 0, 2);
   out.sampling.top_p = in.number("top_p", 0, 1);
   out.sampling.top_k = in.integer("top_k", 0, kMost);
-  if (const json::Array* stops = in.array("stop_sequences")) {
+  if (const json::Array* stops = in.array("stop_sequences", kStopShape)) {
     if (stops->size() > kMostStops) in.reject("stop_sequences", "'stop_sequences' may hold at most 16 strings.");
     for (const json::Value& stop : *stops) {
       if (!stop.is_string() || stop.as_string().empty()) {
@@ -216,8 +239,7 @@ ApiResult<ChatRequest> read_messages(const json::Object& body, bool counting) {
   read_tools(in, out);
   read_thinking(in, out);
   read_output(in, out);
-  for (const char* name : {"mcp_servers", "container"})
-    if (in.any(name) != nullptr) in.reject(name, std::string("'") + name + "' is not supported.");
+  in.refuse({"mcp_servers", "container"});
   in.known({"metadata", "service_tier", "cache_control", "anthropic_version", "anthropic_beta"});
   if (in.error()) return tl::unexpected(*in.error());
   out.ignored = in.unknown();

@@ -12,6 +12,20 @@ namespace {
 
 constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
 constexpr std::size_t kMostStops = 16, kMostTexts = 2048;
+constexpr const char* kMessagesShape =
+    R"({"type": "array", "items": {"type": "object", "properties": {"role": {"type": "string"},
+        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object", "required": ["text"],
+          "properties": {"text": {"type": "string"}}}}]}}}})";
+constexpr const char* kStopShape =
+    R"({"anyOf": [{"type": "string"}, {"type": "array", "maxItems": 16, "items": {"anyOf": [{"type": "string"},
+        {"type": "integer", "minimum": 0}, {"type": "array", "items": {"type": "integer", "minimum": 0}}]}}]})";
+constexpr const char* kToolsShape =
+    R"({"type": "array", "items": {"type": "object", "required": ["function"], "properties": {
+        "function": {"type": "object", "required": ["name"], "properties": {
+          "name": {"type": "string", "minLength": 1}}}}}})";
+constexpr const char* kTextsShape =
+    R"({"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "maxItems": 2048, "items": {"anyOf": [
+        {"type": "string"}, {"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}}]}}]})";
 
 // A text, or parts {"text": ...} without a type.
 bool plain_text(const json::Value* content, std::string& out) {
@@ -48,11 +62,12 @@ void read_input(FieldReader& in, ChatRequest& out) {
   const json::Object* input = in.object("input");
   if (input == nullptr) return in.reject("input", "'input' is required.");
   FieldReader sub(*input);
-  const json::Array* messages = sub.array("messages");
+  const json::Array* messages = sub.array("messages", kMessagesShape);
   const auto prompt = sub.text("prompt");
+  const json::Array* history = sub.array("history");  // as the first models had it
   if (messages != nullptr) read_messages(in, *messages, out);
   if (messages == nullptr && prompt) {
-    if (const json::Array* history = sub.array("history")) {  // as the first models had it
+    if (history != nullptr) {
       for (const json::Value& turn : *history) {
         out.messages.push_back(json::Object{{"role", "user"}, {"content", text_member(turn, "user")}});
         out.messages.push_back(json::Object{{"role", "assistant"}, {"content", text_member(turn, "bot")}});
@@ -66,7 +81,7 @@ void read_input(FieldReader& in, ChatRequest& out) {
 
 // A string, strings, or sequences of token ids.
 void read_stops(FieldReader& in, SamplingFields& out) {
-  const json::Value* stop = in.any("stop");
+  const json::Value* stop = in.any("stop", kStopShape);
   if (stop == nullptr) return;
   const auto wrong = [&] { in.reject("stop", "'stop' must be a string, strings, or lists of token ids."); };
   if (!stop->is_string() && !stop->is_array()) return wrong();
@@ -89,7 +104,7 @@ void read_stops(FieldReader& in, SamplingFields& out) {
 }
 
 void read_tools(FieldReader& in, DashscopeChat& out) {
-  const json::Array* tools = in.array("tools");
+  const json::Array* tools = in.array("tools", kToolsShape);
   if (tools != nullptr && !tools->empty()) {
     for (const json::Value& tool : *tools) {
       const json::Value* function = tool.find("function");
@@ -116,9 +131,7 @@ void read_parameters(FieldReader& in, DashscopeChat& out) {
   out.logprobs = in.boolean("logprobs").value_or(false);
   out.top_logprobs = static_cast<std::int32_t>(in.integer("top_logprobs", 0, 5).value_or(0));
   out.incremental = in.boolean("incremental_output").value_or(false);
-  const std::string format = in.text("result_format").value_or("text");
-  if (format != "text" && format != "message") in.reject("result_format", "'result_format' must be text or message.");
-  out.message_format = format == "message";
+  out.message_format = in.choice("result_format", {"text", "message"}) == "message";
   read_stops(in, out.sampling);
   read_tools(in, out);
   out.output = openai::read_output_form(in);
@@ -126,8 +139,7 @@ void read_parameters(FieldReader& in, DashscopeChat& out) {
   if (const auto effort = in.text("reasoning_effort")) out.template_variables.set("reasoning_effort", *effort);
   for (const char* name : {"enable_search", "enable_code_interpreter"})
     if (in.boolean(name).value_or(false)) in.reject(name, std::string("'") + name + "' is not supported.");
-  if (in.any("translation_options") != nullptr)
-    in.reject("translation_options", "'translation_options' is not supported.");
+  in.refuse({"translation_options"});
   in.known({"search_options", "vl_high_resolution_images"});
 }
 
@@ -138,7 +150,7 @@ const json::Object& object_or_empty(FieldReader& in, const char* name) {
 }
 
 void read_texts(FieldReader& in, const char* name, std::vector<std::string>& out) {
-  const json::Value* value = in.any(name);
+  const json::Value* value = in.any(name, kTextsShape);
   const json::Array list = value == nullptr    ? json::Array{}
                            : value->is_array() ? value->as_array()
                                                : json::Array{*value};
@@ -184,21 +196,21 @@ ApiResult<DashscopeChat> read_generation(const json::Object& body, bool stream, 
 ApiResult<EmbeddingRequest> read_embedding(const json::Object& body) {
   FieldReader in(body);
   FieldReader input(object_or_empty(in, "input")), parameters(object_or_empty(in, "parameters"));
+  if (in.any("input") == nullptr) in.reject("input", "'input' is required.");
   EmbeddingRequest out;
   out.model = in.text("model").value_or("");
   read_texts(input, "texts", out.texts);
   out.width = parameters.integer("dimension", 1, kMost);
-  const std::string kind = parameters.text("text_type").value_or("document");
-  if (kind != "query" && kind != "document") parameters.reject("text_type", "'text_type' must be query or document.");
+  const std::string kind = parameters.choice("text_type", {"query", "document"}).value_or("document");
   out.instruction = parameters.text("instruct").value_or(kind == "query" ? std::string(kDefaultInstruction) : "");
-  if (parameters.text("output_type").value_or("dense") != "dense")
-    parameters.reject("output_type", "Only dense embeddings are supported.");
+  parameters.choice("output_type", {"dense"});
   return result({&in, &input, &parameters}, std::move(out));
 }
 
 ApiResult<RankRequest> read_rerank(const json::Object& body) {
   FieldReader in(body);
   FieldReader input(object_or_empty(in, "input")), parameters(object_or_empty(in, "parameters"));
+  if (in.any("input") == nullptr) in.reject("input", "'input' is required.");
   RankRequest out;
   out.model = in.text("model").value_or("");
   const auto query = input.text("query");

@@ -34,7 +34,7 @@ class AccountsServiceTest : public ServiceTest {
     openai::BatchOptions quick;
     quick.poll = std::chrono::milliseconds(20);
     quick.flush = std::chrono::milliseconds(5);
-    start_service(accounts_.get(), quick, nullptr, fine_tuning_);
+    start_service(accounts_.get(), quick, moderator_, fine_tuning_);
   }
   ~AccountsServiceTest() override {
     engine_->stop();
@@ -55,6 +55,7 @@ class AccountsServiceTest : public ServiceTest {
   std::vector<std::unique_ptr<Accounts>> retired_;
   std::string project_;
   openai::FineTuneOptions fine_tuning_;  // of the next start
+  Moderator* moderator_ = nullptr;       // too
   store::NewKey key_;
 };
 

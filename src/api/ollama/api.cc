@@ -1,7 +1,6 @@
 #include "api/ollama/api.h"
 
 #include "api/auth.h"
-#include "api/field_reader.h"
 #include "api/generation/launch.h"
 #include "api/ollama/request.h"
 #include "api/ollama/writer.h"
@@ -127,11 +126,9 @@ void Api::generate(const net::Request& http, const std::shared_ptr<Exchange>& ex
 void Api::show(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
   const auto body = parse_body(http);
   if (!body) return exchange->send_error(body.error());
-  FieldReader in(*body);
-  const std::string old_name = in.text("name").value_or("");
-  std::string name = in.text("model").value_or(old_name);
-  if (in.error()) return exchange->send_error(*in.error());
-  const auto model = allowed_model(*exchange, models_, model_name(std::move(name)));
+  const auto name = read_show(*body);
+  if (!name) return exchange->send_error(name.error());
+  const auto model = allowed_model(*exchange, models_, *name);
   if (!model) return exchange->send_error(model.error());
   with_model(*model, exchange, [exchange, base = (*model)->base](const ModelLease& loaded) {
     json::Object out = entry(*loaded);
@@ -147,24 +144,9 @@ void Api::show(const net::Request& http, const std::shared_ptr<Exchange>& exchan
 void Api::embed(const net::Request& http, const std::shared_ptr<Exchange>& exchange, bool one) const {
   const auto body = parse_body(http);
   if (!body) return exchange->send_error(body.error());
-  FieldReader in(*body);
-  EmbeddingRequest request;
-  request.model = model_name(in.text("model").value_or(""));
-  const char* field = one ? "prompt" : "input";
-  const json::Value* input = in.any(field);
-  const json::Array list = input == nullptr            ? json::Array{}
-                           : input->is_array() && !one ? input->as_array()
-                                                       : json::Array{*input};
-  for (const json::Value& text : list) {
-    if (!text.is_string()) in.reject(field, std::string("'") + field + "' must be a text" + (one ? "." : " or texts."));
-    if (text.is_string()) request.texts.push_back(text.as_string());
-  }
-  if (list.empty()) in.reject(field, std::string("'") + field + "' is required.");
-  request.width = in.integer("dimensions", 1, 1 << 20);
-  in.known({"keep_alive", "truncate", "options"});
-  if (in.error()) return exchange->send_error(*in.error());
-  request.ignored = in.unknown();
-  start_embedding(models_, exchange, std::move(request), {field, "dimensions"},
+  auto request = read_embed(*body, one);
+  if (!request) return exchange->send_error(request.error());
+  start_embedding(models_, exchange, std::move(*request), {one ? "prompt" : "input", "dimensions"},
                   [one](const std::string& model, const RowResults& results) -> json::Value {
                     if (one) return json::Object{{"embedding", numbers(results.values[0])}};
                     json::Array rows;

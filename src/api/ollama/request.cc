@@ -9,9 +9,17 @@ namespace {
 
 constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
 constexpr std::size_t kMostStops = 16;
+constexpr const char* kMessagesShape =
+    R"({"type": "array", "items": {"type": "object", "required": ["role"], "properties": {"role": {"type": "string"},
+        "content": {"type": "string"}, "images": {"type": "array", "maxItems": 0}}}})";
+constexpr const char* kToolsShape =
+    R"({"type": "array", "items": {"type": "object", "required": ["function"], "properties": {
+        "function": {"type": "object", "required": ["name"], "properties": {
+          "name": {"type": "string", "minLength": 1}}}}}})";
 
 void read_stops(FieldReader& in, std::vector<std::string>& out) {
-  const json::Value* stop = in.any("stop");
+  const json::Value* stop = in.any(
+      "stop", R"({"anyOf": [{"type": "string"}, {"type": "array", "maxItems": 16, "items": {"type": "string"}}]})");
   if (stop == nullptr) return;
   const json::Array list = stop->is_array() ? stop->as_array() : json::Array{*stop};
   if (list.size() > kMostStops) return in.reject("stop", "'stop' may hold at most 16 strings.");
@@ -42,7 +50,7 @@ void read_options(FieldReader& in, GenerationRequest& out) {
 }
 
 void read_format(FieldReader& in, GenerationRequest& out) {
-  const json::Value* format = in.any("format");
+  const json::Value* format = in.any("format", R"({"anyOf": [{"enum": ["", "json"]}, {"type": "object"}]})");
   if (format == nullptr || *format == json::Value("")) return;
   using Form = sampling::ConstraintSpec::Form;
   if (*format == json::Value("json")) {
@@ -56,7 +64,7 @@ void read_format(FieldReader& in, GenerationRequest& out) {
 }
 
 void read_think(FieldReader& in, ChatRequest& out) {
-  const json::Value* think = in.any("think");
+  const json::Value* think = in.any("think", R"({"type": ["boolean", "string"]})");
   if (think == nullptr) return;
   if (think->is_bool()) {
     out.template_variables.set("enable_thinking", *think);
@@ -76,7 +84,8 @@ void read_common(FieldReader& in, GenerationRequest& out) {
   if (out.top_logprobs > 0) out.logprobs = true;
   read_options(in, out);
   read_format(in, out);
-  if (const json::Array* images = in.array("images"); images != nullptr && !images->empty())
+  if (const json::Array* images = in.array("images", R"({"type": "array", "maxItems": 0})");
+      images != nullptr && !images->empty())
     in.reject("images", "Images are not supported; these are models of text.");
   in.known({"keep_alive", "truncate", "shift"});
 }
@@ -102,9 +111,9 @@ ApiResult<ChatRequest> read_chat(const json::Object& body) {
   ChatRequest out;
   read_common(in, out);
   read_think(in, out);
-  if (const json::Array* messages = in.array("messages")) out.messages = *messages;
+  if (const json::Array* messages = in.array("messages", kMessagesShape)) out.messages = *messages;
   refuse_images(in, out.messages);
-  if (const json::Array* tools = in.array("tools"); tools != nullptr && !tools->empty()) {
+  if (const json::Array* tools = in.array("tools", kToolsShape); tools != nullptr && !tools->empty()) {
     for (const json::Value& tool : *tools) {
       const json::Value* function = tool.find("function");
       if (function == nullptr || text_member(*function, "name").empty())
@@ -127,8 +136,7 @@ ApiResult<GenerateRequest> read_generate(const json::Object& body) {
   const std::string prompt = in.text("prompt").value_or("");
   const auto system = in.text("system"), suffix = in.text("suffix");
   const bool raw = in.boolean("raw").value_or(false);
-  if (in.any("template") != nullptr) in.reject("template", "'template' is not supported: a model's own is used.");
-  if (in.any("context") != nullptr) in.reject("context", "'context' is not supported; /api/chat takes conversations.");
+  in.refuse({"template", "context"});  // a model's own is used; /api/chat takes conversations
   if (in.error()) return tl::unexpected(*in.error());
   for (const std::string& name : in.unknown()) chat.ignored.push_back(name);
   if (prompt.empty() && !suffix) return out;
@@ -143,6 +151,38 @@ ApiResult<GenerateRequest> read_generate(const json::Object& body) {
   if (system && !system->empty()) chat.messages.push_back(json::Object{{"role", "system"}, {"content", *system}});
   chat.messages.push_back(json::Object{{"role", "user"}, {"content", prompt}});
   out.chat = std::move(chat);
+  return out;
+}
+
+ApiResult<std::string> read_show(const json::Object& body) {
+  FieldReader in(body);
+  const std::string old_name = in.text("name").value_or("");
+  std::string name = in.text("model").value_or(old_name);
+  in.known({"verbose", "options", "system", "template"});
+  if (in.error()) return tl::unexpected(*in.error());
+  return model_name(std::move(name));
+}
+
+ApiResult<EmbeddingRequest> read_embed(const json::Object& body, bool one) {
+  FieldReader in(body);
+  EmbeddingRequest out;
+  out.model = model_name(in.text("model").value_or(""));
+  const char* field = one ? "prompt" : "input";
+  const json::Value* input = in.any(
+      field, one ? R"({"type": "string"})"
+                 : R"({"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}]})");
+  const json::Array list = input == nullptr            ? json::Array{}
+                           : input->is_array() && !one ? input->as_array()
+                                                       : json::Array{*input};
+  for (const json::Value& text : list) {
+    if (!text.is_string()) in.reject(field, std::string("'") + field + "' must be a text" + (one ? "." : " or texts."));
+    if (text.is_string()) out.texts.push_back(text.as_string());
+  }
+  if (list.empty()) in.reject(field, std::string("'") + field + "' is required.");
+  out.width = in.integer("dimensions", 1, 1 << 20);
+  in.known({"keep_alive", "truncate", "options"});
+  if (in.error()) return tl::unexpected(*in.error());
+  out.ignored = in.unknown();
   return out;
 }
 

@@ -5,6 +5,7 @@
 
 #include "api/error.h"
 #include "api/generation/request.h"
+#include "api/row_tasks.h"
 #include "json/value.h"
 
 namespace qw::api::ollama {
@@ -18,6 +19,11 @@ struct GenerateRequest {
   std::string model;
 };
 ApiResult<GenerateRequest> read_generate(const json::Object& body);
+
+// The model of /api/show, also as "name".
+ApiResult<std::string> read_show(const json::Object& body);
+// /api/embed, and /api/embeddings with its one prompt.
+ApiResult<EmbeddingRequest> read_embed(const json::Object& body, bool one);
 
 // "qwen3:latest" is "qwen3".
 std::string model_name(std::string name);

@@ -12,13 +12,17 @@ namespace qw::api::openai {
 namespace {
 
 // The routes whose answer is one JSON object.
-constexpr std::array kEndpoints = {"/v1/chat/completions", "/v1/completions", "/v1/embeddings",
-                                   "/v1/rerank",           "/v1/score",       "/v1/moderations",
-                                   "/v1/responses"};
+constexpr std::initializer_list<const char*> kEndpoints = {"/v1/chat/completions", "/v1/completions", "/v1/embeddings",
+                                                           "/v1/rerank",           "/v1/score",       "/v1/moderations",
+                                                           "/v1/responses"};
 // OpenAI has 24 hours; DashScope up to 14 days.
 constexpr std::int64_t kLeastHours = 24, kMostHours = 336;
 constexpr std::int64_t kMostListed = 100, kUsuallyListed = 20;
 constexpr std::size_t kMostMetadata = 16, kLongestKey = 64, kLongestValue = 512;
+
+constexpr const char* kMetadataShape =
+    R"({"type": "object", "maxProperties": 16, "propertyNames": {"maxLength": 64},
+        "additionalProperties": {"type": "string", "maxLength": 512}})";
 
 // "24h", "7d": seconds.
 std::optional<std::int64_t> window_of(const std::string& text) {
@@ -31,7 +35,7 @@ std::optional<std::int64_t> window_of(const std::string& text) {
 }
 
 void read_metadata(FieldReader& in, BatchSpec& out) {
-  const json::Object* metadata = in.object("metadata");
+  const json::Object* metadata = in.object("metadata", kMetadataShape);
   if (metadata == nullptr) return;
   if (metadata->size() > kMostMetadata) return in.reject("metadata", "'metadata' may have at most 16 keys.");
   for (const auto& [key, value] : *metadata) {
@@ -41,32 +45,11 @@ void read_metadata(FieldReader& in, BatchSpec& out) {
   out.metadata = *metadata;
 }
 
-ApiResult<BatchSpec> read_batch(const net::Request& request, std::vector<std::string>& ignored) {
-  auto body = parse_body(request);
-  if (!body) return tl::unexpected(body.error());
-  FieldReader in(*body);
-  BatchSpec out;
-  out.input_file_id = in.text("input_file_id").value_or("");
-  if (out.input_file_id.empty()) in.reject("input_file_id", "'input_file_id' is required.");
-  out.endpoint = in.text("endpoint").value_or("");
-  if (std::find(kEndpoints.begin(), kEndpoints.end(), out.endpoint) == kEndpoints.end()) {
-    std::string names;
-    for (const char* name : kEndpoints) names += (names.empty() ? "" : ", ") + std::string(name);
-    in.reject("endpoint", "'endpoint' must be one of " + names + ".");
-  }
-  out.completion_window = in.text("completion_window").value_or("");
-  const auto window = window_of(out.completion_window);
-  if (!window) in.reject("completion_window", "'completion_window' must be 24h to 336h, or 1d to 14d.");
-  out.window_s = window.value_or(0);
-  read_metadata(in, out);
-  if (in.error()) return tl::unexpected(*in.error());
-  ignored = in.unknown();
-  return out;
-}
-
 void create(store::Store& store, const net::Request& request, Exchange& exchange, BatchRunner* runner) {
+  const auto body = parse_body(request);
+  if (!body) return exchange.send_error(body.error());
   std::vector<std::string> ignored;
-  auto spec = read_batch(request, ignored);
+  auto spec = read_batch_request(*body, ignored);
   if (!spec) return exchange.send_error(spec.error());
   const std::string& project = project_of(exchange);
   const auto file = store.files().find(project, spec->input_file_id);
@@ -105,6 +88,24 @@ void one_batch(store::Store& store, const std::string& id, bool cancel, Exchange
 }
 
 }  // namespace
+
+ApiResult<BatchSpec> read_batch_request(const json::Object& body, std::vector<std::string>& ignored) {
+  FieldReader in(body);
+  BatchSpec out;
+  out.input_file_id = in.text("input_file_id").value_or("");
+  if (out.input_file_id.empty()) in.reject("input_file_id", "'input_file_id' is required.");
+  const auto endpoint = in.choice("endpoint", kEndpoints);
+  if (!endpoint) in.reject("endpoint", "'endpoint' is required.");
+  out.endpoint = endpoint.value_or("");
+  out.completion_window = in.text("completion_window").value_or("");
+  const auto window = window_of(out.completion_window);
+  if (!window) in.reject("completion_window", "'completion_window' must be 24h to 336h, or 1d to 14d.");
+  out.window_s = window.value_or(0);
+  read_metadata(in, out);
+  if (in.error()) return tl::unexpected(*in.error());
+  ignored = in.unknown();
+  return out;
+}
 
 bool BatchesApi::handle(const SharedRequest& request, const std::shared_ptr<Exchange>& exchange) const {
   constexpr std::string_view kRoot = "/v1/batches", kCancel = "/cancel";

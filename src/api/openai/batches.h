@@ -4,10 +4,13 @@
 
 #include <memory>
 
+#include "api/openai/batch_object.h"
 #include "api/openai/batch_runner.h"
 #include "api/openai/files.h"
 
 namespace qw::api::openai {
+
+ApiResult<BatchSpec> read_batch_request(const json::Object& body, std::vector<std::string>& ignored);
 
 class BatchesApi {
  public:

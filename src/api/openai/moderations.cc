@@ -49,9 +49,14 @@ json::Value result_of(const Moderator::Judgement& judgement) {
                       {"category_applied_input_types", std::move(applied)}};
 }
 
+constexpr const char* kInputShape =
+    R"({"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "maxItems": 2048, "items": {"anyOf": [
+        {"type": "string"}, {"type": "object", "required": ["type", "text"], "properties": {
+          "type": {"const": "text"}, "text": {"type": "string"}}}]}}]})";
+
 // A text, texts, or parts.
 void read_input(FieldReader& in, std::vector<std::string>& out) {
-  const json::Value* input = in.any("input");
+  const json::Value* input = in.any("input", kInputShape);
   if (input == nullptr) return in.reject("input", "'input' is required.");
   const json::Array list = input->is_array() ? input->as_array() : json::Array{*input};
   if (list.empty() || list.size() > kMostTexts) return in.reject("input", "'input' must hold 1 to 2048 texts.");

@@ -7,13 +7,27 @@ namespace {
 
 using Form = sampling::ConstraintSpec::Form;
 
+constexpr const char* kFormatShape =
+    R"({"type": "object", "required": ["type"], "properties": {
+        "type": {"enum": ["text", "json_object", "json_schema"]},
+        "json_schema": {"type": "object", "required": ["schema"], "properties": {"schema": {"type": "object"}}}}})";
+constexpr const char* kChoiceShape = R"({"type": "array", "minItems": 1, "items": {"type": "string"}})";
+constexpr const char* kStructuredShape =
+    R"({"type": "object", "properties": {"json": {"type": ["object", "boolean", "string"]},
+        "regex": {"type": "string"}, "grammar": {"type": "string"}, "json_object": {"type": "boolean"},
+        "choice": {"type": "array", "minItems": 1, "items": {"type": "string"}}}, "additionalProperties": false})";
+constexpr const char* kToolChoiceShape =
+    R"({"anyOf": [{"enum": ["none", "auto", "required"]}, {"type": "object", "required": ["type", "function"],
+        "properties": {"type": {"const": "function"}, "function": {"type": "object", "required": ["name"],
+          "properties": {"name": {"type": "string"}}}}}]})";
+
 // Sets the form once; a second one is an error.
 class FormReader {
  public:
   FormReader(FieldReader& in, sampling::ConstraintSpec& out) : in_(in), out_(out) {}
 
   void response_format() {
-    const json::Object* format = in_.object("response_format");
+    const json::Object* format = in_.object("response_format", kFormatShape);
     if (format == nullptr) return;
     const json::Value* type = format->find("type");
     const std::string name = type != nullptr && type->is_string() ? type->as_string() : "";
@@ -30,7 +44,7 @@ class FormReader {
   }
 
   void structured_outputs() {
-    const json::Object* o = in_.object("structured_outputs");
+    const json::Object* o = in_.object("structured_outputs", kStructuredShape);
     if (o == nullptr) return;
     for (const auto& [key, value] : *o) {
       if (value.is_null()) continue;
@@ -51,10 +65,12 @@ class FormReader {
   }
 
   void guided() {
-    if (const json::Value* v = in_.any("guided_json")) schema("guided_json", *v);
-    if (const json::Value* v = in_.any("guided_regex")) text("guided_regex", *v, Form::kRegex);
-    if (const json::Value* v = in_.any("guided_grammar")) text("guided_grammar", *v, Form::kEbnf);
-    if (const json::Value* v = in_.any("guided_choice")) choice("guided_choice", *v);
+    if (const json::Value* v = in_.any("guided_json", R"({"type": ["object", "boolean", "string"]})"))
+      schema("guided_json", *v);
+    if (const json::Value* v = in_.any("guided_regex", R"({"type": "string"})")) text("guided_regex", *v, Form::kRegex);
+    if (const json::Value* v = in_.any("guided_grammar", R"({"type": "string"})"))
+      text("guided_grammar", *v, Form::kEbnf);
+    if (const json::Value* v = in_.any("guided_choice", kChoiceShape)) choice("guided_choice", *v);
   }
 
  private:
@@ -107,7 +123,7 @@ OutputForm read_output_form(FieldReader& in) {
 
 ToolChoice read_tool_choice(FieldReader& in, const json::Value* tools) {
   ToolChoice out;
-  const json::Value* choice = in.any("tool_choice");
+  const json::Value* choice = in.any("tool_choice", kToolChoiceShape);
   if (choice == nullptr) return out;
   const std::string word = choice->is_string() ? choice->as_string() : "";
   if (word == "auto") return out;

@@ -28,8 +28,39 @@ constexpr std::initializer_list<const char*> kInformative = {"user",
                                                              "skip_special_tokens",
                                                              "store"};
 
+// What is read piece by piece below, for those who read about it.
+constexpr const char* kStopShape =
+    R"({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "maxItems": 16}]})";
+constexpr const char* kBiasShape =
+    R"({"type": "object", "propertyNames": {"pattern": "^[0-9]{1,9}$"},
+        "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100}})";
+constexpr const char* kIdsShape =
+    R"({"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2147483647}})";
+constexpr const char* kTextsOrIdsShape =
+    R"({"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}},
+        {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0, "maximum": 2147483647}},
+        {"type": "array", "minItems": 1, "items": {"type": "array",
+          "items": {"type": "integer", "minimum": 0, "maximum": 2147483647}}}]})";
+constexpr const char* kMessagesShape =
+    R"({"type": "array", "minItems": 1, "items": {"type": "object", "required": ["role"], "properties": {
+        "role": {"type": "string", "enum": ["system", "developer", "user", "assistant", "tool"]},
+        "content": {"anyOf": [{"type": "string"}, {"type": "null"}, {"type": "array", "items": {"type": "object",
+          "properties": {"type": {"const": "text"}, "text": {"type": "string"}}, "required": ["type", "text"]}}]},
+        "reasoning_content": {"type": ["string", "null"]}, "tool_calls": {"type": ["array", "null"]},
+        "tool_call_id": {"type": "string"}, "partial": {"type": "boolean"}}}})";
+constexpr const char* kToolsShape =
+    R"({"type": "array", "items": {"type": "object", "required": ["type", "function"], "properties": {
+        "type": {"const": "function"}, "function": {"type": "object", "required": ["name"], "properties": {
+          "name": {"type": "string"}, "description": {"type": "string"}, "parameters": {"type": "object"},
+          "strict": {"type": ["boolean", "null"]}}}}}})";
+constexpr const char* kTextsShape =
+    R"({"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "maxItems": 2048, "items": {"type": "string"}}]})";
+constexpr const char* kDocumentsShape =
+    R"({"type": "array", "minItems": 1, "maxItems": 2048, "items": {"anyOf": [{"type": "string"},
+        {"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}}]}})";
+
 void read_stops(FieldReader& in, SamplingFields& out) {
-  const json::Value* stop = in.any("stop");
+  const json::Value* stop = in.any("stop", kStopShape);
   if (stop == nullptr) return;
   if (stop->is_string()) {
     if (!stop->as_string().empty()) out.stop.push_back(stop->as_string());
@@ -46,7 +77,7 @@ void read_stops(FieldReader& in, SamplingFields& out) {
 }
 
 void read_logit_bias(FieldReader& in, SamplingFields& out) {
-  const json::Object* bias = in.object("logit_bias");
+  const json::Object* bias = in.object("logit_bias", kBiasShape);
   if (bias == nullptr) return;
   for (const auto& [key, value] : *bias) {
     std::int32_t id = -1;
@@ -86,7 +117,8 @@ void read_sampling(FieldReader& in, SamplingFields& out) {
   out.ignore_eos = in.boolean("ignore_eos").value_or(false);
   read_stops(in, out);
   read_logit_bias(in, out);
-  if (const json::Array* ids = in.array("stop_token_ids")) out.stop_token_ids = read_ids(in, "stop_token_ids", *ids);
+  if (const json::Array* ids = in.array("stop_token_ids", kIdsShape))
+    out.stop_token_ids = read_ids(in, "stop_token_ids", *ids);
 }
 
 void read_common(FieldReader& in, GenerationRequest& out, bool& include_usage) {
@@ -108,10 +140,8 @@ void read_common(FieldReader& in, GenerationRequest& out, bool& include_usage) {
 
 // Known fields that would change the answer and that this server does not honour must not be dropped silently.
 void refuse_unsupported(FieldReader& in) {
-  for (const char* name : {"functions", "function_call", "audio", "web_search_options", "moderation"}) {
-    if (in.any(name) != nullptr) in.reject(name, std::string("'") + name + "' is not supported.");
-  }
-  if (const json::Array* modalities = in.array("modalities")) {
+  in.refuse({"functions", "function_call", "audio", "web_search_options", "moderation"});
+  if (const json::Array* modalities = in.array("modalities", R"({"const": ["text"]})")) {
     if (modalities->size() != 1 || !(*modalities)[0].is_string() || (*modalities)[0].as_string() != "text") {
       in.reject("modalities", "Only the modality 'text' is supported.");
     }
@@ -119,7 +149,7 @@ void refuse_unsupported(FieldReader& in) {
 }
 
 void read_tools(FieldReader& in, ChatRequest& out) {
-  if (const json::Array* tools = in.array("tools")) {
+  if (const json::Array* tools = in.array("tools", kToolsShape)) {
     for (const json::Value& tool : *tools) {
       const json::Value* function = tool.find("function");
       const json::Value* name = function != nullptr ? function->find("name") : nullptr;
@@ -134,7 +164,7 @@ void read_tools(FieldReader& in, ChatRequest& out) {
 }
 
 void read_template_variables(FieldReader& in, ChatRequest& out) {
-  if (const json::Object* kwargs = in.object("chat_template_kwargs")) {
+  if (const json::Object* kwargs = in.object("chat_template_kwargs", R"({"type": "object"})")) {
     for (const auto& [key, value] : *kwargs) out.template_variables.set(key, value);
   }
   if (const auto thinking = in.boolean("enable_thinking")) out.template_variables.set("enable_thinking", *thinking);
@@ -150,7 +180,7 @@ void read_template_variables(FieldReader& in, ChatRequest& out) {
 // A string, strings, token ids, or lists of token ids.
 void read_texts(FieldReader& in, const char* name, std::vector<std::string>& texts,
                 std::vector<std::vector<sampling::TokenId>>& ids) {
-  const json::Value* value = in.any(name);
+  const json::Value* value = in.any(name, kTextsOrIdsShape);
   const auto quoted = [&](const char* rest) { return std::string("'") + name + "' " + rest; };
   if (value == nullptr) return in.reject(name, quoted("is required."));
   const std::string shape = quoted("must be a string, an array of strings, or token ids.");
@@ -192,13 +222,12 @@ void take_prefix(FieldReader& in, ChatRequest& out) {
   if (out.messages.empty()) in.reject("messages", "A partial message needs one before it.");
 }
 
-// A text, or several. `name`: the field that is there of those that mean the same.
+// A text, or several, under the one of the names that is there; they mean the same.
 std::vector<std::string> read_pair_side(FieldReader& in, std::initializer_list<const char*> names) {
   std::vector<std::string> out;
-  const char* name = *names.begin();
-  const json::Value* value = nullptr;
-  for (const char* one : names)
-    if (const json::Value* found = in.any(one); found != nullptr) name = one, value = found;
+  const char* name = in.one_of(names, kTextsShape);
+  if (name == nullptr) return out;
+  const json::Value* value = in.any(name);
   const auto wrong = [&] {
     in.reject(name, std::string("'") + name + "' must be a text, or 1 to " + std::to_string(kMaxInputs) + " texts.");
   };
@@ -221,7 +250,7 @@ ApiResult<RankRequest> read_score_request(const json::Object& body) {
   out.queries = read_pair_side(in, {"text_1", "queries"});
   out.documents = read_pair_side(in, {"text_2", "documents"});
   out.instruction = in.text("instruct").value_or(std::string(kDefaultInstruction));
-  if (out.queries.size() != 1 && out.queries.size() != out.documents.size())
+  if (!out.queries.empty() && out.queries.size() != 1 && out.queries.size() != out.documents.size())
     in.reject("text_1", "There must be one first text, or as many as second ones.");
   in.known({"user", "encoding_format"});
   if (in.error()) return tl::unexpected(*in.error());
@@ -233,7 +262,7 @@ ApiResult<OpenAiChat> read_chat_request(const json::Object& body) {
   FieldReader in(body);
   OpenAiChat out;
   read_common(in, out, out.include_usage);
-  if (const json::Array* messages = in.array("messages")) {
+  if (const json::Array* messages = in.array("messages", kMessagesShape)) {
     out.messages = *messages;
     if (messages->empty()) in.reject("messages", "'messages' must not be empty.");
     take_prefix(in, out);
@@ -286,10 +315,7 @@ ApiResult<OpenAiEmbedding> read_embedding_request(const json::Object& body) {
   out.instruction = in.text("instruct").value_or("");
   if (!out.instruction.empty() && !out.ids.empty())
     in.reject("instruct", "'instruct' goes before texts, not token ids.");
-  const std::string format = in.text("encoding_format").value_or("float");
-  out.base64 = format == "base64";
-  if (format != "base64" && format != "float")
-    in.reject("encoding_format", "'encoding_format' must be float or base64.");
+  out.base64 = in.choice("encoding_format", {"float", "base64"}) == "base64";
   in.known({"user"});
   if (in.error()) return tl::unexpected(*in.error());
   out.ignored = in.unknown();
@@ -304,7 +330,7 @@ ApiResult<RankRequest> read_rerank_request(const json::Object& body) {
   if (!query) in.reject("query", "'query' is required.");
   out.queries = {query.value_or("")};
   out.instruction = in.text("instruct").value_or(std::string(kDefaultInstruction));
-  const json::Array* documents = in.array("documents");
+  const json::Array* documents = in.array("documents", kDocumentsShape);
   if (documents == nullptr || documents->empty() || documents->size() > kMaxInputs) {
     in.reject("documents", "'documents' must be an array of 1 to " + std::to_string(kMaxInputs) + " texts.");
   } else {

@@ -57,14 +57,13 @@ ApiResult<TokenizeRequest> read_tokenize_request(const json::Object& body) {
   out.model = in.text("model").value_or("");
   out.strings = in.boolean("return_token_strs").value_or(false);
   out.special = in.boolean("add_special_tokens").value_or(true);
+  in.one_of({"prompt", "messages"});
   const auto prompt = in.text("prompt");
   const bool chats = in.array("messages") != nullptr;
-  if (prompt.has_value() == chats) in.reject("prompt", "Either 'prompt' or 'messages' is required.");
   out.prompt = prompt.value_or("");
   const bool opens = in.boolean("add_generation_prompt").value_or(true);
   const bool goes_on = in.boolean("continue_final_message").value_or(false);
-  if (in.any("chat_template") != nullptr)
-    in.reject("chat_template", "'chat_template' is not supported: a model's own is used.");
+  in.refuse({"chat_template"});  // a model's own is used
   for (const char* name : kChatFields) in.known({name});
   if (in.error()) return tl::unexpected(*in.error());
   out.ignored = in.unknown();
@@ -89,7 +88,7 @@ ApiResult<DetokenizeRequest> read_detokenize_request(const json::Object& body) {
   FieldReader in(body);
   DetokenizeRequest out;
   out.model = in.text("model").value_or("");
-  const json::Array* tokens = in.array("tokens");
+  const json::Array* tokens = in.array("tokens", R"({"type": "array", "items": {"type": "integer", "minimum": 0}})");
   if (tokens == nullptr) in.reject("tokens", "'tokens' is required.");
   if (tokens != nullptr)
     for (const json::Value& token : *tokens) {

@@ -88,27 +88,21 @@ ApiResult<json::Object> change(const Place& place, const store::Document& docume
 void create(const Place& place, const net::Request& request, Exchange& exchange) {
   auto body = parse_body(request);
   if (!body) return exchange.send_error(body.error());
-  FieldReader in(*body);
-  const auto filename = in.text("filename"), purpose = in.text("purpose"), mime = in.text("mime_type");
-  const auto bytes = in.integer("bytes", 0, kMostBytes);
-  if (in.any("expires_after") != nullptr) in.reject("expires_after", "'expires_after' is not supported for uploads.");
-  if (!filename) in.reject("filename", "'filename' is required.");
-  if (!bytes) in.reject("bytes", "'bytes' is required.");
-  if (in.error()) return exchange.send_error(*in.error());
-  if (auto fine = check_purpose(purpose.value_or("")); !fine) return exchange.send_error(fine.error());
+  const auto wanted = read_upload_request(*body);
+  if (!wanted) return exchange.send_error(wanted.error());
   store::Document document;
   document.id = new_id("upload_");
   document.project_id = place.project;
   document.kind = kKind;
-  document.body = json::dump(json::Object{{"filename", *filename},
-                                          {"purpose", *purpose},
-                                          {"bytes", *bytes},
-                                          {"mime_type", mime.value_or("application/octet-stream")},
+  document.body = json::dump(json::Object{{"filename", wanted->filename},
+                                          {"purpose", wanted->purpose},
+                                          {"bytes", wanted->bytes},
+                                          {"mime_type", wanted->mime_type},
                                           {"status", "pending"},
                                           {"file", nullptr}});
   const auto added = place.store.documents().add(std::move(document));
   if (!added) return exchange.send_error(store_error(added.error()));
-  name_ignored(exchange, in.unknown());
+  name_ignored(exchange, wanted->ignored);
   exchange.send_json(200, upload_object(*added));
 }
 
@@ -127,29 +121,6 @@ void add_part(const Place& place, const std::string& id, const net::Request& req
                                        {"object", "upload.part"},
                                        {"created_at", part->created_us / base::kSecondUs},
                                        {"upload_id", id}});
-}
-
-struct Completion {
-  std::vector<std::string> parts;
-  std::string md5;  // "": not checked
-};
-ApiResult<Completion> read_completion(const net::Request& request) {
-  auto body = parse_body(request);
-  if (!body) return tl::unexpected(body.error());
-  FieldReader in(*body);
-  Completion out;
-  out.md5 = in.text("md5").value_or("");
-  const json::Array* ids = in.array("part_ids");
-  if (ids == nullptr || ids->size() > kMostParts)
-    in.reject("part_ids", "'part_ids' must be an array of at most 10000 ids.");
-  if (ids != nullptr) {
-    for (const json::Value& id : *ids) {
-      if (!id.is_string()) in.reject("part_ids", "'part_ids' must hold strings.");
-      if (id.is_string()) out.parts.push_back(id.as_string());
-    }
-  }
-  if (in.error()) return tl::unexpected(*in.error());
-  return out;
 }
 
 // The parts as they were asked for, all of this upload and together as long as was said.
@@ -185,7 +156,9 @@ Status join(store::Files& files, const std::vector<std::string>& parts, const st
 }
 
 void complete(const Place& place, const std::string& id, const net::Request& request, Exchange& exchange) {
-  const auto wanted = read_completion(request);
+  const auto body = parse_body(request);
+  if (!body) return exchange.send_error(body.error());
+  const auto wanted = read_upload_completion(*body);
   if (!wanted) return exchange.send_error(wanted.error());
   const auto document = find_upload(place, id, "pending");
   if (!document) return exchange.send_error(document.error());
@@ -218,10 +191,41 @@ void cancel(const Place& place, const std::string& id, Exchange& exchange) {
   exchange.send_json(200, *changed);
 }
 
+constexpr std::initializer_list<const char*> kPurposes = {"assistants", "batch", "fine-tune",   "vision",
+                                                          "user_data",  "evals", "file-extract"};
+
 }  // namespace
 
+ApiResult<UploadRequest> read_upload_request(const json::Object& body) {
+  FieldReader in(body);
+  const auto filename = in.text("filename"), purpose = in.choice("purpose", kPurposes), mime = in.text("mime_type");
+  const auto bytes = in.integer("bytes", 0, kMostBytes);
+  in.refuse({"expires_after"});
+  if (!filename) in.reject("filename", "'filename' is required.");
+  if (!purpose) in.reject("purpose", "'purpose' is required.");
+  if (!bytes) in.reject("bytes", "'bytes' is required.");
+  if (in.error()) return tl::unexpected(*in.error());
+  return UploadRequest{*filename, *purpose, mime.value_or("application/octet-stream"), *bytes, in.unknown()};
+}
+
+ApiResult<UploadCompletion> read_upload_completion(const json::Object& body) {
+  FieldReader in(body);
+  UploadCompletion out;
+  out.md5 = in.text("md5").value_or("");
+  const json::Array* ids = in.array("part_ids", R"({"type": "array", "maxItems": 10000, "items": {"type": "string"}})");
+  if (ids == nullptr || ids->size() > kMostParts)
+    in.reject("part_ids", "'part_ids' must be an array of at most 10000 ids.");
+  if (ids != nullptr) {
+    for (const json::Value& id : *ids) {
+      if (!id.is_string()) in.reject("part_ids", "'part_ids' must hold strings.");
+      if (id.is_string()) out.parts.push_back(id.as_string());
+    }
+  }
+  if (in.error()) return tl::unexpected(*in.error());
+  return out;
+}
+
 ApiResult<void> check_purpose(const std::string& purpose) {
-  constexpr std::array kPurposes = {"assistants", "batch", "fine-tune", "vision", "user_data", "evals", "file-extract"};
   if (purpose.empty()) return tl::unexpected(bad_request("purpose", "'purpose' is required."));
   if (std::find(kPurposes.begin(), kPurposes.end(), purpose) != kPurposes.end()) return {};
   std::string names;

@@ -8,6 +8,19 @@
 
 namespace qw::api::openai {
 
+struct UploadRequest {
+  std::string filename, purpose, mime_type;
+  std::int64_t bytes = 0;
+  std::vector<std::string> ignored;
+};
+ApiResult<UploadRequest> read_upload_request(const json::Object& body);
+
+struct UploadCompletion {
+  std::vector<std::string> parts;
+  std::string md5;  // "": not checked
+};
+ApiResult<UploadCompletion> read_upload_completion(const json::Object& body);
+
 // True if the path belongs here.
 bool handle_upload(Background& background, const SharedRequest& request, const std::shared_ptr<Exchange>& exchange);
 

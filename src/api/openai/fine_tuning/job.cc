@@ -13,7 +13,7 @@ constexpr std::int64_t kMostEpochs = 50, kMostBatch = 256, kMostSeed = 214748364
 constexpr std::size_t kLongestSuffix = 64, kMostMetadata = 16;
 
 std::optional<json::Value> not_auto(FieldReader& in, const char* name) {
-  const json::Value* value = in.any(name);
+  const json::Value* value = in.any(name, R"({"anyOf": [{"const": "auto"}, {"type": "number"}]})");
   if (value == nullptr || *value == json::Value("auto")) return std::nullopt;
   return *value;
 }
@@ -30,7 +30,8 @@ void read_hyperparameters(FieldReader& outer, const json::Object& object, FineTu
 
 void read_method(FieldReader& in, FineTuneRequest& out) {
   if (const json::Object* old = in.object("hyperparameters")) read_hyperparameters(in, *old, out);
-  const json::Object* method = in.object("method");
+  const json::Object* method = in.object(
+      "method", R"({"type": "object", "required": ["type"], "properties": {"type": {"const": "supervised"}}})");
   if (method == nullptr) return;
   const json::Value value(*method);
   if (text_member(value, "type") != "supervised")
@@ -64,9 +65,10 @@ ApiResult<FineTuneRequest> read_fine_tune_request(const json::Object& body) {
   if (!plain_suffix(out.suffix)) in.reject("suffix", "'suffix' must be at most 64 letters, digits and -_. characters.");
   out.seed = in.integer("seed", 0, kMostSeed);
   read_method(in, out);
-  if (const json::Array* integrations = in.array("integrations"); integrations != nullptr && !integrations->empty())
+  if (const json::Array* integrations = in.array("integrations", R"({"type": "array", "maxItems": 0})");
+      integrations != nullptr && !integrations->empty())
     in.reject("integrations", "'integrations' are not supported.");
-  if (const json::Object* metadata = in.object("metadata")) {
+  if (const json::Object* metadata = in.object("metadata", R"({"type": "object", "maxProperties": 16})")) {
     if (metadata->size() > kMostMetadata) in.reject("metadata", "'metadata' may have at most 16 keys.");
     out.metadata = *metadata;
   }

@@ -10,6 +10,17 @@ namespace qw::api::openai {
 namespace {
 
 constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+constexpr const char* kToolsShape =
+    R"({"type": "array", "items": {"type": "object", "required": ["type", "name"], "properties": {
+        "type": {"const": "function"}, "name": {"type": "string", "minLength": 1},
+        "description": {"type": ["string", "null"]}, "parameters": {"type": ["object", "null"]},
+        "strict": {"type": ["boolean", "null"]}}}})";
+constexpr const char* kToolChoiceShape =
+    R"({"anyOf": [{"enum": ["none", "auto", "required"]}, {"type": "object", "required": ["type", "name"],
+        "properties": {"type": {"const": "function"}, "name": {"type": "string"}}}]})";
+constexpr const char* kTextShape =
+    R"({"type": "object", "properties": {"format": {"type": ["object", "null"], "required": ["type"], "properties": {
+        "type": {"enum": ["text", "json_object", "json_schema"]}, "schema": {"type": "object"}}}}})";
 
 // A string, or parts of text.
 bool plain_text(const json::Value* content, std::string& out) {
@@ -87,7 +98,7 @@ class Items {
 };
 
 void read_input(FieldReader& in, ResponseRequest& out) {
-  const json::Value* input = in.any("input");
+  const json::Value* input = in.any("input", R"({"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1}]})");
   if (input == nullptr) return in.reject("input", "'input' is required.");
   if (input->is_string()) {
     out.messages.push_back(json::Object{{"role", "user"}, {"content", *input}});
@@ -112,7 +123,7 @@ void read_input(FieldReader& in, ResponseRequest& out) {
 
 void read_tools(FieldReader& in, ResponseRequest& out) {
   json::Array tools;
-  if (const json::Array* given = in.array("tools")) {
+  if (const json::Array* given = in.array("tools", kToolsShape)) {
     for (const json::Value& tool : *given) {
       const std::string type = text_member(tool, "type"), name = text_member(tool, "name");
       if (type != "function") return in.reject("tools", "Tools of type '" + type + "' are not supported.");
@@ -125,7 +136,7 @@ void read_tools(FieldReader& in, ResponseRequest& out) {
     out.echoed.set("tools", *given);
   }
   using Mode = ToolChoice::Mode;
-  if (const json::Value* choice = in.any("tool_choice")) {
+  if (const json::Value* choice = in.any("tool_choice", kToolChoiceShape)) {
     out.echoed.set("tool_choice", *choice);
     const std::string word = choice->is_string() ? choice->as_string() : "";
     if (word == "none")
@@ -144,7 +155,7 @@ void read_tools(FieldReader& in, ResponseRequest& out) {
 }
 
 void read_text(FieldReader& in, ResponseRequest& out) {
-  const json::Object* text = in.object("text");
+  const json::Object* text = in.object("text", kTextShape);
   if (text == nullptr) return;
   out.echoed.set("text", *text);
   const json::Value* format = text->find_set("format");
@@ -163,7 +174,8 @@ void read_text(FieldReader& in, ResponseRequest& out) {
 }
 
 void read_reasoning(FieldReader& in, ResponseRequest& out) {
-  const json::Object* reasoning = in.object("reasoning");
+  const json::Object* reasoning =
+      in.object("reasoning", R"({"type": "object", "properties": {"effort": {"type": ["string", "null"]}}})");
   if (reasoning == nullptr) return;
   out.echoed.set("reasoning", *reasoning);
   const std::string effort = text_member(json::Value(*reasoning), "effort");
@@ -194,15 +206,14 @@ ApiResult<ResponseRequest> read_response_request(const json::Object& body) {
   read_tools(in, out);
   read_text(in, out);
   read_reasoning(in, out);
-  if (const json::Object* metadata = in.object("metadata")) out.echoed.set("metadata", *metadata);
-  if (in.text("truncation").value_or("disabled") != "disabled")
-    in.reject("truncation", "Only the truncation 'disabled' is supported: nothing is left out of a conversation.");
+  if (const json::Object* metadata = in.object("metadata", R"({"type": "object"})"))
+    out.echoed.set("metadata", *metadata);
+  in.choice("truncation", {"disabled"});  // nothing is left out of a conversation
   out.background = in.boolean("background").value_or(false);
   if (out.background && out.stream)
     in.reject("stream", "A response in the background is not streamed; it is read when it is done.");
   if (out.background && !out.store) in.reject("store", "A response in the background must be kept.");
-  for (const char* name : {"conversation", "prompt", "context_management", "moderation"})
-    if (in.any(name) != nullptr) in.reject(name, std::string("'") + name + "' is not supported.");
+  in.refuse({"conversation", "prompt", "context_management", "moderation"});
   in.known({"user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "include",
             "stream_options", "max_tool_calls"});
   if (in.error()) return tl::unexpected(*in.error());

@@ -1,0 +1,211 @@
+#include "api/routes.h"
+
+#include <algorithm>
+
+#include "api/adapters.h"
+#include "api/anthropic/request.h"
+#include "api/dashscope/request.h"
+#include "api/ollama/request.h"
+#include "api/openai/batches.h"
+#include "api/openai/fine_tuning/job.h"
+#include "api/openai/moderations.h"
+#include "api/openai/request.h"
+#include "api/openai/responses/request.h"
+#include "api/openai/tokens.h"
+#include "api/openai/uploads.h"
+
+namespace qw::api {
+namespace {
+
+using enum Protocol;
+using enum Answers;
+using Body = json::Object;
+
+// A reader whose result nobody wants.
+template <auto kRead>
+void reads(const Body& body) {
+  (void)kRead(body);
+}
+void reads_messages(const Body& body) { (void)anthropic::read_messages(body, false); }
+void reads_messages_to_count(const Body& body) { (void)anthropic::read_messages(body, true); }
+void reads_generation(const Body& body) { (void)dashscope::read_generation(body, false, false); }
+void reads_multimodal(const Body& body) { (void)dashscope::read_generation(body, false, true); }
+void reads_embed(const Body& body) { (void)ollama::read_embed(body, false); }
+void reads_embeddings(const Body& body) { (void)ollama::read_embed(body, true); }
+void reads_batch(const Body& body) {
+  std::vector<std::string> ignored;
+  (void)openai::read_batch_request(body, ignored);
+}
+
+constexpr auto kChat = &reads<&openai::read_chat_request>;
+constexpr auto kCompletion = &reads<&openai::read_completion_request>;
+constexpr auto kEmbedding = &reads<&openai::read_embedding_request>;
+constexpr auto kRerank = &reads<&openai::read_rerank_request>;
+constexpr auto kScore = &reads<&openai::read_score_request>;
+constexpr auto kTokenize = &reads<&openai::read_tokenize_request>;
+constexpr auto kDetokenize = &reads<&openai::read_detokenize_request>;
+constexpr auto kResponse = &reads<&openai::read_response_request>;
+
+constexpr Parameter kAfter{"after", R"({"type": "string"})"};
+constexpr Parameter kOrder{"order", R"({"enum": ["asc", "desc"]})"};
+constexpr Parameter kLimit{"limit", R"({"type": "integer", "minimum": 1, "maximum": 100})"};
+constexpr Parameter kFileLimit{"limit", R"({"type": "integer", "minimum": 1, "maximum": 10000})"};
+constexpr Parameter kPage{"page_no", R"({"type": "integer", "minimum": 1, "maximum": 10000})"};
+constexpr Parameter kPageSize{"page_size", R"({"type": "integer", "minimum": 1, "maximum": 100})"};
+
+constexpr const char* kFileForm =
+    R"({"type": "object", "required": ["file", "purpose"], "properties": {
+        "file": {"type": "string", "format": "binary"},
+        "purpose": {"enum": ["assistants", "batch", "fine-tune", "vision", "user_data", "evals", "file-extract"]},
+        "expires_after[anchor]": {"const": "created_at"},
+        "expires_after[seconds]": {"type": "integer", "minimum": 3600, "maximum": 2592000}}})";
+constexpr const char* kPartForm =
+    R"({"type": "object", "required": ["data"], "properties": {"data": {"type": "string", "format": "binary"}}})";
+
+const Route kRoutes[] = {
+    {"POST", "/v1/chat/completions", kOpenAi, "Answer a conversation", kJsonOrEvents, kChat},
+    {"POST", "/v1/completions", kOpenAi, "Go on with texts, or fill in between", kJsonOrEvents, kCompletion},
+    {"POST", "/v1/embeddings", kOpenAi, "Embed texts", kJson, kEmbedding},
+    {"POST", "/v1/rerank", kOpenAi, "Rank documents", kJson, kRerank},
+    {"POST", "/v2/rerank", kOpenAi, "Rank documents", kJson, kRerank},
+    {"POST", "/rerank", kOpenAi, "Rank documents", kJson, kRerank},
+    {"POST", "/v1/score", kOpenAi, "Score pairs of texts", kJson, kScore},
+    {"POST", "/score", kOpenAi, "Score pairs of texts", kJson, kScore},
+    {"POST", "/v1/tokenize", kOpenAi, "The tokens of a text or conversation", kJson, kTokenize},
+    {"POST", "/tokenize", kOpenAi, "The tokens of a text or conversation", kJson, kTokenize},
+    {"POST", "/v1/detokenize", kOpenAi, "The text of tokens", kJson, kDetokenize},
+    {"POST", "/detokenize", kOpenAi, "The text of tokens", kJson, kDetokenize},
+    {"POST", "/v1/moderations", kOpenAi, "Judge texts", kJson, &reads<&openai::read_moderation_request>},
+    {"GET", "/v1/models", kOpenAi, "List the models (in Anthropic's shape with anthropic-version)"},
+    {"GET", "/v1/models/{model*}", kOpenAi, "Show a model"},
+
+    {"POST", "/v1/responses", kOpenAi, "Answer, and keep the answer", kJsonOrEvents, kResponse},
+    {"POST", "/v1/responses/input_tokens", kOpenAi, "Count what a response would read", kJson, kResponse},
+    {"GET", "/v1/responses/{response_id}", kOpenAi, "Show a response"},
+    {"DELETE", "/v1/responses/{response_id}", kOpenAi, "Delete a response"},
+    {"GET",
+     "/v1/responses/{response_id}/input_items",
+     kOpenAi,
+     "List what a response was asked",
+     kJson,
+     nullptr,
+     {kAfter, kOrder, kLimit}},
+    {"POST", "/v1/responses/{response_id}/cancel", kOpenAi, "Cancel a response in the background"},
+
+    {"POST", "/v1/files", kOpenAi, "Leave a file", kJson, nullptr, {}, kFileForm},
+    {"GET",
+     "/v1/files",
+     kOpenAi,
+     "List files",
+     kJson,
+     nullptr,
+     {{"purpose", R"({"type": "string"})"}, kAfter, kOrder, kFileLimit}},
+    {"GET", "/v1/files/{file_id}", kOpenAi, "Show a file"},
+    {"DELETE", "/v1/files/{file_id}", kOpenAi, "Delete a file"},
+    {"GET", "/v1/files/{file_id}/content", kOpenAi, "Read a file", kBytes},
+    {"POST", "/v1/uploads", kOpenAi, "Begin a file that comes in parts", kJson, &reads<&openai::read_upload_request>},
+    {"POST", "/v1/uploads/{upload_id}/parts", kOpenAi, "Add a part", kJson, nullptr, {}, kPartForm},
+    {"POST", "/v1/uploads/{upload_id}/complete", kOpenAi, "Join the parts", kJson,
+     &reads<&openai::read_upload_completion>},
+    {"POST", "/v1/uploads/{upload_id}/cancel", kOpenAi, "Give up an upload"},
+    {"POST", "/v1/batches", kOpenAi, "Execute a file of requests", kJson, &reads_batch},
+    {"GET", "/v1/batches", kOpenAi, "List batches", kJson, nullptr, {kAfter, kOrder, kLimit}},
+    {"GET", "/v1/batches/{batch_id}", kOpenAi, "Show a batch"},
+    {"POST", "/v1/batches/{batch_id}/cancel", kOpenAi, "Cancel a batch"},
+    {"POST", "/v1/fine_tuning/jobs", kOpenAi, "Train a model", kJson, &reads<&openai::read_fine_tune_request>},
+    {"GET", "/v1/fine_tuning/jobs", kOpenAi, "List jobs", kJson, nullptr, {kAfter, kOrder, kLimit}},
+    {"GET", "/v1/fine_tuning/jobs/{job_id}", kOpenAi, "Show a job"},
+    {"POST", "/v1/fine_tuning/jobs/{job_id}/cancel", kOpenAi, "Cancel a job"},
+    {"GET",
+     "/v1/fine_tuning/jobs/{job_id}/events",
+     kOpenAi,
+     "List what happened in a job",
+     kJson,
+     nullptr,
+     {kAfter, kOrder, kLimit}},
+    {"GET",
+     "/v1/fine_tuning/jobs/{job_id}/checkpoints",
+     kOpenAi,
+     "List what a job made",
+     kJson,
+     nullptr,
+     {kAfter, kOrder, kLimit}},
+
+    {"POST", "/v1/messages", kAnthropic, "Answer a conversation", kJsonOrEvents, &reads_messages},
+    {"POST", "/v1/messages/count_tokens", kAnthropic, "Count a conversation's tokens", kJson, &reads_messages_to_count},
+
+    {"POST", "/api/v1/services/aigc/text-generation/generation", kDashscope, "Answer a conversation or prompt",
+     kJsonOrEvents, &reads_generation},
+    {"POST", "/api/v1/services/aigc/multimodal-generation/generation", kDashscope,
+     "Answer a conversation, in parts (of text)", kJsonOrEvents, &reads_multimodal},
+    {"POST", "/api/v1/services/embeddings/text-embedding/text-embedding", kDashscope, "Embed texts", kJson,
+     &reads<&dashscope::read_embedding>},
+    {"POST", "/api/v1/services/rerank/text-rerank/text-rerank", kDashscope, "Rank documents", kJson,
+     &reads<&dashscope::read_rerank>},
+    {"POST", "/api/v1/tokenizer", kDashscope, "The tokens of a conversation", kJson, &reads_generation},
+    {"GET", "/api/v1/models", kDashscope, "List the models"},
+    {"GET",
+     "/api/v1/tasks",
+     kDashscope,
+     "List tasks",
+     kJson,
+     nullptr,
+     {kPage, kPageSize, {"status", R"({"enum": ["PENDING", "RUNNING", "SUCCEEDED", "FAILED", "CANCELED"]})"}}},
+    {"GET", "/api/v1/tasks/{task_id}", kDashscope, "Show a task"},
+    {"POST", "/api/v1/tasks/{task_id}/cancel", kDashscope, "Cancel a task"},
+
+    {"POST", "/api/chat", kOllama, "Answer a conversation", kJsonOrLines, &reads<&ollama::read_chat>},
+    {"POST", "/api/generate", kOllama, "Answer a prompt, or fill in before a suffix", kJsonOrLines,
+     &reads<&ollama::read_generate>},
+    {"POST", "/api/embed", kOllama, "Embed texts", kJson, &reads_embed},
+    {"POST", "/api/embeddings", kOllama, "Embed a text", kJson, &reads_embeddings},
+    {"POST", "/api/show", kOllama, "Show a model", kJson, &reads<&ollama::read_show>},
+    {"GET", "/api/tags", kOllama, "List the models"},
+    {"GET", "/api/ps", kOllama, "List the models that are loaded"},
+    {"GET", "/api/version", kOllama, "The release whose protocol is spoken"},
+
+    {"GET", "/metrics", kService, "Figures for Prometheus", kText},
+    {"GET", "/openapi.json", kService, "This document"},
+    {"GET", "/admin/adapters", kService, "List adapters"},
+    {"POST", "/admin/adapters", kService, "Load an adapter", kJson, &reads<&read_adapter_request>},
+    {"DELETE", "/admin/adapters/{adapter}", kService, "Unload an adapter"},
+};
+
+// Refused by name, and no part of what is offered: what manages models over Ollama's protocol (ollama/api.cc).
+constexpr std::string_view kRefusedPaths[] = {"/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete"};
+
+bool fits(std::string_view pattern, std::string_view path) {
+  while (!pattern.empty()) {
+    if (pattern[0] != '{') {
+      if (path.empty() || path[0] != pattern[0]) return false;
+      pattern.remove_prefix(1);
+      path.remove_prefix(1);
+      continue;
+    }
+    const auto close = pattern.find('}');
+    const bool rest = pattern[close - 1] == '*';
+    const auto end = rest ? path.size() : std::min(path.find('/'), path.size());
+    if (end == 0) return false;
+    path.remove_prefix(end);
+    pattern.remove_prefix(close + 1);
+  }
+  return path.empty();
+}
+
+}  // namespace
+
+std::span<const Route> routes() { return kRoutes; }
+
+const Route* route_at(std::string_view method, std::string_view path) {
+  for (const Route& route : kRoutes)
+    if (route.method == method && fits(route.path, path)) return &route;
+  return nullptr;
+}
+
+bool has_route(std::string_view path) {
+  for (const Route& route : kRoutes)
+    if (fits(route.path, path)) return true;
+  return std::find(std::begin(kRefusedPaths), std::end(kRefusedPaths), path) != std::end(kRefusedPaths);
+}
+
+}  // namespace qw::api

@@ -20,7 +20,7 @@ constexpr const char* kModels[] = {"plain", "with states", "with threads"};
 
 // What all models share.
 struct Estate {
-  std::vector<ops::PreparedAdapter> adapters = tiny_adapters(3);
+  std::vector<ops::PreparedAdapter> adapters = tiny_adapters("qwen3", 3);
   std::atomic<std::int64_t> steps{0}, bytes{0}, most_bytes{0}, ended{0};
   std::mutex mutex;
   Tally tally;

@@ -15,7 +15,7 @@ constexpr std::size_t kMostAdapters = 5;
 class RandomLives : public testing::TestWithParam<bool> {
  protected:
   RandomLives() {
-    const auto prepared = tiny_adapters(3);
+    const auto prepared = tiny_adapters("qwen3", 3);
     for (std::size_t a = 0; a < prepared.size(); ++a)
       house_.executor->voices[prepared[a].get()] = kFirstAdapters + static_cast<std::int32_t>(a);
     prepared_ = prepared;

@@ -1,6 +1,7 @@
 // Adapters packed for a tiny model, for tests that hand them about and read nothing from them.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -11,8 +12,8 @@
 
 namespace qw::engine {
 
-inline std::vector<ops::PreparedAdapter> tiny_adapters(int count) {
-  const auto model = tiny_model("qwen3");
+inline std::vector<ops::PreparedAdapter> tiny_adapters(const std::string& type, int count) {
+  const auto model = tiny_model(type);
   const Weights weights = random_weights(*model, tensor::DType::kF32);
   std::vector<tensor::Shape> shapes;
   for (const models::ParameterSpec& p : model->parameters()) shapes.push_back(p.shape);

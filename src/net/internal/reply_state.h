@@ -111,6 +111,7 @@ class ReplyState : public Reply, public std::enable_shared_from_this<ReplyState>
   };
   Next take() {
     std::lock_guard lock(mutex_);
+    news_ = asleep_ = false;
     Next next{begun_, streaming_, done_, overflow_, {}};
     for (auto& piece : pieces_) next.data += piece;
     pieces_.clear();
@@ -124,20 +125,23 @@ class ReplyState : public Reply, public std::enable_shared_from_this<ReplyState>
     std::lock_guard lock(mutex_);
     return begun_;
   }
-  bool has_news() {
+  // False: there is news since take(). True: the next news cancels wake().
+  bool may_sleep() {
     std::lock_guard lock(mutex_);
-    return std::exchange(news_, false);
+    asleep_ = !news_;
+    return asleep_;
   }
 
  private:
   void notify() {  // the timer belongs to the connection's executor
     news_ = true;
+    if (!std::exchange(asleep_, false)) return;
     asio::post(wake_.get_executor(), [self = weak_from_this()] {
       if (auto s = self.lock()) s->wake_.cancel();
     });
   }
 
-  std::shared_ptr<void> server_;   // first, so that it goes last
+  std::shared_ptr<void> server_;  // first, so that it goes last
   mutable std::mutex mutex_;
   asio::steady_timer wake_;
   std::size_t max_pending_;
@@ -146,7 +150,7 @@ class ReplyState : public Reply, public std::enable_shared_from_this<ReplyState>
   std::deque<std::string> pieces_;
   std::size_t pending_bytes_ = 0;
   bool begun_ = false, streaming_ = false, done_ = false, overflow_ = false;
-  bool closed_ = false, complete_ = false, news_ = false;
+  bool closed_ = false, complete_ = false, news_ = false, asleep_ = false;
   std::function<void()> on_close_, when_sent_;
 };
 

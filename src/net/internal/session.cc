@@ -21,6 +21,7 @@ namespace http = beast::http;
 namespace ssl = asio::ssl;
 using tcp = asio::ip::tcp;
 using boost::system::error_code;
+using Clock = std::chrono::steady_clock;
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 // Beside the head and pieces of a body as they come: what a read takes at once.
 constexpr std::size_t kReadBytes = 64 * 1024;
@@ -33,6 +34,8 @@ constexpr std::chrono::milliseconds kLinger{2000};
 constexpr std::chrono::milliseconds kGoodbye{250};
 // Connections over the limit that are told so; beyond, a flood is closed without a word.
 constexpr int kMaxTurnedAway = 64;
+// An answer that takes longer is watched for a client that goes away; before, that would cost more than it saves.
+constexpr std::chrono::milliseconds kWatchAfter{2};
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 // Until the deadline of a read takes effect: it cannot stop a read that is just between two steps.
 constexpr std::chrono::milliseconds kDeadlineRepeat{10};
@@ -124,7 +127,7 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
 
   void end_now(bool hard) {
     // An idle client of TLS is still told that this is the end.
-    if (!hard && stream_.secure() && reading_began_ == reading_) return interrupt_after({}, reading_);
+    if (!hard && stream_.secure() && reading_began_ == reading_) return interrupt_at(Clock::now());
     error_code ignored;
     stream_.socket().close(ignored);
     if (!reply_) return;
@@ -163,23 +166,33 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
     late_ = false;
     stream_.plain().expires_never();
     reading_began_ = ++reading_;
-    interrupt_after(limit, reading_);
+    interrupt_at(Clock::now() + limit);
   }
-  void interrupt_after(std::chrono::milliseconds limit, std::uint64_t reading) {
-    deadline_.expires_after(limit);
-    deadline_.async_wait([weak = weak_from_this(), reading](error_code error) {
-      const auto self = weak.lock();
-      if (error || !self || self->reading_ != reading) return;
-      self->late_ = true;
-      error_code ignored;
-      self->stream_.socket().cancel(ignored);
-      self->interrupt_after(kDeadlineRepeat, reading);
+  // The timer stays as it is if it goes off before: then it is looked what is left. So most requests leave it alone.
+  void interrupt_at(Clock::time_point at) {
+    interrupt_at_ = at;
+    if (!armed_ || deadline_.expiry() > at) arm(at);
+  }
+  void arm(Clock::time_point at) {
+    armed_ = true;
+    deadline_.expires_at(at);
+    deadline_.async_wait([weak = weak_from_this()](error_code error) {
+      if (const auto self = weak.lock(); self && !error) self->on_deadline();
     });
+  }
+  void on_deadline() {
+    armed_ = false;
+    if (reading_began_ != reading_) return;
+    const auto now = Clock::now();
+    if (now < interrupt_at_) return arm(interrupt_at_);
+    late_ = true;
+    error_code ignored;
+    stream_.socket().cancel(ignored);
+    arm(now + kDeadlineRepeat);
   }
   // What a read gave, and beast's timeout if it was interrupted.
   error_code ended(error_code error) {
     ++reading_;
-    deadline_.cancel();
     return error && late_ ? error_code(beast::error::timeout) : error;
   }
 
@@ -210,9 +223,13 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
       co_return false;
     }
     if (beast::iequals(parser.get()[http::field::expect], "100-continue")) co_await write_all(kContinue);
-    begin_reading(options.body_timeout);
-    auto [body_error, body_bytes] = co_await http::async_read(stream_, buffer_, parser, kAwait);
-    if (const error_code error = ended(body_error)) {
+    error_code error = take_received(parser);
+    if (!error && !parser.is_done()) {
+      begin_reading(options.body_timeout);
+      auto [body_error, body_bytes] = co_await http::async_read(stream_, buffer_, parser, kAwait);
+      error = ended(body_error);
+    }
+    if (error) {
       co_await refuse(error, false);
       co_return false;
     }
@@ -236,10 +253,20 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
 
     interim_ = message.version() >= 11;
     auto state = std::make_shared<ReplyState>(server_, stream_.get_executor(), options.max_pending_bytes);
-    server_->handler(std::move(request),
-                     std::make_shared<ReplyHandle>(state, server_->unanswered));
+    server_->handler(std::move(request), std::make_shared<ReplyHandle>(state, server_->unanswered));
     const bool again = co_await answer(state, keep_alive, head_only, buffer_.size() > 0);
     co_return again;
+  }
+
+  // As much of the body as came with the head.
+  error_code take_received(Parser& parser) {
+    error_code error;
+    std::size_t taken = 1;
+    while (!error && taken > 0 && !parser.is_done() && buffer_.size() > 0) {
+      taken = parser.put(buffer_.data(), error);
+      buffer_.consume(taken);
+    }
+    return error == http::error::need_more ? error_code() : error;
   }
 
   // What to tell a client whose request could not be read; nullopt: nothing.
@@ -267,7 +294,18 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
     co_return false;
   }
 
+  void do_not_block(error_code& error) {  // a system call, once
+    if (!stream_.socket().non_blocking()) stream_.socket().non_blocking(true, error);
+  }
+
   asio::awaitable<bool> write_all(std::string_view bytes) {
+    if (!stream_.secure()) {  // most of what is written fits at once, without a deadline or a turn of the loop
+      error_code error;
+      do_not_block(error);
+      bytes.remove_prefix(stream_.socket().write_some(asio::buffer(bytes), error));
+      if (bytes.empty()) co_return true;
+      if (error && error != asio::error::would_block) co_return false;
+    }
     stream_.plain().expires_after(server_->options.write_timeout);
     auto [error, n] = co_await asio::async_write(stream_, asio::buffer(bytes), kAwait);
     co_return !error;
@@ -279,19 +317,21 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
     const std::string text = whole(response, keep_alive, head_only);
     const bool sent = co_await write_all(text);
     linger_ = sent && !keep_alive;
-    co_return sent&& keep_alive;
+    co_return (sent && keep_alive);
   }
 
   asio::awaitable<bool> answer(std::shared_ptr<ReplyState> state, bool keep_alive, bool head_only, bool pipelined) {
-    // While the answer is being made, notice a client that goes away. Pipelined bytes make "readable" mean nothing.
-    auto watching = std::make_shared<bool>(!pipelined);
-    if (*watching) watch(state, watching);
+    // Pipelined bytes make "readable" mean nothing.
+    watch_at_ = pipelined ? Clock::time_point::max() : Clock::now() + kWatchAfter;
     reply_ = state;
     asks_ = false;
     const bool again = co_await pump(state, keep_alive, head_only);
     reply_ = nullptr;
-    *watching = false;
-    if (again || reads_ahead_) co_await end_watch();
+    if (watching_) {
+      *watching_ = false;
+      if (again || reads_ahead_) co_await end_watch();
+      watching_ = nullptr;
+    }
     state->close();
     co_return again;
   }
@@ -300,9 +340,10 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
     error_code ignored;
     stream_.socket().cancel(ignored);  // nothing else is pending here
     co_await asio::post(stream_.get_executor(), asio::use_awaitable);
+    asio::steady_timer moment(stream_.get_executor());
     while (reads_ahead_) {  // it was between two steps
-      deadline_.expires_after(std::chrono::milliseconds(1));
-      co_await deadline_.async_wait(kAwait);
+      moment.expires_after(std::chrono::milliseconds(1));
+      co_await moment.async_wait(kAwait);
       stream_.socket().cancel(ignored);
     }
   }
@@ -314,7 +355,7 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
           if (!*watching || error) return;
           char byte;
           error_code peek_error;
-          stream_.socket().non_blocking(true, peek_error);
+          do_not_block(peek_error);
           const std::size_t n = stream_.socket().receive(asio::buffer(&byte, 1), tcp::socket::message_peek, peek_error);
           if (peek_error == asio::error::would_block) return watch(state, watching);
           if (!peek_error && n > 0) return;  // the next request is already here
@@ -368,7 +409,6 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
   asio::awaitable<bool> pump(std::shared_ptr<ReplyState> state, bool keep_alive, bool head_only) {
     bool head_sent = false;
     for (;;) {
-      state->has_news();
       auto next = state->take();
       if (state->closed() || next.overflow) co_return false;
       if (next.begun && !next.streaming) {
@@ -397,15 +437,23 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
       }
       state->sent();
       const bool beats = head_sent && !state->heartbeat().empty();
-      if (beats) {
+      const bool watch_next = !watching_ && watch_at_ != Clock::time_point::max();
+      if (watch_next && Clock::now() >= watch_at_) {
+        watching_ = std::make_shared<bool>(true);
+        watch(state, watching_);
+        continue;
+      }
+      if (watch_next) {
+        state->wake().expires_at(watch_at_);
+      } else if (beats) {
         state->wake().expires_after(server_->options.heartbeat);
       } else {
         state->wake().expires_at(asio::steady_timer::time_point::max());
       }
-      if (state->has_news() || asks_) continue;
+      if (asks_ || !state->may_sleep()) continue;
       stream_.plain().expires_never();
       auto [error] = co_await state->wake().async_wait(kAwait);
-      if (!error && beats) {
+      if (!error && beats && !watch_next) {
         const std::string beat = chunk(state->heartbeat());
         const bool sent = co_await write_all(beat);
         if (!sent) co_return false;
@@ -418,7 +466,9 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
   std::string remote_;
   beast::flat_buffer buffer_;  // received, and not looked at yet
   bool idle_ = false;
-  asio::steady_timer deadline_;      // of reading
+  asio::steady_timer deadline_;  // of reading
+  bool armed_ = false;           // it runs, until interrupt_at_ or sooner
+  Clock::time_point interrupt_at_;
   std::uint64_t reading_ = 0;        // counts up, so that a deadline knows its own read
   std::uint64_t reading_began_ = 0;  // equal while a read is in progress
   bool reads_ahead_ = false;
@@ -427,6 +477,8 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
   bool asks_ = false;                  // it is to be found out whether the client still reads
   bool linger_ = false;                // the last answer was sent whole
   std::shared_ptr<ReplyState> reply_;  // the answer in progress
+  std::shared_ptr<bool> watching_;     // of the answer in progress, once it is watched
+  Clock::time_point watch_at_;
 };
 
 // Holds nothing of the server, which may end before.

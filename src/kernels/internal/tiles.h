@@ -187,9 +187,11 @@ struct ChunkTile {
   const ActivationBlock* x;  // of the tile's first row and the chunk's first block, the next row's after it
   std::int64_t next;         // blocks of activations from one block of a row to the next
   std::int64_t ahead;        // and from the tile to the one after it, which is asked for meanwhile
-  float* sums;               // [row of the tile][kGranule]
-  bool first, last;          // chunk
-  const float* bias;         // as MatmulTile, for the last chunk
+  const char* soon;          // a part of the next chunk: so many lines of 64 bytes, to be asked for meanwhile
+  int soon_lines;
+  float* sums;        // [row of the tile][kGranule]
+  bool first, last;   // chunk
+  const float* bias;  // as MatmulTile, for the last chunk
   float* y;
   std::int64_t ldy, outputs;
 };
@@ -215,6 +217,13 @@ void block_product(const MatmulArgs& a) {
       const char* panel = static_cast<const char*>(a.packed) + o / kGranule * panel_bytes(kType, kGranule, a.in);
       for (std::int64_t b = 0; b < blocks; b += chunk_blocks) {
         const int n = static_cast<int>(std::min(chunk_blocks, blocks - b));
+        // The next chunk, of this panel or the one behind it, comes from memory while this one is multiplied: every
+        // tile of rows asks for its share. Else memory rests meanwhile, and multiplying while chunks are opened.
+        const char* soon = panel + compact_head_at(c, kGranule, b + n);
+        const std::int64_t soon_lines = chunk_blocks * c.block * kGranule / kStripBytes,
+                           tiles = ceil_div(block_end - block, tile_rows);
+        const auto share = [&](std::int64_t tile) { return soon_lines * tile / tiles; };
+        std::int64_t tile = 0;
         Isa::template open_chunk<kType>(panel + compact_head_at(c, kGranule, b),
                                         panel + compact_block_at(c, kGranule, b), n, opened);
         for (std::int64_t r = block; r < block_end; r += tile_rows) {
@@ -223,9 +232,11 @@ void block_product(const MatmulArgs& a) {
               reinterpret_cast<const ActivationBlock*>(static_cast<const char*>(a.prepared) + r * row_bytes);
           Isa::template chunk_tile<kType>(
               static_cast<int>(rows),
-              {&opened, n, x + b * rows, rows, tile_rows * blocks, sums + (r - block) * kGranule, b == 0,
-               b + n == blocks, a.bias == nullptr ? nullptr : a.bias + o, a.y + r * a.ldy + o, a.ldy,
+              {&opened, n, x + b * rows, rows, tile_rows * blocks, soon + share(tile) * kStripBytes,
+               static_cast<int>(share(tile + 1) - share(tile)), sums + (r - block) * kGranule, b == 0, b + n == blocks,
+               a.bias == nullptr ? nullptr : a.bias + o, a.y + r * a.ldy + o, a.ldy,
                std::min(kGranule, a.out_end - o)});
+          ++tile;
         }
       }
     }

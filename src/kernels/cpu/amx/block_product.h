@@ -123,7 +123,7 @@ struct FewRows {
   template <WeightType kType>
   static void open_chunk(const char* head, const char* block, int blocks, OpenedChunk<kGranule>& to) {
     const avx512::Opener<kType, false> open;
-    open.chunk(head, block, blocks, to);
+    open.template chunk<false>(head, block, blocks, to);
   }
   template <WeightType kType>
   static void chunk_tile(int rows, ChunkTile<kGranule> t) {
@@ -132,6 +132,7 @@ struct FewRows {
       t.x += avx512::kQuantisedRows;
       t.sums += avx512::kQuantisedRows * kGranule;
       t.y += avx512::kQuantisedRows * t.ldy;
+      t.soon_lines = 0;  // the first has asked for them
     }
   }
 };
@@ -139,7 +140,7 @@ struct ManyRows : FewRows {
   template <WeightType kType>
   static void open_chunk(const char* head, const char* block, int blocks, OpenedChunk<kGranule>& to) {
     const avx512::Opener<kType, true> open;
-    open.chunk(head, block, blocks, to);
+    open.template chunk<true>(head, block, blocks, to);
   }
   template <WeightType kType>
   static void chunk_tile(int rows, const ChunkTile<kGranule>& t) {

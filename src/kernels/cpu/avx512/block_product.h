@@ -90,7 +90,10 @@ void chunk_tile(const Tile& t) {
   const ActivationBlock* x = t.x;
 #pragma GCC unroll 16
   for (int i = 0; i < kRows * kTileVectors; ++i) __builtin_prefetch(t.sums + kRows * kTileColumns + 16 * i);
+  const int soon_each = (t.soon_lines + t.blocks - 1) / t.blocks;
+  const char *soon = t.soon, *const soon_end = soon + 64 * t.soon_lines;
   for (int b = 0; b < t.blocks; ++b, x += t.next) {
+    for (int i = 0; i < soon_each && soon < soon_end; ++i, soon += 64) __builtin_prefetch(soon);
 #pragma GCC unroll 8
     for (int i = 0; i < kRows * static_cast<int>(sizeof(ActivationBlock)); i += 64)
       __builtin_prefetch(reinterpret_cast<const char*>(x + t.ahead) + i);
@@ -122,9 +125,10 @@ QW_INLINE void chunk_tile_of(int rows, const Tile& t) {
 
 // ---- very few rows: weights are multiplied as they are opened, and never stored -----------------------------------
 
-// Rows that go this way, at most. The sums are those of chunk_tile, in its order. One row takes 13.9 GB/s of Q4_0
-// and 14.1 of Q4_K from memory beside 12.4 and 11.9 through a cache, four rows 12.0 and 11.3 beside 10.9 and 10.2.
-constexpr int kFewestRows = 4;
+// Rows that go this way, at most: a whole tile. The sums are those of chunk_tile, in its order. One row takes 13.9 GB/s
+// of Q4_0 and 14.1 of Q4_K from memory beside 12.4 and 11.9 through a cache, six rows 11.5 and 11.1 beside 11.1
+// and 10.9.
+constexpr int kFewestRows = 6;
 
 // Adds words [kWord, kEnd) of a block times each row's bytes.
 template <WeightType kType, int kWord, int kEnd, int kRows>
@@ -132,7 +136,7 @@ QW_INLINE void add_opened(const Opener<kType, false>& open, const __m512i* low, 
                           const ActivationBlock* x, __m512i (&q)[kRows]) {
   if constexpr (kWord < kEnd) {
     const __m512i w = open.template word<kWord>(low, high);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       std::int32_t four;
       __builtin_memcpy(&four, x[r].q + 4 * kWord, 4);
@@ -150,12 +154,12 @@ QW_INLINE void add_opened_group(const Opener<kType, false>& open, const char* bl
   constexpr Compact c = compact_of(kType);
   constexpr int kWords = 8 / c.groups;
   __m512i q[kRows];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) q[r] = _mm512_set1_epi32(x[r].correction[kGroup]);
   add_opened<kType, kWords * kGroup, kWords*(kGroup + 1), kRows>(open, low, high, x, q);
   __m512 scale, min = _mm512_setzero_ps();
   open.group(block + kGroup * (c.minima / c.groups) * kTileColumns, v, d, dmin, scale, min);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
     sums[r][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[r]), _mm512_mul_ps(scale, _mm512_set1_ps(x[r].d)), sums[r][v]);
     if constexpr (c.format.has_min) sums[r][v] = _mm512_fnmadd_ps(min, _mm512_set1_ps(x[r].sum[kGroup]), sums[r][v]);
@@ -171,7 +175,7 @@ void few_rows(const MatmulArgs& a) {
     const char* block = static_cast<const char*>(a.packed) + o / kTileColumns * panel_bytes(kType, kTileColumns, a.in);
     const auto* x = static_cast<const ActivationBlock*>(a.prepared);
     __m512 sums[kRows][kTileVectors], d[kTileVectors] = {}, dmin[kTileVectors] = {};
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
     for (std::int64_t b = 0; b < blocks; ++b, x += kRows, block += c.block * kTileColumns) {
       if constexpr (c.head > 0) {

@@ -70,7 +70,7 @@ struct Avx512Matmul {
   template <WeightType kType>
   static void open_chunk(const char* head, const char* block, int blocks, OpenedChunk<kGranule>& to) {
     const Opener<kType, false> open;
-    open.chunk(head, block, blocks, to);
+    open.template chunk<false>(head, block, blocks, to);
   }
   template <WeightType kType>
   static void chunk_tile(int rows, const Tile& t) {
@@ -81,7 +81,7 @@ struct Avx512Matmul {
 void matmul(const MatmulArgs& a) {
   if (!is_quantised(a.type) || a.rows == 0 || a.rows > kFewestRows) return tiled_matmul<Avx512Matmul>(a);
   with_block_type(a.type, [&]<WeightType kType>() {
-    static_assert(kFewestRows == 4);
+    static_assert(kFewestRows == 6);
     switch (a.rows) {
       case 1:
         return few_rows<kType, 1>(a);
@@ -89,8 +89,12 @@ void matmul(const MatmulArgs& a) {
         return few_rows<kType, 2>(a);
       case 3:
         return few_rows<kType, 3>(a);
-      default:
+      case 4:
         return few_rows<kType, 4>(a);
+      case 5:
+        return few_rows<kType, 5>(a);
+      default:
+        return few_rows<kType, 6>(a);
     }
   });
 }

@@ -10,8 +10,10 @@ namespace qw::kernels::avx512 {
 namespace {
 
 // Bytes ahead of what is opened that are asked for: opening reads in fits and starts, which the hardware does not run
-// ahead of.
-constexpr int kAhead = 2048;
+// ahead of. From memory into the second cache far ahead, and from there into the first one soon before: the few
+// requests that the first cache keeps open at a time are then answered sooner (docs/lessons/speed.md has other
+// distances).
+constexpr int kAhead = 1024, kFarAhead = 4096;
 
 // kSigned: bytes are the levels themselves, for products of signed bytes; else with what makes them unsigned added.
 template <WeightType kType, bool kSigned>
@@ -120,17 +122,21 @@ struct Opener {
 
   static QW_INLINE void ask_ahead(const char* block) {
 #pragma GCC unroll 32
-    for (int line = 0; line < c.block * kTileColumns; line += 64) __builtin_prefetch(block + kAhead + line);
+    for (int line = 0; line < c.block * kTileColumns; line += 64) {
+      __builtin_prefetch(block + kAhead + line);
+      __builtin_prefetch(block + kFarAhead + line, 0, 2);
+    }
   }
 
-  // `blocks` blocks of one unit, or of units without a head.
+  // `blocks` blocks of one unit, or of units without a head. kAsk: nobody else asks for the blocks behind them.
+  template <bool kAsk>
   QW_INLINE void chunk([[maybe_unused]] const char* head, const char* block, int blocks,
                        OpenedChunk<kTileColumns>& to) const {
     constexpr int kBytes = c.block * kTileColumns, kGroupBytes = c.minima / c.groups * kTileColumns;
     __m512 d[kTileVectors] = {}, dmin[kTileVectors] = {};
     unit(head, d, dmin);
     for (int b = 0; b < blocks; ++b, block += kBytes) {
-      ask_ahead(block);
+      if constexpr (kAsk) ask_ahead(block);
 #pragma GCC unroll 2
       for (int g = 0; g < c.groups; ++g) {
 #pragma GCC unroll 2

@@ -85,8 +85,31 @@ TEST(ThreadPool, CoversEveryIndexOnceForAnyThreadCount) {
           for (; b < e; ++b) ++hits[static_cast<std::size_t>(b)];
         });
         for (auto& h : hits) ASSERT_EQ(h.load(), 1);
+        pool.parallel_ranges(n, [&](std::int64_t b, std::int64_t e) {
+          ASSERT_LT(b, e);
+          for (; b < e; ++b) ++hits[static_cast<std::size_t>(b)];
+        });
+        for (auto& h : hits) ASSERT_EQ(h.load(), 2);
       }
     }
+  }
+}
+
+// A worker that is held up keeps no more than it has begun: the others do the rest.
+TEST(ThreadPool, OthersHelpWhoIsHeldUp) {
+  ThreadPool pool(3);
+  for (const bool ranges : {false, true}) {
+    std::atomic<std::int64_t> done{0};
+    std::atomic<int> held{0};
+    const auto body = [&](std::int64_t begin, std::int64_t end) {
+      // Whoever comes first waits until everything but its own piece is done.
+      if (held.exchange(1) == 0)
+        while (done.load() < 3000 - (end - begin)) std::this_thread::yield();
+      done += end - begin;
+    };
+    if (ranges) pool.parallel_ranges(3000, body);
+    else pool.parallel_for(3000, 10, body);
+    EXPECT_EQ(done.load(), 3000);
   }
 }
 

@@ -55,6 +55,36 @@ Placement placement_here(int threads) {
   return placement(machine, threads, chosen_pinning().value_or(Pinning::kOff));
 }
 
+// Pieces [first, last) that nobody has taken yet, in one word: their owner takes from the front, who helps from the
+// back.
+class alignas(64) Share {
+ public:
+  struct Range {
+    std::int64_t begin, end;
+  };
+  void set(std::int64_t begin, std::int64_t end) { left_.store(word(begin, end), std::memory_order_relaxed); }
+  // The first (or last) piece, or half of them; nothing: begin == end.
+  Range take(bool front, bool half) {
+    std::uint64_t seen = left_.load(std::memory_order_relaxed);
+    for (;;) {
+      const std::int64_t begin = static_cast<std::uint32_t>(seen), end = static_cast<std::int64_t>(seen >> 32);
+      if (begin == end) return {0, 0};
+      const std::int64_t n = half ? std::max<std::int64_t>(1, (end - begin) / 2) : 1;
+      const Range taken = front ? Range{begin, begin + n} : Range{end - n, end};
+      const std::uint64_t rest = front ? word(taken.end, end) : word(begin, taken.begin);
+      if (left_.compare_exchange_weak(seen, rest, std::memory_order_relaxed)) return taken;
+    }
+  }
+
+ private:
+  static std::uint64_t word(std::int64_t begin, std::int64_t end) {
+    return static_cast<std::uint64_t>(end) << 32 | static_cast<std::uint64_t>(begin);
+  }
+  std::atomic<std::uint64_t> left_{0};
+};
+// More pieces than this are dealt in several rounds, for half a word to count them.
+constexpr std::int64_t kMostPieces = std::int64_t{1} << 31;
+
 }  // namespace
 
 Result<std::optional<Pinning>> chosen_pinning() {
@@ -83,15 +113,10 @@ Placement placement(std::vector<Processor> machine, int threads, std::optional<P
 int hardware_threads() { return static_cast<int>(allowed_processors().size()); }
 
 struct ThreadPool::State {
-  // What is left of a memory node's share of a range.
-  struct alignas(64) Share {
-    std::atomic<std::int64_t> next{0};
-    std::int64_t end = 0;
-    int workers = 0;
-  };
   int size = 1;
-  std::vector<std::size_t> share_of;  // of each worker
-  std::vector<Share> shares;
+  std::vector<Share> shares;                   // of each worker
+  std::vector<std::vector<std::size_t>> help;  // of each worker: whose shares it takes from, its own first
+  std::vector<std::size_t> turn;               // workers in the order of their shares
   std::vector<std::thread> threads;
   std::mutex mutex;
   std::condition_variable wake, finished;
@@ -134,18 +159,17 @@ ThreadPool::ThreadPool(const Placement& placement) : state_(std::make_unique<Sta
   State& s = *state_;
   QW_CHECK(!placement.places.empty());
   s.size = static_cast<int>(placement.places.size());
-  std::vector<int> nodes, workers;
-  for (const Processor& p : placement.places) {
-    const auto at = std::find(nodes.begin(), nodes.end(), p.node);
-    s.share_of.push_back(static_cast<std::size_t>(at - nodes.begin()));
-    if (at == nodes.end()) {
-      nodes.push_back(p.node);
-      workers.push_back(0);
-    }
-    ++workers[s.share_of.back()];
+  const auto size = placement.places.size();
+  s.shares = std::vector<Share>(size);
+  for (std::size_t i = 0; i < size; ++i) s.turn.push_back(i);
+  const auto node = [&](std::size_t worker) { return placement.places[worker].node; };
+  std::stable_sort(s.turn.begin(), s.turn.end(), [&](std::size_t a, std::size_t b) { return node(a) < node(b); });
+  for (std::size_t i = 0; i < size; ++i) {
+    std::vector<std::size_t> order(size);
+    for (std::size_t j = 0; j < size; ++j) order[j] = (i + j) % size;
+    std::stable_partition(order.begin(), order.end(), [&](std::size_t other) { return node(other) == node(i); });
+    s.help.push_back(std::move(order));
   }
-  s.shares = std::vector<State::Share>(nodes.size());
-  for (std::size_t i = 0; i < workers.size(); ++i) s.shares[i].workers = workers[i];
   for (int i = 1; i < s.size; ++i) {
     s.threads.emplace_back([&s, i, set = processors_near(placement, static_cast<std::size_t>(i))] {
       // Where the system refuses, the thread goes on unconfined.
@@ -191,6 +215,26 @@ void ThreadPool::run(FunctionRef<void(int)> body) {
   }
 }
 
+void ThreadPool::deal(std::int64_t pieces, Pieces at_once, FunctionRef<void(std::int64_t, std::int64_t)> body) {
+  State& s = *state_;
+  const bool half = at_once == Pieces::kHalf;
+  for (std::int64_t first = 0; first < pieces; first += kMostPieces) {
+    const std::int64_t n = std::min(kMostPieces, pieces - first);
+    for (std::int64_t i = 0; i < s.size; ++i)
+      s.shares[s.turn[static_cast<std::size_t>(i)]].set(n * i / s.size, n * (i + 1) / s.size);
+    run([&](int worker) {
+      const auto self = static_cast<std::size_t>(worker);
+      for (const std::size_t owner : s.help[self]) {
+        for (;;) {
+          const Share::Range taken = s.shares[owner].take(owner == self, half);
+          if (taken.begin == taken.end) break;
+          body(first + taken.begin, first + taken.end);
+        }
+      }
+    });
+  }
+}
+
 void ThreadPool::parallel_for(std::int64_t n, std::int64_t grain, FunctionRef<void(std::int64_t, std::int64_t)> body) {
   if (n <= 0) return;
   grain = std::max<std::int64_t>(1, grain);
@@ -198,37 +242,14 @@ void ThreadPool::parallel_for(std::int64_t n, std::int64_t grain, FunctionRef<vo
     for (std::int64_t b = 0; b < n; b += grain) body(b, std::min(n, b + grain));
     return;
   }
-  if (state_->shares.size() > 1) return shared_for(n, grain, body);
-  std::atomic<std::int64_t> next{0};
-  run([&](int) {
-    for (;;) {
-      const std::int64_t b = next.fetch_add(grain, std::memory_order_relaxed);
-      if (b >= n) return;
-      body(b, std::min(n, b + grain));
-    }
-  });
+  deal((n + grain - 1) / grain, Pieces::kOne,
+       [&](std::int64_t piece, std::int64_t) { body(piece * grain, std::min(n, (piece + 1) * grain)); });
 }
 
-void ThreadPool::shared_for(std::int64_t n, std::int64_t grain, FunctionRef<void(std::int64_t, std::int64_t)> body) {
-  // A share begins where the workers of the shares before it would end, in whole pieces.
-  State& s = *state_;
-  const std::int64_t pieces = (n + grain - 1) / grain;
-  std::int64_t before = 0, begin = 0;
-  for (State::Share& share : s.shares) {
-    share.next.store(begin, std::memory_order_relaxed);
-    before += share.workers;
-    share.end = begin = std::min(n, pieces * before / s.size * grain);
-  }
-  run([&](int worker) {
-    for (std::size_t i = 0, own = s.share_of[static_cast<std::size_t>(worker)]; i < s.shares.size(); ++i) {
-      State::Share& share = s.shares[(own + i) % s.shares.size()];
-      for (;;) {
-        const std::int64_t b = share.next.fetch_add(grain, std::memory_order_relaxed);
-        if (b >= share.end) break;
-        body(b, std::min(share.end, b + grain));
-      }
-    }
-  });
+void ThreadPool::parallel_ranges(std::int64_t n, FunctionRef<void(std::int64_t, std::int64_t)> body) {
+  if (n <= 0) return;
+  if (state_->size == 1 || n == 1) return body(0, n);
+  deal(n, Pieces::kHalf, body);
 }
 
 }  // namespace qw::base

@@ -24,8 +24,7 @@ class FunctionRef<R(Args...)> {
   template <class F>
     requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef>)
   FunctionRef(F&& f)
-      : object_(const_cast<void*>(static_cast<const void*>(&f))),
-        call_([](void* object, Args... args) -> R {
+      : object_(const_cast<void*>(static_cast<const void*>(&f))), call_([](void* object, Args... args) -> R {
           return (*static_cast<std::remove_reference_t<F>*>(object))(static_cast<Args>(args)...);
         }) {}
   R operator()(Args... args) const { return call_(object_, static_cast<Args>(args)...); }
@@ -35,8 +34,8 @@ class FunctionRef<R(Args...)> {
   R (*call_)(void*, Args...);
 };
 
-// Where the system may run the workers that a pool starts. The thread that drives a pool is the caller's own and is left
-// alone.
+// Where the system may run the workers that a pool starts. The thread that drives a pool is the caller's own and is
+// left alone.
 enum class Pinning : std::uint8_t {
   kOff,         // anywhere
   kCaches,      // on the processors that share a last-level cache and a memory node with the worker's place
@@ -57,9 +56,9 @@ Placement placement(std::vector<Processor> machine, int threads, std::optional<P
 
 class ThreadPool {
  public:
-  // `threads` counts the calling thread: ThreadPool(1) starts none. threads <= 0 means one per hardware thread. Workers are
-  // placed as this machine is built and QW_PIN says; a QW_PIN that chosen_pinning() refuses pins nothing, for programs check
-  // it before they begin.
+  // `threads` counts the calling thread: ThreadPool(1) starts none. threads <= 0 means one per hardware thread. Workers
+  // are placed as this machine is built and QW_PIN says; a QW_PIN that chosen_pinning() refuses pins nothing, for
+  // programs check it before they begin.
   explicit ThreadPool(int threads);
   explicit ThreadPool(const Placement& placement);  // with one place at least
   ~ThreadPool();
@@ -73,15 +72,19 @@ class ThreadPool {
   void run(FunctionRef<void(int worker)> body);
 
   // Calls body(begin, end) over [0, n) cut into pieces of `grain` (the last may be shorter). Which worker gets which
-  // piece is not specified; body must write only to places owned by its piece. Workers that are pinned to several memory
-  // nodes begin with their node's share of [0, n), and help the others when it is done: what lies in memory along the
-  // range is then touched first, and read afterwards, by the same node.
+  // piece is not specified; body must write only to places owned by its piece. Every worker begins with a share of its
+  // own, front to back, and then helps the others, those of its memory node first; shares of a node lie together. So
+  // what lies in memory along the range is read in few long runs, and by the node that touched it first.
   void parallel_for(std::int64_t n, std::int64_t grain, FunctionRef<void(std::int64_t begin, std::int64_t end)> body);
+
+  // The same in pieces of any length, each as long as what is left allows: long at first, and down to 1 at the end. For
+  // work that goes faster in long pieces, of which the last ought to be short.
+  void parallel_ranges(std::int64_t n, FunctionRef<void(std::int64_t begin, std::int64_t end)> body);
 
  private:
   struct State;
-  // parallel_for where there are several memory nodes.
-  void shared_for(std::int64_t n, std::int64_t grain, FunctionRef<void(std::int64_t, std::int64_t)> body);
+  enum class Pieces : std::uint8_t { kOne, kHalf };  // how many of those left a worker takes at a time
+  void deal(std::int64_t pieces, Pieces at_once, FunctionRef<void(std::int64_t begin, std::int64_t end)> body);
   std::unique_ptr<State> state_;
 };
 

@@ -27,8 +27,9 @@ bool is_redirect(int status) { return status == 301 || status == 302 || status =
 
 // Header lines must not be able to end themselves; bytes above are allowed, as servers do.
 Status check_request(const ClientRequest& request) {
-  if (request.method != "GET" && request.method != "HEAD")
-    return fail(ErrorKind::kUsage, "the client speaks GET and HEAD, not " + request.method);
+  const bool known = request.method == "GET" || request.method == "HEAD" || request.method == "POST" || request.method == "DELETE";
+  if (!known) return fail(ErrorKind::kUsage, "the client speaks GET, HEAD, POST and DELETE, not " + request.method);
+  if (!request.body.empty() && request.method != "POST") return fail(ErrorKind::kUsage, "only a POST has a body");
   for (const auto& [name, value] : request.headers) {
     const bool token = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
       return (lower({&c, 1})[0] >= 'a' && lower({&c, 1})[0] <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
@@ -117,7 +118,7 @@ Result<ResponseHead> HttpClient::fetch(const ClientRequest& first, const HeadSin
     std::string location;
     const auto head_seen = [&](const ResponseHead& head) -> Result<bool> {
       answer = head;
-      if (is_redirect(head.status)) location = find_header(head.headers, "Location");
+      if (is_redirect(head.status) && (request.method == "GET" || request.method == "HEAD")) location = find_header(head.headers, "Location");
       if (!location.empty()) return false;
       if (on_head) QW_TRY(on_head(head));
       return true;

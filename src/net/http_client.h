@@ -1,4 +1,4 @@
-// An HTTP/1.1 client for downloads: GET and HEAD, TLS, proxies, redirects, a body that streams.
+// An HTTP/1.1 client for downloads and calls: GET, HEAD, POST and DELETE, TLS, proxies, redirects, a body that streams.
 //
 // A call works on the calling thread and returns when the answer is complete or has failed; one client may be used from
 // many threads at once. Each request has its own connection.
@@ -39,13 +39,17 @@ struct ClientOptions {
   std::string ca_file;                                // PEM; empty: the system's (SSL_CERT_FILE is heeded)
   ProxySettings proxies = ProxySettings::from_environment();
   std::string user_agent = "qianwen";
+  // Which addresses ("10.0.0.7", "::1") may be connected to, asked of what the name was resolved to, so that a name
+  // cannot mean one address when it is looked at and another when it is used; empty: all. Proxies are not asked about.
+  std::function<bool(std::string_view address)> may_connect;
 };
 
 struct ClientRequest {
-  std::string method = "GET";  // or "HEAD"
+  std::string method = "GET";  // or HEAD, POST, DELETE
   std::string url;
   // Authorization, Proxy-Authorization and Cookie do not follow a redirect to another origin.
   Headers headers;
+  std::string body;  // of a POST
 };
 
 struct ResponseHead {
@@ -67,11 +71,12 @@ class HttpClient {
   HttpClient& operator=(HttpClient&&) noexcept;
   ~HttpClient();
 
-  // An answer of any status is a success here; a redirect (GET and HEAD: 301, 302, 303, 307, 308) is followed. From https
-  // to http it is refused. `cancel` is looked at a few times a second.
+  // An answer of any status is a success here; a redirect (301, 302, 303, 307, 308) of a GET or HEAD is followed, of others
+  // it is an answer. From https to http it is refused. `cancel` is looked at a few times a second.
   Result<ResponseHead> fetch(const ClientRequest& request, const HeadSink& on_head, const BodySink& on_body,
                              const std::atomic<bool>* cancel = nullptr) const;
   // The whole answer. kBadInput if the body is longer than `max_body_bytes`.
+  // (Of any method.)
   Result<Response> get(const ClientRequest& request, std::size_t max_body_bytes,
                        const std::atomic<bool>* cancel = nullptr) const;
 

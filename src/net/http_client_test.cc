@@ -50,7 +50,9 @@ class RawServer {
     ::close(fd_);
   }
   std::uint16_t port() const { return port_; }
-  std::string url(const std::string& target = "/") const { return "http://127.0.0.1:" + std::to_string(port_) + target; }
+  std::string url(const std::string& target = "/") const {
+    return "http://127.0.0.1:" + std::to_string(port_) + target;
+  }
   static void send(int fd, std::string_view text) { (void)!::send(fd, text.data(), text.size(), MSG_NOSIGNAL); }
   static std::string read_request(int fd) {
     std::string head;
@@ -70,7 +72,7 @@ RawServer answering(std::string answer) {
 
 ClientOptions direct() {
   ClientOptions options;
-  options.proxies = {};   // whatever the environment says
+  options.proxies = {};  // whatever the environment says
   return options;
 }
 
@@ -97,7 +99,9 @@ Error error_of(const Result<Response>& result) {
 
 TEST(HttpClient, GetsAnAnswerOfAnyStatusWithItsHeaders) {
   const auto server = start([](Request r, std::shared_ptr<Reply> reply) {
-    reply->send({r.path == "/a b" ? 200 : 404, {{"X-Seen", std::string(find_header(r.headers, "X-Mine"))}}, r.method + r.query});
+    reply->send({r.path == "/a b" ? 200 : 404,
+                 {{"X-Seen", std::string(find_header(r.headers, "X-Mine"))}},
+                 r.method + r.query});
   });
   const auto good = client().get({"GET", at(*server, "/a%20b?q=1"), {{"X-Mine", "yes"}}}, 100);
   ASSERT_TRUE(good.has_value()) << good.error().message;
@@ -105,6 +109,47 @@ TEST(HttpClient, GetsAnAnswerOfAnyStatusWithItsHeaders) {
   EXPECT_EQ(good->body, "GETq=1");
   EXPECT_EQ(find_header(good->headers, "x-seen"), "yes");
   EXPECT_EQ(client().get({"GET", at(*server, "/none"), {}}, 100)->status, 404);
+}
+
+TEST(HttpClient, PostsABodyAndTakesARedirectOfItAsTheAnswer) {
+  std::string body, head;
+  RawServer server([&](int fd, const std::string& seen) {
+    head = seen;
+    for (char c; body.size() < 7 && ::recv(fd, &c, 1, 0) == 1;) body += c;
+    RawServer::send(fd, "HTTP/1.1 307 Elsewhere\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 2\r\n\r\nno");
+  });
+  const auto client = *HttpClient::create();
+  const auto answer =
+      client.get({"POST", server.url("/call"), {{"Content-Type", "application/json"}}, R"({"a":1})"}, 100);
+  ASSERT_TRUE(answer.has_value()) << answer.error().message;
+  EXPECT_EQ(answer->status, 307);
+  EXPECT_EQ(answer->body, "no");
+  EXPECT_EQ(body, R"({"a":1})");
+  EXPECT_THAT(head, HasSubstr("POST /call HTTP/1.1"));
+  EXPECT_THAT(head, HasSubstr("Content-Length: 7"));
+  EXPECT_EQ(client.get({"PUT", server.url(), {}, ""}, 100).error().kind, ErrorKind::kUsage);
+  EXPECT_EQ(client.get({"GET", server.url(), {}, "body"}, 100).error().kind, ErrorKind::kUsage);
+}
+
+TEST(HttpClient, AsksWhetherAnAddressMayBeConnectedTo) {
+  int seen = 0;
+  RawServer server([&](int fd, const std::string&) {
+    ++seen;
+    RawServer::send(fd, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+  });
+  std::vector<std::string> asked;
+  ClientOptions options;
+  options.may_connect = [&](std::string_view address) {
+    asked.emplace_back(address);
+    return false;
+  };
+  const auto refused = HttpClient::create(options)->get({"GET", server.url(), {}, ""}, 100);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_THAT(refused.error().message, HasSubstr("may not be connected to"));
+  EXPECT_EQ(asked, std::vector<std::string>{"127.0.0.1"});
+  EXPECT_EQ(seen, 0);
+  options.may_connect = [](std::string_view) { return true; };
+  EXPECT_TRUE(HttpClient::create(options)->get({"GET", server.url(), {}, ""}, 100).has_value());
 }
 
 TEST(HttpClient, HeadHasLengthAndNoBody) {
@@ -138,7 +183,8 @@ TEST(HttpClient, ABodyWithoutLengthEndsWithTheConnection) {
 }
 
 TEST(HttpClient, SkipsInterimAnswers) {
-  const auto server = answering("HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+  const auto server =
+      answering("HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
   const auto answer = client().get({"GET", server.url(), {}}, 100);
   ASSERT_TRUE(answer.has_value()) << answer.error().message;
   EXPECT_EQ(answer->status, 200);
@@ -156,9 +202,10 @@ TEST(HttpClient, CutConnectionsAreFailuresThatMayGoBetter) {
 }
 
 TEST(HttpClient, MalformedAnswersAreBadInput) {
-  for (const char* answer : {"SSH-2.0-OpenSSH\r\n\r\n", "HTTP/1.1 999999 X\r\n\r\n", "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
-                             "HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-                             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Encoding: gzip\r\n\r\nhello"}) {
+  for (const char* answer :
+       {"SSH-2.0-OpenSSH\r\n\r\n", "HTTP/1.1 999999 X\r\n\r\n", "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Encoding: gzip\r\n\r\nhello"}) {
     const auto server = answering(answer);
     EXPECT_EQ(error_of(client().get({"GET", server.url(), {}}, 100)).kind, ErrorKind::kBadInput) << answer;
   }
@@ -175,7 +222,9 @@ TEST(HttpClient, RefusesAFloodOfHeaders) {
 }
 
 TEST(HttpClient, BodiesLongerThanAskedForAreRefused) {
-  const auto server = start([](Request, std::shared_ptr<Reply> reply) { reply->send({200, {}, std::string(200'000, 'x')}); });
+  const auto server = start([](Request, std::shared_ptr<Reply> reply) {
+    reply->send({200, {}, std::string(200'000, 'x')});
+  });
   EXPECT_EQ(error_of(client().get({"GET", at(*server, "/"), {}}, 199'999)).kind, ErrorKind::kBadInput);
   EXPECT_EQ(client().get({"GET", at(*server, "/"), {}}, 200'000)->body.size(), 200'000u);
 }
@@ -187,7 +236,7 @@ TEST(HttpClient, SilentServersTimeOut) {
     const RawServer server([&](int fd, const std::string&) {
       RawServer::send(fd, beginning);
       char c;
-      (void)!::recv(fd, &c, 1, 0);   // until the client gives up
+      (void)!::recv(fd, &c, 1, 0);  // until the client gives up
     });
     const auto begun = std::chrono::steady_clock::now();
     const Error error = error_of(client(options).get({"GET", server.url(), {}}, 100));
@@ -268,19 +317,20 @@ TEST(HttpClient, RedirectLoopsEnd) {
   const Error error = error_of(client().get({"GET", at(*server, "/"), {}}, 100));
   EXPECT_EQ(error.kind, ErrorKind::kBadInput);
   EXPECT_THAT(error.message, HasSubstr("redirects"));
-  EXPECT_EQ(requests, 9);   // the first and eight redirects
+  EXPECT_EQ(requests, 9);  // the first and eight redirects
 }
 
 TEST(HttpClient, RedirectsToOtherSchemesAreRefused) {
   for (const char* to : {"file:///etc/passwd", "ftp://127.0.0.1/x", "http://", "http://a b/"}) {
-    const auto server = answering("HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + std::string(to) + "\r\n\r\n");
+    const auto server =
+        answering("HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + std::string(to) + "\r\n\r\n");
     EXPECT_EQ(error_of(client().get({"GET", server.url(), {}}, 100)).kind, ErrorKind::kBadInput) << to;
   }
 }
 
 TEST(HttpClient, RequestsThatCannotBeSentAreRefused) {
   EXPECT_EQ(error_of(client().get({"GET", "http://127.0.0.1/", {{"X", "a\r\nY: b"}}}, 1)).kind, ErrorKind::kUsage);
-  EXPECT_EQ(error_of(client().get({"POST", "http://127.0.0.1/", {}}, 1)).kind, ErrorKind::kUsage);
+  EXPECT_EQ(error_of(client().get({"PUT", "http://127.0.0.1/", {}}, 1)).kind, ErrorKind::kUsage);
   EXPECT_EQ(error_of(client().get({"GET", "http://me:secret@127.0.0.1/", {}}, 1)).kind, ErrorKind::kUsage);
   EXPECT_EQ(error_of(client().get({"GET", "127.0.0.1/", {}}, 1)).kind, ErrorKind::kBadInput);
   // Nothing listens on port 1.
@@ -298,7 +348,7 @@ TEST(HttpClient, PlainRequestsGoThroughAProxyWithTheWholeAddress) {
   options.proxies.bypass = "other.invalid, .example.org";
   EXPECT_EQ(client(options).get({"GET", "http://model.invalid/x?y", {}}, 100)->body, "ok");
   EXPECT_THAT(seen, HasSubstr("GET http://model.invalid/x?y HTTP/1.1\r\n"));
-  EXPECT_THAT(seen, HasSubstr("Proxy-Authorization: Basic bWU6cGFzc0B3b3Jk\r\n"));   // me:pass@word
+  EXPECT_THAT(seen, HasSubstr("Proxy-Authorization: Basic bWU6cGFzc0B3b3Jk\r\n"));  // me:pass@word
 }
 
 TEST(ProxySettings, BypassNamesHostsAndDomains) {
@@ -411,7 +461,8 @@ TEST(HttpClientTls, GoesThroughAProxyByConnect) {
   // Speaks CONNECT, then the TLS server's part itself: what comes through the tunnel is whole.
   const RawServer proxy([&](int fd, const std::string& head) {
     seen = head;
-    RawServer::send(fd, head.starts_with("CONNECT 127.0.0.1:1 ") ? "HTTP/1.1 403 Forbidden\r\n\r\n" : "HTTP/1.1 200 OK\r\n\r\n");
+    RawServer::send(
+        fd, head.starts_with("CONNECT 127.0.0.1:1 ") ? "HTTP/1.1 403 Forbidden\r\n\r\n" : "HTTP/1.1 200 OK\r\n\r\n");
     server.serve(fd);
   });
   ClientOptions options = direct();
@@ -443,8 +494,9 @@ TEST(Url, PartsAndErrors) {
   EXPECT_EQ(url->user_info, "me");
   EXPECT_EQ(url->text(), "https://example.org:8443/?a=b");
   EXPECT_EQ(parse_url("http://[::1]:80/x")->authority(), "[::1]");
-  for (const char* bad : {"", "http:", "http://", "http:///x", "gopher://a/", "http://a:0/", "http://a:99999/", "http://a:x/",
-                          "http://a/ b", "http://a/\r\nX: y", "http://[::1/", "http://[x]/", "http://a,b/"})
+  for (const char* bad :
+       {"", "http:", "http://", "http:///x", "gopher://a/", "http://a:0/", "http://a:99999/", "http://a:x/",
+        "http://a/ b", "http://a/\r\nX: y", "http://[::1/", "http://[x]/", "http://a,b/"})
     EXPECT_FALSE(parse_url(bad).has_value()) << bad;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <string>
+#include <vector>
 
 namespace qw::net {
 namespace {
@@ -56,6 +57,22 @@ bool IpRange::contains(std::string_view address) const {
   for (int i = 0; i < bits_; ++i)
     if (bit(*bytes, i) != bit(bytes_, i)) return false;
   return true;
+}
+
+bool is_public_address(std::string_view address) {
+  // RFC 6890 and what came after; within IPv6 only 2000::/3 is given out at all.
+  static const std::vector<IpRange> kNot = [] {
+    std::vector<IpRange> out;
+    for (const char* text :
+         {"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+          "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+          "224.0.0.0/3", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"})
+      out.push_back(*IpRange::parse(text));
+    return out;
+  }();
+  static const IpRange kV4 = *IpRange::parse("0.0.0.0/0"), kV6 = *IpRange::parse("2000::/3");
+  if (!kV4.contains(address) && !kV6.contains(address)) return false;
+  return std::none_of(kNot.begin(), kNot.end(), [&](const IpRange& range) { return range.contains(address); });
 }
 
 std::string_view address_of(std::string_view remote) { return remote.substr(0, remote.rfind(':')); }

@@ -20,6 +20,10 @@ class IpRange {
   int bits_ = 128;
 };
 
+// Whether an address is one of the public internet: not of this machine, a private network, a link, a test or a group, nor
+// an IPv4 address of those written as IPv6 in whichever way. false for what is no address.
+bool is_public_address(std::string_view address);
+
 // "127.0.0.1" of "127.0.0.1:52114", "::1" of "::1:52114".
 std::string_view address_of(std::string_view remote);
 

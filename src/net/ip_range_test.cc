@@ -30,6 +30,19 @@ TEST(IpRange, OtherTextsAreNone) {
     EXPECT_FALSE(IpRange::parse(text)) << text;
 }
 
+TEST(IpRange, TellsThePublicInternetFromTheRest) {
+  for (const char* address : {"8.8.8.8", "1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:8.8.8.8"})
+    EXPECT_TRUE(is_public_address(address)) << address;
+  for (const char* address : {"127.0.0.1",        "10.1.2.3",        "172.16.0.1",  "172.31.255.255",
+                              "192.168.1.1",      "169.254.169.254", "100.64.0.1",  "0.0.0.0",
+                              "224.0.0.1",        "255.255.255.255", "::1",         "::",
+                              "fe80::1",          "fc00::1",         "fd12::1",     "ff02::1",
+                              "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1",
+                              "2002:7f00:1::",    "2001:db8::1",     "localhost",   "",
+                              "8.8.8.8:80"})
+    EXPECT_FALSE(is_public_address(address)) << address;
+}
+
 TEST(IpRange, APortIsCutOff) {
   EXPECT_EQ(address_of("127.0.0.1:80"), "127.0.0.1");
   EXPECT_EQ(address_of("::1:52114"), "::1");

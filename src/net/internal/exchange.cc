@@ -8,6 +8,7 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <boost/beast/ssl.hpp>
+#include <vector>
 
 namespace qw::net::internal {
 namespace {
@@ -94,9 +95,15 @@ class Runner {
     limit.cancel();
     if (late) error = beast::error::timeout;
     if (error) co_return failed(peer, "name not found", error);
+    std::vector<tcp::endpoint> endpoints;
+    for (const auto& one : found)
+      if (x_.proxy || !x_.options.may_connect || x_.options.may_connect(one.endpoint().address().to_string()))
+        endpoints.push_back(one.endpoint());
+    if (endpoints.empty())
+      co_return fail(ErrorKind::kBadInput, peer.authority() + ": its address is one that may not be connected to");
     beast::tcp_stream stream(io_);
     stream.expires_after(x_.options.connect_timeout);
-    if (auto [e, endpoint] = co_await stream.async_connect(found, kAwait); e) co_return failed(peer, "cannot connect", e);
+    if (auto [e, endpoint] = co_await stream.async_connect(endpoints, kAwait); e) co_return failed(peer, "cannot connect", e);
     if (!x_.url.tls) co_return co_await talk(stream, stream);
     if (x_.proxy) {
       if (auto status = co_await tunnel(stream); !status) co_return status;
@@ -145,9 +152,9 @@ class Runner {
     co_return co_await talk(stream, beast::get_lowest_layer(stream));
   }
 
-  http::request<http::empty_body> message() const {
+  http::request<http::string_body> message() const {
     const bool absolute = x_.proxy && !x_.url.tls;
-    http::request<http::empty_body> request;
+    http::request<http::string_body> request;
     request.method_string(x_.request.method);
     request.target(absolute ? x_.url.text() : x_.url.target);
     request.version(11);
@@ -157,6 +164,10 @@ class Runner {
     request.set(http::field::accept_encoding, "identity");
     request.set(http::field::connection, "close");
     for (const auto& [name, value] : x_.request.headers) request.set(name, value);
+    if (x_.request.method == "POST") {
+      request.body() = x_.request.body;
+      request.prepare_payload();
+    }
     if (absolute && !x_.proxy->user_info.empty())
       request.set(http::field::proxy_authorization, basic_credentials(*x_.proxy));
     return request;

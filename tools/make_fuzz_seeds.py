@@ -263,5 +263,17 @@ def requests():
         put("net_url", f"url{i}", text)
 
 
-for make in (tokenizers, quantised, adapters, ggufs, shards, documents, templates, outputs, requests):
+def tool_servers():
+    reply = {"jsonrpc": "2.0", "id": 1}
+    tools = {"tools": [{"name": "plus", "description": "adds", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": True}}], "nextCursor": "x"}
+    result = {"content": [{"type": "text", "text": "a"}, {"type": "image", "mimeType": "image/png", "data": "AA=="},
+                          {"type": "resource", "resource": {"uri": "u", "text": "t"}}], "structuredContent": {"a": 1}, "isError": False}
+    for name, value in {"tools": {"result": tools}, "call": {"result": result}, "error": {"error": {"code": -32601, "message": "m"}}}.items():
+        text = compact(reply | value)
+        put("mcp_message", name, text)
+        put("mcp_message", name + "_events", f": ping\r\n\r\nevent: message\r\nid: 1\r\ndata: {text}\r\n\r\n")
+    put("mcp_message", "batch", compact([{"jsonrpc": "2.0", "method": "notifications/progress"}, reply | {"result": tools}]))
+
+
+for make in (tokenizers, quantised, adapters, ggufs, shards, documents, templates, outputs, requests, tool_servers):
     make()

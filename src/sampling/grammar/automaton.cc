@@ -200,6 +200,10 @@ struct Moves {
 
 class Simplifier {
  public:
+  // What a simplification may take, in steps of a nanosecond or so. Parts that may all be left out reach all that
+  // follow them, so that a text of n such parts takes n * n steps: 48 s for 64 KiB, and gigabytes.
+  static constexpr std::size_t kMostSteps = std::size_t{1} << 26;
+
   Simplifier(const std::vector<Builder::State>& states, std::int32_t end)
       : states_(states), end_(end), seen_(states.size()) {}
 
@@ -212,6 +216,7 @@ class Simplifier {
       const std::int32_t s = open.back();
       open.pop_back();
       const Builder::State& state = states_[static_cast<std::size_t>(s)];
+      steps_ += 8 * (1 + state.edges.size() + state.calls.size());  // about as long as eight looks at an edge
       out.accepting = out.accepting || s == end_;
       out.edges.insert(out.edges.end(), state.edges.begin(), state.edges.end());
       out.calls.insert(out.calls.end(), state.calls.begin(), state.calls.end());
@@ -225,12 +230,13 @@ class Simplifier {
   }
 
   // Every state of the result is a set of the builder's, a call being one more symbol. Empty if more than `limit` come
-  // out.
+  // out, or it takes too long.
   RuleAutomaton determinised(std::size_t limit) {
     RuleAutomaton out;
     std::map<std::vector<std::int32_t>, std::int32_t> numbers;
     std::vector<std::vector<std::int32_t>> sets;
     const auto number = [&](std::vector<std::int32_t> set) {
+      steps_ += 16 * set.size();  // to sort, compare and keep it
       std::sort(set.begin(), set.end());
       set.erase(std::unique(set.begin(), set.end()), set.end());
       const auto [it, fresh] = numbers.try_emplace(set, static_cast<std::int32_t>(sets.size()));
@@ -239,7 +245,7 @@ class Simplifier {
     };
     number({0});
     for (std::size_t i = 0; i < sets.size(); ++i) {
-      if (sets.size() > limit) return {};
+      if (sets.size() > limit || steps_ > kMostSteps) return {};
       const Moves m = moves(sets[i]);
       RuleAutomaton::State state;
       state.accepting = m.accepting;
@@ -252,8 +258,10 @@ class Simplifier {
     return out;
   }
 
+  // Empty if it takes too long.
   RuleAutomaton without_empty_moves() {
     RuleAutomaton out;
+    steps_ = 0;
     std::vector<std::int32_t> numbers(states_.size(), -1), order{0};
     numbers[0] = 0;
     const auto number = [&](std::int32_t s) {
@@ -264,6 +272,7 @@ class Simplifier {
       return numbers[static_cast<std::size_t>(s)];
     };
     for (std::size_t i = 0; i < order.size(); ++i) {
+      if (steps_ > kMostSteps) return {};
       Moves m = moves({order[i]});
       for (auto& e : m.edges) e.target = number(e.target);
       for (auto& c : m.calls) c.back = number(c.back);
@@ -281,7 +290,7 @@ class Simplifier {
  private:
   // Cuts overlapping ranges of bytes at each other's borders and unites the targets.
   template <class Number>
-  static std::vector<RuleAutomaton::Edge> split_edges(const std::vector<RuleAutomaton::Edge>& edges, Number number) {
+  std::vector<RuleAutomaton::Edge> split_edges(const std::vector<RuleAutomaton::Edge>& edges, Number number) {
     std::vector<int> borders;
     for (const auto& e : edges) {
       borders.push_back(e.first);
@@ -289,6 +298,7 @@ class Simplifier {
     }
     std::sort(borders.begin(), borders.end());
     borders.erase(std::unique(borders.begin(), borders.end()), borders.end());
+    steps_ += borders.size() * edges.size();
     std::vector<RuleAutomaton::Edge> out;
     for (std::size_t i = 0; i + 1 < borders.size(); ++i) {
       std::vector<std::int32_t> targets;
@@ -310,6 +320,7 @@ class Simplifier {
   std::int32_t end_;
   std::vector<std::uint32_t> seen_;
   std::uint32_t round_ = 0;
+  std::size_t steps_ = 0;
 };
 
 }  // namespace
@@ -326,6 +337,9 @@ Result<RuleAutomaton> build_automaton(const Source& source, Node body, std::size
   // cost less.
   RuleAutomaton out = simplifier.determinised(2 * builder.states().size() + 64);
   if (out.states.empty()) out = simplifier.without_empty_moves();
+  if (out.states.empty())
+    return fail(ErrorKind::kBadInput,
+                "the grammar is too large (too many parts that may be left out follow each other)");
   return out;
 }
 

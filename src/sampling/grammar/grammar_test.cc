@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -133,6 +134,19 @@ TEST(Grammar, ErrorsSayWhere) {
   EXPECT_NE(ebnf_error("root ::= ((\"a\"{1000}){1000}){1000}").find("too large"), std::string::npos);
   EXPECT_NE(ebnf_error("root ::= " + std::string(200, '(') + "\"a\"" + std::string(200, ')')).find("nested too deep"),
             std::string::npos);
+}
+
+// Each part reaches all that follow it: without a bound this takes a minute and gigabytes.
+TEST(Grammar, ManyPartsThatMayBeLeftOutAreFewOrRefusedSoon) {
+  const auto parts = [](int n) {
+    std::string text = "root ::= ";
+    for (int i = 0; i < n; ++i) text += "(\"a\" | \"b\" | \"c\")? ";
+    return text + "\"!\"";
+  };
+  EXPECT_TRUE(matches(ebnf(parts(500)), "abcabc!"));
+  const auto began = std::chrono::steady_clock::now();
+  EXPECT_NE(ebnf_error(parts(20000)).find("too large"), std::string::npos);
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(20));  // with sanitizers; else a second
 }
 
 TEST(Grammar, TokensAreThoseThatReadOn) {

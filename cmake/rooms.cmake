@@ -12,6 +12,8 @@ pkg_check_modules(simdjson REQUIRED IMPORTED_TARGET simdjson)
 pkg_check_modules(sqlite3 REQUIRED IMPORTED_TARGET sqlite3)
 # Without it the program has the embedded store only, and refuses postgres:// by name.
 pkg_check_modules(postgres IMPORTED_TARGET libpq)
+# Without it passwords are hashed by scrypt rather than Argon2id.
+pkg_check_modules(sodium IMPORTED_TARGET libsodium)
 if(QW_BUILD_TESTS)
   enable_testing()
   find_package(GTest REQUIRED)

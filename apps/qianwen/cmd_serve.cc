@@ -30,7 +30,8 @@ struct ServeOptions {
   std::vector<std::string> models, adapters;
   std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto", adapter_folder,
               moderation_words, fine_tune_folder;
-  int port = 8080, threads = 0, grace_seconds = 30;
+  std::string admin_host = "127.0.0.1";
+  int port = 8080, admin_port = -1, threads = 0, grace_seconds = 30;
   std::int64_t context = 0, cache_tokens = 0, max_sequences = 16;
   std::uint64_t memory = 0;
   std::int64_t unload_after = 0;
@@ -224,9 +225,16 @@ Status serve(const ServeOptions& o) {
   options.http.host = o.host;
   options.http.port = static_cast<std::uint16_t>(o.port);
   options.http.threads = 2;   // parsing and templates of one request must not hold up the streams of the others
+  if (o.admin_port >= 0) {
+    options.admin_http = options.http;
+    options.admin_http->host = o.admin_host;
+    options.admin_http->port = static_cast<std::uint16_t>(o.admin_port);
+    options.admin_http->threads = 1;
+  }
   options.page = [](std::string_view name) { return web::file(name); };
   QW_ASSIGN(auto service, api::Service::start(models.list(), std::move(options)));
   base::log_info("listening on " + o.host + ":" + std::to_string(service->port()));
+  if (o.admin_port >= 0) base::log_info("administration at " + o.admin_host + ":" + std::to_string(service->admin_port()));
   if (!o.log_json) print_banner(o.host, service->port(), models.list().find("")->id);
 
   while (!interrupted().load()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
@@ -252,6 +260,8 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--store", o->store, "users, keys, limits, budgets and use: a file or postgres://... (default: QW_STORE, else none, and everybody may do everything)");
   cmd->add_option("--host", o->host, "address to listen on");
   cmd->add_option("--port", o->port, "port (0: any free one)")->check(CLI::Range(0, 65535));
+  cmd->add_option("--admin-port", o->admin_port, "/admin and /metrics listen here, apart from the rest (0: any free port; without: with the rest)")->check(CLI::Range(0, 65535));
+  cmd->add_option("--admin-host", o->admin_host, "address for --admin-port");
   cmd->add_option("--context", o->context, "longest sequence in tokens")->check(CLI::NonNegativeNumber);
   cmd->add_option("--cache-tokens", o->cache_tokens, "tokens of cache shared by all requests")->check(CLI::NonNegativeNumber);
   cmd->add_option("--max-sequences", o->max_sequences, "requests computed together")->check(CLI::PositiveNumber);

@@ -205,6 +205,9 @@ Result<FineTuneEnd> FineTuner::run(const FineTuneAsk& ask, store::Files& files, 
   watch.say(std::to_string(sequences) + " sequences of at most " + std::to_string(kSequenceLength) +
             " tokens, batches of " + std::to_string(batch) + ", " + std::to_string(steps) + " steps");
   QW_TRY(write_text(job / "train.toml", train_toml(ask, job, base, batch, steps)));
+  QW_ASSIGN(const FineTuneOrder order, watch.plan(steps * batch * kSequenceLength));
+  if (order == FineTuneOrder::kCancel) return given_up(FineTuneEnd::kCancelled);
+  if (order == FineTuneOrder::kLeave) return FineTuneEnd::kLeft;
   std::vector<std::string> words{"train", (job / "train.toml").string(), "--json", "--threads",
                                  std::to_string(threads_)};
   const fs::path checkpoints = job / "run/checkpoints";

@@ -60,6 +60,11 @@ void Accounts::who(std::string secret, Credential kind, OnWho then) {
   lookup_wake_.notify_one();
 }
 
+void Accounts::forget_sessions() {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(beliefs_, [](const auto& belief) { return belief.first.starts_with('s'); });
+}
+
 void Accounts::look_up() {
   std::unique_lock lock(mutex_);
   for (;;) {
@@ -194,6 +199,7 @@ void Charge::acknowledge(const store::Tokens& more) {
   acknowledged_.cached += more.cached;
   acknowledged_.reasoning += more.reasoning;
   acknowledged_.output += more.output;
+  acknowledged_.trained += more.trained;
 }
 
 store::Tokens Charge::acknowledged() const {

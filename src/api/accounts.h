@@ -46,6 +46,7 @@ class Accounts {
 
   // What was found is believed for a second (kBelievedUs): a revoked key works that long.
   void who(std::string secret, Credential kind, OnWho then);
+  void forget_sessions();  // what is believed of them: some have ended
   void admit(store::Asked asked, OnAdmission then);
   void settle(store::Settlement settlement, OnSettled then);
   // Its lease is renewed, with its progress, as long as the charge lives.

@@ -87,16 +87,21 @@ std::optional<Secret> secret_of(const net::Headers& headers) {
   }
   if (const std::string_view key = net::find_header(headers, "x-api-key"); !key.empty())
     return Secret{std::string(key), Credential::kKey};
-  constexpr std::string_view kCookie = "qw_session=";
+  const std::string_view session = cookie_of(headers, "qw_session");
+  if (session.empty()) return std::nullopt;
+  return Secret{std::string(session), Credential::kSession};
+}
+
+std::string_view cookie_of(const net::Headers& headers, std::string_view name) {
   const std::string_view cookies = net::find_header(headers, "cookie");
   for (std::size_t at = 0; at < cookies.size();) {
     const auto end = std::min(cookies.find(';', at), cookies.size());
     std::string_view one = cookies.substr(at, end - at);
     while (one.starts_with(' ')) one.remove_prefix(1);
-    if (one.starts_with(kCookie)) return Secret{std::string(one.substr(kCookie.size())), Credential::kSession};
+    if (one.starts_with(name) && one.substr(name.size()).starts_with('=')) return one.substr(name.size() + 1);
     at = end + 1;
   }
-  return std::nullopt;
+  return {};
 }
 
 std::string action_of(std::string_view method, std::string_view path) {
@@ -107,6 +112,12 @@ std::string action_of(std::string_view method, std::string_view path) {
   if (route->prefix == "/v1/responses" && method == "POST") return "inference";
   if (action.ends_with('.')) action += reads ? "read" : "write";
   return action;
+}
+
+std::vector<std::string_view> guarded_routes() {
+  std::vector<std::string_view> out;
+  for (const Route& route : kRoutes) out.push_back(route.prefix);
+  return out;
 }
 
 std::string_view route_of(std::string_view path) {

@@ -6,6 +6,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "api/accounts.h"
 #include "api/error.h"
@@ -22,8 +24,14 @@ struct Secret {
 // What a request shows, or nothing.
 std::optional<Secret> secret_of(const net::Headers& headers);
 
+// The value of a cookie, or "".
+std::string_view cookie_of(const net::Headers& headers, std::string_view name);
+
 // The action that a request is ("inference", "files.read", ...), "" for what every key may see.
 std::string action_of(std::string_view method, std::string_view path);
+
+// The paths (and all below them) that have an action of their own.
+std::vector<std::string_view> guarded_routes();
 
 // The route that a path belongs to, for figures: one of few, "other" for what is none.
 std::string_view route_of(std::string_view path);

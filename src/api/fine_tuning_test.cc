@@ -24,6 +24,7 @@ class Runner final : public openai::FineTuneRunner {
     asked = ask;
     if (!failure.empty()) return fail(ErrorKind::kFailed, failure);
     text = *files.read(ask.training_file, 0);
+    QW_TRY(watch.plan(70));
     for (int step = 1; step <= 10; ++step) {
       while (step > 4 && !open.load()) {
         QW_ASSIGN(const auto order, watch.go_on());
@@ -34,12 +35,13 @@ class Runner final : public openai::FineTuneRunner {
       watch.step({step, 10, 1.0 / step, std::nullopt, step * 7});
       QW_TRY(watch.go_on());
     }
+    if (!late_failure.empty()) return fail(ErrorKind::kFailed, late_failure);
     watch.step({10, 10, std::nullopt, 0.25, 0});
     return FineTuneEnd::kDone;
   }
   std::atomic<bool> open{true};
   std::atomic<int> runs{0};
-  std::string failure, text;
+  std::string failure, late_failure, text;
   FineTuneAsk asked;
 };
 
@@ -74,6 +76,14 @@ class FineTuningTest : public test::AccountsServiceTest {
     }
     ADD_FAILURE() << "not " << status << ": " << json::dump(job);
     return job;
+  }
+  template <class Holds>
+  void wait_until(Holds holds) {
+    for (int i = 0; i < 1000; ++i) {
+      if (holds()) return;
+      ::usleep(5'000);
+    }
+    ADD_FAILURE() << "did not come about";
   }
   static constexpr const char* kLine =
       R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]})"
@@ -211,6 +221,77 @@ TEST_F(UntrainedTest, WithoutARunnerNothingIsPretended) {
       at(ask_json("/v1/fine_tuning/jobs", R"({"model":"alphabet","training_file":"x"})", 501, bearer(key_)), "error");
   EXPECT_EQ(at(error, "code").as_string(), "no_runner");
   EXPECT_EQ(ask("GET", "/v1/fine_tuning/jobs", "", bearer(key_)).status, 200);
+}
+
+// What is learned from is reserved before, settled after, and paid once however many services had the job.
+TEST_F(FineTuningTest, TrainingIsPaidForByTheToken) {
+  const std::string subject = "project:" + project_;
+  ASSERT_TRUE(store_->ledger().set_price({"alphabet", "CNY", 300, 60, 600, 600, 5000}).has_value());
+  ASSERT_TRUE(store_->ledger().set_budget(subject, "CNY", "total", 500'000).has_value());  // a hundred tokens
+  runner_.open = false;
+  const std::string id = at(create(file(kLine)), "id").as_string();
+  wait_until([&] { return store_->ledger().budgets()->at(0).reserved == 350'000; });
+  wait_until([&] { return dump(get("/" + id).find("trained_tokens")) == "28"; });
+  restart();  // four steps were made
+  wait_until([&] { return store_->ledger().budgets()->at(0).spent == 140'000; });
+  wait_until([&] { return store_->ledger().budgets()->at(0).reserved == 210'000; });
+  runner_.open = true;
+  wait(id, "succeeded");
+  auto rows = *store_->ledger().usage({}, 0, 10);
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0].outcome, "interrupted");
+  EXPECT_EQ(rows[0].tokens.trained, 28);
+  EXPECT_EQ(rows[1].outcome, "trained");
+  EXPECT_EQ(rows[1].tokens.trained, 42);
+  EXPECT_EQ(rows[1].request_id, id);
+  EXPECT_EQ(rows[1].key_id, key_.key.id);
+  const auto budget = store_->ledger().budgets()->at(0);
+  EXPECT_EQ(budget.spent, 350'000);
+  EXPECT_EQ(budget.reserved, 0);
+  const auto refused = wait(at(create(file(kLine)), "id").as_string(), "failed");
+  EXPECT_EQ(at(at(refused, "error"), "code").as_string(), "insufficient_quota");
+  EXPECT_EQ(store_->ledger().budgets()->at(0).spent, 350'000);
+}
+
+TEST_F(FineTuningTest, TrainingThatFailsOrIsCancelledPaysForWhatWasTrained) {
+  ASSERT_TRUE(store_->ledger().set_budget("project:" + project_, "tokens", "total", 1000).has_value());
+  runner_.open = false;
+  const std::string id = at(create(file(kLine)), "id").as_string();
+  wait_until([&] { return dump(get("/" + id).find("trained_tokens")) == "28"; });
+  ask_json(kJobs + "/" + id + "/cancel", "", 200, bearer(key_));
+  wait(id, "cancelled");
+  EXPECT_EQ(store_->ledger().budgets()->at(0).spent, 28);
+  EXPECT_EQ(store_->ledger().budgets()->at(0).reserved, 0);
+  runner_.open = true;
+  runner_.late_failure = "the disk is full";
+  wait(at(create(file(kLine)), "id").as_string(), "failed");
+  EXPECT_EQ(store_->ledger().budgets()->at(0).spent, 28) << "nothing is paid for what failed";
+  EXPECT_EQ(store_->ledger().budgets()->at(0).reserved, 0);
+}
+
+TEST_F(FineTuningTest, AProjectHasSoManyUnfinishedJobsAtMost) {
+  store::Limits limits;
+  limits.subject = "project:" + project_;
+  limits.jobs = 2;
+  ASSERT_TRUE(store_->ledger().set_limits(limits).has_value());
+  runner_.open = false;
+  const std::string input = file(kLine);
+  const std::string first = at(create(input), "id").as_string();
+  const std::string second = at(create(input), "id").as_string();
+  EXPECT_EQ(at(at(create(input, 429), "error"), "code").as_string(), "too_many_jobs");
+  ask_json(kJobs + "/" + second + "/cancel", "", 200, bearer(key_));
+  const std::string third = at(create(input), "id").as_string();
+  for (const char* body : {R"({"model":"alphabet","input":"a","background":true})"}) {
+    const auto refused = ask("POST", "/v1/responses", body, bearer(key_));
+    EXPECT_EQ(refused.status, 429) << refused.body;
+    EXPECT_NE(refused.head.find("Retry-After: "), std::string::npos);
+  }
+  const auto task = ask("POST", "/api/v1/services/aigc/text-generation/generation",
+                        R"({"model":"alphabet","input":{"prompt":"a"}})", bearer(key_) + "X-DashScope-Async: enable\r\n");
+  EXPECT_EQ(task.status, 429) << task.body;
+  runner_.open = true;
+  wait(first, "succeeded");
+  wait(third, "succeeded");
 }
 
 }  // namespace

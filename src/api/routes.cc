@@ -1,8 +1,12 @@
 #include "api/routes.h"
 
 #include <algorithm>
+#include <deque>
+#include <string>
+#include <vector>
 
 #include "api/adapters.h"
+#include "api/admin/operations.h"
 #include "api/anthropic/request.h"
 #include "api/dashscope/request.h"
 #include "api/ollama/request.h"
@@ -171,6 +175,18 @@ const Route kRoutes[] = {
     {"DELETE", "/admin/adapters/{adapter}", kService, "Unload an adapter"},
 };
 
+// With the operations of the administration, whose table is their own.
+std::vector<Route> with_administration() {
+  std::vector<Route> out(std::begin(kRoutes), std::end(kRoutes));
+  static std::deque<std::string> texts;  // what the rows point to
+  for (const admin::Operation& one : admin::operations()) {
+    const char* path = texts.emplace_back("/admin/v1" + std::string(one.path)).c_str();
+    const char* method = texts.emplace_back(one.method).c_str();
+    out.push_back({method, path, kService, one.summary});
+  }
+  return out;
+}
+
 // Refused by name, and no part of what is offered: what manages models over Ollama's protocol (ollama/api.cc).
 constexpr std::string_view kRefusedPaths[] = {"/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete"};
 
@@ -194,16 +210,19 @@ bool fits(std::string_view pattern, std::string_view path) {
 
 }  // namespace
 
-std::span<const Route> routes() { return kRoutes; }
+std::span<const Route> routes() {
+  static const std::vector<Route> all = with_administration();
+  return all;
+}
 
 const Route* route_at(std::string_view method, std::string_view path) {
-  for (const Route& route : kRoutes)
+  for (const Route& route : routes())
     if (route.method == method && fits(route.path, path)) return &route;
   return nullptr;
 }
 
 bool has_route(std::string_view path) {
-  for (const Route& route : kRoutes)
+  for (const Route& route : routes())
     if (fits(route.path, path)) return true;
   return std::find(std::begin(kRefusedPaths), std::end(kRefusedPaths), path) != std::end(kRefusedPaths);
 }

@@ -39,6 +39,11 @@ ErrorShape error_shape(const net::Request& request) {
   return nullptr;
 }
 
+ApiError nothing_at(const net::Request& request) {
+  return {404, "invalid_request_error", "There is nothing at " + request.method + " " + request.path + ".", "",
+          "not_found"};
+}
+
 ApiError transport_error(int status, const std::string& message) {
   return {status, status >= 500 ? "server_error" : "invalid_request_error", message, "", ""};
 }
@@ -59,6 +64,7 @@ Service::Service(const ModelList& models, ServiceOptions options)
       moderations_(background_, options_.moderator),
       batches_(background_),
       fine_tuning_(models, background_, options_.fine_tuning),
+      admin_(background_),
       metrics_(std::make_shared<ServiceMetrics>(models)) {}
 
 Result<std::unique_ptr<Service>> Service::start(const ModelList& models, ServiceOptions options) {
@@ -66,12 +72,17 @@ Result<std::unique_ptr<Service>> Service::start(const ModelList& models, Service
     return error_response(transport_error(status, message));
   };
   std::unique_ptr<Service> service(new Service(models, std::move(options)));
-  auto server = net::HttpServer::start(service->options_.http,
-                                       [raw = service.get()](net::Request request, std::shared_ptr<net::Reply> reply) {
-                                         raw->handle(std::move(request), std::move(reply));
-                                       });
-  if (!server) return tl::unexpected(server.error());
-  service->server_ = std::move(*server);
+  const auto listen = [raw = service.get()](const net::ServerOptions& at, Door door) {
+    return net::HttpServer::start(at, [raw, door](net::Request request, std::shared_ptr<net::Reply> reply) {
+      raw->handle(door, std::move(request), std::move(reply));
+    });
+  };
+  auto& apart = service->options_.admin_http;
+  QW_ASSIGN(service->server_, listen(service->options_.http, apart ? Door::kPublic : Door::kAll));
+  if (apart) {
+    apart->error_response = service->options_.http.error_response;
+    QW_ASSIGN(service->admin_server_, listen(*apart, Door::kAdmin));
+  }
   if (Accounts* accounts = service->options_.accounts; accounts != nullptr) {
     service->batch_runner_ = std::make_unique<openai::BatchRunner>(
         accounts->store(), accounts->instance(),
@@ -88,13 +99,14 @@ Result<std::unique_ptr<Service>> Service::start(const ModelList& models, Service
     service->responses_.deferred_to(service->deferred_.get());
     service->tasks_.deferred_to(service->deferred_.get());
     service->batches_.runs_by(service->batch_runner_.get());
-    service->fine_tuning_.start(accounts->store(), accounts->instance());
+    service->fine_tuning_.start(*accounts);
   }
   return service;
 }
 
 Service::~Service() {
   if (server_) server_->stop();
+  if (admin_server_) admin_server_->stop();
   if (batch_runner_) batch_runner_->stop();
   if (deferred_) deferred_->stop();
   fine_tuning_.stop();
@@ -107,7 +119,9 @@ bool Service::drain(std::chrono::milliseconds grace) {
   if (batch_runner_) batch_runner_->stop();  // gives its batch to another service, or to the next start
   if (deferred_) deferred_->stop();
   fine_tuning_.stop();
-  return server_->drain(grace);
+  const bool all = server_->drain(grace);
+  if (admin_server_) admin_server_->drain(std::chrono::milliseconds(0));
+  return all;
 }
 
 bool Service::serve_page(const net::Request& request, net::Reply& reply) const {
@@ -125,7 +139,7 @@ bool Service::serve_page(const net::Request& request, net::Reply& reply) const {
   return true;
 }
 
-void Service::handle(net::Request request, std::shared_ptr<net::Reply> reply) {
+void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply> reply) {
   // Where DashScope keeps OpenAI's protocol.
   constexpr std::string_view kCompatible = "/compatible-mode/v1/";
   if (request.path.starts_with(kCompatible)) request.path = "/v1/" + request.path.substr(kCompatible.size());
@@ -140,6 +154,8 @@ void Service::handle(net::Request request, std::shared_ptr<net::Reply> reply) {
     const bool ready = !draining_.load() && models_.find("") != nullptr;
     return exchange->send_json(ready ? 200 : 503, json::Object{{"status", ready ? "ready" : "draining"}});
   }
+  const bool for_admin = request.path == "/metrics" || request.path == "/admin" || request.path.starts_with("/admin/");
+  if (door != Door::kAll && for_admin != (door == Door::kAdmin)) return exchange->send_error(nothing_at(request));
   auto secret = secret_of(request.headers);
   const auto shared = std::make_shared<const net::Request>(std::move(request));
   if (options_.accounts == nullptr) return route(shared, exchange);
@@ -181,13 +197,9 @@ std::unique_ptr<InnerCall> Service::dispatch(InnerRequest inner, std::function<v
 
 void Service::route(const std::shared_ptr<const net::Request>& shared, const std::shared_ptr<Exchange>& exchange) {
   const net::Request& request = *shared;
-  const auto nothing = [&] {
-    exchange->send_error({404, "invalid_request_error",
-                          "There is nothing at " + request.method + " " + request.path + ".", "", "not_found"});
-  };
   // What no row of the table has is not there, whatever a handler would take it for.
   if (!has_route(request.path)) {
-    if (!serve_page(request, exchange->reply())) nothing();
+    if (!serve_page(request, exchange->reply())) exchange->send_error(nothing_at(request));
     return;
   }
   if (request.path == "/openapi.json") {
@@ -206,8 +218,9 @@ void Service::route(const std::shared_ptr<const net::Request>& shared, const std
       responses_.handle(shared, exchange) || moderations_.handle(request, exchange) ||
       fine_tuning_.handle(shared, exchange))
     return;
+  if (admin_.handle(shared, exchange)) return;
   if (options_.adapters != nullptr && handle_adapters(*options_.adapters, models_, request, exchange)) return;
-  nothing();
+  exchange->send_error(nothing_at(request));
 }
 
 }  // namespace qw::api

@@ -4,11 +4,13 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "api/accounts.h"
 #include "api/adapters.h"
+#include "api/admin/api.h"
 #include "api/anthropic/api.h"
 #include "api/background.h"
 #include "api/dashscope/api.h"
@@ -30,6 +32,8 @@ namespace qw::api {
 
 struct ServiceOptions {
   net::ServerOptions http;
+  // Where /admin and /metrics listen apart; nothing: they are with the rest.
+  std::optional<net::ServerOptions> admin_http;
   // Bytes of a static file of the web page by name ("index.html"), "" if there is none.
   std::function<std::string_view(std::string_view name)> page;
   // Keys, limits, budgets and the ledger; null: everybody may do everything. Must outlive the service.
@@ -49,12 +53,14 @@ class Service {
   static Result<std::unique_ptr<Service>> start(const ModelList& models, ServiceOptions options);
   ~Service();
   std::uint16_t port() const { return server_->port(); }
+  std::uint16_t admin_port() const { return admin_server_ == nullptr ? 0 : admin_server_->port(); }
   // Readiness says no from now on, running answers may finish within `grace`.
   bool drain(std::chrono::milliseconds grace);
 
  private:
   Service(const ModelList& models, ServiceOptions options);
-  void handle(net::Request request, std::shared_ptr<net::Reply> reply);
+  enum class Door : std::uint8_t { kAll, kPublic, kAdmin };  // which listener a request came to
+  void handle(Door door, net::Request request, std::shared_ptr<net::Reply> reply);
   void route(const std::shared_ptr<const net::Request>& request, const std::shared_ptr<Exchange>& exchange);
   std::unique_ptr<InnerCall> dispatch(InnerRequest request, std::function<void(net::Response)> then);
   bool serve_page(const net::Request& request, net::Reply& reply) const;
@@ -74,9 +80,10 @@ class Service {
   std::unique_ptr<openai::BatchRunner> batch_runner_;
   openai::BatchesApi batches_;
   openai::FineTuningApi fine_tuning_;
+  admin::Api admin_;
   std::shared_ptr<ServiceMetrics> metrics_;
   std::atomic<bool> draining_{false};
-  std::unique_ptr<net::HttpServer> server_;
+  std::unique_ptr<net::HttpServer> server_, admin_server_;
 };
 
 }  // namespace qw::api

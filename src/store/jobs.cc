@@ -34,12 +34,25 @@ Status add_records(Connection& c, const std::string& id, std::int64_t now, const
   return {};
 }
 
+// kResource if the project has all the jobs it may have. Its row is locked, so that two that come together are counted.
+Status check_room(Connection& c, const std::string& project) {
+  QW_TRY(c.run("SELECT id FROM projects WHERE id = $1" + std::string(c.for_update()), {project}));
+  QW_ASSIGN(const Rows limits, c.run("SELECT jobs FROM subjects WHERE subject = $1 AND jobs > 0", {"project:" + project}));
+  QW_ASSIGN(const Rows open, c.run("SELECT COUNT(*) FROM jobs WHERE project_id = $1 AND status IN ('queued', 'running')",
+                                   {project}));
+  const std::int64_t most = limits.empty() ? Jobs::kUsualMostOpen : limits[0].integer(0);
+  if (open[0].integer(0) < most) return {};
+  return fail(ErrorKind::kResource, "the project has " + std::to_string(open[0].integer(0)) +
+                                        " unfinished jobs, its limit is " + std::to_string(most));
+}
+
 }  // namespace
 
 Result<Job> Jobs::add(const std::string& id_prefix, const std::string& project_id, const std::string& kind,
                       const std::string& spec, std::int64_t priority) {
   return work_.transact([&](Connection& c) -> Result<Job> {
     QW_ASSIGN(const std::int64_t now, work_.now_us(c));
+    QW_TRY(check_room(c, project_id));
     QW_ASSIGN(const Rows rows, c.run("INSERT INTO jobs (id, project_id, kind, status, priority, instance, lease_us, "
                                      "attempts, created_us, changed_us, "
                                      "cancel_wanted, spec, state) VALUES ($1, $2, $3, 'queued', $4, '', 0, 0, $5, $5, "

@@ -4,7 +4,8 @@
 //
 // `spec` and `state` are text of whoever runs the jobs. Records are numbered from 0 in each stream of a job ("events",
 // "output", ...) and written together with the state, so that none is lost and none written twice.
-// Errors: kBadInput for what makes no sense or does not exist; kRefused if the job is no longer yours. Threads: any.
+// Errors: kBadInput for what makes no sense or does not exist; kRefused if the job is no longer yours; kResource if its
+// project has as many unfinished ones as it may have. Threads: any.
 #pragma once
 
 #include <cstdint>
@@ -36,6 +37,9 @@ struct JobRecord {
 class Jobs {
  public:
   explicit Jobs(Work& work) : work_(work) {}
+
+  // Unfinished jobs of a project that has no limit of its own: so that nobody fills the disk with what waits.
+  static constexpr std::int64_t kUsualMostOpen = 1000;
 
   // `id_prefix`: such as "batch_".
   Result<Job> add(const std::string& id_prefix, const std::string& project_id, const std::string& kind,

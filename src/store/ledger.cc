@@ -39,7 +39,10 @@ Status make_subject(Connection& c, const std::string& subject) {
   return {};
 }
 
-Price price_of(const Row& r) { return {r.text(0), r.text(1), r.integer(2), r.integer(3), r.integer(4), r.integer(5)}; }
+#define QW_PRICE_COLUMNS "model, currency, prompt, cached, reasoning, output, trained"
+Price price_of(const Row& r) {
+  return {r.text(0), r.text(1), r.integer(2), r.integer(3), r.integer(4), r.integer(5), r.integer(6)};
+}
 Budget budget_of(const Row& r) {
   return {r.text(0), r.text(1), r.text(2), r.text(3), r.integer(4), r.integer(5), r.integer(6), r.integer(7)};
 }
@@ -47,7 +50,7 @@ Budget budget_of(const Row& r) {
 Result<std::optional<Price>> find_price(Connection& c, const std::string& model) {
   QW_ASSIGN(
       const Rows rows,
-      c.run("SELECT model, currency, prompt, cached, reasoning, output FROM prices WHERE model = $1 OR model = '*' "
+      c.run("SELECT " QW_PRICE_COLUMNS " FROM prices WHERE model = $1 OR model = '*' "
             "ORDER BY CASE WHEN model = $1 THEN 0 ELSE 1 END LIMIT 1",
             {model}));
   if (rows.empty()) return std::optional<Price>();
@@ -61,11 +64,11 @@ Status insert_reservation(Connection& c, const Asked& a, const Decision& d, cons
             "created_us, "
             "lease_us, prompt_tokens, output_tokens, prompt_done, cached_done, reasoning_done, output_done, currency, "
             "price_prompt, "
-            "price_cached, price_reasoning, price_output) "
-            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, 0, 0, $13, $14, $15, $16, $17)",
+            "price_cached, price_reasoning, price_output, trained_tokens, price_trained, trained_done) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, 0, 0, $13, $14, $15, $16, $17, $18, $19, 0)",
             {d.admission.reservation, a.request_id, a.instance, a.key_id, a.user_id, a.project_id, a.organisation_id,
              a.model, now, now + Ledger::kLeaseUs, a.prompt_tokens, d.admission.output_tokens, p.currency, p.prompt,
-             p.cached, p.reasoning, p.output}));
+             p.cached, p.reasoning, p.output, a.trained_tokens, p.trained}));
   for (const Share& share : d.shares) {
     QW_TRY(c.run("INSERT INTO reservation_shares (reservation_id, kind, target, amount) VALUES ($1, $2, $3, $4)",
                  {d.admission.reservation, share.kind, share.target, share.amount}));
@@ -74,12 +77,13 @@ Status insert_reservation(Connection& c, const Asked& a, const Decision& d, cons
 }
 
 // Tokens that were not reserved cannot be charged.
-Tokens cut_to(const Tokens& t, std::int64_t prompt, std::int64_t output) {
+Tokens cut_to(const Tokens& t, std::int64_t prompt, std::int64_t output, std::int64_t trained) {
   Tokens out;
   out.prompt = std::clamp<std::int64_t>(t.prompt, 0, prompt);
   out.cached = std::clamp<std::int64_t>(t.cached, 0, out.prompt);
   out.output = std::clamp<std::int64_t>(t.output, 0, output);
   out.reasoning = std::clamp<std::int64_t>(t.reasoning, 0, out.output);
+  out.trained = std::clamp<std::int64_t>(t.trained, 0, trained);
   return out;
 }
 
@@ -103,7 +107,7 @@ void give_back(Subjects& subjects, const std::vector<Share>& shares, const Token
       for (Budget& b : s.budgets) {
         if (b.id != share.target) continue;
         b.reserved -= share.amount;
-        b.spent += b.unit == "tokens" ? used_tokens : cost;
+        b.spent += b.unit == "tokens" ? used_tokens + used.trained : cost;
         s.changed = true;
       }
     }
@@ -118,24 +122,24 @@ Result<bool> settle_one(Connection& c, const Settlement& settlement, const std::
       c.run("SELECT request_id, key_id, user_id, project_id, organisation_id, model, created_us, prompt_tokens, "
             "output_tokens, "
             "currency, price_prompt, price_cached, price_reasoning, price_output, lease_us, prompt_done, cached_done, "
-            "reasoning_done, output_done FROM reservations WHERE id = $1" +
+            "reasoning_done, output_done, trained_tokens, trained_done, price_trained FROM reservations WHERE id = $1" +
                 std::string(c.for_update()),
             {settlement.reservation}));
   if (rows.empty()) return false;
   const Row& r = rows[0];
   if (expired_us != 0 && r.integer(14) >= expired_us) return false;
-  const Tokens done{r.integer(15), r.integer(16), r.integer(17), r.integer(18)};
-  const Tokens used = cut_to(expired_us != 0 ? done : settlement.tokens, r.integer(7), r.integer(8));
-  const Price price{"", r.text(9), r.integer(10), r.integer(11), r.integer(12), r.integer(13)};
+  const Tokens done{r.integer(15), r.integer(16), r.integer(17), r.integer(18), r.integer(20)};
+  const Tokens used = cut_to(expired_us != 0 ? done : settlement.tokens, r.integer(7), r.integer(8), r.integer(19));
+  const Price price{"", r.text(9), r.integer(10), r.integer(11), r.integer(12), r.integer(13), r.integer(21)};
   const std::int64_t cost = cost_of(price, used);
   give_back(subjects, shares, used, cost, r.integer(7) + r.integer(8));
   QW_TRY(c.run(
       "INSERT INTO usage_ledger (reservation_id, request_id, key_id, user_id, project_id, organisation_id, model, "
       "outcome, "
-      "started_us, ended_us, prompt_tokens, cached_tokens, reasoning_tokens, output_tokens, currency, cost) "
-      "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+      "started_us, ended_us, prompt_tokens, cached_tokens, reasoning_tokens, output_tokens, currency, cost, trained_tokens) "
+      "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
       {settlement.reservation, r.text(0), r.text(1), r.text(2), r.text(3), r.text(4), r.text(5), settlement.outcome,
-       r.integer(6), now, used.prompt, used.cached, used.reasoning, used.output, price.currency, cost}));
+       r.integer(6), now, used.prompt, used.cached, used.reasoning, used.output, price.currency, cost, used.trained}));
   QW_TRY(c.run("DELETE FROM reservation_shares WHERE reservation_id = $1", {settlement.reservation}));
   QW_TRY(c.run("DELETE FROM reservations WHERE id = $1", {settlement.reservation}));
   return true;
@@ -150,7 +154,7 @@ Result<std::int64_t> settle_all(Connection& c, std::span<const Settlement> settl
                                      {settlements[i].reservation}));
     for (const Row& r : rows) {
       shares[i].push_back({r.text(0), r.text(1), r.integer(2)});
-      if (shares[i].back().kind == "subject") names.insert(shares[i].back().target);
+      if (shares[i].back().kind != "budget") names.insert(shares[i].back().target);
     }
   }
   QW_ASSIGN(Subjects subjects, load_subjects(c, names, now));
@@ -175,6 +179,7 @@ std::string where_of(const UsageQuery& q, std::vector<Value>& values) {
   if (!q.project_id.empty()) add("project_id =", q.project_id);
   if (!q.organisation_id.empty()) add("organisation_id =", q.organisation_id);
   if (!q.model.empty()) add("model =", q.model);
+  if (!q.request_id.empty()) add("request_id =", q.request_id);
   if (q.from_us != 0) add("ended_us >=", q.from_us);
   if (q.to_us != 0) add("ended_us <", q.to_us);
   return out;
@@ -192,20 +197,23 @@ std::string date_of_day(const std::string& number) {
 
 std::int64_t cost_of(const Price& p, const Tokens& t) {
   return (t.prompt - t.cached) * p.prompt + t.cached * p.cached + (t.output - t.reasoning) * p.output +
-         t.reasoning * p.reasoning;
+         t.reasoning * p.reasoning + t.trained * p.trained;
 }
 
 Status Ledger::set_limits(const Limits& limits) {
   QW_TRY(check_subject(limits.subject));
-  for (const std::int64_t n : {limits.requests_per_minute, limits.tokens_per_minute, limits.concurrency}) {
+  for (const std::int64_t n : {limits.requests_per_minute, limits.tokens_per_minute, limits.concurrency, limits.jobs}) {
     if (n < 0 || n > kMostTokens)
       return fail(ErrorKind::kBadInput, "a limit is 0 (none) to " + std::to_string(kMostTokens));
   }
+  if (limits.jobs > 0 && !limits.subject.starts_with("project:"))
+    return fail(ErrorKind::kBadInput, "a limit of jobs is a project's");
   return work_.transact([&](Connection& c) -> Status {
     QW_TRY(make_subject(c, limits.subject));
     QW_TRY(c.run(
-        "UPDATE subjects SET requests_per_minute = $1, tokens_per_minute = $2, concurrency = $3 WHERE subject = $4",
-        {limits.requests_per_minute, limits.tokens_per_minute, limits.concurrency, limits.subject}));
+        "UPDATE subjects SET requests_per_minute = $1, tokens_per_minute = $2, concurrency = $3, jobs = $4 "
+        "WHERE subject = $5",
+        {limits.requests_per_minute, limits.tokens_per_minute, limits.concurrency, limits.jobs, limits.subject}));
     return {};
   });
 }
@@ -213,11 +221,11 @@ Status Ledger::set_limits(const Limits& limits) {
 Result<std::vector<Limits>> Ledger::limits() {
   return work_.transact([&](Connection& c) -> Result<std::vector<Limits>> {
     QW_ASSIGN(const Rows rows,
-              c.run("SELECT subject, requests_per_minute, tokens_per_minute, concurrency, running FROM subjects "
-                    "WHERE requests_per_minute + tokens_per_minute + concurrency > 0 ORDER BY subject",
+              c.run("SELECT subject, requests_per_minute, tokens_per_minute, concurrency, running, jobs FROM subjects "
+                    "WHERE requests_per_minute + tokens_per_minute + concurrency + jobs > 0 ORDER BY subject",
                     {}));
     std::vector<Limits> out;
-    for (const Row& r : rows) out.push_back({r.text(0), r.integer(1), r.integer(2), r.integer(3), r.integer(4)});
+    for (const Row& r : rows) out.push_back({r.text(0), r.integer(1), r.integer(2), r.integer(3), r.integer(5), r.integer(4)});
     return out;
   });
 }
@@ -281,24 +289,24 @@ Status Ledger::remove_budget(const std::string& id) {
 Status Ledger::set_price(const Price& p) {
   if (p.model.empty() || p.currency.empty() || p.currency.size() > 16 || p.currency == "tokens")
     return fail(ErrorKind::kBadInput, "a price needs a model and a currency");
-  for (const std::int64_t n : {p.prompt, p.cached, p.reasoning, p.output}) {
+  for (const std::int64_t n : {p.prompt, p.cached, p.reasoning, p.output, p.trained}) {
     if (n < 0 || n > kMostPrice) return fail(ErrorKind::kBadInput, "a price is out of range");
   }
   if (p.cached > p.prompt) return fail(ErrorKind::kBadInput, "cached tokens cannot cost more than others");
   return work_.transact([&](Connection& c) -> Status {
     QW_TRY(
-        c.run("INSERT INTO prices (model, currency, prompt, cached, reasoning, output) VALUES ($1, $2, $3, $4, $5, $6) "
+        c.run("INSERT INTO prices (" QW_PRICE_COLUMNS ") VALUES ($1, $2, $3, $4, $5, $6, $7) "
               "ON CONFLICT (model) DO UPDATE SET currency = excluded.currency, prompt = excluded.prompt, cached = "
               "excluded.cached, "
-              "reasoning = excluded.reasoning, output = excluded.output",
-              {p.model, p.currency, p.prompt, p.cached, p.reasoning, p.output}));
+              "reasoning = excluded.reasoning, output = excluded.output, trained = excluded.trained",
+              {p.model, p.currency, p.prompt, p.cached, p.reasoning, p.output, p.trained}));
     return {};
   });
 }
 Result<std::vector<Price>> Ledger::prices() {
   return work_.transact([&](Connection& c) -> Result<std::vector<Price>> {
     QW_ASSIGN(const Rows rows,
-              c.run("SELECT model, currency, prompt, cached, reasoning, output FROM prices ORDER BY model", {}));
+              c.run("SELECT " QW_PRICE_COLUMNS " FROM prices ORDER BY model", {}));
     std::vector<Price> out;
     for (const Row& r : rows) out.push_back(price_of(r));
     return out;
@@ -315,7 +323,7 @@ Status Ledger::remove_price(const std::string& model) {
 Result<std::vector<Admission>> Ledger::admit(std::span<const Asked> asked) {
   std::set<std::string> names;
   for (const Asked& a : asked) {
-    for (const std::int64_t n : {a.prompt_tokens, a.output_tokens, a.least_output_tokens}) {
+    for (const std::int64_t n : {a.prompt_tokens, a.output_tokens, a.least_output_tokens, a.trained_tokens}) {
       if (n < 0 || n > kMostTokens) return fail(ErrorKind::kBadInput, "a request's tokens are out of range");
     }
     for (auto& name : subjects_of(a)) names.insert(std::move(name));
@@ -357,10 +365,10 @@ Status Ledger::renew(const std::string& instance, std::span<const Progress> prog
     for (const Progress& p : progress) {
       QW_TRY(
           c.run("UPDATE reservations SET lease_us = $1, prompt_done = $2, cached_done = $3, reasoning_done = $4, "
-                "output_done = $5 "
-                "WHERE id = $6 AND instance = $7",
-                {now + kLeaseUs, p.tokens.prompt, p.tokens.cached, p.tokens.reasoning, p.tokens.output, p.reservation,
-                 instance}));
+                "output_done = $5, trained_done = $6 "
+                "WHERE id = $7 AND instance = $8",
+                {now + kLeaseUs, p.tokens.prompt, p.tokens.cached, p.tokens.reasoning, p.tokens.output, p.tokens.trained,
+                 p.reservation, instance}));
     }
     return {};
   });
@@ -378,9 +386,9 @@ Result<std::int64_t> Ledger::reclaim(const std::string& instance, bool alone) {
   });
 }
 
-Result<std::int64_t> Ledger::open_reservations() {
+Result<std::int64_t> Ledger::open_reservations(const std::string& request_id) {
   return work_.transact([&](Connection& c) -> Result<std::int64_t> {
-    QW_ASSIGN(const Rows rows, c.run("SELECT COUNT(*) FROM reservations", {}));
+    QW_ASSIGN(const Rows rows, c.run("SELECT COUNT(*) FROM reservations WHERE $1 = '' OR request_id = $1", {request_id}));
     return rows[0].integer(0);
   });
 }
@@ -391,7 +399,7 @@ Result<std::vector<UsageRow>> Ledger::usage(const UsageQuery& query, std::int64_
     std::string sql =
         "SELECT number, reservation_id, request_id, key_id, user_id, project_id, organisation_id, model, outcome, "
         "started_us, "
-        "ended_us, prompt_tokens, cached_tokens, reasoning_tokens, output_tokens, currency, cost FROM usage_ledger "
+        "ended_us, prompt_tokens, cached_tokens, reasoning_tokens, output_tokens, currency, cost, trained_tokens FROM usage_ledger "
         "WHERE " +
         where_of(query, values);
     values.emplace_back(after);
@@ -412,7 +420,7 @@ Result<std::vector<UsageRow>> Ledger::usage(const UsageQuery& query, std::int64_
                      r.text(8),
                      r.integer(9),
                      r.integer(10),
-                     {r.integer(11), r.integer(12), r.integer(13), r.integer(14)},
+                     {r.integer(11), r.integer(12), r.integer(13), r.integer(14), r.integer(17)},
                      r.text(15),
                      r.integer(16)});
     }
@@ -438,6 +446,7 @@ Result<std::vector<UsageSum>> Ledger::usage_sums(const UsageQuery& query, const 
     QW_ASSIGN(const Rows rows,
               c.run("SELECT " + column->second + " AS grp, currency, COUNT(*)" + sum("cost") + sum("prompt_tokens") +
                         sum("cached_tokens") + sum("reasoning_tokens") + sum("output_tokens") +
+                        sum("trained_tokens") +
                         " FROM usage_ledger WHERE " + where + " GROUP BY grp, currency ORDER BY grp, currency",
                     values));
     std::vector<UsageSum> out;
@@ -446,7 +455,7 @@ Result<std::vector<UsageSum>> Ledger::usage_sums(const UsageQuery& query, const 
                      r.text(1),
                      r.integer(2),
                      r.integer(3),
-                     {r.integer(4), r.integer(5), r.integer(6), r.integer(7)}});
+                     {r.integer(4), r.integer(5), r.integer(6), r.integer(7), r.integer(8)}});
     }
     return out;
   });

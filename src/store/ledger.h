@@ -31,7 +31,8 @@ class Connection;
 struct Limits {
   std::string subject;
   std::int64_t requests_per_minute = 0, tokens_per_minute = 0, concurrency = 0;  // 0: no limit
-  std::int64_t running = 0;                                                      // now (read only)
+  std::int64_t jobs = 0;     // of a project: unfinished jobs at once; 0: Jobs::kUsualMostOpen
+  std::int64_t running = 0;  // now (read only)
 };
 
 struct Budget {
@@ -49,6 +50,7 @@ struct Price {
   std::string model;  // "*": every model without a price of its own
   std::string currency;
   std::int64_t prompt = 0, cached = 0, reasoning = 0, output = 0;  // cached <= prompt
+  std::int64_t trained = 0;  // of a model that is trained from this one
 };
 
 struct Tokens {
@@ -56,6 +58,7 @@ struct Tokens {
   std::int64_t cached = 0;
   std::int64_t reasoning = 0;  // part of output
   std::int64_t output = 0;
+  std::int64_t trained = 0;  // what fine-tuning learned from
   friend bool operator==(const Tokens&, const Tokens&) = default;
 };
 std::int64_t cost_of(const Price& price, const Tokens& tokens);
@@ -66,6 +69,8 @@ struct Asked {
   std::int64_t prompt_tokens = 0;
   std::int64_t output_tokens = 0;        // the most that will be made
   std::int64_t least_output_tokens = 0;  // fewer are granted rather than none, but not fewer than this
+  // Above 0: this is training, which lasts for hours. It counts against budgets, not against rates or concurrency.
+  std::int64_t trained_tokens = 0;
 };
 
 enum class Refusal : std::uint8_t {
@@ -109,7 +114,7 @@ struct UsageRow {
   std::int64_t cost = 0;
 };
 struct UsageQuery {
-  std::string key_id, user_id, project_id, organisation_id, model;  // "": any
+  std::string key_id, user_id, project_id, organisation_id, model, request_id;  // "": any
   std::int64_t from_us = 0, to_us = 0;                              // of the end of the request; to 0: no end
 };
 struct UsageSum {
@@ -144,7 +149,7 @@ class Ledger {
   // Settles what died with its service by its last progress: all that other instances than `instance` hold if
   // `alone` (nobody else serves from this store), else those whose lease ran out. Returns how many.
   Result<std::int64_t> reclaim(const std::string& instance, bool alone);
-  Result<std::int64_t> open_reservations();
+  Result<std::int64_t> open_reservations(const std::string& request_id = "");  // "": of all requests
 
   // Rows in order, at most `most`, of numbers above `after`.
   Result<std::vector<UsageRow>> usage(const UsageQuery& query, std::int64_t after, std::int64_t most);

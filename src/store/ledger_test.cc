@@ -271,5 +271,35 @@ TEST_P(LedgerTest, NoConcurrencyOverrunsABudget) {
   EXPECT_EQ(sum.at(0).tokens.prompt + sum.at(0).tokens.output, used);
 }
 
+TEST_P(LedgerTest, TrainingIsChargedToBudgetsAndNotToRates) {
+  ASSERT_TRUE(ledger().set_price({"mini", "CNY", 1, 1, 1, 1, 50}).has_value());
+  ASSERT_TRUE(ledger().set_limits({"project:p", 1, 10, 1}).has_value());
+  ASSERT_TRUE(ledger().set_budget("project:p", "CNY", "total", 10'000).has_value());
+  ASSERT_TRUE(ledger().set_budget("org:o", "tokens", "total", 150).has_value());
+  Asked job = asked(0, 0);
+  job.request_id = "job";
+  job.trained_tokens = 120;
+  const auto first = ledger().admit(std::span(&job, 1))->at(0);
+  ASSERT_EQ(first.refusal, Refusal::kNone) << first.why;
+  EXPECT_EQ(ledger().budgets("project:p")->at(0).reserved, 6000);
+  EXPECT_EQ(ledger().budgets("org:o")->at(0).reserved, 120);
+  EXPECT_EQ(ledger().limits()->at(0).running, 0);
+  EXPECT_EQ(*ledger().open_reservations("job"), 1);
+  EXPECT_EQ(*ledger().open_reservations("another"), 0);
+  EXPECT_EQ(ledger().admit(std::span(&job, 1))->at(0).refusal, Refusal::kBudget);
+  Tokens done;
+  done.trained = 70;
+  const Progress progress{first.reservation, done};
+  ASSERT_TRUE(ledger().renew(job.instance, std::span(&progress, 1)).has_value());
+  EXPECT_EQ(*ledger().reclaim("another service", true), 1);
+  UsageQuery query;
+  query.request_id = "job";
+  EXPECT_EQ(ledger().usage_sums(query, "")->at(0).tokens, done);
+  EXPECT_EQ(ledger().usage_sums(query, "")->at(0).cost, 3500);
+  EXPECT_EQ(ledger().budgets("project:p")->at(0).spent, 3500);
+  EXPECT_EQ(ledger().budgets("org:o")->at(0).spent, 70);
+  EXPECT_EQ(ledger().budgets("org:o")->at(0).reserved, 0);
+}
+
 }  // namespace
 }  // namespace qw::store

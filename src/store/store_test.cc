@@ -43,7 +43,8 @@ TEST_P(StoreTest, MigratesFromEveryVersionAndKeepsWhatIsThere) {
         ASSERT_TRUE((*connection)->script("INSERT INTO organisations VALUES ('org_1', 'kept', 3, 5, 0)").has_value());
       }
       if (version >= 2) {
-        ASSERT_TRUE((*connection)->script("INSERT INTO prices VALUES ('mini', 'CNY', 3, 2, 5, 4)").has_value());
+        ASSERT_TRUE((*connection)->script("INSERT INTO prices (model, currency, prompt, cached, reasoning, output) "
+                                             "VALUES ('mini', 'CNY', 3, 2, 5, 4)").has_value());
       }
     }
     Store& store = open();
@@ -291,6 +292,33 @@ TEST(Store, AddressesThatAreNoneAreRefused) {
   ASSERT_TRUE(base::write_file_atomically(path, std::string(5000, 'x')).has_value());
   EXPECT_EQ(Store::open(path.string()).error().kind, ErrorKind::kBadInput);
   std::filesystem::remove(path);
+}
+
+TEST_P(StoreTest, AProjectHasSoManyUnfinishedJobsAtMost) {
+  Store& store = open();
+  const std::string p = project();
+  Limits limits;
+  limits.subject = "project:" + p;
+  limits.jobs = 2;
+  ASSERT_TRUE(store.ledger().set_limits(limits).has_value());
+  EXPECT_EQ(store.ledger().limits()->at(0).jobs, 2);
+  const auto first = store.jobs().add("a_", p, "one", "");
+  ASSERT_TRUE(store.jobs().add("b_", p, "another", "").has_value()) << "jobs of all kinds count";
+  const auto third = store.jobs().add("c_", p, "one", "");
+  ASSERT_FALSE(third.has_value());
+  EXPECT_EQ(third.error().kind, ErrorKind::kResource);
+  const std::string other = store.tenants().add_project("o", "q")->id;
+  EXPECT_TRUE(store.jobs().add("d_", other, "one", "").has_value()) << "another project's own";
+  ASSERT_TRUE(store.jobs().claim("one", "i", 1000)->has_value());
+  EXPECT_FALSE(store.jobs().add("c_", p, "one", "").has_value()) << "running ones count";
+  ASSERT_TRUE(store.jobs().finish(first->id, "i", "done", "").has_value());
+  EXPECT_TRUE(store.jobs().add("c_", p, "one", "").has_value());
+  limits.jobs = 0;
+  ASSERT_TRUE(store.ledger().set_limits(limits).has_value());
+  EXPECT_TRUE(store.jobs().add("e_", p, "one", "").has_value()) << "no limit of its own: the usual one";
+  limits.subject = "org:o";
+  limits.jobs = 1;
+  EXPECT_FALSE(store.ledger().set_limits(limits).has_value());
 }
 
 TEST(Backup, DamageIsSeenBeforeAnythingIsBelieved) {

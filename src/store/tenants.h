@@ -38,6 +38,21 @@ struct User {
   std::vector<std::string> roles;
   std::int64_t created_us = 0;
   bool disabled = false;
+  std::string email;
+  std::string project_id;  // whose files, jobs and answers are his in a browser; "": his organisation's oldest
+  bool has_password = false;
+  std::string external_id;  // who he is to a provider of logins: issuer and subject; "": nobody
+};
+// What is to be changed of a user.
+struct UserChange {
+  std::optional<std::vector<std::string>> roles = {};
+  std::optional<bool> disabled = {};
+  std::optional<std::string> email = {}, project = {};  // project: id or name
+  std::optional<std::string> password_hash = {};        // base/password.h; "": none. Ends his sessions
+};
+// Who may log in by that name, and what his password must match; both "" if there is no such user.
+struct Login {
+  std::string user_id, password_hash;
 };
 // Patterns of actions: "files.read", "files.*", "*". What is denied by any role is denied.
 struct Role {
@@ -58,10 +73,15 @@ struct NewKey {
   Key key;
   std::string secret;  // the only time it is seen
 };
+struct NewSession {
+  std::string secret;  // the only time it is seen
+  Key key;             // what it may do
+};
 struct KeySpec {
   std::string project, user, name;
   std::vector<std::string> scopes = {"*"}, models, networks;
   std::int64_t expires_us = 0;
+  std::string repeat_id = {};  // a key of one that is not empty is made once; its id follows from it
 };
 
 // A key and everything that decides what it may do.
@@ -95,8 +115,7 @@ class Tenants {
                         const std::vector<std::string>& roles);
   Result<std::vector<User>> users(const std::string& organisation = "");
   Result<User> user(const std::string& where);
-  Status set_user(const std::string& where, std::optional<std::vector<std::string>> roles,
-                  std::optional<bool> disabled);
+  Status set_user(const std::string& where, const UserChange& change);
 
   Status set_role(const Role& role);  // adds or replaces; built-in ones stay as they are
   Result<std::vector<Role>> roles();
@@ -113,10 +132,33 @@ class Tenants {
   // For work that was left here by the key of that id: it, or the key that it was rotated to.
   Result<std::optional<Principal>> principal_of_key_id(const std::string& id);
 
-  // A browser's session for a key. The secret is returned.
-  Result<std::string> begin_session(const std::string& key_id, std::int64_t lasts_us, const std::string& remote);
+  // A browser's session for a key, which ends after `lasts_us`, or when it was not used for `idle_us` (0: however
+  // long). The secret is returned.
+  Result<std::string> begin_session(const std::string& key_id, std::int64_t lasts_us, const std::string& remote,
+                                    std::int64_t idle_us = 0);
+  // The same for a user: his browser has a key of its own, whose secret nobody knows; who revokes it ends his sessions.
+  Result<NewSession> begin_user_session(const std::string& user_id, std::int64_t lasts_us, std::int64_t idle_us,
+                                        const std::string& remote);
   Result<std::optional<Principal>> principal_of_session(std::string_view secret);
   Status end_session(std::string_view secret);
+  // All of a user's, or of a key's that is nobody's. Returns how many.
+  Result<std::int64_t> end_sessions_of(const Key& key);
+
+  // By name or e-mail; several of that name and none are the same to who asks.
+  Result<Login> login(const std::string& name);
+  // The user whom a provider calls `external_id`, made if there is none yet, with these roles from now on. kBadInput if
+  // the name belongs to a user who is not the provider's.
+  Result<User> user_of_provider(const std::string& external_id, const std::string& organisation,
+                                const std::string& name, const std::string& email,
+                                const std::vector<std::string>& roles);
+
+  // One attempt to log in, counted for each subject: of those with N a minute, N at once and one every 60/N seconds. 0:
+  // go on; else how long to wait.
+  struct AttemptLimit {
+    std::string subject;
+    std::int64_t a_minute = 1;
+  };
+  Result<std::int64_t> attempt(const std::vector<AttemptLimit>& limits);
 
   // Makes organisation, project and user of an empty store, and a key that may do everything. Nothing if there are
   // keys.

@@ -119,12 +119,12 @@ TEST_P(TenantsTest, ADenyingRoleWins) {
   EXPECT_TRUE(may(now(), "inference"));
   EXPECT_FALSE(may(now(), "files.read"));
   EXPECT_FALSE(may(now(), "admin"));
-  ASSERT_TRUE(tenants().set_user("ann", std::vector<std::string>{"member"}, {}).has_value());
+  ASSERT_TRUE(tenants().set_user("ann", {.roles = std::vector<std::string>{"member"}}).has_value());
   EXPECT_TRUE(may(now(), "files.read"));
   EXPECT_TRUE(tenants().remove_role("no-files").has_value());
-  ASSERT_TRUE(tenants().set_user("ann", {}, true).has_value());
+  ASSERT_TRUE(tenants().set_user("ann", {.disabled = true}).has_value());
   EXPECT_TRUE(now().disabled);
-  ASSERT_TRUE(tenants().set_user("ann", {}, false).has_value());
+  ASSERT_TRUE(tenants().set_user("ann", {.disabled = false}).has_value());
   EXPECT_FALSE(now().disabled);
   ASSERT_TRUE(tenants().set_organisation("o", 5, true).has_value());
   EXPECT_TRUE(now().disabled);
@@ -146,6 +146,107 @@ TEST_P(TenantsTest, SessionsEnd) {
   const auto third = tenants().begin_session((*key)->key.id, 1000, "");
   ASSERT_TRUE(tenants().revoke_key((*key)->key.id).has_value());
   EXPECT_FALSE(known(*third));
+}
+
+TEST_P(TenantsTest, SessionsOfPeopleEndWhenNobodyUsesThem) {
+  ASSERT_TRUE(tenants().add_organisation("o").has_value());
+  const auto none = tenants().begin_user_session(tenants().add_user("o", "ann", {"member"})->id, 9, 9, "");
+  EXPECT_FALSE(none.has_value()) << "there is no project to work in";
+  ASSERT_TRUE(tenants().add_project("o", "p").has_value());
+  now_us_ += 1;
+  ASSERT_TRUE(tenants().add_project("o", "q").has_value());
+  const std::string ann = tenants().user("ann")->id;
+  constexpr std::int64_t kSecond = 1'000'000;
+  const auto made = tenants().begin_user_session(ann, 1000 * kSecond, 100 * kSecond, "1.2.3.4:5");
+  ASSERT_TRUE(made.has_value()) << made.error().message;
+  const auto who = [&] { return *tenants().principal_of_session(made->secret); };
+  ASSERT_TRUE(who());
+  EXPECT_EQ(who()->user, "ann");
+  EXPECT_EQ(who()->project, "p");
+  for (int i = 0; i < 10; ++i) {  // used now and then, it lasts
+    now_us_ += 95 * kSecond;
+    EXPECT_TRUE(who()) << i;
+  }
+  now_us_ += 60 * kSecond;
+  EXPECT_FALSE(who()) << "but not for ever";
+  const auto second = tenants().begin_user_session(ann, 1000 * kSecond, 100 * kSecond, "");
+  EXPECT_EQ(second->key.id, made->key.id);
+  now_us_ += 101 * kSecond;
+  EXPECT_FALSE(*tenants().principal_of_session(second->secret)) << "nobody used it";
+  ASSERT_TRUE(tenants().set_user("ann", {.project = "q"}).has_value());
+  const auto third = tenants().begin_user_session(ann, 1000 * kSecond, 0, "");
+  EXPECT_EQ((*tenants().principal_of_session(third->secret))->project, "q");
+  EXPECT_EQ(tenants().end_sessions_of(third->key), 1);
+  EXPECT_FALSE(*tenants().principal_of_session(third->secret));
+}
+
+TEST_P(TenantsTest, PasswordsAreFoundByNameOrAddress) {
+  ASSERT_TRUE(tenants().add_organisation("o").has_value());
+  ASSERT_TRUE(tenants().add_project("o", "p").has_value());
+  ASSERT_TRUE(tenants().add_user("o", "ann", {"member"}).has_value());
+  EXPECT_EQ(tenants().login("ann")->password_hash, "");
+  ASSERT_TRUE(tenants().set_user("ann", {.email = "a@b.c", .password_hash = "$x"}).has_value());
+  EXPECT_EQ(tenants().login("ann")->password_hash, "$x");
+  EXPECT_EQ(tenants().login("a@b.c")->user_id, tenants().user("ann")->id);
+  EXPECT_TRUE(tenants().user("ann")->has_password);
+  EXPECT_EQ(tenants().login("nobody")->user_id, "");
+  EXPECT_EQ(tenants().login("")->user_id, "") << "users without an address";
+  ASSERT_TRUE(tenants().add_organisation("o2").has_value());
+  ASSERT_TRUE(tenants().add_user("o2", "ann", {"member"}).has_value());
+  EXPECT_EQ(tenants().login("ann")->user_id, "") << "two of that name: the address tells";
+  const auto session = tenants().begin_user_session(tenants().login("a@b.c")->user_id, 1000, 0, "");
+  ASSERT_TRUE(tenants().set_user(tenants().login("a@b.c")->user_id, {.password_hash = "$y"}).has_value());
+  EXPECT_FALSE(*tenants().principal_of_session(session->secret)) << "a new password ends sessions";
+  EXPECT_FALSE(tenants().set_user(tenants().login("a@b.c")->user_id, {.project = "nothing"}).has_value());
+}
+
+TEST_P(TenantsTest, AProvidersUserIsTheSameEachTime) {
+  ASSERT_TRUE(tenants().add_organisation("o").has_value());
+  ASSERT_TRUE(tenants().add_user("o", "taken", {"owner"}).has_value());
+  const auto first = tenants().user_of_provider("https://id#7", "o", "mei", "mei@x.y", {"viewer"});
+  ASSERT_TRUE(first.has_value()) << first.error().message;
+  const auto again = tenants().user_of_provider("https://id#7", "o", "another name", "new@x.y", {"member", "viewer"});
+  EXPECT_EQ(again->id, first->id);
+  EXPECT_EQ(again->name, "mei");
+  EXPECT_EQ(again->email, "new@x.y");
+  EXPECT_EQ(again->roles, (std::vector<std::string>{"member", "viewer"}));
+  EXPECT_FALSE(tenants().user_of_provider("https://id#8", "o", "taken", "", {"viewer"}).has_value())
+      << "a provider's word does not make its user somebody who is here already";
+  EXPECT_FALSE(tenants().user_of_provider("", "o", "x", "", {}).has_value());
+}
+
+TEST_P(TenantsTest, AttemptsAreCountedForEachSubject) {
+  const auto attempt = [&](const char* name, std::int64_t limit) { return *tenants().attempt({{name, limit}, {"all", 20}}); };
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(attempt("ann", 3), 0);
+  EXPECT_EQ(attempt("ann", 3), 20'000'000) << "one every 20 seconds";
+  EXPECT_EQ(attempt("mei", 3), 0);
+  now_us_ += 20'000'000;
+  EXPECT_EQ(attempt("ann", 3), 0);
+  EXPECT_GT(attempt("ann", 3), 0);
+  for (int i = 0; i < 40; ++i) attempt(("many" + std::to_string(i)).c_str(), 3);
+  EXPECT_GT(attempt("yet another", 3), 0) << "all together are limited, too";
+}
+
+TEST_P(TenantsTest, AKeyIsMadeOnceForEachRepeat) {
+  ASSERT_TRUE(tenants().add_organisation("o").has_value());
+  ASSERT_TRUE(tenants().add_project("o", "p").has_value());
+  store::KeySpec spec;
+  spec.project = "p";
+  spec.repeat_id = "one";
+  const auto made = tenants().add_key(spec);
+  ASSERT_TRUE(made.has_value());
+  EXPECT_FALSE(tenants().add_key(spec).has_value());
+  EXPECT_NE(tenants().rotate_key(made->key.id, 0)->key.id, made->key.id);
+  spec.repeat_id = "two";
+  EXPECT_TRUE(tenants().add_key(spec).has_value());
+}
+
+TEST_P(TenantsTest, MembersMayTrain) {
+  const auto roles = *tenants().roles();
+  for (const auto& role : roles) {
+    EXPECT_EQ(covers(role.allow, "fine_tuning.write"), role.name != "viewer") << role.name;
+    EXPECT_EQ(covers(role.allow, "files.write"), role.name != "viewer") << role.name;
+  }
 }
 
 }  // namespace

@@ -98,6 +98,7 @@ class ServiceTest : public testing::Test {
     options.accounts = accounts;
     options.http.port = 0;
     options.http.max_body_bytes = 10'000;
+    if (admin_apart_) options.admin_http = options.http;
     options.page = [](std::string_view name) -> std::string_view {
       return name == "index.html" ? "<!doctype html>page" : "";
     };
@@ -112,7 +113,7 @@ class ServiceTest : public testing::Test {
     const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
     sockaddr_in address{};
     address.sin_family = AF_INET;
-    address.sin_port = htons(service_->port());
+    address.sin_port = htons(port_ == 0 ? service_->port() : port_);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     EXPECT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
     const std::string text = method + " " + path + " HTTP/1.1\r\nHost: x\r\n" + headers +
@@ -165,6 +166,8 @@ class ServiceTest : public testing::Test {
   std::unique_ptr<engine::Engine> engine_;
   ModelList models_;
   std::unique_ptr<Service> service_;
+  bool admin_apart_ = false;  // of the next start
+  std::uint16_t port_ = 0;    // that requests go to; 0: the service's
 };
 
 }  // namespace qw::api::test

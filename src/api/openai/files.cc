@@ -149,8 +149,13 @@ store::Store* store_of(Exchange& exchange) {
   return nullptr;
 }
 
+// When a project that has as many unfinished jobs as it may have should ask again.
+constexpr std::int64_t kRoomAgainS = 10;
+
 ApiError store_error(const Error& error) {
   if (error.kind == ErrorKind::kBadInput) return {404, "invalid_request_error", error.message, "", "not_found"};
+  if (error.kind == ErrorKind::kResource)
+    return {429, "rate_limit_error", "Limit reached: " + error.message + ".", "", "too_many_jobs", kRoomAgainS};
   return {503, "server_error", "The store cannot be reached.", "", "store_unavailable"};
 }
 

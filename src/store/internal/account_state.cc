@@ -51,10 +51,19 @@ class Decider {
     out_.admission.retry_after_us = retry_us;
     return false;
   }
+  bool trains() const { return asked_.trained_tokens > 0; }
   std::int64_t least() const { return asked_.prompt_tokens + asked_.least_output_tokens; }
 
   // Lowers the grant to what `name` has; false (and the refusal) if that is too little.
   bool look(const std::string& name, SubjectState& s) {
+    if (!trains() && !look_at_rates(name, s)) return false;
+    for (const Budget& budget : s.budgets) {
+      if (!look_at_budget(name, budget)) return false;
+    }
+    return true;
+  }
+
+  bool look_at_rates(const std::string& name, SubjectState& s) {
     if (s.concurrency > 0 && s.running >= s.concurrency)
       return refuse(Refusal::kConcurrency, name,
                     name + " has " + std::to_string(s.concurrency) + " requests running, its limit", 1'000'000);
@@ -71,14 +80,11 @@ class Decider {
                       wait);
       grant_ = std::min(grant_, s.tokens.available(now_) - asked_.prompt_tokens);
     }
-    for (const Budget& budget : s.budgets) {
-      if (!look_at_budget(name, budget)) return false;
-    }
     return true;
   }
 
   bool look_at_budget(const std::string& name, const Budget& budget) {
-    std::int64_t prompt = 1, output = 1;
+    std::int64_t prompt = 1, output = 1, trained = 1;
     if (budget.unit != "tokens") {
       if (price_ == nullptr || price_->currency != budget.unit)
         return refuse(
@@ -86,8 +92,10 @@ class Decider {
             name + " has a budget in " + budget.unit + ", and the model " + asked_.model + " has no price in it", -1);
       prompt = price_->prompt;
       output = dearest(*price_);
+      trained = price_->trained;
     }
-    const std::int64_t needed = asked_.prompt_tokens * prompt + asked_.least_output_tokens * output;
+    const std::int64_t needed =
+        asked_.prompt_tokens * prompt + asked_.least_output_tokens * output + asked_.trained_tokens * trained;
     if (needed > budget.left()) {
       const auto period = period_of(budget.period, now_);
       // What others have reserved may come back; what is spent does so with the next period only.
@@ -105,10 +113,10 @@ class Decider {
   }
 
   void take(const std::string& name, SubjectState& s) {
-    Share share{"subject", name, 0};
-    ++s.running;
-    if (s.requests.limit > 0) s.requests.take(1, now_);
-    if (s.tokens.limit > 0) {
+    Share share{trains() ? "payer" : "subject", name, 0};
+    if (!trains()) ++s.running;
+    if (!trains() && s.requests.limit > 0) s.requests.take(1, now_);
+    if (!trains() && s.tokens.limit > 0) {
       share.amount = s.tokens.cost_us(asked_.prompt_tokens + grant_);
       s.tokens.take(asked_.prompt_tokens + grant_, now_);
     }
@@ -116,8 +124,9 @@ class Decider {
     out_.shares.push_back(std::move(share));
     for (Budget& budget : s.budgets) {
       const std::int64_t amount = budget.unit == "tokens"
-                                      ? asked_.prompt_tokens + grant_
-                                      : asked_.prompt_tokens * price_->prompt + grant_ * dearest(*price_);
+                                      ? asked_.prompt_tokens + grant_ + asked_.trained_tokens
+                                      : asked_.prompt_tokens * price_->prompt + grant_ * dearest(*price_) +
+                                            asked_.trained_tokens * price_->trained;
       budget.reserved += amount;
       out_.shares.push_back({"budget", budget.id, amount});
     }

@@ -26,8 +26,8 @@ using Subjects = std::map<std::string, SubjectState>;
 Result<Subjects> load_subjects(Connection& c, const std::set<std::string>& names, std::int64_t now_us);
 Status save_subjects(Connection& c, const Subjects& subjects);
 
-// A part of a reservation: `kind` "subject" (a place among those that run, and microseconds of its token rate) or
-// "budget" (`target`: its id).
+// A part of a reservation: `kind` "subject" (a place among those that run, and microseconds of its token rate), "payer"
+// (a subject whose budgets alone are charged) or "budget" (`target`: its id).
 struct Share {
   std::string kind, target;
   std::int64_t amount = 0;

@@ -77,7 +77,7 @@ class Parser {
     if (bytes_.size() < kMagic.size() + tail || !bytes_.starts_with(kMagic)) return wrong("not a backup of a store");
     const std::string_view last = bytes_.substr(bytes_.size() - tail);
     bytes_.remove_suffix(tail);
-    if (!last.starts_with(kEnd) || last.substr(kEnd.size(), kDigest) != base::sha256_hex(bytes_))
+    if (!last.starts_with(kEnd) || !last.ends_with('\n') || last.substr(kEnd.size(), kDigest) != base::sha256_hex(bytes_))
       return wrong("cut or damaged");
     at_ = kMagic.size();
     QW_ASSIGN(const std::int64_t version, number('\n'));

@@ -87,6 +87,32 @@ CREATE TABLE documents (
 CREATE INDEX documents_parent ON documents (parent, created_us);
 CREATE INDEX documents_project ON documents (project_id, kind, created_us);
 )sql",
+    // 4: training is paid for, members may train, and a project has so many unfinished jobs at most
+    R"sql(
+UPDATE roles SET allow = 'inference,models.read,files.*,batches.*,responses.*,fine_tuning.*,usage.read'
+  WHERE name = 'member' AND built_in = 1;
+ALTER TABLE prices ADD COLUMN trained BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE reservations ADD COLUMN trained_tokens BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE reservations ADD COLUMN trained_done BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE reservations ADD COLUMN price_trained BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE usage_ledger ADD COLUMN trained_tokens BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE subjects ADD COLUMN jobs BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX jobs_open ON jobs (project_id) WHERE status IN ('queued', 'running');
+CREATE INDEX usage_request ON usage_ledger (request_id);
+)sql",
+    // 5: people with passwords or another's word for who they are; sessions that end when nobody uses them
+    R"sql(
+ALTER TABLE users ADD COLUMN email TEXT NOT NULL DEFAULT '';
+ALTER TABLE users ADD COLUMN project_id TEXT NOT NULL DEFAULT '';
+ALTER TABLE users ADD COLUMN password TEXT NOT NULL DEFAULT '';
+ALTER TABLE users ADD COLUMN external_id TEXT NOT NULL DEFAULT '';
+CREATE INDEX users_email ON users (email);
+CREATE UNIQUE INDEX users_external ON users (external_id) WHERE external_id <> '';
+ALTER TABLE keys ADD COLUMN browser BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE sessions ADD COLUMN idle_us BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE sessions ADD COLUMN used_us BIGINT NOT NULL DEFAULT 0;
+CREATE TABLE login_attempts (subject TEXT PRIMARY KEY, tat_us BIGINT NOT NULL);
+)sql",
 };
 
 void replace_all(std::string& text, std::string_view from, std::string_view to) {
@@ -160,28 +186,30 @@ const std::vector<TableInfo>& tables() {
       {"organisations", {"id", "name", "weight", "created_us", "disabled"}},
       {"projects", {"id", "organisation_id", "name", "weight", "created_us", "disabled"}},
       {"roles", {"name", "allow", "deny", "built_in"}},
-      {"users", {"id", "organisation_id", "name", "created_us", "disabled"}},
+      {"users",
+       {"id", "organisation_id", "name", "created_us", "disabled", "email", "project_id", "password", "external_id"}},
       {"user_roles", {"user_id", "role"}, 2},
       {"keys",
        {"id", "project_id", "user_id", "name", "shown", "hash", "scopes", "models", "networks", "created_us",
-        "expires_us", "revoked_us", "used_us", "rotated_from"}},
-      {"sessions", {"hash", "key_id", "created_us", "expires_us", "remote"}},
+        "expires_us", "revoked_us", "used_us", "rotated_from", "browser"}},
+      {"sessions", {"hash", "key_id", "created_us", "expires_us", "remote", "idle_us", "used_us"}},
+      {"login_attempts", {"subject", "tat_us"}},
       {"subjects",
        {"subject", "requests_per_minute", "tokens_per_minute", "concurrency", "request_tat_us", "token_tat_us",
-        "running"}},
+        "running", "jobs"}},
       {"budgets", {"id", "subject", "unit", "period", "amount", "spent", "reserved", "period_us"}},
-      {"prices", {"model", "currency", "prompt", "cached", "reasoning", "output"}},
+      {"prices", {"model", "currency", "prompt", "cached", "reasoning", "output", "trained"}},
       {"reservations", {"id",          "request_id",   "instance",        "key_id",
                         "user_id",     "project_id",   "organisation_id", "model",
                         "created_us",  "lease_us",     "prompt_tokens",   "output_tokens",
                         "prompt_done", "cached_done",  "reasoning_done",  "output_done",
                         "currency",    "price_prompt", "price_cached",    "price_reasoning",
-                        "price_output"}},
+                        "price_output", "trained_tokens", "trained_done", "price_trained"}},
       {"reservation_shares", {"reservation_id", "kind", "target", "amount"}, 3},
       {"usage_ledger",
        {"number", "reservation_id", "request_id", "key_id", "user_id", "project_id", "organisation_id", "model",
         "outcome", "started_us", "ended_us", "prompt_tokens", "cached_tokens", "reasoning_tokens", "output_tokens",
-        "currency", "cost"},
+        "currency", "cost", "trained_tokens"},
        1,
        true},
       {"files", {"id", "project_id", "name", "purpose", "bytes", "parts", "complete", "created_us", "expires_us"}},

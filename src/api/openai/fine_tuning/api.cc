@@ -83,11 +83,11 @@ void one_job(store::Store& store, const std::string& id, const std::string& acti
 
 }  // namespace
 
-void FineTuningApi::start(store::Store& store, const std::string& instance) {
+void FineTuningApi::start(Accounts& accounts) {
   if (options_.runner == nullptr) return;  // another service of the store may have one
   context_ = std::make_unique<FineTuneContext>(
-      FineTuneContext{store, instance, options_, [this] { return stopping_.load(); }});
-  loop_ = std::make_unique<JobLoop>(store, instance, JobLoop::Options{kFineTuneJob, options_.lease, options_.poll},
+      FineTuneContext{accounts, options_, [this] { return stopping_.load(); }});
+  loop_ = std::make_unique<JobLoop>(accounts.store(), accounts.instance(), JobLoop::Options{kFineTuneJob, options_.lease, options_.poll},
                                     [this](store::Job job) { return run_fine_tune(*context_, std::move(job)); });
 }
 
@@ -112,7 +112,7 @@ void FineTuningApi::create(store::Store& store, const net::Request& http, Exchan
   store::Job job;
   job.id = "ftjob-";
   job.project_id = project;
-  job.spec = fine_tune_spec(*request, (*model)->id, exchange.who()->organisation_id);
+  job.spec = fine_tune_spec(*request, (*model)->id, *exchange.who());
   if (const auto fine = options_.runner->check(fine_tune_ask(job)); !fine)
     return exchange.send_error(bad_request("model", fine.error().message));
   const auto added = store.jobs().add("ftjob-", project, kFineTuneJob, job.spec);

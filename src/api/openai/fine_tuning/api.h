@@ -18,7 +18,7 @@ class FineTuningApi {
   FineTuningApi(const ModelList& models, Background& background, FineTuneOptions options)
       : models_(models), background_(background), options_(options) {}
   // Takes up the jobs of the store, if there is a runner.
-  void start(store::Store& store, const std::string& instance);
+  void start(Accounts& accounts);
   // The job that runs is given back, to be gone on with by whoever claims it next.
   void stop();
   // True if the path belongs here; the exchange is then answered, now or later.

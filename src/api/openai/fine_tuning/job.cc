@@ -77,9 +77,11 @@ ApiResult<FineTuneRequest> read_fine_tune_request(const json::Object& body) {
   return out;
 }
 
-std::string fine_tune_spec(const FineTuneRequest& r, const std::string& base, const std::string& organisation) {
+std::string fine_tune_spec(const FineTuneRequest& r, const std::string& base, const store::Principal& who) {
   return json::dump(json::Object{{"model", base},
-                                 {"organization_id", organisation},
+                                 {"organization_id", who.organisation_id},
+                                 {"key_id", who.key.id},
+                                 {"user_id", who.key.user_id},
                                  {"training_file", r.training_file},
                                  {"validation_file", r.validation_file},
                                  {"suffix", r.suffix},
@@ -112,6 +114,19 @@ FineTuneAsk fine_tune_ask(const store::Job& job) {
   out.seed = integer("seed").value_or(job.created_us % kMostSeed);
   if (const json::Value* rate = spec->find("learning_rate_multiplier"); rate != nullptr && rate->is_number())
     out.learning_rate_multiplier = rate->as_double();
+  return out;
+}
+
+store::Asked fine_tune_payer(const store::Job& job) {
+  store::Asked out;
+  const auto parsed = json::parse(job.spec);
+  const json::Value spec = parsed ? *parsed : json::Value(json::Object{});
+  out.request_id = job.id;
+  out.key_id = text_member(spec, "key_id");
+  out.user_id = text_member(spec, "user_id");
+  out.project_id = job.project_id;
+  out.organisation_id = text_member(spec, "organization_id");
+  out.model = text_member(spec, "model");
   return out;
 }
 

@@ -8,6 +8,8 @@
 #include "api/openai/fine_tuning/runner.h"
 #include "json/value.h"
 #include "store/jobs.h"
+#include "store/ledger.h"
+#include "store/tenants.h"
 
 namespace qw::api::openai {
 
@@ -25,8 +27,10 @@ struct FineTuneRequest {
 ApiResult<FineTuneRequest> read_fine_tune_request(const json::Object& body);
 
 // `spec` of the store's job, and back. `base`: the model's id.
-std::string fine_tune_spec(const FineTuneRequest& request, const std::string& base, const std::string& organisation);
+std::string fine_tune_spec(const FineTuneRequest& request, const std::string& base, const store::Principal& who);
 FineTuneAsk fine_tune_ask(const store::Job& job);
+// Whose budgets pay for it. Jobs of before there were prices for training have no key: their project and organisation do.
+store::Asked fine_tune_payer(const store::Job& job);
 
 json::Value fine_tune_object(const store::Job& job);
 json::Value fine_tune_event(const store::Job& job, const store::JobRecord& record);

@@ -1,5 +1,7 @@
 #include "api/openai/fine_tuning/run.h"
 
+#include <future>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -15,6 +17,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kMostErrors = 20;  // named of a file that is wrong
 constexpr std::int64_t kRecordsAtOnce = 500;
+constexpr std::chrono::milliseconds kLookAgain{200};
 
 // What is wrong with a line of training data; "": nothing.
 std::string line_error(const std::string& text) {
@@ -54,12 +57,14 @@ class Run final : public FineTuneWatch {
       QW_TRY(write());
     }
     if (context_.options.runner == nullptr) return fail_job("no_runner", "This service trains no models.", "");
-    const auto end = context_.options.runner->run(ask_, context_.store.files(), *this);
+    const auto end = context_.options.runner->run(ask_, store().files(), *this);
     if (broken_) return tl::unexpected(*broken_);  // of the store: the job goes on when it is back
-    if (!end) return fail_job("training_failed", end.error().message, "");
+    const bool charged = settle(!end ? "error" : *end == FineTuneEnd::kDone ? "trained" : *end == FineTuneEnd::kLeft ? "interrupted" : "cancelled");
+    if (!charged) return fail(ErrorKind::kFailed, "the store could not enter what job " + job_.id + " cost");
+    if (!end) return fail_job(refused_ ? "insufficient_quota" : "training_failed", end.error().message, "");
     if (*end == FineTuneEnd::kLeft) {
       QW_TRY(write());
-      return jobs().release(job_.id, context_.instance);
+      return jobs().release(job_.id, context_.accounts.instance());
     }
     if (*end == FineTuneEnd::kCancelled) return finish("cancelled", "The job was cancelled.");
     return succeed();
@@ -80,10 +85,36 @@ class Run final : public FineTuneWatch {
     data.set("total_steps", s.total_steps);
     add("train_loss", s.train_loss);
     add("valid_loss", s.valid_loss);
-    if (s.trained_tokens > 0) set("trained_tokens", s.trained_tokens);
+    if (s.trained_tokens > 0) {
+      set("trained_tokens", s.trained_tokens);
+      acknowledge();
+    }
     event("info", message, "metrics", std::move(data));
   }
   void say(const std::string& message) override { event("info", message); }
+  Result<FineTuneOrder> plan(std::int64_t trained_tokens) override {
+    QW_ASSIGN(const FineTuneOrder order, wait_for_the_dead());
+    if (order != FineTuneOrder::kGoOn) return order;
+    store::Ledger& ledger = store().ledger();
+    store::UsageQuery query;
+    query.request_id = job_.id;
+    QW_ASSIGN(const auto sums, ledger.usage_sums(query, ""));
+    for (const auto& sum : sums) charged_ += sum.tokens.trained;
+    store::Asked asked = fine_tune_payer(job_);
+    asked.instance = context_.accounts.instance();
+    asked.trained_tokens = trained_tokens - charged_;
+    if (asked.trained_tokens <= 0) return FineTuneOrder::kGoOn;
+    QW_ASSIGN(const auto admissions, ledger.admit(std::span(&asked, 1)));
+    const store::Admission& admission = admissions.front();
+    if (admission.refusal != store::Refusal::kNone) {
+      refused_ = true;
+      return fail(ErrorKind::kRefused, "Budget reached: " + admission.why + ".");
+    }
+    charge_ = std::make_shared<Charge>(context_.accounts, admission.reservation);
+    context_.accounts.watch(admission.reservation, charge_);
+    acknowledge();
+    return FineTuneOrder::kGoOn;
+  }
   Result<FineTuneOrder> go_on() override {
     const auto since = Clock::now() - last_written_;
     if ((!records_.empty() && since >= context_.options.flush) || since >= context_.options.poll) {
@@ -97,7 +128,36 @@ class Run final : public FineTuneWatch {
   }
 
  private:
-  store::Jobs& jobs() { return context_.store.jobs(); }
+  store::Store& store() { return context_.accounts.store(); }
+  // What a service that died has reserved for this job is settled when its lease runs out, and must be known before the
+  // rest is reserved.
+  Result<FineTuneOrder> wait_for_the_dead() {
+    for (;;) {
+      QW_ASSIGN(const std::int64_t open, store().ledger().open_reservations(job_.id));
+      if (open == 0) return FineTuneOrder::kGoOn;
+      QW_ASSIGN(const FineTuneOrder order, go_on());
+      if (order != FineTuneOrder::kGoOn) return order;
+      std::this_thread::sleep_for(kLookAgain);
+    }
+  }
+  // Tells the charge what was trained in the meantime.
+  void acknowledge() {
+    const std::int64_t total = integer_member(state_, "trained_tokens") - charged_;
+    if (charge_ == nullptr || total <= acknowledged_) return;
+    store::Tokens more;
+    more.trained = total - std::exchange(acknowledged_, total);
+    charge_->acknowledge(more);
+  }
+  // Enters what was trained here; of training that failed nothing. False if the store could not.
+  bool settle(const char* outcome) {
+    if (charge_ == nullptr) return true;
+    std::promise<bool> done;
+    const bool failed = std::string_view(outcome) == "error";
+    charge_->settle(outcome, failed ? store::Tokens() : charge_->acknowledged(), [&](bool entered) { done.set_value(entered); });
+    charge_.reset();
+    return done.get_future().get();
+  }
+  store::Jobs& jobs() { return store().jobs(); }
   void set(const char* key, json::Value value) { state_.set(key, std::move(value)); }
 
   void event(const char* level, const std::string& message, const char* type = "message", json::Object data = {}) {
@@ -112,7 +172,7 @@ class Run final : public FineTuneWatch {
 
   Status write() {
     const auto lease = std::chrono::microseconds(context_.options.lease).count();
-    QW_ASSIGN(const bool cancel, jobs().advance(job_.id, context_.instance, lease, json::dump(state_), records_));
+    QW_ASSIGN(const bool cancel, jobs().advance(job_.id, context_.accounts.instance(), lease, json::dump(state_), records_));
     records_.clear();
     last_written_ = Clock::now();
     cancelled_ = cancelled_ || cancel;
@@ -121,7 +181,7 @@ class Run final : public FineTuneWatch {
 
   Status finish(const char* status, const std::string& message, const char* level = "info") {
     event(level, message);
-    return jobs().finish(job_.id, context_.instance, status, json::dump(state_), records_);
+    return jobs().finish(job_.id, context_.accounts.instance(), status, json::dump(state_), records_);
   }
 
   Status fail_job(const char* code, const std::string& message, const std::string& param) {
@@ -133,13 +193,13 @@ class Run final : public FineTuneWatch {
 
   // Errors: of the store. The value: what is wrong with the file, or "".
   Result<std::string> judge_file(const std::string& id) {
-    const auto file = context_.store.files().find(job_.project_id, id);
+    const auto file = store().files().find(job_.project_id, id);
     if (!file && file.error().kind != ErrorKind::kBadInput) return tl::unexpected(file.error());
     if (!file) return "The file " + id + " was deleted.";
     std::string wrong;
     std::size_t errors = 0;
     std::int64_t lines = 0;
-    FileLines text(context_.store.files(), id);
+    FileLines text(store().files(), id);
     while (errors < kMostErrors) {
       const auto line = text.next();
       if (!line && line.error().kind != ErrorKind::kBadInput) return tl::unexpected(line.error());
@@ -176,7 +236,7 @@ class Run final : public FineTuneWatch {
   // The figures of all steps as a file of the project.
   Result<std::string> write_results() {
     QW_TRY(write());
-    store::Files& files = context_.store.files();
+    store::Files& files = store().files();
     QW_ASSIGN(const auto file, files.begin(job_.project_id, job_.id + "_metrics.csv", "fine-tune-results"));
     std::string text = "step,train_loss,valid_loss\n";
     for (std::int64_t from = 0;;) {
@@ -207,6 +267,10 @@ class Run final : public FineTuneWatch {
   Clock::time_point last_written_ = Clock::now();
   std::optional<Error> broken_;
   bool cancelled_ = false;
+  bool refused_ = false;  // by a budget
+  std::shared_ptr<Charge> charge_;
+  std::int64_t charged_ = 0;       // tokens that were settled before this service had the job
+  std::int64_t acknowledged_ = 0;  // tokens the charge was told of
 };
 
 }  // namespace

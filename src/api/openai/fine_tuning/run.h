@@ -1,11 +1,14 @@
 // One fine-tuning job, from where its state leaves off: its files are read and judged, then the runner trains; what it
-// tells becomes events, and the job's end is written with them.
+// tells becomes events, and the job's end is written with them. What it learns from is paid for by the token: reserved
+// before training, settled when a service is done with it. What earlier services have settled is in the ledger under
+// the job's id, so that nothing is paid twice.
 #pragma once
 
 #include <chrono>
 #include <functional>
 #include <string>
 
+#include "api/accounts.h"
 #include "api/openai/fine_tuning/runner.h"
 #include "store/store.h"
 
@@ -19,8 +22,7 @@ struct FineTuneOptions {
 };
 
 struct FineTuneContext {
-  store::Store& store;
-  std::string instance;  // names this service in leases
+  Accounts& accounts;
   FineTuneOptions options;
   std::function<bool()> stopping;  // the job is to be given back
 };

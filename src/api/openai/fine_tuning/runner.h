@@ -37,6 +37,9 @@ class FineTuneWatch {
   // A step that was told before (training goes on from a checkpoint) is passed over.
   virtual void step(const FineTuneStep& step) = 0;
   virtual void say(const std::string& message) = 0;
+  // Before training, once: the most that trained_tokens can come to, from the job's beginning. It is reserved in the
+  // budgets. An error is the job's, in one line for its owner.
+  virtual Result<FineTuneOrder> plan(std::int64_t trained_tokens) = 0;
   // Writes what was told and says what is to be done; to be called a few times a second. An error: end at once and give
   // it back.
   virtual Result<FineTuneOrder> go_on() = 0;

@@ -18,12 +18,14 @@
 #include "data/config_table.h"
 #include "fine_tuner.h"
 #include "hosted_models.h"
+#include "login_options.h"
 #include "open_model.h"
 #include "text_source.h"
 
 namespace qw::app {
 namespace {
 
+constexpr const char* kLoginNeedsStore = "serve: --oidc-issuer needs --store, where users are kept";
 constexpr const char* kFineTuneNeedsStore = "serve: --fine-tune-folder needs --store, where its jobs are kept";
 
 struct ServeOptions {
@@ -39,6 +41,7 @@ struct ServeOptions {
   double target_gap_ms = 50;
   bool log_json = false, no_prefix_cache = false, check = false, openapi = false;
   DraftChoice drafts{"auto"};
+  LoginOptions login;
 };
 
 Result<std::vector<NamedAdapter>> named_adapters(const ServeOptions& o) {
@@ -181,6 +184,8 @@ Status check_serve(const ServeOptions& o) {
   if (!o.adapter_folder.empty() && !std::filesystem::is_directory(o.adapter_folder, ignored))
     note(fail(ErrorKind::kBadInput, o.adapter_folder + ": no folder of adapters"));
   const std::string url = store_url(o.store);
+  note(o.login.make().map([](auto&&) {}));
+  if (!o.login.provider.issuer.empty() && url.empty()) note(fail(ErrorKind::kUsage, kLoginNeedsStore));
   if (!o.fine_tune_folder.empty() && url.empty()) note(fail(ErrorKind::kUsage, kFineTuneNeedsStore));
   if (!url.empty()) {
     const auto state = store::Store::look(url);
@@ -221,6 +226,10 @@ Status serve(const ServeOptions& o) {
     options.fine_tuning.runner = &tuner;
   }
   options.accounts = accounts.get();
+  QW_ASSIGN(const auto login_provider, o.login.make());
+  if (login_provider != nullptr && store == nullptr) return fail(ErrorKind::kUsage, kLoginNeedsStore);
+  options.login_provider = login_provider.get();
+  options.sessions.secure = o.login.secure_cookies;
   if (!o.adapter_folder.empty()) options.adapters = &models;
   options.http.host = o.host;
   options.http.port = static_cast<std::uint16_t>(o.port);
@@ -273,6 +282,7 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--adapter-folder", o->adapter_folder, "administrators may have LoRA adapters of this folder loaded and unloaded while the service runs (POST /admin/adapters)");
   cmd->add_option("--moderation-words", o->moderation_words, "lists of words for /v1/moderations: lines, after a line [category] each (without: that route answers 501)");
   cmd->add_option("--fine-tune-folder", o->fine_tune_folder, "models are trained here for /v1/fine_tuning/jobs, at idle priority, and served from here (without: that route answers 501)");
+  o->login.add_to(*cmd);
   add_cache_type_option(*cmd, o->cache_type);
   add_draft_options(*cmd, o->drafts);
   cmd->add_flag("--no-prefix-cache", o->no_prefix_cache, "compute every prompt from its beginning");

@@ -151,11 +151,12 @@ TEST_F(AdminTest, ARepeatedRequestMakesNoSecondKey) {
 }
 
 TEST_F(AdminTest, ChangesAreInTheLogWithoutSecrets) {
+  testing::internal::CaptureStdout();  // where the log goes as long as nobody configured it
   testing::internal::CaptureStderr();
   const auto made = send("POST", "/keys", R"({"project":"p","name":"for the bench"})");
   send("GET", "/keys");
   send("POST", "/keys", R"({"project":"nobody"})", 400);
-  const std::string log = testing::internal::GetCapturedStderr();
+  const std::string log = testing::internal::GetCapturedStdout() + testing::internal::GetCapturedStderr();
   const auto line = log.find("admin: keys.add ");
   ASSERT_NE(line, std::string::npos) << log;
   EXPECT_EQ(log.find("admin: ", line + 1), std::string::npos) << "reading and failing change nothing: " << log;

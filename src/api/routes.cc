@@ -173,6 +173,13 @@ const Route kRoutes[] = {
     {"GET", "/admin/adapters", kService, "List adapters"},
     {"POST", "/admin/adapters", kService, "Load an adapter", kJson, &reads<&read_adapter_request>},
     {"DELETE", "/admin/adapters/{adapter}", kService, "Unload an adapter"},
+    {"GET", "/auth/login", kService, "The form to log in", kText},
+    {"POST", "/auth/login", kService, "Log in with a password or key"},
+    {"GET", "/auth/oidc/login", kService, "Log in by a provider"},
+    {"GET", "/auth/oidc/callback", kService, "Where a provider sends back to", kText},
+    {"GET", "/auth/session", kService, "Who is logged in"},
+    {"POST", "/auth/logout", kService, "End this session"},
+    {"POST", "/auth/logout_all", kService, "End all sessions of a user"},
 };
 
 // With the operations of the administration, whose table is their own.

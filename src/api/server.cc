@@ -65,6 +65,7 @@ Service::Service(const ModelList& models, ServiceOptions options)
       batches_(background_),
       fine_tuning_(models, background_, options_.fine_tuning),
       admin_(background_),
+      sessions_(background_, options_.sessions, options_.login_provider),
       metrics_(std::make_shared<ServiceMetrics>(models)) {}
 
 Result<std::unique_ptr<Service>> Service::start(const ModelList& models, ServiceOptions options) {
@@ -159,7 +160,17 @@ void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply
   auto secret = secret_of(request.headers);
   const auto shared = std::make_shared<const net::Request>(std::move(request));
   if (options_.accounts == nullptr) return route(shared, exchange);
-  if (!secret) return exchange->send_error(check_access(nullptr, "", "").error());
+  if (sessions_.handle_login(shared, exchange, options_.accounts)) return;
+  if (!secret) {
+    const bool page = shared->method == "GET" && shared->path == "/" &&
+                      net::find_header(shared->headers, "accept").find("text/html") != std::string_view::npos;
+    if (!page) return exchange->send_error(check_access(nullptr, "", "").error());
+    exchange->add_header("Location", "/auth/login");
+    return exchange->send_json(303, json::Object{{"location", "/auth/login"}});
+  }
+  if (secret->kind == Credential::kSession) {
+    if (auto fine = check_origin(*shared, secret->text); !fine) return exchange->send_error(fine.error());
+  }
   options_.accounts->who(std::move(secret->text), secret->kind, [this, shared, exchange](Result<Accounts::Who> who) {
     if (!who)
       return exchange->send_error({503, "server_error", "The accounts cannot be reached.", "", "store_unavailable"});
@@ -218,7 +229,7 @@ void Service::route(const std::shared_ptr<const net::Request>& shared, const std
       responses_.handle(shared, exchange) || moderations_.handle(request, exchange) ||
       fine_tuning_.handle(shared, exchange))
     return;
-  if (admin_.handle(shared, exchange)) return;
+  if (admin_.handle(shared, exchange) || sessions_.handle(shared, exchange)) return;
   if (options_.adapters != nullptr && handle_adapters(*options_.adapters, models_, request, exchange)) return;
   exchange->send_error(nothing_at(request));
 }

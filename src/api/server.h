@@ -26,6 +26,7 @@
 #include "api/openai/responses/api.h"
 #include "api/served_model.h"
 #include "api/service_metrics.h"
+#include "api/sessions.h"
 #include "net/http_server.h"
 
 namespace qw::api {
@@ -44,6 +45,8 @@ struct ServiceOptions {
   Moderator* moderator = nullptr;
   openai::FineTuneOptions fine_tuning;
   DeferredOptions deferred;
+  SessionOptions sessions;
+  oidc::Provider* login_provider = nullptr;  // vouches for people, beside passwords. Must outlive the service
   openai::BatchOptions batches;  // with accounts, whose store they are kept in
 };
 
@@ -81,6 +84,7 @@ class Service {
   openai::BatchesApi batches_;
   openai::FineTuningApi fine_tuning_;
   admin::Api admin_;
+  SessionsApi sessions_;
   std::shared_ptr<ServiceMetrics> metrics_;
   std::atomic<bool> draining_{false};
   std::unique_ptr<net::HttpServer> server_, admin_server_;

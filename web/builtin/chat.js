@@ -24,6 +24,12 @@ function showError(text) {
   bubble("error", text);
 }
 
+// What a browser's session must show with a change (docs/operations/accounts.md); nothing without a session.
+function sessionToken() {
+  const found = /(?:^|; )qw_csrf=([0-9a-f]+)/.exec(document.cookie);
+  return found ? { "X-CSRF-Token": found[1] } : {};
+}
+
 async function loadModels() {
   try {
     const answer = await (await fetch("/v1/models")).json();
@@ -71,7 +77,7 @@ async function send(text) {
   try {
     const response = await fetch("/v1/chat/completions", {
       method: "POST",
-      headers: { "Content-Type": "application/json" },
+      headers: { "Content-Type": "application/json", ...sessionToken() },
       signal: controller.signal,
       body: JSON.stringify(request),
     });

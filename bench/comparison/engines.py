@@ -13,14 +13,15 @@ class Failed(Exception):
     pass
 
 
-def run(command, turn, environment=None):
-    """Runs a command, after that of `turn` if there is one; gives its standard output and the seconds it took."""
+def run(command, turn, environment=None, errors_too=False):
+    """Runs a command, after that of `turn` if there is one; gives its standard output (behind it that for errors, if wanted) and
+    the seconds it took."""
     started = time.monotonic()
     done = subprocess.run([*turn, *map(str, command)], capture_output=True, text=True, errors="replace", timeout=LONGEST,
                           env=environment)
     if done.returncode != 0:
         raise Failed(f"{command[0]} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
-    return done.stdout, time.monotonic() - started
+    return done.stdout + (done.stderr if errors_too else ""), time.monotonic() - started
 
 
 class Ours:
@@ -90,7 +91,7 @@ class Llama:
 
     def batch(self, model, threads, sizes, tokens):
         out, _ = run([self.folder / "llama-batched-bench", "-m", model, "-t", threads, "-c", max(sizes) * (16 + tokens), "-b", 2048, "-ub", 512,
-                      "-npp", 16, "-ntg", tokens, "-npl", ",".join(map(str, sizes)), "-fa", "on", *self.switches], self.turn)
+                      "-npp", 16, "-ntg", tokens, "-npl", ",".join(map(str, sizes)), "-fa", "on", *self.switches], self.turn, errors_too=True)  # where ik_llama.cpp puts its table
         rows = re.findall(r"^\|" + r"\s*([\d.]+) \|" * 10, out, re.M)
         return {int(row[2]): float(row[7]) for row in rows}
 

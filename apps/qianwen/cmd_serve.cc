@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <thread>
 
+#include <unistd.h>
+
 #include "admin.h"
 #include "api/keyword_moderator.h"
 #include "api/routes.h"
@@ -20,6 +22,7 @@
 #include "hosted_models.h"
 #include "login_options.h"
 #include "open_model.h"
+#include "reload.h"
 #include "text_source.h"
 
 namespace qw::app {
@@ -30,16 +33,16 @@ constexpr const char* kFineTuneNeedsStore = "serve: --fine-tune-folder needs --s
 
 struct ServeOptions {
   std::vector<std::string> models, adapters;
-  std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto", adapter_folder,
-              moderation_words, fine_tune_folder;
+  std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto", adapter_folder, model_folder,
+              moderation_words, fine_tune_folder, tls_cert, tls_key;
   std::string admin_host = "127.0.0.1";
-  int port = 8080, admin_port = -1, threads = 0, grace_seconds = 30;
+  int port = 8080, admin_port = -1, threads = 0, grace_seconds = 30, drain_delay = 0;
   std::int64_t context = 0, cache_tokens = 0, max_sequences = 16;
   std::uint64_t memory = 0;
   std::int64_t unload_after = 0;
   std::int32_t state_snapshots = -1;
   double target_gap_ms = 50;
-  bool log_json = false, no_prefix_cache = false, check = false, openapi = false;
+  bool log_json = false, no_prefix_cache = false, check = false, openapi = false, models_from_config = false;
   DraftChoice drafts{"auto"};
   LoginOptions login;
 };
@@ -60,8 +63,8 @@ Result<std::vector<NamedAdapter>> named_adapters(const ServeOptions& o) {
   return out;
 }
 
-void print_banner(const std::string& host, int port, const std::string& model) {
-  const std::string address = "http://" + (host == "0.0.0.0" ? std::string("127.0.0.1") : host) + ":" + std::to_string(port);
+void print_banner(const std::string& host, int port, const std::string& model, bool tls) {
+  const std::string address = (tls ? "https://" : "http://") + (host == "0.0.0.0" ? std::string("127.0.0.1") : host) + ":" + std::to_string(port);
   std::fprintf(stderr,
                "\n  Chat page   %s/\n"
                "  API         curl %s/v1/chat/completions -H 'Content-Type: application/json' \\\n"
@@ -150,7 +153,57 @@ HostingOptions hosting_options(const ServeOptions& o) {
   out.limits.bytes = static_cast<std::int64_t>(o.memory);
   out.limits.unload_after = std::chrono::seconds(o.unload_after);
   out.adapter_folder = o.adapter_folder;
+  out.model_folder = o.model_folder;
   return out;
+}
+
+// The certificate and key to speak TLS with; null without the options.
+Result<std::shared_ptr<net::ServerIdentity>> load_identity(const ServeOptions& o) {
+  if (o.tls_cert.empty() != o.tls_key.empty())
+    return fail(ErrorKind::kUsage, "serve: --tls-cert and --tls-key need each other");
+  if (o.tls_cert.empty()) return nullptr;
+  return net::ServerIdentity::load(o.tls_cert, o.tls_key);
+}
+
+// What may have changed while the service runs. `asked`: somebody wants it read again, changed or not.
+void look_for_changes(net::ServerIdentity& identity, bool asked) {
+  const Result<bool> took = asked ? identity.reload().map([] { return true; }) : identity.reload_if_changed();
+  if (!took) {
+    base::log_error("the certificate in use stays: " + took.error().message);
+  } else if (*took) {
+    base::log_info("certificate for new connections: " + identity.describe());
+  }
+}
+
+// The models that a file names now; nothing if it names none, or they were named elsewhere.
+std::vector<std::string> models_of(const std::string& config) {
+  const auto table = data::load_toml(config);
+  if (!table) {
+    base::log_error("nothing of the configuration was taken up: " + table.error().message);
+    return {};
+  }
+  std::vector<std::string> out;
+  for (const auto& [key, value] : *table) {
+    if (key != "model") continue;
+    for (const json::Value& item : value.is_array() ? value.as_array() : json::Array{value})
+      if (item.is_string()) out.push_back(item.as_string());
+  }
+  return out;
+}
+
+// Until the program is to stop.
+void watch(const ServeOptions& o, HostedModels& models, net::ServerIdentity* identity) {
+  constexpr auto kTick = std::chrono::milliseconds(50);
+  constexpr int kTicksPerLook = 20;  // at files: whoever replaces them has not finished sooner
+  const bool at_terminal = ::isatty(STDIN_FILENO) == 1;
+  reload_asked().store(false);
+  for (int tick = 1; !interrupted().load(); ++tick) {
+    std::this_thread::sleep_for(kTick);
+    const bool asked = reload_asked().exchange(false);
+    if (asked && at_terminal && ::isatty(STDIN_FILENO) != 1) break;  // the terminal was closed
+    if (asked) models.replace_changed(o.models_from_config ? models_of(o.config) : o.models);
+    if (identity != nullptr && (asked || tick % kTicksPerLook == 0)) look_for_changes(*identity, asked);
+  }
 }
 
 // What a start would read, as far as that goes without loading models or changing anything. All that is wrong is told;
@@ -183,6 +236,11 @@ Status check_serve(const ServeOptions& o) {
   std::error_code ignored;
   if (!o.adapter_folder.empty() && !std::filesystem::is_directory(o.adapter_folder, ignored))
     note(fail(ErrorKind::kBadInput, o.adapter_folder + ": no folder of adapters"));
+  if (!o.model_folder.empty() && !std::filesystem::is_directory(o.model_folder, ignored))
+    note(fail(ErrorKind::kBadInput, o.model_folder + ": no folder of models"));
+  const auto identity = load_identity(o);
+  note(identity.map([](auto&&) {}));
+  if (identity && *identity != nullptr) found += "certificate " + (*identity)->describe() + "\n";
   const std::string url = store_url(o.store);
   note(o.login.make().map([](auto&&) {}));
   if (!o.login.provider.issuer.empty() && url.empty()) note(fail(ErrorKind::kUsage, kLoginNeedsStore));
@@ -204,6 +262,7 @@ Status check_serve(const ServeOptions& o) {
 Status serve(const ServeOptions& o) {
   base::configure_log(level_of(o.log_level), o.log_json);
   QW_ASSIGN(const auto adapters, named_adapters(o));
+  QW_ASSIGN(const auto identity, load_identity(o));
   std::unique_ptr<store::Store> store;
   std::unique_ptr<api::Accounts> accounts;
   if (const std::string url = store_url(o.store); !url.empty()) {
@@ -231,8 +290,10 @@ Status serve(const ServeOptions& o) {
   options.login_provider = login_provider.get();
   options.sessions.secure = o.login.secure_cookies;
   if (!o.adapter_folder.empty()) options.adapters = &models;
+  if (!o.model_folder.empty()) options.models = &models;
   options.http.host = o.host;
   options.http.port = static_cast<std::uint16_t>(o.port);
+  options.http.identity = identity;
   options.http.threads = 2;   // parsing and templates of one request must not hold up the streams of the others
   if (o.admin_port >= 0) {
     options.admin_http = options.http;
@@ -244,9 +305,11 @@ Status serve(const ServeOptions& o) {
   QW_ASSIGN(auto service, api::Service::start(models.list(), std::move(options)));
   base::log_info("listening on " + o.host + ":" + std::to_string(service->port()));
   if (o.admin_port >= 0) base::log_info("administration at " + o.admin_host + ":" + std::to_string(service->admin_port()));
-  if (!o.log_json) print_banner(o.host, service->port(), models.list().find("")->id);
+  if (!o.log_json) print_banner(o.host, service->port(), models.list().find("")->id, identity != nullptr);
 
-  while (!interrupted().load()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  watch(o, models, identity.get());
+  service->announce_end();
+  for (int tick = 0; tick < 20 * o.drain_delay; ++tick) std::this_thread::sleep_for(std::chrono::milliseconds(50));
   base::log_info("stopping: running answers may finish within " + std::to_string(o.grace_seconds) + " s");
   const bool all = service->drain(std::chrono::seconds(o.grace_seconds));
   if (!all) base::log_warning("some answers were cut off");
@@ -271,6 +334,8 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--port", o->port, "port (0: any free one)")->check(CLI::Range(0, 65535));
   cmd->add_option("--admin-port", o->admin_port, "/admin and /metrics listen here, apart from the rest (0: any free port; without: with the rest)")->check(CLI::Range(0, 65535));
   cmd->add_option("--admin-host", o->admin_host, "address for --admin-port");
+  cmd->add_option("--tls-cert", o->tls_cert, "certificate chain (PEM) to speak TLS with; read again when it changes, and on SIGHUP");
+  cmd->add_option("--tls-key", o->tls_key, "its private key (PEM, without a passphrase)");
   cmd->add_option("--context", o->context, "longest sequence in tokens")->check(CLI::NonNegativeNumber);
   cmd->add_option("--cache-tokens", o->cache_tokens, "tokens of cache shared by all requests")->check(CLI::NonNegativeNumber);
   cmd->add_option("--max-sequences", o->max_sequences, "requests computed together")->check(CLI::PositiveNumber);
@@ -280,6 +345,7 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--unload-after", o->unload_after, "seconds after which a model that nobody uses is unloaded, until it is asked for again (0: never)")
       ->check(CLI::NonNegativeNumber);
   cmd->add_option("--adapter-folder", o->adapter_folder, "administrators may have LoRA adapters of this folder loaded and unloaded while the service runs (POST /admin/adapters)");
+  cmd->add_option("--model-folder", o->model_folder, "administrators may have served models replaced by those of this folder while the service runs (PUT /admin/models/NAME)");
   cmd->add_option("--moderation-words", o->moderation_words, "lists of words for /v1/moderations: lines, after a line [category] each (without: that route answers 501)");
   cmd->add_option("--fine-tune-folder", o->fine_tune_folder, "models are trained here for /v1/fine_tuning/jobs, at idle priority, and served from here (without: that route answers 501)");
   o->login.add_to(*cmd);
@@ -292,6 +358,7 @@ void add_serve(CLI::App& app, Outcome& outcome) {
       ->check(CLI::NonNegativeNumber);
   cmd->add_option("-t,--threads", o->threads, "threads of each model (default: one per processor)");
   cmd->add_option("--grace", o->grace_seconds, "seconds for running answers when stopping")->check(CLI::NonNegativeNumber);
+  cmd->add_option("--drain-delay", o->drain_delay, "seconds of usual service before that, in which /health/ready already says no, for load balancers to look elsewhere")->check(CLI::Range(0, 3600));
   cmd->add_option("--log-level", o->log_level, "debug, info, warning, error")->check(CLI::IsMember({"debug", "info", "warning", "error"}));
   cmd->add_flag("--log-json", o->log_json, "log as JSON lines");
   cmd->callback([o, cmd, &outcome] {
@@ -304,10 +371,12 @@ void add_serve(CLI::App& app, Outcome& outcome) {
       return;
     }
     if (!o->config.empty()) {
+      const bool named = !o->models.empty();
       if (auto status = read_config(*cmd, o->config); !status) {
         outcome.code = report(status.error());
         return;
       }
+      o->models_from_config = !named && !o->models.empty();  // and are read again from there
     }
     if (o->models.empty()) o->models.push_back("mini");
     if (auto status = o->check ? check_serve(*o) : serve(*o); !status) outcome.code = report(status.error());

@@ -1,5 +1,7 @@
 #include "hosted_models.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
@@ -25,28 +27,59 @@ std::string totals(const engine::EngineStats& stats) {
          " blocks free";
 }
 
-// `path` inside of `folder`, whatever links and dots it has.
-Result<std::string> path_within(const std::string& folder, const std::string& path) {
+// `path` inside of the folder of `what`, whatever links and dots it has. `option`: what names the folder.
+Result<std::string> path_within(const std::string& folder, const std::string& path, const std::string& what,
+                                const std::string& option) {
   if (folder.empty())
-    return fail(ErrorKind::kRefused, "this service loads no adapters (it was started without --adapter-folder)");
+    return fail(ErrorKind::kRefused, "this service loads no " + what + " (it was started without " + option + ")");
   std::error_code error;
   const fs::path root = fs::canonical(folder, error);
-  if (error) return fail(ErrorKind::kFailed, "the folder of adapters cannot be read");
+  if (error) return fail(ErrorKind::kFailed, "the folder of " + what + " cannot be read");
   const fs::path wanted = fs::weakly_canonical(root / path, error);
   const auto [in_root, in_wanted] = std::mismatch(root.begin(), root.end(), wanted.begin(), wanted.end());
   if (error || in_root != root.end() || in_wanted == wanted.end())
-    return fail(ErrorKind::kRefused, path + ": adapters are loaded from inside of their folder only");
-  if (!fs::exists(wanted, error)) return fail(ErrorKind::kBadInput, path + ": there is no such adapter");
+    return fail(ErrorKind::kRefused, path + ": " + what + " are loaded from inside of their folder only");
+  if (!fs::exists(wanted, error))
+    return fail(ErrorKind::kBadInput, path + ": there is nothing of that name in the folder of " + what);
   return wanted.string();
+}
+
+// Changes when a model's file, or the files of its folder, are written or replaced.
+std::string stamp_of(const std::string& model) {
+  const auto path = resolve_model(model);
+  if (!path) return "";
+  std::string stamp;
+  const auto note = [&stamp](const fs::path& file) {
+    struct stat s {};
+    if (::stat(file.c_str(), &s) == 0)
+      stamp += file.filename().string() + ":" + std::to_string(s.st_ino) + ":" + std::to_string(s.st_size) + ":" +
+               std::to_string(s.st_mtim.tv_sec) + ":" + std::to_string(s.st_mtim.tv_nsec) + "\n";
+  };
+  std::error_code error;
+  if (!fs::is_directory(*path, error)) {
+    note(*path);
+    return stamp;
+  }
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(*path, error)) files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  for (const fs::path& file : files) note(file);
+  return stamp;
 }
 
 }  // namespace
 
 struct HostedModels::Hosted {
-  std::string name, path, project;
+  std::string name, project;
   std::int64_t created = 0;
-  mutable std::mutex mutex;
+  mutable std::mutex mutex;  // of what follows
+  std::string path, stamp;   // the second: of its files when it was loaded last
   std::vector<NamedAdapter> adapters;
+
+  std::string path_now() const {
+    const std::lock_guard lock(mutex);
+    return path;
+  }
 
   std::vector<NamedAdapter> adapters_now() const {
     const std::lock_guard lock(mutex);
@@ -166,15 +199,15 @@ Status HostedModels::add(const std::string& model, const std::vector<NamedAdapte
 }
 
 void HostedModels::add_trained(std::string name, std::string path, std::string project, Then then) {
-  host_.post([this, name = std::move(name), path = std::move(path), project = std::move(project), then = std::move(then)] {
-    then(add_as(name, path, project, {}));
-  });
+  host_.post([this, name = std::move(name), path = std::move(path), project = std::move(project),
+              then = std::move(then)] { then(add_as(name, path, project, {})); });
 }
 
 Result<std::string> HostedModels::trainable_folder(const std::string& name) const {
   const Hosted* model = hosted(name);
-  if (model == nullptr) return fail(ErrorKind::kUsage, "training starts from models, and " + name + " is an adapter of one");
-  QW_ASSIGN(std::string path, resolve_model(model->path));
+  if (model == nullptr)
+    return fail(ErrorKind::kUsage, "training starts from models, and " + name + " is an adapter of one");
+  QW_ASSIGN(std::string path, resolve_model(model->path_now()));
   std::error_code error;
   if (!fs::exists(fs::path(path) / "config.json", error))
     return fail(ErrorKind::kUsage, "training starts from a folder of weights, and " + name +
@@ -191,15 +224,7 @@ Status HostedModels::add_as(std::string name, const std::string& path, std::stri
   hosted->project = std::move(project);
   hosted->created = base::unix_seconds();
   hosted->adapters = adapters;
-  QW_TRY(host_.add(
-      {hosted->name,
-       [this, hosted] { return memory_need(hosted->path, options_.load, hosted->adapter_paths(), options_.drafts); },
-       [this, hosted]() -> Result<std::unique_ptr<engine::ModelHost::Resident>> {
-         QW_ASSIGN(ReadyModel ready, load_model(hosted->path, options_.load, hosted->adapter_paths(), options_.drafts));
-         ready.name = hosted->name;
-         base::log_info("loaded " + ready.name + " in " + std::to_string(static_cast<int>(ready.load_ms)) + " ms");
-         return std::make_unique<Resident>(std::move(ready), hosted->adapters_now(), hosted->created);
-       }}));
+  QW_TRY(host_.add(source_of(hosted, path)));
   {
     const std::lock_guard lock(mutex_);
     models_.push_back(std::move(made));
@@ -207,6 +232,22 @@ Status HostedModels::add_as(std::string name, const std::string& path, std::stri
   QW_TRY(list_adapter(*hosted, hosted->name));
   for (const NamedAdapter& adapter : adapters) QW_TRY(list_adapter(*hosted, adapter.name));
   return {};
+}
+
+engine::ModelHost::Source HostedModels::source_of(Hosted* hosted, const std::string& path) {
+  return {hosted->name,
+          [this, hosted, path] { return memory_need(path, options_.load, hosted->adapter_paths(), options_.drafts); },
+          [this, hosted, path]() -> Result<std::unique_ptr<engine::ModelHost::Resident>> {
+            std::string stamp = stamp_of(path);  // before reading: what is written meanwhile is a change
+            QW_ASSIGN(ReadyModel ready, load_model(path, options_.load, hosted->adapter_paths(), options_.drafts));
+            ready.name = hosted->name;
+            base::log_info("loaded " + ready.name + " in " + std::to_string(static_cast<int>(ready.load_ms)) + " ms");
+            {
+              const std::lock_guard lock(hosted->mutex);
+              hosted->stamp = std::move(stamp);
+            }
+            return std::make_unique<Resident>(std::move(ready), hosted->adapters_now(), hosted->created);
+          }};
 }
 
 // Lists the model itself under its own name, an adapter of it under any other.
@@ -249,6 +290,51 @@ void HostedModels::unload(std::string name, Then then) {
   host_.post([this, name = std::move(name), then = std::move(then)] { then(unload_now(name)); });
 }
 
+void HostedModels::replace(std::string name, std::string path, bool unload_first, Then then) {
+  host_.post([this, name = std::move(name), path = std::move(path), unload_first, then = std::move(then)] {
+    Hosted* model = hosted(name);
+    if (model == nullptr) return then(fail(ErrorKind::kUsage, "there is no model " + name));
+    if (path.empty()) return then(replace_now(*model, model->path_now(), unload_first));
+    const auto file = path_within(options_.model_folder, path, "models", "--model-folder");
+    then(file ? replace_now(*model, *file, unload_first) : Status(tl::unexpected(file.error())));
+  });
+}
+
+Status HostedModels::replace_now(Hosted& model, const std::string& path, bool unload_first) {
+  QW_TRY(host_.replace(source_of(&model, path), unload_first));
+  {
+    const std::lock_guard lock(model.mutex);
+    model.path = path;
+  }
+  base::log_info("replaced " + model.name + " by " + path);
+  return {};
+}
+
+void HostedModels::replace_changed(std::vector<std::string> paths) {
+  host_.post([this, paths = std::move(paths)] {
+    for (const std::string& path : paths) {
+      Hosted* model = hosted(served_name(path));
+      if (model == nullptr) {
+        base::log_warning(path + ": models are added by a restart only; those served now can be replaced");
+        continue;
+      }
+      {
+        const std::lock_guard lock(model->mutex);
+        if (model->path == path && (model->stamp.empty() || model->stamp == stamp_of(path))) continue;
+      }
+      if (const Status done = replace_now(*model, path, /*unload_first=*/false); !done)
+        base::log_error("the model " + model->name + " stays what it was: " + done.error().message);
+    }
+  });
+}
+
+std::vector<api::ModelDesk::Info> HostedModels::models() const {
+  std::vector<api::ModelDesk::Info> out;
+  for (const engine::ModelHost::Info& info : host_.list())
+    out.push_back({info.name, info.loaded, info.bytes, info.leases, info.replaced});
+  return out;
+}
+
 // On the host's thread, beside the steps of all engines. An adapter of a model that is not loaded is only looked at.
 Status HostedModels::load_now(const std::string& name, const std::string& path, const std::string& model) {
   Hosted* base = hosted(model);
@@ -256,8 +342,8 @@ Status HostedModels::load_now(const std::string& name, const std::string& path, 
     return fail(ErrorKind::kUsage,
                 model.empty() ? "name the model which the adapter is for" : "there is no model " + model);
   if (list_.find(name) != nullptr) return fail(ErrorKind::kUsage, "there is a model of the name " + name);
-  QW_ASSIGN(const std::string file, path_within(options_.adapter_folder, path));
-  auto ready = read_adapter(base->path, file, options_.load.threads);
+  QW_ASSIGN(const std::string file, path_within(options_.adapter_folder, path, "adapters", "--adapter-folder"));
+  auto ready = read_adapter(base->path_now(), file, options_.load.threads);
   if (!ready) return in_context("the adapter " + name, ready.error());
   if (const auto lease = host_.peek(base->name); lease != nullptr) {
     auto& resident = static_cast<Resident&>(*lease);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "api/adapters.h"
+#include "api/model_swap.h"
 #include "api/served_model.h"
 #include "engine/loaded_model.h"
 #include "engine/model_host.h"
@@ -25,10 +26,12 @@ struct HostingOptions {
   DraftChoice drafts;
   engine::HostLimits limits;
   std::string adapter_folder;  // clients may have adapters loaded from here; "": from nowhere
+  std::string model_folder;    // and served models replaced by those of here
 };
 
-class HostedModels final : public api::AdapterDesk {
+class HostedModels final : public api::AdapterDesk, public api::ModelDesk {
  public:
+  using Then = std::function<void(Status)>;  // of both desks
   explicit HostedModels(HostingOptions options);
   ~HostedModels() override;
 
@@ -37,7 +40,8 @@ class HostedModels final : public api::AdapterDesk {
   // Lists a model of one project's own under this name; `path`: a folder. Calls back once it is listed, on the host's
   // thread; at any time.
   void add_trained(std::string name, std::string path, std::string project, Then then);
-  // The folder of the model of that name, if training can start from it. kUsage: it cannot, with the reason. Any thread.
+  // The folder of the model of that name, if training can start from it. kUsage: it cannot, with the reason. Any
+  // thread.
   Result<std::string> trainable_folder(const std::string& name) const;
   // Loads all that are listed where there is no limit, else the first, which shows that it can be.
   Status load_first();
@@ -46,12 +50,20 @@ class HostedModels final : public api::AdapterDesk {
   void load(std::string name, std::string path, std::string model, Then then) override;
   void unload(std::string name, Then then) override;
 
+  void replace(std::string name, std::string path, bool unload_first, Then then) override;
+  std::vector<api::ModelDesk::Info> models() const override;
+  // Replaces, as above, each model whose path among `paths` is another than it was, or whose files are. Calls nobody
+  // back: what became of it is logged. Any thread.
+  void replace_changed(std::vector<std::string> paths);
+
   // Nothing is loaded any more, and engines stop; call it before the service goes.
   void stop();
 
  private:
   class Resident;
   struct Hosted;  // a model as it is configured, loaded or not
+  engine::ModelHost::Source source_of(Hosted* hosted, const std::string& path);
+  Status replace_now(Hosted& model, const std::string& path, bool unload_first);
   Status add_as(std::string name, const std::string& path, std::string project,
                 const std::vector<NamedAdapter>& adapters);
   Hosted* hosted(const std::string& name) const;
@@ -62,9 +74,9 @@ class HostedModels final : public api::AdapterDesk {
 
   const HostingOptions options_;
   api::ModelList list_;
-  mutable std::mutex mutex_;                     // of the list below; what it holds stays
+  mutable std::mutex mutex_;  // of the list below; what it holds stays
   std::vector<std::unique_ptr<Hosted>> models_;
-  engine::ModelHost host_;                       // its thread uses the above
+  engine::ModelHost host_;  // its thread uses the above
 };
 
 }  // namespace qw::app

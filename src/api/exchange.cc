@@ -144,8 +144,15 @@ ApiResult<json::Object> parse_body(const net::Request& request) {
 
 void name_list(Exchange& exchange, const char* header, const std::vector<std::string>& names) {
   if (names.empty()) return;
+  constexpr std::size_t kMostBytes = 2048;  // of a header; clients and proxies take heads of 8 KB and more
   std::string list;
-  for (const std::string& name : names) list += (list.empty() ? "" : ",") + name;
+  for (const std::string& name : names) {
+    if (list.size() + name.size() + 1 > kMostBytes) {
+      list += list.empty() ? "..." : ",...";
+      break;
+    }
+    list += (list.empty() ? "" : ",") + name;
+  }
   exchange.add_header(header, list);
 }
 

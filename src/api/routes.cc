@@ -9,6 +9,7 @@
 #include "api/admin/operations.h"
 #include "api/anthropic/request.h"
 #include "api/dashscope/request.h"
+#include "api/model_swap.h"
 #include "api/ollama/request.h"
 #include "api/openai/batches.h"
 #include "api/openai/fine_tuning/job.h"
@@ -180,6 +181,8 @@ const Route kRoutes[] = {
     {"GET", "/auth/session", kService, "Who is logged in"},
     {"POST", "/auth/logout", kService, "End this session"},
     {"POST", "/auth/logout_all", kService, "End all sessions of a user"},
+    {"GET", "/admin/models", kService, "List the models with their memory and use"},
+    {"PUT", "/admin/models/{model}", kService, "Replace a model", kJson, &reads<&read_swap_request>},
 };
 
 // With the operations of the administration, whose table is their own.

@@ -1,5 +1,8 @@
 #include "api/server.h"
 
+#include <algorithm>
+#include <thread>
+
 #include "api/auth.h"
 #include "api/exchange.h"
 #include "api/routes.h"
@@ -14,6 +17,9 @@ constexpr const char* kContentSecurityPolicy =
 
 // What waits for the store waits for one disk or one database; a few at a time keep it busy.
 constexpr int kBackgroundThreads = 2;
+
+// How often it is looked whether running answers have ended, while the service is to end.
+constexpr std::chrono::milliseconds kDrainLook{5};
 
 const char* content_type(std::string_view name) {
   if (name.ends_with(".html")) return "text/html; charset=utf-8";
@@ -42,6 +48,11 @@ ErrorShape error_shape(const net::Request& request) {
 ApiError nothing_at(const net::Request& request) {
   return {404, "invalid_request_error", "There is nothing at " + request.method + " " + request.path + ".", "",
           "not_found"};
+}
+
+// Another service answers, or this one after its next start.
+ApiError stopping() {
+  return {503, "server_error", "The service is stopping.", "", "shutting_down", /*retry_after_s=*/1};
 }
 
 ApiError transport_error(int status, const std::string& message) {
@@ -116,11 +127,18 @@ Service::~Service() {
 }
 
 bool Service::drain(std::chrono::milliseconds grace) {
+  const auto deadline = std::chrono::steady_clock::now() + grace;
+  announce_end();
   draining_.store(true);
   if (batch_runner_) batch_runner_->stop();  // gives its batch to another service, or to the next start
   if (deferred_) deferred_->stop();
   fine_tuning_.stop();
-  const bool all = server_->drain(grace);
+  const auto left = [&] {
+    return std::max(std::chrono::milliseconds(0), std::chrono::duration_cast<std::chrono::milliseconds>(
+                                                      deadline - std::chrono::steady_clock::now()));
+  };
+  while (in_progress_->load() > 0 && left().count() > 0) std::this_thread::sleep_for(kDrainLook);
+  const bool all = server_->drain(left());
   if (admin_server_) admin_server_->drain(std::chrono::milliseconds(0));
   return all;
 }
@@ -144,7 +162,14 @@ void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply
   // Where DashScope keeps OpenAI's protocol.
   constexpr std::string_view kCompatible = "/compatible-mode/v1/";
   if (request.path.starts_with(kCompatible)) request.path = "/v1/" + request.path.substr(kCompatible.size());
-  auto exchange = std::make_shared<Exchange>(reply, request_id(request));
+  // Counted as long as anybody may answer it, and before it is looked whether the end has come: drain() looks the other
+  // way around.
+  in_progress_->fetch_add(1);
+  const std::shared_ptr<net::Reply> counted(reply.get(), [reply, count = in_progress_](net::Reply*) mutable {
+    reply = nullptr;
+    count->fetch_sub(1);
+  });
+  auto exchange = std::make_shared<Exchange>(counted, request_id(request));
   if (const ErrorShape shape = error_shape(request); shape != nullptr) exchange->shape_errors(shape);
   exchange->counted_by(metrics_, request.path);
   if (const auto parent = net::find_header(request.headers, "traceparent"); !parent.empty()) {
@@ -152,11 +177,12 @@ void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply
   }
   if (request.path == "/health/live") return exchange->send_json(200, json::Object{{"status", "live"}});
   if (request.path == "/health/ready") {
-    const bool ready = !draining_.load() && models_.find("") != nullptr;
+    const bool ready = !ending_.load() && models_.find("") != nullptr;
     return exchange->send_json(ready ? 200 : 503, json::Object{{"status", ready ? "ready" : "draining"}});
   }
   const bool for_admin = request.path == "/metrics" || request.path == "/admin" || request.path.starts_with("/admin/");
   if (door != Door::kAll && for_admin != (door == Door::kAdmin)) return exchange->send_error(nothing_at(request));
+  if (draining_.load() && !for_admin) return exchange->send_error(stopping());
   auto secret = secret_of(request.headers);
   const auto shared = std::make_shared<const net::Request>(std::move(request));
   if (options_.accounts == nullptr) return route(shared, exchange);
@@ -231,6 +257,7 @@ void Service::route(const std::shared_ptr<const net::Request>& shared, const std
     return;
   if (admin_.handle(shared, exchange) || sessions_.handle(shared, exchange)) return;
   if (options_.adapters != nullptr && handle_adapters(*options_.adapters, models_, request, exchange)) return;
+  if (options_.models != nullptr && handle_model_swap(*options_.models, request, exchange)) return;
   exchange->send_error(nothing_at(request));
 }
 

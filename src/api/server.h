@@ -17,6 +17,7 @@
 #include "api/dashscope/tasks.h"
 #include "api/deferred.h"
 #include "api/dispatch.h"
+#include "api/model_swap.h"
 #include "api/ollama/api.h"
 #include "api/openai/api.h"
 #include "api/openai/batches.h"
@@ -41,6 +42,8 @@ struct ServiceOptions {
   Accounts* accounts = nullptr;
   // Loads and unloads adapters for /admin/adapters; null: there are no such routes. Must outlive the service.
   AdapterDesk* adapters = nullptr;
+  // Replaces served models for /admin/models; null: there are no such routes. Must outlive the service.
+  ModelDesk* models = nullptr;
   // Judges texts for /v1/moderations; null: that route answers 501. Must outlive the service.
   Moderator* moderator = nullptr;
   openai::FineTuneOptions fine_tuning;
@@ -57,7 +60,10 @@ class Service {
   ~Service();
   std::uint16_t port() const { return server_->port(); }
   std::uint16_t admin_port() const { return admin_server_ == nullptr ? 0 : admin_server_->port(); }
-  // Readiness says no from now on, running answers may finish within `grace`.
+  // Readiness says no from now on; everything else goes on.
+  void announce_end() { ending_.store(true); }
+  // New requests are refused from now on (503, Retry-After), running answers may finish within `grace`; then nobody is
+  // listened to any more. True if all finished.
   bool drain(std::chrono::milliseconds grace);
 
  private:
@@ -86,7 +92,8 @@ class Service {
   admin::Api admin_;
   SessionsApi sessions_;
   std::shared_ptr<ServiceMetrics> metrics_;
-  std::atomic<bool> draining_{false};
+  std::atomic<bool> ending_{false}, draining_{false};
+  const std::shared_ptr<std::atomic<std::int64_t>> in_progress_ = std::make_shared<std::atomic<std::int64_t>>(0);
   std::unique_ptr<net::HttpServer> server_, admin_server_;
 };
 

@@ -43,9 +43,15 @@ void engine_samples(const std::string& name, const engine::EngineStats& s, base:
   out.gauge("qianwen_requests_waiting", "Requests that wait for room.", model, number(s.waiting));
   out.gauge("qianwen_cache_blocks", "Blocks of the cache of keys and values.", model, number(s.total_blocks));
   out.gauge("qianwen_cache_blocks_free", "Of these, free ones.", model, number(s.free_blocks));
+  out.gauge("qianwen_cache_blocks_idle", "Of the free ones, those whose contents may be found again.", model,
+            number(s.idle_blocks));
   out.counter("qianwen_steps_total", "Steps of the engine.", model, number(s.steps));
   out.counter("qianwen_computed_tokens_total", "Tokens that went through the model.", model, number(s.computed_tokens));
   out.counter("qianwen_output_tokens_total", "Tokens that were drawn.", model, number(s.output_tokens));
+  out.counter("qianwen_cached_prompt_tokens_total", "Tokens of prompts that were found in the cache.", model,
+              number(s.cached_tokens));
+  out.counter("qianwen_drafted_tokens_total", "Tokens guessed ahead.", model, number(s.drafted_tokens));
+  out.counter("qianwen_accepted_tokens_total", "Of these, those that were right.", model, number(s.accepted_tokens));
   out.counter("qianwen_preemptions_total", "Requests whose cache was given to others.", model, number(s.preemptions));
 }
 

@@ -48,6 +48,7 @@ void ModelHost::stop() {
 void ModelHost::each(const std::function<void(Resident&)>& visit) {
   for (const auto& entry : entries_)
     if (entry->resident != nullptr) visit(*entry->resident);
+  for (const Replaced& old : replaced_) visit(*old.resident);
 }
 
 ModelHost::Entry* ModelHost::find(const std::string& name) const {
@@ -136,8 +137,10 @@ std::vector<ModelHost::Info> ModelHost::list() const {
   std::vector<Info> out;
   for (const auto& e : entries_) {
     const bool loaded = e->resident != nullptr;
+    const auto replaced =
+        std::count_if(replaced_.begin(), replaced_.end(), [&](const Replaced& r) { return r.entry == e.get(); });
     out.push_back({e->source.name, loaded, e->leaving, loaded ? e->bytes : 0, loaded ? e->resident.use_count() - 1 : 0,
-                   e->loads});
+                   e->loads, replaced});
   }
   return out;
 }
@@ -149,9 +152,10 @@ Result<std::vector<ModelHost::Lease>> ModelHost::make_room(std::unique_lock<std:
   std::vector<Lease> out;
   if (limits_.bytes == 0) return out;
   const std::string what = "the model " + wanted.source.name + " needs " + gigabytes(need) + " of memory";
+  const std::string beside = wanted.bytes > 0 ? " beside the " + gigabytes(wanted.bytes) + " which it has" : "";
   if (wanted.bytes + need > limits_.bytes)
     return fail(ErrorKind::kResource,
-                what + ", more than the " + gigabytes(limits_.bytes) + " that all models may take");
+                what + beside + ", more than the " + gigabytes(limits_.bytes) + " that all models may take");
   std::vector<Entry*> others;
   for (const auto& e : entries_)
     if (e.get() != &wanted && e->resident != nullptr) others.push_back(e.get());
@@ -159,9 +163,11 @@ Result<std::vector<ModelHost::Lease>> ModelHost::make_room(std::unique_lock<std:
     for (Entry* e : others) e->leaving = false;
   };
   for (const auto deadline = Clock::now() + limits_.patience;;) {
+    const std::int64_t replaced = free_replaced(out);
     std::sort(others.begin(), others.end(), [](const Entry* a, const Entry* b) { return a->used < b->used; });
-    std::int64_t used = wanted.bytes, idle = 0;
+    std::int64_t used = wanted.bytes + replaced, idle = 0;
     std::string in_use;
+    if (replaced > 0) in_use = "replaced models";
     for (const Entry* e : others) {
       used += e->bytes;
       if (e->idle()) idle += e->bytes;
@@ -192,26 +198,102 @@ Result<std::vector<ModelHost::Lease>> ModelHost::make_room(std::unique_lock<std:
   }
 }
 
+// Takes those that nobody uses any more out of the list; what the others hold.
+std::int64_t ModelHost::free_replaced(std::vector<Lease>& gone) {
+  std::int64_t bytes = 0;
+  std::erase_if(replaced_, [&](Replaced& old) {
+    if (old.resident.use_count() > 1) {
+      bytes += old.bytes;
+      return false;
+    }
+    gone.push_back(std::move(old.resident));
+    return true;
+  });
+  return bytes;
+}
+
+// A model of the source, for which room is counted while it is loaded beside what the entry has.
+Result<std::unique_ptr<ModelHost::Resident>> ModelHost::load_beside(std::unique_lock<std::mutex>& lock, Entry& entry,
+                                                                    const Source& source) {
+  lock.unlock();
+  auto need = source.need();
+  lock.lock();
+  if (!need) return tl::unexpected(std::move(need).error());
+  {
+    QW_ASSIGN(auto gone, make_room(lock, entry, *need));
+    entry.bytes += *need;
+    lock.unlock();  // they are destroyed outside of the lock, before anything is loaded
+  }
+  auto made = source.load();
+  lock.lock();
+  entry.bytes -= *need;
+  return made;
+}
+
+Status ModelHost::replace(Source source, bool unload_first) {
+  std::unique_lock lock(mutex_);
+  Entry* entry = find(source.name);
+  if (entry == nullptr) return fail(ErrorKind::kUsage, "there is no model " + source.name);
+  if (entry->resident == nullptr) {
+    lock.unlock();
+    QW_TRY(source.need().map([](auto&&) {}));
+    lock.lock();
+    entry->source = std::move(source);
+    return {};
+  }
+  if (unload_first) {
+    lock.unlock();
+    return load_instead(*entry, std::move(source));
+  }
+  QW_ASSIGN(auto made, load_beside(lock, *entry, source));
+  replaced_.push_back({entry, std::move(entry->resident), entry->bytes});
+  entry->source = std::move(source);
+  entry->resident = std::move(made);
+  entry->bytes = entry->resident->bytes();
+  entry->unused_since = Clock::now();
+  ++entry->loads;
+  return {};
+}
+
+// New users wait from here on; who waits is served after replace(), as the queue says.
+Status ModelHost::wait_until_idle(Entry& entry) {
+  std::unique_lock lock(mutex_);
+  entry.leaving = true;
+  for (const auto deadline = Clock::now() + limits_.patience; !entry.idle();) {
+    if (stopping_ || Clock::now() >= deadline) {
+      entry.leaving = false;
+      if (stopping_) return fail(ErrorKind::kInterrupted, kStopping);
+      return fail(ErrorKind::kResource, "the model " + entry.source.name + " is in use, and cannot be unloaded first");
+    }
+    wake_.wait_for(lock, kLook);
+  }
+  Lease gone = std::move(entry.resident);
+  entry.leaving = false;
+  entry.bytes = 0;
+  lock.unlock();
+  return {};
+}
+
+Status ModelHost::load_instead(Entry& entry, Source source) {
+  QW_TRY(source.need().map([](auto&&) {}));  // whatever can be said before anything is unloaded
+  QW_TRY(wait_until_idle(entry));
+  std::swap(entry.source, source);
+  Status done = load(entry).map([](auto&&) {});
+  if (done) return {};
+  std::swap(entry.source, source);
+  if (auto back = load(entry); !back)
+    done.error().message += "; and the old one cannot be loaded again: " + back.error().message;
+  return done;
+}
+
 Result<ModelHost::Lease> ModelHost::load(Entry& entry) {
   {
     const std::lock_guard lock(mutex_);
     if (entry.resident != nullptr) return entry.resident;  // it was to leave, and stayed
   }
-  QW_ASSIGN(const std::int64_t need, entry.source.need());
-  {
-    std::vector<Lease> gone;  // destroyed outside of the lock, before anything is loaded
-    std::unique_lock lock(mutex_);
-    QW_ASSIGN(gone, make_room(lock, entry, need));
-    entry.bytes = need;
-    lock.unlock();
-  }
-  auto made = entry.source.load();
-  const std::lock_guard lock(mutex_);
-  if (!made) {
-    entry.bytes = 0;
-    return tl::unexpected(std::move(made).error());
-  }
-  entry.resident = std::move(*made);
+  std::unique_lock lock(mutex_);
+  QW_ASSIGN(auto made, load_beside(lock, entry, entry.source));
+  entry.resident = std::move(made);
   entry.bytes = entry.resident->bytes();
   entry.unused_since = Clock::now();
   entry.used = ++calls_;
@@ -235,6 +317,8 @@ void ModelHost::serve(Entry& entry) {
 void ModelHost::unload_unused() {
   std::vector<Lease> gone;  // destroyed outside of the lock
   const std::lock_guard lock(mutex_);
+  free_replaced(gone);
+  if (limits_.unload_after.count() == 0) return;
   const auto now = Clock::now();
   for (const auto& e : entries_) {
     if (!e->idle()) {
@@ -255,7 +339,9 @@ void ModelHost::run() {
     {
       std::unique_lock lock(mutex_);
       const auto something = [&] { return stopping_ || !queue_.empty() || !tasks_.empty(); };
-      if (limits_.unload_after.count() > 0) {
+      if (!replaced_.empty()) {
+        wake_.wait_for(lock, kLook, something);
+      } else if (limits_.unload_after.count() > 0) {
         wake_.wait_for(lock, tick, something);
       } else {
         wake_.wait(lock, something);
@@ -271,7 +357,7 @@ void ModelHost::run() {
     }
     if (task) task();
     if (entry != nullptr) serve(*entry);
-    if (limits_.unload_after.count() > 0) unload_unused();
+    unload_unused();
   }
 }
 

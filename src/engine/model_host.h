@@ -52,7 +52,8 @@ class ModelHost {
     bool leaving = false;    // takes no new users: another model waits for its room
     std::int64_t bytes = 0;  // counted against the budget; 0 unless loaded
     std::int64_t leases = 0;
-    std::int64_t loads = 0;  // how often it was loaded
+    std::int64_t loads = 0;     // how often it was loaded
+    std::int64_t replaced = 0;  // models that were in its place and are still in use
   };
 
   explicit ModelHost(HostLimits limits);
@@ -75,13 +76,21 @@ class ModelHost {
   // Frees a model's memory now; it is loaded again when asked for. kUsage: no such model, or it is in use. Any thread.
   Status unload(const std::string& name);
 
+  // Puts another model in the place of the one of this name: who asks from now on gets the new one, who has the old one
+  // keeps it, and it goes when the last of them ends. Both are counted meanwhile. Where there is no room for both
+  // (kResource, and nothing has changed), `unload_first` makes it: new users wait until the old one's have ended (at
+  // most limits().patience, else kResource) and it is gone, then the new one is loaded; if that fails, the old one is
+  // again. One that is not loaded is only looked at. Errors: kUsage: no such model; those of the source. Host's thread
+  // only.
+  Status replace(Source source, bool unload_first);
+
   // Runs `task` on the host's thread; not at all if the host stops before. Any thread.
   void post(std::function<void()> task);
   // A loaded model holds `bytes` more from now on (negative: fewer). kResource: no room for them. Host's thread only.
   Status grow(const std::string& name, std::int64_t bytes);
 
   std::vector<Info> list() const;  // in the order they were added
-  // Calls `visit` for each loaded model, after stop().
+  // Calls `visit` for each loaded model, replaced ones that are still in use too, after stop().
   void each(const std::function<void(Resident&)>& visit);
   const HostLimits& limits() const { return limits_; }
 
@@ -102,6 +111,10 @@ class ModelHost {
   void serve(Entry& entry);
   Result<Lease> load(Entry& entry);
   Result<std::vector<Lease>> make_room(std::unique_lock<std::mutex>& lock, const Entry& wanted, std::int64_t need);
+  Result<std::unique_ptr<Resident>> load_beside(std::unique_lock<std::mutex>& lock, Entry& entry, const Source& source);
+  Status load_instead(Entry& entry, Source source);
+  Status wait_until_idle(Entry& entry);
+  std::int64_t free_replaced(std::vector<Lease>& gone);
   void unload_unused();
   Entry* find(const std::string& name) const;
 
@@ -109,6 +122,12 @@ class ModelHost {
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::vector<std::unique_ptr<Entry>> entries_;
+  struct Replaced {
+    const Entry* entry;
+    Lease resident;  // held here, too, so that its end is on the host's thread
+    std::int64_t bytes;
+  };
+  std::vector<Replaced> replaced_;
   std::deque<Entry*> queue_;  // to load, in order
   std::deque<std::function<void()>> tasks_;
   std::uint64_t calls_ = 0;

@@ -234,6 +234,111 @@ TEST(ModelHost, TooManyWhoWaitAreRefused) {
   EXPECT_TRUE(soon([&] { return got == 2; }));
 }
 
+// Runs on the host's thread, where replace() belongs, and gives what it gave.
+Status replace(ModelHost& host, ModelHost::Source source, bool unload_first = false) {
+  std::promise<Status> done;
+  host.post([&] { done.set_value(host.replace(std::move(source), unload_first)); });
+  return done.get_future().get();
+}
+std::int64_t size_of(const Result<ModelHost::Lease>& lease) { return (*lease)->bytes(); }
+
+TEST(ModelHost, AReplacedModelStaysForItsUsersAndIsCountedUntilThen) {
+  Meter meter;
+  ModelHost host(limits(10 * kGb));
+  ASSERT_TRUE(host.add(source(meter, "a", 4 * kGb)));
+  ASSERT_TRUE(host.add(source(meter, "b", 5 * kGb)));
+  auto old = host.acquire("a");
+  ASSERT_TRUE(replace(host, source(meter, "a", 3 * kGb)));
+  const auto next = host.acquire("a");
+  EXPECT_EQ(size_of(next), 3 * kGb);
+  EXPECT_EQ(size_of(old), 4 * kGb);
+  EXPECT_EQ(info(host, "a").replaced, 1);
+  const auto refused = host.acquire("b");  // 4 + 3 are there, and the 4 are in use
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kResource);
+  EXPECT_NE(refused.error().message.find("replaced models"), std::string::npos) << refused.error().message;
+  *old = nullptr;
+  EXPECT_TRUE(soon([&] { return meter.now == 3 * kGb; }));  // without anybody asking for anything
+  EXPECT_EQ(info(host, "a").replaced, 0);
+  EXPECT_TRUE(host.acquire("b"));
+  EXPECT_EQ(meter.most, 8 * kGb);
+}
+
+TEST(ModelHost, WithoutRoomForBothItIsSaidAndTheOldOneMayGoFirst) {
+  Meter meter;
+  ModelHost host({.bytes = 10 * kGb, .patience = std::chrono::milliseconds(5000)});
+  ASSERT_TRUE(host.add(source(meter, "a", 6 * kGb)));
+  auto old = host.acquire("a");
+  const auto refused = replace(host, source(meter, "a", 5 * kGb));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kResource);
+  EXPECT_NE(refused.error().message.find("beside the 6.00 GB"), std::string::npos) << refused.error().message;
+  EXPECT_EQ(size_of(host.acquire("a")), 6 * kGb);
+
+  auto replacing = std::async(std::launch::async, [&] { return replace(host, source(meter, "a", 5 * kGb), true); });
+  ASSERT_TRUE(soon([&] { return info(host, "a").leaving; }));
+  std::vector<std::future<std::int64_t>> later;  // they come while the old one is still in use, and wait
+  for (int i = 0; i < 3; ++i)
+    later.push_back(std::async(std::launch::async, [&] { return size_of(host.acquire("a")); }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_EQ(later[0].wait_for(std::chrono::milliseconds(0)), std::future_status::timeout);
+  *old = nullptr;
+  EXPECT_TRUE(replacing.get());
+  for (auto& size : later) EXPECT_EQ(size.get(), 5 * kGb);
+  EXPECT_EQ(meter.most, 6 * kGb);
+}
+
+TEST(ModelHost, WhatCannotReplaceLeavesTheOldOne) {
+  Meter meter;
+  ModelHost host(limits(10 * kGb));
+  ASSERT_TRUE(host.add(source(meter, "a", 6 * kGb)));
+  ModelHost::Source broken = source(meter, "a", 2 * kGb);
+  broken.load = []() -> Result<std::unique_ptr<ModelHost::Resident>> { return fail(ErrorKind::kBadInput, "torn"); };
+  ModelHost::Source unreadable = broken;
+  unreadable.need = []() -> Result<std::int64_t> { return fail(ErrorKind::kBadInput, "no header"); };
+  EXPECT_EQ(replace(host, source(meter, "nobody", 1)).error().kind, ErrorKind::kUsage);
+  EXPECT_EQ(replace(host, unreadable).error().message, "no header");  // not loaded yet: it is only looked at
+  ASSERT_TRUE(host.acquire("a"));
+  for (const bool unload_first : {false, true}) {
+    EXPECT_EQ(replace(host, unreadable, unload_first).error().message, "no header");
+    EXPECT_EQ(replace(host, broken, unload_first).error().message, "torn");
+    EXPECT_EQ(size_of(host.acquire("a")), 6 * kGb);
+    EXPECT_EQ(info(host, "a").bytes, 6 * kGb);
+  }
+  const auto lease = host.acquire("a");  // in use, and nobody is waited for
+  const auto in_use = replace(host, source(meter, "a", 7 * kGb), true);
+  ASSERT_FALSE(in_use);
+  EXPECT_NE(in_use.error().message.find("in use"), std::string::npos) << in_use.error().message;
+  EXPECT_FALSE(info(host, "a").leaving);
+  EXPECT_EQ(size_of(host.acquire("a")), 6 * kGb);
+}
+
+TEST(ModelHost, ReplacedUnderLoadEverybodyGetsOneOfThem) {
+  Meter meter;
+  ModelHost host({.bytes = 40, .patience = std::chrono::milliseconds(5000)});
+  ASSERT_TRUE(host.add(source(meter, "a", 10)));
+  std::atomic<bool> stop{false};
+  std::atomic<int> served{0}, failed{0};
+  std::vector<std::thread> users;
+  for (int t = 0; t < 3; ++t)
+    users.emplace_back([&] {
+      while (!stop) {
+        const auto lease = host.acquire("a");
+        ++(lease && (size_of(lease) == 10 || size_of(lease) == 11) ? served : failed);
+        if (served % 7 == 0) std::this_thread::yield();
+      }
+    });
+  for (int i = 0; i < 200 || served < 1000; ++i) {
+    const auto done = replace(host, source(meter, "a", 10 + i % 2), i % 3 == 0);
+    EXPECT_TRUE(done) << done.error().message;
+  }
+  stop = true;
+  for (auto& user : users) user.join();
+  EXPECT_EQ(failed, 0);
+  EXPECT_LE(meter.most, 40);
+  EXPECT_TRUE(soon([&] { return meter.now <= 11; }));
+}
+
 TEST(ModelHost, StoppingTellsThoseWhoWait) {
   Meter meter;
   std::atomic<bool> loading{false}, go_on{false};

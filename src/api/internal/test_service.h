@@ -7,10 +7,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "api/server.h"
@@ -23,7 +26,11 @@ namespace qw::api::test {
 // After token t comes token t + 1, most likely: "abc" is continued by "defg...". Byte tokens only, then <|im_end|>.
 class AlphabetModel final : public engine::StepExecutor {
  public:
+  std::atomic<bool> held{false};     // no step ends meanwhile
+  std::atomic<bool> waiting{false};  // one has begun
   Status run(const ops::StepBatch& batch) override {
+    for (; held; std::this_thread::sleep_for(std::chrono::milliseconds(1))) waiting = true;
+    waiting = false;
     rows_.assign(batch.logit_rows.size() * kVocab, 0.0f);
     for (std::size_t i = 0; i < batch.logit_rows.size(); ++i) {
       const auto token = batch.tokens[static_cast<std::size_t>(batch.logit_rows[i])];

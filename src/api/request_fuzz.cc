@@ -64,7 +64,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (const auto tune = api::openai::read_fine_tune_request(*body)) {
     store::Job job;
     job.id = "ftjob-1";
-    job.spec = api::openai::fine_tune_spec(*tune, tune->model, "");
+    job.spec = api::openai::fine_tune_spec(*tune, tune->model, store::Principal{});
     const auto ask = api::openai::fine_tune_ask(job);
     QW_CHECK(ask.epochs == tune->epochs && ask.batch_size == tune->batch_size &&
              ask.training_file == tune->training_file);

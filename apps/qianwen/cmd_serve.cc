@@ -288,7 +288,7 @@ Status serve(const ServeOptions& o) {
   QW_ASSIGN(const auto login_provider, o.login.make());
   if (login_provider != nullptr && store == nullptr) return fail(ErrorKind::kUsage, kLoginNeedsStore);
   options.login_provider = login_provider.get();
-  options.sessions.secure = o.login.secure_cookies;
+  options.sessions.secure = o.login.secure_cookies || !o.tls_cert.empty();
   if (!o.adapter_folder.empty()) options.adapters = &models;
   if (!o.model_folder.empty()) options.models = &models;
   options.http.host = o.host;

@@ -3,7 +3,7 @@
 namespace qw::app {
 
 void LoginOptions::add_to(CLI::App& cmd) {
-  cmd.add_flag("--secure-cookies", secure_cookies, "cookies of sessions go over https only: for a service whose browsers speak https");
+  cmd.add_flag("--secure-cookies", secure_cookies, "cookies of sessions go over https only: for a service behind one that speaks https (with --tls-cert it is so anyway)");
   cmd.add_option("--oidc-issuer", provider.issuer, "people may log in by this OpenID Connect provider (https://...)");
   cmd.add_option("--oidc-client-id", provider.client_id, "what the provider calls this service");
   cmd.add_option("--oidc-client-secret", provider.client_secret, "better given as QW_SERVE_OIDC_CLIENT_SECRET");

@@ -41,7 +41,7 @@ struct ServeOptions {
   std::uint64_t memory = 0;
   std::int64_t unload_after = 0;
   std::int32_t state_snapshots = -1;
-  double target_gap_ms = 50;
+  double target_gap_ms = 50, gather_ms = 15'000;
   bool log_json = false, no_prefix_cache = false, check = false, openapi = false, models_from_config = false;
   DraftChoice drafts{"auto"};
   LoginOptions login;
@@ -149,6 +149,7 @@ HostingOptions hosting_options(const ServeOptions& o) {
   out.load.prefix_cache = !o.no_prefix_cache;
   out.load.state_snapshots = o.state_snapshots;
   out.load.engine.target_gap_ms = o.target_gap_ms;
+  out.load.engine.gather_ms = o.gather_ms;
   out.drafts = o.drafts;
   out.limits.bytes = static_cast<std::int64_t>(o.memory);
   out.limits.unload_after = std::chrono::seconds(o.unload_after);
@@ -355,6 +356,8 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--state-snapshots", o->state_snapshots, "texts whose state is kept for the prefix cache, of models with recurrent layers (default: as many as --max-sequences, at most 8)")
       ->check(CLI::Range(-1, 4096));
   cmd->add_option("--target-gap", o->target_gap_ms, "milliseconds between the tokens of an answer that prompts of others may take up (0: no limit)")
+      ->check(CLI::NonNegativeNumber);
+  cmd->add_option("--gather", o->gather_ms, "milliseconds that first tokens of a crowd, half of --max-sequences or more requests at once while nobody answers, may wait until all prompts are read (0: each begins by itself)")
       ->check(CLI::NonNegativeNumber);
   cmd->add_option("-t,--threads", o->threads, "threads of each model (default: one per processor)");
   cmd->add_option("--grace", o->grace_seconds, "seconds for running answers when stopping")->check(CLI::NonNegativeNumber);

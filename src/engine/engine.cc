@@ -5,6 +5,7 @@
 
 #include "engine/internal/adapter_table.h"
 #include "engine/internal/drafting.h"
+#include "engine/internal/gathering.h"
 #include "engine/internal/sequence.h"
 #include "engine/internal/stats_board.h"
 #include "engine/internal/step_clock.h"
@@ -26,8 +27,8 @@ Status check_config(const EngineConfig& c, const StepExecutor& executor) {
   QW_TRY(check_positive("max_requests", c.max_requests));
   QW_TRY(check_positive("growth_tokens", c.growth_tokens));
   if (c.max_running_per_tenant < 0) return fail(ErrorKind::kUsage, "engine: max_running_per_tenant is negative");
-  if (c.target_gap_ms < 0 || c.tenant_quantum < 0)
-    return fail(ErrorKind::kUsage, "engine: target_gap_ms and tenant_quantum must not be negative");
+  if (c.target_gap_ms < 0 || c.gather_ms < 0 || c.tenant_quantum < 0)
+    return fail(ErrorKind::kUsage, "engine: target_gap_ms, gather_ms and tenant_quantum must not be negative");
   if (c.max_rows < c.max_sequences)
     return fail(ErrorKind::kUsage, "engine: max_rows must be at least max_sequences, so that all can decode in a step");
   if (c.max_rows > executor.max_rows() || c.max_sequences > executor.max_logit_rows())
@@ -59,6 +60,7 @@ Engine::Engine(StepExecutor& executor, kvcache::BlockPool& pool, EngineConfig co
   max_sequence_tokens_ = std::min(config_.context, cache_tokens + 1);
   adapters_ = std::make_unique<AdapterTable>();
   for (std::int32_t slot = 0; slot < executor_.adapters(); ++slot) adapters_->add(executor_.adapter_bytes(slot));
+  gathering_ = std::make_unique<Gathering>(std::chrono::duration<double, std::milli>(config_.gather_ms), config_.max_sequences);
   if (config_.drafts.on()) drafting_ = std::make_unique<Drafting>(config_.drafts, executor_);
   scratch_.resize(config_.sampling_pool != nullptr ? static_cast<std::size_t>(config_.sampling_pool->size()) : 1);
   for (sampling::SamplerScratch& s : scratch_) {

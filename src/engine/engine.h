@@ -58,6 +58,9 @@ struct EngineConfig {
   // that are here, or waiting, take more than half of it, nearly twice what those take: no token comes later than twice
   // the usual gap, and prompts get the rest. 0: steps are as large as max_rows, whatever that takes.
   double target_gap_ms = 0;
+  // How long the first tokens of a crowd may be kept until the prompts of all are read, so that their answers begin
+  // together (internal/gathering.h): of at least half of max_sequences requests that are here while nobody answers. 0: not.
+  double gather_ms = 0;
   // How far, in tokens at weight 1, the services of two tenants may part before one of the better served is preempted
   // for one of the other who waits; 0: never.
   std::int64_t tenant_quantum = 2048;
@@ -175,6 +178,9 @@ class Engine {
   const StepPlan& plan_next();
   void fill(Snapshot& view) const;
   std::int64_t prefill_rows() const;
+  void look_for_a_crowd();
+  bool gathers(const Sequence& sequence) const;
+  void postpone(const StepPlan& plan);
   void reserve(const StepPlan& plan);
   Status execute(const StepPlan& plan);
   void sample_rows(const StepPlan& plan);
@@ -211,6 +217,7 @@ class Engine {
   Snapshot view_;
   Planner planner_;
   std::unique_ptr<StepClock> clock_;
+  std::unique_ptr<class Gathering> gathering_;
   bool resting_ = false;          // the last step had nothing to compute
 
   // Shared.

@@ -52,7 +52,8 @@ class Planner::Step {
     if (rows > 0 && limits_.prefill_rows > 0) rows_left_ = std::min(rows_left_, limits_.prefill_rows);
     if (m_.plan_.preempted.empty()) admit();
     for (const std::size_t i : m_.running_)
-      if (!m_.decoding_[i] && pending(i) > 0) take_rows(i, pending(i), rows_left_);
+      if (!m_.decoding_[i] && due(i) > 0) take_rows(i, due(i), rows_left_);
+    if (m_.plan_.slices.empty()) begin_answers();
     give_drafts();
   }
 
@@ -67,9 +68,11 @@ class Planner::Step {
     std::sort(m_.running_.begin(), m_.running_.end(), [&](std::size_t a, std::size_t b) { return better(a, b); });
   }
   std::int64_t pending(std::size_t i) const { return sequences_[i].length - sequences_[i].computed; }
+  // Of these, what may be computed beside the prompts of others.
+  std::int64_t due(std::size_t i) const { return pending(i) - sequences_[i].gathers; }
   bool decodes(std::size_t i) const {
     const SequenceView& s = sequences_[i];
-    if (!s.running || pending(i) < 1) return false;
+    if (!s.running || s.gathers || pending(i) < 1) return false;
     return pending(i) == 1 || blocks_for(limits_, s.length) > s.blocks + outstanding(limits_, s);
   }
   // Blocks which are free and promised to nobody.
@@ -128,6 +131,15 @@ class Planner::Step {
     m_.plan_.slices.push_back({i, tokens, s.computed + tokens == s.length, 0});
   }
 
+  // Of those who gathered.
+  void begin_answers() {
+    for (std::size_t k = 0; k < m_.running_.size(); ++k) {  // preemption shortens the list from its end
+      const std::size_t i = m_.running_[k];
+      m_.decoding_[i] = sequences_[i].gathers && pending(i) == 1;
+      if (m_.decoding_[i] && make_room(i)) take_rows(i, 1);
+    }
+  }
+
   std::int64_t rows_planned() const {
     std::int64_t rows = 0;
     for (const Slice& slice : m_.plan_.slices) rows += slice.tokens;
@@ -173,7 +185,7 @@ class Planner::Step {
   std::int64_t rows_ahead_of(std::size_t i) const {
     std::int64_t rows = 0;
     for (const std::size_t r : m_.running_)
-      if (!m_.decoding_[r] && better(r, i)) rows += pending(r);
+      if (!m_.decoding_[r] && better(r, i)) rows += due(r);
     return rows;
   }
   // Blocks that it would share and that count as free. Whoever is preempted may have held some of them.
@@ -346,6 +358,7 @@ std::string violation(const Snapshot& snapshot, const StepPlan& plan) {
   const SchedulerLimits& limits = snapshot.limits;
   if (std::string broken = enter_and_leave(after, plan); !broken.empty()) return broken;
   std::int64_t rows = 0, drafts = 0, free = after.free_blocks;  // free while the step runs
+  bool begins = false, others = false;  // an answer of those who gather, and anything else
   std::vector<bool> seen(after.sequences.size());
   for (const Slice& slice : plan.slices) {
     SequenceView& s = after.sequences[slice.sequence];
@@ -354,6 +367,7 @@ std::string violation(const Snapshot& snapshot, const StepPlan& plan) {
     if (!s.running) return about(s, "planned though not running");
     if (slice.tokens < 1 || s.computed + slice.tokens > s.length) return about(s, "planned more tokens than known");
     if (slice.sample != (s.computed + slice.tokens == s.length)) return about(s, "samples in the wrong place");
+    (s.gathers && slice.sample ? begins : others) = true;
     if (s.stop_at > s.computed && s.computed + slice.tokens > s.stop_at) return about(s, "runs past where it should stop");
     const std::int64_t taken = std::max<std::int64_t>(0, blocks_for(limits, s.computed + slice.tokens) - s.blocks);
     s.blocks += taken;
@@ -380,6 +394,7 @@ std::string violation(const Snapshot& snapshot, const StepPlan& plan) {
   if (free < 0) return "more blocks planned for drafts than free";
   if (drafts > limits.max_draft_rows) return "more draft rows planned than allowed";
   if (rows > limits.max_rows) return "more rows planned than allowed";
+  if (begins && others) return "an answer begins that was to wait for the prompts of others";
   const bool work = std::any_of(snapshot.sequences.begin(), snapshot.sequences.end(),
                                 [](const SequenceView& s) { return !s.resting && !s.held_back; });
   if (work && plan.slices.empty()) return "nothing planned though there is work";

@@ -15,7 +15,9 @@
 //      and one sequence more and one fewer brings their numbers nearer to their weights, one of the better served which
 //      has answered with as many tokens as it was promised room for.
 //   3. Running sequences with more to compute (prefill) get chunks of the rows that are left, best rank first.
-//   4. Drafts of sequences whose last known token is computed get rows that are left, behind it, as far as blocks are free
+//   4. Sequences that gather compute all of their prompts but the last token, and this one only in a step in which rules 1
+//      to 3 found nothing to compute: so their answers begin together, once all prompts are read that there is room for.
+//   5. Drafts of sequences whose last known token is computed get rows that are left, behind it, as far as blocks are free
 //      which nobody was promised. Nobody is preempted for a draft.
 //
 // An open sequence that grows beyond what it was promised goes on by one row a step, as if it decoded.
@@ -59,6 +61,7 @@ struct SequenceView {
   bool resting = false;                // open, and all rows of its tokens are given: nothing to compute, its cache may be taken
   std::int64_t drafts = 0;             // tokens guessed to follow; length + drafts <= limit
   std::int64_t stop_at = 0;            // a slice ends here at the latest, if it is ahead: a snapshot of the state is taken
+  bool gathers = false;                // its first token waits for the prompts of others (internal/gathering.h)
   // While it waits: what the prefix cache has of it.
   std::int64_t cached = 0;             // tokens
   std::int64_t cached_blocks = 0;      // whole ones, which it would share; the rest of `cached` is copied

@@ -176,6 +176,27 @@ TEST(Scheduler, PromptsLeaveRoomForAnswersInProgress) {
   EXPECT_EQ(plan_step(s).slices, (std::vector<Slice>{{0, 14, true}}));  // nobody waits for a token
 }
 
+TEST(Scheduler, AnswersOfThoseWhoGatherBeginTogether) {
+  Snapshot s{small_limits(), 7, {running(1, 9, 8, 12, 3, 12), waiting(2, 14, 15), waiting(3, 4, 5), waiting(4, 1, 3)}};
+  s.limits.total_blocks = 12, s.free_blocks = 9;
+  for (SequenceView& q : s.sequences) q.gathers = true;
+  StepPlan plan = plan_step(s);  // all of the prompts but the last tokens
+  EXPECT_EQ(violation(s, plan), "");
+  EXPECT_EQ(plan.slices, (std::vector<Slice>{{1, 13, false}, {2, 3, false}}));
+  s.sequences = {running(1, 9, 8, 12, 3, 12), running(2, 14, 13, 15, 4, 15), running(3, 4, 3, 5, 1, 5), waiting(4, 1, 3)};
+  s.free_blocks = 4;
+  for (SequenceView& q : s.sequences) q.gathers = true;
+  plan = plan_step(s);
+  EXPECT_EQ(violation(s, plan), "");
+  EXPECT_EQ(plan.slices, (std::vector<Slice>{{0, 1, true}, {1, 1, true}, {2, 1, true}, {3, 1, true}}));
+  std::swap(plan.slices[0], plan.slices[1]);
+  plan.slices[0] = {1, 1, true}, s.sequences[0].computed = 7, plan.slices[1] = {0, 1, false};
+  EXPECT_EQ(violation(s, plan), "an answer begins that was to wait for the prompts of others");
+  // One who does not gather goes on, and the others wait for nobody but the prompts.
+  s.sequences[0].computed = 8, s.sequences[0].gathers = false;
+  EXPECT_EQ(plan_step(s).slices, (std::vector<Slice>{{0, 1, true}}));
+}
+
 TEST(Scheduler, CachedTokensAreNotPlanned) {
   Snapshot s{small_limits(), 10, {waiting(1, 14, 16)}};
   s.sequences[0].cached = 10;
@@ -250,6 +271,8 @@ TEST(SchedulerProperty, RandomLivesKeepTheInvariantsAndFinish) {
         s.sequences.back().tenant = static_cast<std::uint32_t>(rng.below(2));
         --to_come;
       }
+      const bool gathering = rng.below(2) == 0;
+      for (SequenceView& q : s.sequences) q.gathers = gathering && rng.below(4) != 0;
       for (SequenceView& q : s.sequences)
         q.drafts = q.running ? std::min(static_cast<std::int64_t>(rng.below(5)), q.limit - q.length) : 0;
       ASSERT_EQ(violation(s), "");

@@ -5,6 +5,7 @@
 
 #include "engine/engine.h"
 #include "engine/internal/drafting.h"
+#include "engine/internal/gathering.h"
 #include "engine/internal/sequence.h"
 #include "engine/internal/step_clock.h"
 
@@ -33,6 +34,7 @@ bool Engine::advance() {
   expire();
   sweep();
   if (drafting_ != nullptr) draft();
+  look_for_a_crowd();
   const StepPlan& plan = plan_next();
   if (!plan.slices.empty()) {
     const Clock::time_point begin = Clock::now();
@@ -41,6 +43,9 @@ bool Engine::advance() {
     take_inbox();  // what was cancelled during the pass gets no further token
     expire();
     if (executed) {
+      const bool gathered = gathering_->on();
+      look_for_a_crowd();
+      if (!gathered && gathering_->on()) postpone(plan);
       commit(plan);
       clock_->add(static_cast<std::int64_t>(batch_->tokens.size()), seconds_between(began, config_.now()));
     } else {
@@ -74,13 +79,48 @@ std::int64_t Engine::prefill_rows() const {
   if (config_.target_gap_ms <= 0) return 0;
   std::int64_t decoding = 0, soon = 0;
   for (const auto& s : sequences_) {
-    decoding += s->running && s->length() == s->computed + 1;
+    decoding += s->running && s->length() == s->computed + 1 && !gathers(*s);
     soon += !s->open && s->wanted == Wanted::kTokens;
   }
   if (!clock_->knows()) return decoding > 0 ? kUnknownPromptRows : 0;
   soon = std::max(decoding, std::min(soon, config_.max_sequences));
   const double longest = std::max(config_.target_gap_ms / 1000, kLongestStep * clock_->seconds(soon));
   return std::clamp(clock_->rows(longest) - decoding, kFewestPromptRows, config_.max_rows);
+}
+
+void Engine::look_for_a_crowd() {
+  if (config_.gather_ms <= 0) return;
+  Gathering::Crowd crowd;
+  const Sequence* first = nullptr;
+  for (const auto& s : sequences_) {
+    if (s->done || s->wanted != Wanted::kTokens) continue;
+    if (s->sampler.output_tokens() > 0) {
+      ++crowd.answering;
+      continue;
+    }
+    if (first == nullptr) first = s.get();
+    crowd.alike = crowd.alike && s->priority == first->priority;
+    if (++crowd.beginning > config_.max_sequences) continue;  // nobody waits for those who wait for a seat
+    const std::int64_t read = s->running ? s->computed : s->match.tokens;
+    crowd.unread += std::max<std::int64_t>(0, s->length() - 1 - read);
+  }
+  const double steps = static_cast<double>(crowd.unread) / static_cast<double>(config_.max_rows);
+  const double reading = clock_->knows() ? steps * clock_->seconds(config_.max_rows) : 0;
+  gathering_->look(crowd, std::chrono::duration<double>(reading), config_.now());
+}
+
+bool Engine::gathers(const Sequence& s) const {
+  return gathering_->on() && !s.done && s.wanted == Wanted::kTokens && s.sampler.output_tokens() == 0;
+}
+
+// A crowd came during the pass, which none of `plan` knew of: who was about to begin waits with it, his last token being
+// computed once more. A state that has seen it cannot go back, so models with states begin.
+void Engine::postpone(const StepPlan& plan) {
+  if (config_.states != nullptr) return;
+  for (const Slice& slice : plan.slices) {
+    Sequence& s = *sequences_[slice.sequence];
+    s.postponed = slice.sample && slice.drafts == 0 && gathers(s);
+  }
 }
 
 void Engine::fill(Snapshot& view) const {
@@ -114,6 +154,7 @@ void Engine::fill(Snapshot& view) const {
     v.resting = s->open && s->rows_given == s->length();
     v.drafts = static_cast<std::int64_t>(s->drafts.size());
     v.stop_at = next_snapshot(*s);
+    v.gathers = gathers(*s);
     if (!s->running && knows_prefix(*s)) {
       v.cached = s->match.tokens;
       v.cached_blocks = s->match.whole;
@@ -235,7 +276,7 @@ void Engine::sample_rows(const StepPlan& plan) {
   if (b.draws.size() < plan.slices.size()) b.draws.resize(plan.slices.size());
   for (std::size_t k = 0; k < plan.slices.size(); ++k) {
     const Sequence& s = *sequences_[plan.slices[k].sequence];
-    if (plan.slices[k].sample && s.wanted == Wanted::kTokens && !s.done) b.drawing.push_back(k);
+    if (plan.slices[k].sample && s.wanted == Wanted::kTokens && !s.done && !s.postponed) b.drawing.push_back(k);
   }
   std::atomic<std::size_t> next{0};
   const auto work = [&](int worker) {
@@ -260,12 +301,13 @@ void Engine::commit(const StepPlan& plan) {
     Sequence& s = *sequences_[slice.sequence];
     if (s.done) continue;
     const std::int64_t stop = next_snapshot(s);
-    s.computed += slice.tokens;
+    const bool postponed = std::exchange(s.postponed, false);
+    s.computed += slice.tokens - postponed;
     if (slice.drafts == 0) keep_prefix(s);  // with drafts, what stays is known afterwards
     if (slice.drafts == 0 && s.computed == stop) keep_state(s);
     if (s.wanted != Wanted::kTokens) {
       commit_rows(s, k);
-    } else if (slice.sample) {
+    } else if (slice.sample && !postponed) {
       s.drafted += slice.drafts;
       totals_.drafted_tokens += slice.drafts;
       commit_token(s, batch_->draws[k]);

@@ -90,6 +90,7 @@ struct House {
     c.max_running_per_tenant = 4;
     c.tenant_quantum = 60;
     c.target_gap_ms = 3;
+    c.gather_ms = 20;
     c.sampling_pool = threads;
     c.drafts.lookup = true;
     c.drafts.most = 3;

@@ -35,6 +35,7 @@ struct Engine::Sequence {
   Wanted wanted;
   bool open;                          // more tokens follow
   bool may_draft;
+  bool postponed = false;             // what this step computed of it begins no answer: it gathers since
   std::vector<TokenId> drafts;        // guessed to follow, for the next step
   std::vector<TokenId> added;         // behind the prompt, of a request that is or was open
   std::optional<Clock::time_point> deadline;

@@ -1,7 +1,6 @@
 #include "ops/embed.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace qw::ops {
 namespace {
@@ -10,11 +9,10 @@ namespace {
 constexpr std::int64_t kColumnPiece = 64;
 }  // namespace
 
-void embed_forward(const Machine& m, const float* table, const std::int32_t* tokens, std::int64_t rows, std::int64_t d,
+void embed_forward(const Machine& m, const Matrix& table, const std::int32_t* tokens, std::int64_t rows, std::int64_t d,
                    float* y) {
   for_rows(m.pool, rows, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t r = begin; r < end; ++r)
-      std::memcpy(y + r * d, table + tokens[r] * d, static_cast<std::size_t>(d) * sizeof(float));
+    for (std::int64_t r = begin; r < end; ++r) matrix_row(table, tokens[r], d, y + r * d);
   });
 }
 

@@ -99,7 +99,7 @@ void experts_forward(const Machine& m, GemmWorkspace& workspace, const ExpertsAr
   for (std::int32_t e = 0; e < g.spec.experts; ++e) {
     const std::int64_t n = g.routing->count(e), at = g.routing->begin[index(e)];
     if (n == 0) continue;
-    const auto product = [&](std::int64_t in, std::int64_t out, const float* x, const float* w, float* y) {
+    const auto product = [&](std::int64_t in, std::int64_t out, const float* x, const Matrix& w, float* y) {
       linear_forward(m, workspace, {.rows = n, .in = in, .out = out, .x = x, .w = w, .y = y});
     };
     product(d, f, g.inputs + at * d, g.gate_w[index(e)], g.gate + at * f);
@@ -154,7 +154,7 @@ void experts_backward(const Machine& m, GemmWorkspace& workspace, const ExpertsA
   for (std::int32_t e = 0; e < g.spec.experts; ++e) {
     const std::int64_t n = g.routing->count(e), at = g.routing->begin[index(e)];
     if (n == 0) continue;
-    const auto product = [&](std::int64_t in, std::int64_t out, const float* x, const float* w, const float* dy,
+    const auto product = [&](std::int64_t in, std::int64_t out, const float* x, const Matrix& w, const float* dy,
                              float* dx, bool adds, float* dw) {
       linear_backward(m, workspace, {.rows = n, .in = in, .out = out, .x = x, .w = w, .dy = dy, .dx = dx,
                                      .dx_accumulates = adds, .dw = dw});

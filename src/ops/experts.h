@@ -51,7 +51,7 @@ struct ExpertsArgs {
   const Routing* routing = nullptr;
   const float* x = nullptr;              // [rows, D]
   const float* probabilities = nullptr;  // [rows, E]
-  std::vector<const float*> gate_w{}, up_w{}, down_w{};
+  std::vector<Matrix> gate_w{}, up_w{}, down_w{};
   float* gate = nullptr;     // [A, F], kept for backward
   float* up = nullptr;       // [A, F], kept
   float* outputs = nullptr;  // [A, D], kept

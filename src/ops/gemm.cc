@@ -1,8 +1,10 @@
 #include "ops/gemm.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/result.h"
+#include "tensor/blocks.h"
 
 namespace qw::ops {
 namespace {
@@ -30,6 +32,33 @@ Tiles cut(const kernels::Kernels& k, std::int64_t m, std::int64_t n) {
 
 }  // namespace
 
+Matrix::Matrix(const tensor::ConstView& view) : stored(view), constant(true) {
+  const bool aligned = reinterpret_cast<std::uintptr_t>(view.data) % alignof(float) == 0;
+  if (view.dtype == tensor::DType::kF32 && view.data != nullptr && aligned) f32 = view.f32();
+}
+
+void matrix_row(const Matrix& matrix, std::int64_t row, std::int64_t columns, float* out) {
+  if (matrix.f32 != nullptr)
+    std::memcpy(out, matrix.f32 + row * columns, static_cast<std::size_t>(columns) * sizeof(float));
+  else tensor::decode(tensor::rows_of(matrix.stored, row, 1), out);
+}
+
+const float* matrix_rows(const Machine& machine, const Matrix& matrix, std::int64_t begin, std::int64_t rows,
+                         std::int64_t columns, float* room) {
+  if (matrix.f32 != nullptr) return matrix.f32 + begin * columns;
+  constexpr std::int64_t kRows = 16;  // of some thousand numbers each: worth handing out
+  machine.pool.parallel_for(rows, kRows, [&](std::int64_t first, std::int64_t end) {
+    tensor::decode(tensor::rows_of(matrix.stored, begin + first, end - first), room + first * columns);
+  });
+  return room;
+}
+
+const float* open_matrix(GemmWorkspace& workspace, const Matrix& matrix, std::int64_t rows, std::int64_t columns) {
+  if (matrix.f32 != nullptr) return matrix.f32;
+  QW_CHECK(rows * columns <= workspace.opened_);
+  return matrix_rows(workspace.machine_, matrix, 0, rows, columns, reinterpret_cast<float*>(workspace.room_.data()));
+}
+
 GemmWorkspace::GemmWorkspace(const Machine& machine, kernels::GemmPrecision precision)
     : machine_(machine), precision_(precision) {}
 
@@ -42,6 +71,7 @@ void GemmWorkspace::plan(std::int64_t m, std::int64_t n, std::int64_t k) {
 
 void GemmWorkspace::allocate() {
   memory_ = tensor::Buffer(packed_bytes_ + scratch_bytes_ * static_cast<std::size_t>(machine_.pool.size()) + 64);
+  room_ = tensor::Buffer(static_cast<std::size_t>(opened_) * sizeof(float));
 }
 
 void gemm_pack(const Machine& machine, const kernels::GemmArgs& args, void* packed) {

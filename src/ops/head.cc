@@ -15,42 +15,11 @@ namespace {
 constexpr std::int64_t kChunkFloats = std::int64_t{4} << 20;
 constexpr std::int64_t kMinRows = 64, kMaxRows = 1024;
 
+// Rows of W in a piece: 8192 of 1024 numbers are 32 MiB opened, and enough columns for every thread.
+constexpr std::int64_t kPieceRows = 8192;
+
 float* floats(const tensor::Buffer& b) { return reinterpret_cast<float*>(b.data()); }
 tensor::Buffer float_buffer(std::int64_t n) { return tensor::Buffer(static_cast<std::size_t>(n) * sizeof(float)); }
-
-kernels::GemmArgs forward_args(kernels::GemmPrecision p, std::int64_t rows, std::int64_t vocab, std::int64_t d,
-                               const float* h, const float* w, float* out) {
-  return {.precision = p,
-          .trans_a = false,
-          .trans_b = true,
-          .m = rows,
-          .n = vocab,
-          .k = d,
-          .a = h,
-          .lda = d,
-          .b = w,
-          .ldb = d,
-          .c = out,
-          .ldc = vocab,
-          .accumulate = false};
-}
-
-kernels::GemmArgs dh_args(kernels::GemmPrecision p, std::int64_t rows, std::int64_t vocab, std::int64_t d,
-                          const float* dlogits, const float* w, float* dh) {
-  return {.precision = p,
-          .trans_a = false,
-          .trans_b = false,
-          .m = rows,
-          .n = d,
-          .k = vocab,
-          .a = dlogits,
-          .lda = vocab,
-          .b = w,
-          .ldb = d,
-          .c = dh,
-          .ldc = d,
-          .accumulate = false};
-}
 
 kernels::GemmArgs dw_args(kernels::GemmPrecision p, std::int64_t rows, std::int64_t vocab, std::int64_t d,
                           const float* dlogits, const float* h, float* dw) {
@@ -79,23 +48,27 @@ Head::Head(const Machine& machine, kernels::GemmPrecision precision, std::int64_
       chunk_(std::clamp(kChunkFloats / vocab, kMinRows, kMaxRows)),
       workspace_(machine, precision) {
   const kernels::Kernels& k = machine.kernels;
-  workspace_.plan(chunk_, vocab, d);
-  packed_forward_ = tensor::Buffer(k.gemm_packed_b_bytes(precision, vocab, d));
+  for (std::int64_t begin = 0; begin < vocab; begin += kPieceRows) {
+    Piece& piece = pieces_.emplace_back(Piece{begin, std::min(kPieceRows, vocab - begin), {}, {}});
+    piece.forward = tensor::Buffer(k.gemm_packed_b_bytes(precision, piece.rows, d));
+    if (backward) piece.backward = tensor::Buffer(k.gemm_packed_b_bytes(precision, d, piece.rows));
+  }
+  workspace_.plan(chunk_, std::min(kPieceRows, vocab), d);
   logits_ = float_buffer(chunk_ * vocab);
   rows_h_ = float_buffer(chunk_ * d);
   rows_.resize(static_cast<std::size_t>(chunk_));
   if (backward) {
-    workspace_.plan(chunk_, d, vocab);
+    workspace_.plan(chunk_, d, std::min(kPieceRows, vocab));
     workspace_.plan(vocab, d, chunk_);
-    packed_backward_ = tensor::Buffer(k.gemm_packed_b_bytes(precision, d, vocab));
     rows_dh_ = float_buffer(chunk_ * d);
   }
   workspace_.allocate();
 }
 
 std::int64_t Head::bytes() const {
-  return workspace_.bytes() + static_cast<std::int64_t>(packed_forward_.size() + packed_backward_.size() +
-                                                        logits_.size() + rows_h_.size() + rows_dh_.size());
+  std::size_t bytes = logits_.size() + rows_h_.size() + rows_dh_.size();
+  for (const Piece& piece : pieces_) bytes += piece.forward.size() + piece.backward.size();
+  return workspace_.bytes() + static_cast<std::int64_t>(bytes);
 }
 
 void Head::gather(const float* h, std::span<const std::int32_t> rows) {
@@ -104,15 +77,46 @@ void Head::gather(const float* h, std::span<const std::int32_t> rows) {
                 static_cast<std::size_t>(d_) * sizeof(float));
 }
 
-void Head::pack_forward(const float* w) {
-  gemm_pack(machine_, forward_args(precision_, 0, vocab_, d_, nullptr, w, nullptr), packed_forward_.data());
+kernels::GemmArgs Head::forward_args(const Piece& piece, std::int64_t rows) const {
+  kernels::GemmArgs g{};
+  g.precision = precision_;
+  g.trans_b = true;
+  g.m = rows, g.n = piece.rows, g.k = d_;
+  g.lda = g.ldb = d_, g.ldc = vocab_;
+  return g;
+}
+
+// Pieces add up, in order.
+kernels::GemmArgs Head::dh_args(const Piece& piece, std::int64_t rows) const {
+  kernels::GemmArgs g{};
+  g.precision = precision_;
+  g.m = rows, g.n = d_, g.k = piece.rows;
+  g.lda = vocab_, g.ldb = g.ldc = d_;
+  g.accumulate = piece.begin > 0;
+  return g;
+}
+
+void Head::pack(const Matrix& w, bool backward) {
+  bool& done = backward ? packed_backward_ : packed_forward_;
+  if (w.constant && done) return;
+  tensor::Buffer room;
+  if (w.f32 == nullptr) room = float_buffer(std::min(kPieceRows, vocab_) * d_);
+  for (Piece& piece : pieces_) {
+    kernels::GemmArgs args = backward ? dh_args(piece, 0) : forward_args(piece, 0);
+    args.b = matrix_rows(machine_, w, piece.begin, piece.rows, d_, floats(room));
+    gemm_pack(machine_, args, backward ? piece.backward.data() : piece.forward.data());
+  }
+  done = w.constant;
 }
 
 void Head::chunk_logits(const float* h, std::span<const std::int32_t> rows, float* out) {
   gather(h, rows);
-  gemm_with(machine_, workspace_,
-            forward_args(precision_, static_cast<std::int64_t>(rows.size()), vocab_, d_, floats(rows_h_), nullptr, out),
-            packed_forward_.data());
+  for (const Piece& piece : pieces_) {
+    kernels::GemmArgs args = forward_args(piece, static_cast<std::int64_t>(rows.size()));
+    args.a = floats(rows_h_);
+    args.c = out + piece.begin;
+    gemm_with(machine_, workspace_, args, piece.forward.data());
+  }
 }
 
 // The next chunk of rows with a label, from `cursor` on; empty at the end.
@@ -123,17 +127,17 @@ std::span<const std::int32_t> Head::kept_rows(std::span<const std::int32_t> labe
   return {rows_.data(), n};
 }
 
-void Head::logits(const float* h, const float* w, std::span<const std::int32_t> rows, float* out) {
-  pack_forward(w);
+void Head::logits(const float* h, const Matrix& w, std::span<const std::int32_t> rows, float* out) {
+  pack(w, false);
   for (std::size_t i = 0; i < rows.size(); i += static_cast<std::size_t>(chunk_)) {
     const auto chunk = rows.subspan(i, std::min(rows.size() - i, static_cast<std::size_t>(chunk_)));
     chunk_logits(h, chunk, out + static_cast<std::int64_t>(i) * vocab_);
   }
 }
 
-void Head::logprobs(const float* h, const float* w, std::span<const std::int32_t> labels, std::span<float> out) {
+void Head::logprobs(const float* h, const Matrix& w, std::span<const std::int32_t> labels, std::span<float> out) {
   QW_CHECK(out.size() == labels.size());
-  pack_forward(w);
+  pack(w, false);
   std::fill(out.begin(), out.end(), 0.0f);
   std::int64_t cursor = 0;
   for (auto rows = kept_rows(labels, cursor); !rows.empty(); rows = kept_rows(labels, cursor)) {
@@ -148,12 +152,12 @@ void Head::logprobs(const float* h, const float* w, std::span<const std::int32_t
   }
 }
 
-double Head::backward(const float* h, const float* w, std::span<const std::int32_t> labels,
+double Head::backward(const float* h, const Matrix& w, std::span<const std::int32_t> labels,
                       std::span<const float> weights, float scale, std::span<float> nll, float* dh, float* dw) {
   QW_CHECK(nll.size() == labels.size() && (weights.empty() || weights.size() == labels.size()));
-  pack_forward(w);
+  pack(w, false);
   if (dh != nullptr) {
-    gemm_pack(machine_, dh_args(precision_, 0, vocab_, d_, nullptr, w, nullptr), packed_backward_.data());
+    pack(w, true);
     fill_zero(machine_, static_cast<std::int64_t>(labels.size()) * d_, dh);
   }
   std::fill(nll.begin(), nll.end(), 0.0f);
@@ -171,8 +175,12 @@ double Head::backward(const float* h, const float* w, std::span<const std::int32
     });
     if (dw != nullptr) gemm(machine_, workspace_, dw_args(precision_, n, vocab_, d_, logits, floats(rows_h_), dw));
     if (dh == nullptr) continue;
-    gemm_with(machine_, workspace_, dh_args(precision_, n, vocab_, d_, logits, nullptr, floats(rows_dh_)),
-              packed_backward_.data());
+    for (const Piece& piece : pieces_) {
+      kernels::GemmArgs args = dh_args(piece, n);
+      args.a = logits + piece.begin;
+      args.c = floats(rows_dh_);
+      gemm_with(machine_, workspace_, args, piece.backward.data());
+    }
     for (std::int64_t i = 0; i < n; ++i)
       std::memcpy(dh + rows[static_cast<std::size_t>(i)] * d_, floats(rows_dh_) + i * d_,
                   static_cast<std::size_t>(d_) * sizeof(float));

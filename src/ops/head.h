@@ -3,6 +3,8 @@
 //
 //   logits = h W^T,  nll_r = log sum exp(logits_r) - logits_r[label_r]
 //   dlogits = (softmax - onehot) scale weight_r,  dh = dlogits W,  dW += dlogits^T h
+//
+// A constant W must be the same one in every call.
 #pragma once
 
 #include <cstdint>
@@ -22,17 +24,24 @@ class Head {
   std::int64_t vocab() const { return vocab_; }
 
   // Logits of the named rows of h [*, d]: out [rows.size(), vocab].
-  void logits(const float* h, const float* w, std::span<const std::int32_t> rows, float* out);
+  void logits(const float* h, const Matrix& w, std::span<const std::int32_t> rows, float* out);
   // out[r] = log p(labels[r]), 0 where labels[r] < 0.
-  void logprobs(const float* h, const float* w, std::span<const std::int32_t> labels, std::span<float> out);
+  void logprobs(const float* h, const Matrix& w, std::span<const std::int32_t> labels, std::span<float> out);
   // Loss and gradients. nll[r] is set for every row; dh [N, d] is overwritten (0 where ignored) unless null; dw
   // accumulates unless null. weights empty: all 1. Returns sum of weight * nll over kept rows, in row order.
-  double backward(const float* h, const float* w, std::span<const std::int32_t> labels, std::span<const float> weights,
+  double backward(const float* h, const Matrix& w, std::span<const std::int32_t> labels, std::span<const float> weights,
                   float scale, std::span<float> nll, float* dh, float* dw);
 
  private:
   void gather(const float* h, std::span<const std::int32_t> rows);
-  void pack_forward(const float* w);
+  // W in pieces of so many rows, so that no more of one that must be opened is open at a time.
+  struct Piece {
+    std::int64_t begin, rows;
+    tensor::Buffer forward, backward;  // packed for h W^T and for dlogits W
+  };
+  void pack(const Matrix& w, bool backward);
+  kernels::GemmArgs forward_args(const Piece& piece, std::int64_t rows) const;
+  kernels::GemmArgs dh_args(const Piece& piece, std::int64_t rows) const;
   void chunk_logits(const float* h, std::span<const std::int32_t> rows, float* out);
   std::span<const std::int32_t> kept_rows(std::span<const std::int32_t> labels, std::int64_t& cursor);
 
@@ -40,7 +49,9 @@ class Head {
   kernels::GemmPrecision precision_;
   std::int64_t vocab_, d_, chunk_;
   GemmWorkspace workspace_;
-  tensor::Buffer packed_forward_, packed_backward_, logits_, rows_h_, rows_dh_;
+  std::vector<Piece> pieces_;
+  bool packed_forward_ = false, packed_backward_ = false;  // of a constant W: once is enough
+  tensor::Buffer logits_, rows_h_, rows_dh_;
   std::vector<std::int32_t> rows_;
 };
 

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
+#include <vector>
 
 namespace qw::ops {
 namespace {
@@ -79,6 +81,54 @@ void column_sums(const Machine& m, const float* dy, std::int64_t rows, std::int6
   });
 }
 
+// Lengths of the rows of W + scale B A, each in double.
+void row_lengths(const Machine& m, const LinearArgs& g, const float* w) {
+  constexpr std::int64_t kRows = 16;
+  m.pool.parallel_for(g.out, kRows, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> row(static_cast<std::size_t>(g.in));
+    for (std::int64_t o = begin; o < end; ++o) {
+      std::memcpy(row.data(), w + o * g.in, row.size() * sizeof(float));
+      for (std::int64_t k = 0; k < g.rank; ++k) {
+        const float factor = g.scale * g.b[o * g.rank + k];
+        const float* a = g.a + k * g.in;
+        for (std::int64_t i = 0; i < g.in; ++i) row[static_cast<std::size_t>(i)] += factor * a[i];
+      }
+      g.lengths[o] = static_cast<float>(std::sqrt(m.kernels.sum_squares(row.data(), g.in)));
+    }
+  });
+}
+
+float gain(const LinearArgs& g, std::int64_t o) { return g.lengths[o] > 0 ? g.magnitude[o] / g.lengths[o] : 1; }
+
+// y = (m / n) z + b, z = what y is.
+void stretch(const Machine& m, const LinearArgs& g) {
+  for_rows(m.pool, g.rows, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      float* y = g.y + r * g.out;
+      if (g.z != nullptr) std::memcpy(g.z + r * g.out, y, static_cast<std::size_t>(g.out) * sizeof(float));
+      for (std::int64_t o = 0; o < g.out; ++o) y[o] = gain(g, o) * y[o] + (g.bias != nullptr ? g.bias[o] : 0.0f);
+    }
+  });
+}
+
+// dm += sum over rows of dy z / n, rows in order, in double; z = (m / n) dy.
+void stretch_backward(const Machine& m, const LinearArgs& g) {
+  constexpr std::int64_t kColumns = 64;
+  m.pool.parallel_for(g.out, kColumns, [&](std::int64_t begin, std::int64_t end) {
+    std::array<double, kColumns> sum{};
+    for (std::int64_t r = 0; r < g.rows; ++r)
+      for (std::int64_t o = begin; o < end; ++o) {
+        const float dy = g.dy[r * g.out + o];
+        float& z = g.z[r * g.out + o];
+        sum[static_cast<std::size_t>(o - begin)] += static_cast<double>(dy) * static_cast<double>(z);
+        z = gain(g, o) * dy;
+      }
+    for (std::int64_t o = begin; o < end; ++o)
+      if (g.lengths[o] > 0)
+        g.dmagnitude[o] += static_cast<float>(sum[static_cast<std::size_t>(o - begin)] / static_cast<double>(g.lengths[o]));
+  });
+}
+
 }  // namespace
 
 void linear_plan(GemmWorkspace& workspace, std::int64_t max_rows, std::int64_t in, std::int64_t out,
@@ -96,23 +146,35 @@ void linear_plan(GemmWorkspace& workspace, std::int64_t max_rows, std::int64_t i
 }
 
 void linear_forward(const Machine& m, GemmWorkspace& workspace, const LinearArgs& g) {
-  if (g.bias != nullptr) {
+  const bool stretches = g.magnitude != nullptr, bias = g.bias != nullptr && !stretches;
+  if (bias) {
     for_rows(m.pool, g.rows, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t r = begin; r < end; ++r)
         std::memcpy(g.y + r * g.out, g.bias, static_cast<std::size_t>(g.out) * sizeof(float));
     });
   }
-  gemm(m, workspace, times_transposed(g.rows, g.out, g.in, g.x, g.w, g.y, g.bias != nullptr));
+  const float* w = open_matrix(workspace, g.w, g.out, g.in);
+  gemm(m, workspace, times_transposed(g.rows, g.out, g.in, g.x, w, g.y, bias));
   if (g.rank == 0) return;
   gemm(m, workspace, times_transposed(g.rows, g.rank, g.in, g.x, g.a, g.u, false));
   scale_in_place(m, g.u, g.rows * g.rank, g.scale);
   gemm(m, workspace, times_transposed(g.rows, g.out, g.rank, g.u, g.b, g.y, true));
+  if (!stretches) return;
+  row_lengths(m, g, w);
+  stretch(m, g);
 }
 
-void linear_backward(const Machine& m, GemmWorkspace& workspace, const LinearArgs& g) {
-  if (g.dw != nullptr) gemm(m, workspace, outer(g.rows, g.out, g.in, g.dy, g.x, g.dw));
+void linear_backward(const Machine& m, GemmWorkspace& workspace, const LinearArgs& args) {
+  LinearArgs g = args;
   if (g.dbias != nullptr) column_sums(m, g.dy, g.rows, g.out, g.dbias);
-  if (g.dx != nullptr) gemm(m, workspace, times(g.rows, g.in, g.out, g.dy, g.w, g.dx, g.dx_accumulates));
+  if (g.magnitude != nullptr) {
+    stretch_backward(m, g);
+    g.dy = g.z;
+  }
+  if (g.dw != nullptr) gemm(m, workspace, outer(g.rows, g.out, g.in, g.dy, g.x, g.dw));
+  if (g.dx != nullptr)
+    gemm(m, workspace,
+         times(g.rows, g.in, g.out, g.dy, open_matrix(workspace, g.w, g.out, g.in), g.dx, g.dx_accumulates));
   if (g.rank == 0) return;
   gemm(m, workspace, outer(g.rows, g.out, g.rank, g.dy, g.u, g.db));
   gemm(m, workspace, times(g.rows, g.rank, g.out, g.dy, g.b, g.t, false));

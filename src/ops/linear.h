@@ -3,6 +3,12 @@
 //   forward   u = scale x A^T,  y = x W^T + b + u B^T
 //   backward  dW += dy^T x,  db += sum over rows of dy,  dB += dy^T u,  t = scale dy B,  dA += t^T x,
 //             dx (+)= dy W + t A
+//
+// With a magnitude (Liu et al., "DoRA", 2024) the rows of W + scale B A get the lengths m. Their own lengths n have no
+// gradient, as in the paper (4.3) and in PEFT:
+//
+//   forward   z = x W^T + u B^T,  y = (m / n) z + b
+//   backward  dm += sum over rows of dy z / n;  the above with (m / n) dy in place of dy
 #pragma once
 
 #include <cstdint>
@@ -15,7 +21,7 @@ namespace qw::ops {
 struct LinearArgs {
   std::int64_t rows = 0, in = 0, out = 0;
   const float* x = nullptr;
-  const float* w = nullptr;
+  Matrix w;
   const float* bias = nullptr;  // null: none
   float* y = nullptr;           // forward
   const float* dy = nullptr;    // backward
@@ -32,9 +38,14 @@ struct LinearArgs {
   float* t = nullptr;
   float* da = nullptr;
   float* db = nullptr;
+  // DoRA; null: none. A row of W + scale B A that is all zeros has no direction and stays so.
+  const float* magnitude = nullptr;  // [out]
+  float* lengths = nullptr;          // [out], written by forward and read by backward
+  float* z = nullptr;                // [rows, out], written by forward, overwritten by backward; null: forward alone
+  float* dmagnitude = nullptr;
 };
 
-// Makes room in `workspace` for the products of both directions.
+// Makes room in `workspace` for the products of both directions (not to open W: GemmWorkspace::plan_open).
 void linear_plan(GemmWorkspace& workspace, std::int64_t max_rows, std::int64_t in, std::int64_t out, std::int64_t rank);
 void linear_forward(const Machine& m, GemmWorkspace& workspace, const LinearArgs& args);
 void linear_backward(const Machine& m, GemmWorkspace& workspace, const LinearArgs& args);

@@ -17,6 +17,7 @@
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/short_conv.h"
+#include "tensor/blocks.h"
 
 namespace qw::ops {
 namespace {
@@ -34,6 +35,16 @@ std::vector<tensor::Shape> with_adapters(std::vector<tensor::Shape> shapes, cons
     QW_CHECK(target.rank() == 2);
     shapes.push_back(tensor::Shape{a.rank, target[1]});
     shapes.push_back(tensor::Shape{target[0], a.rank});
+    if (a.magnitude) shapes.push_back(tensor::Shape{target[0]});
+  }
+  return shapes;
+}
+
+std::vector<tensor::Shape> held(std::vector<tensor::Shape> shapes, const TrainingOptions& options) {
+  for (std::size_t i = 0; i < options.stored.size(); ++i) {
+    if (options.stored[i].empty()) continue;
+    QW_CHECK(options.stored[i].shape == shapes[i] && (options.forward_only || (!options.frozen.empty() && options.frozen[i])));
+    shapes[i] = tensor::Shape{0};
   }
   return shapes;
 }
@@ -55,6 +66,8 @@ struct TrainingGraph::State {
   std::size_t model_parameters;
   std::vector<tensor::Shape> shapes;  // with adapters
   TrainingOptions options;
+  std::vector<tensor::Shape> held_shapes;  // of those in ParameterBuffers; [0]: stored
+  std::vector<tensor::Buffer> opened;  // by parameter: stored ones that other ops than products read, as float32
   TrainingPlan plan;
   ParameterBuffer gradients;
   tensor::Buffer arena, attention_scratch, delta_scratch;
@@ -81,15 +94,35 @@ struct TrainingGraph::State {
         model_parameters(parameters.size()),
         shapes(with_adapters(parameters, o.adapters)),
         options(std::move(o)),
+        held_shapes(held(shapes, options)),
+        opened(shapes.size()),
         plan(make_training_plan(program, options)),
-        gradients(options.forward_only ? std::vector<tensor::Shape>{} : shapes),
+        gradients(options.forward_only ? std::vector<tensor::Shape>{} : held_shapes),
         arena(static_cast<std::size_t>(plan.arena.bytes())),
         workspace(m, options.precision),
         head(m, options.precision, weight_shape(program.ops.back().weight)[0],
              weight_shape(program.ops.back().weight)[1], !options.forward_only),
         nll(index(options.max_tokens)) {
     QW_CHECK(options.max_tokens > 0 && (options.frozen.empty() || options.frozen.size() == model_parameters));
+    QW_CHECK(options.stored.empty() || options.stored.size() == model_parameters);
+    open_small_weights();
     take_workspaces();
+  }
+
+  bool is_stored(Weight w) const { return w.present() && index(w.id) < options.stored.size() && !options.stored[index(w.id)].empty(); }
+  void open_weight(Weight w) {
+    if (!is_stored(w) || Matrix(options.stored[index(w.id)]).f32 != nullptr || opened[index(w.id)].size() > 0) return;
+    opened[index(w.id)] = float_buffer(shapes[index(w.id)].elements());
+    tensor::decode(options.stored[index(w.id)], floats(opened[index(w.id)]));
+  }
+  // Norms, biases, taps, rates, tables of n-grams: what is neither the matrix of a product nor looked up by token.
+  void open_small_weights() {
+    for (const Op& op : program.ops) {
+      if (op.kind != OpKind::kLinear && op.kind != OpKind::kHead && op.kind != OpKind::kEmbed) open_weight(op.weight);
+      open_weight(op.bias);
+      if (op.index.ratio > 0) open_weight(op.index.key_norm);
+      for (std::int32_t t = 0; op.kind == OpKind::kNgrams && t < op.ngrams.tables; ++t) open_weight({op.ngrams.table.id + t});
+    }
   }
 
   const tensor::Shape& weight_shape(Weight w) const {
@@ -111,11 +144,14 @@ struct TrainingGraph::State {
       if (op.kind == OpKind::kDeltaRule) delta = std::max(delta, delta_rule_scratch_floats(machine, op.delta));
       if (op.kind == OpKind::kExperts) {
         routings[i] = Routing(options.max_tokens, op.experts);
+        for (std::int32_t e = 0; e < op.experts.experts; ++e)
+          for (const Weight first : {op.experts.gate, op.experts.up, op.experts.down}) plan_open({first.id + e});
         linear_plan(workspace, options.max_tokens, op.out.width, op.experts.width, 0);
         linear_plan(workspace, options.max_tokens, op.experts.width, op.out.width, 0);
       }
       if (op.kind == OpKind::kLinear) {
         const int a = plan.ops[i].adapter;
+        plan_open(op.weight);
         linear_plan(workspace, options.max_tokens, weight_shape(op.weight)[1], weight_shape(op.weight)[0],
                     a < 0 ? 0 : options.adapters[index(a)].rank);
       }
@@ -133,7 +169,25 @@ struct TrainingGraph::State {
   float* value(Value v) const { return buffer(plan.value[index(v.id)]); }
   float* gradient(Value v) const { return buffer(plan.gradient[index(v.id)]); }
   std::int64_t count(Value v) const { return rows * v.width; }
-  const float* weight(Weight w) const { return w.present() ? weights->data(index(w.id)) : nullptr; }
+  void plan_open(Weight w) {
+    if (is_stored(w) && Matrix(options.stored[index(w.id)]).f32 == nullptr) workspace.plan_open(weight_shape(w).elements());
+  }
+  // For products and look-ups by token.
+  Matrix matrix(Weight w) const {
+    return is_stored(w) ? Matrix(options.stored[index(w.id)]) : Matrix(weights->data(index(w.id)));
+  }
+  // For all else.
+  const float* weight(Weight w) const {
+    if (!w.present()) return nullptr;
+    if (!is_stored(w)) return weights->data(index(w.id));
+    const float* in_place = Matrix(options.stored[index(w.id)]).f32;
+    return in_place != nullptr ? in_place : floats(opened[index(w.id)]);
+  }
+  std::size_t adapter_parameter(std::size_t adapter) const {
+    std::size_t id = model_parameters;
+    for (std::size_t j = 0; j < adapter; ++j) id += options.adapters[j].magnitude ? 3 : 2;
+    return id;
+  }
   float* weight_gradient(Weight w, bool train) { return train ? gradients.data(index(w.id)) : nullptr; }
 
   Status check(const TrainingBatch& b) const;
@@ -195,12 +249,12 @@ LinearArgs TrainingGraph::State::linear_args(std::size_t i) {
                .in = op.in[0].width,
                .out = op.out.width,
                .x = value(op.in[0]),
-               .w = weight(op.weight),
+               .w = matrix(op.weight),
                .bias = weight(op.bias),
                .y = value(op.out)};
   if (p.adapter < 0) return a;
   const Adapter& adapter = options.adapters[index(p.adapter)];
-  const std::size_t id = model_parameters + 2 * index(p.adapter);
+  const std::size_t id = adapter_parameter(index(p.adapter));
   a.rank = adapter.rank;
   a.scale = adapter.scale;
   a.a = weights->data(id);
@@ -211,6 +265,11 @@ LinearArgs TrainingGraph::State::linear_args(std::size_t i) {
     a.da = gradients.data(id);
     a.db = gradients.data(id + 1);
   }
+  if (!adapter.magnitude) return a;
+  a.magnitude = weights->data(id + 2);
+  a.lengths = buffer(p.lengths);
+  a.z = buffer(p.z);
+  if (!options.forward_only) a.dmagnitude = gradients.data(id + 2);
   return a;
 }
 
@@ -236,7 +295,7 @@ void TrainingGraph::State::run_forward(std::size_t i) {
   const TrainingPlan::OpPlan& p = plan.ops[i];
   switch (op.kind) {
     case OpKind::kEmbed:
-      embed_forward(machine, weight(op.weight), batch.tokens.data(), rows, op.out.width, value(op.out));
+      embed_forward(machine, matrix(op.weight), batch.tokens.data(), rows, op.out.width, value(op.out));
       break;
     case OpKind::kRmsNorm:
       rms_norm_forward(machine, value(op.in[0]), weight(op.weight), op.eps, rows * (op.out.width / op.norm_width),
@@ -372,9 +431,9 @@ ExpertsArgs TrainingGraph::State::experts_args(std::size_t i) {
                 .x = value(op.in[0]),
                 .probabilities = buffer(p.probabilities)};
   for (std::int32_t e = 0; e < op.experts.experts; ++e) {
-    a.gate_w.push_back(weight({op.experts.gate.id + e}));
-    a.up_w.push_back(weight({op.experts.up.id + e}));
-    a.down_w.push_back(weight({op.experts.down.id + e}));
+    a.gate_w.push_back(matrix({op.experts.gate.id + e}));
+    a.up_w.push_back(matrix({op.experts.up.id + e}));
+    a.down_w.push_back(matrix({op.experts.down.id + e}));
   }
   a.gate = buffer(p.gate);
   a.up = buffer(p.up);
@@ -633,7 +692,8 @@ TrainingGraph::TrainingGraph(Program program, std::vector<tensor::Shape> paramet
 
 TrainingGraph::~TrainingGraph() = default;
 
-const std::vector<tensor::Shape>& TrainingGraph::parameter_shapes() const { return state_->shapes; }
+const std::vector<tensor::Shape>& TrainingGraph::parameter_shapes() const { return state_->held_shapes; }
+std::size_t TrainingGraph::adapter_parameter(std::size_t adapter) const { return state_->adapter_parameter(adapter); }
 ParameterBuffer& TrainingGraph::gradients() { return state_->gradients; }
 const float* TrainingGraph::final_hidden() const {
   QW_CHECK(state_->ready);
@@ -646,13 +706,14 @@ std::int64_t TrainingGraph::arena_bytes() const {
   std::int64_t bytes = static_cast<std::int64_t>(state_->arena.size() + state_->attention_scratch.size() +
                                                 state_->delta_scratch.size()) +
                        state_->workspace.bytes() + state_->head.bytes();
+  for (const auto& w : state_->opened) bytes += static_cast<std::int64_t>(w.size());
   for (const auto& a : state_->angles) bytes += static_cast<std::int64_t>(a.cos.size() + a.sin.size());
   return bytes;
 }
 
 Status TrainingGraph::forward(const ParameterBuffer& weights, const TrainingBatch& batch) {
   State& s = *state_;
-  QW_CHECK(weights.shapes() == s.shapes);
+  QW_CHECK(weights.shapes() == s.held_shapes);
   QW_TRY(s.check(batch));
   s.weights = &weights;
   s.batch = batch;
@@ -668,14 +729,14 @@ Status TrainingGraph::forward(const ParameterBuffer& weights, const TrainingBatc
 void TrainingGraph::token_logprobs(std::span<float> out) {
   State& s = *state_;
   QW_CHECK(s.ready && out.size() == s.batch.labels.size());
-  s.head.logprobs(final_hidden(), s.weight(s.program.ops.back().weight), s.batch.labels, out);
+  s.head.logprobs(final_hidden(), s.matrix(s.program.ops.back().weight), s.batch.labels, out);
 }
 
 void TrainingGraph::logits(std::span<const std::int32_t> rows, float* out) {
   State& s = *state_;
   QW_CHECK(s.ready);
   for (const std::int32_t r : rows) QW_CHECK(r >= 0 && r < s.rows);
-  s.head.logits(final_hidden(), s.weight(s.program.ops.back().weight), rows, out);
+  s.head.logits(final_hidden(), s.matrix(s.program.ops.back().weight), rows, out);
 }
 
 double TrainingGraph::backward(float loss_scale, std::span<const float> row_weights) {
@@ -684,7 +745,7 @@ double TrainingGraph::backward(float loss_scale, std::span<const float> row_weig
   const std::size_t last = s.program.ops.size() - 1;
   const Op& op = s.program.ops[last];
   const TrainingPlan::OpPlan& p = s.plan.ops[last];
-  const double loss = s.head.backward(final_hidden(), s.weight(op.weight), s.batch.labels, row_weights, loss_scale,
+  const double loss = s.head.backward(final_hidden(), s.matrix(op.weight), s.batch.labels, row_weights, loss_scale,
                                       {s.nll.data(), index(s.rows)}, p.wanted[0] ? s.gradient(op.in[0]) : nullptr,
                                       s.weight_gradient(op.weight, p.train_weight));
   const auto kept = std::count_if(s.batch.labels.begin(), s.batch.labels.end(), [](std::int32_t l) { return l >= 0; });

@@ -27,12 +27,14 @@
 
 namespace qw::ops {
 
-// A low-rank adapter on a linear weight: y = x W^T + scale * (x A^T) B^T, A is [rank, in], B is [out, rank].
-// Adapter j adds two parameters after the model's: A at n + 2j, B at n + 2j + 1 (n = parameters of the model).
+// A low-rank adapter on a linear weight: y = x W^T + scale * (x A^T) B^T, A is [rank, in], B is [out, rank]; with
+// `magnitude` (DoRA, linear.h) the rows of W + scale * B A get the lengths m [out]. Adapters add their parameters after the
+// model's, adapter by adapter: A, B, and m if there is one (TrainingGraph::adapter_parameter).
 struct Adapter {
   Weight target;
   std::int32_t rank = 0;
   float scale = 1;
+  bool magnitude = false;
 };
 
 struct TrainingOptions {
@@ -41,6 +43,9 @@ struct TrainingOptions {
   std::vector<Adapter> adapters;
   std::vector<bool> frozen;   // by model parameter; empty = all are trained. Frozen: gradient stays as it is
   bool forward_only = false;  // no gradients are kept (scoring, reference policies); backward is then a bug
+  // By model parameter: a frozen one that is read from here in whatever format it has, and is in no ParameterBuffer. Empty
+  // views, or an empty list: as usual. What they view must outlive the graph.
+  std::vector<tensor::ConstView> stored{};
 };
 
 // N rows of whole documents, one after the other.
@@ -60,8 +65,10 @@ class TrainingGraph {
   TrainingGraph(const TrainingGraph&) = delete;
   TrainingGraph& operator=(const TrainingGraph&) = delete;
 
-  // Shapes of the model's parameters, then of the adapters' A and B.
+  // Shapes of the model's parameters ([0] for those that are `stored`), then of the adapters'.
   const std::vector<tensor::Shape>& parameter_shapes() const;
+  // Where the A of an adapter stands in that table; its B and its magnitude follow.
+  std::size_t adapter_parameter(std::size_t adapter) const;
   // Accumulates with +=; same table as parameter_shapes(). Empty when forward_only.
   ParameterBuffer& gradients();
   // Bytes of activations, gradients of activations and workspaces held.

@@ -10,6 +10,7 @@
 #include "base/rng.h"
 #include "ops/internal/reference.h"
 #include "ops/ngrams.h"
+#include "tensor/blocks.h"
 
 namespace qw::ops {
 namespace {
@@ -71,8 +72,9 @@ void expect_gradients(const Case& c, const Fixture& f = {}) {
   const double loss = graph->backward(scale, c.row_weights);
 
   auto parameters = as_double(weights);
+  const auto held = parameters;
   auto reference_loss = [&] {
-    ReferenceExecutor reference(parameters, graph->parameter_shapes(), f.batch(), c.options.adapters);
+    ReferenceExecutor reference(parameters, graph->parameter_shapes(), f.batch(), c.options.adapters, &held);
     c.forward(reference);
     const auto kept = std::count_if(f.labels.begin(), f.labels.end(), [](int l) { return l >= 0; });
     return reference.loss(c.row_weights) + static_cast<double>(kept) * reference.balance_loss();
@@ -497,6 +499,67 @@ TEST(Gradient, AdaptersOnAFrozenModel) {
   c.options.frozen.assign(c.shapes.size(), true);
   c.options.adapters = {{{3}, 2, 0.5f}, {{7}, 3, 2.0f}, {{2 + 14 + 13}, 2, 1.5f}, {{13}, 1, 1.0f}};
   expect_gradients(c);
+}
+
+// With and without a bias, over rows that several documents share.
+TEST(Gradient, AdaptersWithAMagnitude) {
+  Case c = decoder();
+  c.options.frozen.assign(c.shapes.size(), true);
+  c.options.adapters = {{{3}, 2, 0.5f, true}, {{7}, 3, 2.0f, false}, {{2 + 14 + 13}, 2, 1.5f, true}, {{13}, 1, 1.0f, true}};
+  expect_gradients(c);
+}
+
+// Weights as files have them are the same to a graph as the float32 numbers they stand for: not a byte of loss, scores or
+// gradients differs, and the weights themselves are held nowhere.
+TEST(TrainingGraph, StoredWeightsGiveTheBytesOfOpenedOnes) {
+  Fixture f;
+  base::ThreadPool pool(3);
+  Case c;  // widths that every block format fits
+  const std::int64_t d = 256;
+  c.shapes = {{kVocab, d}, {d}, {d, d}, {d}, {d, d}, {2, d}, {d, d}, {d, d}, {d, d}, {d, d}, {d, d}, {d, d}};
+  c.forward = [](Executor& ex) {
+    const Value x = ex.rms_norm(ex.embed({0}), {1}, 1e-3f), y = ex.linear(x, {2}, {3});
+    const ExpertsSpec experts{.experts = 2, .top_k = 1, .width = 256, .gate = {6}, .up = {8}, .down = {10}};
+    ex.head(ex.add(ex.linear(y, {4}), ex.experts(y, ex.linear(y, {5}), experts)), {0});
+  };
+  c.options.frozen.assign(c.shapes.size(), true);
+  c.options.adapters = {{{2}, 2, 0.5f}, {{4}, 3, 2.0f, true}};
+  using tensor::DType;
+  for (const DType type : {DType::kF32, DType::kBF16, DType::kF16, DType::kQ8_0, DType::kQ4_K}) {
+    ParameterBuffer whole(make_graph(c, pool)->parameter_shapes());
+    fill_random(whole, 11, 0.2);
+    std::vector<std::vector<std::byte>> files;
+    Case stored = c;
+    for (std::size_t i = 0; i < c.shapes.size(); ++i) {
+      const auto rows = c.shapes[i].rows(), bytes = tensor::row_bytes(type, d);
+      auto& file = files.emplace_back(static_cast<std::size_t>(rows * bytes));
+      for (std::int64_t r = 0; r < rows; ++r) {
+        tensor::encode_row(type, whole.data(i) + r * d, d, file.data() + r * bytes);
+        tensor::decode_row(type, file.data() + r * bytes, d, whole.data(i) + r * d);
+      }
+      stored.options.stored.push_back({type, c.shapes[i], file.data()});
+    }
+    auto a = make_graph(c, pool), b = make_graph(stored, pool);
+    ParameterBuffer own(b->parameter_shapes());
+    for (std::size_t i = 0; i < own.size(); ++i) {
+      EXPECT_EQ(own.elements(i), i < c.shapes.size() ? 0 : whole.elements(i));
+      std::copy_n(whole.data(i), own.elements(i), own.data(i));
+    }
+    for (int step = 0; step < 2; ++step) {  // what is packed once holds for the second step
+      std::vector<float> scores(f.tokens.size()), again(f.tokens.size());
+      ASSERT_TRUE(a->forward(whole, f.batch()));
+      ASSERT_TRUE(b->forward(own, f.batch()));
+      a->token_logprobs(scores);
+      b->token_logprobs(again);
+      EXPECT_EQ(scores, again) << tensor::name(type);
+      EXPECT_EQ(a->backward(1.0f), b->backward(1.0f)) << tensor::name(type);
+      for (std::size_t i = c.shapes.size(); i < own.size(); ++i) {
+        const auto x = a->gradients().tensor(i), y = b->gradients().tensor(i);
+        EXPECT_TRUE(std::equal(x.begin(), x.end(), y.begin(), y.end())) << tensor::name(type) << " " << i;
+        EXPECT_TRUE(std::any_of(x.begin(), x.end(), [](float g) { return g != 0; })) << i;
+      }
+    }
+  }
 }
 
 TEST(Gradient, SomeParametersFrozen) {

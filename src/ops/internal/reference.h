@@ -20,10 +20,17 @@ class ReferenceExecutor final : public Executor {
  public:
   using Matrix = std::vector<double>;  // [N, width]
 
-  // `parameters` by id; bound by reference, so a test may nudge one number and run again.
+  // `parameters` by id; bound by reference, so a test may nudge one number and run again. `held`: those that the row lengths
+  // of adapters with a magnitude are taken of, which have no gradient; null: the same.
   ReferenceExecutor(const std::vector<std::vector<double>>& parameters, const std::vector<tensor::Shape>& shapes,
-                    const TrainingBatch& batch, const std::vector<Adapter>& adapters = {})
-      : parameters_(parameters), shapes_(shapes), batch_(batch), adapters_(adapters), n_(batch.tokens.size()) {}
+                    const TrainingBatch& batch, const std::vector<Adapter>& adapters = {},
+                    const std::vector<std::vector<double>>* held = nullptr)
+      : parameters_(parameters),
+        held_(held == nullptr ? parameters : *held),
+        shapes_(shapes),
+        batch_(batch),
+        adapters_(adapters),
+        n_(batch.tokens.size()) {}
 
   // sum over kept rows of weight * nll (weights empty: 1); valid after the forward.
   double loss(std::span<const float> weights = {}) const {
@@ -73,10 +80,17 @@ class ReferenceExecutor final : public Executor {
       for (std::size_t i = 0; i < y.size(); ++i) y[i] += parameter(bias)[i % out];
     for (std::size_t a = 0; a < adapters_.size(); ++a) {
       if (adapters_[a].target.id != w.id) continue;
-      const auto first = static_cast<std::int32_t>(shapes_.size() - 2 * adapters_.size() + 2 * a);
+      auto first = static_cast<std::int32_t>(shapes_.size());
+      for (std::size_t j = a; j < adapters_.size(); ++j) first -= adapters_[j].magnitude ? 3 : 2;
       const Matrix u = product(value(x), width(x), {first});
       const Matrix more = product(u, dim({first}, 0), {first + 1});
       for (std::size_t i = 0; i < y.size(); ++i) y[i] += static_cast<double>(adapters_[a].scale) * more[i];
+      if (!adapters_[a].magnitude) continue;
+      const std::vector<double> lengths = row_lengths(adapters_[a], w, first);
+      for (std::size_t i = 0; i < y.size(); ++i) {
+        const double b = bias.present() ? parameter(bias)[i % out] : 0;
+        y[i] = parameter({first + 2})[i % out] / lengths[i % out] * (y[i] - b) + b;
+      }
     }
     return push(std::move(y), out);
   }
@@ -276,6 +290,23 @@ class ReferenceExecutor final : public Executor {
   }
 
  private:
+  // Of W + scale B A; A is parameter `first`.
+  std::vector<double> row_lengths(const Adapter& adapter, Weight w, std::int32_t first) const {
+    const std::size_t out = dim(w, 0), in = dim(w, 1), rank = dim({first}, 0);
+    const auto& weight = held_[static_cast<std::size_t>(w.id)];
+    const auto& a = held_[static_cast<std::size_t>(first)];
+    const auto& b = held_[static_cast<std::size_t>(first) + 1];
+    std::vector<double> lengths(out);
+    for (std::size_t o = 0; o < out; ++o) {
+      for (std::size_t i = 0; i < in; ++i) {
+        double x = weight[o * in + i];
+        for (std::size_t k = 0; k < rank; ++k) x += static_cast<double>(adapter.scale) * b[o * rank + k] * a[k * in + i];
+        lengths[o] += x * x;
+      }
+      lengths[o] = std::sqrt(lengths[o]);
+    }
+    return lengths;
+  }
   // First row of row r's document.
   std::size_t first_of(std::size_t r) const {
     const auto after = std::upper_bound(batch_.cu_seqlens.begin(), batch_.cu_seqlens.end(), static_cast<std::int32_t>(r));
@@ -394,6 +425,7 @@ class ReferenceExecutor final : public Executor {
   }
 
   const std::vector<std::vector<double>>& parameters_;
+  const std::vector<std::vector<double>>& held_;
   const std::vector<tensor::Shape>& shapes_;
   TrainingBatch batch_;
   std::vector<Adapter> adapters_;

@@ -229,6 +229,10 @@ class Planner {
           const std::int64_t bytes = rows * options_.adapters[index(p.adapter)].rank * kFloat;
           p.u = plan_.arena.add(bytes, i, keep_until);
           p.t = p.backward ? plan_.arena.add(bytes, t, t) : -1;
+          if (options_.adapters[index(p.adapter)].magnitude) {
+            p.lengths = plan_.arena.add(op.out.width * kFloat, i, keep_until);
+            if (p.backward) p.z = plan_.arena.add(value_bytes(op.out.id), i, t);
+          }
         }
         break;
       case OpKind::kExperts:

@@ -24,6 +24,7 @@ struct TrainingPlan {
     int inverse = -1;                 // rms_norm: 1/rms of each group
     int lse = -1;                     // attention: log-sum-exp
     int u = -1, t = -1;               // adapter: x A^T scaled, and its gradient
+    int lengths = -1, z = -1;         // adapter with a magnitude: row lengths, and outputs before it
     int partials = -1;                // rms_norm: partial sums of dw
     // experts: softmax [N, E], gate and up [A, F] and outputs [A, D] of the assignments; and scratch of one direction
     int probabilities = -1, gate = -1, up = -1, outputs = -1, inputs = -1, hidden = -1;

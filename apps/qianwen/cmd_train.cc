@@ -114,13 +114,16 @@ Status train_model(const Options& o) {
   std::filesystem::create_directories(config->output, code);
   Printer printer(config->output / "log.jsonl", o.json);
   if (printer.for_person())
-    std::fprintf(stderr, "%.2f M parameters, %lld steps, %lld rows an epoch, %d threads, %s, peak %.0f GFLOP/s%s\n",
-                 static_cast<double>(trainer->parameter_count()) / 1e6, static_cast<long long>(config->steps),
+    std::fprintf(stderr, "%.2f M parameters, %.2f M of them trained, %lld steps, %lld rows an epoch, %d threads, %s, peak %.0f GFLOP/s%s\n",
+                 static_cast<double>(trainer->parameter_count()) / 1e6,
+                 static_cast<double>(trainer->trained_parameter_count()) / 1e6, static_cast<long long>(config->steps),
                  static_cast<long long>(trainer->rows_in_epoch()), pool.size(), kernels.name,
                  trainer->peak_flops() / 1e9,
                  trainer->steps_done() > 0 ? (", resumed at step " + std::to_string(trainer->steps_done())).c_str() : "");
   QW_TRY(trainer->run(callbacks(printer, config->steps)));
-  if (printer.for_person()) std::fprintf(stderr, "model: %s\n", (config->output / "model").c_str());
+  if (printer.for_person())
+    std::fprintf(stderr, config->lora ? "adapter: %s\n" : "model: %s\n",
+                 (config->output / (config->lora ? "adapter" : "model")).c_str());
   return {};
 }
 

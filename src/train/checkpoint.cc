@@ -15,9 +15,14 @@ constexpr const char* kFormat = "qianwen-checkpoint-1";
 constexpr std::string_view kPrefix = "step-", kSuffix = ".safetensors";
 
 // What must be equal for a resumed run to be the same run.
-json::Object identity(const TrainConfig& config, const models::Model& model, const data::Dataset& dataset) {
+json::Object identity(const TrainConfig& config, const models::Model& model, const Lora* lora,
+                      const data::Dataset& dataset) {
   json::Object o;
   o.set("model", model.hf_config());
+  if (lora != nullptr) {
+    o.set("lora", to_json(*config.lora));
+    o.set("base_sha256", lora->fingerprint());
+  }
   o.set("tokenizer_sha256", dataset.tokenizer_hash);
   o.set("ledger_sha256", dataset.ledger_sha256);
   o.set("seed", config.seed);
@@ -78,7 +83,7 @@ Status Trainer::save_checkpoint(const std::filesystem::path& path) {
   const auto add = [&](const char* kind, const ops::ParameterBuffer& buffer) {
     for (std::size_t i = 0; i < buffer.size(); ++i)
       if (buffer.elements(i) > 0)
-        tensors.push_back({kind + s.model->parameters()[i].own_name(), buffer.shape(i), buffer.data(i)});
+        tensors.push_back({kind + s.name(i), buffer.shape(i), buffer.data(i)});
   };
   add("weight.", s.weights);
   add("m.", s.optimizer->first_moments());
@@ -90,7 +95,7 @@ Status Trainer::save_checkpoint(const std::filesystem::path& path) {
   state.set("epoch", s.stream->cursor().epoch);
   state.set("sequence", s.stream->cursor().sequence);
   if (s.best_loss < std::numeric_limits<double>::infinity()) state.set("best_loss", s.best_loss);
-  state.set("identity", identity(s.config, *s.model, s.dataset));
+  state.set("identity", identity(s.config, s.model(), s.lora.get(), s.dataset));
   state.set("config", s.config.source);
   return write_tensors(path, tensors, {{"format", kFormat}, {"state", json::dump(json::Value(std::move(state)))}});
 }
@@ -99,11 +104,11 @@ Status Trainer::load_checkpoint(const std::filesystem::path& path) {
   State& s = *state_;
   QW_ASSIGN(const auto file, formats::Safetensors::open(path));
   QW_ASSIGN(const auto state, parse_state(file, path));
-  QW_TRY(check_identity(identity(s.config, *s.model, s.dataset), *state.find("identity"), path));
+  QW_TRY(check_identity(identity(s.config, s.model(), s.lora.get(), s.dataset), *state.find("identity"), path));
   const auto load = [&](const char* kind, ops::ParameterBuffer& buffer) -> Status {
     for (std::size_t i = 0; i < buffer.size(); ++i)
       if (buffer.elements(i) > 0)
-        QW_TRY(read_tensor(file, kind + s.model->parameters()[i].own_name(), buffer.shape(i), buffer.data(i)));
+        QW_TRY(read_tensor(file, kind + s.name(i), buffer.shape(i), buffer.data(i)));
     return {};
   };
   QW_TRY(load("weight.", s.weights));
@@ -153,7 +158,7 @@ Status Trainer::export_model(const std::filesystem::path& folder) {
   std::vector<tensor::ConstView> views;
   for (std::size_t i = 0; i < weights.size(); ++i)
     views.push_back({tensor::DType::kF32, weights.shape(i), reinterpret_cast<const std::byte*>(weights.data(i))});
-  QW_ASSIGN(const models::FileTensors there, models::file_tensors(*s.model, views, formats::ModelKind::kHfFolder));
+  QW_ASSIGN(const models::FileTensors there, models::file_tensors(s.model(), views, formats::ModelKind::kHfFolder));
   std::vector<tensor::Buffer> made(there.tensors.size());
   for (std::size_t i = 0; i < made.size(); ++i) {
     const models::FileTensor& t = there.tensors[i];
@@ -161,7 +166,7 @@ Status Trainer::export_model(const std::filesystem::path& folder) {
       tensors.push_back({t.name, t.shape, nullptr, t.view.dtype, {t.view.data, static_cast<std::size_t>(t.view.bytes())}});
     else tensors.push_back({t.name, t.shape, tensor::in_memory(t.view, made[i]).f32(), t.small ? tensor::DType::kF32 : type, {}});
   }
-  json::Object config = s.model->hf_config();
+  json::Object config = s.model().hf_config();
   config.set("torch_dtype", s.config.export_type == ExportType::kBf16 ? "bfloat16" : "float32");
   const auto& spec = s.tokenizer.spec();
   if (spec.eos) config.set("eos_token_id", std::int64_t{*spec.eos});

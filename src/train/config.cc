@@ -63,6 +63,17 @@ Status read_generation(ConfigTable t, formats::GenerationConfig& c) {
   return t.finish();
 }
 
+Status read_lora(ConfigTable t, LoraConfig& c) {
+  QW_TRY(t.read("rank", c.rank, 1, 1 << 16));
+  c.alpha = 2 * static_cast<double>(c.rank);
+  QW_TRY(t.read("alpha", c.alpha, 0, 1e9));
+  QW_TRY(t.read("targets", c.targets));
+  QW_TRY(t.read("rslora", c.rslora));
+  QW_TRY(t.read("dora", c.dora));
+  QW_TRY(t.read("b_lr_ratio", c.b_lr_ratio, 0, 1e6));
+  return t.finish();
+}
+
 Status read_tables(ConfigTable& top, TrainConfig& c) {
   QW_ASSIGN(auto optimizer, top.table("optimizer"));
   QW_TRY(read_optimizer(std::move(optimizer), c.optimizer));
@@ -78,6 +89,10 @@ Status read_tables(ConfigTable& top, TrainConfig& c) {
   QW_TRY(eval.finish());
   QW_ASSIGN(auto generation, top.table("generation"));
   QW_TRY(read_generation(std::move(generation), c.generation));
+  if (top.has("lora")) {
+    QW_ASSIGN(auto lora, top.table("lora"));
+    QW_TRY(read_lora(std::move(lora), c.lora.emplace()));
+  }
   QW_ASSIGN(const json::Object* model, top.raw_table("model"));
   if (model != nullptr) c.model = *model;
   return {};
@@ -89,6 +104,12 @@ Status check_together(const TrainConfig& c) {
   if (c.model.empty() && c.init_from.empty()) return fail(ErrorKind::kBadInput, "give [model] or init_from");
   if (!c.model.empty() && !c.init_from.empty())
     return fail(ErrorKind::kBadInput, "with init_from the model comes from there; remove [model]");
+  if (c.lora && c.init_from.empty())
+    return fail(ErrorKind::kBadInput, "[lora] needs init_from: an adapter changes a model that is there");
+  if (c.lora && c.optimizer.kind == OptimizerKind::kMuon)
+    return fail(ErrorKind::kBadInput, "optimizer.kind: muon is for whole matrices, not for [lora]");
+  if (c.lora && !c.generation.empty())
+    return fail(ErrorKind::kBadInput, "[generation] says how a model is sampled, and [lora] writes none");
   if (c.steps < 1) return fail(ErrorKind::kBadInput, "steps is missing");
   if (c.sequence_length * c.batch_sequences > (std::int64_t{1} << 30))
     return fail(ErrorKind::kBadInput, "sequence_length times batch_sequences is too large");

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "formats/generation_config.h"
@@ -49,11 +51,21 @@ struct EvalConfig {
   std::int64_t max_tokens = 100'000;   // of each source; 0 = all
 };
 
+// Low-rank adapters beside frozen weights.
+struct LoraConfig {
+  std::int64_t rank = 16;
+  double alpha = 32;
+  std::vector<std::string> targets;  // modules, by the ends of their names; empty: the matrices inside the layers
+  bool rslora = false, dora = false;
+  double b_lr_ratio = 1;             // LoRA+: learning rate of B / that of A
+};
+
 struct TrainConfig {
   std::filesystem::path output;        // checkpoints and the exported model go here
   std::string data;                    // data configuration (TOML); built when its output is absent
   std::string shards;                  // or: a folder with ledger.json that is already there
-  std::string init_from;               // model folder to start from; empty = fresh weights
+  std::string init_from;               // model folder to start from; empty = fresh weights. With lora: any model that is served
+  std::optional<LoraConfig> lora;      // train adapters; absent: all weights
   json::Object model;                  // config.json keys; may be empty with init_from
   std::uint64_t seed = 1;
   std::int64_t threads = 0;            // 0 = one per CPU

@@ -137,6 +137,7 @@ struct Optimizer::State {
   ops::ParameterBuffer m, v;
   std::unique_ptr<NewtonSchulz> newton_schulz;
   tensor::Buffer update;  // of one Muon matrix
+  std::vector<float> lr_ratios;
 
   void adamw(ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients, std::int64_t step, double lr,
              double gradient_scale);
@@ -146,10 +147,10 @@ struct Optimizer::State {
 
 Optimizer::Optimizer(const std::vector<tensor::Shape>& shapes, std::vector<UpdateRule> rules,
                      const OptimizerConfig& config, kernels::GemmPrecision muon_precision,
-                     const kernels::Kernels& kernels, base::ThreadPool& pool)
-    : state_(new State{config, std::move(rules), {}, kernels, pool, {}, {}, nullptr, {}}) {
+                     const kernels::Kernels& kernels, base::ThreadPool& pool, std::vector<float> lr_ratios)
+    : state_(new State{config, std::move(rules), {}, kernels, pool, {}, {}, nullptr, {}, std::move(lr_ratios)}) {
   State& s = *state_;
-  QW_CHECK(s.rules.size() == shapes.size());
+  QW_CHECK(s.rules.size() == shapes.size() && (s.lr_ratios.empty() || s.lr_ratios.size() == shapes.size()));
   std::vector<tensor::Shape> first, second;
   std::int64_t small = 0, large = 0, most = 0;
   for (std::size_t p = 0; p < shapes.size(); ++p) {
@@ -185,10 +186,11 @@ void Optimizer::State::adamw(ops::ParameterBuffer& weights, const ops::Parameter
     for (std::int64_t i = begin; i < end; ++i) {
       const Chunk& c = chunks[static_cast<std::size_t>(i)];
       const bool decays = rules[c.parameter] == UpdateRule::kAdamw;
+      const double rate = lr_ratios.empty() ? lr : lr * static_cast<double>(lr_ratios[c.parameter]);
       kernels.adamw(weights.data(c.parameter) + c.begin, gradients.data(c.parameter) + c.begin,
                     m.data(c.parameter) + c.begin, v.data(c.parameter) + c.begin, c.end - c.begin,
-                    static_cast<float>(lr), static_cast<float>(config.beta1), static_cast<float>(config.beta2),
-                    static_cast<float>(config.eps), decays ? static_cast<float>(lr * config.weight_decay) : 0.0f,
+                    static_cast<float>(rate), static_cast<float>(config.beta1), static_cast<float>(config.beta2),
+                    static_cast<float>(config.eps), decays ? static_cast<float>(rate * config.weight_decay) : 0.0f,
                     correction1, correction2, static_cast<float>(gradient_scale));
     }
   });

@@ -41,7 +41,8 @@ class NewtonSchulz {
 class Optimizer {
  public:
   Optimizer(const std::vector<tensor::Shape>& shapes, std::vector<UpdateRule> rules, const OptimizerConfig& config,
-            kernels::GemmPrecision muon_precision, const kernels::Kernels& kernels, base::ThreadPool& pool);
+            kernels::GemmPrecision muon_precision, const kernels::Kernels& kernels, base::ThreadPool& pool,
+            std::vector<float> lr_ratios = {});  // by parameter, multiplies its learning rate; empty: 1
   ~Optimizer();
 
   // One update: step counts from 1; `lr_factor` is the schedule's; gradients are multiplied by `gradient_scale`.

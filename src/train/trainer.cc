@@ -18,7 +18,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::uint64_t kInitStream = std::uint64_t{1} << 56;  // apart from the streams that shuffle data
 constexpr double kSmoothing = 0.9;  // of seconds per step: the estimate follows the last ten steps or so
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -38,15 +37,11 @@ std::string shortened(double value) {
 // The model of a recipe: its own table, or the config.json of the folder it starts from. Layers that draft are left aside:
 // they would have to be trained anew for what the model becomes.
 Result<std::unique_ptr<models::Model>> make_model(const TrainConfig& config) {
-  const auto generates = [](std::unique_ptr<models::Model> model) -> Result<std::unique_ptr<models::Model>> {
-    if (model->traits().head.kind == models::HeadKind::kLanguage) return model;
-    return fail(ErrorKind::kUsage, "train: only models with the head of a language model are trained");
-  };
-  if (config.init_from.empty()) return models::model_from_hf_config(config.model, 0).and_then(generates);
+  if (config.init_from.empty()) return models::model_from_hf_config(config.model, 0);
   QW_ASSIGN(const auto folder, formats::HfFolder::open(config.init_from));
   auto model = models::model_from_hf_config(folder.config(), 0);
   if (!model) return in_context(config.init_from + "/config.json", std::move(model).error());
-  return generates(std::move(*model));
+  return model;
 }
 
 Status load_weights(const std::filesystem::path& folder, const models::Model& model, ops::ParameterBuffer& weights) {
@@ -59,9 +54,9 @@ Status load_weights(const std::filesystem::path& folder, const models::Model& mo
   return {};
 }
 
-Status check_memory(const std::vector<tensor::Shape>& shapes) {
+Status check_memory(const std::vector<tensor::Shape>& trained) {
   double parameters = 0;
-  for (const auto& shape : shapes) parameters += static_cast<double>(shape.elements());
+  for (const auto& shape : trained) parameters += static_cast<double>(shape.elements());
   const double need = 16 * parameters, have = static_cast<double>(base::available_memory_bytes());
   if (need > have)
     return fail(ErrorKind::kResource, "training this model needs " + shortened(need / 1e9) +
@@ -71,7 +66,7 @@ Status check_memory(const std::vector<tensor::Shape>& shapes) {
 
 }  // namespace
 
-double training_flops(const models::Model& model, const data::PackedBatch& batch) {
+double training_flops(const models::Model& model, bool frozen, const data::PackedBatch& batch) {
   double matrix = 0;
   const auto& parameters = model.parameters();
   for (std::size_t i = 0; i < parameters.size(); ++i) {
@@ -88,7 +83,7 @@ double training_flops(const models::Model& model, const data::PackedBatch& batch
     attention += n * n;  // two products over the causal half, 2 operations a multiply-add
   }
   attention *= 2.0 * t.layers * t.heads * t.head_dim;
-  return 3 * (2 * matrix * static_cast<double>(batch.tokens.size()) + attention);
+  return (frozen ? 2 : 3) * 2 * matrix * static_cast<double>(batch.tokens.size()) + 3 * attention;
 }
 
 double measure_peak_flops(kernels::GemmPrecision precision, const kernels::Kernels& kernels, base::ThreadPool& pool) {
@@ -175,31 +170,51 @@ Result<std::unique_ptr<Trainer>> Trainer::create(TrainConfig config, const data:
   QW_ASSIGN(auto tokenizer, tokenizer::Tokenizer::create(std::move(spec)));
   auto state = std::make_unique<State>(std::move(config), dataset, kernels, pool, std::move(tokenizer));
   State& s = *state;
-  QW_ASSIGN(s.model, make_model(s.config));
-  if (s.model->traits().vocab < dataset.vocab)
-    return fail(ErrorKind::kUsage, "model.vocab_size is " + std::to_string(s.model->traits().vocab) +
+  if (s.config.lora) {
+    QW_ASSIGN(s.lora, Lora::create(s.config));
+  } else {
+    QW_ASSIGN(s.whole_model, make_model(s.config));
+  }
+  const models::Model& model = s.model();
+  if (model.traits().head.kind != models::HeadKind::kLanguage)
+    return fail(ErrorKind::kUsage, "train: only models with the head of a language model are trained");
+  if (model.traits().vocab < dataset.vocab)
+    return fail(ErrorKind::kUsage, "model.vocab_size is " + std::to_string(model.traits().vocab) +
                                        ", the tokenizer has " + std::to_string(dataset.vocab) + " ids");
-  const auto shapes = shapes_of(*s.model);
-  QW_TRY(check_memory(shapes));
+  const auto shapes = shapes_of(model);
+  QW_TRY(check_memory(s.lora != nullptr ? s.lora->shapes() : shapes));
   ops::RecordingExecutor recorder(shapes);
-  s.model->forward(recorder);
+  model.forward(recorder);
   ops::TrainingOptions options;
   options.max_tokens = s.config.sequence_length * s.config.batch_sequences;
   options.precision = s.gemm_precision();
+  std::vector<UpdateRule> rules = update_rules(model, s.config.optimizer.kind);
+  std::vector<float> lr_ratios;
+  if (s.lora != nullptr) {
+    options.adapters = s.lora->adapters();
+    options.frozen.assign(shapes.size(), true);
+    options.stored = s.lora->base();
+    rules.assign(shapes.size(), UpdateRule::kFrozen);
+    rules.insert(rules.end(), s.lora->rules().begin(), s.lora->rules().end());
+    lr_ratios.assign(shapes.size(), 1.0f);
+    lr_ratios.insert(lr_ratios.end(), s.lora->lr_ratios().begin(), s.lora->lr_ratios().end());
+  }
   s.graph = std::make_unique<ops::TrainingGraph>(recorder.finish(), shapes, options, kernels, pool);
-  s.weights = ops::ParameterBuffer(shapes);
-  if (s.config.init_from.empty()) {
-    initialise(*s.model, s.config.seed, s.weights);
+  s.weights = ops::ParameterBuffer(s.graph->parameter_shapes());
+  if (s.lora != nullptr) {
+    s.lora->initialise(s.weights, pool);
+  } else if (s.config.init_from.empty()) {
+    initialise(model, s.config.seed, s.weights);
   } else {
-    QW_TRY(load_weights(s.config.init_from, *s.model, s.weights));
+    QW_TRY(load_weights(s.config.init_from, model, s.weights));
     QW_TRY(inherit_generation(s.config));
   }
   if (s.has_average()) {
-    s.average = ops::ParameterBuffer(shapes);
+    s.average = ops::ParameterBuffer(s.weights.shapes());
     std::copy(s.weights.all().begin(), s.weights.all().end(), s.average.all().begin());
   }
-  s.optimizer = std::make_unique<Optimizer>(shapes, update_rules(*s.model, s.config.optimizer.kind), s.config.optimizer,
-                                            s.gemm_precision(), kernels, pool);
+  s.optimizer = std::make_unique<Optimizer>(s.weights.shapes(), std::move(rules), s.config.optimizer,
+                                            s.gemm_precision(), kernels, pool, std::move(lr_ratios));
   QW_ASSIGN(auto stream, data::BatchStream::create(dataset.train, s.config.sequence_length, s.config.seed, {}));
   s.stream.emplace(std::move(stream));
   s.batches.resize(static_cast<std::size_t>(s.config.accumulation));
@@ -221,7 +236,7 @@ Result<StepRecord> Trainer::step_on(std::span<const data::PackedBatch> batches) 
   for (const auto& batch : batches) {
     kept += batch.kept;
     rows += static_cast<std::int64_t>(batch.tokens.size());
-    flops += training_flops(*s.model, batch);
+    flops += training_flops(s.model(), s.lora != nullptr, batch);
   }
   if (kept == 0) return fail(ErrorKind::kBadInput, "step " + std::to_string(s.step + 1) + ": no label counts in this batch");
   s.graph->gradients().zero();
@@ -287,20 +302,31 @@ Status Trainer::run(const Callbacks& callbacks) {
     }
     if (due(s.config.checkpoint.every)) QW_TRY(save_numbered(callbacks));
   }
-  return export_model(s.config.output / "model");
+  return s.lora != nullptr ? export_adapter(s.config.output / "adapter") : export_model(s.config.output / "model");
 }
 
 std::int64_t Trainer::steps_done() const { return state_->step; }
-const models::Model& Trainer::model() const { return *state_->model; }
+const models::Model& Trainer::model() const { return state_->model(); }
 ops::ParameterBuffer& Trainer::weights() { return state_->weights; }
 std::int64_t Trainer::sequences_in_epoch() const { return state_->stream->sequences_in_epoch(); }
 std::int64_t Trainer::rows_in_epoch() const { return state_->stream->rows_in_epoch(); }
 double Trainer::peak_flops() const { return state_->peak_flops; }
 
 std::int64_t Trainer::parameter_count() const {
-  std::int64_t n = 0;
-  for (const auto& parameter : state_->model->parameters()) n += parameter.shape.elements();
+  std::int64_t n = state_->lora != nullptr ? trained_parameter_count() : 0;
+  for (const auto& parameter : state_->model().parameters()) n += parameter.shape.elements();
   return n;
+}
+
+std::int64_t Trainer::trained_parameter_count() const {
+  std::int64_t n = 0;
+  for (std::size_t i = 0; i < state_->weights.size(); ++i)
+    if (state_->optimizer->rules()[i] != UpdateRule::kFrozen) n += state_->weights.elements(i);
+  return n;
+}
+
+Status Trainer::export_adapter(const std::filesystem::path& folder) {
+  return state_->lora->write(state_->served_weights(), folder);
 }
 
 json::Object to_json(const StepRecord& r) {

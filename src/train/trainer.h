@@ -73,7 +73,7 @@ class Trainer {
   // Continues from the newest checkpoint in <output>/checkpoints. kUsage when there is none, or when it was made with
   // another model, tokenizer, data or batch shape; the message names what differs.
   Status resume();
-  // Trains up to config.steps, evaluates, saves, and exports to <output>/model.
+  // Trains up to config.steps, evaluates, saves, and exports to <output>/model, or an adapter to <output>/adapter.
   Status run(const Callbacks& callbacks);
 
   // The parts of run(), for tests and for other loops.
@@ -83,12 +83,14 @@ class Trainer {
   Result<EvalRecord> evaluate();  // no held-out data: zero tokens, no sources
   Status save_checkpoint(const std::filesystem::path& path);
   Status load_checkpoint(const std::filesystem::path& path);
-  Status export_model(const std::filesystem::path& folder);
+  Status export_model(const std::filesystem::path& folder);    // of a run that trains all weights
+  Status export_adapter(const std::filesystem::path& folder);  // of one with config.lora: as PEFT has it
 
   std::int64_t steps_done() const;
   const models::Model& model() const;
-  ops::ParameterBuffer& weights();
-  std::int64_t parameter_count() const;
+  ops::ParameterBuffer& weights();  // those that are trained, in the table of the training graph
+  std::int64_t parameter_count() const;          // of the model, adapters included
+  std::int64_t trained_parameter_count() const;
   std::int64_t sequences_in_epoch() const;
   std::int64_t rows_in_epoch() const;
   double peak_flops() const;  // measured when the trainer was made

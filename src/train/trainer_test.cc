@@ -15,6 +15,7 @@
 #include "base/rng.h"
 #include "data/build.h"
 #include "data/config_table.h"
+#include "train/internal/test_run.h"
 #include "train/optimizer.h"
 
 namespace qw::train {
@@ -23,97 +24,7 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 
-// A tiny corpus, its shards, and a recipe for a two-layer model on them; built once for all tests.
-class TrainerTest : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    std::string name = (fs::temp_directory_path() / "qw_train_XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    folder_ = name;
-    base::Rng rng(4);
-    static const char* kWords[] = {"moon", "river", "crane", "autumn", "mountain", "wind", "old", "friend"};
-    std::ofstream corpus(folder_ / "text.txt");
-    for (int d = 0; d < 300; ++d) {
-      for (int i = 0; i < 10; ++i) corpus << kWords[rng.below(8)] << (i % 5 == 4 ? "\n" : " ");
-      corpus << "\n";
-    }
-    corpus.close();
-    const auto object = *data::parse_toml("output = '" + (folder_ / "shards").string() + "'\n[tokenizer]\nfolder = '" +
-                                              (folder_ / "tok").string() +
-                                              "'\nvocab = 280\nadded = ['<|endoftext|>', '<|im_start|>', '<|im_end|>']\n"
-                                              "[[source]]\nname = 'text'\npath = 'text.txt'\nlicence = 'CC0'\norigin = 'test'\n"
-                                              "heldout_tail = 0.1\n",
-                                          "data");
-    const auto config = data::data_config(object, folder_);
-    ASSERT_TRUE(config) << config.error().message;
-    const auto ledger = data::build_data(*config, {});
-    ASSERT_TRUE(ledger) << ledger.error().message;
-    dataset_ = new data::Dataset(*data::open_dataset(folder_ / "shards"));
-  }
-  static void TearDownTestSuite() {
-    delete dataset_;
-    fs::remove_all(folder_);
-  }
-
-  static json::Object recipe() {
-    return *data::parse_toml(R"(
-output = "unused"
-shards = "unused"
-steps = 10
-sequence_length = 48
-batch_sequences = 4
-accumulation = 2
-precision = "f32"
-seed = 9
-[model]
-model_type = "qwen3"
-vocab_size = 288
-hidden_size = 32
-intermediate_size = 64
-num_hidden_layers = 2
-num_attention_heads = 4
-num_key_value_heads = 2
-head_dim = 8
-max_position_embeddings = 64
-rope_theta = 10000.0
-rms_norm_eps = 1e-6
-tie_word_embeddings = true
-[optimizer]
-lr = 0.01
-[schedule]
-warmup = 2
-[checkpoint]
-keep = 2
-)", "recipe");
-  }
-  static TrainConfig config_with(const std::vector<std::string>& overrides) {
-    auto object = recipe();
-    for (const auto& o : overrides) EXPECT_TRUE(data::apply_override(object, o));
-    auto config = train_config(object);
-    EXPECT_TRUE(config) << config.error().message;
-    return *config;
-  }
-  // The recipe's model with a layer that carries states, and experts.
-  static std::vector<std::string> hybrid(std::vector<std::string> more) {
-    for (const char* o : {"model_type='qwen3_next'", "full_attention_interval=2", "linear_num_key_heads=2", "linear_num_value_heads=4",
-                          "linear_key_head_dim=8", "linear_value_head_dim=8", "num_experts=4", "num_experts_per_tok=2",
-                          "moe_intermediate_size=16", "shared_expert_intermediate_size=16"})
-      more.push_back(std::string("model.") + o);
-    return more;
-  }
-  static const kernels::Kernels& kernels_here() { return kernels::kernels_for(base::best_isa()); }
-  static std::unique_ptr<Trainer> trainer(const TrainConfig& config, base::ThreadPool& pool) {
-    auto made = Trainer::create(config, *dataset_, kernels_here(), pool);
-    EXPECT_TRUE(made) << made.error().message;
-    return std::move(*made);
-  }
-  static std::string output(const std::string& name) { return "output='" + (folder_ / name).string() + "'"; }
-
-  static fs::path folder_;
-  static data::Dataset* dataset_;
-};
-fs::path TrainerTest::folder_;
-data::Dataset* TrainerTest::dataset_ = nullptr;
+using TrainerTest = TestRun;
 
 TEST_F(TrainerTest, FirstLossIsLogOfVocabulary) {
   base::ThreadPool pool(2);

@@ -7,6 +7,7 @@
 
 #include "ops/training_graph.h"
 #include "tokenizer/tokenizer.h"
+#include "train/internal/lora.h"
 #include "train/optimizer.h"
 #include "train/trainer.h"
 
@@ -21,7 +22,8 @@ struct Trainer::State {
   const kernels::Kernels& kernels;
   base::ThreadPool& pool;
   tokenizer::Tokenizer tokenizer;
-  std::unique_ptr<models::Model> model;
+  std::unique_ptr<Lora> lora;                  // with config.lora: has the model, and outlives the graph
+  std::unique_ptr<models::Model> whole_model;  // without
   std::unique_ptr<ops::TrainingGraph> graph;
   ops::ParameterBuffer weights, average;  // average: empty tensors without ema
   std::unique_ptr<Optimizer> optimizer;
@@ -36,13 +38,22 @@ struct Trainer::State {
   kernels::GemmPrecision gemm_precision() const {
     return config.precision == Precision::kBf16 ? kernels::GemmPrecision::kBF16 : kernels::GemmPrecision::kF32;
   }
+  const models::Model& model() const { return lora != nullptr ? lora->model() : *whole_model; }
+  // Names a parameter of the graph's table in checkpoints.
+  std::string name(std::size_t parameter) const {
+    const std::size_t n = model().parameters().size();
+    return parameter < n ? model().parameters()[parameter].own_name() : lora->names()[parameter - n];
+  }
   bool has_average() const { return config.ema > 0; }
   // What evaluation and export use.
   const ops::ParameterBuffer& served_weights() const { return has_average() ? average : weights; }
 };
 
-// Floating-point operations of forward and backward over a batch (2 a multiply-add; causal attention counted once).
-double training_flops(const models::Model& model, const data::PackedBatch& batch);
+constexpr std::uint64_t kInitStream = std::uint64_t{1} << 56;  // + parameter: apart from the streams that shuffle data
+
+// Floating-point operations of forward and backward over a batch (2 a multiply-add; causal attention counted once). Of
+// frozen weights there is no gradient to compute, and what adapters need is not counted.
+double training_flops(const models::Model& model, bool frozen, const data::PackedBatch& batch);
 // Best rate of a square matrix product over a few tries, in operations a second.
 double measure_peak_flops(kernels::GemmPrecision precision, const kernels::Kernels& kernels, base::ThreadPool& pool);
 // Fresh weights: norms 1, biases 0, the rest N(0, init_std), drawn by (seed, parameter).

@@ -1,0 +1,202 @@
+#include "train/internal/lora.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "base/file.h"
+#include "base/rng.h"
+#include "base/sha256.h"
+#include "models/load.h"
+#include "ops/gemm.h"
+#include "train/internal/state.h"
+#include "train/internal/tensor_file.h"
+
+namespace qw::train {
+namespace {
+
+constexpr std::string_view kWeight = ".weight", kPeftPrefix = "base_model.model.";
+// What is adapted unless a recipe names something else: the matrices inside the layers, by the names that the family
+// has had since Qwen1.5.
+const std::vector<std::string> kUsualTargets{"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                                             "gate_proj", "up_proj", "down_proj"};
+
+bool ends_path(std::string_view path, std::string_view end) {
+  return path.ends_with(end) && (path.size() == end.size() || path[path.size() - end.size() - 1] == '.');
+}
+
+// Names of the modules whose matrices stand alone in a product, by parameter; "" for all others.
+std::vector<std::string> products(const models::Model& model) {
+  std::vector<tensor::Shape> shapes;
+  for (const auto& p : model.parameters()) shapes.push_back(p.shape);
+  ops::RecordingExecutor recorder(std::move(shapes));
+  model.forward(recorder);
+  std::vector<std::string> paths(model.parameters().size());
+  for (const ops::Op& op : recorder.finish().ops) {
+    if (op.kind != ops::OpKind::kLinear) continue;
+    std::string path = model.parameters()[static_cast<std::size_t>(op.weight.id)].hf_name;
+    if (path.ends_with(kWeight)) path.resize(path.size() - kWeight.size());
+    paths[static_cast<std::size_t>(op.weight.id)] = std::move(path);
+  }
+  return paths;
+}
+
+// "q_proj, k_proj, ...": the last parts of the names, each once.
+std::string listed(const std::vector<std::string>& paths) {
+  std::set<std::string> seen;
+  std::string out;
+  for (const std::string& path : paths)
+    if (std::string last = path.substr(path.rfind('.') + 1); !last.empty() && seen.insert(last).second)
+      out += (out.empty() ? "" : ", ") + last;
+  return out;
+}
+
+std::string fingerprint_of(const models::Model& model, const std::vector<tensor::ConstView>& views) {
+  constexpr std::int64_t kRows = 16;  // of each tensor, evenly spaced: enough to tell any two checkpoints apart
+  base::Sha256 hash;
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    hash.update(model.parameters()[i].own_name() + " " + std::string(tensor::name(views[i].dtype)) + " " +
+                views[i].shape.to_string() + "\n");
+    const std::int64_t rows = views[i].shape.rows(), taken = std::min(rows, kRows);
+    for (std::int64_t r = 0; r < taken; ++r) {
+      tensor::ConstView row = views[i];
+      if (row.shape.rank() > 1) row = tensor::rows_of(row, taken == 1 ? 0 : r * (rows - 1) / (taken - 1), 1);
+      tensor::Buffer room;
+      const tensor::ConstView bytes = tensor::in_memory(row, room);
+      hash.update(std::span(bytes.data, static_cast<std::size_t>(bytes.bytes())));
+    }
+  }
+  return hash.hex();
+}
+
+float scale_of(const LoraConfig& lora) {
+  const auto rank = static_cast<double>(lora.rank);
+  return static_cast<float>(lora.alpha / (lora.rslora ? std::sqrt(rank) : rank));
+}
+
+}  // namespace
+
+json::Object to_json(const LoraConfig& c) {
+  json::Object o;
+  o.set("rank", c.rank);
+  o.set("alpha", c.alpha);
+  o.set("rslora", c.rslora);
+  o.set("dora", c.dora);
+  o.set("b_lr_ratio", c.b_lr_ratio);
+  json::Array targets;
+  for (const std::string& target : c.targets) targets.emplace_back(target);
+  o.set("targets", std::move(targets));
+  return o;
+}
+
+Result<std::unique_ptr<Lora>> Lora::create(const TrainConfig& config) {
+  QW_ASSIGN(auto source, formats::ModelSource::open(config.init_from));
+  std::unique_ptr<Lora> lora(new Lora(config, std::move(source)));
+  QW_ASSIGN(lora->model_, models::model_from_source(lora->source_));
+  QW_ASSIGN(lora->base_, models::load_weights(*lora->model_, lora->source_));
+  QW_TRY(lora->choose_targets());
+  lora->fingerprint_ = fingerprint_of(*lora->model_, lora->base_);
+  return lora;
+}
+
+Status Lora::choose_targets() {
+  const std::vector<std::string> paths = products(*model_);
+  const bool usual = config_.lora->targets.empty();
+  std::vector<bool> chosen(paths.size());
+  for (const std::string& target : usual ? kUsualTargets : config_.lora->targets) {
+    bool found = false;
+    for (std::size_t i = 0; i < paths.size(); ++i) {
+      if (!ends_path(paths[i], target)) continue;
+      const models::ParameterSpec& p = model_->parameters()[i];
+      if (!p.hf.same() && !usual)
+        return fail(ErrorKind::kBadInput,
+                    "lora.targets: " + paths[i] +
+                        " is kept in another form than the folder's, so no adapter of it can be written");
+      if (!p.hf.same()) continue;
+      found = chosen[i] = true;
+    }
+    if (found)
+      targets_.push_back(target);
+    else if (!usual)
+      return fail(ErrorKind::kBadInput,
+                  "lora.targets: the model has no " + target.substr(0, 64) + "; it has " + listed(paths));
+  }
+  for (std::size_t i = 0; i < paths.size(); ++i)
+    if (chosen[i]) add(static_cast<std::int32_t>(i), paths[i]);
+  if (adapters_.empty())
+    return fail(ErrorKind::kBadInput, "lora.targets: name what is to be adapted; the model has " + listed(paths));
+  return {};
+}
+
+void Lora::add(std::int32_t parameter, const std::string& path) {
+  const LoraConfig& lora = *config_.lora;
+  const tensor::Shape shape = model_->parameters()[static_cast<std::size_t>(parameter)].shape;
+  const auto half = [&](const char* end, tensor::Shape s, UpdateRule rule, double ratio) {
+    names_.push_back(std::string(kPeftPrefix) + path + end);
+    shapes_.push_back(s);
+    rules_.push_back(rule);
+    lr_ratios_.push_back(static_cast<float>(ratio));
+  };
+  adapters_.push_back({{parameter}, static_cast<std::int32_t>(lora.rank), scale_of(lora), lora.dora});
+  half(".lora_A.weight", {lora.rank, shape[1]}, UpdateRule::kAdamw, 1);
+  half(".lora_B.weight", {shape[0], lora.rank}, UpdateRule::kAdamw, lora.b_lr_ratio);
+  if (lora.dora) half(".lora_magnitude_vector", {shape[0]}, UpdateRule::kAdamwNoDecay, 1);
+}
+
+void Lora::initialise(ops::ParameterBuffer& weights, base::ThreadPool& pool) const {
+  std::size_t p = base_.size();
+  for (const ops::Adapter& adapter : adapters_) {
+    base::Rng rng(config_.seed, kInitStream + p);
+    const double bound = 1 / std::sqrt(static_cast<double>(weights.shape(p)[1]));
+    for (float& a : weights.tensor(p)) a = static_cast<float>((2 * rng.next_double() - 1) * bound);
+    p += 2;
+    if (!adapter.magnitude) continue;
+    const ops::Matrix matrix(base_[static_cast<std::size_t>(adapter.target.id)]);
+    const std::int64_t columns = matrix.stored.shape[1];
+    constexpr std::int64_t kRows = 16;
+    pool.parallel_for(matrix.stored.shape[0], kRows, [&](std::int64_t begin, std::int64_t end) {
+      std::vector<float> row(static_cast<std::size_t>(columns));
+      for (std::int64_t r = begin; r < end; ++r) {
+        ops::matrix_row(matrix, r, columns, row.data());
+        double squares = 0;
+        for (const float x : row) squares += static_cast<double>(x) * static_cast<double>(x);
+        weights.data(p)[r] = static_cast<float>(std::sqrt(squares));
+      }
+    });
+    ++p;
+  }
+}
+
+Status Lora::write(const ops::ParameterBuffer& weights, const std::filesystem::path& folder) const {
+  std::error_code code;
+  std::filesystem::create_directories(folder, code);
+  if (code) return fail(ErrorKind::kFailed, folder.string() + ": cannot create: " + code.message());
+  const LoraConfig& lora = *config_.lora;
+  json::Object config;
+  config.set("peft_type", "LORA");
+  config.set("task_type", "CAUSAL_LM");
+  config.set("base_model_name_or_path", config_.init_from);
+  config.set("r", lora.rank);
+  config.set("lora_alpha", lora.alpha);
+  config.set("lora_dropout", 0.0);
+  config.set("use_rslora", lora.rslora);
+  config.set("use_dora", lora.dora);
+  config.set("bias", "none");
+  config.set("fan_in_fan_out", false);
+  config.set("init_lora_weights", true);
+  config.set("inference_mode", true);
+  json::Array targets;
+  for (const std::string& target : targets_) targets.emplace_back(target);
+  config.set("target_modules", std::move(targets));
+  json::WriteStyle style;
+  style.indent = 2;
+  QW_TRY(base::write_file_atomically(folder / "adapter_config.json",
+                                     json::dump(json::Value(std::move(config)), style) + "\n"));
+  std::vector<NamedTensor> tensors;
+  for (std::size_t i = 0; i < names_.size(); ++i)
+    tensors.push_back({names_[i], shapes_[i], weights.data(base_.size() + i)});
+  // The weights come last: a folder that has them is complete.
+  return write_tensors(folder / "adapter_model.safetensors", tensors, {{"format", "pt"}});
+}
+
+}  // namespace qw::train

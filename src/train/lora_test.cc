@@ -1,0 +1,183 @@
+// Adapters trained on a base that this test makes. Their gradients are checked in ops (central differences) and in
+// models (PEFT); here is what a run promises.
+#include "train/internal/lora.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/file.h"
+#include "base/rng.h"
+#include "data/config_table.h"
+#include "formats/adapter.h"
+#include "models/adapter.h"
+#include "models/load.h"
+#include "train/internal/test_run.h"
+
+namespace qw::train {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+class LoraTest : public TestRun {
+ protected:
+  // A base in a folder, trained for a few steps so that it is no fresh model.
+  static std::string base(const std::string& type = "bf16") {
+    const fs::path folder = folder_ / ("base-" + type);
+    if (!fs::exists(folder / "model")) {
+      base::ThreadPool pool(2);
+      auto t = trainer(config_with({"output='" + folder.string() + "'", "steps=4", "export_type=" + type}), pool);
+      EXPECT_TRUE(t->run({}));
+    }
+    return "init_from='" + (folder / "model").string() + "'";
+  }
+  static TrainConfig lora(std::vector<std::string> more, const std::string& type = "bf16") {
+    auto object = recipe();
+    object.erase("model");
+    more.insert(more.begin(), {base(type), "lora.rank=4", "optimizer.weight_decay=0.0"});
+    for (const auto& o : more) EXPECT_TRUE(data::apply_override(object, o));
+    auto config = train_config(object);
+    EXPECT_TRUE(config) << config.error().message;
+    return *config;
+  }
+};
+
+TEST_F(LoraTest, BeginsAtTheBaseAndLearns) {
+  base::ThreadPool pool(2);
+  for (const char* dora : {"lora.dora=false", "lora.dora=true"}) {
+    auto plain = trainer(config_with({base(), "model={}"}), pool);
+    auto t = trainer(lora({dora, "steps=40", "schedule.kind=constant", "lora.rslora=true"}), pool);
+    // Seven matrices in each of two layers; nothing else has moments or gradients.
+    EXPECT_LT(t->trained_parameter_count(), t->parameter_count() / 2);
+    const auto before = t->evaluate(), base_eval = plain->evaluate();
+    ASSERT_TRUE(before && base_eval);
+    // B is zero. A DoRA row is divided by its own length and multiplied with it again, which rounds.
+    EXPECT_NEAR(before->eval_loss, base_eval->eval_loss, 1e-5);
+    for (int i = 0; i < 40; ++i) ASSERT_TRUE(t->step());
+    EXPECT_LT(t->evaluate()->eval_loss, before->eval_loss - 0.04) << dora;
+  }
+}
+
+// Ten steps = five, a stop, and five more; one thread = two; the folder as well as the checkpoint.
+TEST_F(LoraTest, ResumedTrainingGivesTheSameBytes) {
+  for (const char* precision : {"f32", "bf16"}) {
+    std::vector<std::string> files;
+    for (const int threads : {1, 2})
+      for (const bool interrupted : {false, true}) {
+        base::ThreadPool pool(threads);
+        const auto config = lora({output("lora-resume"), "ema=0.9", "lora.dora=true", "lora.b_lr_ratio=8.0",
+                                  std::string("precision=") + precision});
+        fs::remove_all(config.output);
+        if (interrupted) {
+          auto first = trainer(config, pool);
+          Callbacks callbacks;
+          callbacks.stop = [&] { return first->steps_done() == 5; };
+          ASSERT_EQ(first->run(callbacks).error().kind, ErrorKind::kInterrupted);
+        }
+        auto t = trainer(config, pool);
+        if (interrupted) {
+          ASSERT_TRUE(t->resume());
+        }
+        const auto status = t->run({});
+        ASSERT_TRUE(status) << status.error().message;
+        files.push_back(*base::read_file(list_checkpoints(config.output).back()) +
+                        *base::read_file(config.output / "adapter/adapter_model.safetensors") +
+                        *base::read_file(config.output / "adapter/adapter_config.json"));
+      }
+    for (const auto& file : files) EXPECT_TRUE(file == files.front()) << precision;
+  }
+}
+
+TEST_F(LoraTest, GoesOnOnlyWithTheSameBaseAndAdapter) {
+  base::ThreadPool pool(1);
+  auto t = trainer(lora({output("lora-same")}), pool);
+  ASSERT_TRUE(t->step());
+  const fs::path checkpoint = folder_ / "lora-same/checkpoints/step-0000000001.safetensors";
+  ASSERT_TRUE(t->save_checkpoint(checkpoint));
+  EXPECT_TRUE(trainer(lora({}), pool)->load_checkpoint(checkpoint));
+  const std::pair<std::string, const char*> others[] = {{"lora.alpha=7.0", "lora"},
+                                                        {"lora.targets=['q_proj']", "lora"}};
+  for (const auto& [change, key] : others)
+    EXPECT_THAT(trainer(lora({change}), pool)->load_checkpoint(checkpoint).error().message,
+                HasSubstr(std::string(key) + " differs"));
+  EXPECT_THAT(trainer(lora({}, "f32"), pool)->load_checkpoint(checkpoint).error().message,
+              HasSubstr("base_sha256 differs"));
+}
+
+// What is written is read by the reader that `--adapter` uses; put into the weights it says what the trainer says.
+TEST_F(LoraTest, MergedIsTheAdapter) {
+  for (const char* kind : {"lora.rslora=false", "lora.rslora=true", "lora.dora=true"}) {
+    base::ThreadPool pool(2);
+    const auto config = lora({output("lora-merge"), kind, "steps=5"}, "f32");
+    fs::remove_all(config.output);
+    auto t = trainer(config, pool);
+    ASSERT_TRUE(t->run({}));
+    const auto adapter = formats::Adapter::open(config.output / "adapter");
+    ASSERT_TRUE(adapter) << adapter.error().message;
+    EXPECT_EQ(adapter->pairs().size(), 14u);
+    const auto source = *formats::ModelSource::open(config.init_from);
+    const auto model = *models::model_from_source(source);
+    const auto views = *models::load_weights(*model, source);
+    const auto fitted = models::FittedAdapter::fit(*model, *adapter);
+    ASSERT_TRUE(fitted) << fitted.error().message;
+    EXPECT_TRUE(fitted->applies_while_running(*model));
+    const auto merged = models::MergedWeights::create(*model, views, *fitted);
+    ASSERT_TRUE(merged);
+
+    std::vector<tensor::Shape> shapes;
+    for (const auto& p : model->parameters()) shapes.push_back(p.shape);
+    ops::RecordingExecutor recorder(shapes);
+    model->forward(recorder);
+    ops::TrainingOptions options;
+    options.max_tokens = 256;
+    options.forward_only = true;
+    options.stored = merged->views();
+    ops::TrainingGraph graph(recorder.finish(), shapes, options, kernels_here(), pool);
+    auto stream = *data::BatchStream::create(dataset_->train, 48, 1, {});
+    std::vector<data::PackedBatch> batch(1);
+    stream.next(4, batch[0]);
+    const ops::ParameterBuffer none(graph.parameter_shapes());
+    ASSERT_TRUE(graph.forward(none, {batch[0].tokens, batch[0].positions, batch[0].cu_seqlens, batch[0].labels}));
+    std::vector<float> scores(batch[0].tokens.size());
+    graph.token_logprobs(scores);
+    double nll = 0;
+    for (const float s : scores) nll -= static_cast<double>(s);
+    const auto record = t->step_on(batch);  // the loss before this step's update
+    ASSERT_TRUE(record);
+    EXPECT_NEAR(nll / static_cast<double>(batch[0].kept), record->loss, 1e-5) << kind;
+  }
+}
+
+TEST_F(LoraTest, BLearnsFasterByItsRatio) {
+  base::ThreadPool pool(1);
+  // The first AdamW step moves each number by its rate, whatever the gradient: B starts at zero and ends at rate *
+  // ratio.
+  auto t = trainer(lora({"lora.b_lr_ratio=16.0", "lora.targets=['v_proj']", "schedule.warmup=0", "optimizer.clip=0.0"}),
+                   pool);
+  ASSERT_TRUE(t->step());
+  auto& weights = t->weights();
+  const auto b = weights.tensor(weights.size() - 1);
+  for (const float x : b) EXPECT_NEAR(std::abs(x), 0.16, 0.16 * 1e-2);
+}
+
+TEST_F(LoraTest, WhatCannotBeTrainedIsNamed) {
+  base::ThreadPool pool(1);
+  const auto error = [&](const std::string& change) {
+    const auto made = Trainer::create(lora({change}), *dataset_, kernels_here(), pool);
+    return made ? std::string() : made.error().message;
+  };
+  EXPECT_THAT(error("lora.targets=['c_attn']"), HasSubstr("the model has no c_attn; it has q_proj, "));
+  EXPECT_THAT(error("lora.targets=['lm_head']"), HasSubstr("the model has no lm_head"));
+  auto object = recipe();
+  ASSERT_TRUE(data::apply_override(object, "lora.rank=4"));
+  EXPECT_THAT(train_config(object).error().message, HasSubstr("needs init_from"));
+  object.erase("model");
+  for (const char* change : {"init_from='x'", "optimizer.kind='muon'"})
+    ASSERT_TRUE(data::apply_override(object, change));
+  EXPECT_THAT(train_config(object).error().message, HasSubstr("muon"));
+}
+
+}  // namespace
+}  // namespace qw::train

@@ -17,9 +17,11 @@ namespace qw::api {
 // The kinds of such jobs.
 inline constexpr const char* kBackgroundResponse = "response";  // the answer is the response of the job's id
 inline constexpr const char* kTask = "task";
+inline constexpr const char* kEventStream = "events";  // of a job's records
 
 struct DeferredRequest {
   std::string path, body, key_id;
+  bool events = false;  // what a stream would send is kept, as records of kEventStream, to be read from anywhere
   std::string text() const;  // as the job's `spec`
   static DeferredRequest parse(const std::string& text);
 };
@@ -36,6 +38,7 @@ struct DeferredOptions {
   std::chrono::milliseconds lease{30'000};         // a request of a service that died waits this long
   std::chrono::milliseconds poll{1'000};           // how often cancellations and other services' are looked for
   std::chrono::milliseconds longest_wait{30'000};  // for one that met a limit, before it is tried again
+  std::chrono::milliseconds event_pause{100};      // events are kept together, not one by one
 };
 
 class DeferredRunner {

@@ -1,4 +1,7 @@
 // Requests that are answered later: responses in the background, DashScope's tasks.
+#include <condition_variable>
+#include <mutex>
+
 #include "api/internal/test_accounts.h"
 
 namespace qw::api {
@@ -77,7 +80,6 @@ TEST_F(DeferredTest, WhatFailsSaysWhy) {
   const json::Value failed = response(at(begun, "id").as_string(), "failed");
   EXPECT_EQ(at(at(failed, "error"), "code").as_string(), "not_found");
   EXPECT_NE(at(at(failed, "error"), "message").as_string().find("resp_none"), std::string::npos);
-  ask_json(kResponses, R"({"input":"a","background":true,"stream":true})", 400, bearer(key_));
   ask_json(kResponses, R"({"input":"a","background":true,"store":false})", 400, bearer(key_));
   ask_json(kResponses, R"({"input":"a","background":true,"model":"none"})", 404, bearer(key_));
   const auto kept =
@@ -85,6 +87,136 @@ TEST_F(DeferredTest, WhatFailsSaysWhy) {
   ask_json(std::string(kResponses) + "/" + at(kept, "id").as_string() + "/cancel", "", 400, bearer(key_));
   ask_json(std::string(kResponses) + "/resp_none/cancel", "", 404, bearer(key_));
   get(std::string(kResponses) + "/" + at(kept, "id").as_string() + "?stream=true", 400);
+}
+
+// The texts of a stream's events, each with its end.
+std::vector<std::string> events_of(const std::string& chunked) {
+  std::vector<std::string> out;
+  for (std::size_t at = 0; (at = chunked.find("event: ", at)) != std::string::npos;) {
+    const std::size_t end = chunked.find("\n\n", at);
+    if (end == std::string::npos) break;
+    out.push_back(chunked.substr(at, end + 2 - at));
+    at = end;
+  }
+  return out;
+}
+
+json::Value data_of(const std::string& event) {
+  const std::size_t at = event.find("data: ");
+  return *json::parse(event.substr(at + 6));
+}
+
+TEST_F(DeferredTest, AStreamOfTheBackgroundIsGoneOnWithFromAnyEvent) {
+  const auto begun =
+      ask("POST", kResponses,
+          R"({"model":"alphabet","input":"abc","max_output_tokens":5,"background":true,"stream":true})", bearer(key_));
+  ASSERT_EQ(begun.status, 200) << begun.body;
+  const auto events = events_of(begun.body);
+  ASSERT_GT(events.size(), 8u) << begun.body;
+  std::string text;
+  for (std::size_t i = 0; i < events.size(); ++i) {
+    const json::Value data = data_of(events[i]);
+    EXPECT_EQ(at(data, "sequence_number").as_int(), static_cast<std::int64_t>(i));
+    EXPECT_TRUE(events[i].starts_with("event: " + at(data, "type").as_string() + "\n")) << events[i];
+    if (at(data, "type").as_string() == "response.output_text.delta") text += at(data, "delta").as_string();
+  }
+  EXPECT_EQ(text, "defgh");
+  EXPECT_TRUE(events[0].starts_with("event: response.created\n"));
+  EXPECT_TRUE(events[1].starts_with("event: response.queued\n"));
+  EXPECT_TRUE(events[2].starts_with("event: response.in_progress\n"));
+  EXPECT_TRUE(events.back().starts_with("event: response.incomplete\n"));
+  const json::Value last = data_of(events.back());
+  const std::string path = std::string(kResponses) + "/" + at(at(last, "response"), "id").as_string();
+  EXPECT_EQ(json::dump(at(last, "response")), json::dump(get(path)));
+  for (const std::size_t after : {std::size_t{0}, std::size_t{1}, std::size_t{4}, events.size() - 2}) {
+    const auto rest = ask("GET", path + "?stream=true&starting_after=" + std::to_string(after), "", bearer(key_));
+    EXPECT_EQ(events_of(rest.body),
+              std::vector<std::string>(events.begin() + static_cast<std::ptrdiff_t>(after) + 1, events.end()));
+  }
+  EXPECT_EQ(events_of(ask("GET", path + "?stream=true", "", bearer(key_)).body), events);
+  const std::string seen = std::to_string(events.size() - 1);
+  EXPECT_TRUE(events_of(ask("GET", path + "?stream=true&starting_after=" + seen, "", bearer(key_)).body).empty());
+  get(path + "?stream=true&starting_after=x", 400);
+  get(path + "?stream=true&starting_after=-1", 400);
+  // The next start tells the same, and what is deleted is told no more.
+  restart();
+  EXPECT_EQ(events_of(ask("GET", path + "?stream=true", "", bearer(key_)).body), events);
+  const std::string id = path.substr(path.rfind('/') + 1);
+  EXPECT_FALSE(store_->jobs().records(id, kEventStream, 0, 1)->empty());
+  EXPECT_EQ(ask("DELETE", path, "", bearer(key_)).status, 200);
+  get(path + "?stream=true", 404);
+  EXPECT_TRUE(store_->jobs().records(id, kEventStream, 0, 1)->empty());
+}
+
+TEST_F(DeferredTest, AStreamOfWhatFailsEndsWithWhy) {
+  const auto begun = ask("POST", kResponses,
+                         R"({"model":"alphabet","input":"a","background":true,"stream":true,)"
+                         R"("previous_response_id":"resp_none"})",
+                         bearer(key_));
+  const auto events = events_of(begun.body);
+  ASSERT_EQ(events.size(), 3u) << begun.body;
+  const json::Value last = data_of(events[2]);
+  EXPECT_EQ(at(last, "type").as_string(), "response.failed");
+  EXPECT_EQ(at(at(at(last, "response"), "error"), "code").as_string(), "not_found");
+}
+
+// A runner whose requests are answered by the test.
+class EventsTest : public test::AccountsServiceTest {
+ protected:
+  void run(const std::vector<std::string>& events, bool answers) {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool called = false;
+    DeferredOptions options;
+    options.event_pause = std::chrono::milliseconds(1);
+    options.poll = std::chrono::milliseconds(10);
+    const auto dispatch = [&](InnerRequest request, std::function<void(net::Response)> then) {
+      for (const std::string& event : events) request.on_event(event);
+      if (answers) then({500, {}, R"({"error":{"message":"enough"}})"});
+      const std::lock_guard lock(mutex);
+      called = true;
+      changed.notify_one();
+      return std::make_unique<InnerCall>();
+    };
+    DeferredRunner runner(*store_, "one", dispatch, options);
+    std::unique_lock lock(mutex);
+    EXPECT_TRUE(changed.wait_for(lock, std::chrono::seconds(20), [&] { return called; }));
+    lock.unlock();
+    for (int i = 0; i < 1000 && told().size() < wanted_; ++i) ::usleep(5'000);
+    for (int i = 0; i < 1000 && answers && store_->jobs().find(project_, kTask, id_)->status != "done"; ++i)
+      ::usleep(5'000);
+  }
+  std::vector<std::string> told() {
+    std::vector<std::string> out;
+    for (const auto& record : *store_->jobs().records(id_, kEventStream, 0, 100)) out.push_back(record.body);
+    return out;
+  }
+  void SetUp() override {
+    test::AccountsServiceTest::SetUp();
+    service_.reset();  // its own runner
+    DeferredRequest request{"/x", "{}", "", true};
+    id_ = store_->jobs().add("task-", project_, kTask, request.text())->id;
+  }
+  std::string id_;
+  std::size_t wanted_ = 0;
+};
+
+TEST_F(EventsTest, WhatIsMadeAnewIsToldOnce) {
+  wanted_ = 2;
+  run({"a", "b"}, false);
+  EXPECT_EQ(told(), (std::vector<std::string>{"a", "b"}));
+  wanted_ = 3;
+  run({"a", "b", "c"}, true);
+  EXPECT_EQ(told(), (std::vector<std::string>{"a", "b", "c"}));
+  EXPECT_EQ(store_->jobs().find(project_, kTask, id_)->status, "done");
+}
+
+TEST_F(EventsTest, AnotherAnswerIsNotMixedWithWhatWasTold) {
+  wanted_ = 2;
+  run({"a", "b"}, false);
+  run({"a", "x", "c"}, true);
+  EXPECT_EQ(told(), (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(store_->jobs().find(project_, kTask, id_)->status, "done");
 }
 
 TEST_F(DeferredTest, AResponseThatWaitsForALimitIsCancelledOrGoesOn) {

@@ -14,10 +14,12 @@
 namespace qw::api {
 
 struct InnerRequest {
-  std::string method = "POST", path, body;  // body: JSON
-  Accounts::Who who;                        // null without accounts
-  std::int32_t priority = 0;                // in the engine
-  std::string answer_id;                    // what a stored answer is to be called; "": it names itself
+  std::string method = "POST", path, body;          // body: JSON
+  Accounts::Who who;                                // null without accounts
+  std::int32_t priority = 0;                        // in the engine
+  std::string answer_id;                            // what a stored answer is to be called; "": it names itself
+  std::int64_t answer_created = 0;                  // and when it was asked for, in Unix seconds
+  std::function<void(std::string event)> on_event;  // what a stream would send; quick, on any thread; may be empty
 };
 
 // May be dropped to stop caring: the request is then cancelled, and nothing is called back.

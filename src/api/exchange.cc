@@ -117,10 +117,21 @@ void Exchange::begin_bytes(net::Headers more) {
 void Exchange::event(const json::Value& data) { event_text(json::dump(data, json::WriteStyle::compact())); }
 void Exchange::event_text(std::string_view data) { reply_->write("data: " + std::string(data) + "\n\n"); }
 void Exchange::named_event(std::string_view name, const json::Value& data) {
-  reply_->write("event: " + std::string(name) + "\ndata: " + json::dump(data, json::WriteStyle::compact()) + "\n\n");
+  std::string text = event_text_of(name, data);
+  if (listener_) return listener_(std::move(text));
+  reply_->write(std::move(text));
 }
 void Exchange::line(const json::Value& data) { reply_->write(json::dump(data, json::WriteStyle::compact()) + "\n"); }
 void Exchange::end_events() { reply_->finish(); }
+
+std::string event_text_of(std::string_view name, const json::Value& data) {
+  return "event: " + std::string(name) + "\ndata: " + json::dump(data, json::WriteStyle::compact()) + "\n\n";
+}
+
+std::string Exchange::part_id(std::string_view prefix) {
+  if (answer_id_.empty()) return new_id(prefix);
+  return std::string(prefix) + answer_id_.substr(answer_id_.find('_') + 1) + "_" + std::to_string(parts_++);
+}
 
 bool only(std::string_view methods, const net::Request& request, Exchange& exchange) {
   for (std::string_view rest = methods; !rest.empty();) {

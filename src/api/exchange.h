@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -43,7 +44,7 @@ class Exchange {
   void begin_lines();                                                // 200 application/x-ndjson
   void event(const json::Value& data);                               // data: {...}
   void event_text(std::string_view data);                            // data: [DONE]
-  void named_event(std::string_view name, const json::Value& data);  // event: NAME, data: {...}
+  void named_event(std::string_view name, const json::Value& data);  // event: NAME, data: {...}; to a listener if any
   void line(const json::Value& data);                                // {...} and a line's end
   void end_events();
   void begin_bytes(net::Headers headers);  // 200; then pieces by reply().write(), reply().finish()
@@ -70,8 +71,21 @@ class Exchange {
   std::int32_t priority() const { return priority_; }
 
   // What a stored answer is to be called, where somebody was told already; "": it names itself.
-  void set_answer_id(std::string id) { answer_id_ = std::move(id); }
+  // `created`: Unix seconds of when it was asked for.
+  void set_answer_id(std::string id, std::int64_t created) {
+    answer_id_ = std::move(id);
+    answer_created_ = created;
+  }
   const std::string& answer_id() const { return answer_id_; }
+  std::int64_t answer_created() const { return answer_created_; }  // 0: now
+  // An id of a part of the answer. Of a named answer the same ones, in the same order, whenever it is made: parts that
+  // were told before its service died are still those of the answer that is made anew. Under the answer's lock.
+  std::string part_id(std::string_view prefix);
+
+  // Of an answer that is read later: what a stream would send goes here, and the exchange is answered whole.
+  using EventListener = std::function<void(std::string event)>;
+  void tell_events_to(EventListener listener) { listener_ = std::move(listener); }
+  const EventListener& listener() const { return listener_; }
 
  private:
   void count(int status);
@@ -86,11 +100,15 @@ class Exchange {
   std::shared_ptr<const store::Principal> who_;
   std::int32_t priority_ = 0;
   std::string answer_id_;
+  std::int64_t answer_created_ = 0, parts_ = 0;
+  EventListener listener_;
 };
 
 // What every protocol does first
 // ---------------------------------------------------------------------------------------
 
+// An event as text: event: NAME, data: {...}
+std::string event_text_of(std::string_view name, const json::Value& data);
 // Whether the request's method is one of `methods` ("GET", "GET, DELETE"); false after answering 405. Who takes GET
 // takes HEAD.
 bool only(std::string_view methods, const net::Request& request, Exchange& exchange);

@@ -108,7 +108,9 @@ Result<std::unique_ptr<Service>> Service::start(const ModelList& models, Service
           return raw->dispatch(std::move(inner), std::move(then));
         },
         service->options_.deferred);
+    service->response_events_ = std::make_unique<openai::ResponseEvents>(accounts->store());
     service->responses_.deferred_to(service->deferred_.get());
+    service->responses_.streamed_by(service->response_events_.get());
     service->tasks_.deferred_to(service->deferred_.get());
     service->batches_.runs_by(service->batch_runner_.get());
     service->fine_tuning_.start(*accounts);
@@ -121,6 +123,7 @@ Service::~Service() {
   if (admin_server_) admin_server_->stop();
   if (batch_runner_) batch_runner_->stop();
   if (deferred_) deferred_->stop();
+  if (response_events_) response_events_->stop();
   fine_tuning_.stop();
   background_.stop();
   if (options_.accounts != nullptr) options_.accounts->stop();  // its callbacks reach in here
@@ -132,6 +135,7 @@ bool Service::drain(std::chrono::milliseconds grace) {
   draining_.store(true);
   if (batch_runner_) batch_runner_->stop();  // gives its batch to another service, or to the next start
   if (deferred_) deferred_->stop();
+  if (response_events_) response_events_->stop();
   fine_tuning_.stop();
   const auto left = [&] {
     return std::max(std::chrono::milliseconds(0), std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -218,7 +222,8 @@ std::unique_ptr<InnerCall> Service::dispatch(InnerRequest inner, std::function<v
   auto exchange = std::make_shared<Exchange>(std::move(reply), new_id("req_"));
   exchange->counted_by(metrics_, request->path);
   exchange->set_priority(inner.priority);
-  exchange->set_answer_id(std::move(inner.answer_id));
+  if (!inner.answer_id.empty()) exchange->set_answer_id(std::move(inner.answer_id), inner.answer_created);
+  exchange->tell_events_to(std::move(inner.on_event));
   if (const ErrorShape shape = error_shape(*request); shape != nullptr) exchange->shape_errors(shape);
   if (options_.accounts != nullptr) {
     const auto fine = check_access(inner.who.get(), action_of(request->method, request->path), "");

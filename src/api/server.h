@@ -85,7 +85,8 @@ class Service {
   openai::FilesApi files_;
   openai::ResponsesApi responses_;
   openai::ModerationsApi moderations_;
-  std::unique_ptr<DeferredRunner> deferred_;  // both: null without accounts
+  std::unique_ptr<DeferredRunner> deferred_;  // all three: null without accounts
+  std::unique_ptr<openai::ResponseEvents> response_events_;
   std::unique_ptr<openai::BatchRunner> batch_runner_;
   openai::BatchesApi batches_;
   openai::FineTuningApi fine_tuning_;

@@ -161,6 +161,18 @@ Result<Job> Jobs::cancel(const std::string& project_id, const std::string& kind,
   });
 }
 
+Status Jobs::forget(const std::string& project_id, const std::string& kind, const std::string& id) {
+  return work_.transact([&](Connection& c) -> Status {
+    QW_ASSIGN(const Rows rows,
+              c.run("UPDATE jobs SET spec = '' WHERE id = $1 AND project_id = $2 AND kind = $3 AND "
+                    "status NOT IN ('queued', 'running') RETURNING id",
+                    {id, project_id, kind}));
+    if (rows.empty()) return missing(id);
+    QW_TRY(c.run("DELETE FROM job_records WHERE job_id = $1", {id}));
+    return {};
+  });
+}
+
 Result<std::vector<JobRecord>> Jobs::records(const std::string& id, const std::string& stream, std::int64_t from,
                                              std::int64_t most) {
   return work_.transact([&](Connection& c) -> Result<std::vector<JobRecord>> {

@@ -62,6 +62,8 @@ class Jobs {
   Result<std::int64_t> release_of_others(const std::string& instance);
   // A waiting job ends as "cancelled"; a running one is asked to.
   Result<Job> cancel(const std::string& project_id, const std::string& kind, const std::string& id);
+  // Drops what was asked and what was recorded of a job that has ended; that there was one stays.
+  Status forget(const std::string& project_id, const std::string& kind, const std::string& id);
   Result<std::vector<JobRecord>> records(const std::string& id, const std::string& stream, std::int64_t from,
                                          std::int64_t most);
 

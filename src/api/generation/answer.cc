@@ -71,7 +71,8 @@ void Answer::State::count(std::size_t index, const engine::Finished& finished) {
 // What was handed to the client of a stream.
 void Answer::State::acknowledge(std::size_t index, std::int64_t tokens, bool reasoning) {
   if (reasoning) reasoning_tokens += tokens;
-  if (!spec.stream) return;
+  // What is told to somebody who reads it later is not acknowledged: made anew it is charged once.
+  if (!spec.stream || exchange->listener()) return;
   store::Tokens more;
   more.output = tokens;
   more.reasoning = reasoning ? tokens : 0;
@@ -87,7 +88,7 @@ void Answer::State::emit(std::size_t index, const chat::OutputEvent& event, std:
   using Kind = chat::OutputEvent::Kind;
   if (event.kind == Kind::kReasoning) c.reasoning += event.text;
   if (event.kind == Kind::kContent) c.content += event.text;
-  if (event.kind == Kind::kToolCallBegin) c.calls.push_back({new_id("call_"), event.text, ""});
+  if (event.kind == Kind::kToolCallBegin) c.calls.push_back({exchange->part_id("call_"), event.text, ""});
   if (event.kind == Kind::kToolCallArguments) c.calls.back().arguments += event.text;
   if (!spec.stream) return;
   writer->event(record, index, event, tokens);
@@ -115,7 +116,7 @@ Answer::Answer(std::shared_ptr<Exchange> exchange, ModelLease model, std::unique
   s.writer = std::move(writer);
   s.spec = std::move(spec);
   s.record.model = std::move(model);
-  s.record.created = base::unix_seconds();
+  s.record.created = s.exchange->answer_created() > 0 ? s.exchange->answer_created() : base::unix_seconds();
   s.record.choices.resize(choices);
   s.parsers.resize(choices);
   s.acknowledged.resize(choices);

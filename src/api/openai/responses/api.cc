@@ -1,11 +1,14 @@
 #include "api/openai/responses/api.h"
 
 #include <algorithm>
+#include <charconv>
+#include <random>
 
 #include "api/accounts.h"
 #include "api/auth.h"
 #include "api/field_reader.h"
 #include "api/generation/launch.h"
+#include "api/openai/responses/kept.h"
 #include "api/openai/responses/request.h"
 #include "api/openai/responses/writer.h"
 #include "base/clock.h"
@@ -15,18 +18,9 @@ namespace {
 
 constexpr std::string_view kRoot = "/v1/responses";
 
-ApiError no_response(const std::string& id) {
-  return {404, "invalid_request_error", "There is no response " + id + ".", "id", "not_found"};
-}
-
-// What was kept of a response.
-ApiResult<json::Value> kept(store::Store& store, const std::string& project, const std::string& id) {
-  const auto document = store.documents().find(project, kResponseKind, id);
-  if (!document && document.error().kind == ErrorKind::kBadInput) return tl::unexpected(no_response(id));
-  if (!document) return tl::unexpected(store_error(document.error()));
-  auto value = json::parse(document->body);
-  if (!value) return tl::unexpected(ApiError{500, "server_error", "The response " + id + " cannot be read.", "", ""});
-  return std::move(*value);
+std::int64_t random_seed() {
+  std::random_device device;
+  return static_cast<std::int64_t>((static_cast<std::uint64_t>(device()) << 31) ^ device());
 }
 
 const json::Array& array_of(const json::Value& value, const char* key) {
@@ -54,33 +48,11 @@ void input_items(const json::Value& value, const net::Request& http, Exchange& e
   exchange.send_json(200, list_object(std::move(page), more));
 }
 
-// A response in the background that is not kept: it is still to be made, or was not.
-ApiResult<json::Object> unmade(const store::Job& job) {
-  const auto body = json::parse(DeferredRequest::parse(job.spec).body);
-  const auto request = body && body->is_object() ? read_response_request(body->as_object())
-                                                 : ApiResult<ResponseRequest>(tl::unexpected(no_response(job.id)));
-  if (!request) return tl::unexpected(request.error());
-  const DeferredAnswer answer = deferred_answer(job);
-  const bool done = job.status == "done";
-  if (done && answer.status < 400) return tl::unexpected(no_response(job.id));  // it was deleted
-  const char* status = done                                             ? "failed"
-                       : job.cancel_wanted || job.status == "cancelled" ? "cancelled"
-                       : job.status == "running"                        ? "in_progress"
-                                                                        : "queued";
-  json::Object out =
-      response_object(*request, {job.id, request->model, status, job.created_us / base::kSecondUs, true, true});
-  if (const json::Value* error = done ? answer.body.find("error") : nullptr; error != nullptr) {
-    const std::string code = text_member(*error, "code"), type = text_member(*error, "type");
-    out.set("error", json::Object{{"code", code.empty() ? type : code}, {"message", text_member(*error, "message")}});
-  }
-  return out;
-}
-
 // Answers from the job of a response that is not kept.
 void answer_unmade(const Result<store::Job>& job, const std::string& id, Exchange& exchange) {
   if (!job && job.error().kind == ErrorKind::kBadInput) return exchange.send_error(no_response(id));
   if (!job) return exchange.send_error(store_error(job.error()));
-  const auto object = unmade(*job);
+  const auto object = unmade_response(*job);
   if (!object) return exchange.send_error(object.error());
   exchange.send_json(200, *object);
 }
@@ -88,7 +60,7 @@ void answer_unmade(const Result<store::Job>& job, const std::string& id, Exchang
 void cancel_response(store::Store& store, const std::string& id, DeferredRunner* runner, Exchange& exchange) {
   // The job before the response: whose job is done is kept, if it was not deleted.
   const auto job = store.jobs().cancel(project_of(exchange), kBackgroundResponse, id);
-  if (const auto value = kept(store, project_of(exchange), id)) {
+  if (const auto value = kept_response(store, project_of(exchange), id)) {
     const json::Value& response = *value->find("response");
     if (*response.find("background") == json::Value(true)) return exchange.send_json(200, response);  // it is done
     return exchange.send_error(bad_request("id", "Only a response in the background can be cancelled."));
@@ -101,7 +73,7 @@ void one_response(store::Store& store, const std::string& id, const std::string&
                   Exchange& exchange) {
   const std::string& project = project_of(exchange);
   const auto job = store.jobs().find(project, kBackgroundResponse, id);  // before the response, as above
-  const auto value = kept(store, project, id);
+  const auto value = kept_response(store, project, id);
   if (!value) {
     if (value.error().status != 404 || !action.empty()) return exchange.send_error(value.error());
     const bool open = job && (job->status == "queued" || job->status == "running");
@@ -112,6 +84,8 @@ void one_response(store::Store& store, const std::string& id, const std::string&
   }
   if (!action.empty()) return input_items(*value, http, exchange);
   if (http.method != "DELETE") return exchange.send_json(200, *value->find("response"));
+  if (const auto forgotten = job ? store.jobs().forget(project, kBackgroundResponse, id) : Status{}; !forgotten)
+    return exchange.send_error(store_error(forgotten.error()));
   if (const auto removed = store.documents().remove(project, id); !removed)
     return exchange.send_error(store_error(removed.error()));
   exchange.send_json(200, json::Object{{"id", id}, {"object", "response"}, {"deleted", true}});
@@ -131,17 +105,37 @@ bool ResponsesApi::handle(const SharedRequest& request, const std::shared_ptr<Ex
   const std::string id = rest.substr(0, slash), action = slash == std::string::npos ? "" : rest.substr(slash + 1);
   if (!action.empty() && action != "input_items" && action != "cancel") return false;
   if (!only(action.empty() ? "GET, DELETE" : action == "cancel" ? "POST" : "GET", *request, *exchange)) return true;
-  if (net::query_value(request->query, "stream").value_or("") == "true") {
-    exchange->send_error(bad_request("stream", "A response is read whole; events are not kept."));
-    return true;
-  }
   store::Store* store = store_of(*exchange);
   if (store == nullptr) return true;
-  in_background(background_, exchange, [store, id, action, request, exchange, runner = runner_] {
+  const bool stream =
+      action.empty() && request->method == "GET" && net::query_value(request->query, "stream").value_or("") == "true";
+  in_background(background_, exchange, [store, id, action, request, exchange, runner = runner_, stream, this] {
+    if (stream) return follow(*store, id, *request, exchange);
     if (action == "cancel") return cancel_response(*store, id, runner, *exchange);
     one_response(*store, id, action, *request, *exchange);
   });
   return true;
+}
+
+// The events of a response in the background, from one on.
+void ResponsesApi::follow(store::Store& store, const std::string& id, const net::Request& http,
+                          const std::shared_ptr<Exchange>& exchange) const {
+  std::int64_t after = -1;
+  if (const auto text = net::query_value(http.query, "starting_after")) {
+    const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), after);
+    if (error != std::errc() || end != text->data() + text->size() || after < 0)
+      return exchange->send_error(bad_request("starting_after", "'starting_after' must be the number of an event."));
+  }
+  const auto job = store.jobs().find(project_of(*exchange), kBackgroundResponse, id);
+  const auto value = kept_response(store, project_of(*exchange), id);
+  if (!job && job.error().kind != ErrorKind::kBadInput) return exchange->send_error(store_error(job.error()));
+  if (!value && value.error().status != 404) return exchange->send_error(value.error());
+  const bool there = value || (job && unmade_response(*job));
+  if (!there) return exchange->send_error(no_response(id));
+  if (!job || !DeferredRequest::parse(job->spec).events || events_ == nullptr)
+    return exchange->send_error(
+        bad_request("stream", "Only a response that was begun with 'background' and 'stream' is read as a stream."));
+  events_->follow(exchange, project_of(*exchange), id, after + 1);
 }
 
 // Kept as a job and answered at once; it goes through create() like every other when its turn comes.
@@ -152,13 +146,18 @@ void ResponsesApi::defer(json::Object body, ResponseRequest request, const std::
   if (!model) return exchange->send_error(model.error());
   body.set("background", false);
   body.set("model", (*model)->id);
-  const DeferredRequest deferred{std::string(kRoot), json::dump(json::Value(std::move(body))), exchange->who()->key.id};
+  // Made anew after its service died, it is the same answer.
+  if (!request.sampling.seed) body.set("seed", random_seed());
+  const DeferredRequest deferred{std::string(kRoot), json::dump(json::Value(std::move(body))), exchange->who()->key.id,
+                                 request.stream};
   in_background(background_, exchange,
-                [store, exchange, spec = deferred.text(), ignored = request.ignored, runner = runner_] {
+                [store, exchange, spec = deferred.text(), ignored = request.ignored, runner = runner_,
+                 events = request.stream ? events_ : nullptr] {
                   const auto job = store->jobs().add("resp_", project_of(*exchange), kBackgroundResponse, spec);
                   if (!job) return exchange->send_error(store_error(job.error()));
                   if (runner != nullptr) runner->wake();
                   name_ignored(*exchange, ignored);
+                  if (events != nullptr) return events->follow(exchange, project_of(*exchange), job->id, 0);
                   answer_unmade(job, job->id, *exchange);
                 });
 }
@@ -194,7 +193,7 @@ void ResponsesApi::create(const net::Request& http, const std::shared_ptr<Exchan
   store::Store* store = store_of(*exchange);
   if (store == nullptr) return;
   in_background(background_, exchange, [store, exchange, start, request = std::move(*read)]() mutable {
-    const auto value = kept(*store, project_of(*exchange), request.previous);
+    const auto value = kept_response(*store, project_of(*exchange), request.previous);
     if (!value) return exchange->send_error(value.error());
     json::Array history = array_of(*value, "messages");
     start(std::move(request), std::move(history));

@@ -1,6 +1,7 @@
 // OpenAI's responses: POST /v1/responses and /v1/responses/input_tokens; GET and DELETE /v1/responses/{id}, GET
-// /v1/responses/{id}/input_items of those that are kept, POST /v1/responses/{id}/cancel of those in the background.
-// Without a store none is kept, none is made in the background, and none can be gone on from.
+// /v1/responses/{id}/input_items of those that are kept, POST /v1/responses/{id}/cancel of those in the background,
+// whose events GET /v1/responses/{id}?stream=true&starting_after=N tells. Without a store none is kept, none is made in
+// the background, and none can be gone on from.
 #pragma once
 
 #include <memory>
@@ -8,6 +9,7 @@
 #include "api/background.h"
 #include "api/deferred.h"
 #include "api/openai/files.h"
+#include "api/openai/responses/events.h"
 #include "api/openai/responses/request.h"
 #include "api/served_model.h"
 
@@ -19,15 +21,20 @@ class ResponsesApi {
   ResponsesApi(const ModelList& models, Background& background) : models_(models), background_(background) {}
   // Makes those in the background; must outlive this object. null: another service of the store does.
   void deferred_to(DeferredRunner* runner) { runner_ = runner; }
+  // Streams them; must outlive this object.
+  void streamed_by(ResponseEvents* events) { events_ = events; }
   // True if the path belongs here; the exchange is then answered, now or later.
   bool handle(const SharedRequest& request, const std::shared_ptr<Exchange>& exchange) const;
 
  private:
   void create(const net::Request& http, const std::shared_ptr<Exchange>& exchange, bool counting) const;
   void defer(json::Object body, ResponseRequest request, const std::shared_ptr<Exchange>& exchange) const;
+  void follow(store::Store& store, const std::string& id, const net::Request& http,
+              const std::shared_ptr<Exchange>& exchange) const;
   const ModelList& models_;
   Background& background_;
   DeferredRunner* runner_ = nullptr;
+  ResponseEvents* events_ = nullptr;
 };
 
 }  // namespace qw::api::openai

@@ -210,8 +210,6 @@ ApiResult<ResponseRequest> read_response_request(const json::Object& body) {
     out.echoed.set("metadata", *metadata);
   in.choice("truncation", {"disabled"});  // nothing is left out of a conversation
   out.background = in.boolean("background").value_or(false);
-  if (out.background && out.stream)
-    in.reject("stream", "A response in the background is not streamed; it is read when it is done.");
   if (out.background && !out.store) in.reject("store", "A response in the background must be kept.");
   in.refuse({"conversation", "prompt", "context_management", "moderation"});
   in.known({"user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "include",

@@ -31,9 +31,14 @@ class Writer final : public AnswerWriter {
         id_(exchange_->answer_id().empty() ? new_id("resp_") : exchange_->answer_id()) {}
 
   void begin(const AnswerRecord& record) override {
-    streams_ = true;
-    exchange_->begin_events();
-    send("response.created", {{"response", response(record, "in_progress")}});
+    told_ = true;
+    if (exchange_->listener()) {  // the first two were told when it was asked for
+      sequence_ = kQueuedEvents;
+    } else {
+      streams_ = true;
+      exchange_->begin_events();
+      send("response.created", {{"response", response(record, "in_progress")}});
+    }
     send("response.in_progress", {{"response", response(record, "in_progress")}});
   }
 
@@ -68,12 +73,12 @@ class Writer final : public AnswerWriter {
   // Keeping it may wait for the disk: elsewhere. The record does not outlive this call.
   void finish(const AnswerRecord& record) override {
     const ChoiceResult& c = record.choices[0];
-    if (!streams_) {
-      if (!c.reasoning.empty()) items_.push_back({Kind::kReasoning, new_id("rs_"), c.reasoning, 0, {}});
+    if (!told_) {
+      if (!c.reasoning.empty()) items_.push_back({Kind::kReasoning, exchange_->part_id("rs_"), c.reasoning, 0, {}});
       if (!c.content.empty() || c.calls.empty())
-        items_.push_back({Kind::kContent, new_id("msg_"), c.content, 0, logprobs_of(record, c.tokens)});
+        items_.push_back({Kind::kContent, exchange_->part_id("msg_"), c.content, 0, logprobs_of(record, c.tokens)});
       for (std::size_t i = 0; i < c.calls.size(); ++i)
-        items_.push_back({Kind::kToolCallBegin, new_id("fc_"), c.calls[i].arguments, i, {}});
+        items_.push_back({Kind::kToolCallBegin, exchange_->part_id("fc_"), c.calls[i].arguments, i, {}});
     }
     const char* status = c.reason == EndReason::kLength ? "incomplete" : "completed";
     json::Object whole = response(record, status);
@@ -100,7 +105,7 @@ class Writer final : public AnswerWriter {
              sequence_);
   }
 
-  void fail(const ApiError& error, bool begun) override { refuse(*exchange_, error, begun, sequence_); }
+  void fail(const ApiError& error, bool begun) override { refuse(*exchange_, error, begun && streams_, sequence_); }
 
  private:
   static void refuse(Exchange& exchange, const ApiError& error, bool begun, std::int64_t sequence) {
@@ -196,9 +201,9 @@ class Writer final : public AnswerWriter {
 
   void open(const AnswerRecord& record, Kind kind, std::size_t call) {
     items_.push_back({kind,
-                      new_id(kind == Kind::kReasoning ? "rs_"
-                             : kind == Kind::kContent ? "msg_"
-                                                      : "fc_"),
+                      exchange_->part_id(kind == Kind::kReasoning ? "rs_"
+                                         : kind == Kind::kContent ? "msg_"
+                                                                  : "fc_"),
                       "",
                       call,
                       {}});
@@ -231,7 +236,8 @@ class Writer final : public AnswerWriter {
   const std::shared_ptr<Exchange> exchange_;
   const ResponseWriterOptions options_;
   const std::string id_;
-  bool streams_ = false, open_ = false;  // open_: the last item is being written
+  bool told_ = false, streams_ = false;  // events were told: to the client, or (not streams_) to a listener
+  bool open_ = false;                    // the last item is being written
   std::vector<Item> items_;
   std::int64_t sequence_ = 0;
 };

@@ -13,6 +13,8 @@
 namespace qw::api::openai {
 
 inline constexpr const char* kResponseKind = "response";  // of the store's documents
+// Of a response in the background: response.created and response.queued, which are told when it is asked for.
+inline constexpr std::int64_t kQueuedEvents = 2;
 
 // The wire's object without what was answered.
 struct ResponseHead {

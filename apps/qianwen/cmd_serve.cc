@@ -34,7 +34,7 @@ constexpr const char* kFineTuneNeedsStore = "serve: --fine-tune-folder needs --s
 struct ServeOptions {
   std::vector<std::string> models, adapters;
   std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto", adapter_folder, model_folder,
-              moderation_words, fine_tune_folder, tls_cert, tls_key;
+              moderation_words, fine_tune_folder, tls_cert, tls_key, loop_breaker = "on";
   std::string admin_host = "127.0.0.1";
   int port = 8080, admin_port = -1, threads = 0, grace_seconds = 30, drain_delay = 0;
   std::int64_t context = 0, cache_tokens = 0, max_sequences = 16;
@@ -155,6 +155,7 @@ HostingOptions hosting_options(const ServeOptions& o) {
   out.limits.unload_after = std::chrono::seconds(o.unload_after);
   out.adapter_folder = o.adapter_folder;
   out.model_folder = o.model_folder;
+  out.breaks_loops = o.loop_breaker == "on";
   return out;
 }
 
@@ -350,6 +351,8 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--moderation-words", o->moderation_words, "lists of words for /v1/moderations: lines, after a line [category] each (without: that route answers 501)");
   cmd->add_option("--fine-tune-folder", o->fine_tune_folder, "models are trained here for /v1/fine_tuning/jobs, at idle priority, and served from here (without: that route answers 501)");
   o->login.add_to(*cmd);
+  cmd->add_option("--loop-breaker", o->loop_breaker, "ends thinking and answers that repeat themselves, unless a request says otherwise (on, off)")
+      ->check(CLI::IsMember({"on", "off"}));
   add_cache_type_option(*cmd, o->cache_type);
   add_draft_options(*cmd, o->drafts);
   cmd->add_flag("--no-prefix-cache", o->no_prefix_cache, "compute every prompt from its beginning");

@@ -95,8 +95,8 @@ struct HostedModels::Hosted {
 // A loaded model, which answers under its own name and those of its adapters.
 class HostedModels::Resident final : public engine::ModelHost::Resident {
  public:
-  Resident(ReadyModel ready, const std::vector<NamedAdapter>& adapters, std::int64_t created)
-      : ready_(std::move(ready)), bytes_(memory_of(ready_)), created_(created) {
+  Resident(ReadyModel ready, const std::vector<NamedAdapter>& adapters, std::int64_t created, bool breaks_loops)
+      : ready_(std::move(ready)), bytes_(memory_of(ready_)), created_(created), breaks_loops_(breaks_loops) {
     for (std::size_t i = 0; i < adapters.size(); ++i) ids_[adapters[i].name] = static_cast<std::int32_t>(i);
     counted_ = adapter_bytes();
     engine().start();
@@ -170,6 +170,7 @@ class HostedModels::Resident final : public engine::ModelHost::Resident {
     model.constraints = ready_.constraints.get();
     model.tool_dialect = ready_.tool_dialect;
     model.thinks = ready_.thinks;
+    model.breaks_loops = breaks_loops_;
     model.embedding = ready_.embedding;
     model.ranking = ready_.ranking;
     model.defaults = ready_.defaults;
@@ -178,6 +179,7 @@ class HostedModels::Resident final : public engine::ModelHost::Resident {
 
   ReadyModel ready_;
   const std::int64_t bytes_, created_;
+  const bool breaks_loops_;
   std::int64_t counted_ = 0;  // the host's thread's own
   bool stopped_ = false;
   std::mutex mutex_;
@@ -246,7 +248,7 @@ engine::ModelHost::Source HostedModels::source_of(Hosted* hosted, const std::str
               const std::lock_guard lock(hosted->mutex);
               hosted->stamp = std::move(stamp);
             }
-            return std::make_unique<Resident>(std::move(ready), hosted->adapters_now(), hosted->created);
+            return std::make_unique<Resident>(std::move(ready), hosted->adapters_now(), hosted->created, options_.breaks_loops);
           }};
 }
 

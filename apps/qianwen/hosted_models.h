@@ -25,6 +25,7 @@ struct HostingOptions {
   engine::LoadOptions load;  // of each model
   DraftChoice drafts;
   engine::HostLimits limits;
+  bool breaks_loops = true;    // of what repeats itself, where a request does not say
   std::string adapter_folder;  // clients may have adapters loaded from here; "": from nowhere
   std::string model_folder;    // and served models replaced by those of here
 };

@@ -15,6 +15,7 @@
 #include "chat/template.h"
 #include "engine/engine.h"
 #include "sampling/constraint.h"
+#include "sampling/loop_watch.h"
 #include "sampling/params.h"
 #include "tokenizer/tokenizer.h"
 
@@ -36,6 +37,8 @@ struct ServedModel {
   sampling::ConstraintCompiler* constraints = nullptr;  // outputs of a given form; null: not with this model
   sampling::ToolDialect tool_dialect = sampling::ToolDialect::kHermes;
   bool thinks = false;                     // its answers may begin with a thinking block
+  bool breaks_loops = true;                // ends what repeats itself, where a request does not say
+  sampling::LoopLimits loops;              // what that is
   std::optional<EmbeddingTask> embedding;  // absent: it makes no embeddings
   std::optional<RankTask> ranking;         // absent: it ranks no documents
   sampling::SamplingParams defaults;       // of the model's generation config; stop ids included

@@ -3,22 +3,29 @@
 namespace qw::api {
 
 TextSink::TextSink(const tokenizer::Tokenizer& tokenizer, const sampling::SamplingParams& params, bool skip_special,
-                   std::shared_ptr<TextReceiver> receiver)
-    : text_(tokenizer, params, skip_special), details_(params.logprobs), receiver_(std::move(receiver)) {}
+                   std::shared_ptr<TextReceiver> receiver, std::shared_ptr<const sampling::LoopWatch> loops)
+    : text_(tokenizer, params, skip_special),
+      details_(params.logprobs),
+      receiver_(std::move(receiver)),
+      loops_(std::move(loops)) {}
 
 engine::Verdict TextSink::on_token(const engine::TokenEvent& event) noexcept {
   if (event.stop) return engine::Verdict::kContinue;  // the engine ends the request itself
   std::string text = text_.push(event.id);
   ++pending_count_;
   if (details_) pending_.push_back({event.id, event.logprob, {event.top.begin(), event.top.end()}});
-  if (!text.empty()) receiver_->on_piece({std::move(text), std::exchange(pending_count_, 0), std::exchange(pending_, {})});
-  return text_.stopped() ? engine::Verdict::kStop : engine::Verdict::kContinue;
+  if (!text.empty())
+    receiver_->on_piece({std::move(text), std::exchange(pending_count_, 0), std::exchange(pending_, {})});
+  const bool repeats = loops_ != nullptr && loops_->answer_repeats();
+  return text_.stopped() || repeats ? engine::Verdict::kStop : engine::Verdict::kContinue;
 }
 
 void TextSink::on_finished(const engine::Finished& finished) noexcept {
   std::string rest = text_.finish();
-  if (!rest.empty() || pending_count_ > 0) receiver_->on_piece({std::move(rest), std::exchange(pending_count_, 0), std::exchange(pending_, {})});
-  receiver_->on_end(finished, text_.matched());
+  if (!rest.empty() || pending_count_ > 0)
+    receiver_->on_piece({std::move(rest), std::exchange(pending_count_, 0), std::exchange(pending_, {})});
+  const bool repeats = loops_ != nullptr && loops_->answer_repeats() && !text_.stopped();
+  receiver_->on_end(finished, repeats ? kRepeats : text_.matched());
 }
 
 }  // namespace qw::api

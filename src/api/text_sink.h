@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/request.h"
+#include "sampling/loop_watch.h"
 #include "sampling/text_stream.h"
 #include "tokenizer/tokenizer.h"
 
@@ -20,24 +21,27 @@ struct TokenDetail {
 // Text that became certain, and the tokens behind it (themselves only when log-probabilities were asked for).
 struct TextPiece {
   std::string text;
-  std::int64_t count = 0;            // of tokens; every token but a stop id belongs to one piece
+  std::int64_t count = 0;  // of tokens; every token but a stop id belongs to one piece
   std::vector<TokenDetail> tokens;
 };
+
+inline constexpr std::int32_t kRepeats = -2;
 
 // Gets the pieces of one request in order, then the end, once. Called on the engine's thread: must be quick.
 class TextReceiver {
  public:
   virtual ~TextReceiver() = default;
   virtual void on_piece(TextPiece piece) noexcept = 0;
-  // `stop`: which of the caller's stop strings ended it, -1: none.
+  // `stop`: which of the caller's stop strings ended it, -1: none, kRepeats: it repeated itself.
   virtual void on_end(const engine::Finished& finished, std::int32_t stop) noexcept = 0;
 };
 
 class TextSink final : public engine::Sink {
  public:
-  // `tokenizer` must outlive the request. `skip_special`: leave special tokens out of the text.
+  // `tokenizer` must outlive the request. `skip_special`: leave special tokens out of the text. `loops`: ends an answer
+  // that repeats itself, as a processor of the same request finds; null: none is ended.
   TextSink(const tokenizer::Tokenizer& tokenizer, const sampling::SamplingParams& params, bool skip_special,
-           std::shared_ptr<TextReceiver> receiver);
+           std::shared_ptr<TextReceiver> receiver, std::shared_ptr<const sampling::LoopWatch> loops = nullptr);
   engine::Verdict on_token(const engine::TokenEvent& event) noexcept override;
   void on_finished(const engine::Finished& finished) noexcept override;
 
@@ -47,6 +51,7 @@ class TextSink final : public engine::Sink {
   std::vector<TokenDetail> pending_;
   std::int64_t pending_count_ = 0;
   std::shared_ptr<TextReceiver> receiver_;
+  std::shared_ptr<const sampling::LoopWatch> loops_;
 };
 
 }  // namespace qw::api

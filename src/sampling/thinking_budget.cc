@@ -4,6 +4,7 @@
 #include <limits>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/utf8.h"
@@ -17,16 +18,18 @@ constexpr std::string_view kOpen = "<think>", kClose = "</think>", kForced = "\n
 
 class ThinkingBudget final : public LogitsProcessor {
  public:
-  ThinkingBudget(const tokenizer::Tokenizer& tokenizer, std::int64_t budget, bool open)
+  ThinkingBudget(const tokenizer::Tokenizer& tokenizer, std::int64_t budget, bool open,
+                 std::shared_ptr<LoopWatch> loops)
       : tokenizer_(tokenizer),
         budget_(budget),
+        loops_(std::move(loops)),
         ending_(tokenizer.encode(kForced)),
         state_(open ? State::kThinking : State::kStart) {}
 
   Status prepare(const History&, std::int64_t) override { return {}; }
 
   Status apply(std::span<float> logits, const History&) override {
-    if (state_ == State::kThinking && tokens_ >= budget_ && at_border()) state_ = State::kEnding;
+    if (state_ == State::kThinking && (tokens_ >= budget_ || thought_repeats()) && at_border()) state_ = State::kEnding;
     if (state_ != State::kEnding) return {};
     const auto forced = static_cast<std::size_t>(ending_[forced_]);
     if (forced >= logits.size())
@@ -38,6 +41,7 @@ class ThinkingBudget final : public LogitsProcessor {
   }
 
   Status accept(TokenId id) override {
+    if (loops_ != nullptr) watch(id);
     if (state_ == State::kDone) return {};
     if (state_ == State::kEnding) {
       if (++forced_ == ending_.size()) state_ = State::kDone;
@@ -48,7 +52,10 @@ class ThinkingBudget final : public LogitsProcessor {
       look_for_begin();
     } else {
       ++tokens_;
-      if (text_.find(kClose) != std::string::npos) state_ = State::kDone;
+      if (text_.find(kClose) != std::string::npos) {
+        state_ = State::kDone;
+        if (loops_ != nullptr) loops_->restart();
+      }
       if (text_.size() > kKept) text_.erase(0, text_.size() - kKept);
     }
     return {};
@@ -58,6 +65,15 @@ class ThinkingBudget final : public LogitsProcessor {
   enum class State : std::uint8_t { kStart, kThinking, kEnding, kDone };
   // Enough for a mark that is cut anywhere, and for a character.
   static constexpr std::size_t kKept = 32;
+
+  bool thought_repeats() const { return loops_ != nullptr && loops_->repeated() >= loops_->limits().in_thinking; }
+
+  // Before the state of the token is known: the last of a thought counts as thought.
+  void watch(TokenId id) {
+    if (state_ == State::kEnding) return loops_->restart();
+    loops_->push(id);
+    if (state_ != State::kThinking && loops_->repeated() >= loops_->limits().in_answer) loops_->end_answer();
+  }
 
   // White space may stand before <think>.
   void look_for_begin() {
@@ -79,6 +95,7 @@ class ThinkingBudget final : public LogitsProcessor {
 
   const tokenizer::Tokenizer& tokenizer_;
   std::int64_t budget_, tokens_ = 0;
+  std::shared_ptr<LoopWatch> loops_;  // may be null
   std::vector<TokenId> ending_;
   std::size_t forced_ = 0;  // of ending_
   std::string text_;        // the end of the output so far
@@ -89,7 +106,14 @@ class ThinkingBudget final : public LogitsProcessor {
 
 std::unique_ptr<LogitsProcessor> make_thinking_budget(const tokenizer::Tokenizer& tokenizer, std::int64_t budget,
                                                       bool open) {
-  return std::make_unique<ThinkingBudget>(tokenizer, budget, open);
+  return std::make_unique<ThinkingBudget>(tokenizer, budget, open, nullptr);
+}
+
+std::unique_ptr<LogitsProcessor> make_thinking_watch(const tokenizer::Tokenizer& tokenizer,
+                                                     std::optional<std::int64_t> budget, bool open,
+                                                     std::shared_ptr<LoopWatch> loops) {
+  return std::make_unique<ThinkingBudget>(tokenizer, budget.value_or(std::numeric_limits<std::int64_t>::max()), open,
+                                          std::move(loops));
 }
 
 }  // namespace qw::sampling

@@ -19,9 +19,10 @@ tokenizer::Tokenizer byte_tokenizer() {
 }
 
 // What comes out when the model wants to write `wanted` byte by byte.
-std::string written(const tokenizer::Tokenizer& tokenizer, std::int64_t budget, bool open, const std::string& wanted,
-                    std::size_t tokens) {
-  auto processor = make_thinking_budget(tokenizer, budget, open);
+std::string written(const tokenizer::Tokenizer& tokenizer, std::optional<std::int64_t> budget, bool open,
+                    const std::string& wanted, std::size_t tokens, std::shared_ptr<LoopWatch> loops = nullptr) {
+  auto processor = loops == nullptr ? make_thinking_budget(tokenizer, *budget, open)
+                                    : make_thinking_watch(tokenizer, budget, open, loops);
   std::string out;
   std::size_t at = 0;
   for (std::size_t i = 0; i < tokens; ++i) {
@@ -49,6 +50,25 @@ TEST(ThinkingBudget, LeavesTheRestAlone) {
   EXPECT_EQ(written(tokenizer, 20, true, "short</think>answer, as long as it likes to be", 46),
             "short</think>answer, as long as it likes to be");
   EXPECT_EQ(written(tokenizer, 3, false, "an answer without thinking", 26), "an answer without thinking");
+}
+
+TEST(ThinkingBudget, EndsThoughtsThatRepeatThemselves) {
+  const auto tokenizer = byte_tokenizer();
+  const auto watch = [] { return std::make_shared<LoopWatch>(LoopLimits{4, 3, 6, 12}); };
+  EXPECT_EQ(written(tokenizer, std::nullopt, true, "x hm hm hm hm", 16, watch()), "x hm hm hm\n</think>\n\n h");
+  // What stood in the thoughts does not count for the answer.
+  auto loops = watch();
+  written(tokenizer, std::nullopt, true, "x hm hm hm hm hm hm hm", 24, loops);
+  EXPECT_FALSE(loops->answer_repeats());
+  loops = watch();
+  written(tokenizer, std::nullopt, true, "a</think>bcbcbcbcbcb", 20, loops);
+  EXPECT_FALSE(loops->answer_repeats());
+  loops = watch();
+  written(tokenizer, std::nullopt, false, "bcbcbcbcbcb", 11, loops);
+  EXPECT_FALSE(loops->answer_repeats());
+  loops = watch();
+  EXPECT_EQ(written(tokenizer, std::nullopt, false, "bcbcbcbcbcbc", 12, loops), "bcbcbcbcbcbc");
+  EXPECT_TRUE(loops->answer_repeats());
 }
 
 TEST(ThinkingBudget, DoesNotCutCharacters) {

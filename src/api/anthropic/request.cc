@@ -195,6 +195,7 @@ void read_thinking(FieldReader& in, ChatRequest& out) {
     if (sub.error()) in.reject("thinking.budget_tokens", sub.error()->message);
   }
   out.template_variables.set("enable_thinking", on);
+  out.output.breaks_loops = in.boolean("loop_breaker");
 }
 
 void read_output(FieldReader& in, ChatRequest& out) {

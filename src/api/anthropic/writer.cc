@@ -34,6 +34,12 @@ const char* stop_reason(const ChoiceResult& c) {
 }
 json::Value stop_sequence(const ChoiceResult& c) { return c.stop.empty() ? json::Value() : json::Value(c.stop); }
 
+json::Object ending(const ChoiceResult& c) {
+  json::Object out{{"stop_reason", stop_reason(c)}, {"stop_sequence", stop_sequence(c)}};
+  if (c.repeats) out.set(kCutBy, kRepetition);
+  return out;
+}
+
 class Writer final : public AnswerWriter {
  public:
   explicit Writer(std::shared_ptr<Exchange> exchange) : exchange_(std::move(exchange)), id_(new_id("msg_")) {}
@@ -77,7 +83,7 @@ class Writer final : public AnswerWriter {
     const ChoiceResult& c = record.choices[0];
     if (streams_) {
       send("message_delta",
-           {{"delta", json::Object{{"stop_reason", stop_reason(c)}, {"stop_sequence", stop_sequence(c)}}},
+           {{"delta", ending(c)},
             {"usage", usage(record)}});
       send("message_stop", {});
       return exchange_->end_events();
@@ -92,6 +98,7 @@ class Writer final : public AnswerWriter {
     json::Object message = head(record);
     message.set("content", std::move(content));
     message.set("stop_reason", stop_reason(c));
+    if (c.repeats) message.set(kCutBy, kRepetition);
     message.set("stop_sequence", stop_sequence(c));
     message.set("usage", usage(record));
     exchange_->send_json(200, message);

@@ -70,7 +70,7 @@ class Writer final : public AnswerWriter {
       const ChoiceResult& c = record.choices[i];
       Piece piece = whole(c);
       piece.tokens = c.tokens;
-      if (!options_.message_format && i == 0) output = text_output(piece, openai::reason_name(c.reason));
+      if (!options_.message_format && i == 0) output = text_output(record, piece, openai::reason_name(c.reason));
       choices.push_back(choice_of(record, i, std::move(piece), openai::reason_name(c.reason)));
     }
     if (options_.message_format || choices.size() > 1) output.set("choices", std::move(choices));
@@ -101,8 +101,9 @@ class Writer final : public AnswerWriter {
     return piece;
   }
 
-  static json::Object text_output(const Piece& piece, const char* reason) {
+  static json::Object text_output(const AnswerRecord& record, const Piece& piece, const char* reason) {
     json::Object out{{"text", piece.content}, {"finish_reason", reason}};
+    if (record.choices[0].repeats) out.set(kCutBy, kRepetition);
     if (!piece.reasoning.empty()) out.set("reasoning_content", piece.reasoning);
     return out;
   }
@@ -114,6 +115,7 @@ class Writer final : public AnswerWriter {
     if (!piece.reasoning.empty()) message.set("reasoning_content", piece.reasoning);
     if (!piece.calls.empty()) message.set("tool_calls", std::move(piece.calls));
     json::Object choice{{"finish_reason", reason}, {"message", std::move(message)}};
+    if (record.choices[index].repeats) choice.set(kCutBy, kRepetition);
     if (record.choices.size() > 1) choice.set("index", static_cast<std::int64_t>(index));
     if (options_.logprobs)
       choice.set("logprobs", json::Object{{"content", openai::chat_logprobs(*record.model->tokenizer, piece.tokens)}});
@@ -124,7 +126,7 @@ class Writer final : public AnswerWriter {
     if (options_.message_format || record.choices.size() > 1) {
       output.set("choices", json::Array{choice_of(record, index, std::move(piece), reason)});
     } else {
-      output = text_output(piece, reason);
+      output = text_output(record, piece, reason);
     }
     send("result", 200,
          json::Object{

@@ -201,6 +201,8 @@ void Answer::ended(std::size_t index, const engine::Finished& finished, std::int
     }
     c.done = true;
     c.reason = end_reason(finished.reason, !c.calls.empty());
+    c.repeats = stop == kRepeats;
+    if (c.repeats) c.reason = EndReason::kLength;
     if (stop >= 0 && static_cast<std::size_t>(stop) < s.spec.stops.size())
       c.stop = s.spec.stops[static_cast<std::size_t>(stop)];
     if (finished.reason == engine::FinishReason::kCancelled) s.cancelled = true;

@@ -58,8 +58,10 @@ void submit(const std::shared_ptr<Answer>& answer, const Exchange& exchange, con
       request.adapter = model->adapter;
       set_owner(exchange, request);
       request.cache_salt = request.tenant + '\n' + cache_salt;  // tenants never see from timings what others asked
-      request.processors = rules->processors(params.stop_ids);
-      request.sink = std::make_shared<TextSink>(*model->tokenizer, request.params, true, answer->receiver(index));
+      auto loops = rules->loop_watch();
+      request.processors = rules->processors(params.stop_ids, loops);
+      request.sink = std::make_shared<TextSink>(*model->tokenizer, request.params, true, answer->receiver(index),
+                                                std::move(loops));
       auto id = model->engine->submit(std::move(request));
       if (!id) return answer->abandon(not_taken(*model, id.error()));
       answer->running(*id);
@@ -108,6 +110,11 @@ sampling::SamplingParams params_of(const ServedModel& model, const GenerationReq
   return params;
 }
 
+// Who wants an answer that does not end wants it as it comes.
+bool breaks_loops(const ServedModel& model, const GenerationRequest& request) {
+  return request.output.breaks_loops.value_or(model.breaks_loops && !request.sampling.ignore_eos);
+}
+
 // A text and what follows it, in the form that models for code were taught: what is between is asked for. Nothing if
 // the vocabulary has no such tokens.
 std::optional<std::vector<engine::TokenId>> middle_prompt(const tokenizer::Tokenizer& tokenizer,
@@ -146,7 +153,8 @@ void chat_with(const ModelLease& model, const ChatRequest& request, const std::s
                            .choice = request.tool_choice,
                            .parallel_calls = request.parallel_tool_calls,
                            .opens_reasoning = prompt->opens_reasoning,
-                           .may_think = request.thinking_on()};
+                           .may_think = request.thinking_on(),
+                           .breaks_loops = breaks_loops(*model, request)};
   auto rules = OutputRules::make(*model, wanted);
   if (!rules) return exchange->send_error(rules.error());
 
@@ -195,6 +203,7 @@ void complete_with(const ModelLease& model, const TextRequest& request, const st
   ConstraintRequest wanted;
   wanted.output = &request.output;
   wanted.may_think = false;
+  wanted.breaks_loops = breaks_loops(*model, request);
   auto rules = OutputRules::make(*model, wanted);
   if (!rules) return exchange->send_error(rules.error());
   name_list(*exchange, "X-Ignored-Params", request.ignored);

@@ -43,6 +43,7 @@ ApiResult<OutputRules> OutputRules::make(const ServedModel& model, const Constra
   out.tokenizer_ = model.tokenizer;
   out.thinking_budget_ = request.output->thinking_budget;
   out.opens_reasoning_ = request.opens_reasoning;
+  if (request.breaks_loops) out.loops_ = model.loops;
   sampling::ConstraintSpec spec = request.output->form;
   using Mode = ToolChoice::Mode;
   const bool must_call = request.choice.mode == Mode::kRequired || request.choice.mode == Mode::kNamed;
@@ -82,11 +83,16 @@ ApiResult<OutputRules> OutputRules::make(const ServedModel& model, const Constra
   return out;
 }
 
+std::shared_ptr<sampling::LoopWatch> OutputRules::loop_watch() const {
+  return loops_ ? std::make_shared<sampling::LoopWatch>(*loops_) : nullptr;
+}
+
 std::vector<std::unique_ptr<sampling::LogitsProcessor>> OutputRules::processors(
-    const std::vector<sampling::TokenId>& stop_ids) const {
+    const std::vector<sampling::TokenId>& stop_ids, std::shared_ptr<sampling::LoopWatch> loops) const {
   std::vector<std::unique_ptr<sampling::LogitsProcessor>> out;
   if (classes_ != nullptr) out.push_back(sampling::make_constraint(classes_, stop_ids));
-  if (thinking_budget_) out.push_back(sampling::make_thinking_budget(*tokenizer_, *thinking_budget_, opens_reasoning_));
+  if (thinking_budget_ || loops != nullptr)
+    out.push_back(sampling::make_thinking_watch(*tokenizer_, thinking_budget_, opens_reasoning_, std::move(loops)));
   return out;
 }
 

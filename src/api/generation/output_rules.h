@@ -10,6 +10,7 @@
 #include "api/error.h"
 #include "api/served_model.h"
 #include "sampling/constraint.h"
+#include "sampling/loop_watch.h"
 
 namespace qw::api {
 
@@ -26,6 +27,7 @@ void check_tool_choice(FieldReader& in, const ToolChoice& choice, const json::Va
 struct OutputForm {
   sampling::ConstraintSpec form;                // form, schema, text, choices; the rest is filled in later
   std::optional<std::int64_t> thinking_budget;  // tokens
+  std::optional<bool> breaks_loops;             // what repeats itself is ended; not said: as the service is told
 };
 
 struct ConstraintRequest {
@@ -35,6 +37,7 @@ struct ConstraintRequest {
   bool parallel_calls = true;
   bool opens_reasoning = false;  // the prompt ends inside a thinking block
   bool may_think = true;         // thinking was not switched off
+  bool breaks_loops = false;
 };
 
 // Everything that one request's choices need; made once, used for each of them.
@@ -46,9 +49,11 @@ class OutputRules {
   static ApiResult<OutputRules> make(const ServedModel& model, const ConstraintRequest& request);
   bool restricts() const { return classes_ != nullptr; }
   const std::vector<std::string>& unchecked() const { return unchecked_; }
+  // For one choice: finds that it repeats itself; null: nobody asked for that.
+  std::shared_ptr<sampling::LoopWatch> loop_watch() const;
   // One choice's processors.
-  std::vector<std::unique_ptr<sampling::LogitsProcessor>> processors(
-      const std::vector<sampling::TokenId>& stop_ids) const;
+  std::vector<std::unique_ptr<sampling::LogitsProcessor>> processors(const std::vector<sampling::TokenId>& stop_ids,
+                                                                     std::shared_ptr<sampling::LoopWatch> loops) const;
 
  private:
   std::shared_ptr<const sampling::grammar::TokenClasses> classes_;  // null: free text
@@ -56,6 +61,7 @@ class OutputRules {
   const tokenizer::Tokenizer* tokenizer_ = nullptr;
   std::optional<std::int64_t> thinking_budget_;
   bool opens_reasoning_ = false;
+  std::optional<sampling::LoopLimits> loops_;
 };
 
 }  // namespace qw::api

@@ -18,6 +18,10 @@ namespace qw::api {
 
 enum class EndReason : std::uint8_t { kStop, kLength, kToolCalls };
 
+// How every protocol marks an answer that was ended because it repeated itself: "cut_by": "repetition", beside what it
+// says of one that reached its most tokens.
+inline constexpr const char *kCutBy = "cut_by", *kRepetition = "repetition";
+
 struct ToolCall {
   std::string id, name, arguments;  // arguments: JSON text of an object
 };
@@ -29,6 +33,7 @@ struct ChoiceResult {
   std::vector<TokenDetail> tokens;  // of whole answers, when log-probabilities were asked for
   bool done = false;
   EndReason reason = EndReason::kStop;  // once it is done
+  bool repeats = false;                 // it was ended (kLength) because it repeated itself
   std::string stop;                     // the caller's stop string that ended it; "" for every other end
 };
 

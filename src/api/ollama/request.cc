@@ -64,6 +64,7 @@ void read_format(FieldReader& in, GenerationRequest& out) {
 }
 
 void read_think(FieldReader& in, ChatRequest& out) {
+  out.output.breaks_loops = in.boolean("loop_breaker");
   const json::Value* think = in.any("think", R"({"type": ["boolean", "string"]})");
   if (think == nullptr) return;
   if (think->is_bool()) {

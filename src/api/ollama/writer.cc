@@ -60,6 +60,7 @@ class Writer final : public AnswerWriter {
     if (options_.logprobs && !streams_) out.set("logprobs", openai::chat_logprobs(*record.model->tokenizer, c.tokens));
     out.set("done", true);
     out.set("done_reason", c.reason == EndReason::kLength ? "length" : "stop");
+    if (c.repeats) out.set(kCutBy, kRepetition);
     const engine::Timings& t = record.timings;
     out.set("total_duration", nanoseconds(t.total_ms));
     out.set("load_duration", nanoseconds(t.queued_ms));  // the model is there: what it waited

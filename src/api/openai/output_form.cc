@@ -118,6 +118,7 @@ OutputForm read_output_form(FieldReader& in) {
   reader.structured_outputs();
   reader.guided();
   out.thinking_budget = in.integer("thinking_budget", 0, std::numeric_limits<std::int32_t>::max());
+  out.breaks_loops = in.boolean("loop_breaker");
   return out;
 }
 

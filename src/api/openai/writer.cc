@@ -159,6 +159,7 @@ class Writer final : public AnswerWriter {
       choice.set("text", text != nullptr ? *text : json::Value(""));
     }
     choice.set("logprobs", std::move(logprobs));
+    if (!reason.is_null() && record.choices[index].repeats) choice.set(kCutBy, kRepetition);
     choice.set("finish_reason", std::move(reason));
     json::Object chunk = head(record, options_.chat ? "chat.completion.chunk" : "text_completion");
     chunk.set("choices", json::Array{std::move(choice)});
@@ -189,6 +190,7 @@ class Writer final : public AnswerWriter {
     }
     choice.set("logprobs", logprobs_of(record, c.tokens, 0));
     choice.set("finish_reason", reason_name(c.reason));
+    if (c.repeats) choice.set(kCutBy, kRepetition);
     return choice;
   }
 

@@ -200,6 +200,7 @@ ApiResult<ResponseRequest> read_response_request(const json::Object& body) {
       in.integer("seed", std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::int64_t>::max());
   if (const auto on = in.boolean("enable_thinking")) out.template_variables.set("enable_thinking", *on);
   out.output.thinking_budget = in.integer("thinking_budget", 0, kMost);
+  out.output.breaks_loops = in.boolean("loop_breaker");
   out.top_logprobs = static_cast<std::int32_t>(in.integer("top_logprobs", 0, 20).value_or(0));
   out.logprobs = out.top_logprobs > 0;
   read_input(in, out);

@@ -158,8 +158,11 @@ class Writer final : public AnswerWriter {
     json::Object out = response_object(
         options_.request, {id_, record.model->id, status, record.created, kept, !exchange_->answer_id().empty()});
     if (ended) out.set("completed_at", base::unix_seconds());
-    if (std::string_view(status) == "incomplete")
-      out.set("incomplete_details", json::Object{{"reason", "max_output_tokens"}});
+    if (std::string_view(status) == "incomplete") {
+      json::Object details{{"reason", "max_output_tokens"}};
+      if (record.choices[0].repeats) details.set(kCutBy, kRepetition);
+      out.set("incomplete_details", std::move(details));
+    }
     out.set("output", std::move(output));
     const store::Tokens& t = record.tokens;
     out.set("usage", !ended ? json::Value()

@@ -45,6 +45,7 @@ constexpr Route kRoutes[] = {
     {"/api/v1/models", "models.read"},
     {"/api/v1/tokenizer", "inference"},
     {"/api/v1/tasks", "inference"},
+    {"/api/v1/files", "files."},
     {"/v1/responses", "responses."},
     {"/v1/files", "files."},
     {"/v1/uploads", "files."},

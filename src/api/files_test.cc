@@ -115,5 +115,35 @@ TEST_F(FilesTest, WithoutAStoreNothingIsKept) {
   EXPECT_EQ(ask("POST", "/v1/uploads", "{}").status, 501);
 }
 
+TEST_F(FilesTest, DashScopeHasTheSameFilesInItsOwnShape) {
+  const auto sent = send_form("/api/v1/files", field("name=files; filename=\"a.jsonl\"", "{}\n") +
+                                                   field("name=files; filename=\"b.jsonl\"", "{}\n{}\n") + "--XX--");
+  ASSERT_EQ(sent.status, 200) << sent.body;
+  const json::Value answer = *json::parse(sent.body);
+  const json::Array& uploaded = at(at(answer, "data"), "uploaded_files").as_array();
+  ASSERT_EQ(uploaded.size(), 2u);
+  EXPECT_EQ(at(uploaded[1], "name").as_string(), "b.jsonl");
+  EXPECT_TRUE(at(at(answer, "data"), "failed_uploads").as_array().empty());
+  const std::string id = at(uploaded[0], "file_id").as_string();
+  const json::Value one = get_json("/api/v1/files/" + id);
+  EXPECT_EQ(at(at(one, "data"), "size").as_int(), 3);
+  EXPECT_EQ(at(at(one, "data"), "md5").as_string(), "8a80554c91d9fca8acb82f023de02f11");  // md5sum of "{}\n"
+  EXPECT_EQ(at(at(one, "data"), "purpose").as_string(), "fine-tune");
+  EXPECT_EQ(at(get_json("/v1/files/" + id), "filename").as_string(), "a.jsonl");
+  upload("c.jsonl", "x");
+  const json::Value page = get_json("/api/v1/files?page_no=2&page_size=2");
+  EXPECT_EQ(at(at(page, "data"), "total").as_int(), 3);
+  ASSERT_EQ(at(at(page, "data"), "files").as_array().size(), 1u);
+  EXPECT_EQ(at(at(at(page, "data"), "files").as_array()[0], "file_id").as_string(), id);  // the oldest
+  EXPECT_EQ(get("/api/v1/files?page_size=0").status, 400);
+  EXPECT_EQ(ask("DELETE", "/api/v1/files/" + id, "", bearer(key_)).status, 200);
+  const auto gone = get("/api/v1/files/" + id);
+  EXPECT_EQ(gone.status, 404);
+  EXPECT_NE(gone.body.find("request_id"), std::string::npos);
+  EXPECT_EQ(send_form("/api/v1/files", field("name=purpose", "batch") + "--XX--").status, 400);
+  // It needs the right of its files, and sees no others'.
+  EXPECT_EQ(ask("GET", "/api/v1/files", "", bearer(key({"inference"}))).status, 403);
+}
+
 }  // namespace
 }  // namespace qw::api

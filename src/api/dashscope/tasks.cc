@@ -1,11 +1,10 @@
 #include "api/dashscope/tasks.h"
 
 #include <algorithm>
-#include <charconv>
-#include <ctime>
 
 #include "api/auth.h"
 #include "api/dashscope/api.h"
+#include "api/dashscope/paging.h"
 #include "api/field_reader.h"
 #include "base/clock.h"
 
@@ -16,17 +15,6 @@ constexpr std::string_view kRoot = "/api/v1/tasks", kServices = "/api/v1/service
 constexpr std::int64_t kUsualPage = 10, kMostPage = 100;
 // Pages are counted from the newest; beyond this many tasks they are not looked through.
 constexpr std::int64_t kMostListed = 10'000;
-
-// "2026-11-28 16:00:00.123", in UTC.
-std::string time_text(std::int64_t us) {
-  const std::time_t seconds = us / base::kSecondUs;
-  std::tm parts{};
-  gmtime_r(&seconds, &parts);
-  char text[40];
-  const auto n = std::strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &parts);
-  std::snprintf(text + n, sizeof(text) - n, ".%03d", static_cast<int>(us / 1000 % 1000));
-  return text;
-}
 
 const char* status_of(const store::Job& job) {
   if (job.status == "queued") return "PENDING";
@@ -62,16 +50,6 @@ void show(const store::Job& job, Exchange& exchange) {
   if (const json::Value* usage = answer.body.is_object() ? answer.body.find("usage") : nullptr)
     body.set("usage", *usage);
   exchange.send_json(200, body);
-}
-
-std::optional<std::int64_t> page_number(const net::Request& http, const char* name, std::int64_t usual,
-                                        std::int64_t most) {
-  const auto text = net::query_value(http.query, name);
-  if (!text) return usual;
-  std::int64_t value = 0;
-  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), value);
-  const bool fine = error == std::errc() && end == text->data() + text->size() && value >= 1 && value <= most;
-  return fine ? std::optional(value) : std::nullopt;
 }
 
 void list(store::Store& store, const net::Request& http, Exchange& exchange) {

@@ -1,5 +1,5 @@
-"""Forms of output x drafts x streaming, at a temperature at which the shipped model writes anything. (It does not think:
-a form behind thinking is not tried here.)"""
+"""Forms of output x drafts x streaming, at a temperature at which the shipped model writes anything. (It does not think;
+forms behind thinking are in src/api/structured_test.cc.)"""
 import itertools
 import json
 import os

@@ -32,7 +32,7 @@ constexpr const char* kLoginNeedsStore = "serve: --oidc-issuer needs --store, wh
 constexpr const char* kFineTuneNeedsStore = "serve: --fine-tune-folder needs --store, where its jobs are kept";
 
 struct ServeOptions {
-  std::vector<std::string> models, adapters;
+  std::vector<std::string> models, adapters, mcp_servers, mcp_patterns;
   std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto", adapter_folder, model_folder,
               moderation_words, fine_tune_folder, tls_cert, tls_key, loop_breaker = "on";
   std::string admin_host = "127.0.0.1";
@@ -60,6 +60,20 @@ Result<std::vector<NamedAdapter>> named_adapters(const ServeOptions& o) {
   }
   if (!out.empty() && o.models.size() != 1)
     return fail(ErrorKind::kUsage, "serve: --adapter needs exactly one model, which the adapters were made for");
+  return out;
+}
+
+Result<api::McpOptions> mcp_options(const ServeOptions& o) {
+  api::McpOptions out;
+  for (const std::string& text : o.mcp_servers) {
+    QW_ASSIGN(api::McpServerName server, api::parse_mcp_server(text));
+    const auto same = [&](const api::McpServerName& other) { return other.label == server.label; };
+    if (std::any_of(out.servers.begin(), out.servers.end(), same))
+      return fail(ErrorKind::kUsage, "serve: --mcp-server " + server.label + ": the label is given twice");
+    out.servers.push_back(std::move(server));
+  }
+  for (const std::string& pattern : o.mcp_patterns) QW_TRY(api::check_mcp_pattern(pattern));
+  out.patterns = o.mcp_patterns;
   return out;
 }
 
@@ -234,6 +248,7 @@ Status check_serve(const ServeOptions& o) {
     if (o.memory > 0 && *bytes > static_cast<std::int64_t>(o.memory))
       note(fail(ErrorKind::kResource, "the model " + name + " does not fit into --memory"));
   }
+  note(mcp_options(o).map([](auto&&) {}));
   if (!o.moderation_words.empty()) note(load_moderator(o.moderation_words).map([](auto&&) {}));
   std::error_code ignored;
   if (!o.adapter_folder.empty() && !std::filesystem::is_directory(o.adapter_folder, ignored))
@@ -286,6 +301,7 @@ Status serve(const ServeOptions& o) {
     QW_TRY(tuner.list_finished());
     options.fine_tuning.runner = &tuner;
   }
+  QW_ASSIGN(options.mcp, mcp_options(o));
   options.accounts = accounts.get();
   QW_ASSIGN(const auto login_provider, o.login.make());
   if (login_provider != nullptr && store == nullptr) return fail(ErrorKind::kUsage, kLoginNeedsStore);
@@ -353,6 +369,8 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   o->login.add_to(*cmd);
   cmd->add_option("--loop-breaker", o->loop_breaker, "ends thinking and answers that repeat themselves, unless a request says otherwise (on, off)")
       ->check(CLI::IsMember({"on", "off"}));
+  cmd->add_option("--mcp-server", o->mcp_servers, "LABEL=URL: clients may have models call the tools of this MCP server; may be given more than once");
+  cmd->add_option("--mcp-allow", o->mcp_patterns, "addresses of MCP servers that clients may name, of the public internet: https://*.example.org/ or the like; may be given more than once");
   add_cache_type_option(*cmd, o->cache_type);
   add_draft_options(*cmd, o->drafts);
   cmd->add_flag("--no-prefix-cache", o->no_prefix_cache, "compute every prompt from its beginning");

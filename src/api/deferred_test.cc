@@ -188,7 +188,8 @@ class EventsTest : public test::AccountsServiceTest {
   }
   std::vector<std::string> told() {
     std::vector<std::string> out;
-    for (const auto& record : *store_->jobs().records(id_, kEventStream, 0, 100)) out.push_back(record.body);
+    const auto records = store_->jobs().records(id_, kEventStream, 0, 100);
+    for (const store::JobRecord& record : *records) out.push_back(record.body);
     return out;
   }
   void SetUp() override {
@@ -272,6 +273,40 @@ TEST_F(DeferredTest, ATaskIsAnsweredAsTheCallWouldBe) {
       ask_json(kGeneration, R"({"model":"none","input":{"prompt":"a"}})", 404, bearer(key_) + kAsync);
   EXPECT_EQ(at(unknown, "code").as_string(), "ModelNotFound");
   EXPECT_EQ(ask("POST", "/api/v1/services/none", "{}", bearer(key_) + kAsync).status, 404);
+}
+
+TEST_F(DeferredTest, ALongConversationLosesItsOldestMessagesIfItMay) {
+  // The template of the tests shows a conversation's last message alone: one of all of it is needed.
+  const auto whole = *chat::Template::parse("{% for m in messages %}{{ m.content }}{% endfor %}");
+  ServedModel served = *models_.find("alphabet");
+  served.id = "whole";
+  served.chat_template = &whole;
+  ASSERT_TRUE(models_.add(served));
+  const auto body = [](const std::string& truncation, int messages, int length) {
+    std::string items = R"({"role":"system","content":"S"})";
+    for (int i = 0; i < messages; ++i)
+      items += R"(,{"role":"user","content":")" + std::string(static_cast<std::size_t>(length), 'a') +
+               R"("},{"role":"assistant","content":"x"})";
+    items += R"(,{"role":"user","content":"abc"})";
+    return R"({"model":"whole","max_output_tokens":2,"truncation":")" + truncation + R"(","input":[)" + items + "]}";
+  };
+  EXPECT_EQ(ask("POST", kResponses, body("disabled", 10, 100), bearer(key_)).status, 400);
+  const auto cut = ask("POST", kResponses, body("auto", 10, 100), bearer(key_));
+  ASSERT_EQ(cut.status, 200) << cut.body;
+  // 512 tokens, two of them for the answer: the system's message, five of ten pairs and the last fit.
+  EXPECT_NE(cut.head.find("X-Messages-Left-Out: 10\r"), std::string::npos) << cut.head;
+  const json::Value answer = *json::parse(cut.body);
+  EXPECT_EQ(at(at(answer, "usage"), "input_tokens").as_int(), 1 + 5 * 101 + 3);
+  EXPECT_EQ(at(answer, "truncation").as_string(), "auto");
+  const auto fits = ask("POST", kResponses, body("auto", 2, 100), bearer(key_));
+  EXPECT_EQ(fits.head.find("X-Messages-Left-Out"), std::string::npos);
+  // What was asked last is never left out.
+  EXPECT_EQ(ask("POST", kResponses,
+                body("auto", 0, 0).replace(body("auto", 0, 0).find("abc"), 3, std::string(600, 'a')), bearer(key_))
+                .status,
+            400);
+  ask_json(kResponses, body("often", 1, 1), 400, bearer(key_));
+  models_.remove("whole");
 }
 
 class StorelessTest : public test::ServiceTest {};

@@ -84,6 +84,7 @@ void Exchange::send_json(int status, const json::Value& body) {
 }
 
 void Exchange::send_error(const ApiError& error) {
+  if (const auto taker = std::exchange(taker_, nullptr)) return taker(error);
   count(error.status);
   net::Response response = error_response(error);
   if (shape_ != nullptr) response.body = json::dump(shape_(error, request_id_), json::WriteStyle::compact());

@@ -51,6 +51,10 @@ class Exchange {
   net::Reply& reply() { return *reply_; }
   const std::string& request_id() const { return request_id_; }
 
+  // Errors that are found from now on go there, once: of an answer that has begun they are a part. Empty: to the
+  // client.
+  void take_errors(std::function<void(const ApiError& error)> taker) { taker_ = std::move(taker); }
+
   // Answers are counted for the route of `path`.
   void counted_by(std::shared_ptr<ServiceMetrics> metrics, std::string path) {
     metrics_ = std::move(metrics);
@@ -102,6 +106,7 @@ class Exchange {
   std::string answer_id_;
   std::int64_t answer_created_ = 0, parts_ = 0;
   EventListener listener_;
+  std::function<void(const ApiError&)> taker_;
 };
 
 // What every protocol does first

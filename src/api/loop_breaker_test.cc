@@ -13,6 +13,11 @@ class LoopBreakerTest : public test::ServiceTest {
     served.breaks_loops = false;
     served.loops = {8, 4, 32, 64};
     EXPECT_TRUE(models_.add(served));
+    served.id = "hasty";  // takes any token for a loop
+    served.breaks_loops = true;
+    served.loops = {8, 1, 1, 1};
+    EXPECT_TRUE(models_.add(served));
+    served.loops = {8, 4, 32, 64};
     served.id = "quick";
     served.breaks_loops = true;
     EXPECT_TRUE(models_.add(served));
@@ -55,15 +60,31 @@ TEST_F(LoopBreakerTest, TheRequestHasTheLastWord) {
 }
 
 TEST_F(LoopBreakerTest, EveryProtocolMarksIt) {
-  const std::string bias = R"("logit_bias":{")" + std::to_string(*tokenizer_.find("z")) + R"(":100})";
-  const json::Value completed =
-      ask_json("/v1/completions", R"({"model":"quick","prompt":"abc","max_tokens":100,)" + bias + "}");
-  EXPECT_EQ(at(choice_of(completed), "cut_by").as_string(), "repetition");
-  const json::Value dashscope =
-      ask_json("/api/v1/services/aigc/text-generation/generation",
-               R"({"model":"quick","input":{"prompt":"abc"},"parameters":{"max_tokens":100,)" + bias + "}}");
-  EXPECT_EQ(at(at(dashscope, "output"), "cut_by").as_string(), "repetition");
-  EXPECT_EQ(at(at(dashscope, "output"), "finish_reason").as_string(), "length");
+  const auto cut_by = [](const json::Value& where) { return dump(where.find("cut_by")); };
+  const std::string wanted = "\"repetition\"";
+  const json::Value completed = ask_json("/v1/completions", R"({"model":"hasty","prompt":"abc","max_tokens":9})");
+  EXPECT_EQ(cut_by(choice_of(completed)), wanted);
+  const json::Value response = ask_json("/v1/responses", R"({"model":"hasty","input":"abc","max_output_tokens":9})");
+  EXPECT_EQ(cut_by(at(response, "incomplete_details")), wanted);
+  const std::string dashscope = "/api/v1/services/aigc/text-generation/generation";
+  const json::Value native =
+      ask_json(dashscope, R"({"model":"hasty","input":{"prompt":"abc"},"parameters":{"max_tokens":9}})");
+  EXPECT_EQ(cut_by(at(native, "output")), wanted);
+  EXPECT_EQ(at(at(native, "output"), "finish_reason").as_string(), "length");
+  EXPECT_NE(ask("POST", dashscope,
+                R"({"model":"hasty","input":{"prompt":"abc"},"parameters":{"max_tokens":9,"result_format":"message"}})",
+                "X-DashScope-SSE: enable\r\n")
+                .body.find(R"("cut_by":"repetition")"),
+            std::string::npos);
+  const std::string messages = R"("messages":[{"role":"user","content":"abc"}])";
+  const json::Value message = ask_json("/v1/messages", R"({"model":"hasty","max_tokens":9,)" + messages + "}");
+  EXPECT_EQ(cut_by(message), wanted);
+  EXPECT_EQ(at(message, "stop_reason").as_string(), "max_tokens");
+  const json::Value chat = ask_json("/api/chat", R"({"model":"hasty","stream":false,)" + messages + "}");
+  EXPECT_EQ(cut_by(chat), wanted);
+  const json::Value off =
+      ask_json("/v1/messages", R"({"model":"hasty","max_tokens":9,"loop_breaker":false,)" + messages + "}");
+  EXPECT_EQ(cut_by(off), "(absent)");
 }
 
 TEST_F(LoopBreakerTest, WhatDoesNotRepeatIsLeftAlone) {

@@ -439,7 +439,7 @@ TEST_F(ProtocolsTest, ResponsesSayWhatIsWrong) {
        {R"({"model":"alphabet"})", R"({"input":[]})", R"({"input":[{"type":"image_generation_call"}]})",
         R"({"input":[{"role":"user","content":[{"type":"input_image"}]}]})",
         R"({"input":"a","tools":[{"type":"web_search"}]})", R"({"input":"a","tool_choice":"required"})",
-        R"({"input":"a","truncation":"auto"})", R"({"input":"a","background":true,"stream":true})"})
+        R"({"input":"a","truncation":"sometimes"})", R"({"input":"a","background":true,"store":false})"})
     EXPECT_NE(message(kResponses, body), "(absent)") << body;
   EXPECT_EQ(ask("GET", kResponses, "").status, 405);
 }

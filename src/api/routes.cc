@@ -64,6 +64,10 @@ constexpr const char* kFileForm =
         "purpose": {"enum": ["assistants", "batch", "fine-tune", "vision", "user_data", "evals", "file-extract"]},
         "expires_after[anchor]": {"const": "created_at"},
         "expires_after[seconds]": {"type": "integer", "minimum": 3600, "maximum": 2592000}}})";
+constexpr const char* kFilesForm =
+    R"({"type": "object", "required": ["files"], "properties": {
+        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+        "purpose": {"type": "string"}, "descriptions": {"type": "array", "items": {"type": "string"}}}})";
 constexpr const char* kPartForm =
     R"({"type": "object", "required": ["data"], "properties": {"data": {"type": "string", "format": "binary"}}})";
 
@@ -86,7 +90,13 @@ const Route kRoutes[] = {
 
     {"POST", "/v1/responses", kOpenAi, "Answer, and keep the answer", kJsonOrEvents, kResponse},
     {"POST", "/v1/responses/input_tokens", kOpenAi, "Count what a response would read", kJson, kResponse},
-    {"GET", "/v1/responses/{response_id}", kOpenAi, "Show a response"},
+    {"GET",
+     "/v1/responses/{response_id}",
+     kOpenAi,
+     "Show a response, or stream the events of one in the background",
+     kJsonOrEvents,
+     nullptr,
+     {{"stream", R"({"type": "boolean"})"}, {"starting_after", R"({"type": "integer", "minimum": 0})"}}},
     {"DELETE", "/v1/responses/{response_id}", kOpenAi, "Delete a response"},
     {"GET",
      "/v1/responses/{response_id}/input_items",
@@ -156,6 +166,16 @@ const Route kRoutes[] = {
      kJson,
      nullptr,
      {kPage, kPageSize, {"status", R"({"enum": ["PENDING", "RUNNING", "SUCCEEDED", "FAILED", "CANCELED"]})"}}},
+    {"POST", "/api/v1/files", kDashscope, "Leave files", kJson, nullptr, {}, kFilesForm},
+    {"GET",
+     "/api/v1/files",
+     kDashscope,
+     "List files",
+     kJson,
+     nullptr,
+     {kPage, kPageSize, {"purpose", R"({"type": "string"})"}}},
+    {"GET", "/api/v1/files/{file_id}", kDashscope, "Show a file"},
+    {"DELETE", "/api/v1/files/{file_id}", kDashscope, "Delete a file"},
     {"GET", "/api/v1/tasks/{task_id}", kDashscope, "Show a task"},
     {"POST", "/api/v1/tasks/{task_id}/cancel", kDashscope, "Cancel a task"},
 

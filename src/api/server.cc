@@ -65,10 +65,12 @@ Service::Service(const ModelList& models, ServiceOptions options)
     : models_(models),
       options_(std::move(options)),
       background_(kBackgroundThreads),
+      mcp_(options_.mcp),
       openai_(models),
       anthropic_(models),
       dashscope_(models),
       tasks_(models, background_),
+      dashscope_files_(background_),
       ollama_(models),
       files_(background_),
       responses_(models, background_),
@@ -77,7 +79,9 @@ Service::Service(const ModelList& models, ServiceOptions options)
       fine_tuning_(models, background_, options_.fine_tuning),
       admin_(background_),
       sessions_(background_, options_.sessions, options_.login_provider),
-      metrics_(std::make_shared<ServiceMetrics>(models)) {}
+      metrics_(std::make_shared<ServiceMetrics>(models)) {
+  responses_.tools_by(&mcp_);
+}
 
 Result<std::unique_ptr<Service>> Service::start(const ModelList& models, ServiceOptions options) {
   options.http.error_response = [](int status, const std::string& message) {
@@ -125,6 +129,7 @@ Service::~Service() {
   if (deferred_) deferred_->stop();
   if (response_events_) response_events_->stop();
   fine_tuning_.stop();
+  mcp_.stop();
   background_.stop();
   if (options_.accounts != nullptr) options_.accounts->stop();  // its callbacks reach in here
 }
@@ -253,7 +258,7 @@ void Service::route(const std::shared_ptr<const net::Request>& shared, const std
         {200, {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}}, metrics_->exposition()});
   }
   // A client of Anthropic's asks for models where one of OpenAI's does.
-  if (tasks_.handle(shared, exchange)) return;
+  if (tasks_.handle(shared, exchange) || dashscope_files_.handle(shared, exchange)) return;
   if (anthropic_.handle(request, exchange) || dashscope_.handle(request, exchange) || ollama_.handle(request, exchange))
     return;
   if (openai_.handle(request, exchange) || files_.handle(shared, exchange) || batches_.handle(shared, exchange) ||

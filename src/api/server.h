@@ -14,9 +14,11 @@
 #include "api/anthropic/api.h"
 #include "api/background.h"
 #include "api/dashscope/api.h"
+#include "api/dashscope/files.h"
 #include "api/dashscope/tasks.h"
 #include "api/deferred.h"
 #include "api/dispatch.h"
+#include "api/mcp_desk.h"
 #include "api/model_swap.h"
 #include "api/ollama/api.h"
 #include "api/openai/api.h"
@@ -50,6 +52,7 @@ struct ServiceOptions {
   DeferredOptions deferred;
   SessionOptions sessions;
   oidc::Provider* login_provider = nullptr;  // vouches for people, beside passwords. Must outlive the service
+  McpOptions mcp;                // servers whose tools may be called
   openai::BatchOptions batches;  // with accounts, whose store they are kept in
 };
 
@@ -77,10 +80,12 @@ class Service {
   const ModelList& models_;
   ServiceOptions options_;
   Background background_;
+  McpDesk mcp_;
   openai::Api openai_;
   anthropic::Api anthropic_;
   dashscope::Api dashscope_;
   dashscope::TasksApi tasks_;
+  dashscope::FilesApi dashscope_files_;
   ollama::Api ollama_;
   openai::FilesApi files_;
   openai::ResponsesApi responses_;

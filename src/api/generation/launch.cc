@@ -134,6 +134,47 @@ std::optional<std::vector<engine::TokenId>> middle_prompt(const tokenizer::Token
   return ids;
 }
 
+// The prompt of a conversation as it is, or, where it is too long and may be shortened, of as much of its end as leaves
+// room for the answer: from a message of a user on, and what stands before the first of them stays. `left_out`:
+// messages.
+ApiResult<ChatPrompt> fitting_prompt(const ServedModel& model, const ChatRequest& request, std::size_t& left_out) {
+  left_out = 0;
+  auto whole = prompt_of(model, request);
+  if (!whole || !request.leaves_out_oldest) return whole;
+  const std::int64_t context = model.engine->max_sequence_tokens();
+  // Who does not say how long the answer may be gets an eighth of the context.
+  const std::int64_t room = context - std::min(request.max_tokens.value_or(context / 8), context / 2);
+  const auto fits = [&](const ChatPrompt& prompt) { return static_cast<std::int64_t>(prompt.ids.size()) <= room; };
+  if (fits(*whole)) return whole;
+  std::vector<std::size_t> users;
+  for (std::size_t i = 0; i < request.messages.size(); ++i)
+    if (const json::Value* role = request.messages[i].find("role"); role != nullptr && *role == json::Value("user"))
+      users.push_back(i);
+  const auto from = [&](std::size_t user) {
+    ChatRequest shorter = request;
+    const auto first = shorter.messages.begin() + static_cast<std::ptrdiff_t>(users[0]);
+    shorter.messages.erase(first, first + static_cast<std::ptrdiff_t>(users[user] - users[0]));
+    return prompt_of(model, shorter);
+  };
+  // Fewer messages are a shorter prompt: the first place that fits is found by halving.
+  std::size_t low = 1, high = users.empty() ? 0 : users.size() - 1;
+  std::optional<ChatPrompt> best;
+  while (low <= high && high < users.size()) {
+    const std::size_t middle = low + (high - low) / 2;
+    auto prompt = from(middle);
+    if (!prompt) return prompt;
+    if (fits(*prompt)) {
+      best = std::move(*prompt);
+      left_out = users[middle] - users[0];
+      high = middle - 1;
+    } else {
+      low = middle + 1;
+    }
+  }
+  if (!best) return whole;  // its last message alone is too long: said with the prompt's length
+  return std::move(*best);
+}
+
 // With the model that chat asked for, loaded.
 void chat_with(const ModelLease& model, const ChatRequest& request, const std::shared_ptr<Exchange>& exchange,
                const WriterFactory& writer) {
@@ -142,7 +183,8 @@ void chat_with(const ModelLease& model, const ChatRequest& request, const std::s
     return exchange->send_error(
         bad_request("model", "The model `" + model->id + "` has no chat template; it completes texts only."));
   }
-  auto prompt = prompt_of(*model, request);
+  std::size_t left_out = 0;
+  auto prompt = fitting_prompt(*model, request, left_out);
   if (!prompt) return exchange->send_error(prompt.error());
   auto limit = check_length(*model, prompt->ids.size(),
                             request.max_tokens.value_or(model->engine->max_sequence_tokens()), "messages");
@@ -160,6 +202,7 @@ void chat_with(const ModelLease& model, const ChatRequest& request, const std::s
 
   name_list(*exchange, "X-Ignored-Params", request.ignored);
   name_list(*exchange, "X-Unchecked-Tools", rules->unchecked());
+  if (left_out > 0) exchange->add_header("X-Messages-Left-Out", std::to_string(left_out));
   auto params = params_of(*model, request);
   AnswerSpec spec;
   spec.stream = request.stream;

@@ -45,6 +45,7 @@ struct ChatRequest : GenerationRequest {
   bool tools_allowed() const { return tools.has_value() && tool_choice.mode != ToolChoice::Mode::kNone; }
   json::Object template_variables;  // enable_thinking and others of the template's own
   bool opens_answer = true;         // the template writes what an answer begins with
+  bool leaves_out_oldest = false;   // of a conversation that is too long, rather than refusing it
   std::string prefix;               // the answer begins with this, which is not repeated
   bool thinking_on() const;         // it was not switched off
 };

@@ -99,6 +99,7 @@ class ServiceTest : public testing::Test {
                      openai::FineTuneOptions fine_tuning = {}) {
     ServiceOptions options;
     options.fine_tuning = fine_tuning;
+    options.mcp = mcp_;
     options.deferred.poll = std::chrono::milliseconds(20);
     options.moderator = moderator;
     options.batches = batches;
@@ -172,6 +173,7 @@ class ServiceTest : public testing::Test {
   std::optional<kvcache::BlockPool> pool_;
   std::unique_ptr<engine::Engine> engine_;
   ModelList models_;
+  McpOptions mcp_;  // of the next start
   std::unique_ptr<Service> service_;
   bool admin_apart_ = false;  // of the next start
   std::uint16_t port_ = 0;    // that requests go to; 0: the service's

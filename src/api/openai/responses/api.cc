@@ -10,6 +10,7 @@
 #include "api/generation/launch.h"
 #include "api/openai/responses/kept.h"
 #include "api/openai/responses/request.h"
+#include "api/openai/responses/tool_rounds.h"
 #include "api/openai/responses/writer.h"
 #include "base/clock.h"
 
@@ -167,6 +168,9 @@ void ResponsesApi::create(const net::Request& http, const std::shared_ptr<Exchan
   if (!body) return exchange->send_error(body.error());
   auto read = read_response_request(*body);
   if (!read) return exchange->send_error(read.error());
+  if (!read->mcp.empty() && (mcp_ == nullptr || !mcp_->offers() || counting))
+    return exchange->send_error(bad_request(
+        "tools", counting ? "Tokens of tools of MCP servers are not counted." : "This service calls no MCP servers."));
   if (read->background && !counting) return defer(std::move(*body), std::move(*read), exchange);
   // With the conversation that it goes on from.
   auto start = [this, exchange, counting](ResponseRequest request, json::Array history) {
@@ -185,6 +189,7 @@ void ResponsesApi::create(const net::Request& http, const std::shared_ptr<Exchan
       });
     }
     ResponseWriterOptions options{&background_, std::move(request), std::move(history)};
+    if (!options.request.mcp.empty()) return ToolRounds::start(models_, *mcp_, exchange, std::move(options));
     start_chat(models_, exchange, std::move(chat), [exchange, options = std::move(options)](const LaunchedPrompts&) {
       return make_response_writer(exchange, options);
     });

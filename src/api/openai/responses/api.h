@@ -8,6 +8,7 @@
 
 #include "api/background.h"
 #include "api/deferred.h"
+#include "api/mcp_desk.h"
 #include "api/openai/files.h"
 #include "api/openai/responses/events.h"
 #include "api/openai/responses/request.h"
@@ -23,6 +24,8 @@ class ResponsesApi {
   void deferred_to(DeferredRunner* runner) { runner_ = runner; }
   // Streams them; must outlive this object.
   void streamed_by(ResponseEvents* events) { events_ = events; }
+  // Calls tools of MCP servers; must outlive this object and what it began. null: none are called.
+  void tools_by(McpDesk* desk) { mcp_ = desk; }
   // True if the path belongs here; the exchange is then answered, now or later.
   bool handle(const SharedRequest& request, const std::shared_ptr<Exchange>& exchange) const;
 
@@ -35,6 +38,7 @@ class ResponsesApi {
   Background& background_;
   DeferredRunner* runner_ = nullptr;
   ResponseEvents* events_ = nullptr;
+  McpDesk* mcp_ = nullptr;
 };
 
 }  // namespace qw::api::openai

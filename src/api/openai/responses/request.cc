@@ -11,13 +11,19 @@ namespace {
 
 constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
 constexpr const char* kToolsShape =
-    R"({"type": "array", "items": {"type": "object", "required": ["type", "name"], "properties": {
+    R"({"type": "array", "items": {"anyOf": [{"type": "object", "required": ["type", "name"], "properties": {
         "type": {"const": "function"}, "name": {"type": "string", "minLength": 1},
         "description": {"type": ["string", "null"]}, "parameters": {"type": ["object", "null"]},
-        "strict": {"type": ["boolean", "null"]}}}})";
+        "strict": {"type": ["boolean", "null"]}}}, {"type": "object", "required": ["type", "server_label"], "properties": {
+        "type": {"const": "mcp"}, "server_label": {"type": "string"}, "server_url": {"type": ["string", "null"]},
+        "headers": {"type": ["object", "null"]}, "authorization": {"type": ["string", "null"]},
+        "allowed_tools": {"type": ["array", "object", "null"]},
+        "require_approval": {"type": ["string", "object", "null"]}}}]}})";
 constexpr const char* kToolChoiceShape =
     R"({"anyOf": [{"enum": ["none", "auto", "required"]}, {"type": "object", "required": ["type", "name"],
-        "properties": {"type": {"const": "function"}, "name": {"type": "string"}}}]})";
+        "properties": {"type": {"const": "function"}, "name": {"type": "string"}}}, {"type": "object",
+        "required": ["type", "server_label"], "properties": {"type": {"const": "mcp"},
+        "server_label": {"type": "string"}, "name": {"type": ["string", "null"]}}}]})";
 constexpr const char* kTextShape =
     R"({"type": "object", "properties": {"format": {"type": ["object", "null"], "required": ["type"], "properties": {
         "type": {"enum": ["text", "json_object", "json_schema"]}, "schema": {"type": "object"}}}}})";
@@ -38,20 +44,37 @@ bool plain_text(const json::Value* content, std::string& out) {
 // Items become messages; calls, and what the model thought, join the assistant's message they belong to.
 class Items {
  public:
-  Items(FieldReader& in, json::Array& messages) : in_(in), messages_(messages) {}
+  Items(FieldReader& in, ResponseRequest& out) : in_(in), out_(out), messages_(out.messages) {}
 
   void add(const json::Value& item, std::size_t index) {
     const std::string place = "input[" + std::to_string(index) + "]";
     std::string type = text_member(item, "type");
     if (type.empty() && item.find("role") != nullptr) type = "message";
     if (type == "message") return message(item, place);
-    if (type == "function_call") return call(item);
+    if (type == "function_call") return call(text_member(item, "call_id"), text_member(item, "name"), item);
     if (type == "function_call_output") return output(item, place);
     if (type == "reasoning") {
       std::string text;
       if (const json::Value* content = item.find("content"); content != nullptr && content->is_array())
         for (const json::Value& part : content->as_array()) text += text_member(part, "text");
       if (!text.empty()) assistant().set("reasoning_content", text);
+      return;
+    }
+    if (type == "mcp_list_tools") return;  // they are listed anew
+    if (type == "mcp_approval_request" || type == "mcp_call") {
+      const std::string id = text_member(item, "id");
+      call(id, mcp_function_name(text_member(item, "server_label"), text_member(item, "name")), item);
+      if (type == "mcp_call")
+        messages_.push_back(
+            json::Object{{"role", "tool"}, {"tool_call_id", id}, {"content", text_member(item, "output")}});
+      return;
+    }
+    if (type == "mcp_approval_response") {
+      const json::Value* approve = item.find("approve");
+      if (approve == nullptr || !approve->is_bool())
+        return in_.reject("input", place + ": 'approve' must be true or false.");
+      out_.approvals.push_back(
+          {text_member(item, "approval_request_id"), text_member(item, "reason"), approve->as_bool()});
       return;
     }
     in_.reject("input", place + ": items of type '" + type + "' are not supported.");
@@ -70,15 +93,14 @@ class Items {
       messages_.push_back(json::Object{{"role", role}, {"content", text}});
     }
   }
-  void call(const json::Value& item) {
+  void call(const std::string& id, const std::string& name, const json::Value& item) {
     json::Object& open = assistant();
     json::Value* calls = open.find("tool_calls");
     if (calls == nullptr) calls = &open.set("tool_calls", json::Array{});
-    calls->as_array().push_back(json::Object{
-        {"id", text_member(item, "call_id")},
-        {"type", "function"},
-        {"function",
-         json::Object{{"name", text_member(item, "name")}, {"arguments", text_member(item, "arguments")}}}});
+    calls->as_array().push_back(
+        json::Object{{"id", id},
+                     {"type", "function"},
+                     {"function", json::Object{{"name", name}, {"arguments", text_member(item, "arguments")}}}});
   }
   void output(const json::Value& item, const std::string& place) {
     std::string text;
@@ -94,6 +116,7 @@ class Items {
   }
 
   FieldReader& in_;
+  ResponseRequest& out_;
   json::Array& messages_;
 };
 
@@ -110,7 +133,7 @@ void read_input(FieldReader& in, ResponseRequest& out) {
     return;
   }
   if (!input->is_array() || input->as_array().empty()) return in.reject("input", "'input' must be a string or items.");
-  Items items(in, out.messages);
+  Items items(in, out);
   for (std::size_t i = 0; i < input->as_array().size(); ++i) {
     const json::Value& item = input->as_array()[i];
     items.add(item, i);
@@ -122,10 +145,20 @@ void read_input(FieldReader& in, ResponseRequest& out) {
 }
 
 void read_tools(FieldReader& in, ResponseRequest& out) {
-  json::Array tools;
+  json::Array tools, shown;
   if (const json::Array* given = in.array("tools", kToolsShape)) {
     for (const json::Value& tool : *given) {
       const std::string type = text_member(tool, "type"), name = text_member(tool, "name");
+      if (type == "mcp") {
+        auto server = read_mcp_server(in, tool);
+        if (!server) return;
+        for (const McpServerRequest& other : out.mcp)
+          if (other.label == server->label) return in.reject("tools", "Two MCP servers have the same 'server_label'.");
+        out.mcp.push_back(std::move(*server));
+        shown.push_back(shown_mcp_server(tool));
+        continue;
+      }
+      shown.push_back(tool);
       if (type != "function") return in.reject("tools", "Tools of type '" + type + "' are not supported.");
       if (name.empty()) return in.reject("tools", "Each tool must have a name.");
       json::Object function{{"name", name}};
@@ -133,7 +166,7 @@ void read_tools(FieldReader& in, ResponseRequest& out) {
         if (const json::Value* value = tool.find(key); value != nullptr && !value->is_null()) function.set(key, *value);
       tools.push_back(json::Object{{"type", "function"}, {"function", std::move(function)}});
     }
-    out.echoed.set("tools", *given);
+    out.echoed.set("tools", std::move(shown));
   }
   using Mode = ToolChoice::Mode;
   if (const json::Value* choice = in.any("tool_choice", kToolChoiceShape)) {
@@ -145,13 +178,20 @@ void read_tools(FieldReader& in, ResponseRequest& out) {
       out.tool_choice.mode = Mode::kRequired;
     else if (word.empty() && text_member(*choice, "type") == "function")
       out.tool_choice = {Mode::kNamed, text_member(*choice, "name")};
-    else if (word != "auto")
+    else if (word.empty() && text_member(*choice, "type") == "mcp") {
+      const std::string name = text_member(*choice, "name"), label = text_member(*choice, "server_label");
+      out.mcp_choice = true;
+      out.tool_choice = {name.empty() ? Mode::kRequired : Mode::kNamed, mcp_function_name(label, name)};
+    } else if (word != "auto")
       in.reject("tool_choice",
-                "'tool_choice' must be none, auto, required or {\"type\": \"function\", \"name\": ...}.");
+                "'tool_choice' must be none, auto, required, {\"type\": \"function\", \"name\": ...} or "
+                "{\"type\": \"mcp\", \"server_label\": ..., \"name\": ...}.");
   }
   out.parallel_tool_calls = in.boolean("parallel_tool_calls").value_or(true);
   if (!tools.empty()) out.tools = json::Value(std::move(tools));
-  check_tool_choice(in, out.tool_choice, out.tools ? &*out.tools : nullptr);
+  // What MCP servers offer is known later.
+  const bool later = !out.mcp.empty() && (out.mcp_choice || out.tool_choice.mode == Mode::kRequired);
+  if (!later) check_tool_choice(in, out.tool_choice, out.tools ? &*out.tools : nullptr);
 }
 
 void read_text(FieldReader& in, ResponseRequest& out) {
@@ -209,12 +249,18 @@ ApiResult<ResponseRequest> read_response_request(const json::Object& body) {
   read_reasoning(in, out);
   if (const json::Object* metadata = in.object("metadata", R"({"type": "object"})"))
     out.echoed.set("metadata", *metadata);
-  in.choice("truncation", {"disabled"});  // nothing is left out of a conversation
+  const std::string truncation = in.choice("truncation", {"auto", "disabled"}).value_or("disabled");
+  out.leaves_out_oldest = truncation == "auto";
+  out.echoed.set("truncation", truncation);
+  out.max_tool_calls = in.integer("max_tool_calls", 1, kMost);
+  if (out.max_tool_calls) out.echoed.set("max_tool_calls", *out.max_tool_calls);
+  if (!out.approvals.empty() && out.mcp.empty())
+    in.reject("input", "An 'mcp_approval_response' needs the MCP server among the 'tools'.");
   out.background = in.boolean("background").value_or(false);
   if (out.background && !out.store) in.reject("store", "A response in the background must be kept.");
   in.refuse({"conversation", "prompt", "context_management", "moderation"});
   in.known({"user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "include",
-            "stream_options", "max_tool_calls"});
+            "stream_options"});
   if (in.error()) return tl::unexpected(*in.error());
   out.ignored = in.unknown();
   return out;

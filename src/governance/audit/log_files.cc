@@ -1,0 +1,139 @@
+#include "governance/audit/log_files.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+
+namespace qw::governance {
+namespace {
+
+json::Value sorted(const json::Value& value) {
+  QW_CHECK(!value.is_double());
+  if (value.is_array()) {
+    json::Array out;
+    for (const json::Value& item : value.as_array()) out.push_back(sorted(item));
+    return out;
+  }
+  if (!value.is_object()) return value;
+  std::vector<const json::Member*> members;
+  for (const json::Member& m : value.as_object()) {
+    QW_CHECK(std::all_of(m.first.begin(), m.first.end(), [](char c) { return c > 0; }));
+    members.push_back(&m);
+  }
+  std::sort(members.begin(), members.end(), [](const auto* a, const auto* b) { return a->first < b->first; });
+  json::Object out;
+  for (const json::Member* m : members) out.set(m->first, sorted(m->second));
+  return out;
+}
+
+json::Object head_object(const Head& h) {
+  return {{"key", h.key},
+          {"prev", to_hex(h.previous)},
+          {"root", to_hex(h.root)},
+          {"size", static_cast<std::int64_t>(h.size)},
+          {"ts", h.ts}};
+}
+
+// 128 hex digits.
+std::optional<Signature> signature_from_hex(std::string_view hex) {
+  Signature out;
+  if (hex.size() != 2 * out.size()) return std::nullopt;
+  const auto first = hash_from_hex(hex.substr(0, 64)), second = hash_from_hex(hex.substr(64));
+  if (!first || !second) return std::nullopt;
+  std::copy(first->begin(), first->end(), out.begin());
+  std::copy(second->begin(), second->end(), out.begin() + 32);
+  return out;
+}
+
+}  // namespace
+
+std::string canonical(const json::Value& value) { return json::dump(sorted(value), json::WriteStyle::compact()); }
+
+std::string Head::signed_text() const { return canonical(head_object(*this)); }
+
+std::string Head::line() const {
+  json::Object all = head_object(*this);
+  all.set("sig", to_hex(signature));
+  return canonical(all);
+}
+
+Result<Head> Head::parse(std::string_view line) {
+  const auto bad = [] { return fail(ErrorKind::kBadInput, "is not a signed head"); };
+  const auto value = json::parse(line);
+  if (!value || !value->is_object()) return bad();
+  const auto text = [&](const char* name) {
+    const json::Value* v = value->find(name);
+    return v != nullptr && v->is_string() ? v->as_string() : std::string();
+  };
+  const json::Value* size = value->find("size");
+  const auto root = hash_from_hex(text("root")), previous = hash_from_hex(text("prev"));
+  const auto signature = signature_from_hex(text("sig"));
+  if (size == nullptr || !size->is_int() || size->as_int() < 0 || !root || !previous || !signature) return bad();
+  Head h{static_cast<std::uint64_t>(size->as_int()), *root, *previous, text("ts"), text("key"), *signature};
+  if (h.line() != line) return bad();
+  return h;
+}
+
+std::string timestamp(std::int64_t unix_us) {
+  const std::time_t seconds = unix_us / 1'000'000;
+  std::tm parts{};
+  gmtime_r(&seconds, &parts);
+  std::array<char, 40> out{};
+  const std::size_t n = std::strftime(out.data(), out.size(), "%Y-%m-%dT%H:%M:%S", &parts);
+  std::snprintf(out.data() + n, out.size() - n, ".%06dZ", static_cast<int>(unix_us % 1'000'000));
+  return out.data();
+}
+
+Result<LineReader> LineReader::open(const std::filesystem::path& path) {
+  LineReader r;
+  r.path_ = path.string();
+  r.fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (r.fd_ < 0) return fail(ErrorKind::kBadInput, r.path_ + ": " + std::strerror(errno));
+  return r;
+}
+
+LineReader::LineReader(LineReader&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)),
+      buffer_(std::move(other.buffer_)),
+      path_(std::move(other.path_)),
+      at_(other.at_),
+      ended_(other.ended_) {}
+
+LineReader::~LineReader() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Result<bool> LineReader::next(std::string& line, bool& whole) {
+  while (true) {
+    const std::size_t end = buffer_.find('\n', at_);
+    if (end != std::string::npos) {
+      line.assign(buffer_, at_, end - at_);
+      at_ = end + 1;
+      whole = true;
+      return true;
+    }
+    buffer_.erase(0, at_);
+    at_ = 0;
+    if (ended_) {
+      line = std::move(buffer_);
+      buffer_.clear();
+      whole = false;
+      return !line.empty();
+    }
+    if (buffer_.size() > kMaxLineBytes)
+      return fail(ErrorKind::kBadInput, path_ + ": a line of more than " + std::to_string(kMaxLineBytes) + " bytes");
+    std::array<char, 1 << 16> more;
+    const ssize_t n = ::read(fd_, more.data(), more.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return fail(ErrorKind::kFailed, path_ + ": " + std::strerror(errno));
+    ended_ = n == 0;
+    buffer_.append(more.data(), static_cast<std::size_t>(n));
+  }
+}
+
+}  // namespace qw::governance

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "admin.h"
+#include "audit.h"
 #include "api/keyword_moderator.h"
 #include "api/routes.h"
 #include "api/server.h"
@@ -34,7 +35,7 @@ constexpr const char* kFineTuneNeedsStore = "serve: --fine-tune-folder needs --s
 struct ServeOptions {
   std::vector<std::string> models, adapters, mcp_servers, mcp_patterns;
   std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto", adapter_folder, model_folder,
-              moderation_words, fine_tune_folder, tls_cert, tls_key, loop_breaker = "on";
+              moderation_words, fine_tune_folder, tls_cert, tls_key, audit_log, audit_key, loop_breaker = "on";
   std::string admin_host = "127.0.0.1";
   int port = 8080, admin_port = -1, threads = 0, grace_seconds = 30, drain_delay = 0;
   std::int64_t context = 0, cache_tokens = 0, max_sequences = 16;
@@ -250,6 +251,7 @@ Status check_serve(const ServeOptions& o) {
   }
   note(mcp_options(o).map([](auto&&) {}));
   if (!o.moderation_words.empty()) note(load_moderator(o.moderation_words).map([](auto&&) {}));
+  note(check_audit(o.audit_log, o.audit_key));
   std::error_code ignored;
   if (!o.adapter_folder.empty() && !std::filesystem::is_directory(o.adapter_folder, ignored))
     note(fail(ErrorKind::kBadInput, o.adapter_folder + ": no folder of adapters"));
@@ -295,6 +297,9 @@ Status serve(const ServeOptions& o) {
   }
   api::ServiceOptions options;
   options.moderator = moderator.get();
+  QW_ASSIGN(const auto audit, open_audit(o.audit_log, o.audit_key));
+  if (audit != nullptr) QW_TRY(audit->append_and_wait(start_record(o.models)));
+  options.audit = audit.get();
   FineTuner tuner(models, o.fine_tune_folder, o.threads);
   if (!o.fine_tune_folder.empty()) {
     if (store == nullptr) return fail(ErrorKind::kUsage, kFineTuneNeedsStore);
@@ -333,6 +338,7 @@ Status serve(const ServeOptions& o) {
   if (!all) base::log_warning("some answers were cut off");
   models.stop();  // nothing calls the service from their threads any more
   service.reset();
+  if (audit != nullptr) QW_TRY(audit->append_and_wait({{"type", "stop"}}));
   return {};
 }
 
@@ -371,6 +377,8 @@ void add_serve(CLI::App& app, Outcome& outcome) {
       ->check(CLI::IsMember({"on", "off"}));
   cmd->add_option("--mcp-server", o->mcp_servers, "LABEL=URL: clients may have models call the tools of this MCP server; may be given more than once");
   cmd->add_option("--mcp-allow", o->mcp_patterns, "addresses of MCP servers that clients may name, of the public internet: https://*.example.org/ or the like; may be given more than once");
+  cmd->add_option("--audit-log", o->audit_log, "folder of an audit log: every answer is on record there, under signed heads, before its end is told (docs/operations/audit.md)");
+  cmd->add_option("--audit-key", o->audit_key, "file of the key that signs the audit log (qianwen govern audit key FILE)");
   add_cache_type_option(*cmd, o->cache_type);
   add_draft_options(*cmd, o->drafts);
   cmd->add_flag("--no-prefix-cache", o->no_prefix_cache, "compute every prompt from its beginning");

@@ -31,6 +31,7 @@ int run(int argc, char** argv) {
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error of the write, as a full disk is
   if (const auto pinning = base::chosen_pinning(); !pinning) return report(pinning.error());
   CLI::App app{"qianwen: train, run and serve Qwen-family language models", "qianwen"};
   app.set_version_flag("--version", QW_VERSION);
@@ -43,7 +44,7 @@ int run(int argc, char** argv) {
   });
   Outcome outcome;
   for (const auto add : {add_chat, add_complete, add_serve, add_show, add_score, add_embed, add_rerank, add_reward, add_guard, add_bench, add_tokenize, add_render,
-                         add_convert, add_quantize, add_imatrix, add_tokenizer, add_data, add_train, add_models, add_admin, add_doctor}) {
+                         add_convert, add_quantize, add_imatrix, add_tokenizer, add_data, add_train, add_models, add_admin, add_govern, add_doctor}) {
     add(app, outcome);
   }
   try {

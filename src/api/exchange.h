@@ -12,6 +12,9 @@
 #include "json/value.h"
 #include "net/http_server.h"
 
+namespace qw::governance {
+class AuditLog;
+}
 namespace qw::store {
 struct Principal;
 }
@@ -61,6 +64,11 @@ class Exchange {
     path_ = std::move(path);
   }
   ServiceMetrics* metrics() const { return metrics_.get(); }  // may be null
+  const std::string& path() const { return path_; }
+
+  // Where answers are put on record before their end is told; null: nowhere.
+  void recorded_by(governance::AuditLog* log) { audit_ = log; }
+  governance::AuditLog* audit() const { return audit_; }
 
   // Who asks, once that is known; without accounts both stay null.
   void belongs_to(Accounts& accounts, std::shared_ptr<const store::Principal> who) {
@@ -101,6 +109,7 @@ class Exchange {
   Accounts* accounts_ = nullptr;
   std::shared_ptr<ServiceMetrics> metrics_;
   std::string path_;
+  governance::AuditLog* audit_ = nullptr;
   std::shared_ptr<const store::Principal> who_;
   std::int32_t priority_ = 0;
   std::string answer_id_;

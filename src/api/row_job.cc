@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "api/audit_entry.h"
 #include "api/auth.h"
 #include "api/service_metrics.h"
 
@@ -46,6 +47,7 @@ RowJob::RowJob(std::shared_ptr<Exchange> exchange, ModelLease model,
       answer_(std::move(answer)),
       charge_(std::move(charge)) {
   results_.values.resize(prompts_.size());
+  if (exchange_->audit() != nullptr) audit_ = audit_entry("reading", *exchange_, *model_, prompts_);
 }
 
 void RowJob::start(std::shared_ptr<Exchange> exchange, ModelLease model,
@@ -111,11 +113,23 @@ void RowJob::ended(std::size_t index, const engine::Finished& finished) {
   charge_->settle(over_ ? "cancelled" : "stop", used, [self = shared_from_this()](bool entered) { self->complete(entered); });
 }
 
-// Only what is in the ledger is given.
+// Only what is in the ledger, and on record, is given.
 void RowJob::complete(bool entered) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (over_ && audit_.empty()) return;
+    if (!entered && !over_) return fail({500, "server_error", "The accounts cannot be reached; this answer was not given.", "", "store_unavailable"});
+    store::Tokens used;
+    used.prompt = results_.prompt_tokens;
+    if (!audit_.empty()) add_usage(audit_, used, over_ ? "cancelled" : "complete");
+  }
+  keep(*exchange_, std::move(audit_), [self = shared_from_this()](const Status& kept) { self->give(kept.has_value()); });
+}
+
+void RowJob::give(bool kept) {
   const std::lock_guard lock(mutex_);
   if (over_) return;
-  if (!entered) return fail({500, "server_error", "The accounts cannot be reached; this answer was not given.", "", "store_unavailable"});
+  if (!kept) return fail(not_kept());
   over_ = true;
   exchange_->send_json(200, answer_(std::move(results_)));
 }

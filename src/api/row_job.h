@@ -40,6 +40,7 @@ class RowJob : public std::enable_shared_from_this<RowJob> {
          Reduce reduce, AnswerBody answer, std::shared_ptr<Charge> charge);
   void run();
   void complete(bool entered);
+  void give(bool kept);
   void submit_more();  // under the mutex
   void fail(const ApiError& error);  // under the mutex
   void ended(std::size_t index, const engine::Finished& finished);
@@ -51,6 +52,7 @@ class RowJob : public std::enable_shared_from_this<RowJob> {
   const Reduce reduce_;
   const AnswerBody answer_;
   const std::shared_ptr<Charge> charge_;  // settled before the answer is given, or when all that was cancelled has ended
+  json::Object audit_;                    // for the audit log; empty: there is none
   std::mutex mutex_;
   RowResults results_;
   std::vector<engine::RequestId> running_;

@@ -181,6 +181,7 @@ void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply
   auto exchange = std::make_shared<Exchange>(counted, request_id(request));
   if (const ErrorShape shape = error_shape(request); shape != nullptr) exchange->shape_errors(shape);
   exchange->counted_by(metrics_, request.path);
+  exchange->recorded_by(options_.audit);
   if (const auto parent = net::find_header(request.headers, "traceparent"); !parent.empty()) {
     exchange->add_header("traceparent", std::string(parent));
   }
@@ -226,6 +227,7 @@ std::unique_ptr<InnerCall> Service::dispatch(InnerRequest inner, std::function<v
   request->body = std::move(inner.body);
   auto exchange = std::make_shared<Exchange>(std::move(reply), new_id("req_"));
   exchange->counted_by(metrics_, request->path);
+  exchange->recorded_by(options_.audit);
   exchange->set_priority(inner.priority);
   if (!inner.answer_id.empty()) exchange->set_answer_id(std::move(inner.answer_id), inner.answer_created);
   exchange->tell_events_to(std::move(inner.on_event));

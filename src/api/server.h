@@ -48,6 +48,8 @@ struct ServiceOptions {
   ModelDesk* models = nullptr;
   // Judges texts for /v1/moderations; null: that route answers 501. Must outlive the service.
   Moderator* moderator = nullptr;
+  // Has a record of every answer before its end is told; null: there is none. Must outlive the service.
+  governance::AuditLog* audit = nullptr;
   openai::FineTuneOptions fine_tuning;
   DeferredOptions deferred;
   SessionOptions sessions;

@@ -4,6 +4,7 @@
 #include <mutex>
 #include <optional>
 
+#include "api/audit_entry.h"
 #include "api/auth.h"
 #include "api/service_metrics.h"
 #include "base/clock.h"
@@ -164,6 +165,8 @@ void Answer::abandon(const ApiError& error) {
   std::lock_guard lock(s.mutex);
   for (const auto id : s.requests) s.record.model->engine->cancel(id);
   if (std::exchange(s.failed, true)) return;
+  // What was given of it is on record too.
+  if (!s.spec.audit.empty() && s.record.tokens.output > 0) keep(*s.exchange, audit_record(), [](const Status&) {});
   s.writer->fail(error, s.begun);
 }
 
@@ -219,12 +222,42 @@ void Answer::ended(std::size_t index, const engine::Finished& finished, std::int
                         [self = shared_from_this()](bool entered) { self->complete(entered); });
 }
 
-// The end of the answer: only what is in the ledger is given.
+// What came out, by choice.
+json::Object Answer::audit_record() const {
+  const State& s = *state_;
+  json::Object entry = s.spec.audit;
+  json::Array choices;
+  for (const ChoiceResult& c : s.record.choices) {
+    json::Object one{{"content_hmac", concealed(*s.exchange, c.content)}, {"finish", c.done ? outcome_name(c.reason) : "cut_off"}};
+    if (!c.reasoning.empty()) one.set("reasoning_hmac", concealed(*s.exchange, c.reasoning));
+    json::Array calls;
+    for (const auto& call : c.calls) calls.push_back(json::Object{{"name", call.name}, {"arguments_hmac", concealed(*s.exchange, call.arguments)}});
+    if (!calls.empty()) one.set("tool_calls", std::move(calls));
+    choices.push_back(std::move(one));
+  }
+  entry.set("choices", std::move(choices));
+  add_usage(entry, s.tokens_used(), s.failed ? "failed" : s.cancelled ? "cancelled" : "complete");
+  return entry;
+}
+
+// The end of the answer: only what is in the ledger, and on record, is given.
 void Answer::complete(bool entered) {
   State& s = *state_;
   if (!entered)
     return abandon(
         {500, "server_error", "The accounts cannot be reached; this answer was not given.", "", "store_unavailable"});
+  if (s.spec.audit.empty()) return finish();
+  json::Object entry;
+  {
+    std::lock_guard lock(s.mutex);
+    if (s.failed) return;
+    entry = audit_record();
+  }
+  keep(*s.exchange, std::move(entry), [self = shared_from_this()](const Status& kept) { kept ? self->finish() : self->abandon(not_kept()); });
+}
+
+void Answer::finish() {
+  State& s = *state_;
   std::lock_guard lock(s.mutex);
   if (!s.failed) s.writer->finish(s.record);
 }

@@ -25,6 +25,7 @@ struct AnswerSpec {
   std::vector<std::int64_t> prompt_sizes;  // tokens of each prompt
   std::size_t choices_per_prompt = 1;      // choices i * this to (i + 1) * this - 1 answer prompt i
   std::shared_ptr<Charge> charge;          // settled when all choices have ended, before the end is told
+  json::Object audit;                      // what the audit log is told beside the outcome; empty: nothing
 };
 
 class Answer : public std::enable_shared_from_this<Answer> {
@@ -47,6 +48,8 @@ class Answer : public std::enable_shared_from_this<Answer> {
   void piece(std::size_t index, TextPiece piece);
   void ended(std::size_t index, const engine::Finished& finished, std::int32_t stop);
   void complete(bool entered);
+  json::Object audit_record() const;
+  void finish();
   std::unique_ptr<State> state_;
 };
 

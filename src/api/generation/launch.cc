@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "api/audit_entry.h"
 #include "api/auth.h"
 #include "api/generation/answer.h"
 #include "api/generation/output_rules.h"
@@ -84,6 +85,10 @@ void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch l
   }
   spec.choices_per_prompt = static_cast<std::size_t>(launch.n);
   spec.stops = launch.params.stop;
+  if (exchange->audit() != nullptr) {
+    spec.audit = audit_entry("generation", *exchange, *launch.model, launch.prompts);
+    add_sampling(spec.audit, launch.params);
+  }
   admit(exchange, need,
         [exchange, spec = std::move(spec), launch = std::move(launch), choices, wanted = need.output_tokens,
          make_writer](std::shared_ptr<Charge> charge, std::int64_t granted) mutable {

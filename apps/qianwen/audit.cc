@@ -1,0 +1,65 @@
+#include "audit.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/sha256.h"
+#include "open_model.h"
+#include "text_source.h"
+
+namespace qw::app {
+namespace {
+
+namespace fs = std::filesystem;
+
+Status both(const std::string& folder, const std::string& key_file) {
+  if (folder.empty() == key_file.empty()) return {};
+  return fail(ErrorKind::kUsage,
+              "serve: --audit-log and --audit-key go together (qianwen govern audit key FILE makes one)");
+}
+
+json::Value files_of(const std::string& name) {
+  const auto path = resolve_model(name);
+  json::Array out;
+  if (!path) return out;
+  std::vector<fs::path> files;
+  std::error_code error;
+  if (fs::is_directory(*path, error)) {
+    for (const auto& entry : fs::directory_iterator(*path, error))
+      if (entry.is_regular_file(error)) files.push_back(entry.path());
+    std::sort(files.begin(), files.end());
+  } else {
+    files.emplace_back(*path);
+  }
+  for (const fs::path& file : files) {
+    auto hash = base::sha256_file_hex(file);
+    out.push_back(json::Object{{"name", file.filename().string()},
+                               {"bytes", static_cast<std::int64_t>(fs::file_size(file, error))},
+                               {"sha256", hash ? *hash : hash.error().message}});
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<governance::AuditLog>> open_audit(const std::string& folder, const std::string& key_file) {
+  QW_TRY(both(folder, key_file));
+  if (folder.empty()) return std::unique_ptr<governance::AuditLog>();
+  QW_ASSIGN(governance::SigningKey key, governance::SigningKey::read(key_file));
+  return governance::AuditLog::open(folder, std::move(key));
+}
+
+Status check_audit(const std::string& folder, const std::string& key_file) {
+  QW_TRY(both(folder, key_file));
+  if (folder.empty()) return {};
+  return governance::SigningKey::read(key_file).map([](auto&&) {});
+}
+
+json::Object start_record(const std::vector<std::string>& models) {
+  json::Array all;
+  for (const std::string& name : models)
+    all.push_back(json::Object{{"model", served_name(name)}, {"files", files_of(name)}});
+  return {{"type", "start"}, {"version", QW_VERSION}, {"models", std::move(all)}};
+}
+
+}  // namespace qw::app

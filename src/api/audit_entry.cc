@@ -1,0 +1,80 @@
+#include "api/audit_entry.h"
+
+#include "base/decimal.h"
+#include "base/log.h"
+#include "governance/audit/audit_log.h"
+#include "store/store.h"
+
+namespace qw::api {
+namespace {
+
+// Ids as four bytes each, lowest first.
+std::string bytes_of(std::span<const engine::TokenId> ids) {
+  std::string out;
+  for (const engine::TokenId id : ids)
+    for (int shift = 0; shift < 32; shift += 8) out += static_cast<char>(static_cast<std::uint32_t>(id) >> shift & 255);
+  return out;
+}
+
+json::Value number(float x) { return json::python_float(base::shortest(x)); }
+
+}  // namespace
+
+json::Object audit_entry(const char* type, const Exchange& exchange, const ServedModel& model,
+                         std::span<const std::vector<engine::TokenId>> prompts) {
+  json::Object entry{
+      {"type", type}, {"request", exchange.request_id()}, {"path", exchange.path()}, {"model", model.id}};
+  if (!model.base.empty()) entry.set("base_model", model.base);
+  if (const auto& who = exchange.who()) {
+    entry.set("organisation", who->organisation_id);
+    entry.set("project", who->key.project_id);
+    entry.set("key", who->key.id);
+  }
+  json::Array hashes;
+  std::int64_t tokens = 0;
+  for (const auto& ids : prompts) {
+    hashes.emplace_back(concealed(exchange, bytes_of(ids)));
+    tokens += static_cast<std::int64_t>(ids.size());
+  }
+  entry.set("prompts_hmac", std::move(hashes));
+  entry.set("prompt_tokens", tokens);
+  return entry;
+}
+
+void add_sampling(json::Object& entry, const sampling::SamplingParams& p) {
+  json::Object drawn{{"temperature", number(p.temperature)},
+                     {"top_k", p.top_k},
+                     {"top_p", number(p.top_p)},
+                     {"min_p", number(p.min_p)}};
+  if (p.repetition_penalty != 1) drawn.set("repetition_penalty", number(p.repetition_penalty));
+  if (p.presence_penalty != 0) drawn.set("presence_penalty", number(p.presence_penalty));
+  if (p.frequency_penalty != 0) drawn.set("frequency_penalty", number(p.frequency_penalty));
+  drawn.set("seed", std::to_string(p.seed));
+  entry.set("sampling", std::move(drawn));
+}
+
+void add_usage(json::Object& entry, const store::Tokens& used, const std::string& outcome) {
+  entry.set(
+      "used",
+      json::Object{
+          {"prompt", used.prompt}, {"cached", used.cached}, {"reasoning", used.reasoning}, {"output", used.output}});
+  entry.set("outcome", outcome);
+}
+
+std::string concealed(const Exchange& exchange, std::string_view text) {
+  return governance::to_hex(exchange.audit()->key().conceal(text));
+}
+
+void keep(const Exchange& exchange, json::Object entry, std::function<void(Status)> then) {
+  if (entry.empty()) return then({});
+  exchange.audit()->append(std::move(entry), [then = std::move(then)](const Status& kept) {
+    if (!kept) base::log_error("audit log: " + kept.error().message);
+    then(kept);
+  });
+}
+
+ApiError not_kept() {
+  return {500, "server_error", "The audit log cannot be written; this answer was not given.", "", "audit_unavailable"};
+}
+
+}  // namespace qw::api

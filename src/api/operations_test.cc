@@ -6,6 +6,7 @@
 
 #include "api/internal/test_service.h"
 #include "api/model_swap.h"
+#include "api/token_health.h"
 
 namespace qw::api {
 namespace {
@@ -60,6 +61,45 @@ TEST_F(OperationsTest, AnswersThatDoNotFinishInTimeAreCut) {
   model_.held = false;
   service_.reset();
   EXPECT_THAT(running.get().body, Not(HasSubstr("[DONE]")));
+}
+
+TEST_F(OperationsTest, AnswersSayHowLongTheyTookWhereThatIsAskedFor) {
+  EXPECT_EQ(ask_json(kChat, std::string(kBody) + "}").find("timings"), nullptr);
+  for (const char* path : {kChat, "/v1/completions"}) {
+    const auto answer = ask_json(path, path == kChat ? std::string(kBody) + R"(,"timings":true})"
+                                                     : R"({"prompt":"abc","max_tokens":4,"timings":true})");
+    const json::Value& timings = at(answer, "timings");
+    const auto ms = [&](const char* name) { return at(timings, name).as_double(); };
+    EXPECT_LE(0, ms("queued_ms"));
+    EXPECT_NEAR(ms("queued_ms") + ms("prompt_ms"), ms("first_token_ms"), 0.01);
+    EXPECT_LE(ms("first_token_ms") + ms("predict_ms"), ms("total_ms") + 0.01);
+  }
+  const auto streamed = ask("POST", kChat, std::string(kBody) + R"(,"stream":true,"timings":true})");
+  EXPECT_THAT(streamed.body, HasSubstr(R"("timings":{"queued_ms":)"));
+  EXPECT_THAT(ask("POST", kChat, std::string(kBody) + R"(,"stream":true})").body, Not(HasSubstr("timings")));
+  EXPECT_EQ(ask("POST", kChat, std::string(kBody) + R"(,"timings":"yes"})").status, 400);
+}
+
+TEST_F(OperationsTest, HealthTellsWhetherTokensAreMade) {
+  EXPECT_EQ(ask("GET", "/health/tokens", "").body,
+            R"({"status":"idle","running":0,"waiting":0,"seconds_since_token":null})");
+  ask_json(kChat, std::string(kBody) + "}");
+  const auto after = ask("GET", "/health/tokens", "");
+  EXPECT_EQ(after.status, 200);
+  EXPECT_THAT(after.body, HasSubstr(R"("status":"idle")"));
+  EXPECT_THAT(after.body, Not(HasSubstr("null")));
+
+  auto answer = held_request("");
+  const auto now = engine::Clock::now();
+  EXPECT_FALSE(token_health(models_, now).stalled);
+  EXPECT_EQ(token_health(models_, now).running + token_health(models_, now).waiting, 1);
+  const TokenHealth later = token_health(models_, now + 2min);  // no step has ended since
+  EXPECT_TRUE(later.stalled);
+  EXPECT_THAT(json::dump(health_body(later)), HasSubstr("stalled"));
+  model_.held = false;
+  EXPECT_EQ(answer.get().status, 200);
+  EXPECT_TRUE(soon([&] { return engine_->stats().running == 0; }));
+  EXPECT_FALSE(token_health(models_, now + 2h).stalled);  // who has nothing to do is not stalled
 }
 
 TEST_F(OperationsTest, MetricsTellOfTheCacheAndOfGuesses) {

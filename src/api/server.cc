@@ -167,6 +167,21 @@ bool Service::serve_page(const net::Request& request, net::Reply& reply) const {
   return true;
 }
 
+bool Service::serve_health(const net::Request& request, Exchange& exchange) const {
+  if (request.path == "/health/live") {
+    exchange.send_json(200, json::Object{{"status", "live"}});
+  } else if (request.path == "/health/ready") {
+    const bool ready = !ending_.load() && models_.find("") != nullptr;
+    exchange.send_json(ready ? 200 : 503, json::Object{{"status", ready ? "ready" : "draining"}});
+  } else if (request.path == "/health/tokens") {
+    const TokenHealth health = token_health(models_, engine::Clock::now());
+    exchange.send_json(health.stalled ? 503 : 200, health_body(health));
+  } else {
+    return false;
+  }
+  return true;
+}
+
 void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply> reply) {
   // Where DashScope keeps OpenAI's protocol.
   constexpr std::string_view kCompatible = "/compatible-mode/v1/";
@@ -185,11 +200,7 @@ void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply
   if (const auto parent = net::find_header(request.headers, "traceparent"); !parent.empty()) {
     exchange->add_header("traceparent", std::string(parent));
   }
-  if (request.path == "/health/live") return exchange->send_json(200, json::Object{{"status", "live"}});
-  if (request.path == "/health/ready") {
-    const bool ready = !ending_.load() && models_.find("") != nullptr;
-    return exchange->send_json(ready ? 200 : 503, json::Object{{"status", ready ? "ready" : "draining"}});
-  }
+  if (serve_health(request, *exchange)) return;
   const bool for_admin = request.path == "/metrics" || request.path == "/admin" || request.path.starts_with("/admin/");
   if (door != Door::kAll && for_admin != (door == Door::kAdmin)) return exchange->send_error(nothing_at(request));
   if (draining_.load() && !for_admin) return exchange->send_error(stopping());

@@ -77,6 +77,7 @@ class Service {
   void handle(Door door, net::Request request, std::shared_ptr<net::Reply> reply);
   void route(const std::shared_ptr<const net::Request>& request, const std::shared_ptr<Exchange>& exchange);
   std::unique_ptr<InnerCall> dispatch(InnerRequest request, std::function<void(net::Response)> then);
+  bool serve_health(const net::Request& request, Exchange& exchange) const;
   bool serve_page(const net::Request& request, net::Reply& reply) const;
 
   const ModelList& models_;

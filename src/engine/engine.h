@@ -77,6 +77,8 @@ struct EngineStats {
   std::int64_t failed_drafters = 0;     // of DraftOptions::models, which are not asked any more
   std::int64_t cached_tokens = 0;       // of prompts, not computed (sum of Usage::cached_tokens)
   std::int64_t finished[5] = {};        // by FinishReason
+  Clock::time_point last_token;         // when one was drawn last; zero: never
+  Clock::time_point last_progress;      // when a step ended last, or work came to an engine that had none
 };
 
 struct AdapterInfo {

@@ -27,7 +27,12 @@ void Engine::take_inbox() {
     std::swap(inbox, inbox_);
     has_mail_ = false;
   }
+  const bool had_none = sequences_.empty();
   for (auto& sequence : inbox.submitted) adopt(std::move(sequence));
+  if (had_none && !sequences_.empty()) {
+    totals_.last_progress = config_.now();
+    publish_stats();  // if the first step never ends, it is seen that there is one
+  }
   for (const auto& [id, tokens] : inbox.extended)
     for (auto& s : sequences_)
       if (s->id == id && !s->done) grow(*s, tokens);

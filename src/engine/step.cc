@@ -258,6 +258,7 @@ Status Engine::execute(const StepPlan& plan) {
                         b.slots}));
   for (const Slice& slice : plan.slices) sequences_[slice.sequence]->computed_rows += slice.tokens + slice.drafts;
   ++totals_.steps;
+  totals_.last_progress = config_.now();
   totals_.computed_tokens += static_cast<std::int64_t>(b.tokens.size());
   return {};
 }
@@ -342,7 +343,7 @@ void Engine::commit_token(Sequence& s, const Draw& draw) {
   const sampling::Sampled* sampled = &draw.sampled;
   const Clock::time_point now = config_.now();
   if (!s.first_token) s.first_token = now;
-  s.last_token = now;
+  s.last_token = totals_.last_token = now;
   ++totals_.output_tokens;
   TokenEvent event{s.id, sampled->id, s.sampler.output_tokens(), s.sampler.is_stop(sampled->id), sampled->logprob,
                    sampled->top};

@@ -35,6 +35,14 @@ with tempfile.TemporaryDirectory() as folder:
     server, port = start_service(program, work / "log", "-m", "mini", "--drain-delay", "1", "--grace", "30", "--context", "2000")
     long, stream = post(port, 1500, True)
     first = stream.readline()
+    status, _, said = get(port, "/health/tokens")
+    check("drain: tokens are made, and the health page says so",
+          status == 200 and said["status"] == "working" and said["running"] == 1 and said["seconds_since_token"] < 30)
+    connection, answer = post(port, 8, False, timings=True)
+    timings = json.loads(answer.read())["timings"]
+    connection.close()
+    check("drain: an answer says how long it took, where that is asked for",
+          0 <= timings["queued_ms"] <= timings["first_token_ms"] <= timings["total_ms"] and timings["predict_ms"] > 0)
     kept = http.client.HTTPConnection("127.0.0.1", port, timeout=20)  # open and silent when the end comes
     kept.request("GET", "/health/live")
     kept.getresponse().read()

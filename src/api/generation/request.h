@@ -34,6 +34,7 @@ struct GenerationRequest {
   bool logprobs = false;
   std::int32_t top_logprobs = 0;
   OutputForm output;                 // what the output must look like
+  bool timings = false;  // the answer says how long its parts took
   std::vector<std::string> ignored;  // unknown fields, for the X-Ignored-Params header
 };
 

@@ -67,6 +67,7 @@ void Api::chat(const json::Object& body, const std::shared_ptr<Exchange>& exchan
   if (!request) return exchange->send_error(request.error());
   WriterOptions options;
   options.include_usage = request->include_usage;
+  options.timings = request->timings;
   options.logprobs = request->logprobs;
   start_chat(models_, exchange, std::move(*request),
              [exchange, options](const LaunchedPrompts&) { return make_writer(exchange, options); });
@@ -78,6 +79,7 @@ void Api::complete(const json::Object& body, const std::shared_ptr<Exchange>& ex
   WriterOptions options;
   options.chat = false;
   options.include_usage = request->include_usage;
+  options.timings = request->timings;
   options.logprobs = request->logprobs;
   start_text(models_, exchange, *request,
              [exchange, options, echo = request->echo, n = request->n](const LaunchedPrompts& prompts) mutable {

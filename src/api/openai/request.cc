@@ -127,6 +127,7 @@ void read_common(FieldReader& in, GenerationRequest& out, bool& include_usage) {
   out.cache_salt = in.text("cache_salt").value_or("");
   out.n = in.integer("n", 1, kMaxChoices).value_or(1);
   out.stream = in.boolean("stream").value_or(false);
+  out.timings = in.boolean("timings").value_or(false);
   if (const json::Object* options = in.object("stream_options")) {
     FieldReader sub(*options);
     include_usage = sub.boolean("include_usage").value_or(false);

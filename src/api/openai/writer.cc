@@ -34,6 +34,15 @@ json::Value completion_logprobs(const tokenizer::Tokenizer& tokenizer, std::span
                       {"text_offset", std::move(offsets)}};
 }
 
+// Milliseconds. Of several choices: those of the one that ended last.
+json::Value timings(const engine::Timings& t) {
+  return json::Object{{"queued_ms", t.queued_ms},
+                      {"prompt_ms", t.prompt_ms},
+                      {"first_token_ms", t.first_token_ms},
+                      {"predict_ms", t.predict_ms},
+                      {"total_ms", t.total_ms}};
+}
+
 class Writer final : public AnswerWriter {
  public:
   Writer(std::shared_ptr<Exchange> exchange, WriterOptions options)
@@ -92,10 +101,11 @@ class Writer final : public AnswerWriter {
 
   void finish(const AnswerRecord& record) override {
     if (streamed_) {
-      if (options_.include_usage) {
+      if (options_.include_usage || options_.timings) {
         json::Object last = head(record, options_.chat ? "chat.completion.chunk" : "text_completion");
         last.set("choices", json::Array{});
         last.set("usage", usage(record));
+        if (options_.timings) last.set("timings", timings(record.timings));
         exchange_->event(last);
       }
       exchange_->event_text("[DONE]");
@@ -106,6 +116,7 @@ class Writer final : public AnswerWriter {
     for (std::size_t i = 0; i < record.choices.size(); ++i) list.push_back(finished_choice(record, i));
     body.set("choices", std::move(list));
     body.set("usage", usage(record));
+    if (options_.timings) body.set("timings", timings(record.timings));
     exchange_->send_json(200, body);
   }
 

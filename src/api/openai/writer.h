@@ -14,6 +14,7 @@ struct WriterOptions {
   bool chat = true;            // false: text completions
   bool include_usage = false;  // streams end with the counts
   bool logprobs = false;
+  bool timings = false;  // whole answers and ends of streams say how long their parts took
   std::vector<std::string> echoes;  // text completions: what is put before each choice, one per choice
 };
 

@@ -42,7 +42,7 @@ struct ServeOptions {
   std::uint64_t memory = 0;
   std::int64_t unload_after = 0;
   std::int32_t state_snapshots = -1;
-  double target_gap_ms = 50, gather_ms = 15'000;
+  double target_gap_ms = 50, gather_ms = 0;
   bool log_json = false, no_prefix_cache = false, check = false, openapi = false, models_from_config = false;
   DraftChoice drafts{"auto"};
   LoginOptions login;

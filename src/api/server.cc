@@ -6,6 +6,7 @@
 #include "api/auth.h"
 #include "api/exchange.h"
 #include "api/routes.h"
+#include "api/token_health.h"
 
 namespace qw::api {
 namespace {

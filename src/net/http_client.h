@@ -49,7 +49,7 @@ struct ClientRequest {
   std::string url;
   // Authorization, Proxy-Authorization and Cookie do not follow a redirect to another origin.
   Headers headers;
-  std::string body;  // of a POST
+  std::string body{};  // of a POST
 };
 
 struct ResponseHead {

@@ -177,6 +177,34 @@ std::string case_name(const testing::TestParamInfo<std::filesystem::path>& info)
 
 INSTANTIATE_TEST_SUITE_P(Protocols, CasesTest, testing::ValuesIn(case_files()), case_name);
 
+// What the document says of answers is what they are.
+TEST(Cases, AnswersHaveTheMembersOfTheDocument) {
+  const json::Value document = openapi_document();
+  int seen = 0;
+  for (const auto& file : case_files()) {
+    for (const Transcript& one : test::parse_cases(*base::read_file(file.string(), 1 << 20), file.string())) {
+      const Route* route = route_at(one.method, one.path.substr(0, one.path.find('?')));
+      const auto answer = json::parse(one.answer);
+      if (one.status != 200 || route == nullptr || route->answers == Answers::kBytes || !answer) continue;
+      std::string path, method;
+      for (const char* c = route->path; *c != '\0'; ++c)
+        if (*c != '*') path += *c;
+      for (const char c : one.method) method += static_cast<char>(c | 0x20);
+      const json::Value& content =
+          *document.find("paths")->find(path)->find(method)->find("responses")->find("200")->find("content");
+      const json::Value& schema = *content.find("application/json")->find("schema");
+      const json::Value *properties = schema.find("properties"), *required = schema.find("required");
+      if (properties == nullptr) continue;  // not listed
+      SCOPED_TRACE(one.method + " " + one.path + " " + one.answer);
+      for (const json::Value& name : required->as_array())
+        EXPECT_NE(answer->find(name.as_string()), nullptr) << name.as_string();
+      for (const auto& [name, value] : answer->as_object()) EXPECT_NE(properties->find(name), nullptr) << name;
+      ++seen;
+    }
+  }
+  EXPECT_GT(seen, 100);
+}
+
 // Every route has a transcript.
 TEST(Cases, CoverEveryRoute) {
   std::set<std::pair<std::string, std::string>> asked;

@@ -1,6 +1,7 @@
 // The OpenAPI document: of each route what the table says and what its reader asks for.
-#include <map>
+#include <sstream>
 #include <string>
+#include <string_view>
 
 #include "api/auth.h"
 #include "api/field_notes.h"
@@ -44,6 +45,118 @@ const char* error_schema(Protocol protocol) {
   }
 }
 
+// Members of answers that are JSON objects, in order; "?": not always there. The transcripts of tests/cases hold them
+// to it.
+struct Members {
+  const char* path;
+  const char* method;
+  const char* names;
+};
+constexpr const char* kFile = "id object bytes created_at filename purpose status expires_at?";
+constexpr const char* kUpload = "id object created_at filename purpose bytes mime_type status file expires_at";
+constexpr const char* kList = "object data first_id last_id has_more";
+constexpr const char* kDeleted = "id object deleted";
+constexpr const char* kRanking = "id model results usage";
+constexpr const char* kScores = "id object created model data usage";
+constexpr const char* kTokens = "count max_model_len tokens token_strs";
+constexpr const char* kTexts = "id object created model choices usage";
+constexpr const char* kBatch =
+    "id object endpoint model errors input_file_id completion_window status output_file_id error_file_id created_at "
+    "in_progress_at expires_at finalizing_at completed_at failed_at expired_at cancelling_at cancelled_at "
+    "request_counts usage metadata";
+constexpr const char* kJob =
+    "id object created_at finished_at status model fine_tuned_model organization_id training_file validation_file "
+    "result_files trained_tokens estimated_finish seed method hyperparameters integrations metadata error";
+constexpr const char* kResponse =
+    "id object created_at completed_at status background error incomplete_details instructions max_output_tokens model "
+    "output parallel_tool_calls previous_response_id reasoning store temperature text tool_choice tools top_p "
+    "truncation metadata usage";
+constexpr const char* kDashscope = "output usage? request_id";
+constexpr Members kMembers[] = {
+    {"/v1/chat/completions", "POST", kTexts},
+    {"/v1/completions", "POST", kTexts},
+    {"/v1/embeddings", "POST", "object data model usage"},
+    {"/v1/rerank", "POST", kRanking},
+    {"/v2/rerank", "POST", kRanking},
+    {"/rerank", "POST", kRanking},
+    {"/v1/score", "POST", kScores},
+    {"/score", "POST", kScores},
+    {"/v1/tokenize", "POST", kTokens},
+    {"/tokenize", "POST", kTokens},
+    {"/v1/detokenize", "POST", "prompt"},
+    {"/detokenize", "POST", "prompt"},
+    {"/v1/moderations", "POST", "id model results"},
+    {"/v1/models", "GET", "object? data has_more? first_id? last_id?"},
+    {"/v1/models/{model*}", "GET", "type? id object? display_name? created? created_at? owned_by? parent? loaded?"},
+    {"/v1/responses", "POST", kResponse},
+    {"/v1/responses/input_tokens", "POST", "object input_tokens"},
+    {"/v1/responses/{response_id}", "GET", kResponse},
+    {"/v1/responses/{response_id}", "DELETE", kDeleted},
+    {"/v1/responses/{response_id}/input_items", "GET", kList},
+    {"/v1/responses/{response_id}/cancel", "POST", kResponse},
+    {"/v1/files", "POST", kFile},
+    {"/v1/files", "GET", kList},
+    {"/v1/files/{file_id}", "GET", kFile},
+    {"/v1/files/{file_id}", "DELETE", kDeleted},
+    {"/v1/uploads", "POST", kUpload},
+    {"/v1/uploads/{upload_id}/parts", "POST", "id object created_at upload_id"},
+    {"/v1/uploads/{upload_id}/complete", "POST", kUpload},
+    {"/v1/uploads/{upload_id}/cancel", "POST", kUpload},
+    {"/v1/batches", "POST", kBatch},
+    {"/v1/batches", "GET", kList},
+    {"/v1/batches/{batch_id}", "GET", kBatch},
+    {"/v1/batches/{batch_id}/cancel", "POST", kBatch},
+    {"/v1/fine_tuning/jobs", "POST", kJob},
+    {"/v1/fine_tuning/jobs", "GET", kList},
+    {"/v1/fine_tuning/jobs/{job_id}", "GET", kJob},
+    {"/v1/fine_tuning/jobs/{job_id}/cancel", "POST", kJob},
+    {"/v1/fine_tuning/jobs/{job_id}/events", "GET", kList},
+    {"/v1/fine_tuning/jobs/{job_id}/checkpoints", "GET", kList},
+    {"/v1/messages", "POST", "id type role model content stop_reason stop_sequence usage"},
+    {"/v1/messages/count_tokens", "POST", "input_tokens"},
+    {"/api/v1/services/aigc/text-generation/generation", "POST", kDashscope},
+    {"/api/v1/services/aigc/multimodal-generation/generation", "POST", kDashscope},
+    {"/api/v1/services/embeddings/text-embedding/text-embedding", "POST", kDashscope},
+    {"/api/v1/services/rerank/text-rerank/text-rerank", "POST", kDashscope},
+    {"/api/v1/tokenizer", "POST", kDashscope},
+    {"/api/v1/models", "GET", "output request_id"},
+    {"/api/v1/tasks", "GET", "request_id data total total_page page_no page_size"},
+    {"/api/v1/tasks/{task_id}", "GET", "request_id output usage?"},
+    {"/api/v1/tasks/{task_id}/cancel", "POST", "request_id"},
+    {"/api/chat", "POST",
+     "model created_at message done done_reason? total_duration? load_duration? prompt_eval_count? "
+     "prompt_eval_duration? eval_count? eval_duration? logprobs?"},
+    {"/api/generate", "POST",
+     "model created_at response thinking? done done_reason? total_duration? load_duration? prompt_eval_count? "
+     "prompt_eval_duration? eval_count? eval_duration? logprobs?"},
+    {"/api/embed", "POST", "model embeddings prompt_eval_count"},
+    {"/api/embeddings", "POST", "embedding"},
+    {"/api/show", "POST", "name model modified_at size digest details parameters capabilities model_info"},
+    {"/api/tags", "GET", "models"},
+    {"/api/ps", "GET", "models"},
+    {"/api/version", "GET", "version"},
+};
+
+// {"type": "object"}, with the members if they are listed.
+json::Value answer_schema(const Route& route) {
+  json::Object out{{"type", "object"}};
+  for (const Members& members : kMembers) {
+    if (std::string_view(members.path) != route.path || std::string_view(members.method) != route.method) continue;
+    json::Object properties;
+    json::Array required;
+    std::istringstream names(members.names);
+    for (std::string name; names >> name;) {
+      const bool optional = name.back() == '?';
+      if (optional) name.pop_back();
+      properties.set(name, json::Object{});
+      if (!optional) required.emplace_back(name);
+    }
+    out.set("properties", std::move(properties));
+    out.set("required", std::move(required));
+  }
+  return out;
+}
+
 json::Object parsed(const char* text) {
   auto value = json::parse(text);
   return value && value->is_object() ? std::move(value->as_object()) : json::Object{};
@@ -55,10 +168,10 @@ json::Object content(std::initializer_list<const char*> types, const json::Value
   return out;
 }
 
-json::Object answer(Answers answers) {
-  const json::Value object(json::Object{{"type", "object"}}), text(json::Object{{"type", "string"}});
+json::Object answer(const Route& route) {
+  const json::Value object = answer_schema(route), text(json::Object{{"type", "string"}});
   json::Object out;
-  switch (answers) {
+  switch (route.answers) {
     case Answers::kJsonOrEvents:
       out = content({"application/json"}, object);
       out.set("text/event-stream",
@@ -107,7 +220,7 @@ json::Object operation(const Route& route, json::Array parameters) {
             json::Object{{"required", true}, {"content", content({"multipart/form-data"}, parsed(route.form))}});
   }
   const json::Value error(json::Object{{"$ref", "#/components/responses/" + protocol + "_error"}});
-  out.set("responses", json::Object{{"200", json::Object{{"description", "Done."}, {"content", answer(route.answers)}}},
+  out.set("responses", json::Object{{"200", json::Object{{"description", "Done."}, {"content", answer(route)}}},
                                     {"4XX", error},
                                     {"5XX", error}});
   return out;

@@ -40,7 +40,8 @@ Matrix::Matrix(const tensor::ConstView& view) : stored(view), constant(true) {
 void matrix_row(const Matrix& matrix, std::int64_t row, std::int64_t columns, float* out) {
   if (matrix.f32 != nullptr)
     std::memcpy(out, matrix.f32 + row * columns, static_cast<std::size_t>(columns) * sizeof(float));
-  else tensor::decode(tensor::rows_of(matrix.stored, row, 1), out);
+  else
+    tensor::decode(tensor::rows_of(matrix.stored, row, 1), out);
 }
 
 const float* matrix_rows(const Machine& machine, const Matrix& matrix, std::int64_t begin, std::int64_t rows,
@@ -66,7 +67,13 @@ void GemmWorkspace::plan(std::int64_t m, std::int64_t n, std::int64_t k) {
   QW_CHECK(memory_.size() == 0);
   packed_bytes_ = std::max(packed_bytes_, align64(machine_.kernels.gemm_packed_b_bytes(precision_, n, k)));
   const std::int64_t rows = cut(machine_.kernels, m, n).rows;
-  scratch_bytes_ = std::max(scratch_bytes_, align64(machine_.kernels.gemm_scratch_bytes(precision_, rows, k)));
+  // Kernels cut k into blocks of equal length, the longest of which are a power of two of inputs: a shorter k may need
+  // more.
+  const auto need = [&](std::int64_t inputs) {
+    scratch_bytes_ = std::max(scratch_bytes_, align64(machine_.kernels.gemm_scratch_bytes(precision_, rows, inputs)));
+  };
+  for (std::int64_t inputs = 1; inputs < k; inputs *= 2) need(inputs);
+  need(k);
 }
 
 void GemmWorkspace::allocate() {

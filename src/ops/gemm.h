@@ -30,7 +30,7 @@ const float* matrix_rows(const Machine& machine, const Matrix& matrix, std::int6
 class GemmWorkspace {
  public:
   GemmWorkspace(const Machine& machine, kernels::GemmPrecision precision);
-  // Makes room for op(A)[m, k] * op(B)[k, n].
+  // Makes room for op(A)[m, k] * op(B)[k, n], and for smaller products.
   void plan(std::int64_t m, std::int64_t n, std::int64_t k);
   // Makes room to open a matrix of so many numbers.
   void plan_open(std::int64_t numbers) { opened_ = std::max(opened_, numbers); }

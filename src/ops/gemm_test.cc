@@ -1,0 +1,59 @@
+// The working memory of products: what was planned for a product serves every smaller one.
+#include "ops/gemm.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "base/cpu.h"
+
+namespace qw::ops {
+namespace {
+
+TEST(Gemm, ASmallerProductFindsRoomInWhatWasPlanned) {
+  constexpr std::int64_t kM = 40, kN = 24, kMost = 1100;
+  base::ThreadPool pool(2);
+  std::vector<float> a(kM * kMost), b(kMost * kN), c(kM * kN);
+  for (std::size_t i = 0; i < a.size(); ++i) a[i] = static_cast<float>(i % 7) - 3;
+  for (std::size_t i = 0; i < b.size(); ++i) b[i] = static_cast<float>(i % 5) - 2;
+  for (int isa = 0; isa <= static_cast<int>(base::best_isa()); ++isa) {
+    const Machine machine{kernels::kernels_for(static_cast<base::Isa>(isa)), pool};
+    for (const auto precision : {kernels::GemmPrecision::kF32, kernels::GemmPrecision::kBF16})
+      // Planned lengths that are cut into two blocks and more; shorter ones, each a block of its own up to 256 or 512.
+      for (const std::int64_t most : {std::int64_t{300}, std::int64_t{700}, kMost}) {
+        GemmWorkspace workspace(machine, precision);
+        workspace.plan(kM, kN, most);
+        workspace.allocate();
+        for (const std::int64_t k : {std::int64_t{1}, std::int64_t{255}, std::int64_t{256}, std::int64_t{300},
+                                     std::int64_t{512}, std::int64_t{700}, kMost}) {
+          if (k > most) continue;
+          gemm(machine, workspace,
+               {.precision = precision,
+                .trans_a = false,
+                .trans_b = false,
+                .m = kM,
+                .n = kN,
+                .k = k,
+                .a = a.data(),
+                .lda = kMost,
+                .b = b.data(),
+                .ldb = kN,
+                .c = c.data(),
+                .ldc = kN,
+                .accumulate = false});
+          for (const std::int64_t row : {std::int64_t{0}, kM - 1}) {
+            double wanted = 0;  // small integers: exact in every precision
+            for (std::int64_t i = 0; i < k; ++i)
+              wanted += static_cast<double>(a[static_cast<std::size_t>(row * kMost + i)]) *
+                        static_cast<double>(b[static_cast<std::size_t>(i * kN + 3)]);
+            ASSERT_EQ(c[static_cast<std::size_t>(row * kN + 3)], wanted)
+                << machine.kernels.name << " k " << k << " of " << most;
+          }
+        }
+      }
+  }
+}
+
+}  // namespace
+}  // namespace qw::ops

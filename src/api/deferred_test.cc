@@ -220,6 +220,26 @@ TEST_F(EventsTest, AnotherAnswerIsNotMixedWithWhatWasTold) {
   EXPECT_EQ(store_->jobs().find(project_, kTask, id_)->status, "done");
 }
 
+// It was kept as if it were whole; in the background, where a service that stops leaves, it was lost so.
+TEST_F(DeferredTest, AResponseWhoseClientLeftIsNotKept) {
+  model_.held = true;
+  const int fd = send_request("POST", kResponses, R"({"model":"alphabet","input":"abc","max_output_tokens":400,"stream":true})", bearer(key_));
+  std::string told;
+  char more[4096];
+  std::size_t at = std::string::npos;
+  while ((at = told.find("resp_")) == std::string::npos || told.size() < at + 29) {
+    const ssize_t n = ::recv(fd, more, sizeof(more), 0);
+    ASSERT_GT(n, 0) << told;
+    told.append(more, static_cast<std::size_t>(n));
+  }
+  ::close(fd);
+  ::usleep(100'000);  // the service sees it
+  model_.held = false;
+  for (int i = 0; i < 2000 && engine_->stats().running + engine_->stats().waiting > 0; ++i) ::usleep(5'000);
+  ::usleep(50'000);
+  get(std::string(kResponses) + "/" + told.substr(at, 29), 404);
+}
+
 TEST_F(DeferredTest, AResponseThatWaitsForALimitIsCancelledOrGoesOn) {
   // One request a minute: the second waits.
   limited_ = key({"*"});

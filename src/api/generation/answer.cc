@@ -36,7 +36,6 @@ struct Answer::State {
   std::size_t open = 0;
   bool begun = false;                                      // of a stream
   bool failed = false;                                     // an error was sent; nothing more may be
-  bool cancelled = false;                                  // the client left, or the service stops
   std::vector<std::int64_t> prompt_tokens, cached_tokens;  // of each prompt, once one of its choices has ended
   std::int64_t completion_tokens = 0, reasoning_tokens = 0;
 
@@ -208,7 +207,7 @@ void Answer::ended(std::size_t index, const engine::Finished& finished, std::int
     if (c.repeats) c.reason = EndReason::kLength;
     if (stop >= 0 && static_cast<std::size_t>(stop) < s.spec.stops.size())
       c.stop = s.spec.stops[static_cast<std::size_t>(stop)];
-    if (finished.reason == engine::FinishReason::kCancelled) s.cancelled = true;
+    if (finished.reason == engine::FinishReason::kCancelled) s.record.cancelled = true;
     s.count(index, finished);
     const bool last = s.open == 1;
     if (last) s.record.tokens = s.tokens_used();
@@ -218,7 +217,7 @@ void Answer::ended(std::size_t index, const engine::Finished& finished, std::int
   }
   const store::Tokens used = s.tokens_used();
   if (s.exchange->metrics() != nullptr) s.exchange->metrics()->used(s.record.model->id, tenant_of(*s.exchange), used);
-  s.spec.charge->settle(s.cancelled ? "cancelled" : outcome_name(s.record.choices[0].reason), used,
+  s.spec.charge->settle(s.record.cancelled ? "cancelled" : outcome_name(s.record.choices[0].reason), used,
                         [self = shared_from_this()](bool entered) { self->complete(entered); });
 }
 
@@ -236,7 +235,7 @@ json::Object Answer::audit_record() const {
     choices.push_back(std::move(one));
   }
   entry.set("choices", std::move(choices));
-  add_usage(entry, s.tokens_used(), s.failed ? "failed" : s.cancelled ? "cancelled" : "complete");
+  add_usage(entry, s.tokens_used(), s.failed ? "failed" : s.record.cancelled ? "cancelled" : "complete");
   return entry;
 }
 

@@ -44,6 +44,7 @@ struct AnswerRecord {
   // Every prompt counts once, however many choices it has; what was cached of it is what its first choice found. In a
   // stream: what was sent so far; exact from finish() on.
   store::Tokens tokens;
+  bool cancelled = false;  // a choice was: the client left, or the service stops
   std::int64_t drafted = 0, accepted = 0;  // tokens guessed ahead, and those of them that were right
   engine::Timings timings;                 // of the choice that ended last
 };

@@ -160,6 +160,8 @@ ResponseBuilder::Round ResponseBuilder::round_of(const ChoiceResult& choice) con
 }
 
 void ResponseBuilder::finish(const AnswerRecord& record) {
+  // Cut off, and nobody is there to be told: it is not kept as if it were whole. What runs in the background is made anew.
+  if (record.cancelled && exchange_->reply().closed()) return;
   const ChoiceResult& c = record.choices[0];
   if (!told_) gather(record);
   tokens_.prompt += record.tokens.prompt;

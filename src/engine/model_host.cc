@@ -277,10 +277,14 @@ Status ModelHost::wait_until_idle(Entry& entry) {
 Status ModelHost::load_instead(Entry& entry, Source source) {
   QW_TRY(source.need().map([](auto&&) {}));  // whatever can be said before anything is unloaded
   QW_TRY(wait_until_idle(entry));
-  std::swap(entry.source, source);
+  const auto exchange = [&] {  // others look for models by their names meanwhile
+    const std::lock_guard lock(mutex_);
+    std::swap(entry.source, source);
+  };
+  exchange();
   Status done = load(entry).map([](auto&&) {});
   if (done) return {};
-  std::swap(entry.source, source);
+  exchange();
   if (auto back = load(entry); !back)
     done.error().message += "; and the old one cannot be loaded again: " + back.error().message;
   return done;

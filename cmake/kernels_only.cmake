@@ -18,7 +18,7 @@ foreach(room base tensor kernels)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${room}/*.cc)
   set(tests ${sources})
   list(FILTER sources EXCLUDE REGEX "_(test|bench|fuzz)\\.cc$")
-  list(FILTER sources EXCLUDE REGEX "/base/(log|sha256)\\.cc$")  # need spdlog and OpenSSL
+  list(FILTER sources EXCLUDE REGEX "/base/(log|password|sha256)\\.cc$")  # need spdlog and OpenSSL
   target_sources(qw_rooms PRIVATE ${sources})
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
   if(NOT room STREQUAL "kernels")

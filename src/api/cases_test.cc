@@ -73,19 +73,8 @@ class CasesTest : public test::AccountsServiceTest, public testing::WithParamInt
       body = std::move(lines);
     }
     HttpAnswer answer = ask(one.method, test::with_variables(one.path, variables_), body, headers);
-    if (answer.head.find("chunked") != std::string::npos) answer.body = dechunked(answer.body);
+    if (answer.head.find("chunked") != std::string::npos) answer.body = test::dechunked(answer.body);
     return answer;
-  }
-  static std::string dechunked(const std::string& body) {
-    std::string out;
-    for (std::size_t at = 0; at < body.size();) {
-      const auto end = body.find("\r\n", at);
-      const auto size = std::stoul(body.substr(at, end - at), nullptr, 16);
-      if (size == 0) break;
-      out += body.substr(end + 2, size);
-      at = end + 2 + size + 2;
-    }
-    return out;
   }
   static std::string header(const HttpAnswer& answer, std::string_view name) {
     std::size_t at = answer.head.find("\r\n");

@@ -13,7 +13,7 @@ class ProtocolsTest : public test::ServiceTest {
   };
   static std::vector<Event> events(const std::string& chunked) {
     std::vector<Event> out;
-    const std::string text = dechunked(chunked);
+    const std::string text = test::dechunked(chunked);
     std::string name;
     for (std::size_t at = 0; at < text.size();) {
       const auto end = std::min(text.find('\n', at), text.size());
@@ -26,22 +26,11 @@ class ProtocolsTest : public test::ServiceTest {
   }
   static std::vector<json::Value> lines(const std::string& chunked) {
     std::vector<json::Value> out;
-    const std::string text = dechunked(chunked);
+    const std::string text = test::dechunked(chunked);
     for (std::size_t at = 0; at < text.size();) {
       const auto end = std::min(text.find('\n', at), text.size());
       out.push_back(*json::parse(text.substr(at, end - at)));
       at = end + 1;
-    }
-    return out;
-  }
-  static std::string dechunked(const std::string& body) {
-    std::string out;
-    for (std::size_t at = 0; at < body.size();) {
-      const auto end = body.find("\r\n", at);
-      const auto size = std::stoul(body.substr(at, end - at), nullptr, 16);
-      if (size == 0) break;
-      out += body.substr(end + 2, size);
-      at = end + 2 + size + 2;
     }
     return out;
   }
@@ -269,7 +258,7 @@ TEST_F(ProtocolsTest, DashScopeStreamsFramesThatGrowOrAdd) {
             std::string(incremental ? "true" : "false") + "}}",
         "X-DashScope-SSE: enable\r\n");
     ASSERT_EQ(answer.status, 200);
-    const std::string text = dechunked(answer.body);
+    const std::string text = test::dechunked(answer.body);
     EXPECT_TRUE(text.starts_with("id:1\nevent:result\n:HTTP_STATUS/200\ndata:{")) << text;
     EXPECT_EQ(text.find("[DONE]"), std::string::npos);
     std::string joined, last, reasons;

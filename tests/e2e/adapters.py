@@ -10,10 +10,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-import urllib.error
-import urllib.request
 
-from service import check, start_service
+from service import call, check, start_service
 
 program = sys.argv[1]
 WIDTH, HEADS, RANK, LAYERS = 256, 4 * 64, 4, 8  # of the shipped model
@@ -35,16 +33,6 @@ def make_adapter(folder, seed):
     (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + data)
     (folder / "adapter_config.json").write_text(json.dumps(
         {"peft_type": "LORA", "r": RANK, "lora_alpha": 8, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}))
-
-
-def call(port, method, path, body=None):
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", None if body is None else json.dumps(body).encode(),
-                                     {"Content-Type": "application/json"}, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
 
 
 def ask(port, model, tokens=24):

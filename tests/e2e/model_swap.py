@@ -13,23 +13,12 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.error
 import urllib.request
 
-from service import check, start_service, wait_for
+from service import call, check, start_service, wait_for
 
 program = sys.argv[1]
 mini = pathlib.Path(__file__).resolve().parents[2] / "models" / "mini" / "mini.gguf"
-
-
-def call(port, method, path, body=None):
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", None if body is None else json.dumps(body).encode(),
-                                     {"Content-Type": "application/json"}, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
 
 
 def ask(port, tokens=24):

@@ -1,7 +1,10 @@
 """What the end-to-end scripts in Python share: checks, and the service as a process. Standard library only."""
+import json
 import pathlib
 import subprocess
 import time
+import urllib.error
+import urllib.request
 
 
 def check(name, holds):
@@ -23,3 +26,14 @@ def start_service(program, log, *words, port=0):
     """The running process and its port; `log` gets what it writes. `words` are more of the command line; port 0: any free one."""
     server = subprocess.Popen([program, "serve", "--port", str(port), *words], stdout=open(log, "w"), stderr=subprocess.STDOUT)
     return server, int(wait_for(log, "listening on").rsplit(":", 1)[1].split()[0])
+
+
+def call(port, method, path, body=None):
+    """Status and JSON of an answer, an error's too."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", None if body is None else json.dumps(body).encode(),
+                                     {"Content-Type": "application/json"}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)

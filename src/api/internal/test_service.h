@@ -63,6 +63,19 @@ struct HttpAnswer {
   std::string head, body;
 };
 
+// A body in chunks, as one.
+inline std::string dechunked(const std::string& body) {
+  std::string out;
+  for (std::size_t at = 0; at < body.size();) {
+    const auto end = body.find("\r\n", at);
+    const auto size = std::stoul(body.substr(at, end - at), nullptr, 16);
+    if (size == 0) break;
+    out += body.substr(end + 2, size);
+    at = end + 2 + size + 2;
+  }
+  return out;
+}
+
 // A service with the models "alphabet" and "vectors" over one engine. `accounts` may be set before start_service().
 class ServiceTest : public testing::Test {
  protected:

@@ -1,6 +1,9 @@
 // qianwen data build CONFIG.toml | data show DIR
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 
 #include "base/file.h"
@@ -57,14 +60,43 @@ int build(const Options& o) {
   return 0;
 }
 
-// One document as text. What counts in the loss stands between 【 and 】 when the shard has a mask.
-std::string sample_text(const data::TokenShard& shard, std::uint64_t document, const tokenizer::Tokenizer& tokenizer) {
+// How what counts in the loss is told from what does not.
+struct Marks {
+  const char *begin, *end;
+};
+// Green where a terminal shows it and its user has not turned colours off (no-color.org); signs elsewhere.
+Marks marks() {
+  const char* off = std::getenv("NO_COLOR");
+  const bool colours = ::isatty(STDOUT_FILENO) == 1 && (off == nullptr || *off == '\0');
+  return colours ? Marks{"\x1b[32m", "\x1b[0m"} : Marks{"【", "】"};
+}
+
+// Foreign text as a terminal may see it: control characters but line ends and tabs become their pictures.
+std::string harmless(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    const auto u = static_cast<unsigned char>(c);
+    const bool control = (u < 0x20 && c != '\n' && c != '\t') || u == 0x7F;
+    if (!control) {
+      out += c;
+      continue;
+    }
+    // U+2400 + the character, U+2421 for delete.
+    out += "\xE2\x90";
+    out += u == 0x7F ? static_cast<char>(0xA1) : static_cast<char>(0x80 + u);
+  }
+  return out;
+}
+
+// One document as text. What counts in the loss is marked when the shard has a mask.
+std::string sample_text(const data::TokenShard& shard, std::uint64_t document, const tokenizer::Tokenizer& tokenizer,
+                        const Marks& mark) {
   std::string out;
   std::vector<tokenizer::TokenId> run;
   bool kept = false;
   const auto flush = [&] {
-    const std::string text = tokenizer.decode(run, /*skip_special=*/false);
-    if (!text.empty()) out += kept && shard.has_mask() ? "【" + text + "】" : text;
+    const std::string text = harmless(tokenizer.decode(run, /*skip_special=*/false));
+    if (!text.empty()) out += kept && shard.has_mask() ? mark.begin + text + mark.end : text;
     run.clear();
   };
   for (std::uint64_t at = shard.begin(document); at < shard.end(document); ++at) {
@@ -80,12 +112,13 @@ std::string sample_text(const data::TokenShard& shard, std::uint64_t document, c
 Status print_samples(const data::Dataset& dataset, std::int64_t count) {
   QW_ASSIGN(auto spec, tokenizer::load_tokenizer_folder(dataset.tokenizer_folder));
   QW_ASSIGN(const auto tokenizer, tokenizer::Tokenizer::create(std::move(spec)));
+  const Marks mark = marks();
   for (const auto& source : dataset.train) {
     const std::uint64_t n = std::min(static_cast<std::uint64_t>(count), source.shard.documents());
     for (std::uint64_t i = 0; i < n; ++i) {
       const std::uint64_t document = i * source.shard.documents() / n;
       std::printf("--- %s, document %llu\n%s\n", source.name.c_str(), static_cast<unsigned long long>(document),
-                  sample_text(source.shard, document, tokenizer).c_str());
+                  sample_text(source.shard, document, tokenizer, mark).c_str());
     }
   }
   return {};
@@ -121,7 +154,7 @@ void add_data(CLI::App& app, Outcome& outcome) {
   build_command->callback([&outcome, options] { outcome.code = build(*options); });
   auto* show_command = data->add_subcommand("show", "Checks the shards of a folder and shows its ledger");
   show_command->add_option("folder", options->folder, "folder with ledger.json")->required();
-  show_command->add_option("--samples", options->samples, "print this many documents of each source; 【】 = learnt from");
+  show_command->add_option("--samples", options->samples, "print this many documents of each source; green, or between 【】, is what is learnt");
   show_command->add_flag("--json", options->json, "machine-readable output");
   show_command->callback([&outcome, options] { outcome.code = show(*options); });
 }

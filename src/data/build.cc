@@ -31,13 +31,14 @@ struct Builder {
                       ShardWriter& writer) const;
   Status add_poem(const SourceConfig& source, const Document& document, const FormBalance& balance,
                   ShardWriter& writer) const;
-  Status add_chat(const json::Object& chat, const SourceConfig& source, std::uint64_t line, ShardWriter& writer) const;
+  Status add_chat(const json::Object& chat, const SourceConfig& source, std::uint64_t line, ShardWriter& writer,
+                  std::size_t context = 0) const;
   Result<json::Object> build_source(const SourceConfig& source) const;
 };
 
 Status Builder::add_chat(const json::Object& chat, const SourceConfig& source, std::uint64_t line,
-                         ShardWriter& writer) const {
-  auto tokens = tokenize_chat(chat_template, chat, tokenizer);
+                         ShardWriter& writer, std::size_t context) const {
+  auto tokens = tokenize_chat(chat_template, chat, tokenizer, context);
   if (!tokens) return in_context(source.name + " line " + std::to_string(line), std::move(tokens).error());
   return writer.add(tokens->ids, tokens->text_bytes, tokens->kept);
 }
@@ -80,7 +81,10 @@ Result<FormBalance> count_forms(const SourceConfig& source) {
 Status Builder::add_document(const SourceConfig& source, const Document& document, const FormBalance& balance,
                              ShardWriter& writer) const {
   if (source.exercises != Exercises::kNone) return add_poem(source, document, balance, writer);
-  if (source.reader.format == SourceFormat::kChat) return add_chat(document.chat, source, document.line, writer);
+  if (is_chat(source)) {
+    QW_TRY(add_chat(document.chat, source, document.line, writer, document.context));
+    return is_pairs(source) ? add_chat(document.rejected, source, document.line, writer, document.context) : Status{};
+  }
   std::vector<TokenId> ids;
   if (config.leading_end_token) ids.push_back(end_token);
   // Special tokens spelt out in a corpus are ordinary text: no document may end itself.
@@ -151,6 +155,7 @@ Result<json::Object> Builder::build_source(const SourceConfig& source) const {
   record.set("empty_dropped", counts.empty);
   record.set("invalid_utf8", counts.invalid_utf8);
   record.set("weight", source.weight);
+  if (is_pairs(source)) record.set("pairs", true);
   record.set("heldout_tail", source.heldout_tail);
   record.set("train", shard_record(train_path, &train));
   record.set("heldout", shard_record(heldout_path, tail ? &*tail : nullptr));

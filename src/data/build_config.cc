@@ -20,18 +20,21 @@ bool is_plain_name(std::string_view name) {
 Status read_reader(ConfigTable& t, SourceConfig& source) {
   ReaderOptions& reader = source.reader;
   int format = 0, separator = 0, invalid = 0, han = 0;
-  QW_TRY(t.read_choice("format", {"text", "jsonl", "chat", "poems"}, format));
+  QW_TRY(t.read_choice("format", {"text", "jsonl", "chat", "poems", "sharegpt", "alpaca", "prompt_completion", "preference"}, format));
   QW_TRY(t.read_choice("separator", {"blank_line", "line", "file"}, separator));
   QW_TRY(t.read_choice("invalid_utf8", {"replace", "drop", "refuse"}, invalid));
   QW_TRY(t.read_choice("han", {"keep", "simplified"}, han));
-  const bool poems = format == 3;
+  const bool poems = format == 3, conversations = format > 3;
   if (poems) {  // with other formats these keys stay unknown
     int exercises = 0;
     QW_TRY(t.read_choice("exercises", {"any", "forms"}, exercises));
     source.exercises = exercises == 1 ? Exercises::kForms : Exercises::kAny;
     QW_TRY(t.read("mixed_scripts", source.mixed_scripts));
   }
-  reader.format = poems ? SourceFormat::kText : static_cast<SourceFormat>(format);
+  reader.format = poems           ? SourceFormat::kText
+                  : conversations ? SourceFormat::kConversation
+                                  : static_cast<SourceFormat>(format);
+  if (conversations) reader.form = static_cast<ConversationForm>(format - 4);
   reader.separator = static_cast<Separator>(separator);
   reader.invalid_utf8 = static_cast<InvalidUtf8>(invalid);
   reader.simplify_han = han == 1;

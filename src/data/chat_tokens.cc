@@ -1,5 +1,7 @@
 #include "data/chat_tokens.h"
 
+#include <algorithm>
+
 namespace qw::data {
 namespace {
 
@@ -43,11 +45,19 @@ ChatTokens tokenize_rendered(const chat::Rendered& rendered, const tokenizer::To
 }
 
 Result<ChatTokens> tokenize_chat(const chat::Template& chat_template, const json::Object& variables,
-                                 const tokenizer::Tokenizer& tokenizer) {
-  QW_ASSIGN(const chat::Rendered rendered, chat_template.render(variables));
+                                 const tokenizer::Tokenizer& tokenizer, std::size_t context) {
+  QW_ASSIGN(chat::Rendered rendered, chat_template.render(variables));
   if (rendered.generation.empty() && has_assistant(variables))
     return fail(ErrorKind::kBadInput,
                 "the chat template has no {% generation %} marks, so nothing would be learnt; use a training template");
+  if (context > 0) {
+    json::Object before = variables;
+    json::Array& messages = before.find("messages")->as_array();
+    messages.resize(std::min(messages.size(), context));
+    QW_ASSIGN(const chat::Rendered prompt, chat_template.render(before));
+    const std::size_t said = std::min(prompt.generation.size(), rendered.generation.size());
+    rendered.generation.erase(rendered.generation.begin(), rendered.generation.begin() + static_cast<std::ptrdiff_t>(said));
+  }
   return tokenize_rendered(rendered, tokenizer);
 }
 

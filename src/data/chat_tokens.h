@@ -28,10 +28,10 @@ struct ChatTokens {
   std::uint32_t text_bytes = 0;    // of the rendered text that is kept, special tokens out
 };
 
-// `variables` are the template's (messages, tools). Errors: kBadInput when the template fails or marks nothing
-// although there is an assistant message.
+// `variables` are the template's (messages, tools). Of the first `context` messages nothing counts. Errors: kBadInput when
+// the template fails or marks nothing although there is an assistant message.
 Result<ChatTokens> tokenize_chat(const chat::Template& chat_template, const json::Object& variables,
-                                 const tokenizer::Tokenizer& tokenizer);
+                                 const tokenizer::Tokenizer& tokenizer, std::size_t context = 0);
 
 // The part after the template: kept for the spans of `rendered`, extended as above. Exposed for tests.
 ChatTokens tokenize_rendered(const chat::Rendered& rendered, const tokenizer::Tokenizer& tokenizer);

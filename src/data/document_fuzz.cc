@@ -10,9 +10,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size < 1) return 0;
   const base::MemoryFile file(data + 1, size - 1);
   data::ReaderOptions options;
-  options.format = static_cast<data::SourceFormat>(data[0] % 3);
-  options.separator = static_cast<data::Separator>(data[0] / 3 % 3);
-  options.invalid_utf8 = static_cast<data::InvalidUtf8>(data[0] / 9 % 3);
+  options.format = static_cast<data::SourceFormat>(data[0] % 4);
+  options.separator = static_cast<data::Separator>(data[0] / 4 % 3);
+  options.form = static_cast<data::ConversationForm>(data[0] / 4 % 4);
+  options.invalid_utf8 = static_cast<data::InvalidUtf8>(data[0] / 16 % 3);
   options.max_document_bytes = 64;
   options.max_line_bytes = 1 << 16;
   auto reader = data::DocumentReader::open(file.path(), options);
@@ -22,7 +23,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto more = reader->next(document);
     if (!more || !*more) break;
     QW_CHECK(base::is_valid_utf8(document.text));
-    if (options.format != data::SourceFormat::kChat) {
+    if (options.format == data::SourceFormat::kConversation) {
+      const auto* messages = document.chat.find("messages");
+      QW_CHECK(messages != nullptr && document.context <= messages->as_array().size());
+    } else if (options.format != data::SourceFormat::kChat) {
       QW_CHECK(!document.text.empty());
       QW_CHECK(document.text.find('\r') == std::string::npos);
     }

@@ -85,6 +85,7 @@ struct DocumentReader::State {
   Result<bool> next_text(Document& document);
   Result<bool> next_json(Document& document);
   Status chat_of(simdjson::dom::element root, Document& document);
+  Status conversation(simdjson::dom::element root, Document& document) const;
   void cut(std::string& text, std::uint64_t line_number);
 };
 
@@ -143,6 +144,17 @@ Status DocumentReader::State::chat_of(simdjson::dom::element root, Document& doc
   return {};
 }
 
+Status DocumentReader::State::conversation(simdjson::dom::element root, Document& document) const {
+  QW_ASSIGN(const json::Value line_value, to_value(root, 0));
+  QW_ASSIGN(Conversation c, conversation_of(line_value, options.form));
+  for (const json::Object* chat : {&c.chat, &c.rejected})
+    if (const json::Value* messages = chat->find("messages")) QW_TRY(check_messages(*messages));
+  document.chat = std::move(c.chat);
+  document.rejected = std::move(c.rejected);
+  document.context = c.context;
+  return {};
+}
+
 Result<bool> DocumentReader::State::next_json(Document& document) {
   for (bool keep = false; !keep;) {
     QW_ASSIGN(const bool more, lines.next(line));
@@ -155,8 +167,8 @@ Result<bool> DocumentReader::State::next_json(Document& document) {
   simdjson::dom::element root;
   if (const auto code = parser.parse(line).get(root); code != simdjson::SUCCESS)
     return fail(ErrorKind::kBadInput, lines.where(document.line) + ": " + simdjson::error_message(code));
-  if (options.format == SourceFormat::kChat) {
-    if (auto status = chat_of(root, document); !status)
+  if (options.format != SourceFormat::kJsonl) {
+    if (auto status = options.format == SourceFormat::kChat ? chat_of(root, document) : conversation(root, document); !status)
       return in_context(lines.where(document.line), std::move(status).error());
     return true;
   }
@@ -199,7 +211,7 @@ Result<bool> DocumentReader::next(Document& document) {
       QW_ASSIGN(const bool keep, s.clean(document.text, document.line));
       if (!keep) continue;
     }
-    if (s.options.format != SourceFormat::kChat && document.text.empty()) {
+    if ((plain || s.options.format == SourceFormat::kJsonl) && document.text.empty()) {
       ++s.counts.empty;
       continue;
     }

@@ -1,4 +1,4 @@
-// Documents out of corpus files: plain text cut by a rule, or JSON lines with a text or with chat messages.
+// Documents out of corpus files: plain text cut by a rule, or JSON lines with a text or with a conversation.
 //
 // Streaming: memory is bounded by the longest line or document (max_document_bytes, max_line_bytes). Byte-order marks
 // are dropped, line ends become "\n", invalid UTF-8 is handled as asked and counted. Errors name file and line.
@@ -12,11 +12,12 @@
 
 #include "base/result.h"
 #include "data/clean_text.h"
+#include "data/conversation.h"
 #include "json/value.h"
 
 namespace qw::data {
 
-enum class SourceFormat : std::uint8_t { kText, kJsonl, kChat };
+enum class SourceFormat : std::uint8_t { kText, kJsonl, kChat, kConversation };
 enum class Separator : std::uint8_t {
   kBlankLine,  // one or more empty lines end a document (poems, paragraphs)
   kLine,       // every line is a document
@@ -29,6 +30,7 @@ struct ReaderOptions {
   InvalidUtf8 invalid_utf8 = InvalidUtf8::kReplace;
   bool simplify_han = false;
   std::string text_field = "text";          // kJsonl: which member holds the text
+  ConversationForm form{};                  // kConversation
   std::string messages_field = "messages";  // kChat: an array of {"role", "content", ...}; "tools" is taken along
   // A longer plain-text document is cut after the last line (or character) that fits; a longer JSONL text is kept.
   std::uint64_t max_document_bytes = 1 << 20;
@@ -37,7 +39,9 @@ struct ReaderOptions {
 
 struct Document {
   std::string text;        // kText, kJsonl
-  json::Object chat;       // kChat: the variables a chat template gets ("messages", "tools")
+  json::Object chat;       // kChat, kConversation: the variables a chat template gets ("messages", "tools")
+  json::Object rejected;   // of preferences: the other answer's
+  std::size_t context = 0;  // so many messages at the beginning are not learnt from
   std::uint64_t line = 0;  // first line of it, counted from 1
 };
 

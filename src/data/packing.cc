@@ -1,11 +1,10 @@
 #include "data/packing.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 
-#include "base/rng.h"
 #include "base/sha256.h"
+#include "data/internal/draws.h"
 #include "json/value.h"
 
 namespace qw::data {
@@ -14,16 +13,6 @@ namespace {
 // Pieces packed at once: large enough that best fit leaves well under 1 % empty, small enough that rows of one batch
 // hold documents of every length.
 constexpr std::size_t kWindow = 16384;
-constexpr std::uint64_t kShuffleStream = 0x7368756666;  // streams of the Philox key, so that uses never share draws
-constexpr std::uint64_t kRepeatStream = 0x7265706561;
-
-std::uint64_t stream(std::uint64_t kind, std::uint64_t epoch) { return kind + (epoch << 40); }
-
-template <class T>
-void shuffle(std::vector<T>& items, base::Rng& rng) {
-  for (std::size_t i = items.size(); i > 1; --i) std::swap(items[i - 1], items[static_cast<std::size_t>(rng.below(i))]);
-}
-
 tl::unexpected<Error> bad_ledger(const std::filesystem::path& path, const char* why) {
   return fail(ErrorKind::kBadInput, path.string() + ": " + why);
 }
@@ -48,7 +37,9 @@ Status open_part(const std::filesystem::path& folder, const json::Value& source,
     return bad_ledger(shard.path(), "does not hold the documents that the ledger lists");
   for (std::uint64_t i = 0; i < shard.tokens(); ++i)
     if (shard.token(i) >= dataset.vocab) return bad_ledger(shard.path(), "holds a token id outside the vocabulary");
-  if (shard.documents() > 0) out.push_back({name->as_string(), std::move(shard), weight->as_double()});
+  const json::Value* pairs = source.find("pairs");
+  const bool paired = pairs != nullptr && pairs->is_bool() && pairs->as_bool();
+  if (shard.documents() > 0) out.push_back({name->as_string(), std::move(shard), weight->as_double(), paired});
   return {};
 }
 
@@ -154,12 +145,11 @@ std::vector<std::vector<std::uint32_t>> best_fit(std::span<const Piece> pieces, 
 
 Epoch::Epoch(const std::vector<DatasetSource>& sources, std::int64_t sequence_length, std::uint64_t seed,
              std::uint64_t epoch) {
-  base::Rng repeat(seed, stream(kRepeatStream, epoch)), order(seed, stream(kShuffleStream, epoch));
+  base::Rng repeat(seed, stream_of(kRepeatStream, epoch)), order(seed, stream_of(kShuffleStream, epoch));
   std::vector<Piece> all;
   for (std::uint32_t s = 0; s < sources.size(); ++s) {
-    const double whole = std::floor(sources[s].weight), part = sources[s].weight - whole;
     for (std::uint64_t d = 0; d < sources[s].shard.documents(); ++d) {
-      auto times = static_cast<std::int64_t>(whole) + (repeat.next_double() < part ? 1 : 0);
+      auto times = times_seen(sources[s].weight, repeat);
       while (times-- > 0) cut_document(sources[s].shard, s, d, sequence_length, all);
     }
   }
@@ -197,6 +187,9 @@ BatchStream::BatchStream(const std::vector<DatasetSource>& sources, std::int64_t
 
 Result<BatchStream> BatchStream::create(const std::vector<DatasetSource>& sources, std::int64_t sequence_length,
                                         std::uint64_t seed, Cursor cursor) {
+  for (const DatasetSource& source : sources)
+    if (source.pairs)
+      return fail(ErrorKind::kBadInput, source.name + ": holds preference pairs, which are learnt from with [preference] only");
   BatchStream out(sources, sequence_length, seed, cursor);
   if (out.epoch_.sequences() == 0) return fail(ErrorKind::kBadInput, "the training data is empty");
   if (cursor.sequence < 0 || cursor.sequence > out.epoch_.sequences())

@@ -21,6 +21,7 @@ struct DatasetSource {
   std::string name;
   TokenShard shard;
   double weight = 1;
+  bool pairs = false;  // documents are preference pairs (pairs.h)
 };
 
 // What a ledger lists, opened and checked against it.
@@ -79,7 +80,7 @@ struct Cursor {
 // Hands out batches for ever, epoch after epoch.
 class BatchStream {
  public:
-  // `sources` must stay alive. Errors: kBadInput when an epoch would be empty; kUsage for a cursor out of range.
+  // `sources` must stay alive. Errors: kBadInput when an epoch would be empty or holds preference pairs; kUsage for a cursor out of range.
   static Result<BatchStream> create(const std::vector<DatasetSource>& sources, std::int64_t sequence_length,
                                     std::uint64_t seed, Cursor cursor);
   // Fills `batch` with the next `sequences` sequences.

@@ -12,7 +12,9 @@ namespace {
 Digest digest_of(const Document& document) {
   const bool chat = !document.chat.empty();
   const std::string hex =
-      base::sha256_hex(chat ? json::dump(json::Value(document.chat), json::WriteStyle::compact()) : document.text);
+      base::sha256_hex(chat ? json::dump(json::Value(document.chat), json::WriteStyle::compact()) +
+                                  json::dump(json::Value(document.rejected), json::WriteStyle::compact())
+                            : document.text);
   return {first_bits(hex), first_bits(std::string_view(hex).substr(16))};
 }
 
@@ -33,7 +35,11 @@ std::uint64_t first_bits(std::string_view hex) {
 }
 
 bool is_chat(const SourceConfig& source) {
-  return source.exercises != Exercises::kNone || source.reader.format == SourceFormat::kChat;
+  return source.exercises != Exercises::kNone || source.reader.format == SourceFormat::kChat ||
+         source.reader.format == SourceFormat::kConversation;
+}
+bool is_pairs(const SourceConfig& source) {
+  return source.reader.format == SourceFormat::kConversation && source.reader.form == ConversationForm::kPreference;
 }
 
 std::uint64_t heldout_documents(const SourceConfig& source, std::uint64_t documents) {

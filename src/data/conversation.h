@@ -1,0 +1,29 @@
+// Lines of fine-tuning corpora as conversations: the forms that other tools write, each as the variables of a chat
+// template.
+#pragma once
+
+#include <cstdint>
+
+#include "base/result.h"
+#include "json/value.h"
+
+namespace qw::data {
+
+enum class ConversationForm : std::uint8_t {
+  kShareGpt,          // {"conversations": [{"from": "human", "value": T}, ...]}, also "system"
+  kAlpaca,            // {"instruction": T, "input": T, "output": T}, also "system" and "history" [[T, T], ...]
+  kPromptCompletion,  // {"prompt": P, "completion": P}; P: a text or messages
+  kPreference,  // {"prompt": P, "chosen": P, "rejected": P}; without a prompt it is what both begin with. Or OpenAI's
+                // {"input": {"messages"}, "preferred_output": messages, "non_preferred_output": messages}
+};
+
+struct Conversation {
+  json::Object chat;        // "messages", and "tools" if the line has some
+  json::Object rejected;    // kPreference: the same up to `context`, then the answer that was not preferred
+  std::size_t context = 0;  // so many messages at the beginning are not learnt from, whoever says them
+};
+
+// kBadInput: a member is missing or is not what the form says.
+Result<Conversation> conversation_of(const json::Value& line, ConversationForm form);
+
+}  // namespace qw::data

@@ -32,6 +32,7 @@ json::Object identity(const TrainConfig& config, const models::Model& model, con
   o.set("precision", config.precision == Precision::kBf16 ? "bf16" : "f32");
   o.set("optimizer.kind", config.optimizer.kind == OptimizerKind::kMuon ? "muon" : "adamw");
   o.set("ema", config.ema);
+  if (config.preference) o.set("preference", to_json(*config.preference));
   return o;
 }
 
@@ -92,8 +93,8 @@ Status Trainer::save_checkpoint(const std::filesystem::path& path) {
   json::Object state;
   state.set("step", s.step);
   state.set("tokens", s.tokens);
-  state.set("epoch", s.stream->cursor().epoch);
-  state.set("sequence", s.stream->cursor().sequence);
+  state.set("epoch", s.cursor().epoch);
+  state.set("sequence", s.cursor().sequence);
   if (s.best_loss < std::numeric_limits<double>::infinity()) state.set("best_loss", s.best_loss);
   state.set("identity", identity(s.config, s.model(), s.lora.get(), s.dataset));
   state.set("config", s.config.source);
@@ -116,8 +117,7 @@ Status Trainer::load_checkpoint(const std::filesystem::path& path) {
   QW_TRY(load("v.", s.optimizer->second_moments()));
   if (s.has_average()) QW_TRY(load("average.", s.average));
   const data::Cursor cursor{static_cast<std::uint64_t>(state.find("epoch")->as_int()), state.find("sequence")->as_int()};
-  QW_ASSIGN(auto stream, data::BatchStream::create(s.dataset.train, s.config.sequence_length, s.config.seed, cursor));
-  s.stream.emplace(std::move(stream));
+  QW_TRY(s.open_stream(cursor));
   s.step = state.find("step")->as_int();
   s.tokens = state.find("tokens")->as_int();
   const json::Value* best = state.find("best_loss");

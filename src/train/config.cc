@@ -74,6 +74,19 @@ Status read_lora(ConfigTable t, LoraConfig& c) {
   return t.finish();
 }
 
+Status read_preference(ConfigTable t, PreferenceConfig& c) {
+  int method = 0;
+  QW_TRY(t.read_choice("method", {"dpo", "ipo", "simpo", "orpo"}, method));
+  c.method = static_cast<PreferenceMethod>(method);
+  const bool smooths = c.method == PreferenceMethod::kDpo || c.method == PreferenceMethod::kSimpo;
+  if (c.method == PreferenceMethod::kSimpo) c.beta = 2;
+  QW_TRY(t.read("beta", c.beta, 1e-6, 1e6));
+  // Where a method has no use for a key it stays unknown.
+  if (c.method == PreferenceMethod::kSimpo) QW_TRY(t.read("gamma", c.gamma, 0, 1e6));
+  if (smooths) QW_TRY(t.read("label_smoothing", c.label_smoothing, 0, 0.5));
+  return t.finish();
+}
+
 Status read_tables(ConfigTable& top, TrainConfig& c) {
   QW_ASSIGN(auto optimizer, top.table("optimizer"));
   QW_TRY(read_optimizer(std::move(optimizer), c.optimizer));
@@ -93,6 +106,10 @@ Status read_tables(ConfigTable& top, TrainConfig& c) {
     QW_ASSIGN(auto lora, top.table("lora"));
     QW_TRY(read_lora(std::move(lora), c.lora.emplace()));
   }
+  if (top.has("preference")) {
+    QW_ASSIGN(auto preference, top.table("preference"));
+    QW_TRY(read_preference(std::move(preference), c.preference.emplace()));
+  }
   QW_ASSIGN(const json::Object* model, top.raw_table("model"));
   if (model != nullptr) c.model = *model;
   return {};
@@ -106,6 +123,8 @@ Status check_together(const TrainConfig& c) {
     return fail(ErrorKind::kBadInput, "with init_from the model comes from there; remove [model]");
   if (c.lora && c.init_from.empty())
     return fail(ErrorKind::kBadInput, "[lora] needs init_from: an adapter changes a model that is there");
+  if (c.preference && c.init_from.empty())
+    return fail(ErrorKind::kBadInput, "[preference] needs init_from: fresh weights prefer nothing");
   if (c.lora && c.optimizer.kind == OptimizerKind::kMuon)
     return fail(ErrorKind::kBadInput, "optimizer.kind: muon is for whole matrices, not for [lora]");
   if (c.lora && !c.generation.empty())

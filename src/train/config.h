@@ -60,12 +60,22 @@ struct LoraConfig {
   double b_lr_ratio = 1;             // LoRA+: learning rate of B / that of A
 };
 
+// Losses over pairs of answers (preference.h), in place of the likelihood of texts.
+enum class PreferenceMethod : std::uint8_t { kDpo, kIpo, kSimpo, kOrpo };
+struct PreferenceConfig {
+  PreferenceMethod method = PreferenceMethod::kDpo;
+  double beta = 0.1;
+  double gamma = 1.0;            // kSimpo: margin that is asked for
+  double label_smoothing = 0;    // kDpo (then cDPO), kSimpo: share of pairs that are taken to be the wrong way round
+};
+
 struct TrainConfig {
   std::filesystem::path output;        // checkpoints and the exported model go here
   std::string data;                    // data configuration (TOML); built when its output is absent
   std::string shards;                  // or: a folder with ledger.json that is already there
   std::string init_from;               // model folder to start from; empty = fresh weights. With lora: any model that is served
   std::optional<LoraConfig> lora;      // train adapters; absent: all weights
+  std::optional<PreferenceConfig> preference;  // absent: next-token likelihood
   json::Object model;                  // config.json keys; may be empty with init_from
   std::uint64_t seed = 1;
   std::int64_t threads = 0;            // 0 = one per CPU

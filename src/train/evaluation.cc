@@ -33,6 +33,7 @@ double bits(double nats, std::int64_t bytes) { return mean(nats / std::numbers::
 
 Result<EvalRecord> Trainer::evaluate() {
   State& s = *state_;
+  if (s.pairs) return s.evaluate_pairs();
   EvalRecord record;
   record.step = s.step;
   Sums all;
@@ -64,7 +65,7 @@ Result<EvalRecord> Trainer::evaluate() {
       }
     }
     QW_TRY(flush());
-    record.sources.push_back({source.name, sums.tokens, sums.bytes, mean(sums.nll, sums.tokens), bits(sums.text_nll, sums.bytes)});
+    record.sources.push_back({source.name, sums.tokens, sums.bytes, mean(sums.nll, sums.tokens), bits(sums.text_nll, sums.bytes), {}});
     all.nll += sums.nll;
     all.text_nll += sums.text_nll;
     all.tokens += sums.tokens;

@@ -215,38 +215,68 @@ Result<std::unique_ptr<Trainer>> Trainer::create(TrainConfig config, const data:
   }
   s.optimizer = std::make_unique<Optimizer>(s.weights.shapes(), std::move(rules), s.config.optimizer,
                                             s.gemm_precision(), kernels, pool, std::move(lr_ratios));
-  QW_ASSIGN(auto stream, data::BatchStream::create(dataset.train, s.config.sequence_length, s.config.seed, {}));
-  s.stream.emplace(std::move(stream));
+  QW_TRY(s.open_stream({}));
   s.batches.resize(static_cast<std::size_t>(s.config.accumulation));
+  s.numbers.resize(s.batches.size());
   s.peak_flops = measure_peak_flops(s.gemm_precision(), kernels, pool);
   return std::unique_ptr<Trainer>(new Trainer(std::move(state)));
 }
 
 Result<StepRecord> Trainer::step() {
   State& s = *state_;
-  for (auto& batch : s.batches) s.stream->next(s.config.batch_sequences, batch);
-  return step_on(s.batches);
+  if (s.pairs) QW_TRY(s.find_references());
+  for (std::size_t i = 0; i < s.batches.size(); ++i) {
+    if (s.pairs) s.pairs->next(s.config.batch_sequences, s.batches[i], s.numbers[i]);
+    else s.stream->next(s.config.batch_sequences, s.batches[i]);
+  }
+  return update_on(s.batches);
 }
 
 Result<StepRecord> Trainer::step_on(std::span<const data::PackedBatch> batches) {
+  QW_CHECK(!state_->pairs);
+  return update_on(batches);
+}
+
+Status Trainer::State::open_stream(const data::Cursor& at) {
+  if (!config.preference) {
+    QW_ASSIGN(auto opened, data::BatchStream::create(dataset.train, config.sequence_length, config.seed, at));
+    stream.emplace(std::move(opened));
+    return {};
+  }
+  QW_ASSIGN(auto opened, data::PairStream::create(dataset.train, config.sequence_length, config.seed, at));
+  pairs.emplace(std::move(opened));
+  if (dataset.heldout.empty() || heldout_pairs) return {};
+  QW_ASSIGN(auto heldout, data::PairStream::create(dataset.heldout, config.sequence_length, config.seed, {}));
+  heldout_pairs.emplace(std::move(heldout));
+  return {};
+}
+
+// The loss is the mean over all labels that count in the step, not a mean of means.
+Status Trainer::State::learn_texts(std::span<const data::PackedBatch> of, StepRecord& record) {
+  std::int64_t kept = 0;
+  for (const auto& batch : of) kept += batch.kept;
+  if (kept == 0) return fail(ErrorKind::kBadInput, "step " + std::to_string(step + 1) + ": no label counts in this batch");
+  double nll = 0;
+  for (const auto& batch : of) {
+    QW_TRY(graph->forward(weights, {batch.tokens, batch.positions, batch.cu_seqlens, batch.labels}));
+    nll += graph->backward(1.0f / static_cast<float>(kept));
+  }
+  record.loss = nll / static_cast<double>(kept);
+  return {};
+}
+
+Result<StepRecord> Trainer::update_on(std::span<const data::PackedBatch> batches) {
   State& s = *state_;
   const auto start = Clock::now();
-  std::int64_t kept = 0, rows = 0;
+  std::int64_t rows = 0;
   double flops = 0;
   for (const auto& batch : batches) {
-    kept += batch.kept;
     rows += static_cast<std::int64_t>(batch.tokens.size());
     flops += training_flops(s.model(), s.lora != nullptr, batch);
   }
-  if (kept == 0) return fail(ErrorKind::kBadInput, "step " + std::to_string(s.step + 1) + ": no label counts in this batch");
   s.graph->gradients().zero();
-  double nll = 0;
-  for (const auto& batch : batches) {
-    QW_TRY(s.graph->forward(s.weights, {batch.tokens, batch.positions, batch.cu_seqlens, batch.labels}));
-    nll += s.graph->backward(1.0f / static_cast<float>(kept));
-  }
   StepRecord record;
-  record.loss = nll / static_cast<double>(kept);
+  QW_TRY(s.pairs ? s.learn_pairs(batches, record) : s.learn_texts(batches, record));
   record.grad_norm = gradient_norm(s.graph->gradients(), s.optimizer->rules(), s.kernels, s.pool);
   const double factor = schedule_factor(s.config.schedule, s.step, s.config.steps);
   record.lr = s.config.optimizer.lr * factor;
@@ -308,8 +338,16 @@ Status Trainer::run(const Callbacks& callbacks) {
 std::int64_t Trainer::steps_done() const { return state_->step; }
 const models::Model& Trainer::model() const { return state_->model(); }
 ops::ParameterBuffer& Trainer::weights() { return state_->weights; }
-std::int64_t Trainer::sequences_in_epoch() const { return state_->stream->sequences_in_epoch(); }
-std::int64_t Trainer::rows_in_epoch() const { return state_->stream->rows_in_epoch(); }
+std::int64_t Trainer::sequences_in_epoch() const {
+  return state_->pairs ? state_->pairs->pairs_in_epoch() : state_->stream->sequences_in_epoch();
+}
+std::int64_t Trainer::rows_in_epoch() const {
+  return state_->pairs ? state_->pairs->rows() : state_->stream->rows_in_epoch();
+}
+std::int64_t Trainer::pairs_left_out() const {
+  const State& s = *state_;
+  return (s.pairs ? s.pairs->left_out() : 0) + (s.heldout_pairs ? s.heldout_pairs->left_out() : 0);
+}
 double Trainer::peak_flops() const { return state_->peak_flops; }
 
 std::int64_t Trainer::parameter_count() const {
@@ -339,6 +377,8 @@ json::Object to_json(const StepRecord& r) {
   o.set("tps", r.tps);
   o.set("mfu", r.mfu);
   o.set("seconds_left", r.seconds_left);
+  if (r.accuracy) o.set("accuracy", *r.accuracy);
+  if (r.margin) o.set("margin", *r.margin);
   if (r.skipped) o.set("skipped", true);
   return o;
 }
@@ -347,16 +387,18 @@ json::Object to_json(const EvalRecord& r) {
   json::Object o;
   o.set("step", r.step);
   o.set("eval_loss", r.eval_loss);
-  o.set("bits_per_byte", r.bits_per_byte);
+  if (r.accuracy) o.set("accuracy", *r.accuracy);
+  else o.set("bits_per_byte", r.bits_per_byte);
   o.set("best", r.best);
   json::Array sources;
   for (const auto& source : r.sources) {
     json::Object entry;
     entry.set("name", source.name);
     entry.set("eval_loss", source.loss);
-    entry.set("bits_per_byte", source.bits_per_byte);
+    if (source.accuracy) entry.set("accuracy", *source.accuracy);
+    else entry.set("bits_per_byte", source.bits_per_byte);
     entry.set("tokens", source.tokens);
-    entry.set("bytes", source.bytes);
+    if (!source.accuracy) entry.set("bytes", source.bytes);
     sources.emplace_back(std::move(entry));
   }
   o.set("sources", std::move(sources));

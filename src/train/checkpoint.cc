@@ -30,7 +30,8 @@ json::Object identity(const TrainConfig& config, const models::Model& model, con
   o.set("batch_sequences", config.batch_sequences);
   o.set("accumulation", config.accumulation);
   o.set("precision", config.precision == Precision::kBf16 ? "bf16" : "f32");
-  o.set("optimizer.kind", config.optimizer.kind == OptimizerKind::kMuon ? "muon" : "adamw");
+  static constexpr const char* kKinds[] = {"adamw", "muon", "sgd", "adafactor"};
+  o.set("optimizer.kind", kKinds[static_cast<std::size_t>(config.optimizer.kind)]);
   o.set("ema", config.ema);
   if (config.preference) o.set("preference", to_json(*config.preference));
   return o;
@@ -95,6 +96,7 @@ Status Trainer::save_checkpoint(const std::filesystem::path& path) {
   state.set("tokens", s.tokens);
   state.set("epoch", s.cursor().epoch);
   state.set("sequence", s.cursor().sequence);
+  if (s.since_best > 0) state.set("since_best", s.since_best);
   if (s.best_loss < std::numeric_limits<double>::infinity()) state.set("best_loss", s.best_loss);
   state.set("identity", identity(s.config, s.model(), s.lora.get(), s.dataset));
   state.set("config", s.config.source);
@@ -121,6 +123,8 @@ Status Trainer::load_checkpoint(const std::filesystem::path& path) {
   s.step = state.find("step")->as_int();
   s.tokens = state.find("tokens")->as_int();
   const json::Value* best = state.find("best_loss");
+  const json::Value* since = state.find("since_best");
+  s.since_best = since != nullptr && since->is_int() ? since->as_int() : 0;
   s.best_loss = best != nullptr && best->is_number() ? best->as_double() : std::numeric_limits<double>::infinity();
   return {};
 }

@@ -18,7 +18,7 @@ constexpr std::int64_t kLongSequence = 1 << 20;
 
 Status read_optimizer(ConfigTable t, OptimizerConfig& c) {
   int kind = 0, scale = 0;
-  QW_TRY(t.read_choice("kind", {"adamw", "muon"}, kind));
+  QW_TRY(t.read_choice("kind", {"adamw", "muon", "sgd", "adafactor"}, kind));
   QW_TRY(t.read("lr", c.lr, 0, 100));
   QW_TRY(t.read("beta1", c.beta1, 0, 0.999999));
   QW_TRY(t.read("beta2", c.beta2, 0, 0.999999999));
@@ -28,6 +28,7 @@ Status read_optimizer(ConfigTable t, OptimizerConfig& c) {
   QW_TRY(t.read("muon_lr", c.muon_lr, 0, 100));
   QW_TRY(t.read("muon_momentum", c.muon_momentum, 0, 0.999999));
   QW_TRY(t.read_choice("muon_scale", {"moonshot", "jordan"}, scale));
+  QW_TRY(t.read("momentum", c.momentum, 0, 0.999999));
   c.kind = static_cast<OptimizerKind>(kind);
   c.muon_scale = static_cast<MuonScale>(scale);
   return t.finish();
@@ -99,6 +100,7 @@ Status read_tables(ConfigTable& top, TrainConfig& c) {
   QW_ASSIGN(auto eval, top.table("eval"));
   QW_TRY(eval.read("every", c.eval.every, 0, kManySteps));
   QW_TRY(eval.read("max_tokens", c.eval.max_tokens, 0, kManySteps));
+  QW_TRY(eval.read("patience", c.eval.patience, 0, kManySteps));
   QW_TRY(eval.finish());
   QW_ASSIGN(auto generation, top.table("generation"));
   QW_TRY(read_generation(std::move(generation), c.generation));
@@ -121,6 +123,8 @@ Status check_together(const TrainConfig& c) {
   if (c.model.empty() && c.init_from.empty()) return fail(ErrorKind::kBadInput, "give [model] or init_from");
   if (!c.model.empty() && !c.init_from.empty())
     return fail(ErrorKind::kBadInput, "with init_from the model comes from there; remove [model]");
+  if (c.eval.patience > 0 && c.eval.every == 0)
+    return fail(ErrorKind::kBadInput, "eval.patience counts evaluations; set eval.every");
   if (c.lora && c.init_from.empty())
     return fail(ErrorKind::kBadInput, "[lora] needs init_from: an adapter changes a model that is there");
   if (c.preference && c.init_from.empty())

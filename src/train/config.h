@@ -14,7 +14,7 @@
 namespace qw::train {
 
 enum class Precision : std::uint8_t { kBf16, kF32 };  // of matrix products; master weights and sums are float32
-enum class OptimizerKind : std::uint8_t { kAdamw, kMuon };
+enum class OptimizerKind : std::uint8_t { kAdamw, kMuon, kSgd, kAdafactor };
 enum class MuonScale : std::uint8_t {
   kMoonshot,  // 0.2 * sqrt(max(rows, cols)): update size as AdamW's, so its lr and decay carry over
   kJordan,    // sqrt(max(1, rows / cols))
@@ -32,6 +32,7 @@ struct OptimizerConfig {
   double muon_lr = 0;           // 0 = lr
   double muon_momentum = 0.95;
   MuonScale muon_scale = MuonScale::kMoonshot;
+  double momentum = 0;          // kSgd
 };
 
 struct ScheduleConfig {
@@ -47,6 +48,7 @@ struct CheckpointConfig {
 };
 
 struct EvalConfig {
+  std::int64_t patience = 0;           // evaluations without a new best before training ends; 0 = never
   std::int64_t every = 0;              // steps; 0 = only at the end
   std::int64_t max_tokens = 100'000;   // of each source; 0 = all
 };

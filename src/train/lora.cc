@@ -130,6 +130,7 @@ Status Lora::choose_targets() {
 
 void Lora::add(std::int32_t parameter, const std::string& path) {
   const LoraConfig& lora = *config_.lora;
+  const OptimizerKind kind = config_.optimizer.kind;
   const tensor::Shape shape = model_->parameters()[static_cast<std::size_t>(parameter)].shape;
   const auto half = [&](const char* end, tensor::Shape s, UpdateRule rule, double ratio) {
     names_.push_back(std::string(kPeftPrefix) + path + end);
@@ -138,9 +139,9 @@ void Lora::add(std::int32_t parameter, const std::string& path) {
     lr_ratios_.push_back(static_cast<float>(ratio));
   };
   adapters_.push_back({{parameter}, static_cast<std::int32_t>(lora.rank), scale_of(lora), lora.dora});
-  half(".lora_A.weight", {lora.rank, shape[1]}, UpdateRule::kAdamw, 1);
-  half(".lora_B.weight", {shape[0], lora.rank}, UpdateRule::kAdamw, lora.b_lr_ratio);
-  if (lora.dora) half(".lora_magnitude_vector", {shape[0]}, UpdateRule::kAdamwNoDecay, 1);
+  half(".lora_A.weight", {lora.rank, shape[1]}, plain_rule(kind, true), 1);
+  half(".lora_B.weight", {shape[0], lora.rank}, plain_rule(kind, true), lora.b_lr_ratio);
+  if (lora.dora) half(".lora_magnitude_vector", {shape[0]}, plain_rule(kind, false), 1);
 }
 
 void Lora::initialise(ops::ParameterBuffer& weights, base::ThreadPool& pool) const {

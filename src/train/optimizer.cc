@@ -1,6 +1,7 @@
 #include "train/optimizer.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -43,7 +44,21 @@ constexpr float kA = 3.4445f, kB = -4.7750f, kC = 2.0315f;
 constexpr int kNewtonSchulzSteps = 5;
 constexpr float kNormEps = 1e-7f;  // keeps a zero matrix zero
 
+constexpr double kTiny = 1e-30;  // Adafactor's: no gradient, no division by zero
+
+bool is_sgd(UpdateRule rule) { return rule == UpdateRule::kSgd || rule == UpdateRule::kSgdNoDecay; }
+
 }  // namespace
+
+UpdateRule plain_rule(OptimizerKind kind, bool decays) {
+  switch (kind) {
+    case OptimizerKind::kSgd: return decays ? UpdateRule::kSgd : UpdateRule::kSgdNoDecay;
+    case OptimizerKind::kAdafactor: return decays ? UpdateRule::kAdafactor : UpdateRule::kAdafactorNoDecay;
+    case OptimizerKind::kAdamw:
+    case OptimizerKind::kMuon: break;
+  }
+  return decays ? UpdateRule::kAdamw : UpdateRule::kAdamwNoDecay;
+}
 
 double gradient_norm(const ops::ParameterBuffer& gradients, const std::vector<UpdateRule>& rules,
                      const kernels::Kernels& kernels, base::ThreadPool& pool) {
@@ -136,11 +151,19 @@ struct Optimizer::State {
   base::ThreadPool& pool;
   ops::ParameterBuffer m, v;
   std::unique_ptr<NewtonSchulz> newton_schulz;
-  tensor::Buffer update;  // of one Muon matrix
+  tensor::Buffer update;  // of one matrix under Muon, or of one parameter under Adafactor
   std::vector<float> lr_ratios;
 
   void adamw(ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients, std::int64_t step, double lr,
              double gradient_scale);
+  double rate(std::size_t p, double lr) const {
+    return lr_ratios.empty() ? lr : lr * static_cast<double>(lr_ratios[p]);
+  }
+  void sgd(std::size_t p, ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients, double lr,
+           double gradient_scale);
+  void adafactor(std::size_t p, ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients, std::int64_t step,
+                 double lr, double gradient_scale);
+  void factored(std::size_t p, std::int64_t rows, std::int64_t columns, const float* g, float scale, double keep, float* u);
   void muon(std::size_t p, ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients, double lr,
             double gradient_scale);
 };
@@ -151,13 +174,20 @@ Optimizer::Optimizer(const std::vector<tensor::Shape>& shapes, std::vector<Updat
     : state_(new State{config, std::move(rules), {}, kernels, pool, {}, {}, nullptr, {}, std::move(lr_ratios)}) {
   State& s = *state_;
   QW_CHECK(s.rules.size() == shapes.size() && (s.lr_ratios.empty() || s.lr_ratios.size() == shapes.size()));
-  std::vector<tensor::Shape> first, second;
+  std::vector<tensor::Shape> first, second, adam_shapes;
   std::int64_t small = 0, large = 0, most = 0;
   for (std::size_t p = 0; p < shapes.size(); ++p) {
-    const bool adam = s.rules[p] == UpdateRule::kAdamw || s.rules[p] == UpdateRule::kAdamwNoDecay;
-    first.push_back(s.rules[p] == UpdateRule::kFrozen ? tensor::Shape{0} : shapes[p]);
-    second.push_back(adam ? shapes[p] : tensor::Shape{0});
-    if (s.rules[p] != UpdateRule::kMuon) continue;
+    const UpdateRule rule = s.rules[p];
+    const bool adam = rule == UpdateRule::kAdamw || rule == UpdateRule::kAdamwNoDecay;
+    const bool adafactor = rule == UpdateRule::kAdafactor || rule == UpdateRule::kAdafactorNoDecay;
+    const bool momentum = adam || rule == UpdateRule::kMuon || (is_sgd(rule) && config.momentum > 0);
+    first.push_back(momentum ? shapes[p] : tensor::Shape{0});
+    if (adafactor && shapes[p].rank() == 2) second.push_back({shapes[p][0] + shapes[p][1]});
+    else second.push_back(adam || adafactor ? shapes[p] : tensor::Shape{0});
+    if (adam) adam_shapes.push_back(shapes[p]);
+    else adam_shapes.push_back(tensor::Shape{0});
+    if (adafactor) most = std::max(most, shapes[p].elements());
+    if (rule != UpdateRule::kMuon) continue;
     QW_CHECK(shapes[p].rank() == 2);
     small = std::max(small, std::min(shapes[p][0], shapes[p][1]));
     large = std::max(large, std::max(shapes[p][0], shapes[p][1]));
@@ -165,11 +195,9 @@ Optimizer::Optimizer(const std::vector<tensor::Shape>& shapes, std::vector<Updat
   }
   s.m = ops::ParameterBuffer(first);
   s.v = ops::ParameterBuffer(second);
-  s.chunks = cut(second);
-  if (most > 0) {
-    s.newton_schulz = std::make_unique<NewtonSchulz>(small, large, muon_precision, kernels, pool);
-    s.update = tensor::Buffer(static_cast<std::size_t>(most) * sizeof(float));
-  }
+  s.chunks = cut(adam_shapes);
+  if (large > 0) s.newton_schulz = std::make_unique<NewtonSchulz>(small, large, muon_precision, kernels, pool);
+  if (most > 0) s.update = tensor::Buffer(static_cast<std::size_t>(most) * sizeof(float));
 }
 Optimizer::~Optimizer() = default;
 
@@ -186,7 +214,7 @@ void Optimizer::State::adamw(ops::ParameterBuffer& weights, const ops::Parameter
     for (std::int64_t i = begin; i < end; ++i) {
       const Chunk& c = chunks[static_cast<std::size_t>(i)];
       const bool decays = rules[c.parameter] == UpdateRule::kAdamw;
-      const double rate = lr_ratios.empty() ? lr : lr * static_cast<double>(lr_ratios[c.parameter]);
+      const double rate = this->rate(c.parameter, lr);
       kernels.adamw(weights.data(c.parameter) + c.begin, gradients.data(c.parameter) + c.begin,
                     m.data(c.parameter) + c.begin, v.data(c.parameter) + c.begin, c.end - c.begin,
                     static_cast<float>(rate), static_cast<float>(config.beta1), static_cast<float>(config.beta2),
@@ -221,13 +249,100 @@ void Optimizer::State::muon(std::size_t p, ops::ParameterBuffer& weights, const 
   });
 }
 
+void Optimizer::State::sgd(std::size_t p, ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients, double lr,
+                           double gradient_scale) {
+  const auto mu = static_cast<float>(config.momentum), scale = static_cast<float>(gradient_scale), pull = static_cast<float>(lr);
+  const float keep = rules[p] == UpdateRule::kSgd ? static_cast<float>(1 - lr * config.weight_decay) : 1.0f;
+  float* w = weights.data(p);
+  float* velocity = config.momentum > 0 ? m.data(p) : nullptr;
+  const float* g = gradients.data(p);
+  pool.parallel_for(weights.elements(p), kChunk, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      float move = scale * g[i];
+      if (velocity != nullptr) move = velocity[i] = mu * velocity[i] + move;
+      w[i] = keep * w[i] - pull * move;
+    }
+  });
+}
+
+// u = g / sqrt(R C^T / mean(R)), R and C the running means of g^2 over the columns and over the rows. Rows are summed each
+// by one thread, columns in stripes, rows in order: the same bytes for any thread count.
+void Optimizer::State::factored(std::size_t p, std::int64_t rows, std::int64_t columns, const float* g, float scale,
+                                double keep, float* u) {
+  float *by_row = v.data(p), *by_column = by_row + rows;
+  const auto square = [scale](float x) { return static_cast<double>(scale * x) * static_cast<double>(scale * x) + kTiny; };
+  pool.parallel_for(rows, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      double sum = 0;
+      for (std::int64_t c = 0; c < columns; ++c) sum += square(g[r * columns + c]);
+      by_row[r] = static_cast<float>(keep * static_cast<double>(by_row[r]) + (1 - keep) * sum / static_cast<double>(columns));
+    }
+  });
+  constexpr std::int64_t kStripe = 64;
+  pool.parallel_for(columns, kStripe, [&](std::int64_t begin, std::int64_t end) {
+    std::array<double, kStripe> sum{};
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t c = begin; c < end; ++c) sum[static_cast<std::size_t>(c - begin)] += square(g[r * columns + c]);
+    for (std::int64_t c = begin; c < end; ++c)
+      by_column[c] = static_cast<float>(keep * static_cast<double>(by_column[c]) +
+                                        (1 - keep) * sum[static_cast<std::size_t>(c - begin)] / static_cast<double>(rows));
+  });
+  double mean = 0;
+  for (std::int64_t r = 0; r < rows; ++r) mean += static_cast<double>(by_row[r]);
+  mean /= static_cast<double>(rows);
+  pool.parallel_for(rows, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r)
+      for (std::int64_t c = 0; c < columns; ++c) {
+        const double second = static_cast<double>(by_row[r]) * static_cast<double>(by_column[c]) / mean;
+        u[r * columns + c] = static_cast<float>(static_cast<double>(scale * g[r * columns + c]) / std::sqrt(second));
+      }
+  });
+}
+
+void Optimizer::State::adafactor(std::size_t p, ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients,
+                                 std::int64_t step, double lr, double gradient_scale) {
+  const double keep = 1 - std::pow(static_cast<double>(step), -0.8);  // of the second moment; the first step keeps nothing
+  const auto scale = static_cast<float>(gradient_scale);
+  const std::int64_t n = weights.elements(p);
+  float* u = reinterpret_cast<float*>(update.data());
+  const float* g = gradients.data(p);
+  if (weights.shape(p).rank() == 2) {
+    factored(p, weights.shape(p)[0], weights.shape(p)[1], g, scale, keep, u);
+  } else {
+    float* second = v.data(p);
+    for (std::int64_t i = 0; i < n; ++i) {
+      const double x = static_cast<double>(scale * g[i]);
+      second[i] = static_cast<float>(keep * static_cast<double>(second[i]) + (1 - keep) * (x * x + kTiny));
+      u[i] = static_cast<float>(x / std::sqrt(static_cast<double>(second[i])));
+    }
+  }
+  const double rms = std::sqrt(sum_squares(u, n, kernels, pool) / static_cast<double>(n));
+  const auto pull = static_cast<float>(lr / std::max(1.0, rms));
+  const float left = rules[p] == UpdateRule::kAdafactor ? static_cast<float>(1 - lr * config.weight_decay) : 1.0f;
+  float* w = weights.data(p);
+  pool.parallel_for(n, kChunk, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) w[i] = left * w[i] - pull * u[i];
+  });
+}
+
 void Optimizer::step(ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients, std::int64_t step,
                      double lr_factor, double gradient_scale) {
   State& s = *state_;
   s.adamw(weights, gradients, step, s.config.lr * lr_factor, gradient_scale);
   const double muon_lr = (s.config.muon_lr > 0 ? s.config.muon_lr : s.config.lr) * lr_factor;
-  for (std::size_t p = 0; p < s.rules.size(); ++p)
-    if (s.rules[p] == UpdateRule::kMuon) s.muon(p, weights, gradients, muon_lr, gradient_scale);
+  for (std::size_t p = 0; p < s.rules.size(); ++p) {
+    const double lr = s.rate(p, s.config.lr * lr_factor);
+    switch (s.rules[p]) {
+      case UpdateRule::kFrozen:
+      case UpdateRule::kAdamw:
+      case UpdateRule::kAdamwNoDecay: break;
+      case UpdateRule::kMuon: s.muon(p, weights, gradients, muon_lr, gradient_scale); break;
+      case UpdateRule::kSgd:
+      case UpdateRule::kSgdNoDecay: s.sgd(p, weights, gradients, lr, gradient_scale); break;
+      case UpdateRule::kAdafactor:
+      case UpdateRule::kAdafactorNoDecay: s.adafactor(p, weights, gradients, step, lr, gradient_scale); break;
+    }
+  }
 }
 
 }  // namespace qw::train

@@ -1,9 +1,12 @@
-// AdamW and Muon over a parameter table. The same bytes for every thread count: elementwise work is cut at fixed
+// AdamW, Muon, SGD and Adafactor over a parameter table. The same bytes for every thread count: elementwise work is cut at fixed
 // places, sums run over fixed pieces in fixed order, matrix products keep the kernels' promise.
 //
 // AdamW: Loshchilov & Hutter, "Decoupled weight decay regularization" (ICLR 2019); decay before the update, on tensors
 // of rank 2 only. Muon: Jordan et al. (2024), momentum orthogonalised by five Newton-Schulz steps; scaling of Liu et
-// al., "Muon is scalable for LLM training" (2025).
+// al., "Muon is scalable for LLM training" (2025). SGD: v = momentum v + g, w -= lr v. Adafactor: Shazeer & Stern (2018), the
+// second moment of a matrix as the product of its rows' and its columns' means, no first moment, updates of a root mean
+// square of at most 1, the learning rate as given (neither relative to the step nor to the weights). Weights decay apart
+// from the gradient in all of them.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +21,9 @@
 namespace qw::train {
 
 // How one parameter is treated.
-enum class UpdateRule : std::uint8_t { kFrozen, kAdamw, kAdamwNoDecay, kMuon };
+enum class UpdateRule : std::uint8_t { kFrozen, kAdamw, kAdamwNoDecay, kMuon, kSgd, kSgdNoDecay, kAdafactor, kAdafactorNoDecay };
+// That of a parameter outside Muon, by the optimizer of a run.
+UpdateRule plain_rule(OptimizerKind kind, bool decays);
 
 // Square root of the sum of squares of all gradients that are trained.
 double gradient_norm(const ops::ParameterBuffer& gradients, const std::vector<UpdateRule>& rules,
@@ -49,7 +54,8 @@ class Optimizer {
   void step(ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients, std::int64_t step, double lr_factor,
             double gradient_scale);
 
-  // First moments (Muon: momentum) of every parameter; second moments of those under AdamW (others have shape [0]).
+  // First moments (Muon, SGD: momentum) of every parameter, and second moments of those under AdamW and Adafactor (of a
+  // matrix the means by row, then by column); shape [0] where there are none.
   ops::ParameterBuffer& first_moments();
   ops::ParameterBuffer& second_moments();
   const std::vector<UpdateRule>& rules() const;

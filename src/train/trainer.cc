@@ -140,9 +140,9 @@ std::vector<UpdateRule> update_rules(const models::Model& model, OptimizerKind k
     const bool matrix = parameters[p].shape.rank() == 2 && !parameters[p].is_norm && !parameters[p].is_bias;
     const bool outer = id == model.embedding().id || id == model.head().id;
     if (parameters[p].selects || parameters[p].draft) rules.push_back(UpdateRule::kFrozen);  // no gradient: nothing to decay either
-    else if (!matrix) rules.push_back(UpdateRule::kAdamwNoDecay);
+    else if (!matrix) rules.push_back(plain_rule(kind, false));
     else if (kind == OptimizerKind::kMuon && !outer) rules.push_back(UpdateRule::kMuon);
-    else rules.push_back(UpdateRule::kAdamw);
+    else rules.push_back(plain_rule(kind, true));
   }
   return rules;
 }
@@ -315,7 +315,8 @@ Status Trainer::run(const Callbacks& callbacks) {
   State& s = *state_;
   const auto checkpoints = s.config.output / "checkpoints";
   const auto due = [&](std::int64_t every) { return s.step == s.config.steps || (every > 0 && s.step % every == 0); };
-  while (s.step < s.config.steps) {
+  const auto patient = [&s] { return s.config.eval.patience == 0 || s.since_best < s.config.eval.patience; };
+  while (s.step < s.config.steps && patient()) {
     const bool stop = callbacks.stop && callbacks.stop();
     if (stop) {
       QW_TRY(save_numbered(callbacks));
@@ -327,11 +328,14 @@ Status Trainer::run(const Callbacks& callbacks) {
       QW_ASSIGN(auto eval, evaluate());
       eval.best = eval.eval_loss < s.best_loss;
       if (eval.best) s.best_loss = eval.eval_loss;
+      s.since_best = eval.best ? 0 : s.since_best + 1;
       if (callbacks.on_eval) callbacks.on_eval(eval);
       if (eval.best) QW_TRY(save_checkpoint(checkpoints / "best.safetensors"));
     }
-    if (due(s.config.checkpoint.every)) QW_TRY(save_numbered(callbacks));
+    if (due(s.config.checkpoint.every) || !patient()) QW_TRY(save_numbered(callbacks));
   }
+  // What was best is what comes out; the checkpoints of the end stay.
+  if (!patient()) QW_TRY(load_checkpoint(checkpoints / "best.safetensors"));
   return s.lora != nullptr ? export_adapter(s.config.output / "adapter") : export_model(s.config.output / "model");
 }
 

@@ -79,13 +79,13 @@ TEST_F(TrainerTest, SplitBatchesGiveTheStepOfTheWholeOne) {
 
 // 10 steps at once = 5 steps, stop, resume, 5 more - with one and with two threads, for both optimizers: same bytes.
 TEST_F(TrainerTest, ResumedTrainingGivesTheSameBytes) {
-  for (const char* kind : {"adamw", "muon"}) {
+  for (const char* kind : {"adamw", "muon", "sgd", "adafactor"}) {
     for (const char* precision : {"f32", "bf16"}) {
       std::vector<std::string> files;
       for (const int threads : {1, 2}) {
         for (const bool interrupted : {false, true}) {
           base::ThreadPool pool(threads);
-          const auto config = config_with({output("resume"), "ema=0.9", std::string("optimizer.kind=") + kind,
+          const auto config = config_with({output("resume"), "ema=0.9", "optimizer.momentum=0.9", std::string("optimizer.kind=") + kind,
                                            std::string("precision=") + precision});
           fs::remove_all(config.output);
           if (interrupted) {
@@ -254,6 +254,28 @@ TEST_F(TrainerTest, AKillDuringASaveLeavesACompleteCheckpoint) {
   }
 }
 
+// With a rate of zero no evaluation is better than the first: two more, and the first one's weights come out.
+TEST_F(TrainerTest, EndsWhenEvaluationsNoLongerImprove) {
+  base::ThreadPool pool(2);
+  const auto config = config_with({output("patient"), "optimizer.lr=0.0", "eval.every=1", "eval.patience=2", "export_type=f32"});
+  fs::remove_all(config.output);
+  for (const bool resumed : {false, true}) {
+    auto t = trainer(config, pool);
+    if (resumed) {
+      ASSERT_TRUE(t->resume());
+    }
+    std::vector<std::int64_t> evaluated;
+    Callbacks callbacks;
+    callbacks.on_eval = [&](const EvalRecord& r) { evaluated.push_back(r.step); };
+    const auto status = t->run(callbacks);
+    ASSERT_TRUE(status) << status.error().message;
+    EXPECT_EQ(evaluated, resumed ? std::vector<std::int64_t>{} : (std::vector<std::int64_t>{1, 2, 3}));
+    EXPECT_EQ(t->steps_done(), 1);  // the best one's
+    EXPECT_EQ(list_checkpoints(config.output).back().filename(), "step-0000000003.safetensors");
+    EXPECT_TRUE(fs::exists(config.output / "model/model.safetensors"));
+  }
+}
+
 TEST_F(TrainerTest, ACheckpointOfAnotherRunIsRefusedByName) {
   base::ThreadPool pool(1);
   auto t = trainer(config_with({}), pool);
@@ -382,6 +404,75 @@ TEST(Optimizer, AdamwFollowsItsFormula) {
   }
   for (std::size_t p = 0; p < 2; ++p)
     for (std::size_t i = 0; i < dw[p].size(); ++i) ASSERT_NEAR(w.data(p)[i], dw[p][i], 2e-6) << p << " " << i;
+}
+
+// Both against their formulas in double; what is not a matrix neither decays nor is factored.
+TEST(Optimizer, SgdAndAdafactorFollowTheirFormulas) {
+  const auto& kernels = kernels::kernels_for(base::best_isa());
+  const std::vector<tensor::Shape> shapes = {{40, 150}, {37}};
+  const std::int64_t columns = 150;
+  for (const bool adafactor : {false, true}) {
+    std::vector<float> one_thread;
+    for (const int threads : {1, 3}) {
+      base::ThreadPool pool(threads);
+      OptimizerConfig config;
+      config.kind = adafactor ? OptimizerKind::kAdafactor : OptimizerKind::kSgd;
+      config.lr = 0.01;
+      config.momentum = adafactor ? 0 : 0.9;
+      Optimizer optimizer(shapes, {plain_rule(config.kind, true), plain_rule(config.kind, false)}, config,
+                          kernels::GemmPrecision::kF32, kernels, pool, {1.0f, 2.0f});
+      EXPECT_EQ(optimizer.first_moments().elements(0), adafactor ? 0 : 6000);
+      EXPECT_EQ(optimizer.second_moments().elements(0), adafactor ? 190 : 0);
+      ops::ParameterBuffer w(shapes), g(shapes);
+      base::Rng rng(1);
+      std::vector<std::vector<double>> dw(2), moment(2);
+      std::vector<double> rows(40), cols(150);
+      for (std::size_t p = 0; p < 2; ++p) {
+        for (float& x : w.tensor(p)) x = static_cast<float>(rng.next_normal());
+        dw[p].assign(w.tensor(p).begin(), w.tensor(p).end());
+        moment[p].assign(dw[p].size(), 0);
+      }
+      for (int t = 1; t <= 5; ++t) {
+        for (std::size_t p = 0; p < 2; ++p)
+          for (float& x : g.tensor(p)) x = static_cast<float>(rng.next_normal() * (t + 1.0));
+        optimizer.step(w, g, t, 0.5, 0.25);
+        const double beta = 1 - std::pow(t, -0.8);
+        for (std::size_t p = 0; p < 2; ++p) {
+          const double lr = p == 0 ? 0.005 : 0.01;
+          std::vector<double> u(dw[p].size());
+          std::vector<double> row_sum(40), col_sum(150);
+          for (std::size_t i = 0; i < u.size(); ++i) {
+            const double grad = 0.25 * static_cast<double>(g.data(p)[i]);
+            if (adafactor) {
+              moment[p][i] = beta * moment[p][i] + (1 - beta) * grad * grad;
+              u[i] = grad / std::sqrt(moment[p][i]);
+              if (p == 0) row_sum[i / columns] += grad * grad / 150, col_sum[i % columns] += grad * grad / 40;
+            } else {
+              u[i] = moment[p][i] = 0.9 * moment[p][i] + grad;
+            }
+          }
+          if (adafactor && p == 0) {
+            double mean = 0;
+            for (std::size_t r = 0; r < 40; ++r) mean += (rows[r] = beta * rows[r] + (1 - beta) * row_sum[r]) / 40;
+            for (std::size_t c = 0; c < 150; ++c) cols[c] = beta * cols[c] + (1 - beta) * col_sum[c];
+            for (std::size_t i = 0; i < u.size(); ++i)
+              u[i] = 0.25 * static_cast<double>(g.data(p)[i]) / std::sqrt(rows[i / columns] * cols[i % columns] / mean);
+          }
+          double squares = 0;
+          for (const double x : u) squares += x * x;
+          const double clip = adafactor ? std::max(1.0, std::sqrt(squares / static_cast<double>(u.size()))) : 1.0;
+          for (std::size_t i = 0; i < u.size(); ++i) {
+            if (p == 0) dw[p][i] *= 1 - lr * 0.1;
+            dw[p][i] -= lr * u[i] / clip;
+          }
+        }
+      }
+      for (std::size_t p = 0; p < 2; ++p)
+        for (std::size_t i = 0; i < dw[p].size(); ++i) ASSERT_NEAR(w.data(p)[i], dw[p][i], 4e-6) << adafactor << p << " " << i;
+      if (threads == 1) one_thread.assign(w.all().begin(), w.all().end());
+      else EXPECT_TRUE(std::equal(one_thread.begin(), one_thread.end(), w.all().begin()));
+    }
+  }
 }
 
 TEST(Optimizer, NewtonSchulzBringsSingularValuesIntoItsBand) {

@@ -42,6 +42,7 @@ struct Trainer::State {
 
   std::int64_t step = 0, tokens = 0;
   double best_loss = std::numeric_limits<double>::infinity();
+  std::int64_t since_best = 0;  // evaluations
   double peak_flops = 0;
   double seconds_a_step = 0;  // smoothed, for the time left; not part of checkpoints
 

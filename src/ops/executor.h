@@ -8,7 +8,10 @@
 // Dh head width, F ffn width, V vocabulary. Values are float32 [N, width].
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace qw::ops {
@@ -123,6 +126,13 @@ struct NgramSpec {
   std::int32_t heads() const { return (size - 1) * heads_each; }
 };
 
+// One of several products of a value (Executor::products).
+struct Product {
+  Weight w;
+  Weight bias{};
+};
+inline constexpr int kMostProducts = 8;
+
 class Executor {
  public:
   virtual ~Executor() = default;
@@ -139,6 +149,15 @@ class Executor {
   virtual Value head_rms_norm(Value x, Weight w, std::int32_t head_dim, float eps) = 0;
   // x W^T + b -> [N, out]; w is [out, in].
   virtual Value linear(Value x, Weight w, Weight bias = {}) = 0;
+  // Several products of one x, y[i] as linear(x, of[i].w, of[i].bias) gives it: whoever runs them may do it in one go. At
+  // most kMostProducts.
+  virtual void products(Value x, std::span<const Product> of, std::span<Value> y) = 0;
+  template <std::size_t n>
+  std::array<Value, n> products(Value x, const Product (&of)[n]) {
+    std::array<Value, n> y;
+    products(x, of, y);
+    return y;
+  }
   // Rotary position embedding at each row's position.
   virtual Value rope(Value x, const RopeSpec& spec) = 0;
   // Causal attention of each row over its own sequence up to itself; stores k and v in the cache -> [N, H * Dh].

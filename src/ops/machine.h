@@ -26,6 +26,9 @@ inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1
 inline std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 inline std::size_t align64(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
+// Rows of one piece where much is done with each; and rows that one thread does sooner than several meet.
+inline constexpr std::int64_t kFewRows = 4;
+
 // Calls body(worker, piece) for each piece in [0, n); `worker` names scratch space nobody else uses meanwhile.
 template <class Body>
 void for_pieces(base::ThreadPool& pool, std::int64_t n, Body&& body) {
@@ -43,6 +46,12 @@ void for_pieces(base::ThreadPool& pool, std::int64_t n, Body&& body) {
 template <class Body>
 void for_rows(base::ThreadPool& pool, std::int64_t rows, Body&& body) {
   pool.parallel_for(rows, kRowPiece, body);
+}
+
+// The same in pieces of kFewRows rows.
+template <class Body>
+void for_few_rows(base::ThreadPool& pool, std::int64_t rows, Body&& body) {
+  pool.parallel_for(rows, kFewRows, body);
 }
 
 }  // namespace qw::ops

@@ -139,6 +139,16 @@ Value RecordingExecutor::linear(Value x, Weight w, Weight bias) {
   return push({.kind = OpKind::kLinear, .in = {x}, .weight = w, .bias = bias}, static_cast<std::int32_t>(s[0]));
 }
 
+void RecordingExecutor::products(Value x, std::span<const Product> of, std::span<Value> y) {
+  QW_CHECK(!of.empty() && of.size() <= kMostProducts && of.size() == y.size());
+  const std::size_t first = program_.ops.size();
+  for (std::size_t i = 0; i < of.size(); ++i) {
+    y[i] = linear(x, of[i].w, of[i].bias);
+    program_.ops.back().together = 0;
+  }
+  program_.ops[first].together = static_cast<std::int32_t>(of.size());
+}
+
 Value RecordingExecutor::rope(Value x, const RopeSpec& spec) {
   QW_CHECK(spec.head_dim > 0 && x.width % spec.head_dim == 0 && spec.rotary % 2 == 0 && spec.rotary <= spec.head_dim);
   return push({.kind = OpKind::kRope, .in = {x}, .rope = spec}, x.width);

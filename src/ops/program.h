@@ -22,6 +22,7 @@ struct Op {
   Value out{};    // none (id -1) for kHead
   Value in[5]{};  // attention q, k, v and, with an index, its queries and keys, or with chunks, q_before and q_far; swiglu gate, up; add a, b; experts x, logits; gate_rows x, gate; concat a, b;
                   // delta_rule x, forget, write; others in[0]
+  std::int32_t together = 1;  // kLinear: products from this one on that one call asked for; 0: those behind the first
   Weight weight{}, bias{};  // kHead: an absent weight gives the rows as they are; delta_rule: a_log, dt_bias
   float eps = 0;                // kRmsNorm
   std::int32_t norm_width = 0;  // kRmsNorm: width of one normalised group (the row, or head_dim)
@@ -61,6 +62,8 @@ class RecordingExecutor final : public Executor {
   Value rms_norm(Value x, Weight w, float eps) override;
   Value head_rms_norm(Value x, Weight w, std::int32_t head_dim, float eps) override;
   Value linear(Value x, Weight w, Weight bias = {}) override;
+  void products(Value x, std::span<const Product> of, std::span<Value> y) override;
+  using Executor::products;
   Value rope(Value x, const RopeSpec& spec) override;
   Value attention(Value q, Value k, Value v, const AttentionSpec& spec) override;
   Value chunked_attention(Value q, Value q_before, Value q_far, Value k, Value v, const AttentionSpec& spec) override;

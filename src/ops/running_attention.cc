@@ -5,22 +5,21 @@
 
 namespace qw::ops {
 
-void RunningExecutor::State::write_cache(const Op& op) {
+// Keys and values of rows [begin, end).
+void RunningExecutor::State::write_cache(const Op& op, std::int64_t begin, std::int64_t end) {
   const AttentionSpec& s = op.attention;
   const CacheView& cache = *batch.cache;
   const std::int64_t width = std::int64_t{s.kv_heads} * s.head_dim;
-  machine.pool.parallel_for(rows, kRowPiece, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t r = begin; r < end; ++r) {
-      const std::int32_t p = batch.positions[index(r)];
-      const std::int32_t block = batch.tables[index(batch.sequences[index(r)])][index(p / cache.block_tokens)];
-      const auto write = [&](kernels::CachePart part, const float* kv, std::byte* pool) {
-        machine.kernels.cache_write(cache.type, part, kv + r * width, s.kv_heads, s.head_dim, cache.block_tokens, block,
-                                    p % cache.block_tokens, pool);
-      };
-      write(kernels::CachePart::kKeys, value(op.in[1]), cache.keys[index(s.layer)]);
-      write(kernels::CachePart::kValues, value(op.in[2]), cache.values[index(s.layer)]);
-    }
-  });
+  for (std::int64_t r = begin; r < end; ++r) {
+    const std::int32_t p = batch.positions[index(r)];
+    const std::int32_t block = batch.tables[index(batch.sequences[index(r)])][index(p / cache.block_tokens)];
+    const auto write = [&](kernels::CachePart part, const float* kv, std::byte* pool) {
+      machine.kernels.cache_write(cache.type, part, kv + r * width, s.kv_heads, s.head_dim, cache.block_tokens, block,
+                                  p % cache.block_tokens, pool);
+    };
+    write(kernels::CachePart::kKeys, value(op.in[1]), cache.keys[index(s.layer)]);
+    write(kernels::CachePart::kValues, value(op.in[2]), cache.values[index(s.layer)]);
+  }
 }
 
 kernels::AttentionDecodeArgs RunningExecutor::State::attention_args(const Op& op, const Run& run, std::int64_t kv_head) const {

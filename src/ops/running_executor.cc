@@ -6,11 +6,9 @@
 #include <string>
 
 #include "ops/delta_rule.h"
-#include "ops/elementwise.h"
 #include "ops/internal/forward_plan.h"
 #include "ops/internal/running_state.h"
 #include "ops/ngrams.h"
-#include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/short_conv.h"
 
@@ -25,30 +23,24 @@ constexpr std::int64_t kQueryRows = 32;
 
 void RunningExecutor::State::place_values() {
   const std::vector<std::int32_t> roots = forward_roots(program, false);
-  const auto steps = static_cast<std::int32_t>(program.ops.size());
+  const std::int32_t after = region.back() + 1;
   std::vector<std::int32_t> last(roots.size(), 0);
   for (std::size_t v = 0; v < roots.size(); ++v)
-    last[index(roots[v])] = std::max(last[index(roots[v])], program.last_use[v]);
-  last[index(roots[index(head_op().in[0].id)])] = steps;  // final_hidden is read after the forward
-  if (program.kept.id >= 0) last[index(roots[index(program.kept.id)])] = steps;
+    last[index(roots[v])] = std::max(last[index(roots[v])], region[index(program.last_use[v])]);
+  last[index(roots[index(head_op().in[0].id)])] = after;  // final_hidden is read after the forward
+  if (program.kept.id >= 0) last[index(roots[index(program.kept.id)])] = after;
   buffers.assign(roots.size(), -1);
   for (std::size_t v = 0; v < roots.size(); ++v)
     if (index(roots[v]) == v)
       buffers[v] = plan.add(options.max_rows * program.widths[v] * static_cast<std::int64_t>(sizeof(float)),
-                            program.maker[v], last[v]);
+                            region[index(program.maker[v])], last[v]);
   for (std::size_t v = 0; v < roots.size(); ++v) buffers[v] = buffers[index(roots[v])];
   plan.solve();
 }
 
 void RunningExecutor::State::take_workspaces() {
   arena = tensor::Buffer(index(plan.bytes()));
-  std::size_t bytes = 0;
   for (const Op& op : program.ops) {
-    if (op.kind == OpKind::kLinear)
-      bytes = std::max(bytes, machine.kernels.prepared_bytes(weight(op.weight).type, options.max_rows, op.in[0].width));
-    if (op.kind == OpKind::kHead && op.weight.present())
-      bytes = std::max(bytes,
-                       machine.kernels.prepared_bytes(weight(op.weight).type, options.max_logit_rows, op.in[0].width));
     if (op.kind == OpKind::kShortConv) {
       const std::int64_t taps = weight(op.weight).in;
       state_floats = std::max(state_floats, op.conv.state + (taps - 1) * op.conv.dilation * op.out.width);
@@ -72,7 +64,6 @@ void RunningExecutor::State::take_workspaces() {
     if (looks_at_prompts(op.rope)) prompt_rows.resize(index(options.max_rows));
     if (!known) angles.push_back({op.rope, rope_frequencies(op.rope), float_buffer(n), float_buffer(n)});
   }
-  prepared = tensor::Buffer(bytes);
   if (state_floats > 0) stretches.reserve(index(options.max_rows));
   for (const Op& op : program.ops)
     if (op.kind == OpKind::kExperts) plan_experts(op);
@@ -189,13 +180,12 @@ const Op& RunningExecutor::State::next(OpKind kind) {
   return program.ops[cursor++];
 }
 
-const void* RunningExecutor::State::prepare(Value x, kernels::WeightType type) {
-  if (prepared_value == x.id && machine.kernels.prepared_as(prepared_type) == machine.kernels.prepared_as(type))
-    return prepared.data();
-  prepare_rows(machine, type, value(x), rows, x.width, prepared.data());
-  prepared_value = x.id;
-  prepared_type = type;
-  return prepared.data();
+// The same for an op that is done at once, when all before it are, and what attention sees is in the cache.
+const Op& RunningExecutor::State::now(OpKind kind) {
+  const Op& op = next(kind);
+  finish_rows(cursor - 1, {}, kind == OpKind::kAttention ? &op : nullptr);
+  performed = cursor;
+  return op;
 }
 
 RunningExecutor::RunningExecutor(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -251,7 +241,7 @@ Status RunningExecutor::begin(const StepBatch& batch) {
   s.adapters.group(batch.adapters, s.adapter_rows);
   s.adapters.group(s.head_adapters, s.adapter_head_rows);
   s.cursor = 0;
-  s.prepared_value = -1;
+  s.performed = 0;
   s.done = false;
   s.furthest = *std::max_element(batch.positions.begin(), batch.positions.end());
   s.find_runs();
@@ -296,8 +286,9 @@ std::int64_t RunningExecutor::weight_bytes() const {
 
 std::int64_t RunningExecutor::arena_bytes() const {
   const State& s = *state_;
-  std::size_t bytes = s.arena.size() + s.prepared.size() + s.head_rows.size() + s.logits.size() + s.probabilities.size() +
+  std::size_t bytes = s.arena.size() + s.head_rows.size() + s.logits.size() + s.probabilities.size() +
                       s.gate.size() + s.up.size() + s.keys.size() + s.gates.size() + s.outputs.size() + s.expert_scratch.size();
+  for (const tensor::Buffer& b : s.prepared) bytes += b.size();
   for (const State::Angles& a : s.angles) bytes += a.cos.size() + a.sin.size();
   for (const auto& taps : s.conv_taps) bytes += taps.second.size();
   bytes += s.segment_sums.size();
@@ -326,7 +317,7 @@ std::span<const float> RunningExecutor::final_hidden(std::int64_t r) const {
 
 Value RunningExecutor::embed(Weight table) {
   State& s = *state_;
-  const Op& op = s.next(OpKind::kEmbed);
+  const Op& op = s.now(OpKind::kEmbed);
   const PackedWeight& w = s.weight(table);
   s.machine.pool.parallel_for(s.rows, kRowPiece, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r)
@@ -340,7 +331,7 @@ Value RunningExecutor::embed(Weight table) {
 
 Value RunningExecutor::given(std::int32_t width) {
   State& s = *state_;
-  const Op& op = s.next(OpKind::kGiven);
+  const Op& op = s.now(OpKind::kGiven);
   QW_CHECK(op.out.width == width);
   std::memcpy(s.value(op.out), s.batch.given.data(), s.batch.given.size_bytes());
   return op.out;
@@ -353,52 +344,49 @@ Value RunningExecutor::rms_norm(Value x, Weight w, float eps) { return head_rms_
 Value RunningExecutor::head_rms_norm(Value x, Weight w, std::int32_t head_dim, float eps) {
   State& s = *state_;
   const Op& op = s.next(OpKind::kRmsNorm);
-  QW_CHECK(op.in[0].id == x.id && op.norm_width == head_dim);
-  rms_norm_forward(s.machine, s.value(x), s.vector(w), eps, s.rows * (x.width / head_dim), head_dim, s.value(op.out),
-                   nullptr, op.norm_sets);
+  QW_CHECK(op.in[0].id == x.id && op.weight.id == w.id && op.eps == eps && op.norm_width == head_dim);
   return op.out;
 }
 
 Value RunningExecutor::linear(Value x, Weight w, Weight bias) {
+  Value y;
+  const Product one{w, bias};
+  products(x, {&one, 1}, {&y, 1});
+  return y;
+}
+
+void RunningExecutor::products(Value x, std::span<const Product> of, std::span<Value> y) {
   State& s = *state_;
-  const Op& op = s.next(OpKind::kLinear);
-  QW_CHECK(op.in[0].id == x.id && op.weight.id == w.id);
-  const PackedWeight& packed = s.weight(w);
-  if (s.observer != nullptr) s.observer->on_product(w, s.value(x), s.rows, x.width);
-  packed_matmul(s.machine, packed, s.prepare(x, packed.type), s.rows, s.vector(bias), s.value(op.out));
-  if (!s.adapter_rows.empty())
-    s.adapters.add_product(s.machine, w, s.adapter_rows, s.value(x), s.vector(bias), s.value(op.out));
-  return op.out;
+  const std::size_t first = s.cursor;
+  for (std::size_t i = 0; i < of.size(); ++i) {
+    const Op& op = s.next(OpKind::kLinear);
+    QW_CHECK(op.in[0].id == x.id && op.weight.id == of[i].w.id && op.bias.id == of[i].bias.id &&
+             op.together == (i == 0 ? static_cast<std::int32_t>(of.size()) : 0));
+    y[i] = op.out;
+  }
+  s.multiply(first, of.size());
 }
 
 Value RunningExecutor::rope(Value x, const RopeSpec& spec) {
-  State& s = *state_;
-  const Op& op = s.next(OpKind::kRope);
-  QW_CHECK(op.in[0].id == x.id);
-  const auto a = std::find_if(s.angles.begin(), s.angles.end(), [&](const State::Angles& e) { return e.spec == spec; });
-  QW_CHECK(a != s.angles.end());
-  if (s.unseen(spec)) return op.out;
-  if (s.value(x) != s.value(op.out)) copy(s.machine, s.value(x), s.rows * x.width, s.value(op.out));
-  rope_forward(s.machine, spec, floats(a->cos), floats(a->sin), s.rows, x.width, s.value(op.out));
+  const Op& op = state_->next(OpKind::kRope);
+  QW_CHECK(op.in[0].id == x.id && op.rope == spec);
   return op.out;
 }
 
 Value RunningExecutor::attention(Value q, Value k, Value v, const AttentionSpec& spec) {
   State& s = *state_;
-  const Op& op = s.next(OpKind::kAttention);
+  const Op& op = s.now(OpKind::kAttention);
   QW_CHECK(op.in[0].id == q.id && op.in[1].id == k.id && op.in[2].id == v.id && op.attention.layer == spec.layer);
   QW_CHECK(op.index.ratio == 0);
-  s.write_cache(op);
   s.attend_all(op);
   return op.out;
 }
 
 Value RunningExecutor::chunked_attention(Value q, Value q_before, Value q_far, Value k, Value v, const AttentionSpec& spec) {
   State& s = *state_;
-  const Op& op = s.next(OpKind::kAttention);
+  const Op& op = s.now(OpKind::kAttention);
   QW_CHECK(op.in[0].id == q.id && op.in[1].id == k.id && op.in[2].id == v.id && op.in[3].id == q_before.id && op.in[4].id == q_far.id &&
            op.attention.layer == spec.layer && op.attention.chunk == spec.chunk);
-  s.write_cache(op);
   s.attend_all(op);
   return op.out;
 }
@@ -406,10 +394,9 @@ Value RunningExecutor::chunked_attention(Value q, Value q_before, Value q_far, V
 Value RunningExecutor::indexed_attention(Value q, Value k, Value v, Value index_q, Value index_k, const AttentionSpec& spec,
                                          const IndexSpec& index) {
   State& s = *state_;
-  const Op& op = s.next(OpKind::kAttention);
+  const Op& op = s.now(OpKind::kAttention);
   QW_CHECK(op.in[0].id == q.id && op.in[1].id == k.id && op.in[2].id == v.id && op.in[3].id == index_q.id && op.in[4].id == index_k.id &&
            op.attention.layer == spec.layer && op.index.key_norm.id == index.key_norm.id);
-  s.write_cache(op);
   s.attend_indexed(op);
   return op.out;
 }
@@ -418,7 +405,6 @@ Value RunningExecutor::swiglu(Value gate, Value up) {
   State& s = *state_;
   const Op& op = s.next(OpKind::kSwiglu);
   QW_CHECK(op.in[0].id == gate.id && op.in[1].id == up.id);
-  swiglu_forward(s.machine, s.value(gate), s.value(up), s.rows * gate.width, s.value(op.out));
   return op.out;
 }
 
@@ -426,13 +412,12 @@ Value RunningExecutor::add(Value a, Value b) {
   State& s = *state_;
   const Op& op = s.next(OpKind::kAdd);
   QW_CHECK(op.in[0].id == a.id && op.in[1].id == b.id);
-  add_forward(s.machine, s.value(a), s.value(b), s.rows * a.width, s.value(op.out));
   return op.out;
 }
 
 Value RunningExecutor::experts(Value x, Value logits, const ExpertsSpec& spec) {
   State& s = *state_;
-  const Op& op = s.next(OpKind::kExperts);
+  const Op& op = s.now(OpKind::kExperts);
   QW_CHECK(op.in[0].id == x.id && op.in[1].id == logits.id && op.experts.gate.id == spec.gate.id);
   s.run_experts(op);
   return op.out;
@@ -447,7 +432,6 @@ Value RunningExecutor::head_columns(Value x, std::int32_t begin, std::int32_t wi
   const Op& op = s.next(OpKind::kColumns);
   QW_CHECK(op.in[0].id == x.id && op.first_column == begin && op.column_group == head_dim &&
            op.out.width == width * op.groups());
-  columns_forward(s.machine, s.value(x), s.rows * op.groups(), head_dim, begin, width, s.value(op.out));
   return op.out;
 }
 
@@ -455,13 +439,12 @@ Value RunningExecutor::gate_rows(Value x, Value gate) {
   State& s = *state_;
   const Op& op = s.next(OpKind::kGateRows);
   QW_CHECK(op.in[0].id == x.id && op.in[1].id == gate.id);
-  gate_rows_forward(s.machine, s.value(x), s.value(gate), s.rows * gate.width, x.width / gate.width, s.value(op.out));
   return op.out;
 }
 
 Value RunningExecutor::short_conv(Value x, Weight w, const ShortConvSpec& spec) {
   State& s = *state_;
-  const Op& op = s.next(OpKind::kShortConv);
+  const Op& op = s.now(OpKind::kShortConv);
   QW_CHECK(op.in[0].id == x.id && op.weight.id == w.id && op.conv.state == spec.state);
   const StateView& states = *s.batch.states;
   const auto taps = std::find_if(s.conv_taps.begin(), s.conv_taps.end(), [&](const auto& e) { return e.first == w.id; });
@@ -507,7 +490,7 @@ void RunningExecutor::State::run_delta_rule(const Op& op) {
 Value RunningExecutor::delta_rule(Value x, Value forget, Value write, Weight a_log, Weight dt_bias,
                                   const DeltaRuleSpec& spec) {
   State& s = *state_;
-  const Op& op = s.next(OpKind::kDeltaRule);
+  const Op& op = s.now(OpKind::kDeltaRule);
   QW_CHECK(op.in[0].id == x.id && op.in[1].id == forget.id && op.in[2].id == write.id && op.weight.id == a_log.id &&
            op.bias.id == dt_bias.id && op.delta.state == spec.state);
   s.run_delta_rule(op);
@@ -518,7 +501,6 @@ Value RunningExecutor::scale(Value x, float factor) {
   State& s = *state_;
   const Op& op = s.next(OpKind::kScale);
   QW_CHECK(op.in[0].id == x.id && op.factor == factor);
-  scale_forward(s.machine, s.value(x), factor, s.rows * x.width, s.value(op.out));
   return op.out;
 }
 
@@ -526,7 +508,6 @@ Value RunningExecutor::silu(Value x) {
   State& s = *state_;
   const Op& op = s.next(OpKind::kSilu);
   QW_CHECK(op.in[0].id == x.id);
-  silu_forward(s.machine, s.value(x), s.rows * x.width, s.value(op.out));
   return op.out;
 }
 
@@ -534,13 +515,12 @@ Value RunningExecutor::match_rows(Value a, Value b, float scale) {
   State& s = *state_;
   const Op& op = s.next(OpKind::kMatchRows);
   QW_CHECK(op.in[0].id == a.id && op.in[1].id == b.id && op.factor == scale);
-  match_rows_forward(s.machine, s.value(a), s.value(b), scale, s.rows, a.width, s.value(op.out));
   return op.out;
 }
 
 Value RunningExecutor::ngrams(const NgramSpec& spec) {
   State& s = *state_;
-  const Op& op = s.next(OpKind::kNgrams);
+  const Op& op = s.now(OpKind::kNgrams);
   QW_CHECK(op.ngrams.table.id == spec.table.id && op.ngrams.state == spec.state);
   const StateView& states = *s.batch.states;
   for (const State::Stretch& t : s.stretches) {
@@ -562,7 +542,6 @@ Value RunningExecutor::relu(Value x) {
   State& s = *state_;
   const Op& op = s.next(OpKind::kRelu);
   QW_CHECK(op.in[0].id == x.id);
-  relu_forward(s.machine, s.value(x), s.rows * x.width, s.value(op.out));
   return op.out;
 }
 
@@ -570,13 +549,12 @@ Value RunningExecutor::concat(Value a, Value b) {
   State& s = *state_;
   const Op& op = s.next(OpKind::kConcat);
   QW_CHECK(op.in[0].id == a.id && op.in[1].id == b.id);
-  concat_forward(s.machine, s.value(a), a.width, s.value(b), b.width, s.rows, s.value(op.out));
   return op.out;
 }
 
 void RunningExecutor::head(Value x, Weight w) {
   State& s = *state_;
-  const Op& op = s.next(OpKind::kHead);
+  const Op& op = s.now(OpKind::kHead);
   QW_CHECK(op.in[0].id == x.id && op.weight.id == w.id);
   s.done = true;
   for (const State::Stretch& t : s.stretches)
@@ -590,9 +568,12 @@ void RunningExecutor::head(Value x, Weight w) {
   if (!w.present()) return;
   const PackedWeight& packed = s.weight(w);
   if (s.observer != nullptr) s.observer->on_product(w, floats(s.head_rows), n, x.width);
-  prepare_rows(s.machine, packed.type, floats(s.head_rows), n, x.width, s.prepared.data());
-  s.prepared_value = -1;
-  packed_matmul(s.machine, packed, s.prepared.data(), n, nullptr, floats(s.logits));
+  std::byte* const prepared = s.prepared[0].data();
+  for_few_rows(s.machine.pool, n, [&](std::int64_t begin, std::int64_t end) {
+    s.machine.kernels.prepare(packed.type, floats(s.head_rows), x.width, n, x.width, prepared, begin, end);
+  });
+  const PackedProduct product{&packed, prepared, nullptr, floats(s.logits)};
+  packed_products(s.machine, {&product, 1}, n);
   if (!s.adapter_head_rows.empty())
     s.adapters.add_product(s.machine, w, s.adapter_head_rows, floats(s.head_rows), nullptr, floats(s.logits));
 }

@@ -125,6 +125,8 @@ class RunningExecutor final : public Executor {
   Value rms_norm(Value x, Weight w, float eps) override;
   Value head_rms_norm(Value x, Weight w, std::int32_t head_dim, float eps) override;
   Value linear(Value x, Weight w, Weight bias = {}) override;
+  void products(Value x, std::span<const Product> of, std::span<Value> y) override;
+  using Executor::products;
   Value rope(Value x, const RopeSpec& spec) override;
   Value attention(Value q, Value k, Value v, const AttentionSpec& spec) override;
   Value chunked_attention(Value q, Value q_before, Value q_far, Value k, Value v, const AttentionSpec& spec) override;

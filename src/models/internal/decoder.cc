@@ -45,11 +45,11 @@ Value attention(ops::Executor& ex, Value h, const AttentionWeights& w, const Den
   const ModelTraits& t = config.traits;
   // Query and key heads are normalised, each over its own head width, before they are turned.
   const auto normal = [&](Value y, ops::Weight norm) { return norm.present() ? ex.head_rms_norm(y, norm, t.head_dim, config.eps) : y; };
-  const Value with_gate = ex.linear(h, w.q, w.q_bias);  // [N, H * Dh], or of each head query and gate
+  // Queries [N, H * Dh], or of each head query and gate; keys and values [N, K * Dh].
+  const auto [with_gate, keys, v] = ex.products(h, {{w.q, w.q_bias}, {w.k, w.k_bias}, {w.v, w.v_bias}});
   const Value still = normal(w.gated ? ex.head_columns(with_gate, 0, t.head_dim, 2 * t.head_dim) : with_gate, w.q_norm);
   const Value q = ex.rope(still, config.rope);
-  const Value k = ex.rope(normal(ex.linear(h, w.k, w.k_bias), w.k_norm), config.rope);  // [N, K * Dh]
-  const Value v = ex.linear(h, w.v, w.v_bias);
+  const Value k = ex.rope(normal(keys, w.k_norm), config.rope);
   const ops::AttentionSpec spec{.layer = layer,
                                 .heads = t.heads,
                                 .kv_heads = t.kv_heads,
@@ -68,8 +68,9 @@ Value attention(ops::Executor& ex, Value h, const AttentionWeights& w, const Den
       return ex.chunked_attention(q, before, far, k, v, spec);
     }
     if (w.index.ratio == 0) return ex.attention(q, k, v, spec);
-    const Value index_q = ex.rope(ex.head_rms_norm(ex.linear(h, w.index_q), w.index_q_norm, w.index.dim, w.index.eps), w.index.rope);
-    return ex.indexed_attention(q, k, v, index_q, ex.linear(h, w.index_k), spec, w.index);
+    const auto [queries, index_k] = ex.products(h, {{w.index_q}, {w.index_k}});
+    const Value index_q = ex.rope(ex.head_rms_norm(queries, w.index_q_norm, w.index.dim, w.index.eps), w.index.rope);
+    return ex.indexed_attention(q, k, v, index_q, index_k, spec, w.index);
   };
   Value o = attend();
   if (w.gated) o = ex.gate_rows(o, ex.head_columns(with_gate, t.head_dim, t.head_dim, 2 * t.head_dim));
@@ -77,7 +78,7 @@ Value attention(ops::Executor& ex, Value h, const AttentionWeights& w, const Den
 }
 
 Value swiglu_ffn(ops::Executor& ex, Value x, const FfnWeights& w) {
-  const Value gate = ex.linear(x, w.gate), up = ex.linear(x, w.up);  // [N, F]
+  const auto [gate, up] = ex.products(x, {{w.gate}, {w.up}});  // [N, F]
   return ex.linear(ex.swiglu(gate, up), w.down);
 }
 

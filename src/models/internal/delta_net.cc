@@ -79,18 +79,23 @@ DeltaWeights delta_weights(ParameterTable& table, ModelTraits& t, const HybridCo
 
 Value delta_net(ops::Executor& ex, Value h, const DeltaWeights& w, const HybridConfig& c) {
   ops::DeltaRuleSpec d = c.delta;
-  const Value u = ex.short_conv(ex.linear(h, w.qkv), w.conv, {.state = w.state});  // [N, 2 keys + values]
-  const Value gate = ex.linear(h, w.gate);                                        // [N, values]
-  Value write, forget;                                                            // [N, Hv]
+  Value inputs, gate;   // [N, 2 keys + values], [N, values]
+  Value write, forget;  // [N, Hv]
   if (w.write_forget.present()) {
-    const Value both = ex.linear(h, w.write_forget);
+    const auto [first, second, both] = ex.products(h, {{w.qkv}, {w.gate}, {w.write_forget}});
     const std::int32_t each = d.value_heads / d.key_heads;
+    inputs = first;
+    gate = second;
     write = ex.head_columns(both, 0, each, 2 * each);
     forget = ex.head_columns(both, each, each, 2 * each);
   } else {
-    write = ex.linear(h, w.write);
-    forget = ex.linear(h, w.forget);
+    const auto all = ex.products(h, {{w.qkv}, {w.gate}, {w.write}, {w.forget}});
+    inputs = all[0];
+    gate = all[1];
+    write = all[2];
+    forget = all[3];
   }
+  const Value u = ex.short_conv(inputs, w.conv, {.state = w.state});
   d.state = w.state + std::int64_t{c.taps - 1} * d.input_width();
   const Value y = ex.delta_rule(u, forget, write, w.a_log, w.dt_bias, d);  // [N, values]
   const Value normed = ex.head_rms_norm(y, w.out_norm, d.value_dim, c.mixture.dense.eps);

@@ -166,8 +166,8 @@ Value mixture(ops::Executor& ex, Value x, const MixtureWeights& w, const Mixture
                                    .up = w.up,
                                    .down = w.down});
   if (!w.shared_gate.present()) return chosen;
-  const Value shared = swiglu_ffn(ex, x, w.shared);
-  return ex.add(chosen, ex.gate_rows(shared, ex.linear(x, w.shared_gate)));
+  const auto [gate, up, open] = ex.products(x, {{w.shared.gate}, {w.shared.up}, {w.shared_gate}});  // [N, F], [N, F], [N, 1]
+  return ex.add(chosen, ex.gate_rows(ex.linear(ex.swiglu(gate, up), w.shared.down), open));
 }
 
 MixtureDecoder::MixtureDecoder(MixtureConfig config, AttentionParts parts)

@@ -149,31 +149,31 @@ Result<std::vector<PackedWeight>> pack_weights(const Machine& m, const Program& 
   return packed;
 }
 
-void packed_matmul(const Machine& m, const PackedWeight& w, const void* prepared, std::int64_t rows, const float* bias,
-                   float* y) {
-  // Four pieces a thread balance the load; how outputs are split does not change them (kernels.h, batch invariance).
-  const std::int64_t pieces = 4 * m.pool.size();
-  const std::int64_t grain = round_up(ceil_div(w.out, pieces), m.kernels.out_granule);
-  m.pool.parallel_for(w.out, grain, [&](std::int64_t begin, std::int64_t end) {
-    m.kernels.matmul({.type = w.type,
-                      .packed = w.data.data(),
-                      .prepared = prepared,
-                      .bias = bias,
-                      .y = y,
-                      .ldy = w.out,
-                      .rows = rows,
-                      .out = w.out,
-                      .in = w.in,
-                      .out_begin = begin,
-                      .out_end = end});
-  });
-}
-
-void prepare_rows(const Machine& m, kernels::WeightType type, const float* x, std::int64_t rows, std::int64_t in,
-                  void* prepared) {
-  constexpr std::int64_t kPiece = 16;  // rows; preparing is a pass over memory, cheap beside the product
-  m.pool.parallel_for(rows, kPiece, [&](std::int64_t begin, std::int64_t end) {
-    m.kernels.prepare(type, x, in, rows, in, prepared, begin, end);
+void packed_products(const Machine& m, std::span<const PackedProduct> products, std::int64_t rows) {
+  const std::int64_t granule = m.kernels.out_granule;
+  const auto panels = [&](const PackedProduct& p) { return ceil_div(p.weight->out, granule); };
+  std::int64_t all = 0;
+  for (const PackedProduct& p : products) all += panels(p);
+  // How outputs are split does not change them (kernels.h, batch invariance).
+  m.pool.parallel_ranges(all, [&](std::int64_t begin, std::int64_t end) {
+    for (const PackedProduct& p : products) {
+      const std::int64_t n = panels(p), first = std::max<std::int64_t>(begin, 0), last = std::min(end, n);
+      if (first < last) {
+        m.kernels.matmul({.type = p.weight->type,
+                          .packed = p.weight->data.data(),
+                          .prepared = p.prepared,
+                          .bias = p.bias,
+                          .y = p.y,
+                          .ldy = p.weight->out,
+                          .rows = rows,
+                          .out = p.weight->out,
+                          .in = p.weight->in,
+                          .out_begin = first * granule,
+                          .out_end = std::min(last * granule, p.weight->out)});
+      }
+      begin -= n;
+      end -= n;
+    }
   });
 }
 

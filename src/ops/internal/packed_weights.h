@@ -41,11 +41,14 @@ struct PackedWeight {
 Result<std::vector<PackedWeight>> pack_weights(const Machine& m, const Program& program, const Program* beside,
                                                std::span<const tensor::ConstView> weights);
 
-// y[rows, out] = x W^T + bias with prepared x; outputs are shared out over the threads.
-void packed_matmul(const Machine& m, const PackedWeight& w, const void* prepared, std::int64_t rows, const float* bias,
-                   float* y);
-// Prepares x [rows, in] for weights of `type`.
-void prepare_rows(const Machine& m, kernels::WeightType type, const float* x, std::int64_t rows, std::int64_t in,
-                  void* prepared);
+// y[rows, out] = x W^T + bias with prepared x.
+struct PackedProduct {
+  const PackedWeight* weight;
+  const void* prepared;
+  const float* bias;  // or null
+  float* y;
+};
+// Several products of as many rows; the outputs of all of them are shared out over the threads at once.
+void packed_products(const Machine& m, std::span<const PackedProduct> products, std::int64_t rows);
 
 }  // namespace qw::ops

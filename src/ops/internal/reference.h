@@ -73,6 +73,11 @@ class ReferenceExecutor final : public Executor {
     return push(std::move(y), width(x));
   }
 
+  void products(Value x, std::span<const Product> of, std::span<Value> y) override {
+    for (std::size_t i = 0; i < of.size(); ++i) y[i] = linear(x, of[i].w, of[i].bias);
+  }
+  using Executor::products;
+
   Value linear(Value x, Weight w, Weight bias) override {
     Matrix y = product(value(x), width(x), w);
     const std::size_t out = dim(w, 0);

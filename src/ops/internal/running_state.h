@@ -35,7 +35,15 @@ struct RunningExecutor::State {
   std::vector<std::int32_t> head_adapters;
   Arena plan;
   std::vector<int> buffers;  // arena buffer by value
-  tensor::Buffer arena, prepared, head_rows, logits;
+  tensor::Buffer arena, head_rows, logits;
+  // Prepared rows of products: several products of one value share them where their weights want the same.
+  std::vector<tensor::Buffer> prepared;
+  struct Preparing {
+    std::int32_t into;  // of `prepared`
+    bool now;           // else they are there already
+  };
+  std::vector<Preparing> preparing;  // by op, of products
+  std::vector<std::int32_t> region;  // by op (running_rows.cc): ops of one region are done together
   // What segments leave until they are joined: of a lone row's attention by kv head and segment, or of each worker's rows
   // that see several chunks, by row and segment.
   tensor::Buffer segment_sums;
@@ -89,8 +97,8 @@ struct RunningExecutor::State {
   std::int32_t furthest = 0;         // position of the step
   std::vector<Run> runs;             // capacity max_rows
   std::size_t cursor = 0;            // next op of the program
-  std::int32_t prepared_value = -1;  // whose rows `prepared` holds, and for which weights
-  kernels::WeightType prepared_type = kernels::WeightType::kF32;
+  std::size_t performed = 0;         // of those before it, which are done: the others wait for finish_rows
+  base::ThreadPool lone_thread{1};
   bool done = false;
 
   State(Program p, std::shared_ptr<const std::vector<PackedWeight>> w, const RunningOptions& o, const Machine& m)
@@ -101,8 +109,10 @@ struct RunningExecutor::State {
       grouping->order.reserve(index(n));
       grouping->chunks.reserve(index(n));
     }
+    plan_regions();
     place_values();
     take_workspaces();
+    plan_preparing();
     runs.reserve(index(options.max_rows));
   }
 
@@ -124,8 +134,13 @@ struct RunningExecutor::State {
   void turn_all();
   void find_runs();
   const Op& next(OpKind kind);
-  const void* prepare(Value x, kernels::WeightType type);
-  void write_cache(const Op& op);
+  const Op& now(OpKind kind);
+  void plan_regions();
+  void plan_preparing();
+  void finish_rows(std::size_t upto, std::span<const Op> products = {}, const Op* cached = nullptr);
+  void perform_rows(const Op& op, std::int64_t begin, std::int64_t end);
+  void multiply(std::size_t first, std::size_t n);
+  void write_cache(const Op& op, std::int64_t begin, std::int64_t end);
   void plan_experts(const Op& op);
   void run_experts(const Op& op);
   void show_experts_in(const Op& op);

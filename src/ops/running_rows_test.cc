@@ -1,0 +1,169 @@
+// What the running executor does together (several products of a value; rows from one product to the next) against the
+// same work asked for one by one, alone and in company: the same bytes.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <span>
+
+#include "base/rng.h"
+#include "ops/program.h"
+#include "ops/running_executor.h"
+
+namespace qw::ops {
+namespace {
+
+constexpr std::int32_t kVocab = 23, kD = 64, kHeads = 2, kHeadDim = 32, kBlock = 16, kBlocks = 4;
+constexpr RopeSpec kRope{.head_dim = kHeadDim, .rotary = kHeadDim};
+constexpr AttentionSpec kAttention{.layer = 0, .heads = kHeads, .kv_heads = 1, .head_dim = kHeadDim, .scale = 0.2f};
+
+// Weights whose rows want three ways of preparing, two of them the same.
+struct Stored {
+  tensor::DType type;
+  tensor::Shape shape;
+};
+const std::vector<Stored> kStored{
+    {tensor::DType::kF32, {kVocab, kD}},   {tensor::DType::kQ8_0, {kD, kD}}, {tensor::DType::kBF16, {kHeadDim, kD}},
+    {tensor::DType::kF32, {kHeadDim, kD}}, {tensor::DType::kQ8_0, {kD, kD}}, {tensor::DType::kBF16, {96, kD}},
+    {tensor::DType::kQ8_0, {96, kD}},      {tensor::DType::kF32, {kD, 96}},  {tensor::DType::kF32, {kD}},
+    {tensor::DType::kF32, {kHeadDim}}};
+
+// A decoder's layer; `together`: with its products asked for at once.
+void forward(Executor& ex, bool together) {
+  const auto several = [&]<std::size_t n>(Value x, const Product(&of)[n]) {
+    if (together) return ex.products(x, of);
+    std::array<Value, n> y;
+    for (std::size_t i = 0; i < n; ++i) y[i] = ex.linear(x, of[i].w, of[i].bias);
+    return y;
+  };
+  const Value x = ex.embed({0});
+  const auto qkv = several(ex.rms_norm(x, {8}, 1e-6f), {{{1}, {8}}, {{2}}, {{3}}});
+  const Value q = ex.rope(ex.head_rms_norm(qkv[0], {9}, kHeadDim, 1e-6f), kRope);
+  const Value k = ex.rope(ex.head_rms_norm(qkv[1], {9}, kHeadDim, 1e-6f), kRope);
+  const Value o = ex.attention(q, k, qkv[2], kAttention);
+  const Value y = ex.add(x, ex.linear(ex.gate_rows(o, ex.columns(q, 0, 2)), {4}));
+  const Value h = ex.rms_norm(y, {8}, 1e-6f);
+  const auto ffn = several(h, {{{5}}, {{6}}});
+  const Value down = ex.linear(ex.swiglu(ffn[0], ffn[1]), {7});
+  ex.head(ex.add(ex.scale(y, 0.5f), ex.relu(ex.concat(ex.columns(down, 32, 32), ex.columns(ex.silu(h), 0, 32)))), {0});
+}
+
+struct Model {
+  base::ThreadPool threads;
+  std::vector<std::vector<std::byte>> bytes;
+  std::unique_ptr<RunningExecutor> executor;
+  std::vector<float> keys = std::vector<float>(std::size_t{kBlocks} * kBlock * kHeadDim), values = keys;
+  bool together;
+
+  Model(base::Isa isa, int n, bool in_one) : threads(n), together(in_one) {
+    std::vector<tensor::ConstView> views;
+    std::vector<tensor::Shape> shapes;
+    for (std::size_t i = 0; i < kStored.size(); ++i) {
+      const auto& [type, shape] = kStored[i];
+      shapes.push_back(shape);
+      base::Rng rng(5, i);
+      std::vector<float> row(static_cast<std::size_t>(shape.back()));
+      const std::int64_t each = tensor::row_bytes(type, shape.back());
+      bytes.emplace_back(static_cast<std::size_t>(each * shape.rows()));
+      for (std::int64_t r = 0; r < shape.rows(); ++r) {
+        for (float& v : row) v = static_cast<float>(rng.next_normal() * 0.3);
+        store(type, row, bytes.back().data() + r * each);
+      }
+      views.push_back({type, shape, bytes.back().data()});
+    }
+    RecordingExecutor recorder(shapes);
+    forward(recorder, together);
+    auto made = RunningExecutor::create(recorder.finish(), views, {.max_rows = 40, .max_logit_rows = 40},
+                                        kernels::kernels_for(isa), threads);
+    EXPECT_TRUE(made) << (made ? "" : made.error().message);
+    executor = std::move(*made);
+  }
+
+  static void store(tensor::DType type, const std::vector<float>& row, std::byte* to) {
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      const auto bits = std::bit_cast<std::uint32_t>(row[i]);
+      const auto high = static_cast<std::uint16_t>(bits >> 16);
+      if (type == tensor::DType::kF32) std::memcpy(to + 4 * i, &bits, 4);
+      if (type == tensor::DType::kBF16) std::memcpy(to + 2 * i, &high, 2);
+      if (type != tensor::DType::kQ8_0) continue;
+      std::byte* const block = to + i / 32 * 34;
+      const std::uint16_t scale = 0x2000;  // 2^-7
+      if (i % 32 == 0) std::memcpy(block, &scale, 2);
+      block[2 + i % 32] = static_cast<std::byte>(static_cast<std::int8_t>(row[i] * 100));
+    }
+  }
+
+  // Logits of rows [begin, end) of a text, whose rows before that are in the cache.
+  std::vector<float> run(std::int32_t begin, std::int32_t end) {
+    const auto n = static_cast<std::size_t>(end - begin);
+    std::vector<std::int32_t> tokens, positions(n), sequences(n, 0), rows(n), table(kBlocks);
+    std::iota(positions.begin(), positions.end(), begin);
+    std::iota(rows.begin(), rows.end(), 0);
+    std::iota(table.begin(), table.end(), 0);
+    for (const std::int32_t p : positions) tokens.push_back(p * 7 % kVocab);
+    const std::span<const std::int32_t> tables[]{table};
+    const CacheView cache{.type = kernels::CacheType::kF32,
+                          .block_tokens = kBlock,
+                          .keys = {reinterpret_cast<std::byte*>(keys.data())},
+                          .values = {reinterpret_cast<std::byte*>(values.data())}};
+    const Status begun = executor->begin({.tokens = tokens,
+                                          .positions = positions,
+                                          .sequences = sequences,
+                                          .tables = tables,
+                                          .logit_rows = rows,
+                                          .cache = &cache});
+    EXPECT_TRUE(begun);
+    forward(*executor, together);
+    std::vector<float> all;
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto logits = executor->logits(static_cast<std::int64_t>(i));
+      all.insert(all.end(), logits.begin(), logits.end());
+    }
+    return all;
+  }
+};
+
+bool same(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+class RunningRows : public ::testing::TestWithParam<base::Isa> {
+ protected:
+  void SetUp() override {
+    if (GetParam() > base::best_isa()) GTEST_SKIP() << "this processor cannot run it";
+  }
+};
+
+TEST_P(RunningRows, ProductsTogetherGiveTheBytesOfEach) {
+  Model together(GetParam(), 2, true), each(GetParam(), 2, false);
+  for (const auto [begin, end] : {std::pair(0, 9), std::pair(9, 10), std::pair(10, 40)})
+    EXPECT_TRUE(same(together.run(begin, end), each.run(begin, end))) << begin;
+}
+
+TEST_P(RunningRows, ARowAloneGivesTheBytesOfTheRowInCompany) {
+  Model one(GetParam(), 1, true);
+  const std::vector<float> all = one.run(0, 40);
+  for (const float v : all) ASSERT_TRUE(std::isfinite(v));
+  for (const int threads : {1, 2, 3}) {
+    Model model(GetParam(), threads, true);
+    EXPECT_TRUE(same(model.run(0, 40), all)) << threads;
+    std::vector<float> by_parts;
+    for (std::int32_t p = 0; p < 40;) {
+      const std::int32_t n = p % 3 == 0 ? 1 : 6;
+      const std::vector<float> part = model.run(p, std::min(40, p + n));
+      by_parts.insert(by_parts.end(), part.begin(), part.end());
+      p += n;
+    }
+    EXPECT_TRUE(same(by_parts, all)) << threads;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Isa, RunningRows,
+                         ::testing::Values(base::Isa::kPortable, base::Isa::kAvx2, base::Isa::kAvx512, base::Isa::kAmx),
+                         [](const auto& info) { return std::string(base::isa_name(info.param)); });
+
+}  // namespace
+}  // namespace qw::ops

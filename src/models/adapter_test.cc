@@ -5,7 +5,9 @@
 #include <gmock/gmock.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <fstream>
+#include <numeric>
 
 #include "models/internal/test_model.h"
 #include "models/load.h"
@@ -90,6 +92,65 @@ TEST(Adapter, MergedIsWhatPeftComputes) {
     const TensorFile expected(testing::golden_folder() / c.name / "expected.safetensors");
     Runner runner(*b.model, merged.views(), threads, kernels::kernels_for(base::best_isa()));
     EXPECT_LT(worst(runner.step(runner.rows_of(expected.ids("input_ids"))), expected.read<float>("logits")), tolerance(b));
+  }
+}
+
+// What training adapters computes: PEFT's loss, and the gradient of every half and every magnitude.
+TEST(Adapter, GradientsArePefts) {
+  base::ThreadPool threads(2);
+  for (const std::string name : {"lora_dora", "lora_pattern"}) {
+    SCOPED_TRACE(name);
+    Base b(base_of(name));
+    const fs::path folder = testing::golden_folder() / name;
+    const auto file = take(formats::Adapter::open(folder));
+    const auto fitted = take(FittedAdapter::fit(*b.model, file));
+    const auto shapes = testing::shapes_of(*b.model);
+    ops::RecordingExecutor recorder(shapes);
+    b.model->forward(recorder);
+    ops::TrainingOptions options;
+    options.max_tokens = 32;
+    options.frozen.assign(shapes.size(), true);
+    options.stored = b.views;
+    for (const auto& c : fitted.changes())
+      options.adapters.push_back({{c.parameter}, static_cast<std::int32_t>(c.b.shape()[1]), c.scale, !c.magnitude.empty()});
+    ops::TrainingGraph graph(recorder.finish(), shapes, options, kernels::kernels_for(base::best_isa()), threads);
+    ops::ParameterBuffer weights(graph.parameter_shapes());
+    for (std::size_t j = 0; j < options.adapters.size(); ++j) {
+      const auto& c = fitted.changes()[j];
+      const std::size_t id = graph.adapter_parameter(j);
+      std::copy_n(c.a.f32(), c.a.shape().elements(), weights.data(id));
+      std::copy_n(c.b.f32(), c.b.shape().elements(), weights.data(id + 1));
+      if (!c.magnitude.empty()) std::copy(c.magnitude.begin(), c.magnitude.end(), weights.data(id + 2));
+    }
+    const auto ids = TensorFile(folder / "expected.safetensors").ids("input_ids");
+    const auto n = static_cast<std::int32_t>(ids.size());
+    std::vector<std::int32_t> positions(ids.size()), labels(ids.begin() + 1, ids.end());
+    std::iota(positions.begin(), positions.end(), 0);
+    labels.push_back(-1);
+    const std::vector<std::int32_t> borders{0, n};
+    ASSERT_TRUE(graph.forward(weights, {ids, positions, borders, labels}));
+    const auto expected = *json::parse(*base::read_file(folder / "gradients.json"));
+    const double loss = graph.backward(1.0f / static_cast<float>(n - 1)) / (n - 1);
+    EXPECT_NEAR(loss, expected.find("loss")->as_double(), 1e-4);
+    std::size_t checked = 0;
+    for (std::size_t j = 0; j < options.adapters.size(); ++j) {
+      std::string path = b.model->parameters()[static_cast<std::size_t>(options.adapters[j].target.id)].hf_name;
+      path = "base_model.model." + path.substr(0, path.rfind(".weight"));
+      const char* const kEnds[] = {".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"};
+      for (std::size_t half = 0; half < (options.adapters[j].magnitude ? 3u : 2u); ++half, ++checked) {
+        const auto g = graph.gradients().tensor(graph.adapter_parameter(j) + half);
+        double squares = 0, wave = 0;
+        for (std::size_t i = 0; i < g.size(); ++i) {
+          squares += double{g[i]} * g[i];
+          wave += double{g[i]} * std::cos(static_cast<double>(i));
+        }
+        const auto& wanted = expected.find("gradients")->find(path + kEnds[half])->as_array();
+        const double length = wanted[0].as_double();
+        EXPECT_NEAR(std::sqrt(squares), length, 1e-4 * length) << path << kEnds[half];
+        EXPECT_NEAR(wave, wanted[1].as_double(), 1e-4 * length) << path << kEnds[half];
+      }
+    }
+    EXPECT_EQ(checked, expected.find("gradients")->as_object().size());
   }
 }
 

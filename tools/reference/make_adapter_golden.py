@@ -4,6 +4,8 @@
 Each folder holds adapter_config.json and adapter_model.safetensors as PEFT writes them, and expected.safetensors with
 input_ids and logits (float32) of the base in tests/golden with the adapter in use. `base` in base.txt names it. Beside some
 stands the same adapter as adapter.gguf in the layout of llama.cpp's converter.
+gradients.json beside two of them: the mean loss of the ids, each to be told from those before it, and of every tensor's gradient the
+length and the sum of its numbers times cos(0), cos(1), ... (row-major), computed in float64.
 Run: python3 tools/reference/make_adapter_golden.py tests/golden    (needs peft, transformers, gguf)
 """
 import json
@@ -30,6 +32,7 @@ CASES = {
     "lora_saved": ("qwen3_untied_f32", dict(r=2, lora_alpha=4, target_modules=["v_proj"], modules_to_save=["lm_head", "embed_tokens", "norm"]), False),
     "lora_moe": ("qwen2_moe_untied_f32", dict(r=2, lora_alpha=4, target_modules=["q_proj", "v_proj", "o_proj"]), False),
 }
+GRADIENTS = ("lora_dora", "lora_pattern")
 GGUF_NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
               "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
 
@@ -88,10 +91,27 @@ def make(root, name, seed, base, options, as_gguf):
             assert (model(ids).logits - logits).abs().max() > 0.1
     save_file({"input_ids": ids, "logits": logits}, folder / "expected.safetensors")
     (folder / "base.txt").write_text(base + "\n")
+    if name in GRADIENTS:
+        write_gradients(folder, model, ids)
     tensors = load_file(folder / "adapter_model.safetensors")
     if as_gguf:
         write_gguf(folder, config.model_type, options["lora_alpha"], tensors)
     print(name, len(tensors), sorted(tensors)[:3])
+
+
+def write_gradients(folder, model, ids):
+    model = model.double()
+    loss = model(ids, labels=ids).loss
+    loss.backward()
+    gradients = {}
+    for name, p in model.named_parameters():
+        if not p.requires_grad:
+            continue
+        g = p.grad.flatten()
+        name = name.replace(".default", "").removesuffix(".weight") if "magnitude" in name else name.replace(".default", "")
+        gradients[name] = [float(f"{x:.9g}") for x in (g.norm(), (g * torch.arange(g.numel(), dtype=torch.float64).cos()).sum())]
+    lines = ",\n".join(f"{json.dumps(k)}:{json.dumps(v)}" for k, v in sorted(gradients.items()))
+    (folder / "gradients.json").write_text(f'{{"loss":{loss.item():.9g},"gradients":{{\n{lines}}}}}\n')
 
 
 def main():

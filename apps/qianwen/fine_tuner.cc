@@ -11,6 +11,8 @@
 #include "child_process.h"
 #include "data/packing.h"
 #include "json/value.h"
+#include "text_source.h"
+#include "tokenizer/tokenizer.h"
 
 namespace qw::app {
 namespace {
@@ -22,9 +24,9 @@ using api::openai::FineTuneOrder;
 using api::openai::FineTuneStep;
 using api::openai::FineTuneWatch;
 
-// What a request leaves open. The learning rate is what full fine-tuning of models of this family is usually done with;
-// three epochs learn a style without learning the examples by heart.
-constexpr double kLearningRate = 2e-5;
+// What a request leaves open. The learning rate is what full fine-tuning of models of this family is usually done with, and
+// ten times that for adapters, which begin at zero; three epochs learn a style without learning the examples by heart.
+constexpr double kLearningRate = 2e-5, kAdapterLearningRate = 2e-4;
 constexpr std::int64_t kEpochs = 3, kSequenceLength = 1024;
 // Of the sequences of an epoch one sixteenth is a step, within these.
 constexpr std::int64_t kLeastBatch = 1, kMostBatch = 8, kStepsInEpoch = 16;
@@ -61,10 +63,10 @@ std::string source_toml(const char* name, const fs::path& file, const std::strin
          "\nheldout_tail = " + std::to_string(heldout) + "\n";
 }
 
-std::string data_toml(const FineTuneAsk& ask, const fs::path& job, const std::string& base) {
+std::string data_toml(const FineTuneAsk& ask, const fs::path& job, const std::string& tokenizer) {
   std::string text = "output = " + quoted((job / "shards").string()) +
                      "\ndedup = \"none\"\nseed = " + std::to_string(ask.seed) +
-                     "\n[tokenizer]\nfolder = " + quoted(base) + "\n" +
+                     "\n[tokenizer]\nfolder = " + quoted(tokenizer) + "\n" +
                      source_toml("training", job / "training.jsonl", ask.training_file, 0);
   if (!ask.validation_file.empty()) text += source_toml("validation", job / "validation.jsonl", ask.validation_file, 1);
   return text;
@@ -84,8 +86,10 @@ std::string train_toml(const FineTuneAsk& ask, const fs::path& job, const std::s
   line("batch_sequences", "1");
   line("accumulation", std::to_string(batch));
   text += "[optimizer]\n";
-  line("lr", json::python_float(kLearningRate * ask.learning_rate_multiplier.value_or(1)));
+  line("lr", json::python_float((ask.lora_rank ? kAdapterLearningRate : kLearningRate) *
+                                ask.learning_rate_multiplier.value_or(1)));
   line("weight_decay", "0.0");
+  if (ask.lora_rank) text += "[lora]\nrank = " + std::to_string(*ask.lora_rank) + "\n";
   text += "[schedule]\nkind = \"linear\"\n";
   line("warmup", std::to_string(std::min<std::int64_t>(steps / kParts, 100)));
   text += "[checkpoint]\nkeep = 1\n";
@@ -93,6 +97,17 @@ std::string train_toml(const FineTuneAsk& ask, const fs::path& job, const std::s
   text += "[eval]\n";
   line("every", std::to_string(part));
   return text;
+}
+
+// The folder of the base's tokenizer, which a file is put into first.
+Result<std::string> tokenizer_folder(const std::string& base, const fs::path& job) {
+  std::error_code error;
+  if (fs::is_directory(base, error)) return base;
+  const fs::path folder = job / "tokenizer";
+  QW_ASSIGN(const auto spec, tokenizer_of(base));
+  fs::create_directories(folder, error);
+  QW_TRY(tokenizer::save_tokenizer_folder(spec, folder));
+  return folder.string();
 }
 
 Status write_text(const fs::path& path, const std::string& text) {
@@ -166,17 +181,24 @@ Status FineTuner::serve(const fs::path& job) {
   const auto value = json::parse(text);
   if (!value) return fail(ErrorKind::kBadInput, (job / kServed).string() + ": " + value.error().message);
   std::promise<Status> done;
-  models_.add_trained(api::text_member(*value, "name"), (job / "run/model").string(),
-                      api::text_member(*value, "project"), [&done](const Status& status) { done.set_value(status); });
+  const auto then = [&done](const Status& status) { done.set_value(status); };
+  const std::string name = api::text_member(*value, "name"), project = api::text_member(*value, "project"),
+                    base = api::text_member(*value, "adapter_of");
+  if (base.empty()) models_.add_trained(name, (job / "run/model").string(), project, then);
+  else models_.add_trained_adapter(name, (job / "run/adapter").string(), base, project, then);
   return done.get_future().get();
 }
 
 Status FineTuner::check(const FineTuneAsk& ask) const {
-  return models_.trainable_folder(ask.base).map([](auto&&) {});
+  return base_of(ask).map([](auto&&) {});
+}
+
+Result<std::string> FineTuner::base_of(const FineTuneAsk& ask) const {
+  return ask.lora_rank ? models_.model_path(ask.base) : models_.trainable_folder(ask.base);
 }
 
 Result<FineTuneEnd> FineTuner::run(const FineTuneAsk& ask, store::Files& files, FineTuneWatch& watch) {
-  QW_ASSIGN(const std::string base, models_.trainable_folder(ask.base));
+  QW_ASSIGN(const std::string base, base_of(ask));
   const fs::path job = folder_ / ask.job_id;
   std::error_code error;
   if (fs::exists(job / kServed, error)) return FineTuneEnd::kDone;  // only its end was not written
@@ -190,7 +212,8 @@ Result<FineTuneEnd> FineTuner::run(const FineTuneAsk& ask, store::Files& files, 
     return end;
   };
   if (!fs::exists(job / "shards/ledger.json", error)) {
-    QW_TRY(write_text(job / "data.toml", data_toml(ask, job, base)));
+    QW_ASSIGN(const std::string tokenizer, tokenizer_folder(base, job));
+    QW_TRY(write_text(job / "data.toml", data_toml(ask, job, tokenizer)));
     QW_ASSIGN(const auto ended, child({"data", "build", (job / "data.toml").string(), "--corpus", job.string()}, job,
                                       watch, [](const std::string&) {}));
     if (ended) return given_up(*ended);
@@ -216,7 +239,9 @@ Result<FineTuneEnd> FineTuner::run(const FineTuneAsk& ask, store::Files& files, 
   if (ended) return given_up(*ended);
   fs::remove_all(checkpoints, error);  // several times the model's size, and of no more use
   fs::remove_all(job / "shards", error);
-  QW_TRY(write_text(job / "served.part", json::dump(json::Object{{"name", ask.name}, {"project", ask.project_id}})));
+  json::Object served{{"name", ask.name}, {"project", ask.project_id}};
+  if (ask.lora_rank) served.set("adapter_of", ask.base);
+  QW_TRY(write_text(job / "served.part", json::dump(served)));
   fs::rename(job / "served.part", job / kServed, error);
   if (error) return fail(ErrorKind::kFailed, job.string() + ": " + error.message());
   QW_TRY(serve(job));

@@ -1,5 +1,5 @@
 // Fine-tuning jobs done by this program itself: `qianwen train` as a child at idle priority, one folder a job. The
-// model is served when it is done, and again at every start.
+// model, or the adapter beside its base, is served when it is done, and again at every start.
 #pragma once
 
 #include <filesystem>
@@ -26,6 +26,8 @@ class FineTuner final : public api::openai::FineTuneRunner {
 
  private:
   Status serve(const std::filesystem::path& job);
+  // Where the weights are that a job starts from. kUsage: it cannot.
+  Result<std::string> base_of(const api::openai::FineTuneAsk& ask) const;
   HostedModels& models_;
   const std::filesystem::path folder_;
   const int threads_;

@@ -205,15 +205,25 @@ void HostedModels::add_trained(std::string name, std::string path, std::string p
               then = std::move(then)] { then(add_as(name, path, project, {})); });
 }
 
-Result<std::string> HostedModels::trainable_folder(const std::string& name) const {
+void HostedModels::add_trained_adapter(std::string name, std::string path, std::string base, std::string project,
+                                       Then then) {
+  host_.post([this, name = std::move(name), path = std::move(path), base = std::move(base),
+              project = std::move(project), then = std::move(then)] { then(load_now(name, path, base, &project)); });
+}
+
+Result<std::string> HostedModels::model_path(const std::string& name) const {
   const Hosted* model = hosted(name);
   if (model == nullptr)
     return fail(ErrorKind::kUsage, "training starts from models, and " + name + " is an adapter of one");
-  QW_ASSIGN(std::string path, resolve_model(model->path_now()));
+  return resolve_model(model->path_now());
+}
+
+Result<std::string> HostedModels::trainable_folder(const std::string& name) const {
+  QW_ASSIGN(std::string path, model_path(name));
   std::error_code error;
   if (!fs::exists(fs::path(path) / "config.json", error))
     return fail(ErrorKind::kUsage, "training starts from a folder of weights, and " + name +
-                                       " is served from a file (qianwen convert makes a folder of it)");
+                                       " is served from a file (qianwen convert makes a folder of it; adapters, lora_rank, are trained on a file too)");
   return path;
 }
 
@@ -231,8 +241,8 @@ Status HostedModels::add_as(std::string name, const std::string& path, std::stri
     const std::lock_guard lock(mutex_);
     models_.push_back(std::move(made));
   }
-  QW_TRY(list_adapter(*hosted, hosted->name));
-  for (const NamedAdapter& adapter : adapters) QW_TRY(list_adapter(*hosted, adapter.name));
+  QW_TRY(list_adapter(*hosted, hosted->name, hosted->project));
+  for (const NamedAdapter& adapter : adapters) QW_TRY(list_adapter(*hosted, adapter.name, hosted->project));
   return {};
 }
 
@@ -253,12 +263,12 @@ engine::ModelHost::Source HostedModels::source_of(Hosted* hosted, const std::str
 }
 
 // Lists the model itself under its own name, an adapter of it under any other.
-Status HostedModels::list_adapter(const Hosted& hosted, const std::string& name) {
+Status HostedModels::list_adapter(const Hosted& hosted, const std::string& name, const std::string& project) {
   api::ServedModel listed;
   listed.id = name;
   if (name != hosted.name) listed.base = hosted.name;
   listed.created = base::unix_seconds();
-  listed.project = hosted.project;
+  listed.project = project;
   listed.acquire = [this, base = hosted.name, name](std::function<void(Result<api::ModelLease>)> then) {
     host_.acquire(base, [name, then = std::move(then)](Result<engine::ModelHost::Lease> lease) {
       if (!lease) return then(tl::unexpected(std::move(lease).error()));
@@ -284,7 +294,7 @@ Status HostedModels::load_first() {
 
 void HostedModels::load(std::string name, std::string path, std::string model, Then then) {
   host_.post([this, name = std::move(name), path = std::move(path), model = std::move(model), then = std::move(then)] {
-    then(load_now(name, path, model));
+    then(load_now(name, path, model, nullptr));
   });
 }
 
@@ -337,14 +347,20 @@ std::vector<api::ModelDesk::Info> HostedModels::models() const {
   return out;
 }
 
-// On the host's thread, beside the steps of all engines. An adapter of a model that is not loaded is only looked at.
-Status HostedModels::load_now(const std::string& name, const std::string& path, const std::string& model) {
+// On the host's thread, beside the steps of all engines. An adapter of a model that is not loaded is only looked at. One
+// that was trained here comes with its project; others (null) lie in the folder of adapters, and belong to whom their
+// model does.
+Status HostedModels::load_now(const std::string& name, const std::string& path, const std::string& model,
+                              const std::string* project) {
   Hosted* base = hosted(model);
   if (base == nullptr)
     return fail(ErrorKind::kUsage,
                 model.empty() ? "name the model which the adapter is for" : "there is no model " + model);
   if (list_.find(name) != nullptr) return fail(ErrorKind::kUsage, "there is a model of the name " + name);
-  QW_ASSIGN(const std::string file, path_within(options_.adapter_folder, path, "adapters", "--adapter-folder"));
+  std::string file = path;
+  if (project == nullptr) {
+    QW_ASSIGN(file, path_within(options_.adapter_folder, path, "adapters", "--adapter-folder"));
+  }
   auto ready = read_adapter(base->path_now(), file, options_.load.threads);
   if (!ready) return in_context("the adapter " + name, ready.error());
   if (const auto lease = host_.peek(base->name); lease != nullptr) {
@@ -360,7 +376,7 @@ Status HostedModels::load_now(const std::string& name, const std::string& path, 
     base->adapters.push_back({name, file});
   }
   base::log_info("loaded the adapter " + name + " of " + base->name);
-  return list_adapter(*base, name);
+  return list_adapter(*base, name, project != nullptr ? *project : base->project);
 }
 
 Status HostedModels::unload_now(const std::string& name) {

@@ -41,9 +41,13 @@ class HostedModels final : public api::AdapterDesk, public api::ModelDesk {
   // Lists a model of one project's own under this name; `path`: a folder. Calls back once it is listed, on the host's
   // thread; at any time.
   void add_trained(std::string name, std::string path, std::string project, Then then);
-  // The folder of the model of that name, if training can start from it. kUsage: it cannot, with the reason. Any
-  // thread.
+  // The same for an adapter of the model `base`; it comes and goes as others do.
+  void add_trained_adapter(std::string name, std::string path, std::string base, std::string project, Then then);
+  // The folder of the model of that name, if all its weights can be trained further. kUsage: they cannot, with the reason.
+  // Any thread.
   Result<std::string> trainable_folder(const std::string& name) const;
+  // Its folder or file, on which adapters can be trained. kUsage: it is an adapter itself. Any thread.
+  Result<std::string> model_path(const std::string& name) const;
   // Loads all that are listed where there is no limit, else the first, which shows that it can be.
   Status load_first();
   const api::ModelList& list() const { return list_; }
@@ -68,8 +72,8 @@ class HostedModels final : public api::AdapterDesk, public api::ModelDesk {
   Status add_as(std::string name, const std::string& path, std::string project,
                 const std::vector<NamedAdapter>& adapters);
   Hosted* hosted(const std::string& name) const;
-  Status list_adapter(const Hosted& hosted, const std::string& name);
-  Status load_now(const std::string& name, const std::string& path, const std::string& model);
+  Status list_adapter(const Hosted& hosted, const std::string& name, const std::string& project);
+  Status load_now(const std::string& name, const std::string& path, const std::string& model, const std::string* project);
   Status unload_now(const std::string& name);
   void count_adapters(const Hosted& hosted, Resident& resident);
 

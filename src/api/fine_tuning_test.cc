@@ -95,7 +95,7 @@ class FineTuningTest : public test::AccountsServiceTest {
 TEST_F(FineTuningTest, AJobTrainsAndTellsWhatItDid) {
   const auto made =
       create(file(kLine), 200,
-             R"(,"suffix":"mine","seed":7,"hyperparameters":{"n_epochs":2,"batch_size":"auto"},"metadata":{"a":"b"})");
+             R"(,"suffix":"mine","seed":7,"hyperparameters":{"n_epochs":2,"batch_size":"auto","lora_rank":8},"metadata":{"a":"b"})");
   const std::string id = at(made, "id").as_string();
   EXPECT_TRUE(id.starts_with("ftjob-"));
   EXPECT_EQ(at(made, "status").as_string(), "validating_files");
@@ -106,11 +106,12 @@ TEST_F(FineTuningTest, AJobTrainsAndTellsWhatItDid) {
   EXPECT_EQ(runner_.asked.name, name);
   EXPECT_EQ(runner_.asked.epochs, 2);
   EXPECT_FALSE(runner_.asked.batch_size);
+  EXPECT_EQ(runner_.asked.lora_rank, 8);
   EXPECT_EQ(runner_.asked.seed, 7);
   EXPECT_EQ(runner_.text, kLine);
   EXPECT_EQ(dump(job.find("trained_tokens")), "70");
   EXPECT_EQ(dump(job.find("hyperparameters")),
-            R"({"n_epochs": 2, "batch_size": "auto", "learning_rate_multiplier": "auto"})");
+            R"({"n_epochs": 2, "batch_size": "auto", "learning_rate_multiplier": "auto", "lora_rank": 8})");
   EXPECT_FALSE(at(job, "finished_at").is_null());
   const std::string csv = *store_->files().read(at(job, "result_files").as_array().at(0).as_string(), 0);
   EXPECT_TRUE(csv.starts_with("step,train_loss,valid_loss\n1,1.0,\n2,0.5,\n")) << csv;
@@ -189,6 +190,7 @@ TEST_F(FineTuningTest, RequestsThatMakeNoSenseAreRefused) {
   create("file-none", 400);
   create(file(kLine, "batch"), 400);
   for (const char* more : {R"(,"suffix":"a b")", R"(,"method":{"type":"dpo"})", R"(,"hyperparameters":{"n_epochs":0})",
+                           R"(,"hyperparameters":{"lora_rank":0})",
                            R"(,"integrations":[{"type":"wandb"}])", R"(,"seed":-1)"})
     create(good, 400, more);
   ask_json(kJobs, R"({"model":"none","training_file":")" + good + "\"}", 404, bearer(key_));

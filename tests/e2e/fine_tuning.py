@@ -45,6 +45,19 @@ def main():
             service.check("a model in one file is not trained", False)
         except openai.BadRequestError as error:
             service.check("a model in one file is not trained", "qianwen convert" in error.message)
+        rank = json.loads(json.dumps(ask["method"]))
+        rank["supervised"]["hyperparameters"].update(lora_rank=16, learning_rate_multiplier=50, n_epochs=12)
+        job = wait(client, client.fine_tuning.jobs.create(model="mini", **{**ask, "method": rank}), lambda j: False, 240)
+        service.check("an adapter of it is", job.status == "succeeded")
+        if job.status != "succeeded":
+            print(job)
+        messages = [{"role": "user", "content": QUESTION}]
+
+        def said(model):
+            return client.chat.completions.create(model=model, messages=messages, temperature=0, max_tokens=40).choices[0].message.content
+        service.check("it answers what it learnt, beside its base, which does not",
+                      said(job.fine_tuned_model) == ANSWER and said("mini") != ANSWER)
+        adapter = job.fine_tuned_model
         job = client.fine_tuning.jobs.create(model="base", **ask)
         job = wait(client, job, lambda j: (j.trained_tokens or 0) > 0, 120)
         service.check("a job trains", job.status == "running" and job.trained_tokens > 0)
@@ -63,7 +76,6 @@ def main():
         service.check("the loss on what was held out is small", checkpoint.metrics.valid_loss < 0.5)
         figures = client.files.content(job.result_files[0]).text.splitlines()
         service.check("its figures are a file", figures[0] == "step,train_loss,valid_loss" and len(figures) > len(steps))
-        messages = [{"role": "user", "content": QUESTION}]
         told = client.chat.completions.create(model=job.fine_tuned_model, messages=messages, temperature=0, max_tokens=40)
         service.check("the new model answers what it learnt", told.choices[0].message.content == ANSWER)
         other = client.chat.completions.create(model="base", messages=messages, temperature=0, max_tokens=40)
@@ -72,11 +84,12 @@ def main():
         wait(client, second, lambda j: (j.trained_tokens or 0) > 0, 120)
         client.fine_tuning.jobs.cancel(second.id)
         service.check("a job is cancelled", wait(client, second, lambda j: False, 60).status == "cancelled")
-        service.check("jobs are listed", [j.id for j in client.fine_tuning.jobs.list()] == [second.id, job.id])
+        service.check("jobs are listed", [j.id for j in client.fine_tuning.jobs.list()][:2] == [second.id, job.id])
         server.terminate()
         service.check("the service ends by itself", server.wait(timeout=60) == 0)
         server, _ = service.start_service(sys.argv[1], folder / "log2", *words, port=port)
-        service.check("the model is there at the next start", job.fine_tuned_model in [m.id for m in client.models.list()])
+        service.check("model and adapter are there at the next start",
+                      {job.fine_tuned_model, adapter} <= {m.id for m in client.models.list()} and said(adapter) == ANSWER)
         server.terminate()
         server.wait(timeout=60)
 

@@ -10,6 +10,7 @@ namespace qw::api::openai {
 namespace {
 
 constexpr std::int64_t kMostEpochs = 50, kMostBatch = 256, kMostSeed = 2147483647;  // as OpenAI has them
+constexpr std::int64_t kMostLoraRank = 1024;
 constexpr std::size_t kLongestSuffix = 64, kMostMetadata = 16;
 
 std::optional<json::Value> not_auto(FieldReader& in, const char* name) {
@@ -24,6 +25,7 @@ void read_hyperparameters(FieldReader& outer, const json::Object& object, FineTu
   if (not_auto(in, "batch_size")) out.batch_size = in.integer("batch_size", 1, kMostBatch);
   if (not_auto(in, "learning_rate_multiplier"))
     out.learning_rate_multiplier = in.number("learning_rate_multiplier", 1e-6, 1e6);
+  if (in.any("lora_rank") != nullptr) out.lora_rank = in.integer("lora_rank", 1, kMostLoraRank);
   if (in.error()) outer.reject("hyperparameters." + in.error()->param, in.error()->message);
   for (const std::string& name : in.unknown()) out.ignored.push_back("hyperparameters." + name);
 }
@@ -78,18 +80,20 @@ ApiResult<FineTuneRequest> read_fine_tune_request(const json::Object& body) {
 }
 
 std::string fine_tune_spec(const FineTuneRequest& r, const std::string& base, const store::Principal& who) {
-  return json::dump(json::Object{{"model", base},
-                                 {"organization_id", who.organisation_id},
-                                 {"key_id", who.key.id},
-                                 {"user_id", who.key.user_id},
-                                 {"training_file", r.training_file},
-                                 {"validation_file", r.validation_file},
-                                 {"suffix", r.suffix},
-                                 {"seed", r.seed ? json::Value(*r.seed) : json::Value()},
-                                 {"n_epochs", or_auto(r.epochs)},
-                                 {"batch_size", or_auto(r.batch_size)},
-                                 {"learning_rate_multiplier", or_auto(r.learning_rate_multiplier)},
-                                 {"metadata", r.metadata}});
+  json::Object spec{{"model", base},
+                    {"organization_id", who.organisation_id},
+                    {"key_id", who.key.id},
+                    {"user_id", who.key.user_id},
+                    {"training_file", r.training_file},
+                    {"validation_file", r.validation_file},
+                    {"suffix", r.suffix},
+                    {"seed", r.seed ? json::Value(*r.seed) : json::Value()},
+                    {"n_epochs", or_auto(r.epochs)},
+                    {"batch_size", or_auto(r.batch_size)},
+                    {"learning_rate_multiplier", or_auto(r.learning_rate_multiplier)},
+                    {"metadata", r.metadata}};
+  if (r.lora_rank) spec.set("lora_rank", *r.lora_rank);
+  return json::dump(spec);
 }
 
 FineTuneAsk fine_tune_ask(const store::Job& job) {
@@ -110,6 +114,7 @@ FineTuneAsk fine_tune_ask(const store::Job& job) {
   };
   out.epochs = integer("n_epochs");
   out.batch_size = integer("batch_size");
+  out.lora_rank = integer("lora_rank");
   // Jobs that do not say their seed have one all the same: the same each time they are taken up.
   out.seed = integer("seed").value_or(job.created_us % kMostSeed);
   if (const json::Value* rate = spec->find("learning_rate_multiplier"); rate != nullptr && rate->is_number())
@@ -149,9 +154,10 @@ json::Value fine_tune_object(const store::Job& job) {
     status = phase.empty() ? "validating_files" : status == "queued" ? "queued" : phase;
   }
   const bool ended = job.status != "queued" && job.status != "running";
-  const json::Object hyperparameters{{"n_epochs", of(spec, "n_epochs")},
-                                     {"batch_size", of(spec, "batch_size")},
-                                     {"learning_rate_multiplier", of(spec, "learning_rate_multiplier")}};
+  json::Object hyperparameters{{"n_epochs", of(spec, "n_epochs")},
+                               {"batch_size", of(spec, "batch_size")},
+                               {"learning_rate_multiplier", of(spec, "learning_rate_multiplier")}};
+  if (const json::Value* rank = spec.find("lora_rank")) hyperparameters.set("lora_rank", *rank);
   const std::string validation = text_member(spec, "validation_file");
   const json::Value results = of(state, "result_files");
   return json::Object{{"id", job.id},

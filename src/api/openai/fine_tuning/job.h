@@ -20,6 +20,7 @@ inline constexpr const char* kFineTuneCheckpoints = "checkpoints";
 struct FineTuneRequest {
   std::string model, training_file, validation_file, suffix;
   std::optional<std::int64_t> epochs, batch_size, seed;  // not said, or "auto"
+  std::optional<std::int64_t> lora_rank;                 // our own: an adapter is trained
   std::optional<double> learning_rate_multiplier;
   json::Object metadata;
   std::vector<std::string> ignored;

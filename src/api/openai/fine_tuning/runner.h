@@ -18,6 +18,7 @@ struct FineTuneAsk {
   std::string training_file, validation_file;  // of the store; lines {"messages": [...], "tools": [...]}; "": none
   std::optional<std::int64_t> epochs, batch_size;
   std::optional<double> learning_rate_multiplier;
+  std::optional<std::int64_t> lora_rank;  // train adapters of this rank beside the base; absent: all weights
   std::int64_t seed = 0;
 };
 

@@ -42,7 +42,7 @@ struct ServeOptions {
   std::uint64_t memory = 0;
   std::int64_t unload_after = 0;
   std::int32_t state_snapshots = -1;
-  double target_gap_ms = 50, gather_ms = 0;
+  double target_gap_ms = 50, gather_ms = 30000;
   bool log_json = false, no_prefix_cache = false, check = false, openapi = false, models_from_config = false;
   DraftChoice drafts{"auto"};
   LoginOptions login;
@@ -154,6 +154,9 @@ Result<std::unique_ptr<api::KeywordModerator>> load_moderator(const std::string&
   return std::move(*made);
 }
 
+// Of each model's cache, in memory before it is needed: some thousand tokens of a small model.
+constexpr std::int64_t kCacheBytesAhead = std::int64_t{1} << 30;
+
 HostingOptions hosting_options(const ServeOptions& o) {
   HostingOptions out;
   out.load.threads = o.threads;
@@ -161,6 +164,7 @@ HostingOptions hosting_options(const ServeOptions& o) {
   out.load.cache_dtype = cache_dtype(o.cache_type);
   out.load.engine.max_sequences = o.max_sequences;
   out.load.cache_tokens = o.cache_tokens;
+  out.load.cache_bytes_ahead = kCacheBytesAhead;
   out.load.prefix_cache = !o.no_prefix_cache;
   out.load.state_snapshots = o.state_snapshots;
   out.load.engine.target_gap_ms = o.target_gap_ms;
@@ -386,7 +390,7 @@ void add_serve(CLI::App& app, Outcome& outcome) {
       ->check(CLI::Range(-1, 4096));
   cmd->add_option("--target-gap", o->target_gap_ms, "milliseconds between the tokens of an answer that prompts of others may take up (0: no limit)")
       ->check(CLI::NonNegativeNumber);
-  cmd->add_option("--gather", o->gather_ms, "milliseconds that first tokens of a crowd, half of --max-sequences or more requests at once while nobody answers, may wait until all prompts are read (0: each begins by itself)")
+  cmd->add_option("--gather", o->gather_ms, "milliseconds that first tokens of a crowd, half of --max-sequences or more requests at once while nobody answers, may wait until all prompts are read, if that is thought to take no longer (0: each begins by itself)")
       ->check(CLI::NonNegativeNumber);
   cmd->add_option("-t,--threads", o->threads, "threads of each model (default: one per processor)");
   cmd->add_option("--grace", o->grace_seconds, "seconds for running answers when stopping")->check(CLI::NonNegativeNumber);

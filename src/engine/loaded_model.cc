@@ -246,6 +246,7 @@ Status LoadedModel::build(std::span<const tensor::ConstView> weights, const Load
   config.context = context_;
   config.sampling_pool = &threads_;
   QW_ASSIGN(engine_, Engine::create(*step_executor_, pool_, std::move(config)));
+  if (options.cache_bytes_ahead > 0) pages_.emplace(pool_, options.cache_bytes_ahead);
   return {};
 }
 

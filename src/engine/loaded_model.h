@@ -18,6 +18,7 @@
 #include "engine/model_drafter.h"
 #include "engine/step_executor.h"
 #include "kvcache/block_pool.h"
+#include "kvcache/page_ahead.h"
 #include "kvcache/prefix_cache.h"
 #include "kvcache/state_pool.h"
 #include "models/model.h"
@@ -33,6 +34,7 @@ struct LoadOptions {
   std::int64_t context = 0;                  // longest sequence; 0: the model's own
   std::int64_t cache_tokens = 0;             // of all sequences together; 0: one longest sequence, at most 32768
   std::int32_t block_tokens = 32;            // tokens per cache block
+  std::int64_t cache_bytes_ahead = 0;        // of the cache's memory that a thread has the system give before it is needed
   bool draft_layers = false;                 // the model's layers that draft, if it has some, are loaded and can be run
   // Prompts that begin like an earlier text are computed from where they part; in the cache's memory, beside the states of
   // `state_snapshots` texts (models with such layers; -1: as many as may run, at most 8).
@@ -141,6 +143,7 @@ class LoadedModel {
   base::Isa isa_;
   base::ThreadPool threads_;
   kvcache::BlockPool pool_;
+  std::optional<kvcache::PageAhead> pages_;
   std::optional<kvcache::StatePool> states_;  // absent: no layer carries a state
   std::optional<kvcache::PrefixCache> prefixes_;
   std::int64_t context_;

@@ -1,10 +1,14 @@
 #include "kvcache/block_pool.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstring>
 #include <new>
 #include <utility>
+
+#include "kvcache/page_ahead.h"
 
 namespace qw::kvcache {
 namespace {
@@ -137,7 +141,7 @@ BlockPool::BlockPool(BlockPool&& other) noexcept
       kept_(std::move(other.kept_)),
       memory_(std::move(other.memory_)),
       beside_(std::move(other.beside_)) {
-  QW_CHECK(tables_out_ == 0 && other.keeper_ == nullptr);  // both point at their pool
+  QW_CHECK(tables_out_ == 0 && other.keeper_ == nullptr && other.ahead_ == nullptr);  // all point at their pool
 }
 
 BlockPool::~BlockPool() { QW_CHECK(tables_out_ == 0); }
@@ -184,6 +188,7 @@ std::int32_t BlockPool::take() {
   std::int32_t& count = counts_[static_cast<std::size_t>(block)];
   QW_CHECK(count == 0);
   count = 1;
+  if (ahead_ != nullptr) ahead_->took(block);
   return block;
 }
 
@@ -296,6 +301,31 @@ std::byte* BlockPool::values(std::int32_t layer) const { return keys(layer) + la
 float* BlockPool::beside(std::int32_t layer) const {
   QW_CHECK(layer >= 0 && layer < shape_.layers && shape_.beside_floats > 0);
   return reinterpret_cast<float*>(beside_.data()) + layer * total_ * shape_.beside_floats;
+}
+
+bool BlockPool::touch(std::int32_t begin, std::int32_t end) const {
+  QW_CHECK(0 <= begin && begin <= end && end <= total_);
+#if defined(MADV_POPULATE_WRITE)
+  constexpr std::uintptr_t kPage = 4096;
+  const auto touch_bytes = [](const std::byte* from, std::size_t bytes) {
+    const auto first = reinterpret_cast<std::uintptr_t>(from) / kPage * kPage;
+    const auto last = (reinterpret_cast<std::uintptr_t>(from) + bytes + kPage - 1) / kPage * kPage;
+    return bytes == 0 || madvise(reinterpret_cast<void*>(first), last - first, MADV_POPULATE_WRITE) == 0;
+  };
+  const auto part = [&](const std::byte* all, std::size_t block) {
+    return touch_bytes(all + static_cast<std::size_t>(begin) * block, static_cast<std::size_t>(end - begin) * block);
+  };
+  const auto half = static_cast<std::size_t>(half_block_bytes(shape_));
+  for (std::int32_t layer = 0; layer < shape_.layers; ++layer) {
+    if (!part(keys(layer), half) || !part(values(layer), half)) return false;
+    if (shape_.beside_floats > 0 &&
+        !part(reinterpret_cast<const std::byte*>(beside(layer)), static_cast<std::size_t>(shape_.beside_floats) * sizeof(float)))
+      return false;
+  }
+  return true;
+#else
+  return false;
+#endif
 }
 
 PoolSnapshot BlockPool::snapshot(std::span<const BlockTable* const> tables) const {

@@ -82,6 +82,8 @@ struct PoolSnapshot {
 // (so: no leak, no double free, no sharing of what may be written to), and the counts are right.
 std::string violation(const PoolSnapshot& snapshot);
 
+class PageAhead;
+
 class BlockPool {
  public:
   // kResource if the memory cannot be had, kUsage if a number of `shape` makes no sense.
@@ -128,11 +130,16 @@ class BlockPool {
   std::byte* values(std::int32_t layer) const;
   float* beside(std::int32_t layer) const;  // [blocks, beside_floats]
 
+  // Has the system give the memory of blocks [begin, end) of every layer, changing nothing in it; false if it cannot be
+  // asked. On any thread, whatever the others do with the pool.
+  bool touch(std::int32_t begin, std::int32_t end) const;
+
   // The tables must be all that are out, for the snapshot to be whole.
   PoolSnapshot snapshot(std::span<const BlockTable* const> tables) const;
 
  private:
   friend class BlockTable;
+  friend class PageAhead;
   BlockPool() = default;
   std::int32_t take();
   void hold(std::int32_t block);
@@ -147,6 +154,7 @@ class BlockPool {
   std::vector<bool> kept_;            // by block
   std::int32_t idle_ = 0, shared_ = 0;
   BlockKeeper* keeper_ = nullptr;
+  PageAhead* ahead_ = nullptr;       // is told what is taken
   tensor::Buffer memory_;            // layer 0 keys, layer 0 values, layer 1 keys, ...
   tensor::Buffer beside_;            // by layer
 };

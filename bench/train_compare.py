@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""Training steps beside PyTorch's: one model, one shape of batch, by turns in one run.
+
+usage: bench/train_compare.py PROGRAM CASE [--checkpoint FOLDER] [--tokenizer FOLDER] [--rounds 3] [--steps 3] [--threads N] [--compile]
+
+CASE: pretrain-10m   all weights of a fresh Qwen3 shape (width 384, 6 layers, 9.6 M parameters, vocabulary 512), 8 sequences of 512
+      lora           adapters of rank 16 on the seven matrices of every layer of FOLDER (bench/make_models.py), 1 sequence of 512
+      full           all weights of FOLDER, 1 sequence of 512
+
+Both hold weights in float32 (frozen ones in bfloat16), multiply in bfloat16 (PyTorch: autocast, with its own attention, its fused
+AdamW, and transformers' and PEFT's modules; --compile: torch.compile, whose first step compiles), clip the gradient's length to 1 and
+use AdamW. While one runs the other is stopped; of each turn the first step is left out. Printed are tokens a second (the medians of
+turns), their ratio, the share of the machine's bfloat16 peak (that of a large product of this program's, measured at its start) and
+the most memory each held (VmHWM; pages of mapped files count). Needs torch, transformers and peft, which run in a process of their own.
+"""
+import argparse
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+SHAPE = {"model_type": "qwen3", "vocab_size": 512, "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6,
+         "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 2048, "rope_theta": 10000.0,
+         "rms_norm_eps": 1e-6, "tie_word_embeddings": True}
+ROWS = 512
+BATCH = {"pretrain-10m": 8, "lora": 1, "full": 1}
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def torch_worker(case, checkpoint, threads, compiled):
+    """A step for every line of standard input; says when it is done."""
+    import torch
+    import transformers
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    torch.set_num_threads(threads)
+    torch.manual_seed(1)
+    if case == "pretrain-10m":
+        config = transformers.AutoConfig.for_model(**SHAPE)
+        model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    else:
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            checkpoint, dtype=torch.bfloat16 if case == "lora" else torch.float32, attn_implementation="sdpa")
+    if case == "lora":
+        import peft
+        model = peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules=TARGETS))
+        for p in model.parameters():
+            if p.requires_grad:
+                p.data = p.data.float()
+    model.config.use_cache = False
+    model.train()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    ids = torch.randint(0, model.config.vocab_size, (BATCH[case], ROWS))
+    run = torch.compile(model) if compiled else model
+    for _ in sys.stdin:
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = run(input_ids=ids, labels=ids).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        print(json.dumps({"loss": loss.item()}), flush=True)
+
+
+class Torch:
+    name = "PyTorch"
+
+    def __init__(self, options):
+        words = [sys.executable, __file__, "worker", options.case, "--threads", str(options.threads)]
+        words += ["--checkpoint", str(options.checkpoint)] if options.checkpoint else []
+        words += ["--compile"] if options.compile else []
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.step()
+
+    def step(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("the PyTorch worker ended")
+        return json.loads(line)
+
+    def turn(self, steps):
+        self.step()
+        start = time.monotonic()
+        for _ in range(steps):
+            self.step()
+        return (time.monotonic() - start) / steps
+
+
+class Ours:
+    name = "qianwen"
+
+    def __init__(self, options, place):
+        tokenizer = options.tokenizer or options.checkpoint
+        rng = random.Random(1)
+        words = ["".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(3, 9))) for _ in range(400)]
+        (place / "text").write_text("\n".join(" ".join(rng.choice(words) for _ in range(40)) for _ in range(4000)))
+        source = ("[[source]]\nname = 'text'\npath = 'text'\nseparator = 'file'\nlicence = 'none'\norigin = 'drawn'\n")
+        token = f"folder = '{tokenizer}'" if tokenizer else f"folder = '{place}/tokenizer'\nvocab = 500\nadded = ['<|endoftext|>']"
+        (place / "data.toml").write_text(f"output = '{place}/shards'\n[tokenizer]\n{token}\n{source}")
+        model = "\n".join(f"{k} = {json.dumps(v)}" for k, v in SHAPE.items())
+        tables = f"[model]\n{model}\n" if options.case == "pretrain-10m" else ""
+        tables += "[lora]\nrank = 16\n" if options.case == "lora" else ""
+        start = "" if options.case == "pretrain-10m" else f"init_from = '{options.checkpoint}'\n"
+        (place / "train.toml").write_text(
+            f"output = '{place}/run'\nshards = '{place}/shards'\nsteps = 1000000\nsequence_length = {ROWS}\n"
+            f"batch_sequences = {BATCH[options.case]}\nprecision = 'bf16'\n{start}{tables}[optimizer]\nlr = 0.001\n[schedule]\nkind = 'constant'\n")
+        subprocess.run([options.program, "data", "build", str(place / "data.toml"), "--corpus", str(place)], check=True, capture_output=True)
+        self.process = subprocess.Popen([options.program, "train", str(place / "train.toml"), "--json", "--threads", str(options.threads)],
+                                        stdout=subprocess.PIPE, text=True)
+        self.record = self.step()
+        self.process.send_signal(signal.SIGSTOP)
+
+    def step(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("the training ended")
+        return json.loads(line)
+
+    def turn(self, steps):
+        self.process.send_signal(signal.SIGCONT)
+        first = self.step()
+        start = time.monotonic()
+        for _ in range(steps):
+            self.record = self.step()
+        seconds = (time.monotonic() - start) / steps
+        self.process.send_signal(signal.SIGSTOP)
+        self.rows = (self.record["tokens"] - first["tokens"]) / steps  # a sequence may be a few rows short
+        return seconds
+
+    def share_of_peak(self, tokens_a_second):
+        return self.record["mfu"] / self.record["tps"] * tokens_a_second  # its operations a row, over the peak
+
+
+def peak_memory(process):
+    return int(re.search(r"VmHWM:\s*(\d+)", pathlib.Path(f"/proc/{process.pid}/status").read_text()).group(1)) / 2**20
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program")
+    parser.add_argument("case", choices=list(BATCH))
+    parser.add_argument("--checkpoint", type=pathlib.Path)
+    parser.add_argument("--tokenizer", type=pathlib.Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--compile", action="store_true")
+    options = parser.parse_args()
+    if options.program == "worker":
+        return torch_worker(options.case, options.checkpoint, options.threads, options.compile)
+    if options.case != "pretrain-10m" and options.checkpoint is None:
+        parser.error(f"{options.case} needs --checkpoint")
+    with tempfile.TemporaryDirectory() as place:
+        both = [Ours(options, pathlib.Path(place))]
+        try:
+            both.append(Torch(options))
+            speeds = {b.name: [] for b in both}
+            for round_ in range(options.rounds):
+                for b in both if round_ % 2 == 0 else both[::-1]:
+                    seconds = b.turn(options.steps)
+                    rows = b.rows if isinstance(b, Ours) else BATCH[options.case] * ROWS
+                    speeds[b.name].append(rows / seconds)
+                    print(f"  {b.name} {rows / seconds:.0f} tokens/s", file=sys.stderr, flush=True)
+            print(f"{options.case}, {options.threads} threads, {BATCH[options.case]} x {ROWS} tokens, {options.rounds} turns of {options.steps} steps")
+            median = {name: statistics.median(s) for name, s in speeds.items()}
+            for b in both:
+                print(f"{b.name:8} {median[b.name]:8.0f} tokens/s ({min(speeds[b.name]):.0f} to {max(speeds[b.name]):.0f}), "
+                      f"{100 * both[0].share_of_peak(median[b.name]):.0f} % of the bf16 peak, {peak_memory(b.process):.2f} GiB at most")
+            print(f"ratio {median['qianwen'] / median['PyTorch']:.2f}")
+        finally:
+            for b in both:
+                b.process.kill()
+                b.process.wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

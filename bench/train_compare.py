@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Training steps beside PyTorch's: one model, one shape of batch, by turns in one run.
 
-usage: bench/train_compare.py PROGRAM CASE [--checkpoint FOLDER] [--tokenizer FOLDER] [--rounds 3] [--steps 3] [--threads N] [--compile]
+usage: bench/train_compare.py PROGRAM CASE [--checkpoint FOLDER] [--tokenizer FOLDER] [--rounds 3] [--steps 3] [--rows 512] [--threads N] [--compile]
 
-CASE: pretrain-10m   all weights of a fresh Qwen3 shape (width 384, 6 layers, 9.6 M parameters, vocabulary 512), 8 sequences of 512
-      lora           adapters of rank 16 on the seven matrices of every layer of FOLDER (bench/make_models.py), 1 sequence of 512
-      full           all weights of FOLDER, 1 sequence of 512
+CASE: pretrain-10m   all weights of a fresh Qwen3 shape (width 384, 6 layers, 9.6 M parameters, vocabulary 512), 8 sequences of --rows tokens
+      lora           adapters of rank 16 on the seven matrices of every layer of FOLDER (bench/make_models.py), 1 sequence
+      full           all weights of FOLDER, 1 sequence
 
 Both hold weights in float32 (frozen ones in bfloat16), multiply in bfloat16 (PyTorch: autocast, with its own attention, its fused
 AdamW, and transformers' and PEFT's modules; --compile: torch.compile, whose first step compiles), clip the gradient's length to 1 and
@@ -29,12 +29,11 @@ import time
 SHAPE = {"model_type": "qwen3", "vocab_size": 512, "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6,
          "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 2048, "rope_theta": 10000.0,
          "rms_norm_eps": 1e-6, "tie_word_embeddings": True}
-ROWS = 512
 BATCH = {"pretrain-10m": 8, "lora": 1, "full": 1}
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def torch_worker(case, checkpoint, threads, compiled):
+def torch_worker(case, checkpoint, rows, threads, compiled):
     """A step for every line of standard input; says when it is done."""
     import torch
     import transformers
@@ -58,7 +57,7 @@ def torch_worker(case, checkpoint, threads, compiled):
     model.train()
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-    ids = torch.randint(0, model.config.vocab_size, (BATCH[case], ROWS))
+    ids = torch.randint(0, model.config.vocab_size, (BATCH[case], rows))
     run = torch.compile(model) if compiled else model
     for _ in sys.stdin:
         with torch.autocast("cpu", torch.bfloat16):
@@ -74,7 +73,7 @@ class Torch:
     name = "PyTorch"
 
     def __init__(self, options):
-        words = [sys.executable, __file__, "worker", options.case, "--threads", str(options.threads)]
+        words = [sys.executable, __file__, "worker", options.case, "--threads", str(options.threads), "--rows", str(options.rows)]
         words += ["--checkpoint", str(options.checkpoint)] if options.checkpoint else []
         words += ["--compile"] if options.compile else []
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -112,7 +111,7 @@ class Ours:
         tables += "[lora]\nrank = 16\n" if options.case == "lora" else ""
         start = "" if options.case == "pretrain-10m" else f"init_from = '{options.checkpoint}'\n"
         (place / "train.toml").write_text(
-            f"output = '{place}/run'\nshards = '{place}/shards'\nsteps = 1000000\nsequence_length = {ROWS}\n"
+            f"output = '{place}/run'\nshards = '{place}/shards'\nsteps = 1000000\nsequence_length = {options.rows}\n"
             f"batch_sequences = {BATCH[options.case]}\nprecision = 'bf16'\n{start}{tables}[optimizer]\nlr = 0.001\n[schedule]\nkind = 'constant'\n")
         subprocess.run([options.program, "data", "build", str(place / "data.toml"), "--corpus", str(place)], check=True, capture_output=True)
         self.process = subprocess.Popen([options.program, "train", str(place / "train.toml"), "--json", "--threads", str(options.threads)],
@@ -153,11 +152,12 @@ def main():
     parser.add_argument("--tokenizer", type=pathlib.Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=512)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     if options.program == "worker":
-        return torch_worker(options.case, options.checkpoint, options.threads, options.compile)
+        return torch_worker(options.case, options.checkpoint, options.rows, options.threads, options.compile)
     if options.case != "pretrain-10m" and options.checkpoint is None:
         parser.error(f"{options.case} needs --checkpoint")
     with tempfile.TemporaryDirectory() as place:
@@ -168,10 +168,10 @@ def main():
             for round_ in range(options.rounds):
                 for b in both if round_ % 2 == 0 else both[::-1]:
                     seconds = b.turn(options.steps)
-                    rows = b.rows if isinstance(b, Ours) else BATCH[options.case] * ROWS
+                    rows = b.rows if isinstance(b, Ours) else BATCH[options.case] * options.rows
                     speeds[b.name].append(rows / seconds)
                     print(f"  {b.name} {rows / seconds:.0f} tokens/s", file=sys.stderr, flush=True)
-            print(f"{options.case}, {options.threads} threads, {BATCH[options.case]} x {ROWS} tokens, {options.rounds} turns of {options.steps} steps")
+            print(f"{options.case}, {options.threads} threads, {BATCH[options.case]} x {options.rows} tokens, {options.rounds} turns of {options.steps} steps")
             median = {name: statistics.median(s) for name, s in speeds.items()}
             for b in both:
                 print(f"{b.name:8} {median[b.name]:8.0f} tokens/s ({min(speeds[b.name]):.0f} to {max(speeds[b.name]):.0f}), "

@@ -48,7 +48,7 @@ Result<Node> form_of(const ConstraintSpec& spec, Source& source) {
     case Form::kRegex:
       return grammar::parse_regex(spec.text, source);
     case Form::kEbnf: {
-      QW_ASSIGN(source, grammar::parse_ebnf(spec.text));
+      QW_ASSIGN(source, grammar::parse_ebnf(spec.text, source.effort()));
       return source.rule(source.root());
     }
     case Form::kChoice: {
@@ -71,8 +71,8 @@ Result<Node> answer_of(const ConstraintSpec& spec, Source& source) {
   return source.choice({form, calls});
 }
 
-Result<grammar::Grammar> grammar_of(const ConstraintSpec& spec) {
-  Source source;
+Result<grammar::Grammar> grammar_of(const ConstraintSpec& spec, grammar::Effort& effort) {
+  Source source(&effort);
   QW_ASSIGN(Node node, answer_of(spec, source));
   if (spec.reasoning != ConstraintSpec::Reasoning::kNone) {
     // Models put a blank line behind their thinking.
@@ -146,18 +146,28 @@ std::shared_ptr<const grammar::TokenTable> ConstraintCompiler::table() {
   return table_;
 }
 
+std::shared_ptr<const grammar::TokenClasses> ConstraintCompiler::kept(const std::string& key) {
+  const std::lock_guard lock(mutex_);
+  const auto it = by_key_.find(key);
+  if (it == by_key_.end()) return nullptr;
+  kept_.splice(kept_.begin(), kept_, it->second);
+  return it->second->classes;
+}
+
 Result<std::shared_ptr<const grammar::TokenClasses>> ConstraintCompiler::compile(const ConstraintSpec& spec) {
+  grammar::Effort effort;
+  return compile(spec, effort);
+}
+
+bool ConstraintCompiler::knows(const ConstraintSpec& spec) { return kept(key_of(spec)) != nullptr; }
+
+Result<std::shared_ptr<const grammar::TokenClasses>> ConstraintCompiler::compile(const ConstraintSpec& spec,
+                                                                                 grammar::Effort& effort) {
   std::string key = key_of(spec);
-  {
-    const std::lock_guard lock(mutex_);
-    if (const auto it = by_key_.find(key); it != by_key_.end()) {
-      kept_.splice(kept_.begin(), kept_, it->second);
-      return it->second->classes;
-    }
-  }
-  QW_ASSIGN(grammar::Grammar compiled, grammar_of(spec));
+  if (auto known = kept(key)) return known;
+  QW_ASSIGN(grammar::Grammar compiled, grammar_of(spec, effort));
   auto classes = std::make_shared<const grammar::TokenClasses>(std::move(compiled), table());
-  classes->warm();
+  if (!classes->warm(effort)) return effort.error();
   const std::lock_guard lock(mutex_);
   if (const auto it = by_key_.find(key); it != by_key_.end()) return it->second->classes;  // somebody was quicker
   kept_.push_front({key, classes});

@@ -17,6 +17,7 @@
 
 #include "base/result.h"
 #include "json/value.h"
+#include "sampling/grammar/effort.h"
 #include "sampling/logits_processor.h"
 #include "sampling/params.h"
 #include "tokenizer/tokenizer.h"
@@ -68,9 +69,12 @@ class ConstraintCompiler {
   // `tokenizer` must outlive the compiler and what it gave.
   explicit ConstraintCompiler(const tokenizer::Tokenizer& tokenizer);
   ~ConstraintCompiler();
-  // kBadInput saying what cannot be read or is not supported. The expensive part happens here, not in steps of the
-  // engine.
+  // kBadInput saying what cannot be read, is not supported or is too much (grammar/effort.h). The expensive part
+  // happens here, not in steps of the engine: as long as `effort` lasts, seconds.
+  Result<std::shared_ptr<const grammar::TokenClasses>> compile(const ConstraintSpec& spec, grammar::Effort& effort);
   Result<std::shared_ptr<const grammar::TokenClasses>> compile(const ConstraintSpec& spec);
+  // Whether compile would give what is kept, at once.
+  bool knows(const ConstraintSpec& spec);
 
  private:
   struct Kept {
@@ -78,6 +82,7 @@ class ConstraintCompiler {
     std::shared_ptr<const grammar::TokenClasses> classes;
   };
   std::shared_ptr<const grammar::TokenTable> table();
+  std::shared_ptr<const grammar::TokenClasses> kept(const std::string& key);  // null: it is not
   const tokenizer::Tokenizer& tokenizer_;
   std::mutex mutex_;
   std::shared_ptr<const grammar::TokenTable> table_;  // made when first needed

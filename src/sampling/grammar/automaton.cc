@@ -4,6 +4,8 @@
 #include <array>
 #include <map>
 
+#include "sampling/grammar/grammar.h"
+
 namespace qw::sampling::grammar {
 namespace {
 
@@ -27,7 +29,7 @@ class Builder {
 
   // Builds `node` from state `from` on; where it ends.
   std::int32_t build(Node node, std::int32_t from) {
-    if (full()) return from;
+    if (full() || !source_.spend(256)) return from;
     const Source::Expression& e = source_.expression(node);
     switch (e.kind) {
       case Source::Kind::kBytes:
@@ -204,8 +206,8 @@ class Simplifier {
   // follow them, so that a text of n such parts takes n * n steps: 48 s for 64 KiB, and gigabytes.
   static constexpr std::size_t kMostSteps = std::size_t{1} << 26;
 
-  Simplifier(const std::vector<Builder::State>& states, std::int32_t end)
-      : states_(states), end_(end), seen_(states.size()) {}
+  Simplifier(const Source& source, const std::vector<Builder::State>& states, std::int32_t end)
+      : source_(source), states_(states), end_(end), seen_(states.size()) {}
 
   Moves moves(const std::vector<std::int32_t>& set) {
     Moves out;
@@ -245,7 +247,7 @@ class Simplifier {
     };
     number({0});
     for (std::size_t i = 0; i < sets.size(); ++i) {
-      if (sets.size() > limit || steps_ > kMostSteps) return {};
+      if (sets.size() > limit || too_long()) return {};
       const Moves m = moves(sets[i]);
       RuleAutomaton::State state;
       state.accepting = m.accepting;
@@ -261,7 +263,7 @@ class Simplifier {
   // Empty if it takes too long.
   RuleAutomaton without_empty_moves() {
     RuleAutomaton out;
-    steps_ = 0;
+    steps_ = counted_ = 0;
     std::vector<std::int32_t> numbers(states_.size(), -1), order{0};
     numbers[0] = 0;
     const auto number = [&](std::int32_t s) {
@@ -272,7 +274,7 @@ class Simplifier {
       return numbers[static_cast<std::size_t>(s)];
     };
     for (std::size_t i = 0; i < order.size(); ++i) {
-      if (steps_ > kMostSteps) return {};
+      if (too_long()) return {};
       Moves m = moves({order[i]});
       for (auto& e : m.edges) e.target = number(e.target);
       for (auto& c : m.calls) c.back = number(c.back);
@@ -316,11 +318,19 @@ class Simplifier {
     return out;
   }
 
+  // Beside this rule's own limit there is what all of them together may take.
+  bool too_long() {
+    const bool go_on = source_.spend(256 + steps_ - counted_);
+    counted_ = steps_;
+    return !go_on || steps_ > kMostSteps;
+  }
+
+  const Source& source_;
   const std::vector<Builder::State>& states_;
   std::int32_t end_;
   std::vector<std::uint32_t> seen_;
   std::uint32_t round_ = 0;
-  std::size_t steps_ = 0;
+  std::size_t steps_ = 0, counted_ = 0;
 };
 
 }  // namespace
@@ -329,14 +339,15 @@ Result<RuleAutomaton> build_automaton(const Source& source, Node body, std::size
   Builder builder(source, max_states);
   const std::int32_t begin = builder.add_state();
   const std::int32_t end = builder.build(body, begin);
+  if (source.spent()) return source.effort()->error();
   if (builder.full())
-    return fail(ErrorKind::kBadInput,
-                "the grammar is too large (repetitions of more than " + std::to_string(max_states) + " states)");
-  Simplifier simplifier(builder.states(), end);
+    return fail(ErrorKind::kBadInput, "the grammar is too large (more than " + std::to_string(kMaxStates) + " states)");
+  Simplifier simplifier(source, builder.states(), end);
   // Subsets are usually fewer than the states they are made of; where they are many more, sets of states at run time
   // cost less.
   RuleAutomaton out = simplifier.determinised(2 * builder.states().size() + 64);
-  if (out.states.empty()) out = simplifier.without_empty_moves();
+  if (out.states.empty() && !source.spent()) out = simplifier.without_empty_moves();
+  if (source.spent()) return source.effort()->error();
   if (out.states.empty())
     return fail(ErrorKind::kBadInput,
                 "the grammar is too large (too many parts that may be left out follow each other)");

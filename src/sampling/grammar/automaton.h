@@ -29,7 +29,7 @@ struct RuleAutomaton {
   std::vector<State> states;  // the first is the start
 };
 
-// kBadInput if it takes more than `max_states` on the way.
+// kBadInput if it takes more than `max_states` on the way, or more than the source may cost; its Effort's error.
 Result<RuleAutomaton> build_automaton(const Source& source, Node body, std::size_t max_states);
 
 }  // namespace qw::sampling::grammar

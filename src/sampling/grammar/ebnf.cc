@@ -21,7 +21,7 @@ bool is_name(char c) {
 
 class Parser : Scanner {
  public:
-  explicit Parser(std::string_view text) : Scanner(text) {}
+  Parser(std::string_view text, Effort* effort) : Scanner(text), source_(effort) {}
 
   Result<Source> parse() {
     skip();
@@ -163,7 +163,7 @@ class Parser : Scanner {
   Result<Node> char_class() {
     ++at_;
     const bool negated = take('^');
-    CodePoints set;
+    std::vector<std::pair<char32_t, char32_t>> ranges;
     while (!take(']')) {
       if (!more() || peek() == '\n') return bad("a class does not end");
       QW_ASSIGN(const char32_t low, character());
@@ -172,11 +172,12 @@ class Parser : Scanner {
         if (!more()) return bad("a class does not end");
         QW_ASSIGN(const char32_t high, character());
         if (high < low) return bad("a range is out of order");
-        set.add(low, high);
+        ranges.emplace_back(low, high);
       } else {
-        set.add(low, low);
+        ranges.emplace_back(low, low);
       }
     }
+    CodePoints set = CodePoints::of(std::move(ranges));
     return source_.set(negated ? set.complement() : std::move(set));
   }
 
@@ -234,9 +235,9 @@ class Parser : Scanner {
 
 }  // namespace
 
-Result<Source> parse_ebnf(std::string_view text) {
+Result<Source> parse_ebnf(std::string_view text, Effort* effort) {
   if (text.size() > kMaxText) return fail(ErrorKind::kBadInput, "grammar: longer than 1 MiB");
-  return Parser(text).parse();
+  return Parser(text, effort).parse();
 }
 
 }  // namespace qw::sampling::grammar

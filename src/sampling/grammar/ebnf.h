@@ -16,7 +16,7 @@
 
 namespace qw::sampling::grammar {
 
-// kBadInput naming line and column. Longer than 1 MiB is refused.
-Result<Source> parse_ebnf(std::string_view text);
+// kBadInput naming line and column. Longer than 1 MiB is refused. `effort`: of the source (source.h).
+Result<Source> parse_ebnf(std::string_view text, Effort* effort = nullptr);
 
 }  // namespace qw::sampling::grammar

@@ -1,8 +1,10 @@
 #include "sampling/grammar/grammar.h"
 
 #include <algorithm>
+#include <deque>
 
 #include "sampling/grammar/automaton.h"
+#include "sampling/grammar/runner.h"
 
 namespace qw::sampling::grammar {
 namespace {
@@ -17,11 +19,15 @@ class Compiler {
 
   Result<Grammar> compile() {
     QW_CHECK(source_.root() >= 0);
+    if (source_.spent()) return source_.effort()->error();
     QW_TRY(build_rules());
     find_productive();
+    if (source_.spent()) return source_.effort()->error();
     if (!productive_[index(source_.root())]) return fail(ErrorKind::kBadInput, "the grammar matches nothing");
     drop_dead_ends();
     find_nullable();
+    if (source_.spent()) return source_.effort()->error();
+    QW_TRY(check_alternatives());
     QW_TRY(check_left_recursion());
     return join();
   }
@@ -43,7 +49,7 @@ class Compiler {
   template <class Grow>
   void until_settled(Grow grow) {
     std::vector<std::vector<Rule>> callers(rules_.size());
-    std::vector<Rule> open;
+    std::deque<Rule> open;  // the oldest first: a rule of many calls is looked at when all of them are settled
     for (std::size_t r = rules_.size(); r-- > 0;) {
       open.push_back(static_cast<Rule>(r));
       for (const auto& state : rules_[r].states)
@@ -54,9 +60,9 @@ class Compiler {
       list.erase(std::unique(list.begin(), list.end()), list.end());
     }
     std::vector<bool> waiting(rules_.size(), true);
-    while (!open.empty()) {
-      const Rule r = open.back();
-      open.pop_back();
+    while (!open.empty() && !source_.spent()) {
+      const Rule r = open.front();
+      open.pop_front();
       waiting[index(r)] = false;
       if (!grow(index(r))) continue;
       for (const Rule caller : callers[index(r)]) {
@@ -93,8 +99,13 @@ class Compiler {
   void spread(std::size_t r, std::vector<char>& marks, Holds holds) const {
     for (bool changed = true; changed;) {
       changed = false;
-      for (std::size_t s = marks.size(); s-- > 0;)
-        if (!marks[s] && holds(rules_[r].states[s])) marks[s] = changed = true;
+      std::size_t looked = 0;
+      for (std::size_t s = marks.size(); s-- > 0;) {
+        const auto& state = rules_[r].states[s];
+        looked += 4 * (1 + state.edges.size() + state.calls.size());
+        if (!marks[s] && holds(state)) marks[s] = changed = true;
+      }
+      if (!source_.spend(looked)) return;
     }
   }
 
@@ -124,6 +135,16 @@ class Compiler {
       told[r] = true;
       return true;
     });
+  }
+
+  // What a place may be followed by stands in a list as long when the grammar is run; longer ones are refused there.
+  Status check_alternatives() const {
+    for (std::size_t r = 0; r < rules_.size(); ++r)
+      for (const auto& state : rules_[r].states)
+        if (state.calls.size() >= Runner::kMaxConfigurations)
+          return fail(ErrorKind::kBadInput, "'" + source_.rules()[r].name + "' has more than " +
+                                                std::to_string(Runner::kMaxConfigurations) + " alternatives");
+    return {};
   }
 
   // Rules that `rule` may call before it has read anything.

@@ -149,6 +149,26 @@ TEST(Grammar, ManyPartsThatMayBeLeftOutAreFewOrRefusedSoon) {
   EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(20));  // with sanitizers; else a second
 }
 
+TEST(Grammar, SetsOfCodePointsAreTheSameHoweverMade) {
+  base::Rng rng(7);
+  for (int round = 0; round < 200; ++round) {
+    std::vector<std::pair<char32_t, char32_t>> ranges;
+    CodePoints one_by_one, without = CodePoints::all();
+    for (int i = 0; i < 12; ++i) {
+      const auto first = static_cast<char32_t>(rng.below(round % 2 == 0 ? 60 : CodePoints::kLast));
+      const char32_t last = std::min<char32_t>(CodePoints::kLast, first + static_cast<char32_t>(rng.below(9)));
+      ranges.emplace_back(first, last);
+      one_by_one.add(first, last);
+      without.remove(first, last);
+    }
+    const CodePoints at_once = CodePoints::of(ranges);
+    EXPECT_EQ(at_once.ranges(), one_by_one.ranges());
+    EXPECT_EQ(at_once.complement().ranges(), without.ranges());
+    EXPECT_EQ(at_once.complement().complement().ranges(), at_once.ranges());
+  }
+  EXPECT_TRUE(CodePoints::all().complement().empty());
+}
+
 TEST(Grammar, TokensAreThoseThatReadOn) {
   const std::vector<std::string> grammars = {
       "root ::= \"{\" pair (\", \" pair)* \"}\"\npair ::= str \": \" val\nstr ::= \"\\\"\" [^\"\\\\\\x00-\\x1f]* "

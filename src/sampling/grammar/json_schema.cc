@@ -147,6 +147,7 @@ class Reader {
 
   Result<Node> node_for(const json::Value& schema, const std::string& where, int depth) {
     if (depth > kMaxSchemaDepth) return bad_schema(where, "schemas are nested too deep");
+    if (!s_.spend(512 + where.size())) return s_.effort()->error();
     if (s_.size() > kMaxNodes) return bad_schema(where, "the schema is too large");
     if (schema.is_bool()) {
       if (!schema.as_bool()) return bad_schema(where, "false allows nothing");
@@ -168,16 +169,18 @@ class Reader {
 
   Result<Node> reference(const json::Object& o, const json::Value& ref, const std::string& where, int depth) {
     QW_ASSIGN(const json::Value* const target, resolve_reference(root_, ref, where));
+    if (!s_.spend(weight_of(o))) return s_.effort()->error();
     const json::Object rest = without(o, "$ref");
     if (!restricts(rest)) {
       QW_ASSIGN(const Rule rule, rule_at(ref.as_string(), *target, depth + 1));
       return s_.rule(rule);
     }
-    QW_ASSIGN(json::Object merged, merge_schemas(root_, rest, *target, where, depth + 1));
+    QW_ASSIGN(json::Object merged, merge_schemas(root_, rest, *target, where, depth + 1, s_));
     return node_for(std::move(merged), where, depth + 1);
   }
 
   Result<Node> all_of(const json::Object& o, const std::string& where, int depth) {
+    if (!s_.spend(2 * weight_of(o))) return s_.effort()->error();
     const json::Value list = *o.find("allOf");
     if (!list.is_array() || list.as_array().empty()) return bad_schema(where, "'allOf' must be a list of schemas");
     json::Object merged = without(o, "allOf");
@@ -186,7 +189,7 @@ class Reader {
       const json::Value* closed = part.find("additionalProperties");
       if (several && closed != nullptr && !(*closed == json::Value(true)))
         return bad_schema(where, "'additionalProperties' inside 'allOf' is not supported");
-      QW_ASSIGN(merged, merge_schemas(root_, std::move(merged), part, where, depth + 1));
+      QW_ASSIGN(merged, merge_schemas(root_, std::move(merged), part, where, depth + 1, s_));
     }
     return node_for(std::move(merged), where, depth + 1);
   }
@@ -195,13 +198,17 @@ class Reader {
                       int depth) {
     if (!list.is_array() || list.as_array().empty())
       return bad_schema(where, std::string("'") + word + "' must be a list of schemas");
+    if (!s_.spend(weight_of(o))) return s_.effort()->error();
     const json::Object rest = without(o, word);
+    const bool merges = restricts(rest);
+    const std::size_t weight = merges ? weight_of(rest) : 0;
     std::vector<Node> choices;
     for (std::size_t i = 0; i < list.as_array().size(); ++i) {
       const std::string place = where + "/" + word + "/" + std::to_string(i);
       const json::Value& part = list.as_array()[i];
-      if (restricts(rest)) {
-        QW_ASSIGN(json::Object merged, merge_schemas(root_, rest, part, place, depth + 1));
+      if (!s_.spend(weight)) return s_.effort()->error();
+      if (merges) {
+        QW_ASSIGN(json::Object merged, merge_schemas(root_, rest, part, place, depth + 1, s_));
         QW_ASSIGN(const Node node, node_for(std::move(merged), place, depth + 1));
         choices.push_back(node);
       } else {
@@ -247,6 +254,7 @@ class Reader {
     const json::Array values = one != nullptr ? json::Array{*one} : list->as_array();
     std::vector<Node> choices;
     for (const json::Value& v : values) {
+      if (!s_.spend(256)) return s_.effort()->error();
       if (!allowed.empty() &&
           std::none_of(allowed.begin(), allowed.end(), [&](const auto& t) { return has_type(v, t); }))
         continue;

@@ -153,6 +153,79 @@ TEST(JsonSchema, RefusesByNameAndPlace) {
   }
 }
 
+// Each of these took minutes, gigabytes, or the stack. What a document of some megabytes may cost is bounded.
+TEST(JsonSchema, WhatWouldTakeTooLongIsRefused) {
+  const auto members = [](int n) {
+    std::string out;
+    for (int i = 0; i < n; ++i) out += (i > 0 ? ",\"m" : "\"m") + std::to_string(i) + "\":{\"type\":\"null\"}";
+    return out;
+  };
+  const auto numbers = [](int n, int from) {
+    std::string out;
+    for (int i = 0; i < n; ++i) out += (i > 0 ? "," : "") + std::to_string(2 * i + from);
+    return out;
+  };
+  std::string choices, nested = "{\"type\":\"null\"}";
+  for (int i = 0; i < 20'000; ++i) choices += (i > 0 ? ",{\"const\":" : "{\"const\":") + std::to_string(i) + "}";
+  for (int i = 0; i < 25; ++i)
+    nested = R"({"type":"object","properties":{")" + std::string(1'000, 'n') + "\":" + nested + "}}";
+  std::string needs;
+  for (int i = 0; i < 4'000; ++i)
+    needs += (i > 0 ? ",{\"required\":[\"m" : "{\"required\":[\"m") + std::to_string(i % 3'000) + "\"]}";
+  const struct {
+    const char* what;
+    std::string schema;
+  } kCases[] = {
+      {"a long name beside which others are allowed",
+       R"({"properties":{")" + std::string(4'000'000, 'a') + R"(":{}},"additionalProperties":true})"},
+      {"lists that are compared with each other",
+       R"({"allOf":[{"enum":[)" + numbers(100'000, 0) + R"(]},{"enum":[)" + numbers(100'000, 1) + "]}]}"},
+      {"places with long names",
+       R"({"properties":{")" + std::string(1'000'000, 'p') + R"(":{"properties":{)" + members(10'000) + "}}}}"},
+      {"copies of the rest for each choice", R"({"anyOf":[)" + needs + R"(],"properties":{)" + members(3'000) + "}}"},
+      {"many choices", R"({"anyOf":[)" + choices + "]}"},
+  };
+  for (const auto& c : kCases) {
+    SCOPED_TRACE(c.what);
+    const auto g = schema(c.schema);
+    ASSERT_FALSE(g.has_value());
+    EXPECT_EQ(g.error().kind, ErrorKind::kBadInput);
+    EXPECT_LT(g.error().message.size(), 1000u);
+    EXPECT_TRUE(g.error().message.find("too long") != std::string::npos ||
+                g.error().message.find("alternatives") != std::string::npos ||
+                g.error().message.find("too large") != std::string::npos)
+        << g.error().message;
+  }
+  EXPECT_TRUE(schema(nested).has_value());
+}
+
+TEST(Constraint, NobodyNeedWaitForAGrammar) {
+  ConstraintSpec spec;
+  spec.form = ConstraintSpec::Form::kEbnf;
+  spec.text = "root ::=";
+  for (int i = 0; i < 200; ++i) spec.text += " r" + std::to_string(i);
+  for (int i = 0; i < 200; ++i) spec.text += "\nr" + std::to_string(i) + " ::= ((\"a\" | \"b\")?){700}";
+  ConstraintCompiler compiler(byte_tokenizer());
+  grammar::Effort patient;
+  const auto too_much = compiler.compile(spec, patient);
+  ASSERT_FALSE(too_much.has_value());
+  EXPECT_EQ(too_much.error().kind, ErrorKind::kBadInput);
+  EXPECT_NE(too_much.error().message.find("too long"), std::string::npos) << too_much.error().message;
+
+  int asked = 0;
+  grammar::Effort gone([&asked] { return ++asked == 3; });
+  const auto left = compiler.compile(spec, gone);
+  ASSERT_FALSE(left.has_value());
+  EXPECT_EQ(left.error().kind, ErrorKind::kInterrupted);
+  EXPECT_EQ(asked, 3);  // and never again
+
+  EXPECT_FALSE(compiler.knows(spec));
+  spec.text = "root ::= \"a\"";
+  EXPECT_FALSE(compiler.knows(spec));
+  EXPECT_TRUE(compiler.compile(spec).has_value());
+  EXPECT_TRUE(compiler.knows(spec));
+}
+
 ConstraintSpec tools(ToolDialect dialect, ConstraintSpec::ToolUse use) {
   ConstraintSpec spec;
   spec.tool_use = use;

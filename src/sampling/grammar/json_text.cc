@@ -125,40 +125,42 @@ Node any_json_character(Source& source) {
 
 Node json_string_except(Source& source, std::span<const std::string> names) {
   struct Branch {
-    std::map<char32_t, Branch> next;
+    std::map<char32_t, std::size_t> next;  // places in `branches`
     bool name = false;
   };
-  Branch root;
+  std::vector<Branch> branches(1);
   for (const std::string& name : names) {
-    Branch* at = &root;
-    for (std::size_t i = 0; i < name.size();) {
+    std::size_t at = 0;
+    for (std::size_t i = 0; i < name.size() && source.spend(256);) {
       const base::Utf8Char c = base::utf8_at(name, i);
-      at = &at->next[static_cast<char32_t>(c.code)];
+      const auto [it, fresh] = branches[at].next.try_emplace(static_cast<char32_t>(c.code), branches.size());
+      at = it->second;
+      if (fresh) branches.emplace_back();
       i += c.size;
     }
-    at->name = true;
+    branches[at].name = true;
   }
   const Node any = source.repeat(json_characters(source, CodePoints::all()), 0, kNoLimit);
   // One rule a branch, so that long names make no deep expression.
   struct Frame {
-    const Branch* branch;
+    std::size_t branch;
     Rule rule;
   };
   const Rule first = source.declare("other key");
-  std::vector<Frame> open{{&root, first}};
-  while (!open.empty()) {
+  std::vector<Frame> open{{0, first}};
+  while (!open.empty() && !source.spent()) {
     const Frame frame = open.back();
     open.pop_back();
     std::vector<Node> choices;
-    CodePoints others = CodePoints::all();
-    for (const auto& [point, branch] : frame.branch->next) {
+    std::vector<std::pair<char32_t, char32_t>> read_on;
+    for (const auto& [point, branch] : branches[frame.branch].next) {
       const Rule rule = source.declare("other key");
-      others.remove(point, point);
+      read_on.emplace_back(point, point);
       choices.push_back(source.sequence({json_characters(source, {{point, point}}), source.rule(rule)}));
-      open.push_back({&branch, rule});
+      open.push_back({branch, rule});
     }
-    choices.push_back(source.sequence({json_characters(source, std::move(others)), any}));
-    if (!frame.branch->name) choices.push_back(source.empty());
+    choices.push_back(source.sequence({json_characters(source, CodePoints::of(std::move(read_on)).complement()), any}));
+    if (!branches[frame.branch].name) choices.push_back(source.empty());
     source.define(frame.rule, source.choice(std::move(choices)));
   }
   return source.sequence({source.bytes("\""), source.rule(first), source.bytes("\"")});

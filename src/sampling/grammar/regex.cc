@@ -159,7 +159,7 @@ class Parser : Scanner {
 
   Result<CodePoints> char_class() {
     const bool negated = take('^');
-    CodePoints set;
+    std::vector<std::pair<char32_t, char32_t>> ranges;
     for (bool first = true; first || !more() || peek() != ']'; first = false) {
       if (!more()) return bad("a class does not end");
       if (first && peek() == ']') {  // ECMA: [] is nothing, [^] everything
@@ -168,7 +168,7 @@ class Parser : Scanner {
       bool single = true;
       QW_ASSIGN(CodePoints low, class_item(single));
       if (!single || at_ + 1 >= text_.size() || peek() != '-' || text_[at_ + 1] == ']') {
-        set.add(low);
+        ranges.insert(ranges.end(), low.ranges().begin(), low.ranges().end());
         continue;
       }
       ++at_;
@@ -177,9 +177,10 @@ class Parser : Scanner {
       if (!end_single) return bad("a range ends in a class");
       const char32_t a = low.ranges().front().first, b = high.ranges().front().first;
       if (b < a) return bad("a range is out of order");
-      set.add(a, b);
+      ranges.emplace_back(a, b);
     }
     ++at_;  // ]
+    CodePoints set = CodePoints::of(std::move(ranges));
     return negated ? set.complement() : set;
   }
 

@@ -7,7 +7,11 @@
 namespace qw::sampling::grammar {
 
 tl::unexpected<Error> bad_schema(const std::string& where, const std::string& what) {
-  return fail(ErrorKind::kBadInput, where + ": " + what);
+  // Places are made of names that clients choose.
+  constexpr std::size_t kMostShown = 400;
+  std::size_t end = std::min(where.size(), kMostShown);
+  while (end < where.size() && end > 0 && (static_cast<unsigned char>(where[end]) & 0xC0) == 0x80) --end;
+  return fail(ErrorKind::kBadInput, where.substr(0, end) + (end < where.size() ? "...: " : ": ") + what);
 }
 
 bool describes_only(std::string_view key) {
@@ -20,6 +24,23 @@ bool describes_only(std::string_view key) {
 bool restricts(const json::Object& o) {
   return std::any_of(o.begin(), o.end(), [](const json::Member& m) { return !describes_only(m.first); });
 }
+
+std::size_t weight_of(const json::Object& object) {
+  std::size_t weight = 128;
+  for (const auto& [key, value] : object) weight += key.size() + weight_of(value);
+  return weight;
+}
+
+std::size_t weight_of(const json::Value& value) {
+  constexpr std::size_t kEach = 64;  // to make and let go
+  if (value.is_string()) return kEach + value.as_string().size();
+  if (value.is_object()) return weight_of(value.as_object());
+  if (!value.is_array()) return kEach;
+  std::size_t weight = kEach;
+  for (const json::Value& item : value.as_array()) weight += weight_of(item);
+  return weight;
+}
+
 json::Object without(const json::Object& o, std::string_view key) {
   json::Object out = o;
   out.erase(key);
@@ -54,7 +75,8 @@ Result<const json::Value*> resolve_reference(const json::Value& root, const json
 namespace {
 
 // Makes `mine` say what both values of `key` say.
-Status unite(const std::string& key, json::Value& mine, const json::Value& other, const std::string& where) {
+Status unite(const std::string& key, json::Value& mine, const json::Value& other, const std::string& where,
+             const Source& source) {
   if (key == "properties" && mine.is_object() && other.is_object()) {
     for (const auto& [name, schema] : other.as_object()) {
       json::Value* same = mine.as_object().find(name);
@@ -76,14 +98,17 @@ Status unite(const std::string& key, json::Value& mine, const json::Value& other
   if (key == "type" || key == "enum") {
     json::Array both;
     const auto list = [](const json::Value& v) { return v.is_array() ? v.as_array() : json::Array{v}; };
-    for (const json::Value& v : list(mine))
-      for (const json::Value& w : list(other)) {
+    const json::Array ours = list(mine), theirs = list(other);
+    for (const json::Value& v : ours) {
+      if (!source.spend(16 * theirs.size())) return source.effort()->error();
+      for (const json::Value& w : theirs) {
         if (v == w)
           both.push_back(v);
         else if (key == "type" && ((v == json::Value("number") && w == json::Value("integer")) ||
                                    (w == json::Value("number") && v == json::Value("integer"))))
           both.push_back(json::Value("integer"));
       }
+    }
     if (both.empty()) return bad_schema(where, "the schemas together allow no '" + key + "'");
     mine = std::move(both);
     return {};
@@ -102,14 +127,15 @@ Status unite(const std::string& key, json::Value& mine, const json::Value& other
 }  // namespace
 
 Result<json::Object> merge_schemas(const json::Value& root, json::Object a, const json::Value& b,
-                                   const std::string& where, int depth) {
+                                   const std::string& where, int depth, const Source& source) {
   if (depth > kMaxSchemaDepth) return bad_schema(where, "references go round in a circle");
   if (b.is_bool() && b.as_bool()) return a;
   if (!b.is_object()) return bad_schema(where, "a schema must be an object");
+  if (!source.spend(weight_of(b))) return source.effort()->error();
   if (const json::Value* ref = b.find("$ref")) {
     QW_ASSIGN(const json::Value* const target, resolve_reference(root, *ref, where));
-    QW_ASSIGN(json::Object deeper, merge_schemas(root, std::move(a), *target, where, depth + 1));
-    return merge_schemas(root, std::move(deeper), without(b.as_object(), "$ref"), where, depth + 1);
+    QW_ASSIGN(json::Object deeper, merge_schemas(root, std::move(a), *target, where, depth + 1, source));
+    return merge_schemas(root, std::move(deeper), without(b.as_object(), "$ref"), where, depth + 1, source);
   }
   for (const auto& [key, value] : b.as_object()) {
     if (describes_only(key)) continue;
@@ -117,7 +143,7 @@ Result<json::Object> merge_schemas(const json::Value& root, json::Object a, cons
     if (mine == nullptr) {
       a.set(key, value);
     } else if (!(*mine == value)) {
-      QW_TRY(unite(key, *mine, value, where));
+      QW_TRY(unite(key, *mine, value, where, source));
     }
   }
   return a;

@@ -6,6 +6,7 @@
 
 #include "base/result.h"
 #include "json/value.h"
+#include "sampling/grammar/source.h"
 
 namespace qw::sampling::grammar {
 
@@ -21,8 +22,13 @@ json::Object without(const json::Object& schema, std::string_view key);
 
 // The place of `root` that a $ref names, such as #/$defs/name.
 Result<const json::Value*> resolve_reference(const json::Value& root, const json::Value& ref, const std::string& where);
-// What holds for both. References of `b` are followed. kBadInput for words whose meanings cannot be put together.
+// What copying, comparing or writing it takes, in steps of an Effort.
+std::size_t weight_of(const json::Value& value);
+std::size_t weight_of(const json::Object& object);
+
+// What holds for both; its cost is spent of `source`. References of `b` are followed. kBadInput for words whose
+// meanings cannot be put together.
 Result<json::Object> merge_schemas(const json::Value& root, json::Object a, const json::Value& b,
-                                   const std::string& where, int depth);
+                                   const std::string& where, int depth, const Source& source);
 
 }  // namespace qw::sampling::grammar

@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "sampling/grammar/effort.h"
+
 namespace qw::sampling::grammar {
 
 // Code points as sorted ranges [first, second] that do not touch. Surrogates are left out when it is compiled.
@@ -24,6 +26,8 @@ class CodePoints {
   CodePoints complement() const;
   bool contains(char32_t c) const;
   bool empty() const { return ranges_.empty(); }
+  // Of ranges in any order: adding them one by one takes as long as their number squared.
+  static CodePoints of(std::vector<std::pair<char32_t, char32_t>> ranges);
   const std::vector<std::pair<char32_t, char32_t>>& ranges() const { return ranges_; }
   static constexpr char32_t kLast = 0x10FFFF;
 
@@ -38,6 +42,9 @@ inline constexpr std::int32_t kNoLimit = -1;
 
 class Source {
  public:
+  // `effort`: what expressions cost is spent of it; it must outlive this object, and what reads it. Null: nothing is.
+  explicit Source(Effort* effort = nullptr) : effort_(effort) {}
+
   enum class Kind : std::uint8_t {
     kBytes,     // exactly these bytes; none: the empty string
     kSet,       // one code point of a set
@@ -68,6 +75,11 @@ class Source {
   Node until(std::string_view bytes);    // not empty
   Node without(std::string_view bytes);  // not empty
 
+  // False once it has cost too much; whoever reads a long text asks now and then.
+  bool spend(std::size_t steps) const { return effort_ == nullptr || effort_->spend(steps); }
+  bool spent() const { return effort_ != nullptr && effort_->spent(); }
+  Effort* effort() const { return effort_; }
+
   // A rule may be used before it is defined; each must be defined once in the end.
   Rule declare(std::string name);
   void define(Rule rule, Node body);
@@ -87,6 +99,7 @@ class Source {
 
  private:
   Node add(Expression expression);
+  Effort* effort_ = nullptr;
   Node add(Kind kind, std::string_view bytes);
   std::vector<Expression> nodes_;
   std::vector<Named> rules_;

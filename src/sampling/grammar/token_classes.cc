@@ -144,7 +144,7 @@ std::optional<TokenClasses::Class> TokenClasses::of_simple_state(State state) co
   return settle(std::move(accepted), std::move(open));
 }
 
-TokenClasses::Class TokenClasses::of_any_state(State state) const {
+std::optional<TokenClasses::Class> TokenClasses::of_any_state(State state, Effort* effort) const {
   Runner runner(grammar_);
   std::vector<Configurations> path(1);
   std::vector<char> left(1, 0);  // [d]: somebody left the rule within the first d bytes
@@ -158,7 +158,10 @@ TokenClasses::Class TokenClasses::of_any_state(State state) const {
       path.emplace_back();
       left.push_back(0);
     }
+    // Each of the places it may come to is looked for among those it came to before.
+    const std::size_t before = path[d - 1].items.size();
     runner.step(path[d - 1], nodes[n].byte, path[d]);
+    if (effort != nullptr && !effort->spend(32 * (1 + before) + path[d].items.size() * path[d].items.size())) return {};
     const bool alive = !path[d].items.empty(), escaped = path[d].escaped;
     left[d] = static_cast<char>(left[d - 1] != 0 || escaped);
     sort_tokens(n, alive || escaped, alive, left[d] != 0, accepted, open);
@@ -171,7 +174,7 @@ std::shared_ptr<const TokenClasses::Class> TokenClasses::of_state(State state) c
   const Key key{state, -1, -1};
   if (auto known = find(key)) return known;
   if (auto simple = of_simple_state(state)) return keep(key, std::move(*simple));
-  return keep(key, of_any_state(state));
+  return keep(key, *of_any_state(state));
 }
 
 std::shared_ptr<const TokenClasses::Class> TokenClasses::in_context(State state, State back, State below,
@@ -193,15 +196,21 @@ std::shared_ptr<const TokenClasses::Class> TokenClasses::in_context(State state,
   return keep(key, settle(std::move(accepted), std::move(open)));
 }
 
-void TokenClasses::warm() const {
+bool TokenClasses::warm(Effort& effort) const {
   int warmed = 0;
   for (State s = 0; s < grammar_.states() && warmed < kMaxWarmed; ++s) {
     int bytes = 0;
     for (const Grammar::Edge& e : grammar_.edges(s)) bytes += e.last - e.first + 1;
     if (bytes < kWideBytes) continue;
-    of_state(s);
     ++warmed;
+    const Key key{s, -1, -1};
+    if (!effort.spend(grammar_.states() + 16 * table_->nodes().size())) return false;
+    auto made = of_simple_state(s);
+    if (!made) made = of_any_state(s, &effort);
+    if (!made) return false;
+    keep(key, std::move(*made));
   }
+  return true;
 }
 
 void TokenClasses::allowed(const Configurations& at, Runner& runner, TokenSet& out) const {

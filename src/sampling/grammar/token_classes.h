@@ -46,8 +46,9 @@ class TokenClasses {
   const TokenTable& table() const { return *table_; }
 
   // Works out the classes of the states that read most bytes (texts of strings): these take milliseconds each with a
-  // large vocabulary, the others microseconds. Call it where a wait hurts nobody.
-  void warm() const;
+  // large vocabulary, the others microseconds. Call it where a wait hurts nobody. False, and not all of them are, once
+  // `effort` is spent.
+  bool warm(Effort& effort) const;
   // Adds to `out` the tokens that can be read from `at`. `runner` knows the stacks of `at`. Thread-safe.
   void allowed(const Configurations& at, Runner& runner, TokenSet& out) const;
   // Bytes that the kept classes take.
@@ -71,7 +72,7 @@ class TokenClasses {
   std::shared_ptr<const Class> keep(const Key& key, Class made) const;
   std::shared_ptr<const Class> of_state(State state) const;
   std::optional<Class> of_simple_state(State state) const;
-  Class of_any_state(State state) const;
+  std::optional<Class> of_any_state(State state, Effort* effort = nullptr) const;  // nothing: it was spent
   std::shared_ptr<const Class> in_context(State state, State back, State below, const Class& alone) const;
   void sort_tokens(std::uint32_t node, bool whole, bool read_on, bool left, std::vector<TokenId>& accepted,
                    std::vector<std::uint32_t>& open) const;

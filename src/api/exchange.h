@@ -22,6 +22,7 @@ struct Principal;
 namespace qw::api {
 
 class Accounts;
+class Preparation;
 class ServiceMetrics;
 
 // A fresh identifier such as "chatcmpl-3f2a...": prefix and 24 hexadecimal digits of randomness.
@@ -65,6 +66,10 @@ class Exchange {
   }
   ServiceMetrics* metrics() const { return metrics_.get(); }  // may be null
   const std::string& path() const { return path_; }
+
+  // Where what takes long before the engine has the request is done (preparation.h); null: here.
+  void prepared_by(Preparation* preparation) { preparation_ = preparation; }
+  Preparation* preparation() const { return preparation_; }
 
   // Where answers are put on record before their end is told; null: nowhere.
   void recorded_by(governance::AuditLog* log) { audit_ = log; }
@@ -110,6 +115,7 @@ class Exchange {
   std::shared_ptr<ServiceMetrics> metrics_;
   std::string path_;
   governance::AuditLog* audit_ = nullptr;
+  Preparation* preparation_ = nullptr;
   std::shared_ptr<const store::Principal> who_;
   std::int32_t priority_ = 0;
   std::string answer_id_;

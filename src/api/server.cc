@@ -19,6 +19,11 @@ constexpr const char* kContentSecurityPolicy =
 // What waits for the store waits for one disk or one database; a few at a time keep it busy.
 constexpr int kBackgroundThreads = 2;
 
+// What is read and made into tokens in a few milliseconds is, on the thread of its connection; more than that elsewhere.
+constexpr std::size_t kLongBody = 32 * 1024;
+// A long request of one tenant does not keep another's waiting.
+constexpr int kPreparationThreads = 2;
+
 // How often it is looked whether running answers have ended, while the service is to end.
 constexpr std::chrono::milliseconds kDrainLook{5};
 
@@ -66,6 +71,7 @@ Service::Service(const ModelList& models, ServiceOptions options)
     : models_(models),
       options_(std::move(options)),
       background_(kBackgroundThreads),
+      preparation_(kPreparationThreads),
       mcp_(options_.mcp),
       openai_(models),
       anthropic_(models),
@@ -131,6 +137,7 @@ Service::~Service() {
   if (response_events_) response_events_->stop();
   fine_tuning_.stop();
   mcp_.stop();
+  preparation_.stop();
   background_.stop();
   if (options_.accounts != nullptr) options_.accounts->stop();  // its callbacks reach in here
 }
@@ -198,6 +205,7 @@ void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply
   if (const ErrorShape shape = error_shape(request); shape != nullptr) exchange->shape_errors(shape);
   exchange->counted_by(metrics_, request.path);
   exchange->recorded_by(options_.audit);
+  exchange->prepared_by(&preparation_);
   if (const auto parent = net::find_header(request.headers, "traceparent"); !parent.empty()) {
     exchange->add_header("traceparent", std::string(parent));
   }
@@ -207,7 +215,7 @@ void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply
   if (draining_.load() && !for_admin) return exchange->send_error(stopping());
   auto secret = secret_of(request.headers);
   const auto shared = std::make_shared<const net::Request>(std::move(request));
-  if (options_.accounts == nullptr) return route(shared, exchange);
+  if (options_.accounts == nullptr) return route_prepared(shared, exchange);
   if (sessions_.handle_login(shared, exchange, options_.accounts)) return;
   if (!secret) {
     const bool page = shared->method == "GET" && shared->path == "/" &&
@@ -225,7 +233,7 @@ void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply
     if (auto fine = check_access(who->get(), action_of(shared->method, shared->path), shared->remote); !fine)
       return exchange->send_error(fine.error());
     exchange->belongs_to(*options_.accounts, std::move(*who));
-    route(shared, exchange);
+    route_prepared(shared, exchange);
   });
 }
 
@@ -254,6 +262,11 @@ std::unique_ptr<InnerCall> Service::dispatch(InnerRequest inner, std::function<v
   }
   route(request, exchange);
   return call;
+}
+
+void Service::route_prepared(const std::shared_ptr<const net::Request>& request,
+                             const std::shared_ptr<Exchange>& exchange) {
+  prepare(exchange, request->body.size() > kLongBody, [this, request, exchange] { route(request, exchange); });
 }
 
 void Service::route(const std::shared_ptr<const net::Request>& shared, const std::shared_ptr<Exchange>& exchange) {

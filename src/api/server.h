@@ -27,6 +27,7 @@
 #include "api/openai/fine_tuning/api.h"
 #include "api/openai/moderations.h"
 #include "api/openai/responses/api.h"
+#include "api/preparation.h"
 #include "api/served_model.h"
 #include "api/service_metrics.h"
 #include "api/sessions.h"
@@ -65,6 +66,7 @@ class Service {
   ~Service();
   std::uint16_t port() const { return server_->port(); }
   std::uint16_t admin_port() const { return admin_server_ == nullptr ? 0 : admin_server_->port(); }
+  std::size_t preparing() const { return preparation_.outstanding(); }  // requests that are on their way to an engine
   // Readiness says no from now on; everything else goes on.
   void announce_end() { ending_.store(true); }
   // New requests are refused from now on (503, Retry-After), running answers may finish within `grace`; then nobody is
@@ -75,6 +77,7 @@ class Service {
   Service(const ModelList& models, ServiceOptions options);
   enum class Door : std::uint8_t { kAll, kPublic, kAdmin };  // which listener a request came to
   void handle(Door door, net::Request request, std::shared_ptr<net::Reply> reply);
+  void route_prepared(const std::shared_ptr<const net::Request>& request, const std::shared_ptr<Exchange>& exchange);
   void route(const std::shared_ptr<const net::Request>& request, const std::shared_ptr<Exchange>& exchange);
   std::unique_ptr<InnerCall> dispatch(InnerRequest request, std::function<void(net::Response)> then);
   bool serve_health(const net::Request& request, Exchange& exchange) const;
@@ -83,6 +86,7 @@ class Service {
   const ModelList& models_;
   ServiceOptions options_;
   Background background_;
+  Preparation preparation_;
   McpDesk mcp_;
   openai::Api openai_;
   anthropic::Api anthropic_;

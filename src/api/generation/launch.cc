@@ -7,6 +7,7 @@
 #include "api/auth.h"
 #include "api/generation/answer.h"
 #include "api/generation/output_rules.h"
+#include "api/preparation.h"
 #include "tokenizer/prompt.h"
 
 namespace qw::api {
@@ -180,9 +181,21 @@ ApiResult<ChatPrompt> fitting_prompt(const ServedModel& model, const ChatRequest
   return std::move(*best);
 }
 
+// Makes the rules of an output, elsewhere if that takes long, then goes on with them. `wanted` may point into what
+// `then` holds.
+void with_rules(const ModelLease& model, const ConstraintRequest& wanted, const std::shared_ptr<Exchange>& exchange,
+                std::function<void(OutputRules rules)> then) {
+  prepare(exchange, !OutputRules::made_at_once(*model, wanted), [model, wanted, exchange, then = std::move(then)] {
+    auto rules = OutputRules::make(*model, wanted, [&exchange] { return exchange->reply().closed(); });
+    if (!rules) return exchange->send_error(rules.error());
+    then(std::move(*rules));
+  });
+}
+
 // With the model that chat asked for, loaded.
-void chat_with(const ModelLease& model, const ChatRequest& request, const std::shared_ptr<Exchange>& exchange,
-               const WriterFactory& writer) {
+void chat_with(const ModelLease& model, const std::shared_ptr<const ChatRequest>& asked,
+               const std::shared_ptr<Exchange>& exchange, const WriterFactory& writer) {
+  const ChatRequest& request = *asked;
   if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
   if (model->chat_template == nullptr) {
     return exchange->send_error(
@@ -194,6 +207,7 @@ void chat_with(const ModelLease& model, const ChatRequest& request, const std::s
   auto limit = check_length(*model, prompt->ids.size(),
                             request.max_tokens.value_or(model->engine->max_sequence_tokens()), "messages");
   if (!limit) return exchange->send_error(limit.error());
+  Launch next{model, params_of(*model, request), {std::move(prompt->ids)}, {*limit}, request.n, {}, request.cache_salt};
 
   ConstraintRequest wanted{.output = &request.output,
                            .tools = request.tools_allowed() ? &*request.tools : nullptr,
@@ -202,27 +216,26 @@ void chat_with(const ModelLease& model, const ChatRequest& request, const std::s
                            .opens_reasoning = prompt->opens_reasoning,
                            .may_think = request.thinking_on(),
                            .breaks_loops = breaks_loops(*model, request)};
-  auto rules = OutputRules::make(*model, wanted);
-  if (!rules) return exchange->send_error(rules.error());
-
-  name_list(*exchange, "X-Ignored-Params", request.ignored);
-  name_list(*exchange, "X-Unchecked-Tools", rules->unchecked());
-  if (left_out > 0) exchange->add_header("X-Messages-Left-Out", std::to_string(left_out));
-  auto params = params_of(*model, request);
-  AnswerSpec spec;
-  spec.stream = request.stream;
-  spec.starts_in_reasoning = prompt->opens_reasoning;
-  spec.parse_tools = request.tools_allowed();
-  if (spec.parse_tools) spec.tools = *request.tools;
-  auto shared = std::make_shared<const OutputRules>(std::move(*rules));
-  launch(exchange, std::move(spec),
-         {model, params, {std::move(prompt->ids)}, {*limit}, request.n, std::move(shared), request.cache_salt},
-         request.max_tokens.has_value(), writer);
+  with_rules(model, wanted, exchange,
+             [asked, exchange, writer, left_out, next = std::make_shared<Launch>(std::move(next)),
+              opens_reasoning = prompt->opens_reasoning](OutputRules rules) {
+               name_list(*exchange, "X-Ignored-Params", asked->ignored);
+               name_list(*exchange, "X-Unchecked-Tools", rules.unchecked());
+               if (left_out > 0) exchange->add_header("X-Messages-Left-Out", std::to_string(left_out));
+               AnswerSpec spec;
+               spec.stream = asked->stream;
+               spec.starts_in_reasoning = opens_reasoning;
+               spec.parse_tools = asked->tools_allowed();
+               if (spec.parse_tools) spec.tools = *asked->tools;
+               next->rules = std::make_shared<const OutputRules>(std::move(rules));
+               launch(exchange, std::move(spec), std::move(*next), asked->max_tokens.has_value(), writer);
+             });
 }
 
 // With the model that complete asked for, loaded.
-void complete_with(const ModelLease& model, const TextRequest& request, const std::shared_ptr<Exchange>& exchange,
-                   const WriterFactory& writer) {
+void complete_with(const ModelLease& model, const std::shared_ptr<const TextRequest>& asked,
+                   const std::shared_ptr<Exchange>& exchange, const WriterFactory& writer) {
+  const TextRequest& request = *asked;
   if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
   std::vector<std::vector<engine::TokenId>> prompts = request.prompt_ids;
   for (const std::string& text : request.prompts) {
@@ -236,7 +249,6 @@ void complete_with(const ModelLease& model, const TextRequest& request, const st
     prompts.push_back(std::move(*ids));
   }
   std::vector<std::int64_t> limits;
-  AnswerSpec spec;
   for (const auto& ids : prompts) {
     for (const auto id : ids) {
       if (id >= model->engine->vocab())
@@ -252,21 +264,22 @@ void complete_with(const ModelLease& model, const TextRequest& request, const st
   wanted.output = &request.output;
   wanted.may_think = false;
   wanted.breaks_loops = breaks_loops(*model, request);
-  auto rules = OutputRules::make(*model, wanted);
-  if (!rules) return exchange->send_error(rules.error());
-  name_list(*exchange, "X-Ignored-Params", request.ignored);
   auto params = params_of(*model, request);
   if (request.suffix) {  // a middle ends where another part of a file would begin
     for (const char* name : {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|fim_pad|>", "<|repo_name|>",
                              "<|file_sep|>", "<|endoftext|>"})
       if (const auto id = model->tokenizer->find(name)) params.stop_ids.push_back(*id);
   }
-  spec.chat = false;
-  spec.stream = request.stream;
-  auto shared = std::make_shared<const OutputRules>(std::move(*rules));
-  launch(exchange, std::move(spec),
-         {model, params, std::move(prompts), std::move(limits), request.n, std::move(shared), request.cache_salt},
-         request.max_tokens.has_value(), writer);
+  auto next = std::make_shared<Launch>(
+      Launch{model, std::move(params), std::move(prompts), std::move(limits), request.n, {}, request.cache_salt});
+  with_rules(model, wanted, exchange, [asked, exchange, writer, next](OutputRules rules) {
+    name_list(*exchange, "X-Ignored-Params", asked->ignored);
+    AnswerSpec spec;
+    spec.chat = false;
+    spec.stream = asked->stream;
+    next->rules = std::make_shared<const OutputRules>(std::move(rules));
+    launch(exchange, std::move(spec), std::move(*next), asked->max_tokens.has_value(), writer);
+  });
 }
 
 }  // namespace
@@ -284,9 +297,8 @@ void start_chat(const ModelList& models, const std::shared_ptr<Exchange>& exchan
   const auto entry = allowed_model(*exchange, models, request.model);
   if (!entry) return exchange->send_error(entry.error());
   with_model(*entry, exchange,
-             [exchange, request = std::move(request), writer = std::move(writer)](const ModelLease& model) {
-               chat_with(model, request, exchange, writer);
-             });
+             [exchange, asked = std::make_shared<const ChatRequest>(std::move(request)),
+              writer = std::move(writer)](const ModelLease& model) { chat_with(model, asked, exchange, writer); });
 }
 
 void start_text(const ModelList& models, const std::shared_ptr<Exchange>& exchange, TextRequest request,
@@ -294,9 +306,8 @@ void start_text(const ModelList& models, const std::shared_ptr<Exchange>& exchan
   const auto entry = allowed_model(*exchange, models, request.model);
   if (!entry) return exchange->send_error(entry.error());
   with_model(*entry, exchange,
-             [exchange, request = std::move(request), writer = std::move(writer)](const ModelLease& model) {
-               complete_with(model, request, exchange, writer);
-             });
+             [exchange, asked = std::make_shared<const TextRequest>(std::move(request)),
+              writer = std::move(writer)](const ModelLease& model) { complete_with(model, asked, exchange, writer); });
 }
 
 }  // namespace qw::api

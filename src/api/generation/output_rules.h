@@ -46,7 +46,11 @@ class OutputRules {
   // An error of the request if its form or a tool's schema cannot be honoured. A tool that the model may, but need not
   // call, and that is not `strict`, is left without a check of its arguments where its schema is not supported:
   // unchecked() names it.
-  static ApiResult<OutputRules> make(const ServedModel& model, const ConstraintRequest& request);
+  // May take seconds where a grammar must be made; less if `given_up` says that nobody waits any more.
+  static ApiResult<OutputRules> make(const ServedModel& model, const ConstraintRequest& request,
+                                     sampling::grammar::GivenUp given_up = {});
+  // Whether make does nothing long: nothing restricts the output, or what does was asked for lately.
+  static bool made_at_once(const ServedModel& model, const ConstraintRequest& request);
   bool restricts() const { return classes_ != nullptr; }
   const std::vector<std::string>& unchecked() const { return unchecked_; }
   // For one choice: finds that it repeats itself; null: nobody asked for that.

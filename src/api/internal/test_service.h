@@ -28,13 +28,18 @@ class AlphabetModel final : public engine::StepExecutor {
  public:
   std::atomic<bool> held{false};     // no step ends meanwhile
   std::atomic<bool> waiting{false};  // one has begun
+  std::vector<std::int32_t> script;  // what it says after a prompt of `prompt_tokens`, then the alphabet again
+  std::int32_t prompt_tokens = 0;
   Status run(const ops::StepBatch& batch) override {
     for (; held; std::this_thread::sleep_for(std::chrono::milliseconds(1))) waiting = true;
     waiting = false;
     rows_.assign(batch.logit_rows.size() * kVocab, 0.0f);
     for (std::size_t i = 0; i < batch.logit_rows.size(); ++i) {
-      const auto token = batch.tokens[static_cast<std::size_t>(batch.logit_rows[i])];
-      rows_[i * kVocab + static_cast<std::size_t>((token + 1) % kVocab)] = 20.0f;
+      const auto row = static_cast<std::size_t>(batch.logit_rows[i]);
+      const auto said = static_cast<std::size_t>(batch.positions[row] + 1 - prompt_tokens);
+      const auto next = said < script.size() ? static_cast<std::size_t>(script[said])
+                                             : static_cast<std::size_t>(batch.tokens[row] + 1) % kVocab;
+      rows_[i * kVocab + next] = 20.0f;
     }
     return {};
   }
@@ -118,7 +123,7 @@ class ServiceTest : public testing::Test {
     options.batches = batches;
     options.accounts = accounts;
     options.http.port = 0;
-    options.http.max_body_bytes = 10'000;
+    options.http.max_body_bytes = max_body_;
     if (admin_apart_) options.admin_http = options.http;
     options.page = [](std::string_view name) -> std::string_view {
       return name == "index.html" ? "<!doctype html>page" : "";
@@ -188,6 +193,7 @@ class ServiceTest : public testing::Test {
   ModelList models_;
   McpOptions mcp_;  // of the next start
   std::unique_ptr<Service> service_;
+  std::size_t max_body_ = 10'000;  // of the next start
   bool admin_apart_ = false;  // of the next start
   std::uint16_t port_ = 0;    // that requests go to; 0: the service's
 };

@@ -1,6 +1,7 @@
 #include "chat/output_parser.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "chat/internal/text.h"
 #include "chat/internal/tool_call.h"
@@ -53,7 +54,8 @@ std::vector<OutputEvent> OutputParser::push(std::string_view piece) {
   return std::exchange(events_, {});
 }
 
-std::vector<OutputEvent> OutputParser::finish() {
+std::vector<OutputEvent> OutputParser::finish(bool cut) {
+  if (cut && options_.tool_calls) cut_off();
   run(true);
   if (!space_.empty() && !after_call_) flush_space();
   space_.clear();
@@ -307,14 +309,51 @@ bool OutputParser::step_tool_call(bool final) {
     content(marker);
     return true;
   }
-  space_.clear();
-  after_call_ = true;
-  events_.push_back({OutputEvent::Kind::kToolCallBegin, attempt.call.name, calls_});
-  events_.push_back({OutputEvent::Kind::kToolCallArguments, attempt.call.arguments, calls_});
-  events_.push_back({OutputEvent::Kind::kToolCallEnd, {}, calls_});
-  ++calls_;
+  call(std::move(attempt.call.name), std::move(attempt.call.arguments), false);
   buffer_.erase(0, attempt.length);
   return true;
+}
+
+void OutputParser::call(std::string name, std::string arguments, bool cut) {
+  space_.clear();
+  after_call_ = true;
+  events_.push_back({OutputEvent::Kind::kToolCallBegin, std::move(name), calls_, cut});
+  if (!arguments.empty()) events_.push_back({OutputEvent::Kind::kToolCallArguments, std::move(arguments), calls_, cut});
+  events_.push_back({OutputEvent::Kind::kToolCallEnd, {}, calls_, cut});
+  ++calls_;
+}
+
+// The closing tag of a call that is whole, as much of it as is missing.
+void OutputParser::close_call() { buffer_ += kCallClose.substr(held_back(buffer_, {kCallClose})); }
+
+// Takes what an output that was cut off left of a call, unless nothing but closing tags is missing.
+void OutputParser::cut_off() {
+  if (state_ == State::kContent) {
+    // A single character may be anything; more of a marker, or what follows a call or begins a line, was to be one.
+    const std::size_t held = held_back(buffer_, {kCallOpen, kFunctionOpen});
+    if (held > 1 || after_call_ || space_.ends_with('\n')) buffer_.erase(buffer_.size() - held);
+    return;
+  }
+  if (state_ != State::kToolCall) return;
+  const std::size_t begin = skip_space(buffer_, 0);
+  const std::string_view body = std::string_view(buffer_).substr(begin);
+  std::optional<internal::ToolCall> rest;
+  if (body.starts_with("{")) {
+    if (attempt_json(buffer_, begin, {&scanned_, &nesting_, &in_string_, &escaped_}, true).outcome ==
+        Attempt::Outcome::kCall) {
+      scanned_ = 0;  // once more, from its beginning
+      nesting_ = 0;
+      in_string_ = escaped_ = false;
+      return close_call();
+    }
+    rest = internal::read_cut_json_call(body);
+  } else if (body.starts_with(kFunctionOpen)) {
+    if (internal::read_xml_call(body, options_.tools, true)) return close_call();
+    rest = internal::read_cut_xml_call(body, options_.tools);
+  }
+  buffer_.clear();
+  state_ = State::kContent;
+  if (rest) call(std::move(rest->name), std::move(rest->arguments), true);
 }
 
 ParsedOutput parse_output(std::string_view text, const OutputOptions& options) {

@@ -5,8 +5,9 @@
 // </function></tool_call>, the outer tags and closing tags being optional as models forget them).
 //
 // Text goes out as soon as it cannot be part of a marker. A tool call goes out when it is complete and well-formed; one
-// that is not becomes answer text, so nothing the model wrote is lost, save the white space that frames the parts.
-// How the text is cut into pieces makes no difference to the joined result. Not thread-safe; copyable.
+// that is not becomes answer text, so nothing the model wrote is lost, save the white space that frames the parts. Of
+// an output that was cut off, a call that was begun goes out as far as it came, marked `cut`; before its name, not at
+// all. How the text is cut into pieces makes no difference to the joined result. Not thread-safe; copyable.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +30,8 @@ struct OutputEvent {
   Kind kind = Kind::kContent;
   std::string text;
   int index = -1;  // of the tool call, counted from 0
+  bool cut =
+      false;  // of the tool call: the output ended in the middle of it, and its arguments are a beginning of JSON
 };
 
 struct OutputOptions {
@@ -46,8 +49,8 @@ class OutputParser {
   explicit OutputParser(OutputOptions options);
 
   std::vector<OutputEvent> push(std::string_view piece);
-  // The model is done: what was held back is decided. Nothing may be pushed afterwards.
-  std::vector<OutputEvent> finish();
+  // The model is done, or was `cut` off: what was held back is decided. Nothing may be pushed afterwards.
+  std::vector<OutputEvent> finish(bool cut = false);
   int tool_calls() const { return calls_; }
   // What was pushed so far ends inside a thinking block.
   bool in_reasoning() const { return state_ == State::kReasoning; }
@@ -61,6 +64,9 @@ class OutputParser {
   bool step_reasoning(bool final);
   bool step_content(bool final);
   bool step_tool_call(bool final);
+  void cut_off();
+  void close_call();
+  void call(std::string name, std::string arguments, bool cut);
   void emit(OutputEvent::Kind kind, std::string_view text);
   void content(std::string_view text);
   void flush_space();

@@ -272,6 +272,60 @@ TEST(OutputParser, StreamsReasoning) {
   EXPECT_EQ(second[0].text, "\n</this");
 }
 
+// Cut anywhere: what is finished is a call, what is not is a beginning of one, and no markup is ever text.
+TEST(OutputParser, AnOutputThatIsCutOffShowsNoMarkup) {
+  const std::string xml =
+      "<tool_call>\n<function=f>\n<parameter=s>\nx "
+      "y\n</parameter>\n<parameter=i>\n12\n</parameter>\n</function>\n</tool_call>";
+  const std::string json =
+      "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"s\": \"x}\\\" y\", \"i\": 12}}\n</tool_call>";
+  const struct {
+    std::string call, arguments;
+  } kForms[] = {{xml, R"({"s": "x y", "i": 12})"}, {json, R"({"s": "x}\" y", "i": 12})"}};
+  for (const auto& form : kForms) {
+    const std::string text = "Well.\n" + form.call + "\n" + form.call;
+    std::size_t most = 0;
+    for (std::size_t length = 0; length < text.size(); ++length) {
+      SCOPED_TRACE(text.substr(0, length));
+      OutputParser parser({true, false, true, tools()});
+      std::vector<OutputEvent> events;
+      for (std::size_t at = 0; at < length; at += 5)
+        for (OutputEvent& e : parser.push(std::string_view(text).substr(at, std::min<std::size_t>(5, length - at))))
+          events.push_back(std::move(e));
+      for (OutputEvent& e : parser.finish(true)) events.push_back(std::move(e));
+      const ParsedOutput out = joined(events);
+      EXPECT_EQ(out.content, text.substr(0, std::min<std::size_t>(length, out.content.ends_with("\n") ? 6 : 5)));
+      std::size_t cut = 0;
+      for (const OutputEvent& e : events) cut += e.cut && e.kind == OutputEvent::Kind::kToolCallEnd ? 1 : 0;
+      ASSERT_LE(cut, 1u);
+      for (std::size_t i = 0; i < out.tool_calls.size(); ++i) {
+        EXPECT_EQ(out.tool_calls[i].name, "f");
+        const std::string& arguments = out.tool_calls[i].arguments;
+        if (i + 1 == out.tool_calls.size() && cut == 1)
+          EXPECT_TRUE(form.arguments.starts_with(arguments)) << arguments;
+        else
+          EXPECT_EQ(arguments, form.arguments);
+      }
+      // Where a whole call is there, it is one; where nothing but its closing tag is missing, too.
+      const std::size_t closing = std::string("\n</tool_call>").size();
+      const std::size_t first = std::string("Well.\n").size() + form.call.size();
+      EXPECT_EQ(out.tool_calls.size() - cut,
+                (length >= first - closing ? 1u : 0u) + (length >= text.size() - closing ? 1u : 0u));
+      EXPECT_GE(out.tool_calls.size(), most);
+      most = std::max(most, out.tool_calls.size());
+    }
+    EXPECT_EQ(most, 2u);
+  }
+  // An answer that ends by itself is shown as it is, and so is text that only looks a little like a call.
+  OutputParser whole({true, false, true, {}});
+  whole.push("<tool_call>\n{");
+  EXPECT_EQ(joined(whole.finish()).content, "<tool_call>\n{");
+  OutputParser less({true, false, true, {}});
+  std::vector<OutputEvent> events = less.push("a <");
+  for (OutputEvent& e : less.finish(true)) events.push_back(std::move(e));
+  EXPECT_EQ(joined(events).content, "a <");
+}
+
 TEST(OutputParser, LongCallsCostLinearTime) {
   std::string text = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"s\": \"";
   for (int i = 0; i < 200000; ++i) text += "x<y";

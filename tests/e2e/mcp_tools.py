@@ -78,7 +78,7 @@ def main(program):
                 calls = [item for item in whole.output if item.type == "mcp_call"]
                 listed = [item for item in whole.output if item.type == "mcp_list_tools"]
                 check(f"mcp, {age}: the tools are listed, those that are allowed", [t.name for t in listed[0].tools] == ["plus"])
-                if whole.status == "incomplete" and not calls:
+                if whole.status == "incomplete" and all(call.status == "incomplete" for call in calls):
                     print("skipped the call: the model ran out of tokens in it")
                     continue
                 import json

@@ -88,7 +88,7 @@ void Answer::State::emit(std::size_t index, const chat::OutputEvent& event, std:
   using Kind = chat::OutputEvent::Kind;
   if (event.kind == Kind::kReasoning) c.reasoning += event.text;
   if (event.kind == Kind::kContent) c.content += event.text;
-  if (event.kind == Kind::kToolCallBegin) c.calls.push_back({exchange->part_id("call_"), event.text, ""});
+  if (event.kind == Kind::kToolCallBegin) c.calls.push_back({exchange->part_id("call_"), event.text, "", event.cut});
   if (event.kind == Kind::kToolCallArguments) c.calls.back().arguments += event.text;
   if (!spec.stream) return;
   writer->event(record, index, event, tokens);
@@ -198,13 +198,13 @@ void Answer::ended(std::size_t index, const engine::Finished& finished, std::int
     if (s.failed) return;
     ChoiceResult& c = s.record.choices[index];
     std::vector<TokenDetail> none;
+    c.repeats = stop == kRepeats;
+    const bool cut = c.repeats || end_reason(finished.reason, false) == EndReason::kLength;
     if (s.parsers[index]) {
-      for (const auto& event : s.parsers[index]->finish()) s.emit(index, event, none);
+      for (const auto& event : s.parsers[index]->finish(cut)) s.emit(index, event, none);
     }
     c.done = true;
-    c.reason = end_reason(finished.reason, !c.calls.empty());
-    c.repeats = stop == kRepeats;
-    if (c.repeats) c.reason = EndReason::kLength;
+    c.reason = cut ? EndReason::kLength : end_reason(finished.reason, !c.calls.empty());
     if (stop >= 0 && static_cast<std::size_t>(stop) < s.spec.stops.size())
       c.stop = s.spec.stops[static_cast<std::size_t>(stop)];
     if (finished.reason == engine::FinishReason::kCancelled) s.record.cancelled = true;

@@ -24,6 +24,7 @@ inline constexpr const char *kCutBy = "cut_by", *kRepetition = "repetition";
 
 struct ToolCall {
   std::string id, name, arguments;  // arguments: JSON text of an object
+  bool cut = false;                 // the answer ended in the middle of it: arguments are a beginning of JSON, or nothing
 };
 
 // One choice as far as it has come.

@@ -36,6 +36,7 @@ class Writer final : public AnswerWriter {
   void event(const AnswerRecord& record, std::size_t choice, const chat::OutputEvent& event,
              std::span<const TokenDetail> tokens) override {
     if (event.kind == Kind::kToolCallBegin || event.kind == Kind::kToolCallArguments) return;  // told whole, at its end
+    if (event.cut) return;  // its arguments are an object, or nothing
     json::Object part;
     if (event.kind == Kind::kReasoning) part.set("thinking", event.text);
     if (event.kind == Kind::kToolCallEnd)
@@ -53,7 +54,8 @@ class Writer final : public AnswerWriter {
     if (!streams_) {
       if (!c.reasoning.empty()) rest.set("thinking", c.reasoning);
       json::Array calls;
-      for (const ToolCall& call : c.calls) calls.push_back(call_of(call));
+      for (const ToolCall& call : c.calls)
+        if (!call.cut) calls.push_back(call_of(call));
       if (!calls.empty()) rest.set("tool_calls", std::move(calls));
     }
     json::Object out = line(record, streams_ ? "" : c.content, std::move(rest));

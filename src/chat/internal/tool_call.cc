@@ -134,14 +134,19 @@ bool allows(const json::Value& schema, std::string_view type) {
                      [&](const json::Value& t) { return t.is_string() && t.as_string() == type; });
 }
 
+// Text is taken as it stands: it says so, or says nothing.
+bool is_text(const json::Value* schema) {
+  return !schema || !schema->is_object() || allows(*schema, "string") ||
+         !(schema->find("type") || schema->find("anyOf") || schema->find("oneOf"));
+}
+
 // A parameter's text as JSON. Text stays text unless the schema asks for something else and the text is that.
 std::string parameter_json(std::string_view text, const json::Value* schema) {
   std::string as_string = json::dump(json::Value(text));
   if (!schema || !schema->is_object()) return as_string;
   const std::string_view core = strip(text, Side::kBoth);
   if (allows(*schema, "null") && (core == "null" || core == "None")) return "null";
-  if (allows(*schema, "string") || !(schema->find("type") || schema->find("anyOf") || schema->find("oneOf")))
-    return as_string;
+  if (is_text(schema)) return as_string;
   if (allows(*schema, "boolean") && (core == "True" || core == "False")) return core == "True" ? "true" : "false";
   const auto value = json::parse(core);
   if (!value || value->is_string()) return as_string;
@@ -222,6 +227,71 @@ std::optional<XmlCall> read_xml_call(std::string_view text, const json::Value& t
   const bool ends = at == text.size() || text.substr(at).starts_with(kCallClose);
   if (strict || !ends) return std::nullopt;
   out.length = at;
+  return out;
+}
+
+std::optional<ToolCall> read_cut_json_call(std::string_view raw) {
+  const std::string text = escape_controls(raw);
+  const std::string_view object = text;
+  ToolCall out;
+  std::size_t at = skip_space(object, 1);
+  while (at < object.size() && object[at] == '"') {
+    const std::size_t key_length = value_length(object.substr(at));
+    const auto key = json::parse(object.substr(at, key_length));
+    if (!key || !key->is_string()) break;  // it ends within a key
+    at = skip_space(object, at + key_length);
+    if (at >= object.size() || object[at] != ':') break;
+    at = skip_space(object, at + 1);
+    const std::string_view value = object.substr(at, value_length(object.substr(at)));
+    if (key->as_string() == "name") {
+      const auto name = json::parse(value);
+      if (!name || !name->is_string()) break;
+      out.name = name->as_string();
+    } else if ((key->as_string() == "arguments" || key->as_string() == "parameters") && value.starts_with("{")) {
+      out.arguments = value;
+    }
+    at = skip_space(object, at + value.size());
+    if (at < object.size() && object[at] == ',') at = skip_space(object, at + 1);
+  }
+  if (out.name.empty()) return std::nullopt;
+  return out;
+}
+
+std::optional<ToolCall> read_cut_xml_call(std::string_view text, const json::Value& tools) {
+  // A tag that has not ended says nothing yet.
+  const std::size_t tag = text.rfind('<');
+  if (tag != std::string_view::npos && tag > 0 && text.find('>', tag) == std::string_view::npos)
+    for (const std::string_view marker : {kParameterOpen, kParameterClose, kFunctionClose, kCallClose})
+      if (text.substr(tag).starts_with(marker) || marker.starts_with(text.substr(tag))) {
+        text = text.substr(0, tag);
+        break;
+      }
+  const std::size_t name_end = text.find('>');
+  if (name_end == std::string_view::npos) return std::nullopt;
+  ToolCall out;
+  out.name = strip(text.substr(kFunctionOpen.size(), name_end - kFunctionOpen.size()), Side::kBoth);
+  if (out.name.empty() || out.name.find('<') != std::string::npos) return std::nullopt;
+  out.arguments = "{";
+  const bool closed = strip(text, Side::kRight).ends_with(kParameterClose);
+  std::size_t at = skip_space(text, name_end + 1);
+  while (text.substr(at).starts_with(kParameterOpen)) {
+    const auto p = read_parameter(text, at, false);
+    if (!p) break;
+    at = p->end;
+    const bool goes_on = at == text.size() && !closed;
+    if (goes_on && p->text.empty()) break;
+    const json::Value* schema = parameter_schema(tools, out.name, p->name);
+    if (out.arguments.size() > 1) out.arguments += ", ";
+    out.arguments += json::dump(json::Value(p->name)) + ": ";
+    if (!goes_on) {
+      out.arguments += parameter_json(p->text, schema);
+    } else if (is_text(schema)) {
+      out.arguments += json::dump(json::Value(p->text));
+      out.arguments.pop_back();  // "
+    } else {
+      out.arguments += p->text;
+    }
+  }
   return out;
 }
 

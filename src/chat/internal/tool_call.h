@@ -28,4 +28,9 @@ struct XmlCall {
 // are made up for: a parameter ends where the next begins, or the function, or the text.
 std::optional<XmlCall> read_xml_call(std::string_view text, const json::Value& tools, bool strict);
 
+// Calls whose text ends in the middle: the name, and the arguments as far as they came, which is a beginning of JSON or
+// nothing. Nothing at all if the name is not there whole.
+std::optional<ToolCall> read_cut_json_call(std::string_view text);
+std::optional<ToolCall> read_cut_xml_call(std::string_view text, const json::Value& tools);
+
 }  // namespace qw::chat::internal

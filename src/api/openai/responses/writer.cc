@@ -141,7 +141,8 @@ void ResponseBuilder::gather(const AnswerRecord& record) {
     item.list = logprobs_of(record, c.tokens);
     add(std::move(item), c.content);
   }
-  for (const ToolCall& call : c.calls) add(call_item(call), call.arguments);
+  for (const ToolCall& call : c.calls)
+    if (Item item = call_item(call); !item.cut || item.kind != Kind::kApproval) add(std::move(item), call.arguments);
 }
 
 ResponseBuilder::Round ResponseBuilder::round_of(const ChoiceResult& choice) const {
@@ -267,7 +268,7 @@ json::Object ResponseBuilder::response(const char* status) const {
   json::Array output;
   if (ended)
     for (const Item& item : items_)
-      output.push_back(item_object(item, item.kind == Kind::kMcpCall && !item.done ? "incomplete" : "completed"));
+      output.push_back(item_object(item, item.cut || (item.kind == Kind::kMcpCall && !item.done) ? "incomplete" : "completed"));
   const bool kept = options_.request.store && exchange_->accounts() != nullptr;
   json::Object out =
       response_object(options_.request, {id_, model_, status, created_, kept, !exchange_->answer_id().empty()});
@@ -323,6 +324,7 @@ ResponseBuilder::Item ResponseBuilder::call_item(const ToolCall& call) {
   const auto mcp = tool_of_ ? tool_of_(call.name) : std::nullopt;
   Item out = make_item(!mcp ? Kind::kFunction : mcp->wants_approval ? Kind::kApproval : Kind::kMcpCall);
   out.call_id = call.id;
+  out.cut = call.cut;
   out.name = mcp ? mcp->tool : call.name;
   if (mcp) out.label = mcp->label;
   return out;
@@ -363,6 +365,7 @@ void ResponseBuilder::close() {
     case Kind::kMcpCall:  // it ends when it was made
       return send("response.mcp_call_arguments.done", place(at, {{"arguments", item.text}}));
     case Kind::kApproval:
+      if (item.cut) return items_.pop_back();  // nothing that could be approved
       send("response.output_item.added",
            {{"output_index", static_cast<std::int64_t>(at)}, {"item", item_object(item, "completed")}});
       break;
@@ -375,7 +378,7 @@ void ResponseBuilder::close() {
 void ResponseBuilder::end_item(std::size_t item) {
   items_[item].done = true;
   send("response.output_item.done",
-       {{"output_index", static_cast<std::int64_t>(item)}, {"item", item_object(items_[item], "completed")}});
+       {{"output_index", static_cast<std::int64_t>(item)}, {"item", item_object(items_[item], items_[item].cut ? "incomplete" : "completed")}});
 }
 
 std::size_t ResponseBuilder::begin_mcp_list(const std::string& label) {
@@ -415,10 +418,12 @@ json::Value assistant_message(const ChoiceResult& c) {
   json::Object message{{"role", "assistant"}, {"content", c.content}};
   if (!c.reasoning.empty()) message.set("reasoning_content", c.reasoning);
   json::Array calls;
-  for (const ToolCall& call : c.calls)
+  for (const ToolCall& call : c.calls) {
+    if (call.cut) continue;  // no conversation goes on from it
     calls.push_back(json::Object{{"id", call.id},
                                  {"type", "function"},
                                  {"function", json::Object{{"name", call.name}, {"arguments", call.arguments}}}});
+  }
   if (!calls.empty()) message.set("tool_calls", std::move(calls));
   return message;
 }

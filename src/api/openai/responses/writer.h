@@ -90,7 +90,7 @@ class ResponseBuilder : public std::enable_shared_from_this<ResponseBuilder> {
     std::string id, text;  // text: of a call its arguments
     json::Array list;      // logprobs of a message, tools of a list
     std::string call_id, name, label, output, error, approval;
-    bool done = false;
+    bool done = false, cut = false;  // cut: of a call, the answer ended in the middle of it
   };
 
   json::Array logprobs_of(const AnswerRecord& record, std::span<const TokenDetail> tokens) const;

@@ -139,6 +139,7 @@ void add_organisations(Admin& admin) {
   auto* group = admin.group("org", "Organisations: who pays");
   admin.operation(group, "add", "Add one", "organisations.add").needs("NAME", "name").weight();
   admin.operation(group, "list", "All of them", "organisations.list");
+  admin.operation(group, "show", "One of them", "organisations.get").needs("ORG", "organisation", "name or id");
   admin.operation(group, "set", "Change one", "organisations.set")
       .needs("ORG", "organisation", "name or id")
       .weight()
@@ -153,6 +154,7 @@ void add_projects(Admin& admin) {
       .weight();
   admin.operation(group, "list", "All of them", "projects.list")
       .text("--org", "organisation", "of this organisation only");
+  admin.operation(group, "show", "One of them", "projects.get").needs("PROJECT", "project", "name or id");
   admin.operation(group, "set", "Change one", "projects.set").needs("PROJECT", "project", "name or id").weight().switches();
 }
 
@@ -163,6 +165,9 @@ void add_users(Admin& admin) {
       .needs("NAME", "name")
       .list("--role", "roles", "may be given more than once (default: member)");
   admin.operation(group, "list", "All of them", "users.list").text("--org", "organisation", "of this organisation only");
+  admin.operation(group, "show", "One of them", "users.get").needs("USER", "user", "name or id");
+  admin.operation(group, "logout", "End all sessions of one in browsers", "users.logout")
+      .needs("USER", "user", "name or id");
   admin.operation(group, "set", "Change one", "users.set")
       .needs("USER", "user", "name or id")
       .list("--role", "roles", "the roles from now on")
@@ -191,6 +196,7 @@ void add_keys(Admin& admin) {
       .list("--network", "networks", "addresses and ranges it may come from, such as 10.0.0.0/8")
       .number("--days", "days", "expires after so many days");
   admin.operation(group, "list", "All of them", "keys.list").text("--project", "project", "of this project only");
+  admin.operation(group, "show", "One of them", "keys.get").needs("KEY", "key", "id, or its shown characters");
   admin.operation(group, "rotate", "A new key with the same rights", "keys.rotate")
       .needs("KEY", "key", "id, or its shown characters")
       .number("--grace", "grace_seconds", "seconds that the old one still works (0)");
@@ -220,8 +226,8 @@ void add_money(Admin& admin) {
   admin.operation(group, "set", "Set one", "prices.set")
       .needs("MODEL", "model", "* is every model without a price of its own")
       .needs("--currency", "currency", "such as CNY")
-      .needs("--prompt", "prompt")
-      .needs("--output", "output")
+      .needs("--prompt", "prompt", "a million tokens of prompts")
+      .needs("--output", "output", "a million tokens of answers")
       .text("--cached", "cached", "prompt tokens from a cache (default: as others)")
       .text("--reasoning", "reasoning", "output tokens of a thinking block (default: as others)")
       .text("--trained", "trained", "tokens that fine-tuning of this model learns from (default: free)");

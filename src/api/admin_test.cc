@@ -1,4 +1,6 @@
 // The administration over HTTP: every operation, who may, pages, repeats, and its own listener.
+#include <gmock/gmock.h>
+
 #include "api/admin/operations.h"
 #include "api/auth.h"
 #include "api/internal/test_accounts.h"
@@ -107,6 +109,15 @@ TEST_F(AdminTest, MistakesAreNamed) {
   send("POST", "/budgets", R"({"subject":"p","amount":1})", 400);
   send("POST", "/budgets", R"({"subject":"project:p","amount":"much"})", 400);
   send("POST", "/limits", R"({"subject":"org:o","jobs":3})", 400);
+  // Words that would bind nobody are no words.
+  EXPECT_THAT(message(send("POST", "/keys", R"({"project":"p","scopes":["inferense"]})", 400)),
+              testing::HasSubstr("there is no action inferense; there are *, admin, "));
+  send("POST", "/roles", R"({"name":"r","deny":["file.*"]})", 400);
+  send("POST", "/roles", R"({"name":"r","allow":["*"],"deny":["files.*","responses.write"]})");
+  send("POST", "/budgets", R"({"subject":"project:p","amount":1,"unit":"token"})", 400);
+  send("POST", "/budgets", R"({"subject":"project:p"})", 400);
+  send("POST", "/prices", R"({"model":"m","currency":"yuan","prompt":1,"output":1})", 400);
+  send("POST", "/users/nobody/logout", "", 404);
   send("GET", "/usage?from=2026-13-01", "", 400);
   send("GET", "/usage/rows?limit=0", "", 400);
   send("GET", "/usage/rows?after=x", "", 400);

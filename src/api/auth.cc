@@ -115,6 +115,31 @@ std::string action_of(std::string_view method, std::string_view path) {
   return action;
 }
 
+std::vector<std::string> all_actions() {
+  std::vector<std::string> out{"usage.read"};
+  for (const Route& route : kRoutes) {
+    const std::string action(route.action);
+    if (!action.ends_with('.')) {
+      out.push_back(action);
+      continue;
+    }
+    out.push_back(action + "read");
+    out.push_back(action + "write");
+  }
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+  return out;
+}
+
+bool is_action_pattern(std::string_view pattern) {
+  if (pattern == "*") return true;
+  const auto actions = all_actions();
+  const bool open = pattern.ends_with('*');
+  if (open) pattern.remove_suffix(1);
+  return std::any_of(actions.begin(), actions.end(),
+                     [&](const std::string& one) { return open ? one.starts_with(pattern) : one == pattern; });
+}
+
 std::vector<std::string_view> guarded_routes() {
   std::vector<std::string_view> out;
   for (const Route& route : kRoutes) out.push_back(route.prefix);

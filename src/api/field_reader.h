@@ -45,6 +45,7 @@ class FieldReader {
   void refuse(std::initializer_list<const char*> names);
 
   const std::optional<ApiError>& error() const { return error_; }
+  bool takes_notes() const { return notes_ != nullptr; }  // it is read to be described, and nothing is asked
   std::vector<std::string> unknown() const;  // present, never asked for, in order
 
  private:

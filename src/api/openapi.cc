@@ -3,6 +3,7 @@
 #include <string>
 #include <string_view>
 
+#include "api/admin/operations.h"
 #include "api/auth.h"
 #include "api/field_notes.h"
 #include "api/routes.h"
@@ -137,8 +138,53 @@ constexpr Members kMembers[] = {
     {"/api/version", "GET", "version"},
 };
 
+json::Object parsed(const char* text) {
+  auto value = json::parse(text);
+  return value && value->is_object() ? std::move(value->as_object()) : json::Object{};
+}
+
+// Of an object with nothing in it its members and, as far as that tells them, their types.
+json::Object shape_of(const json::Value& example) {
+  json::Object properties;
+  for (const auto& [name, value] : example.as_object()) {
+    json::Object schema;
+    // What is null here is not always; a number may be whole in one object and not in the next.
+    if (value.is_string() || value.is_bool() || value.is_int()) schema.set("type", value.type_name());
+    properties.set(name, std::move(schema));
+  }
+  return {{"type", "object"}, {"properties", std::move(properties)}};
+}
+
+json::Value administration_answer(const admin::Operation& operation) {
+  json::Object one = shape_of(operation.example());
+  if (!operation.lists) return one;
+  return json::Object{{"type", "object"},
+                      {"properties", json::Object{{"object", json::Object{{"const", "list"}}},
+                                                  {"data", json::Object{{"type", "array"}, {"items", std::move(one)}}},
+                                                  {"has_more", json::Object{{"type", "boolean"}}},
+                                                  {"next", json::Object{{"type", json::Array{"string", "null"}}}}}},
+                      {"required", json::Array{"object", "data", "has_more", "next"}}};
+}
+
+// Lists come in pages; what their operation reads stands in the query.
+void add_administration_query(const admin::Operation& operation, json::Array& parameters) {
+  const json::Object arguments = admin::arguments_of(operation);
+  for (const auto& [name, schema] : arguments.find("properties")->as_object())
+    if (name != "limit" && name != "after")
+      parameters.emplace_back(
+          json::Object{{"name", name}, {"in", "query"}, {"schema", json::Object{{"type", "string"}}}});
+  const auto add = [&](const char* name, const char* schema) {
+    parameters.emplace_back(json::Object{{"name", name}, {"in", "query"}, {"schema", parsed(schema)}});
+  };
+  if (!operation.lists || operation.name == "usage.sum") return;
+  add("limit", R"({"type": "integer", "minimum": 1, "maximum": 1000})");
+  add("after", R"({"type": "string"})");
+  if (operation.name == "usage.list") add("format", R"({"enum": ["json", "csv"]})");
+}
+
 // {"type": "object"}, with the members if they are listed.
 json::Value answer_schema(const Route& route) {
+  if (route.administers != nullptr) return administration_answer(*route.administers);
   json::Object out{{"type", "object"}};
   for (const Members& members : kMembers) {
     if (std::string_view(members.path) != route.path || std::string_view(members.method) != route.method) continue;
@@ -155,11 +201,6 @@ json::Value answer_schema(const Route& route) {
     out.set("required", std::move(required));
   }
   return out;
-}
-
-json::Object parsed(const char* text) {
-  auto value = json::parse(text);
-  return value && value->is_object() ? std::move(value->as_object()) : json::Object{};
 }
 
 json::Object content(std::initializer_list<const char*> types, const json::Value& schema) {
@@ -185,10 +226,15 @@ json::Object answer(const Route& route) {
       return content({"application/octet-stream"}, json::Value(json::Object{}));
     case Answers::kText:
       return content({"text/plain"}, text);
+    case Answers::kHtml:
+      return content({"text/html"}, text);
     case Answers::kJson:
       break;
   }
-  return content({"application/json"}, object);
+  out = content({"application/json"}, object);
+  if (route.administers != nullptr && route.administers->name == "usage.list")  // format=csv
+    out.set("text/csv", json::Object{{"schema", text}});
+  return out;
 }
 
 // "/v1/models/{model*}" without the star, and the names in braces.
@@ -208,6 +254,13 @@ json::Object operation(const Route& route, json::Array parameters) {
   const std::string protocol = name_of(route.protocol);
   for (const Parameter& one : route.query)
     parameters.emplace_back(json::Object{{"name", one.name}, {"in", "query"}, {"schema", parsed(one.schema)}});
+  const admin::Operation* const administers = route.administers;
+  if (administers != nullptr && !administers->changes()) add_administration_query(*administers, parameters);
+  if (administers != nullptr && administers->name == "keys.add")
+    parameters.emplace_back(
+        json::Object{{"name", "Idempotency-Key"},
+                     {"in", "header"},
+                     {"schema", json::Object{{"type", "string"}, {"minLength", 1}, {"maxLength", 255}}}});
   json::Object out{{"tags", json::Array{protocol}}, {"summary", route.summary}};
   if (const std::string action = action_of(route.method, route.path); !action.empty()) out.set("x-right", action);
   if (!parameters.empty()) out.set("parameters", std::move(parameters));
@@ -215,14 +268,24 @@ json::Object operation(const Route& route, json::Array parameters) {
     json::Value schema(describe_body(route.read));
     out.set("requestBody",
             json::Object{{"required", true}, {"content", content({"application/json"}, std::move(schema))}});
+  } else if (administers != nullptr && std::string_view(route.method) == "POST") {
+    json::Value schema(admin::arguments_of(*administers));
+    if (!schema.find("properties")->as_object().empty())
+      out.set("requestBody", json::Object{{"required", schema.find("required") != nullptr},
+                                          {"content", content({"application/json"}, std::move(schema))}});
   } else if (*route.form != '\0') {
     out.set("requestBody",
             json::Object{{"required", true}, {"content", content({"multipart/form-data"}, parsed(route.form))}});
   }
+  // Who logs in is sent on, by a provider or to the page.
+  const bool sends_on =
+      std::string_view(route.path).starts_with("/auth/oidc/") || route.path == std::string_view("/auth/login");
   const json::Value error(json::Object{{"$ref", "#/components/responses/" + protocol + "_error"}});
-  out.set("responses", json::Object{{"200", json::Object{{"description", "Done."}, {"content", answer(route)}}},
-                                    {"4XX", error},
-                                    {"5XX", error}});
+  json::Object responses{{"200", json::Object{{"description", "Done."}, {"content", answer(route)}}}};
+  if (sends_on) responses.set("303", json::Object{{"description", "Elsewhere."}});
+  responses.set("4XX", error);
+  responses.set("5XX", error);
+  out.set("responses", std::move(responses));
   return out;
 }
 

@@ -63,9 +63,9 @@ TEST_F(OpenApiTest, EveryRouteIsAnsweredWithItsMethodsAndNoOthers) {
 }
 
 TEST_F(OpenApiTest, EveryRouteNeedsARightOrIsNamedHere) {
-  const std::set<std::string_view> for_every_key = {"/openapi.json",        "/api/version",        "/auth/login",
-                                                    "/auth/oidc/login",     "/auth/oidc/callback", "/auth/session",
-                                                    "/auth/logout",         "/auth/logout_all"};
+  const std::set<std::string_view> for_every_key = {"/openapi.json",    "/api/version",        "/auth/login",
+                                                    "/auth/oidc/login", "/auth/oidc/callback", "/auth/session",
+                                                    "/auth/logout",     "/auth/logout_all"};
   for (const Route& route : routes())
     EXPECT_EQ(action_of(route.method, example(route.path)).empty(), for_every_key.contains(route.path)) << route.path;
 }
@@ -99,6 +99,37 @@ TEST_F(OpenApiTest, FieldsAreThoseThatTheReadersAskFor) {
   const json::Value& rerank = schema_of("/api/v1/services/rerank/text-rerank/text-rerank");
   EXPECT_EQ(dump(rerank.find("required")), R"(["input"])");
   EXPECT_EQ(dump(at(at(rerank, "properties"), "input").find("required")), R"(["query", "documents"])");
+}
+
+TEST_F(OpenApiTest, WhatTheAdministrationReadsAndAnswersIsThere) {
+  const json::Value& keys = schema_of("/admin/v1/keys");
+  EXPECT_EQ(dump(keys.find("required")), R"(["project"])");
+  EXPECT_EQ(field(keys, "days"), R"({"type": ["integer", "null"], "minimum": 1, "maximum": 36500})");
+  EXPECT_EQ(field(keys, "scopes"), R"({"type": ["array", "null"], "items": {"type": "string"}})");
+  EXPECT_EQ(field(keys, "repeat_id"), "(absent)") << "it is a header's";
+  EXPECT_EQ(field(schema_of("/admin/v1/keys/{key}/rotate"), "key"), "(absent)") << "it stands in the path";
+  EXPECT_EQ(dump(schema_of("/admin/v1/budgets").find("required")), R"(["subject", "amount"])");
+  EXPECT_EQ(field(schema_of("/auth/login"), "password"), R"({"type": ["string", "null"]})");
+  const json::Value& list = at(at(at(document_, "paths"), "/admin/v1/usage/rows"), "get");
+  std::string query;
+  for (const json::Value& one : at(list, "parameters").as_array()) query += at(one, "name").as_string() + " ";
+  EXPECT_EQ(query, "key user project organisation from to limit after format ");
+  const json::Value& answer = at(at(at(at(at(list, "responses"), "200"), "content"), "application/json"), "schema");
+  EXPECT_NE(dump(&answer).find("\"prompt_tokens\": {\"type\": \"integer\"}"), std::string::npos) << dump(&answer);
+}
+
+// What a document says of bodies is what is read: every field of every operation, and no other.
+TEST_F(OpenApiTest, AdministrationReadsWhatTheDocumentNames) {
+  for (const Route& route : routes()) {
+    if (route.administers == nullptr || std::string_view(route.method) != "POST") continue;
+    if (at(at(at(document_, "paths"), route.path), "post").find("requestBody") == nullptr) continue;  // it reads nothing
+    const json::Value& schema = schema_of(route.path);
+    for (const auto& [name, type] : at(schema, "properties").as_object()) {
+      const json::Object body{{name, json::Object{{"of", "another type"}}}};
+      const auto answer = ask(route.method, example(route.path), json::dump(body), bearer(key_));
+      EXPECT_EQ(answer.body.find("is not known here"), std::string::npos) << route.path << " " << name << answer.body;
+    }
+  }
 }
 
 // Shapes are written by hand beside the code that checks them; each must at least be a schema.

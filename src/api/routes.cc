@@ -18,6 +18,7 @@
 #include "api/openai/responses/request.h"
 #include "api/openai/tokens.h"
 #include "api/openai/uploads.h"
+#include "api/sessions.h"
 
 namespace qw::api {
 namespace {
@@ -194,10 +195,10 @@ const Route kRoutes[] = {
     {"GET", "/admin/adapters", kService, "List adapters"},
     {"POST", "/admin/adapters", kService, "Load an adapter", kJson, &reads<&read_adapter_request>},
     {"DELETE", "/admin/adapters/{adapter}", kService, "Unload an adapter"},
-    {"GET", "/auth/login", kService, "The form to log in", kText},
-    {"POST", "/auth/login", kService, "Log in with a password or key"},
+    {"GET", "/auth/login", kService, "The form to log in", kHtml},
+    {"POST", "/auth/login", kService, "Log in with a password or key", kJson, &describe_login},
     {"GET", "/auth/oidc/login", kService, "Log in by a provider"},
-    {"GET", "/auth/oidc/callback", kService, "Where a provider sends back to", kText},
+    {"GET", "/auth/oidc/callback", kService, "Where a provider sends back to", kHtml},
     {"GET", "/auth/session", kService, "Who is logged in"},
     {"POST", "/auth/logout", kService, "End this session"},
     {"POST", "/auth/logout_all", kService, "End all sessions of a user"},
@@ -213,6 +214,7 @@ std::vector<Route> with_administration() {
     const char* path = texts.emplace_back("/admin/v1" + std::string(one.path)).c_str();
     const char* method = texts.emplace_back(one.method).c_str();
     out.push_back({method, path, kService, one.summary});
+    out.back().administers = &one;
   }
   return out;
 }

@@ -19,7 +19,12 @@ enum class Answers {
   kJsonOrLines,   // a line of JSON each, as Ollama has it
   kBytes,
   kText,
+  kHtml,  // for people
 };
+
+namespace admin {
+struct Operation;
+}
 
 struct Parameter {
   const char* name;
@@ -35,6 +40,7 @@ struct Route {
   void (*read)(const json::Object& body) = nullptr;  // as the handler reads it; null: the request has no JSON
   std::initializer_list<Parameter> query = {};
   const char* form = "";  // the schema of a multipart form
+  const admin::Operation* administers = nullptr;  // which says the rest itself
 };
 
 std::span<const Route> routes();

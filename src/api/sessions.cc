@@ -34,6 +34,17 @@ struct Asked {
   bool form = false;  // a browser's: it is sent on to the chat page
 };
 
+ApiResult<Asked> read_login_body(const json::Object& body) {
+  Asked out;
+  FieldReader in(body);
+  out.name = in.text("name").value_or("");
+  if (const auto email = in.text("email"); out.name.empty()) out.name = email.value_or("");
+  out.password = in.text("password").value_or("");
+  out.key = in.text("key").value_or("");
+  if (in.error()) return tl::unexpected(*in.error());
+  return out;
+}
+
 ApiResult<Asked> read_login(const net::Request& request) {
   Asked out;
   if (net::find_header(request.headers, "content-type").starts_with("application/x-www-form-urlencoded")) {
@@ -43,11 +54,9 @@ ApiResult<Asked> read_login(const net::Request& request) {
   } else {
     const auto body = parse_body(request);
     if (!body) return tl::unexpected(body.error());
-    FieldReader in(*body);
-    out.name = in.text("name").value_or(in.text("email").value_or(""));
-    out.password = in.text("password").value_or("");
-    out.key = in.text("key").value_or("");
-    if (in.error()) return tl::unexpected(*in.error());
+    auto asked = read_login_body(*body);
+    if (!asked) return asked;
+    out = std::move(*asked);
   }
   if (out.key.empty() && (out.name.empty() || out.password.empty()))
     return tl::unexpected(bad_request("name", "'name' and 'password', or 'key', are needed."));
@@ -227,6 +236,8 @@ class Login {
 };
 
 }  // namespace
+
+void describe_login(const json::Object& body) { (void)read_login_body(body); }
 
 std::string csrf_token(std::string_view session_secret) {
   return base::sha256_hex("token of the session " + std::string(session_secret)).substr(0, 32);

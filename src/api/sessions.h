@@ -35,6 +35,9 @@ struct SessionOptions {
   std::int64_t attempts_from_address = 60;
 };
 
+// Reads the body of POST /auth/login to describe it (field_notes.h).
+void describe_login(const json::Object& body);
+
 // What a page must show with a change. It follows from the session's secret and does not reveal it.
 std::string csrf_token(std::string_view session_secret);
 

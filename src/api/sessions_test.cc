@@ -161,5 +161,13 @@ TEST(Sessions, CookiesAreSecureOverHttps) {
   EXPECT_NE(csrf_token("a"), csrf_token("b"));
 }
 
+TEST_F(SessionsTest, AnAdministratorEndsThem) {
+  const Browser one = login(), other = login();
+  EXPECT_EQ(ask("GET", "/auth/session", "", one.cookies).status, 200);
+  const auto ended = ask("POST", "/admin/v1/users/lin/logout", "", bearer(key_));
+  EXPECT_EQ(ended.body, R"({"sessions_ended":2})") << ended.head;
+  for (const Browser& browser : {one, other}) EXPECT_EQ(ask("GET", "/auth/session", "", browser.cookies).status, 401);
+}
+
 }  // namespace
 }  // namespace qw::api

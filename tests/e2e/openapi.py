@@ -20,6 +20,9 @@ REQUESTS = 20_000 if SLOW else 600
 LONGEST_S = 120  # of a machine that does other things, too
 ODD = [None, True, False, 0, -1, 1, 2**31, 2**63 - 1, -2**63, 2**64, 1e308, -0.0, 0.5, "", "a", "\u0000", "\U0001f600", "\ud800", "春江",
        "a" * 3000, [], {}, [[]], [None], [{}], {"type": None}, {"": ""}, [1, "a", None], {"type": "object"}, {"a": {"b": {"c": [1]}}}]
+# What this service is started without (501), and what would take the key its rights: schemathesis finds the objects that
+# there are and disables them.
+NOT_ASKED = "^/v1/fine_tuning/|^/auth/oidc/|^/admin/v1/(organisations|projects|users|keys)/"
 TEXTS = ["", "a", "春江花月夜", "mini", "none", "{{ x }}", "<|im_end|>", "<think>", "[0-9]+", "root ::= \"a\"", "\n\n", "%s", "../.."]
 
 
@@ -184,7 +187,7 @@ def run_schemathesis(url, key):
         done = subprocess.run([str(pathlib.Path(sys.executable).parent / "schemathesis"), "run", url + "/openapi.json", "-H", "Authorization: Bearer " + key,
                                "--url", url, "--workers", "2", "--max-examples", os.environ.get("QW_EXAMPLES", "40"), "--seed", "1", "--phases", "examples,coverage,fuzzing",
                                "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
-                               "--request-timeout", str(LONGEST_S), "--suppress-health-check", "all", "--exclude-path", "/v1/fine_tuning/jobs"],
+                               "--request-timeout", str(LONGEST_S), "--suppress-health-check", "all", "--exclude-path-regex", NOT_ASKED],
                               capture_output=True, text=True, cwd=folder)
     if done.returncode != 0:
         print(done.stdout[-12000:], done.stderr[-2000:])

@@ -25,7 +25,10 @@ struct Operation {
   // slashes.
   std::string_view path;
   const char* summary;  // for people
-  Result<json::Value> (*run)(store::Store& store, FieldReader& arguments);
+  // Of a reader that takes notes: reads all its arguments, and fails without having touched the store, which is null.
+  Result<json::Value> (*run)(store::Store* store, FieldReader& arguments);
+  json::Value (*example)();  // one of what comes back, with nothing in it
+  bool lists = false;        // it is a list of those
 
   bool changes() const { return method != "GET"; }
 };
@@ -33,6 +36,10 @@ struct Operation {
 std::span<const Operation> operations();
 // The one of that name, which must be there.
 const Operation& operation(std::string_view name);
+
+// What `run` reads, as a JSON Schema, but for the argument in the path: of those that change something the body, of the
+// others the query.
+json::Object arguments_of(const Operation& operation);
 
 // An array of what is listed, or an object of what was made, set or ended.
 Result<json::Value> perform(const Operation& operation, store::Store& store, const json::Object& arguments);

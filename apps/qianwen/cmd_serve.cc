@@ -253,6 +253,8 @@ Status check_serve(const ServeOptions& o) {
     if (o.memory > 0 && *bytes > static_cast<std::int64_t>(o.memory))
       note(fail(ErrorKind::kResource, "the model " + name + " does not fit into --memory"));
   }
+  note(net::HttpServer::can_listen(o.host));
+  if (o.admin_port >= 0 && o.admin_host != o.host) note(net::HttpServer::can_listen(o.admin_host));
   note(mcp_options(o).map([](auto&&) {}));
   if (!o.moderation_words.empty()) note(load_moderator(o.moderation_words).map([](auto&&) {}));
   note(check_audit(o.audit_log, o.audit_key));

@@ -56,6 +56,18 @@ asio::awaitable<void> HttpServer::Impl::accept_loop() {
   }
 }
 
+Status HttpServer::can_listen(const std::string& host) {
+  asio::io_context io;
+  error_code error;
+  const auto found = tcp::resolver(io).resolve(host, "0", error);
+  if (error || found.empty()) return fail(ErrorKind::kFailed, "cannot listen on " + host + ": " + error.message());
+  const tcp::endpoint endpoint = *found.begin();  // any free port
+  tcp::acceptor acceptor(io);
+  acceptor.open(endpoint.protocol(), error);
+  if (!error) acceptor.bind(endpoint, error);
+  return error ? fail(ErrorKind::kFailed, "cannot listen on " + host + ": " + error.message()) : Status();
+}
+
 Result<std::unique_ptr<HttpServer>> HttpServer::start(ServerOptions options, Handler handler) {
   auto impl = std::make_shared<Impl>(std::move(options), std::move(handler));
   const std::string where = impl->options.host + ":" + std::to_string(impl->options.port);

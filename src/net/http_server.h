@@ -62,6 +62,8 @@ struct ServerOptions {
 
 class HttpServer {
  public:
+  // Whether `host` is an address of this machine, or the name of one; the error of start() if not.
+  static Status can_listen(const std::string& host);
   // Binds and starts accepting. Errors: kFailed naming host, port and the system's reason.
   static Result<std::unique_ptr<HttpServer>> start(ServerOptions options, Handler handler);
   ~HttpServer();  // stop()

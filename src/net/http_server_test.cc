@@ -29,6 +29,14 @@ TEST(HttpServer, AnswersAndKeepsAlive) {
   }
 }
 
+TEST(HttpServer, SaysWhereItCanListen) {
+  for (const char* host : {"127.0.0.1", "0.0.0.0", "localhost"}) EXPECT_TRUE(HttpServer::can_listen(host).has_value()) << host;
+  const auto elsewhere = HttpServer::can_listen("192.0.2.1");  // RFC 5737: nobody's
+  ASSERT_FALSE(elsewhere.has_value());
+  EXPECT_TRUE(elsewhere.error().message.starts_with("cannot listen on 192.0.2.1: ")) << elsewhere.error().message;
+  EXPECT_FALSE(HttpServer::can_listen("300.1.1.1").has_value());
+}
+
 TEST(HttpServer, PipelinedRequestsAreAnsweredInOrder) {
   auto server = start(echo);
   Client client(server->port());

@@ -38,6 +38,7 @@ echo x >"$work/words"
 refused 3 "no model of that name" serve nobody --check
 refused 3 "words: line 1: a word before" serve --check --moderation-words "$work/words"
 refused 2 "needs --store" serve --check --fine-tune-folder "$work/jobs"
+refused 1 "cannot listen on 192.0.2.1" serve --check --host 192.0.2.1
 refused 1 "its folder is not there" serve --check --store "$work/absent/state.db"
 QW_SERVE_PORT=99999 "$program" serve --check 2>"$work/errors"
 check "the environment is checked as the command line is" "[ $? -eq 2 ] && grep -q 'QW_SERVE_PORT: ' $work/errors"

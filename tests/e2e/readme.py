@@ -1,5 +1,5 @@
-"""The blocks of README.md's "From a first start to a tool call", each executed as it stands but for the port, the place
-of the program, and `./dev run`, which is `serve` here (nothing is installed or built).
+"""The blocks of README.md, each executed as it stands but for the port, the place of the program, and `./dev run` and
+`./dev chat`, which are `serve` and `chat` here (nothing is cloned, installed or built).
 readme.py PROGRAM; QW_NODE_MODULES = a folder node_modules that has the package openai. Prints "ok ...", "FAILED ..." or
 "skipped ..." a block."""
 import importlib.util
@@ -22,6 +22,29 @@ def blocks():
     """(language, text) of each block of the section."""
     section = README.read_text().split(SECTION + "\n")[1].split("\n## ")[0]
     return re.findall(r"^```(\w+)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+
+
+def first_blocks():
+    """Those of before the section, which say what they are by how they begin."""
+    return re.findall(r"^```\n(.*?)^```$", README.read_text().split(SECTION + "\n")[0], re.MULTILINE | re.DOTALL)
+
+
+def check_first_blocks(program):
+    """What a newcomer sees first: where it comes from, an answer in the terminal, one over HTTP without keys."""
+    clone, chat, curl = first_blocks()
+    service.check("what comes first is what is run here", clone.startswith("git clone ") and "\n./dev run " in clone
+                  and chat.startswith("$ ") and curl.startswith("curl "))
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        line = chat.splitlines()[0][2:].replace("./dev chat", f"'{program}' chat mini")
+        poem = run(["bash", "-es"], line, folder, dict(os.environ))
+        service.check("the terminal's answer is as long as the one that is shown",
+                      poem.returncode == 0 and len(poem.stdout.strip().splitlines()) == len(chat.splitlines()) - 1)
+        server, port = service.start_service(program, folder / "log", "-m", "mini")
+        answer = run(["bash", "-es"], curl.replace("127.0.0.1:8080", f"127.0.0.1:{port}"), folder, dict(os.environ))
+        service.check("curl without keys", bool(json.loads(answer.stdout)["choices"][0]["message"]["content"].strip()))
+        server.terminate()
+        server.wait(timeout=60)
 
 
 def calls_weather(text):
@@ -52,6 +75,8 @@ def run(words, text, folder, environment):
 
 def main():
     program = pathlib.Path(sys.argv[1])
+    if shutil.which("curl") is not None:
+        check_first_blocks(program)
     found = blocks()
     start, setup, curl, python, node, usage = found
     service.check("the section has the blocks that are run here", [b[0] for b in found] == ["sh", "sh", "sh", "python", "js", "sh"])

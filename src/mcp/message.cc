@@ -1,8 +1,8 @@
 #include "mcp/message.h"
 
-#include <openssl/evp.h>
-
 #include <algorithm>
+
+#include "base/base64.h"
 
 namespace qw::mcp {
 namespace {
@@ -121,11 +121,7 @@ std::string header_value(std::string_view text) {
   const bool plain = std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; });
   const bool trimmed = text.empty() || (text.front() != ' ' && text.back() != ' ');
   if (plain && trimmed && !text.starts_with("=?base64?")) return std::string(text);
-  std::string out(4 * ((text.size() + 2) / 3) + 1, '\0');
-  const int n = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                                reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
-  out.resize(static_cast<std::size_t>(n));
-  return "=?base64?" + out + "?=";
+  return "=?base64?" + base::to_base64(text) + "?=";
 }
 
 }  // namespace qw::mcp

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/base64.h"
 #include "tokenizer/internal/folder_files.h"
 #include "tokenizer/internal/string_index.h"
 
@@ -23,35 +24,9 @@ constexpr std::string_view kChatTemplate =
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
-int base64_value(char c) {
-  if (c >= 'A' && c <= 'Z') return c - 'A';
-  if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-  if (c >= '0' && c <= '9') return c - '0' + 52;
-  return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-// Empty if it is no base64 of at least one byte.
-std::string from_base64(std::string_view text) {
-  if (text.empty() || text.size() % 4 != 0) return {};
-  while (text.ends_with('=') && text.size() % 4 != 2) text.remove_suffix(1);
-  std::string out;
-  std::uint32_t bits = 0;
-  int count = 0;
-  for (const char c : text) {
-    const int value = base64_value(c);
-    if (value < 0) return {};
-    bits = (bits << 6) | static_cast<std::uint32_t>(value);
-    count += 6;
-    if (count < 8) continue;
-    count -= 8;
-    out.push_back(static_cast<char>((bits >> count) & 0xFF));
-  }
-  return out;
-}
-
 Status read_line(std::string_view line, TokenizerSpec& spec) {
   const std::size_t space = line.find(' ');
-  const std::string token = from_base64(line.substr(0, space));
+  const std::string token = base::from_base64(line.substr(0, space)).value_or("");
   std::size_t rank = 0;
   const std::string_view number = space == std::string_view::npos ? "" : line.substr(space + 1);
   const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), rank);

@@ -7,6 +7,7 @@
 #include <array>
 
 #include "api/field_reader.h"
+#include "base/base64.h"
 
 namespace qw::api::oidc {
 namespace {
@@ -22,7 +23,7 @@ constexpr std::size_t kSecret = 32;  // bytes of state, nonce and verifier
 std::string secret() {
   std::array<unsigned char, kSecret> bytes{};
   if (RAND_bytes(bytes.data(), bytes.size()) != 1) std::abort();  // OpenSSL has no randomness: nothing may go on
-  return to_base64url(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+  return base::to_base64url(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
 }
 
 std::string sha256(std::string_view text) {
@@ -142,7 +143,7 @@ Result<std::string> Provider::authorisation_url(const Pending& pending) {
                {"scope", options_.scopes},
                {"state", pending.state},
                {"nonce", pending.nonce},
-               {"code_challenge", to_base64url(sha256(pending.verifier))},
+               {"code_challenge", base::to_base64url(sha256(pending.verifier))},
                {"code_challenge_method", "S256"}});
 }
 

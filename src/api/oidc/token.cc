@@ -10,6 +10,7 @@
 #include <array>
 
 #include "api/field_reader.h"
+#include "base/base64.h"
 
 namespace qw::api::oidc {
 
@@ -26,7 +27,6 @@ namespace {
 constexpr std::size_t kLongestToken = 16 * 1024, kMostKeys = 64;
 constexpr int kLeastRsaBits = 2048, kMostRsaBits = 8192;
 constexpr std::size_t kCoordinate = 32, kEd25519 = 32, kEd25519Signature = 64;
-constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 using Handle = PublicKey::Handle;
 using HandlePtr = std::shared_ptr<const Handle>;
@@ -113,7 +113,7 @@ std::optional<PublicKey> key_of(const json::Value& jwk) {
   if (!jwk.is_object()) return std::nullopt;
   const std::string kind = text_member(jwk, "kty"), use = text_member(jwk, "use"), says = text_member(jwk, "alg");
   if (!use.empty() && use != "sig") return std::nullopt;
-  const auto part = [&](const char* name) { return base64url(text_member(jwk, name)).value_or(""); };
+  const auto part = [&](const char* name) { return base::from_base64url(text_member(jwk, name)).value_or(""); };
   std::string algorithm;
   HandlePtr handle;
   if (kind == "RSA") {
@@ -131,7 +131,7 @@ std::optional<PublicKey> key_of(const json::Value& jwk) {
 }
 
 Result<json::Object> object_of(std::string_view part, const char* what) {
-  const auto text = base64url(part);
+  const auto text = base::from_base64url(part);
   if (!text) return wrong(std::string("has a ") + what + " that is no base64url");
   auto value = json::parse(*text);
   if (!value || !value->is_object()) return wrong(std::string("has a ") + what + " that is no JSON object");
@@ -172,40 +172,6 @@ Status check_claims(const json::Object& claims, const Expectation& expect) {
 
 }  // namespace
 
-Result<std::string> base64url(std::string_view text) {
-  std::string out;
-  std::uint32_t bits = 0;
-  int have = 0;
-  for (const char c : text) {
-    const auto digit = kDigits.find(c);
-    if (digit == std::string_view::npos) return fail(ErrorKind::kBadInput, "not base64url");
-    bits = bits << 6 | static_cast<std::uint32_t>(digit);
-    have += 6;
-    if (have < 8) continue;
-    have -= 8;
-    out += static_cast<char>(bits >> have & 0xff);
-  }
-  // What is left over are zeros of less than a byte: so that a text has one form.
-  if (have >= 6 || (bits & ((1u << have) - 1)) != 0) return fail(ErrorKind::kBadInput, "not base64url");
-  return out;
-}
-
-std::string to_base64url(std::string_view bytes) {
-  std::string out;
-  std::uint32_t bits = 0;
-  int have = 0;
-  for (const char c : bytes) {
-    bits = bits << 8 | static_cast<unsigned char>(c);
-    have += 8;
-    while (have >= 6) {
-      have -= 6;
-      out += kDigits[bits >> have & 63];
-    }
-  }
-  if (have > 0) out += kDigits[bits << (6 - have) & 63];
-  return out;
-}
-
 bool PublicKey::verifies(std::string_view message, std::string_view signature) const {
   const DigestContext context(EVP_MD_CTX_new());
   const bool ed = algorithm_ == "EdDSA";
@@ -237,7 +203,7 @@ Result<json::Object> verify(std::string_view token, const std::vector<PublicKey>
   const json::Value header(head);
   const std::string id = text_member(header, "kid"), algorithm = text_member(header, "alg");
   if (head.find("crit") != nullptr) return wrong("demands what is not known here");
-  const auto signature = base64url(token.substr(second + 1));
+  const auto signature = base::from_base64url(token.substr(second + 1));
   if (!signature) return wrong("has a signature that is no base64url");
   bool known = false, signed_by_one = false;
   for (const PublicKey& key : keys) {

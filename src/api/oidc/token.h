@@ -14,10 +14,6 @@
 
 namespace qw::api::oidc {
 
-// Bytes of base64url without padding; kBadInput if it is not that.
-Result<std::string> base64url(std::string_view text);
-std::string to_base64url(std::string_view bytes);
-
 class PublicKey {
  public:
   struct Handle;  // OpenSSL's

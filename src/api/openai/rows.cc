@@ -1,9 +1,9 @@
 // POST /v1/embeddings, /v1/rerank and /v1/score.
 #include <bit>
-#include <cstring>
 
 #include "api/openai/api.h"
 #include "api/row_tasks.h"
+#include "base/base64.h"
 #include "base/clock.h"
 #include "base/decimal.h"
 
@@ -13,17 +13,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little);  // the format of base64 embeddings
 
 std::string base64(std::span<const float> values) {
-  constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string bytes(values.size_bytes(), '\0');
-  std::memcpy(bytes.data(), values.data(), bytes.size());
-  std::string out;
-  for (std::size_t i = 0; i < bytes.size(); i += 3) {
-    std::uint32_t word = 0;
-    for (std::size_t j = 0; j < 3; ++j)
-      word = word << 8 | (i + j < bytes.size() ? static_cast<unsigned char>(bytes[i + j]) : 0u);
-    for (std::size_t j = 0; j < 4; ++j) out += i + j > bytes.size() ? '=' : kDigits[word >> (18 - 6 * j) & 63];
-  }
-  return out;
+  return base::to_base64({reinterpret_cast<const char*>(values.data()), values.size_bytes()});
 }
 
 json::Value usage(std::int64_t tokens) { return json::Object{{"prompt_tokens", tokens}, {"total_tokens", tokens}}; }

@@ -1,7 +1,5 @@
 #include "net/internal/exchange.h"
 
-#include <openssl/evp.h>
-
 #include <array>
 #include <boost/asio.hpp>
 #include <boost/asio/ssl.hpp>
@@ -9,6 +7,8 @@
 #include <boost/beast/http.hpp>
 #include <boost/beast/ssl.hpp>
 #include <vector>
+
+#include "base/base64.h"
 
 namespace qw::net::internal {
 namespace {
@@ -28,17 +28,9 @@ constexpr std::chrono::milliseconds kCancelPoll{100};
 // Interim answers (100, 103) before the real one; more are a server that never answers.
 constexpr int kMaxInterim = 8;
 
-std::string base64(const std::string& text) {
-  std::string out(4 * ((text.size() + 2) / 3) + 1, '\0');
-  const int n = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                                reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
-  out.resize(static_cast<std::size_t>(n));
-  return out;
-}
-
 std::string basic_credentials(const Url& proxy) {
   std::string decoded;
-  return percent_decode(proxy.user_info, decoded) ? "Basic " + base64(decoded) : "";
+  return percent_decode(proxy.user_info, decoded) ? "Basic " + base::to_base64(decoded) : "";
 }
 
 bool is_address(const std::string& host) {

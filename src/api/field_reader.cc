@@ -1,5 +1,6 @@
 #include "api/field_reader.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace qw::api {
@@ -13,6 +14,9 @@ std::int64_t integer_member(const json::Value& object, const char* key) {
   const json::Value* value = object.find(key);
   return value != nullptr && value->is_int() ? value->as_int() : 0;
 }
+
+// Room for what requests usually state; a body may have any number of members.
+static constexpr std::size_t kUsualFields = 16;
 
 void FieldReader::reject(std::string param, std::string message) {
   if (notes_ != nullptr) notes_->missed(param);
@@ -31,9 +35,11 @@ void FieldReader::refuse(std::initializer_list<const char*> names) {
 }
 
 const json::Value* FieldReader::find(const char* name) {
-  asked_.insert(name);
   const json::Value* value = object_->find(name);
-  return value != nullptr && !value->is_null() ? value : nullptr;
+  if (value == nullptr) return nullptr;
+  if (asked_.empty()) asked_.reserve(std::min(object_->size(), kUsualFields));
+  if (std::find(asked_.begin(), asked_.end(), value) == asked_.end()) asked_.push_back(value);
+  return value->is_null() ? nullptr : value;
 }
 
 namespace {
@@ -61,9 +67,7 @@ const json::Value* FieldReader::any(const char* name, const char* shape) {
 
 const char* FieldReader::one_of(std::initializer_list<const char*> names, const char* shape) {
   const char* found = nullptr;
-  std::string quoted;
   for (const char* name : names) {
-    quoted += (quoted.empty() ? "'" : " or '") + std::string(name) + "'";
     if (any(name, shape) == nullptr) continue;
     if (found != nullptr) reject(name, std::string("'") + found + "' and '" + name + "' do not go together.");
     found = name;
@@ -71,6 +75,8 @@ const char* FieldReader::one_of(std::initializer_list<const char*> names, const 
   if (notes_ != nullptr) {
     notes_->one_of(names);
   } else if (found == nullptr) {
+    std::string quoted;
+    for (const char* name : names) quoted += (quoted.empty() ? "'" : " or '") + std::string(name) + "'";
     reject(*names.begin(), "Either " + quoted + " is required.");
   }
   return found;
@@ -175,7 +181,7 @@ const json::Object* FieldReader::object(const char* name, const char* shape) {
 std::vector<std::string> FieldReader::unknown() const {
   std::vector<std::string> names;
   for (const auto& [name, value] : *object_) {
-    if (asked_.find(name) == asked_.end()) names.push_back(name);
+    if (std::find(asked_.begin(), asked_.end(), &value) == asked_.end()) names.push_back(name);
   }
   return names;
 }

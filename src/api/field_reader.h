@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -52,7 +51,7 @@ class FieldReader {
   const json::Value* find(const char* name);  // present and not null, or nullptr
   const json::Object* object_;
   FieldNotes* notes_;  // null: nobody takes notes
-  std::set<std::string, std::less<>> asked_;
+  std::vector<const json::Value*> asked_;  // members that are there and were asked for, nulls too
   std::optional<ApiError> error_;
 };
 

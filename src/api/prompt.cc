@@ -18,9 +18,9 @@ Result<ChatPrompt> chat_prompt(const chat::Template& chat_template, json::Object
   name("eos_token", spec.eos);
   name("pad_token", spec.pad);
   variables.erase("unk_token");
-  std::vector<std::string> guarded = tokenizer::control_tokens(tokenizer);
+  std::vector<std::string_view> guarded = tokenizer::control_tokens(tokenizer);
   std::erase(guarded, marker);
-  auto pieces = chat::render_prompt(chat_template, variables, guarded);
+  auto pieces = chat::render_prompt(chat_template, variables, std::move(guarded));
   if (!pieces) return in_context("the chat template refused", std::move(pieces).error());
   std::vector<tokenizer::PromptPart> parts;
   std::string text;

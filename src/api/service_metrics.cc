@@ -71,10 +71,13 @@ ServiceMetrics::ServiceMetrics(const ModelList& models) {
 
 void ServiceMetrics::answered(const std::string& path, int status) {
   // Paths that are no routes share one label: clients must not be able to fill the memory.
-  metrics_
-      .counter("qianwen_http_requests_total", "Answers by route and status.",
-               {{"route", std::string(route_of(path))}, {"code", std::to_string(status)}})
-      .add();
+  const std::string_view route = route_of(path);
+  const std::lock_guard lock(mutex_);
+  base::Counter*& counter = answers_[{route.data(), status}];
+  if (counter == nullptr)
+    counter = &metrics_.counter("qianwen_http_requests_total", "Answers by route and status.",
+                                {{"route", std::string(route)}, {"code", std::to_string(status)}});
+  counter->add();
 }
 
 void ServiceMetrics::refused(store::Refusal refusal) {
@@ -83,37 +86,51 @@ void ServiceMetrics::refused(store::Refusal refusal) {
       .add();
 }
 
+ServiceMetrics::ModelSeries& ServiceMetrics::series_of(const std::string& model) {
+  const auto known = models_.find(model);
+  return known != models_.end() ? known->second : models_[model];
+}
+
 void ServiceMetrics::finished(const std::string& model, const engine::Finished& finished) {
-  const base::Labels labels = {{"model", model}};
-  metrics_
-      .counter("qianwen_finished_total", "Requests that ended, by reason.",
-               {{"model", model}, {"reason", std::string(engine::finish_reason_name(finished.reason))}})
-      .add();
+  const std::lock_guard lock(mutex_);
+  ModelSeries& series = series_of(model);
+  base::Counter*& ended = series.ended[static_cast<std::size_t>(finished.reason)];
+  if (ended == nullptr)
+    ended = &metrics_.counter(
+        "qianwen_finished_total", "Requests that ended, by reason.",
+        {{"model", model}, {"reason", std::string(engine::finish_reason_name(finished.reason))}});
+  ended->add();
   const auto& usage = finished.usage;
   if (usage.completion_tokens == 0) return;
+  const auto observe = [&](base::Histogram*& histogram, const char* name, const char* help,
+                           const std::vector<double>& bounds, double value) {
+    if (histogram == nullptr) histogram = &metrics_.histogram(name, help, bounds, {{"model", model}});
+    histogram->observe(value);
+  };
   const auto& t = finished.timings;
-  metrics_.histogram("qianwen_queue_seconds", "From arrival to the first step.", seconds(), labels)
-      .observe(t.queued_ms / 1e3);
-  metrics_.histogram("qianwen_first_token_seconds", "From arrival to the first token.", seconds(), labels)
-      .observe(t.first_token_ms / 1e3);
+  observe(series.queue, "qianwen_queue_seconds", "From arrival to the first step.", seconds(), t.queued_ms / 1e3);
+  observe(series.first_token, "qianwen_first_token_seconds", "From arrival to the first token.", seconds(),
+          t.first_token_ms / 1e3);
   if (usage.completion_tokens > 1)
-    metrics_
-        .histogram("qianwen_inter_token_seconds", "Between tokens, the mean of each request.", token_seconds(), labels)
-        .observe(t.predict_ms / 1e3 / static_cast<double>(usage.completion_tokens - 1));
+    observe(series.inter_token, "qianwen_inter_token_seconds", "Between tokens, the mean of each request.",
+            token_seconds(), t.predict_ms / 1e3 / static_cast<double>(usage.completion_tokens - 1));
 }
 
 void ServiceMetrics::used(const std::string& model, const std::string& tenant, const store::Tokens& tokens) {
-  const auto add = [&](const char* kind, std::int64_t n) {
-    if (n > 0)
-      metrics_
-          .counter("qianwen_tokens_total", "Tokens by tenant; cached ones are part of prompt, reasoning of output.",
-                   {{"model", model}, {"project", tenant}, {"kind", kind}})
-          .add(n);
-  };
-  add("prompt", tokens.prompt);
-  add("cached", tokens.cached);
-  add("reasoning", tokens.reasoning);
-  add("output", tokens.output);
+  static constexpr std::array<const char*, 4> kKinds = {"prompt", "cached", "reasoning", "output"};
+  const std::array<std::int64_t, 4> counts = {tokens.prompt, tokens.cached, tokens.reasoning, tokens.output};
+  const std::lock_guard lock(mutex_);
+  auto& by_tenant = series_of(model).tokens;
+  const auto known = by_tenant.find(tenant);
+  TokenSeries& series = known != by_tenant.end() ? known->second : by_tenant[tenant];
+  for (std::size_t k = 0; k < counts.size(); ++k) {
+    if (counts[k] <= 0) continue;
+    if (series.kinds[k] == nullptr)
+      series.kinds[k] = &metrics_.counter(
+          "qianwen_tokens_total", "Tokens by tenant; cached ones are part of prompt, reasoning of output.",
+          {{"model", model}, {"project", tenant}, {"kind", kKinds[k]}});
+    series.kinds[k]->add(counts[k]);
+  }
 }
 
 }  // namespace qw::api

@@ -2,11 +2,16 @@
 // themselves.
 #pragma once
 
+#include <array>
+#include <map>
+#include <mutex>
 #include <string>
+#include <type_traits>
+#include <utility>
 
 #include "api/served_model.h"
 #include "base/metrics.h"
-#include "engine/request.h"
+#include "engine/engine.h"
 #include "store/ledger.h"
 
 namespace qw::api {
@@ -25,7 +30,22 @@ class ServiceMetrics {
   std::string exposition() const { return metrics_.exposition(); }
 
  private:
+  // A series is looked up by what its labels are made from, and the labels written once: that text would cost a short
+  // request more than counting does. Null: nothing was counted there yet, and the series is not there.
+  struct TokenSeries {
+    std::array<base::Counter*, 4> kinds{};
+  };
+  struct ModelSeries {
+    std::array<base::Counter*, std::extent_v<decltype(engine::EngineStats::finished)>> ended{};  // by reason
+    base::Histogram *queue = nullptr, *first_token = nullptr, *inter_token = nullptr;
+    std::map<std::string, TokenSeries, std::less<>> tokens;  // by tenant
+  };
+  ModelSeries& series_of(const std::string& model);  // under mutex_
+
   base::Metrics metrics_;
+  std::mutex mutex_;
+  std::map<std::pair<const char*, int>, base::Counter*> answers_;  // by route (the table's own text) and status
+  std::map<std::string, ModelSeries, std::less<>> models_;
 };
 
 }  // namespace qw::api

@@ -78,29 +78,38 @@ constexpr std::size_t kMaxControlTokens = 4000;  // what fits there
 
 class Disguise {
  public:
-  explicit Disguise(const std::vector<std::string>& tokens) : tokens_(tokens) {
-    std::erase_if(tokens_, [](const std::string& t) { return t.empty(); });
+  explicit Disguise(std::vector<std::string_view> tokens) : tokens_(std::move(tokens)) {
+    std::erase_if(tokens_, [](std::string_view t) { return t.empty(); });
     std::stable_sort(tokens_.begin(), tokens_.end(), [](const auto& a, const auto& b) { return a.size() > b.size(); });
-    for (const std::string& t : tokens_) first_bytes_[static_cast<unsigned char>(t[0])] = true;
+    for (const std::string_view t : tokens_) first_bytes_[static_cast<unsigned char>(t[0])] = true;
   }
+  // Whether apply() would give the value as it is, which spares a copy of most conversations.
+  bool leaves(const json::Value& value) const;
   json::Value apply(const json::Value& value) const;
   std::vector<PromptPiece> lift(std::string_view text) const;
 
  private:
+  bool leaves(std::string_view text) const;
   std::string apply(std::string_view text) const;
+  // The token that the text has at `at`, or the end.
+  std::vector<std::string_view>::const_iterator token_at(std::string_view text, std::size_t at) const {
+    if (!first_bytes_[static_cast<unsigned char>(text[at])]) return tokens_.end();
+    return std::find_if(tokens_.begin(), tokens_.end(),
+                        [&](std::string_view t) { return text.substr(at).starts_with(t); });
+  }
   static std::uint32_t code(std::size_t index) {
     return static_cast<std::uint32_t>(index) +
            (index < kNoncharacters ? kFirstNoncharacter : kFirstPrivate - kNoncharacters);
   }
   // The token a code point stands for, or nullptr.
-  const std::string* token(std::uint32_t c) const {
+  const std::string_view* token(std::uint32_t c) const {
     std::size_t index = tokens_.size();
     if (c >= kFirstNoncharacter && c < kFirstNoncharacter + kNoncharacters) index = c - kFirstNoncharacter;
     if (c >= kFirstPrivate && c < kFirstPrivate + kMaxControlTokens) index = c - kFirstPrivate + kNoncharacters;
     return index < tokens_.size() ? &tokens_[index] : nullptr;
   }
 
-  std::vector<std::string> tokens_;  // longest first
+  std::vector<std::string_view> tokens_;  // longest first
   bool first_bytes_[256] = {};
 };
 
@@ -108,19 +117,36 @@ std::string Disguise::apply(std::string_view text) const {
   std::string out;
   out.reserve(text.size());
   for (std::size_t at = 0; at < text.size();) {
-    if (first_bytes_[static_cast<unsigned char>(text[at])]) {
-      const auto hit = std::find_if(tokens_.begin(), tokens_.end(),
-                                    [&](const std::string& t) { return text.substr(at).starts_with(t); });
-      if (hit != tokens_.end()) {
-        internal::append_char(&out, code(static_cast<std::size_t>(hit - tokens_.begin())));
-        at += hit->size();
-        continue;
-      }
+    if (const auto hit = token_at(text, at); hit != tokens_.end()) {
+      internal::append_char(&out, code(static_cast<std::size_t>(hit - tokens_.begin())));
+      at += hit->size();
+      continue;
     }
     const std::uint32_t c = internal::decode_char(text, &at);
     if (!token(c)) internal::append_char(&out, c);  // nobody may forge one
   }
   return out;
+}
+
+bool Disguise::leaves(std::string_view text) const {
+  for (std::size_t at = 0; at < text.size();) {
+    if (token_at(text, at) != tokens_.end()) return false;
+    if (static_cast<unsigned char>(text[at]) < 0x80) {
+      ++at;
+    } else if (token(internal::decode_char(text, &at))) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool Disguise::leaves(const json::Value& value) const {
+  if (value.is_string()) return leaves(std::string_view(value.as_string()));
+  if (value.is_array())
+    return std::all_of(value.as_array().begin(), value.as_array().end(), [&](const auto& v) { return leaves(v); });
+  return !value.is_object() || std::all_of(value.as_object().begin(), value.as_object().end(), [&](const auto& m) {
+    return leaves(std::string_view(m.first)) && leaves(m.second);
+  });
 }
 
 json::Value Disguise::apply(const json::Value& value) const {
@@ -141,10 +167,10 @@ std::vector<PromptPiece> Disguise::lift(std::string_view text) const {
   std::size_t begin = 0;
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t before = at;
-    const std::string* hidden = token(internal::decode_char(text, &at));
+    const std::string_view* hidden = token(internal::decode_char(text, &at));
     if (!hidden) continue;
     if (before > begin) pieces.push_back({std::string(text.substr(begin, before - begin)), false});
-    pieces.push_back({*hidden, true});
+    pieces.push_back({std::string(*hidden), true});
     begin = at;
   }
   if (begin < text.size()) pieces.push_back({std::string(text.substr(begin)), false});
@@ -171,15 +197,21 @@ Result<ChosenTemplate> choose_template(const TemplateSources& sources, bool for_
 }
 
 Result<std::vector<PromptPiece>> render_prompt(const Template& chat_template, const json::Object& variables,
-                                               const std::vector<std::string>& control_tokens,
+                                               std::vector<std::string_view> control_tokens,
                                                const RenderLimits& limits) {
   if (control_tokens.size() > kMaxControlTokens) return fail(ErrorKind::kBadInput, "too many control tokens");
-  const Disguise disguise(control_tokens);
-  json::Object safe;
-  for (const auto& [name, value] : variables) {
-    const bool own = name == "bos_token" || name == "eos_token" || name == "pad_token" || name == "unk_token";
-    safe.set(name, own ? value : disguise.apply(value));
+  const Disguise disguise(std::move(control_tokens));
+  const auto own = [](std::string_view name) {
+    return name == "bos_token" || name == "eos_token" || name == "pad_token" || name == "unk_token";
+  };
+  const bool harmless = std::all_of(variables.begin(), variables.end(),
+                                    [&](const auto& v) { return own(v.first) || disguise.leaves(v.second); });
+  if (harmless) {
+    QW_ASSIGN(const Rendered rendered, chat_template.render(variables, limits));
+    return disguise.lift(rendered.text);
   }
+  json::Object safe;
+  for (const auto& [name, value] : variables) safe.set(name, own(name) ? value : disguise.apply(value));
   QW_ASSIGN(const Rendered rendered, chat_template.render(safe, limits));
   return disguise.lift(rendered.text);
 }

@@ -107,7 +107,7 @@ TEST(RenderPrompt, ControlTokensOfCallersStayText) {
   const auto chat_template = Template::parse("<|im_start|>{{ messages[0].content }}<|im_end|>{{ tools }}");
   json::Object given;
   given.set("messages", json::parse(R"([{"content": "a<|im_end|><think>b\uFDD0<|im_end|>\uFDD1"}])").value());
-  const std::vector<std::string> control = {"<|im_end|>", "<|im_start|>", ""};
+  const std::vector<std::string_view> control = {"<|im_end|>", "<|im_start|>", ""};
   const auto pieces = render_prompt(*chat_template, given, control);
   ASSERT_TRUE(pieces) << pieces.error().message;
   EXPECT_EQ(shown(*pieces), "[<|im_start|>a]{<|im_end|>}[<think>b]{<|im_end|>}[<|im_end|>]");
@@ -140,7 +140,7 @@ TEST(RenderPrompt, ManyTokensTheLongestFirst) {
   const auto chat_template = Template::parse("{{ messages }}");
   json::Object given;
   given.set("messages", "<|extra_207|><|extra_0|> <|extra_20 <|extra_208|>");
-  EXPECT_EQ(shown(*render_prompt(*chat_template, given, control)),
+  EXPECT_EQ(shown(*render_prompt(*chat_template, given, {control.begin(), control.end()})),
             "{<|extra_207|>}{<|extra_0|>}[ ]{<|extra_20}[ ]{<|extra_20}[8|>]");
 }
 

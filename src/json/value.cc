@@ -63,6 +63,8 @@ std::uint64_t hash_key(std::string_view text) {
 constexpr std::size_t kNotFound = std::numeric_limits<std::size_t>::max();
 // Up to this many keys a linear scan beats hashing (measured in the header's contract: "linear up to 16 keys").
 constexpr std::size_t kLinearKeys = 16;
+// Room that the first member makes: growing from one by doubling would allocate three times on the way there.
+constexpr std::size_t kUsualMembers = 4;
 
 }  // namespace
 
@@ -102,6 +104,7 @@ struct Object::Impl {
 
   void append(std::string key, Value value) {
     QW_CHECK(members.size() < std::numeric_limits<std::uint32_t>::max());
+    if (members.capacity() == 0) members.reserve(kUsualMembers);
     members.emplace_back(std::move(key), std::move(value));
     if (members.size() <= kLinearKeys) return;
     if (members.size() * 2 > slots.size()) {
@@ -114,6 +117,9 @@ struct Object::Impl {
 
 Object::Object() : impl_(nullptr) {}
 Object::Object(std::initializer_list<Member> members) : impl_(nullptr) {
+  if (members.size() == 0) return;
+  impl_ = new Impl;
+  impl_->members.reserve(members.size());
   for (const Member& m : members) set(m.first, m.second);
 }
 Object::Object(const Object& other) : impl_(other.impl_ ? new Impl(*other.impl_) : nullptr) {}

@@ -23,13 +23,12 @@ class ThinkingBudget final : public LogitsProcessor {
       : tokenizer_(tokenizer),
         budget_(budget),
         loops_(std::move(loops)),
-        ending_(tokenizer.encode(kForced)),
         state_(open ? State::kThinking : State::kStart) {}
 
   Status prepare(const History&, std::int64_t) override { return {}; }
 
   Status apply(std::span<float> logits, const History&) override {
-    if (state_ == State::kThinking && (tokens_ >= budget_ || thought_repeats()) && at_border()) state_ = State::kEnding;
+    if (state_ == State::kThinking && (tokens_ >= budget_ || thought_repeats()) && at_border()) begin_ending();
     if (state_ != State::kEnding) return {};
     const auto forced = static_cast<std::size_t>(ending_[forced_]);
     if (forced >= logits.size())
@@ -66,6 +65,10 @@ class ThinkingBudget final : public LogitsProcessor {
   // Enough for a mark that is cut anywhere, and for a character.
   static constexpr std::size_t kKept = 32;
 
+  void begin_ending() {
+    ending_ = tokenizer_.encode(kForced);
+    state_ = State::kEnding;
+  }
   bool thought_repeats() const { return loops_ != nullptr && loops_->repeated() >= loops_->limits().in_thinking; }
 
   // Before the state of the token is known: the last of a thought counts as thought.
@@ -96,7 +99,7 @@ class ThinkingBudget final : public LogitsProcessor {
   const tokenizer::Tokenizer& tokenizer_;
   std::int64_t budget_, tokens_ = 0;
   std::shared_ptr<LoopWatch> loops_;  // may be null
-  std::vector<TokenId> ending_;
+  std::vector<TokenId> ending_;  // once it is forced
   std::size_t forced_ = 0;  // of ending_
   std::string text_;        // the end of the output so far
   State state_;

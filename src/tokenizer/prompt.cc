@@ -20,13 +20,14 @@ std::vector<TokenId> encode_prompt(const Tokenizer& tokenizer, std::string_view 
   return encode_prompt(tokenizer, std::span(&part, 1));
 }
 
-std::vector<std::string> control_tokens(const Tokenizer& tokenizer) {
+std::vector<std::string_view> control_tokens(const Tokenizer& tokenizer) {
   std::vector<const AddedToken*> special;
   for (const AddedToken& token : tokenizer.spec().added) {
     if (token.special) special.push_back(&token);
   }
   std::sort(special.begin(), special.end(), [](const auto* a, const auto* b) { return a->id < b->id; });
-  std::vector<std::string> texts;
+  std::vector<std::string_view> texts;
+  texts.reserve(special.size());
   for (const AddedToken* token : special) texts.push_back(token->text);
   return texts;
 }

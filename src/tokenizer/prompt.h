@@ -22,7 +22,7 @@ std::vector<TokenId> encode_prompt(const Tokenizer& tokenizer, std::span<const P
 // The same for one text.
 std::vector<TokenId> encode_prompt(const Tokenizer& tokenizer, std::string_view text, bool plain);
 
-// The texts of all special tokens, by id.
-std::vector<std::string> control_tokens(const Tokenizer& tokenizer);
+// The texts of all special tokens, by id; they live as long as the tokenizer.
+std::vector<std::string_view> control_tokens(const Tokenizer& tokenizer);
 
 }  // namespace qw::tokenizer

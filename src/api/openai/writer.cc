@@ -106,7 +106,7 @@ class Writer final : public AnswerWriter {
         last.set("choices", json::Array{});
         last.set("usage", usage(record));
         if (options_.timings) last.set("timings", timings(record.timings));
-        exchange_->event(last);
+        exchange_->event(std::move(last));
       }
       exchange_->event_text("[DONE]");
       return exchange_->end_events();
@@ -117,7 +117,7 @@ class Writer final : public AnswerWriter {
     body.set("choices", std::move(list));
     body.set("usage", usage(record));
     if (options_.timings) body.set("timings", timings(record.timings));
-    exchange_->send_json(200, body);
+    exchange_->send_json(200, std::move(body));
   }
 
   void fail(const ApiError& error, bool begun) override {
@@ -128,16 +128,23 @@ class Writer final : public AnswerWriter {
 
  private:
   json::Object head(const AnswerRecord& record, const char* object) const {
-    return {{"id", id_}, {"object", object}, {"created", record.created}, {"model", record.model->id}};
+    json::Object out;
+    out.set("id", id_);
+    out.set("object", object);
+    out.set("created", record.created);
+    out.set("model", record.model->id);
+    return out;
   }
 
   json::Value usage(const AnswerRecord& record) const {
     const store::Tokens& t = record.tokens;
-    json::Object out{{"prompt_tokens", t.prompt},
-                     {"completion_tokens", t.output},
-                     {"total_tokens", t.prompt + t.output},
-                     {"prompt_tokens_details", json::Object{{"cached_tokens", t.cached}}}};
-    json::Object details;
+    // Members that are set one by one are moved there; lists in braces are copied, at each level of a tree.
+    json::Object out, prompt_details, details;
+    out.set("prompt_tokens", t.prompt);
+    out.set("completion_tokens", t.output);
+    out.set("total_tokens", t.prompt + t.output);
+    prompt_details.set("cached_tokens", t.cached);
+    out.set("prompt_tokens_details", std::move(prompt_details));
     if (options_.chat) details.set("reasoning_tokens", t.reasoning);
     if (record.drafted > 0) {  // tokens guessed ahead; those that were wrong are no completion tokens
       details.set("accepted_prediction_tokens", record.accepted);
@@ -156,11 +163,13 @@ class Writer final : public AnswerWriter {
 
   void send_delta(const AnswerRecord& record, std::size_t index, json::Object delta, json::Value logprobs,
                   json::Value reason) {
-    json::Object choice{{"index", static_cast<std::int64_t>(index)}};
+    json::Object choice;
+    choice.set("index", static_cast<std::int64_t>(index));
     if (options_.chat) {
       if (!role_sent_[index]) {
         role_sent_[index] = true;
-        json::Object with_role{{"role", "assistant"}};
+        json::Object with_role;
+        with_role.set("role", "assistant");
         for (auto& [key, value] : delta) with_role.set(key, std::move(value));
         delta = std::move(with_role);
       }
@@ -173,18 +182,22 @@ class Writer final : public AnswerWriter {
     if (!reason.is_null() && record.choices[index].repeats) choice.set(kCutBy, kRepetition);
     choice.set("finish_reason", std::move(reason));
     json::Object chunk = head(record, options_.chat ? "chat.completion.chunk" : "text_completion");
-    chunk.set("choices", json::Array{std::move(choice)});
+    json::Array choices;
+    choices.emplace_back(std::move(choice));
+    chunk.set("choices", std::move(choices));
     if (options_.include_usage) chunk.set("usage", nullptr);
-    exchange_->event(chunk);
+    exchange_->event(std::move(chunk));
   }
 
   json::Value finished_choice(const AnswerRecord& record, std::size_t index) const {
     const ChoiceResult& c = record.choices[index];
-    json::Object choice{{"index", static_cast<std::int64_t>(index)}};
+    json::Object choice;
+    choice.set("index", static_cast<std::int64_t>(index));
     if (options_.chat) {
-      json::Object message{{"role", "assistant"},
-                           {"content", c.content.empty() && !c.calls.empty() ? json::Value() : json::Value(c.content)},
-                           {"refusal", nullptr}};
+      json::Object message;
+      message.set("role", "assistant");
+      message.set("content", c.content.empty() && !c.calls.empty() ? json::Value() : json::Value(c.content));
+      message.set("refusal", nullptr);
       if (!c.reasoning.empty()) message.set("reasoning_content", c.reasoning);
       if (!c.calls.empty()) {
         json::Array calls;

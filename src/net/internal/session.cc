@@ -36,6 +36,8 @@ constexpr std::chrono::milliseconds kGoodbye{250};
 constexpr int kMaxTurnedAway = 64;
 // An answer that takes longer is watched for a client that goes away; before, that would cost more than it saves.
 constexpr std::chrono::milliseconds kWatchAfter{2};
+// The status line, framing and connection of a head, generously.
+constexpr std::size_t kUsualHeadBytes = 160;
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 // Until the deadline of a read takes effect: it cannot stop a read that is just between two steps.
 constexpr std::chrono::milliseconds kDeadlineRepeat{10};
@@ -44,13 +46,19 @@ Response default_error(int status, const std::string& message) {
   return {status, {{"Content-Type", "text/plain; charset=utf-8"}}, message + "\n"};
 }
 
-std::string head_text(const Response& response, bool keep_alive, const char* framing) {
-  std::string text = "HTTP/1.1 " + std::to_string(response.status) + " ";
+// `body_room`: bytes that will follow the head in the same text.
+std::string head_text(const Response& response, bool keep_alive, const char* framing, std::size_t body_room = 0) {
+  std::size_t size = kUsualHeadBytes + body_room;
+  for (const auto& [name, value] : response.headers) size += name.size() + value.size() + 4;
+  std::string text;
+  text.reserve(size);
+  text.append("HTTP/1.1 ").append(std::to_string(response.status)).append(" ");
   text += std::string_view(http::obsolete_reason(static_cast<http::status>(response.status)));
   text += "\r\n";
   for (const auto& [name, value] : response.headers) {
     // A header value that came from foreign bytes must not be able to end its line.
-    if (value.find_first_of("\r\n") == std::string::npos) text += name + ": " + value + "\r\n";
+    if (value.find_first_of("\r\n") == std::string::npos)
+      text.append(name).append(": ").append(value).append("\r\n");
   }
   text += framing;
   text += keep_alive ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n";
@@ -65,7 +73,7 @@ std::string chunk(const std::string& piece) {
 
 std::string whole(const Response& response, bool keep_alive, bool head_only) {
   const std::string framing = "Content-Length: " + std::to_string(response.body.size()) + "\r\n";
-  std::string text = head_text(response, keep_alive, framing.c_str());
+  std::string text = head_text(response, keep_alive, framing.c_str(), head_only ? 0 : response.body.size());
   if (!head_only) text += response.body;
   return text;
 }
@@ -247,6 +255,7 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
       co_return false;
     }
     if (mark != std::string_view::npos) request.query = target.substr(mark + 1);
+    request.headers.reserve(static_cast<std::size_t>(std::distance(message.begin(), message.end())));
     for (const auto& field : message) request.headers.emplace_back(field.name_string(), field.value());
     request.body = std::move(message.body());
     const bool head_only = request.method == "HEAD";

@@ -58,11 +58,10 @@ Result<Place> place_of(const std::string& url) {
 
 Result<std::unique_ptr<Store>> Store::open(const std::string& url, StoreOptions options) {
   QW_ASSIGN(Place place, place_of(url));
-  {
-    QW_ASSIGN(auto connection, place.database->connect());
-    if (auto status = migrate(*connection); !status) return in_context(place.database->name(), status.error());
-  }
+  QW_ASSIGN(auto connection, place.database->connect());
+  if (auto status = migrate(*connection); !status) return in_context(place.database->name(), status.error());
   auto work = std::make_unique<Work>(std::move(place.database), std::move(options.now));
+  work->keep(std::move(connection));  // another one would cost PostgreSQL a process
   return std::unique_ptr<Store>(new Store(std::move(work), place.file.empty() ? "" : place.file + "-serving"));
 }
 

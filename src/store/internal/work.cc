@@ -59,6 +59,14 @@ Result<Work::Lease> Work::take() {
   return tl::unexpected(connection.error());
 }
 
+void Work::keep(std::unique_ptr<Connection> connection) {
+  {
+    const std::lock_guard lock(mutex_);
+    ++made_;
+  }
+  give_back(std::move(connection));
+}
+
 void Work::give_back(std::unique_ptr<Connection> connection) {
   {
     const std::lock_guard lock(mutex_);

@@ -43,6 +43,8 @@ class Work {
   // The clock of the store.
   Result<std::int64_t> now_us(Connection& c) const { return now_ ? Result<std::int64_t>(now_()) : c.now_us(); }
   Database& database() { return *database_; }
+  // Takes a connection that was made before this was, for those who need one.
+  void keep(std::unique_ptr<Connection> connection);
 
  private:
   // A lost connection is made again at most this often; a deadlock is gone after one or two.

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/file.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -32,6 +33,10 @@ constexpr int kAskMs = 200;  // how often go_on is asked
   ::_exit(127);
 }
 
+int open_log(const std::filesystem::path& log) {
+  return ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+}
+
 void take_lines(std::string& pending, const std::function<void(const std::string&)>& on_line) {
   std::size_t at = 0;
   for (std::size_t end; (end = pending.find('\n', at)) != std::string::npos; at = end + 1)
@@ -40,6 +45,15 @@ void take_lines(std::string& pending, const std::function<void(const std::string
 }
 
 }  // namespace
+
+Result<bool> wait_for_child(const std::filesystem::path& log, const std::function<bool()>& go_on) {
+  const int file = open_log(log);
+  if (file < 0) return fail(ErrorKind::kFailed, log.string() + ": " + std::strerror(errno));
+  bool wanted = true;
+  while (::flock(file, LOCK_EX | LOCK_NB) != 0 && (wanted = go_on())) ::poll(nullptr, 0, kAskMs);
+  ::close(file);
+  return wanted;
+}
 
 Result<ChildRun> run_self(const std::vector<std::string>& words, const std::filesystem::path& log,
                           const std::function<void(const std::string&)>& on_line, const std::function<bool()>& go_on) {
@@ -50,7 +64,8 @@ Result<ChildRun> run_self(const std::vector<std::string>& words, const std::file
   arguments.push_back(nullptr);
   std::array<int, 2> pipe{};
   if (::pipe2(pipe.data(), O_CLOEXEC) != 0) return fail(ErrorKind::kResource, "no pipe for a child process");
-  const int log_file = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  const int log_file = open_log(log);
+  if (log_file >= 0) ::flock(log_file, LOCK_EX | LOCK_NB);  // the child's, too, which shares the open file
   const pid_t child = log_file < 0 ? -1 : ::fork();
   if (child == 0) become(arguments.data(), pipe[1], log_file);
   const std::string why = std::strerror(errno);

@@ -13,6 +13,7 @@
 #include "json/value.h"
 #include "text_source.h"
 #include "tokenizer/tokenizer.h"
+#include "train/trainer.h"
 
 namespace qw::app {
 namespace {
@@ -144,6 +145,19 @@ Result<std::optional<FineTuneEnd>> child(const std::vector<std::string>& words, 
   return fail(ErrorKind::kFailed, last_line(log));
 }
 
+// A service that was killed leaves a child which is still ending, and writes into the job's folder. Nothing: none lives.
+Result<std::optional<FineTuneEnd>> wait_for_earlier(const fs::path& job, FineTuneWatch& watch) {
+  Result<FineTuneOrder> order = FineTuneOrder::kGoOn;
+  QW_TRY(wait_for_child(job / "log", [&] {
+           order = watch.go_on();
+           return order.has_value() && *order == FineTuneOrder::kGoOn;
+         }).map([](bool) {}));
+  if (!order) return tl::unexpected(order.error());
+  if (*order == FineTuneOrder::kCancel) return FineTuneEnd::kCancelled;
+  if (*order == FineTuneOrder::kLeave) return FineTuneEnd::kLeft;
+  return std::optional<FineTuneEnd>();
+}
+
 // A line of `train --json`.
 void tell(const std::string& line, std::int64_t steps, FineTuneWatch& watch) {
   const auto value = json::parse(line);
@@ -204,13 +218,14 @@ Result<FineTuneEnd> FineTuner::run(const FineTuneAsk& ask, store::Files& files, 
   if (fs::exists(job / kServed, error)) return FineTuneEnd::kDone;  // only its end was not written
   fs::create_directories(job, error);
   if (error) return fail(ErrorKind::kFailed, job.string() + ": " + error.message());
-  QW_TRY(write_out(files, ask.training_file, job / "training.jsonl"));
-  if (!ask.validation_file.empty()) QW_TRY(write_out(files, ask.validation_file, job / "validation.jsonl"));
-
   const auto given_up = [&](FineTuneEnd end) {
     if (end == FineTuneEnd::kCancelled) fs::remove_all(job, error);
     return end;
   };
+  QW_ASSIGN(const auto left, wait_for_earlier(job, watch));
+  if (left) return given_up(*left);
+  QW_TRY(write_out(files, ask.training_file, job / "training.jsonl"));
+  if (!ask.validation_file.empty()) QW_TRY(write_out(files, ask.validation_file, job / "validation.jsonl"));
   if (!fs::exists(job / "shards/ledger.json", error)) {
     QW_ASSIGN(const std::string tokenizer, tokenizer_folder(base, job));
     QW_TRY(write_text(job / "data.toml", data_toml(ask, job, tokenizer)));
@@ -233,11 +248,11 @@ Result<FineTuneEnd> FineTuner::run(const FineTuneAsk& ask, store::Files& files, 
   if (order == FineTuneOrder::kLeave) return FineTuneEnd::kLeft;
   std::vector<std::string> words{"train", (job / "train.toml").string(), "--json", "--threads",
                                  std::to_string(threads_)};
-  const fs::path checkpoints = job / "run/checkpoints";
-  if (fs::exists(checkpoints, error) && !fs::is_empty(checkpoints, error)) words.emplace_back("--resume");
+  // Whole ones: the folder may also hold one that was being written.
+  if (!train::list_checkpoints(job / "run").empty()) words.emplace_back("--resume");
   QW_ASSIGN(const auto ended, child(words, job, watch, [&](const std::string& line) { tell(line, steps, watch); }));
   if (ended) return given_up(*ended);
-  fs::remove_all(checkpoints, error);  // several times the model's size, and of no more use
+  fs::remove_all(job / "run/checkpoints", error);  // several times the model's size, and of no more use
   fs::remove_all(job / "shards", error);
   json::Object served{{"name", ask.name}, {"project", ask.project_id}};
   if (ask.lora_rank) served.set("adapter_of", ask.base);

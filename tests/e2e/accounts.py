@@ -117,7 +117,7 @@ class Replica:
     def __init__(self, store, name):
         self.store, self.log = store, work / f"{name}.log"
         self.server, self.port = start_service(program, self.log, "--store", store)
-        self.restarts = []
+        self.restarts, self.waits = [], []
 
     def kill(self):
         self.server.kill()
@@ -137,6 +137,8 @@ class Replica:
                 raise RuntimeError("the service did not come back:\n" + self.log.read_text())
             time.sleep(0.01)
         self.restarts.append(time.monotonic() - began)
+        # Of it, what its first thread, which starts the service, stood ready while others had the processors.
+        self.waits.append(int(pathlib.Path(f"/proc/{self.server.pid}/schedstat").read_text().split()[1]) / 1e9)
 
 
 def kills(store, replicas, count, name, wait_for_leases):
@@ -200,14 +202,16 @@ def kills(store, replicas, count, name, wait_for_leases):
     spent = sum(r["prompt_tokens"] + r["output_tokens"] for r in rows)
     cut = sum(r["outcome"] == "interrupted" for r in rows)
     times = [t for r in running for t in r.restarts]
+    own = [t - w for r in running for t, w in zip(r.restarts, r.waits)]
     print(f"   {name}: {count} kills, {len(acknowledged)} answers acknowledged, {cut} cut off, "
-          f"back in {statistics.median(times):.2f} s (median), {max(times):.2f} s (most)", flush=True)
+          f"back in {statistics.median(times):.2f} s (median), {max(times):.2f} s (most), "
+          f"{max(own):.2f} s without waiting for processors", flush=True)
     check(f"{name}: no acknowledged answer is lost", acknowledged and not lost and not wrong)
     check(f"{name}: nothing is entered twice", all(len(r) == 1 for r in by_id.values()))
     check(f"{name}: the budget is the sum of the ledger", budget["spent"] == spent and worst <= amount)
     if wait_for_leases or replicas == 1:
         check(f"{name}: nothing stays reserved", budget["reserved"] == 0 and admin(store, "limit", "list")[0]["running"] == 0)
-    check(f"{name}: back within a second", statistics.median(times) < 1)
+    check(f"{name}: back within a second, every time", max(own) < 1)
 
 
 try:

@@ -9,11 +9,15 @@ usage: bench/http_compare.py PROGRAM INSTANT [--llama LLAMA_SERVER] [--rounds 3]
   live          our GET /health/live
   mini          our service with the shipped model, a completion of one token
   mini chat     the same as a chat completion
-  llama health  llama-server's GET /health
-  llama mini    llama-server with the same file and the same request
-  llama chat    the same as a chat completion
+  least         our service with the least model that is one: a layer 32 numbers wide, the shipped model's vocabulary. A step
+                of it takes some ten microseconds, so that nearly all is the service. A completion of one token
+  least chat    the same as a chat completion
+  llama ...     llama-server with the same files and the same requests, and its GET /health
 
-wrk makes the load; all share this machine's processors with it. What is not installed is left out, and said so.
+Both services have two threads for a model, room for --connections requests at once, and keep prompts they have read (which
+after the first is every prompt here); each has the threads for HTTP that it takes by itself (ours two, llama-server's one for a
+connection). wrk makes the load with one thread; all share this machine's processors with it. What is not installed is left out,
+and said so. The least model needs the target make_random_checkpoint beside INSTANT.
 """
 import argparse
 import json
@@ -72,6 +76,22 @@ def load(work, url, body, o):
     return float(re.search(r"Requests/sec:\s+([0-9.]+)", out).group(1)), latency("50"), latency("99")
 
 
+def least_model(program, maker, mini, work):
+    """A GGUF file of one narrow layer with random weights, and the vocabulary and template of `mini`."""
+    source, made, file = work / "mini", work / "made", work / "least.gguf"
+    subprocess.run([program, "convert", mini, source], check=True, capture_output=True)
+    config = json.loads((source / "config.json").read_text())
+    config |= {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "max_window_layers": 1, "head_dim": 32,
+               "num_attention_heads": 1, "num_key_value_heads": 1}
+    (work / "least.json").write_text(json.dumps(config))
+    subprocess.run([maker, work / "least.json", made], check=True, capture_output=True)
+    for path in source.iterdir():
+        if path.suffix != ".safetensors" and path.name != "config.json":
+            shutil.copy(path, made)
+    subprocess.run([program, "quantize", made, file, "--type", "bf16"], check=True, capture_output=True)
+    return file
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("program")
@@ -115,20 +135,29 @@ def main():
             targets.append(("instant", f"{instant}/v1/chat/completions", CHAT))
             targets.append(("stream", f"{instant}/v1/chat/completions", {**CHAT, "max_tokens": 16, "stream": True}))
             targets.append(("live", f"{instant}/health/live", None))
-            if wanted("mini", "mini chat"):
-                port = free_port()
-                start([o.program, "serve", "-m", mini, "--port", port, "--log-level", "error"], f"http://127.0.0.1:{port}/health/ready")
-                targets.append(("mini", f"http://127.0.0.1:{port}/v1/completions", TEXT))
-                targets.append(("mini chat", f"http://127.0.0.1:{port}/v1/chat/completions", CHAT))
+            maker = pathlib.Path(o.instant).resolve().parent / "make_random_checkpoint"
+            files = {"mini": mini}
+            if maker.exists():
+                files["least"] = least_model(o.program, maker, mini, work)
+            else:
+                print(f"the least model is left out: {maker} is not built")
             if not o.llama:
                 print("llama-server is left out: --llama names it")
-            elif wanted("llama health", "llama mini", "llama chat"):
-                port = free_port()
-                start([o.llama, "-m", mini, "--port", port, "-np", o.connections, "-c", 512 * o.connections, "-t", 2, "--no-webui"],
-                      f"http://127.0.0.1:{port}/health")
-                targets.append(("llama health", f"http://127.0.0.1:{port}/health", None))
-                targets.append(("llama mini", f"http://127.0.0.1:{port}/v1/completions", TEXT))
-                targets.append(("llama chat", f"http://127.0.0.1:{port}/v1/chat/completions", CHAT))
+            for name, file in files.items():
+                if wanted(name, name + " chat"):
+                    port = free_port()
+                    start([o.program, "serve", "-m", file, "--port", port, "--log-level", "error", "-t", 2, "--max-sequences", o.connections],
+                          f"http://127.0.0.1:{port}/health/ready")
+                    targets.append((name, f"http://127.0.0.1:{port}/v1/completions", TEXT))
+                    targets.append((name + " chat", f"http://127.0.0.1:{port}/v1/chat/completions", CHAT))
+                if o.llama and wanted("llama health", f"llama {name}", f"llama {name} chat"):
+                    port = free_port()
+                    start([o.llama, "-m", file, "--port", port, "-np", o.connections, "-c", 512 * o.connections, "-t", 2, "--no-webui"],
+                          f"http://127.0.0.1:{port}/health")
+                    if name == "least" or "least" not in files:
+                        targets.append(("llama health", f"http://127.0.0.1:{port}/health", None))
+                    targets.append((f"llama {name}", f"http://127.0.0.1:{port}/v1/completions", TEXT))
+                    targets.append((f"llama {name} chat", f"http://127.0.0.1:{port}/v1/chat/completions", CHAT))
             targets = [t for t in targets if wanted(t[0])]
             results = {name: [] for name, _, _ in targets}
             for _ in range(o.rounds):
@@ -139,7 +168,7 @@ def main():
             for name, rows in results.items():
                 rate, median, late = (statistics.median(r[i] for r in rows) for i in range(3))
                 beside = f", {base / rate:.2f} times fewer than nginx" if base and name != "nginx" else ""
-                print(f"{name:13} {rate:9.0f} requests/s ({min(r[0] for r in rows):.0f} to {max(r[0] for r in rows):.0f}), "
+                print(f"{name:16} {rate:9.0f} requests/s ({min(r[0] for r in rows):.0f} to {max(r[0] for r in rows):.0f}), "
                       f"latency {median:.2f} ms, 99th {late:.2f} ms{beside}", flush=True)
         finally:
             for process in running:

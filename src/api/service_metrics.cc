@@ -96,9 +96,8 @@ void ServiceMetrics::finished(const std::string& model, const engine::Finished& 
   ModelSeries& series = series_of(model);
   base::Counter*& ended = series.ended[static_cast<std::size_t>(finished.reason)];
   if (ended == nullptr)
-    ended = &metrics_.counter(
-        "qianwen_finished_total", "Requests that ended, by reason.",
-        {{"model", model}, {"reason", std::string(engine::finish_reason_name(finished.reason))}});
+    ended = &metrics_.counter("qianwen_finished_total", "Requests that ended, by reason.",
+                              {{"model", model}, {"reason", std::string(engine::finish_reason_name(finished.reason))}});
   ended->add();
   const auto& usage = finished.usage;
   if (usage.completion_tokens == 0) return;
@@ -126,9 +125,9 @@ void ServiceMetrics::used(const std::string& model, const std::string& tenant, c
   for (std::size_t k = 0; k < counts.size(); ++k) {
     if (counts[k] <= 0) continue;
     if (series.kinds[k] == nullptr)
-      series.kinds[k] = &metrics_.counter(
-          "qianwen_tokens_total", "Tokens by tenant; cached ones are part of prompt, reasoning of output.",
-          {{"model", model}, {"project", tenant}, {"kind", kKinds[k]}});
+      series.kinds[k] = &metrics_.counter("qianwen_tokens_total",
+                                          "Tokens by tenant; cached ones are part of prompt, reasoning of output.",
+                                          {{"model", model}, {"project", tenant}, {"kind", kKinds[k]}});
     series.kinds[k]->add(counts[k]);
   }
 }

@@ -87,7 +87,7 @@ void Matmul(benchmark::State& state, Isa isa) {
 
 void shapes(benchmark::internal::Benchmark* b) {
   for (WeightType type : kAllWeightTypes) {
-    for (int rows : {1, 4, 16, 64, 512}) b->Args({static_cast<int>(type), rows, 3072, 1024});
+    for (int rows : {1, 4, 8, 12, 16, 64, 512}) b->Args({static_cast<int>(type), rows, 3072, 1024});
   }
   b->MinTime(0.1)->Unit(benchmark::kMicrosecond);
 }

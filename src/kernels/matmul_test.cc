@@ -225,7 +225,7 @@ TEST(Matmul, IsTheSameHoweverTheOutputsAndTheRowsToPrepareAreCut) {
   for (Isa isa : supported_isas()) {
     const Kernels& k = kernels_for(isa);
     for (WeightType type : kAllWeightTypes) {
-      for (std::int64_t rows : {1, 17, 600}) {  // 600 rows of 1024 take more than one block of rows
+      for (std::int64_t rows : {1, 9, 17, 600}) {  // 600 rows of 1024 take more than one block of rows
         Product p(k, type, {rows, 131, 1024});
         const std::vector<float> whole = p.run();
         std::vector<char> prepared(p.prepared.size(), 'x');

@@ -123,47 +123,76 @@ QW_INLINE void chunk_tile_of(int rows, const Tile& t) {
   kChunkTiles<c.groups, c.format.has_min>[static_cast<std::size_t>(rows - 1)](t);
 }
 
-// ---- very few rows: weights are multiplied as they are opened, and never stored -----------------------------------
+// ---- few rows: weights are multiplied as they are opened, and never stored ----------------------------------------
 
-// Rows that go this way, at most: a whole tile. The sums are those of chunk_tile, in its order. One row takes 13.9 GB/s
-// of Q4_0 and 14.1 of Q4_K from memory beside 12.4 and 11.9 through a cache, six rows 11.5 and 11.1 beside 11.1
-// and 10.9.
-constexpr int kFewestRows = 6;
+// Rows that go this way, at most, in one tile of up to kFewRows or two, and lie as one. The sums are those of
+// chunk_tile, in its order. Beside chunks and tiles of six: one row takes 13.9 GB/s of Q4_0 and 14.1 of Q4_K from
+// memory beside 12.4 and 11.9, eight rows 10.1 and 9.6 beside 8.6 and 8.1, sixteen 6.8 and 6.2 beside 6.2 and 5.6. A
+// row's four bytes are loaded once for both halves of the outputs: loads bound these loops as much as products do.
+constexpr int kFewRows = 8, kMostFewRows = 2 * kFewRows;
+
+// The parts of a block's quants, of both halves of its outputs.
+template <WeightType kType>
+struct Quants {
+  static constexpr Compact c = compact_of(kType);
+  __m512i low[kTileVectors][c.low_bits], high[kTileVectors][c.high_bits + 1];
+};
 
 // Adds words [kWord, kEnd) of a block times each row's bytes.
 template <WeightType kType, int kWord, int kEnd, int kRows>
-QW_INLINE void add_opened(const Opener<kType, false>& open, const __m512i* low, const __m512i* high,
-                          const ActivationBlock* x, __m512i (&q)[kRows]) {
+QW_INLINE void add_opened(const Opener<kType, false>& open, const Quants<kType>& of, const ActivationBlock* x,
+                          __m512i (&q)[kRows][kTileVectors]) {
   if constexpr (kWord < kEnd) {
-    const __m512i w = open.template word<kWord>(low, high);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      std::int32_t four;
-      __builtin_memcpy(&four, x[r].q + 4 * kWord, 4);
-      q[r] = _mm512_dpbusd_epi32(q[r], w, _mm512_set1_epi32(four));
-    }
-    add_opened<kType, kWord + 1, kEnd, kRows>(open, low, high, x, q);
+    add_word<kRows>(
+        x, kWord, {open.template word<kWord>(of.low[0], of.high[0]), open.template word<kWord>(of.low[1], of.high[1])},
+        q);
+    add_opened<kType, kWord + 1, kEnd, kRows>(open, of, x, q);
   }
 }
 
-// Group kGroup of half v of a block, for all rows.
+// Group kGroup of a block, for all rows.
 template <WeightType kType, int kGroup, int kRows>
-QW_INLINE void add_opened_group(const Opener<kType, false>& open, const char* block, int v, __m512 d, __m512 dmin,
-                                const __m512i* low, const __m512i* high, const ActivationBlock* x,
+QW_INLINE void add_opened_group(const Opener<kType, false>& open, const char* block, const __m512 (&d)[kTileVectors],
+                                const __m512 (&dmin)[kTileVectors], const Quants<kType>& of, const ActivationBlock* x,
                                 __m512 (&sums)[kRows][kTileVectors]) {
   constexpr Compact c = compact_of(kType);
   constexpr int kWords = 8 / c.groups;
-  __m512i q[kRows];
+  __m512i q[kRows][kTileVectors];
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) q[r] = _mm512_set1_epi32(x[r].correction[kGroup]);
-  add_opened<kType, kWords * kGroup, kWords*(kGroup + 1), kRows>(open, low, high, x, q);
-  __m512 scale, min = _mm512_setzero_ps();
-  open.group(block + kGroup * (c.minima / c.groups) * kTileColumns, v, d, dmin, scale, min);
+  for (int r = 0; r < kRows; ++r) q[r][0] = q[r][1] = _mm512_set1_epi32(x[r].correction[kGroup]);
+  add_opened<kType, kWords * kGroup, kWords*(kGroup + 1), kRows>(open, of, x, q);
+  __m512 scale[kTileVectors], min[kTileVectors] = {};
+#pragma GCC unroll 2
+  for (int v = 0; v < kTileVectors; ++v)
+    open.group(block + kGroup * (c.minima / c.groups) * kTileColumns, v, d[v], dmin[v], scale[v], min[v]);
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
-    sums[r][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[r]), _mm512_mul_ps(scale, _mm512_set1_ps(x[r].d)), sums[r][v]);
-    if constexpr (c.format.has_min) sums[r][v] = _mm512_fnmadd_ps(min, _mm512_set1_ps(x[r].sum[kGroup]), sums[r][v]);
+    const __m512 of_row = _mm512_set1_ps(x[r].d);
+#pragma GCC unroll 2
+    for (int v = 0; v < kTileVectors; ++v)
+      sums[r][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[r][v]), _mm512_mul_ps(scale[v], of_row), sums[r][v]);
   }
+  if constexpr (c.format.has_min) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const __m512 sum = _mm512_set1_ps(x[r].sum[kGroup]);
+#pragma GCC unroll 2
+      for (int v = 0; v < kTileVectors; ++v) sums[r][v] = _mm512_fnmadd_ps(min[v], sum, sums[r][v]);
+    }
+  }
+}
+
+// One block of a panel.
+template <WeightType kType, int kRows>
+QW_INLINE void add_opened_block(const Opener<kType, false>& open, const char* block, const __m512 (&d)[kTileVectors],
+                                const __m512 (&dmin)[kTileVectors], const ActivationBlock* x,
+                                __m512 (&sums)[kRows][kTileVectors]) {
+  constexpr Compact c = compact_of(kType);
+  Quants<kType> of;
+#pragma GCC unroll 2
+  for (int v = 0; v < kTileVectors; ++v) open.load_quants(block + c.quants * kTileColumns, v, of.low[v], of.high[v]);
+  add_opened_group<kType, 0, kRows>(open, block, d, dmin, of, x, sums);
+  if constexpr (c.groups == 2) add_opened_group<kType, 1, kRows>(open, block, d, dmin, of, x, sums);
 }
 
 template <WeightType kType, int kRows>
@@ -184,19 +213,99 @@ void few_rows(const MatmulArgs& a) {
           block += c.head * kTileColumns;
         }
       }
-      open.ask_ahead(block);
-#pragma GCC unroll 2
-      for (int v = 0; v < kTileVectors; ++v) {
-        __m512i low[c.low_bits], high[c.high_bits + 1];
-        open.load_quants(block + c.quants * kTileColumns, v, low, high);
-        add_opened_group<kType, 0, kRows>(open, block, v, d[v], dmin[v], low, high, x, sums);
-        if constexpr (c.groups == 2)
-          add_opened_group<kType, 1, kRows>(open, block, v, d[v], dmin[v], low, high, x, sums);
-      }
+      open.template ask_ahead<true>(block);
+      add_opened_block<kType, kRows>(open, block, d, dmin, x, sums);
     }
     store_tile<kRows>({nullptr, nullptr, 0, a.bias == nullptr ? nullptr : a.bias + o, a.y + o, a.ldy,
                        std::min<std::int64_t>(kTileColumns, a.out_end - o)},
                       sums);
+  }
+}
+
+// A part of a panel, of one unit or of units without a head, times one of two tiles of rows.
+struct PanelPart {
+  const char *head, *block;
+  int blocks;
+  const ActivationBlock* x;  // of the tile's first row
+  std::int64_t next;         // from one block of a row to the next
+  bool ask;                  // for the blocks just behind, where nobody else does
+  const char* soon;          // what this tile asks for of the part behind, so many bytes each block
+  int soon_bytes;
+  float* sums;  // [row of the tile][kTileColumns]
+  bool first, last;
+  MatmulTile to;  // for the last part
+};
+
+template <WeightType kType, int kRows>
+void panel_part(const PanelPart& t) {
+  constexpr Compact c = compact_of(kType);
+  const Opener<kType, false> open;
+  __m512 sums[kRows][kTileVectors], d[kTileVectors] = {}, dmin[kTileVectors] = {};
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    const float* from = t.sums + r * kTileColumns;
+    sums[r][0] = t.first ? _mm512_setzero_ps() : _mm512_load_ps(from);
+    sums[r][1] = t.first ? _mm512_setzero_ps() : _mm512_load_ps(from + 16);
+  }
+  open.unit(t.head, d, dmin);
+  const ActivationBlock* x = t.x;
+  const char *block = t.block, *soon = t.soon;
+  for (int b = 0; b < t.blocks; ++b, x += t.next, block += c.block * kTileColumns) {
+    if (t.ask) open.template ask_ahead<false>(block);
+    for (const char* const end = soon + t.soon_bytes; soon < end; soon += 64) __builtin_prefetch(soon, 0, 2);
+    add_opened_block<kType, kRows>(open, block, d, dmin, x, sums);
+  }
+  if (t.last) return store_tile<kRows>(t.to, sums);
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    _mm512_store_ps(t.sums + r * kTileColumns, sums[r][0]);
+    _mm512_store_ps(t.sums + r * kTileColumns + 16, sums[r][1]);
+  }
+}
+
+using PanelPartFunction = void (*)(const PanelPart&);
+template <WeightType kType, std::size_t... kIndex>
+constexpr std::array<PanelPartFunction, sizeof...(kIndex)> panel_parts(std::index_sequence<kIndex...>) {
+  return {&panel_part<kType, kFewRows / 2 + static_cast<int>(kIndex)>...};
+}
+template <WeightType kType>
+constexpr auto kPanelParts = panel_parts<kType>(std::make_index_sequence<kFewRows / 2 + 1>{});
+
+// kFewRows + 1 to kMostFewRows rows: the second half takes a part of a panel from a near cache, where the first has
+// left it.
+template <WeightType kType>
+void two_tiles(const MatmulArgs& a) {
+  constexpr Compact c = compact_of(kType);
+  constexpr int kPartBytes = kChunkBlocks * c.block * kTileColumns, kSoonBytes = c.block * kTileColumns / 2;
+  const int rows = static_cast<int>(a.rows), half = (rows + 1) / 2;
+  const std::int64_t blocks = a.in / kBlock;
+  alignas(64) float sums[kMostFewRows * kTileColumns];
+  for (std::int64_t o = a.out_begin; o < a.out_end; o += kTileColumns) {
+    const char* panel = static_cast<const char*>(a.packed) + o / kTileColumns * panel_bytes(kType, kTileColumns, a.in);
+    for (std::int64_t b = 0; b < blocks; b += kChunkBlocks) {
+      const char* block = panel + compact_block_at(c, kTileColumns, b);
+      const auto* x = static_cast<const ActivationBlock*>(a.prepared) + b * rows;
+      PanelPart part{.head = panel + compact_head_at(c, kTileColumns, b),
+                     .block = block,
+                     .blocks = static_cast<int>(std::min<std::int64_t>(kChunkBlocks, blocks - b)),
+                     .x = x,
+                     .next = rows,
+                     .ask = true,
+                     .soon = block + kPartBytes,
+                     .soon_bytes = kSoonBytes,
+                     .sums = sums,
+                     .first = b == 0,
+                     .last = b + kChunkBlocks >= blocks,
+                     .to = {nullptr, nullptr, 0, a.bias == nullptr ? nullptr : a.bias + o, a.y + o, a.ldy,
+                            std::min<std::int64_t>(kTileColumns, a.out_end - o)}};
+      kPanelParts<kType>[static_cast<std::size_t>(half - kFewRows / 2)](part);
+      part.x += half;
+      part.ask = false;
+      part.soon += part.blocks * kSoonBytes;
+      part.sums += half * kTileColumns;
+      part.to.y += half * a.ldy;
+      kPanelParts<kType>[static_cast<std::size_t>(rows - half - kFewRows / 2)](part);
+    }
   }
 }
 

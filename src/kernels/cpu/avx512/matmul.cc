@@ -78,31 +78,33 @@ struct Avx512Matmul {
   }
 };
 
+template <WeightType kType, std::size_t... kIndex>
+void one_tile(const MatmulArgs& a, std::index_sequence<kIndex...>) {
+  static constexpr std::array<void (*)(const MatmulArgs&), sizeof...(kIndex)> kOf = {
+      &few_rows<kType, static_cast<int>(kIndex) + 1>...};
+  kOf[static_cast<std::size_t>(a.rows - 1)](a);
+}
+
 void matmul(const MatmulArgs& a) {
-  if (!is_quantised(a.type) || a.rows == 0 || a.rows > kFewestRows) return tiled_matmul<Avx512Matmul>(a);
+  if (!is_quantised(a.type) || a.rows == 0 || a.rows > kMostFewRows) return tiled_matmul<Avx512Matmul>(a);
   with_block_type(a.type, [&]<WeightType kType>() {
-    static_assert(kFewestRows == 6);
-    switch (a.rows) {
-      case 1:
-        return few_rows<kType, 1>(a);
-      case 2:
-        return few_rows<kType, 2>(a);
-      case 3:
-        return few_rows<kType, 3>(a);
-      case 4:
-        return few_rows<kType, 4>(a);
-      case 5:
-        return few_rows<kType, 5>(a);
-      default:
-        return few_rows<kType, 6>(a);
-    }
+    if (a.rows <= kFewRows) return one_tile<kType>(a, std::make_index_sequence<kFewRows>{});
+    two_tiles<kType>(a);
   });
+}
+
+void prepare(WeightType type, const float* x, std::int64_t ldx, std::int64_t rows, std::int64_t in, void* prepared,
+             std::int64_t row_begin, std::int64_t row_end) {
+  if (!is_quantised(type) || rows > kMostFewRows)
+    return tiled_prepare<Avx512Matmul>(type, x, ldx, rows, in, prepared, row_begin, row_end);
+  prepare_blocks<Avx512Matmul>(type, rows, x, ldx, rows, in, prepared, row_begin, row_end);
 }
 
 }  // namespace
 
 void fill_matmul(Kernels& k) {
   fill_tiled_matmul<Avx512Matmul, true>(k);
+  k.prepare = prepare;
   k.matmul = matmul;
 }
 

@@ -120,11 +120,13 @@ struct Opener {
       high[i] = _mm512_loadu_si512(from + (c.low_bits + i) * kTileColumns * 4 + v * 64);
   }
 
+  // kFar: from memory too, where nobody else does.
+  template <bool kFar>
   static QW_INLINE void ask_ahead(const char* block) {
 #pragma GCC unroll 32
     for (int line = 0; line < c.block * kTileColumns; line += 64) {
       __builtin_prefetch(block + kAhead + line);
-      __builtin_prefetch(block + kFarAhead + line, 0, 2);
+      if constexpr (kFar) __builtin_prefetch(block + kFarAhead + line, 0, 2);
     }
   }
 
@@ -136,7 +138,7 @@ struct Opener {
     __m512 d[kTileVectors] = {}, dmin[kTileVectors] = {};
     unit(head, d, dmin);
     for (int b = 0; b < blocks; ++b, block += kBytes) {
-      if constexpr (kAsk) ask_ahead(block);
+      if constexpr (kAsk) ask_ahead<true>(block);
 #pragma GCC unroll 2
       for (int g = 0; g < c.groups; ++g) {
 #pragma GCC unroll 2

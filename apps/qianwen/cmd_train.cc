@@ -87,6 +87,12 @@ train::Callbacks callbacks(Printer& printer, std::int64_t steps) {
                    source.loss, source.bits_per_byte, static_cast<long long>(source.tokens),
                    static_cast<long long>(source.bytes));
   };
+  c.on_rollback = [&printer](const train::RollbackRecord& r) {
+    printer.machine(train::to_json(r));
+    if (printer.for_person())
+      std::fprintf(stderr, "step %lld broke: loss %g, gradient norm %g; back to step %lld, past the data since\n",
+                   static_cast<long long>(r.step), r.loss, r.grad_norm, static_cast<long long>(r.to));
+  };
   c.on_checkpoint = [&printer](const std::filesystem::path& path) {
     if (printer.for_person()) std::fprintf(stderr, "saved %s\n", path.c_str());
   };

@@ -97,6 +97,7 @@ Status Trainer::save_checkpoint(const std::filesystem::path& path) {
   state.set("epoch", s.cursor().epoch);
   state.set("sequence", s.cursor().sequence);
   if (s.since_best > 0) state.set("since_best", s.since_best);
+  if (s.config.rollback.most > 0 && s.mean_loss) state.set("mean_loss", *s.mean_loss);
   if (s.best_loss < std::numeric_limits<double>::infinity()) state.set("best_loss", s.best_loss);
   state.set("identity", identity(s.config, s.model(), s.lora.get(), s.dataset));
   state.set("config", s.config.source);
@@ -125,6 +126,9 @@ Status Trainer::load_checkpoint(const std::filesystem::path& path) {
   const json::Value* best = state.find("best_loss");
   const json::Value* since = state.find("since_best");
   s.since_best = since != nullptr && since->is_int() ? since->as_int() : 0;
+  const json::Value* mean = state.find("mean_loss");
+  s.mean_loss.reset();
+  if (mean != nullptr && mean->is_number()) s.mean_loss = mean->as_double();
   s.best_loss = best != nullptr && best->is_number() ? best->as_double() : std::numeric_limits<double>::infinity();
   return {};
 }
@@ -142,12 +146,36 @@ Status Trainer::save_numbered(const Callbacks& callbacks) {
   std::snprintf(number, sizeof(number), "%010lld", static_cast<long long>(s.step));
   const auto path = s.config.output / "checkpoints" / (std::string(kPrefix) + number + std::string(kSuffix));
   QW_TRY(save_checkpoint(path));
+  s.rollbacks = 0;
   auto found = list_checkpoints(s.config.output);
   for (std::size_t i = 0; i + static_cast<std::size_t>(s.config.checkpoint.keep) < found.size(); ++i) {
     std::error_code code;
     std::filesystem::remove(found[i], code);  // one too many is no reason to stop training
   }
   if (callbacks.on_checkpoint) callbacks.on_checkpoint(path);
+  return {};
+}
+
+// The same data and weights would break again, so the data behind the checkpoint are left out up to here. A run that is
+// interrupted before its next checkpoint breaks at the same place again, and goes the same way.
+Status Trainer::roll_back(const StepRecord& broken, const Callbacks& callbacks) {
+  State& s = *state_;
+  const auto found = list_checkpoints(s.config.output);
+  char what[120];
+  std::snprintf(what, sizeof(what), "step %lld: loss %g, gradient norm %g", static_cast<long long>(broken.step), broken.loss,
+                broken.grad_norm);
+  if (found.empty()) return fail(ErrorKind::kFailed, std::string(what) + ", and there is no checkpoint to go back to yet");
+  if (s.rollbacks >= s.config.rollback.most)
+    return fail(ErrorKind::kFailed, std::string(what) + ", after " + std::to_string(s.rollbacks) + " times back to " +
+                                        found.back().filename().string() + "; lower optimizer.lr");
+  const std::int64_t rollbacks = s.rollbacks + 1;
+  const data::Cursor behind = s.cursor();
+  const double best = s.best_loss;  // best.safetensors may be of an evaluation after the checkpoint
+  QW_TRY(load_checkpoint(found.back()));
+  QW_TRY(s.open_stream(behind));
+  s.best_loss = std::min(best, s.best_loss);
+  s.rollbacks = rollbacks;
+  if (callbacks.on_rollback) callbacks.on_rollback({broken.step, s.step, broken.loss, broken.grad_norm});
   return {};
 }
 

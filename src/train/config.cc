@@ -102,6 +102,10 @@ Status read_tables(ConfigTable& top, TrainConfig& c) {
   QW_TRY(eval.read("max_tokens", c.eval.max_tokens, 0, kManySteps));
   QW_TRY(eval.read("patience", c.eval.patience, 0, kManySteps));
   QW_TRY(eval.finish());
+  QW_ASSIGN(auto rollback, top.table("rollback"));
+  QW_TRY(rollback.read("most", c.rollback.most, 0, 1'000'000));
+  QW_TRY(rollback.read("rise", c.rollback.rise, 0, 1e9));
+  QW_TRY(rollback.finish());
   QW_ASSIGN(auto generation, top.table("generation"));
   QW_TRY(read_generation(std::move(generation), c.generation));
   if (top.has("lora")) {
@@ -125,6 +129,10 @@ Status check_together(const TrainConfig& c) {
     return fail(ErrorKind::kBadInput, "with init_from the model comes from there; remove [model]");
   if (c.eval.patience > 0 && c.eval.every == 0)
     return fail(ErrorKind::kBadInput, "eval.patience counts evaluations; set eval.every");
+  if (c.rollback.most > 0 && c.checkpoint.every == 0)
+    return fail(ErrorKind::kBadInput, "rollback.most goes back to checkpoints; set checkpoint.every");
+  if (c.rollback.most > 0 && c.skip_non_finite)
+    return fail(ErrorKind::kBadInput, "a step that is not finite is either left out (skip_non_finite) or gone back from (rollback.most)");
   if (c.lora && c.init_from.empty())
     return fail(ErrorKind::kBadInput, "[lora] needs init_from: an adapter changes a model that is there");
   if (c.preference && c.init_from.empty())

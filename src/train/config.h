@@ -53,6 +53,12 @@ struct EvalConfig {
   std::int64_t max_tokens = 100'000;   // of each source; 0 = all
 };
 
+// Going back when training breaks.
+struct RollbackConfig {
+  std::int64_t most = 0;  // times in a row that one checkpoint is gone back to; 0 = never: what is not finite is an error
+  double rise = 1;        // nats above the running mean of losses at which a loss counts as broken; 0 = only what is not finite
+};
+
 // Low-rank adapters beside frozen weights.
 struct LoraConfig {
   std::int64_t rank = 16;
@@ -93,6 +99,7 @@ struct TrainConfig {
   ScheduleConfig schedule;
   CheckpointConfig checkpoint;
   EvalConfig eval;
+  RollbackConfig rollback;
   formats::GenerationConfig generation;  // sampling that the exported model asks for; empty: that of init_from, if any
   json::Object source;                 // the whole configuration as given, for checkpoints
 };

@@ -18,6 +18,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr double kLossMemory = 0.95;  // of the running mean that a rise is measured against: twenty steps
 constexpr double kSmoothing = 0.9;  // of seconds per step: the estimate follows the last ten steps or so
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -281,6 +282,15 @@ Result<StepRecord> Trainer::update_on(std::span<const data::PackedBatch> batches
   const double factor = schedule_factor(s.config.schedule, s.step, s.config.steps);
   record.lr = s.config.optimizer.lr * factor;
   const bool finite = std::isfinite(record.loss) && std::isfinite(record.grad_norm);
+  if (s.config.rollback.most > 0) {
+    const double rise = s.config.rollback.rise;
+    record.broken = !finite || (rise > 0 && s.mean_loss && record.loss > *s.mean_loss + rise);
+    if (record.broken) {
+      record.step = s.step + 1;
+      return record;
+    }
+    s.mean_loss = s.mean_loss ? kLossMemory * *s.mean_loss + (1 - kLossMemory) * record.loss : record.loss;
+  }
   if (!finite && !s.config.skip_non_finite)
     return fail(ErrorKind::kFailed, "step " + std::to_string(s.step + 1) + ": loss " + shortened(record.loss) +
                                         ", gradient norm " + shortened(record.grad_norm) +
@@ -323,6 +333,10 @@ Status Trainer::run(const Callbacks& callbacks) {
       return fail(ErrorKind::kInterrupted, "stopped after step " + std::to_string(s.step) + "; --resume goes on from there");
     }
     QW_ASSIGN(const auto record, step());
+    if (record.broken) {
+      QW_TRY(roll_back(record, callbacks));
+      continue;
+    }
     if (callbacks.on_step) callbacks.on_step(record);
     if (due(s.config.eval.every) && !s.dataset.heldout.empty()) {
       QW_ASSIGN(auto eval, evaluate());
@@ -384,6 +398,15 @@ json::Object to_json(const StepRecord& r) {
   if (r.accuracy) o.set("accuracy", *r.accuracy);
   if (r.margin) o.set("margin", *r.margin);
   if (r.skipped) o.set("skipped", true);
+  return o;
+}
+
+json::Object to_json(const RollbackRecord& r) {
+  json::Object o;
+  o.set("rollback_to", r.to);
+  o.set("broken_step", r.step);
+  if (std::isfinite(r.loss)) o.set("broken_loss", r.loss);
+  if (std::isfinite(r.grad_norm)) o.set("broken_grad_norm", r.grad_norm);
   return o;
 }
 

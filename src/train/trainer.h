@@ -39,6 +39,7 @@ struct StepRecord {
   // With config.preference: how many of the pairs the model has the right way round, and by how much on average.
   std::optional<double> accuracy, margin;
   bool skipped = false;          // not finite, and skip_non_finite is set: weights stayed as they were
+  bool broken = false;           // with rollback: not finite, or risen too far. Nothing was learnt, the step does not count
 };
 
 struct SourceEval {
@@ -56,14 +57,22 @@ struct EvalRecord {
   bool best = false;                        // lowest eval_loss so far
 };
 
+// Training broke and went back to a checkpoint. What it had read meanwhile is not read again.
+struct RollbackRecord {
+  std::int64_t step = 0, to = 0;  // the one that broke, and the checkpoint's
+  double loss = 0, grad_norm = 0;
+};
+
 // As `qianwen train` prints them.
 json::Object to_json(const StepRecord& record);
 json::Object to_json(const EvalRecord& record);
+json::Object to_json(const RollbackRecord& record);
 
 struct Callbacks {
   std::function<void(const StepRecord&)> on_step;
   std::function<void(const EvalRecord&)> on_eval;
   std::function<void(const std::filesystem::path&)> on_checkpoint;
+  std::function<void(const RollbackRecord&)> on_rollback;
   std::function<bool()> stop;  // asked between steps; true = save a checkpoint and return kInterrupted
 };
 
@@ -107,6 +116,7 @@ class Trainer {
   Result<StepRecord> update_on(std::span<const data::PackedBatch> batches);
   // Saves <output>/checkpoints/step-NNNNNNNN.safetensors and removes those beyond checkpoint.keep.
   Status save_numbered(const Callbacks& callbacks);
+  Status roll_back(const StepRecord& broken, const Callbacks& callbacks);
   std::unique_ptr<State> state_;
 };
 

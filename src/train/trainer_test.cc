@@ -325,6 +325,74 @@ TEST_F(TrainerTest, ANonFiniteLossStopsAndNamesTheStep) {
   EXPECT_EQ(lenient->weights().data(1)[0], kept);
 }
 
+// Weights are spoilt once, after step 5: step 6 breaks, and training goes on from step 4. So does a run that is stopped
+// right then, to the same bytes.
+TEST_F(TrainerTest, GoesBackWhenTrainingBreaks) {
+  for (const float spoilt : {std::nanf(""), 40.0f}) {
+    std::vector<std::string> files;
+    for (const bool interrupted : {false, true}) {
+      base::ThreadPool pool(2);
+      const auto config = config_with({output("back"), "checkpoint.every=2", "rollback.most=1"});
+      fs::remove_all(config.output);
+      auto t = trainer(config, pool);
+      std::vector<std::int64_t> steps;
+      std::vector<RollbackRecord> back;
+      Callbacks callbacks;
+      callbacks.on_step = [&](const StepRecord& r) {
+        steps.push_back(r.step);
+        if (steps.size() != 5) return;
+        for (float& w : t->weights().all()) w *= spoilt;
+      };
+      callbacks.on_rollback = [&](const RollbackRecord& r) { back.push_back(r); };
+      callbacks.stop = [&] { return interrupted && !back.empty(); };
+      auto status = t->run(callbacks);
+      if (interrupted) {
+        EXPECT_EQ(status.error().kind, ErrorKind::kInterrupted);
+        t = trainer(config, pool);
+        ASSERT_TRUE(t->resume());
+        EXPECT_EQ(t->steps_done(), 4);
+        status = t->run({});
+      } else {
+        EXPECT_EQ(steps, (std::vector<std::int64_t>{1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 10}));
+      }
+      ASSERT_TRUE(status) << status.error().message;
+      ASSERT_EQ(back.size(), 1u);
+      EXPECT_EQ(back[0].step, 6);
+      EXPECT_EQ(back[0].to, 4);
+      files.push_back(*base::read_file(list_checkpoints(config.output).back()));
+    }
+    EXPECT_TRUE(files[0] == files[1]);
+    base::ThreadPool pool(2);  // the data of steps 5 and 6 were left out
+    const auto whole = config_with({output("whole"), "checkpoint.every=2", "rollback.most=1"});
+    fs::remove_all(whole.output);
+    ASSERT_TRUE(trainer(whole, pool)->run({}));
+    EXPECT_FALSE(files[0] == *base::read_file(list_checkpoints(whole.output).back()));
+  }
+}
+
+TEST_F(TrainerTest, DoesNotGoBackForEver) {
+  base::ThreadPool pool(2);
+  const auto config = config_with({output("ever"), "checkpoint.every=3", "rollback.most=2", "rollback.rise=0.0"});
+  fs::remove_all(config.output);
+  auto t = trainer(config, pool);
+  int back = 0;
+  Callbacks callbacks;
+  callbacks.on_step = [&](const StepRecord& r) {
+    if (r.step != 4) return;
+    for (float& w : t->weights().all()) w = std::nanf("");
+  };
+  callbacks.on_rollback = [&](const RollbackRecord&) { ++back; };
+  const auto status = t->run(callbacks);
+  ASSERT_FALSE(status);
+  EXPECT_THAT(status.error().message, HasSubstr("step 5: loss"));
+  EXPECT_THAT(status.error().message, HasSubstr("2 times back to step-0000000003"));
+  EXPECT_EQ(back, 2);
+  fs::remove_all(config.output);
+  t = trainer(config, pool);
+  for (float& w : t->weights().all()) w = std::nanf("");
+  EXPECT_THAT(t->run(callbacks).error().message, HasSubstr("no checkpoint to go back to"));
+}
+
 TEST_F(TrainerTest, AModelSmallerThanTheTokenizerIsRefused) {
   base::ThreadPool pool(1);
   const auto made = Trainer::create(config_with({"model.vocab_size=200"}), *dataset_, kernels_here(), pool);

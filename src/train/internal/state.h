@@ -43,6 +43,8 @@ struct Trainer::State {
   std::int64_t step = 0, tokens = 0;
   double best_loss = std::numeric_limits<double>::infinity();
   std::int64_t since_best = 0;  // evaluations
+  std::optional<double> mean_loss;  // running, of the steps that were learnt from
+  std::int64_t rollbacks = 0;       // to the newest checkpoint; not part of checkpoints
   double peak_flops = 0;
   double seconds_a_step = 0;  // smoothed, for the time left; not part of checkpoints
 

@@ -71,6 +71,8 @@ Status read_lora(ConfigTable t, LoraConfig& c) {
   QW_TRY(t.read("targets", c.targets));
   QW_TRY(t.read("rslora", c.rslora));
   QW_TRY(t.read("dora", c.dora));
+  QW_TRY(t.read("pissa", c.pissa));
+  if (c.dora && c.pissa) return fail(ErrorKind::kBadInput, "lora.pissa: not together with lora.dora");
   QW_TRY(t.read("b_lr_ratio", c.b_lr_ratio, 0, 1e6));
   return t.finish();
 }

@@ -65,6 +65,7 @@ struct LoraConfig {
   double alpha = 32;
   std::vector<std::string> targets;  // modules, by the ends of their names; empty: the matrices inside the layers
   bool rslora = false, dora = false;
+  bool pissa = false;                // starts from the largest components of the weights in place of random ones and zero
   double b_lr_ratio = 1;             // LoRA+: learning rate of B / that of A
 };
 

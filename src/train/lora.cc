@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <set>
 
 #include "base/file.h"
@@ -10,6 +11,7 @@
 #include "models/load.h"
 #include "ops/gemm.h"
 #include "train/internal/state.h"
+#include "train/internal/svd.h"
 #include "train/internal/tensor_file.h"
 
 namespace qw::train {
@@ -83,6 +85,7 @@ json::Object to_json(const LoraConfig& c) {
   o.set("rslora", c.rslora);
   o.set("dora", c.dora);
   o.set("b_lr_ratio", c.b_lr_ratio);
+  if (c.pissa) o.set("pissa", true);
   json::Array targets;
   for (const std::string& target : c.targets) targets.emplace_back(target);
   o.set("targets", std::move(targets));
@@ -121,8 +124,14 @@ Status Lora::choose_targets() {
       return fail(ErrorKind::kBadInput,
                   "lora.targets: the model has no " + target.substr(0, 64) + "; it has " + listed(paths));
   }
-  for (std::size_t i = 0; i < paths.size(); ++i)
-    if (chosen[i]) add(static_cast<std::int32_t>(i), paths[i]);
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    if (!chosen[i]) continue;
+    const tensor::Shape& shape = model_->parameters()[i].shape;
+    if (config_.lora->pissa && config_.lora->rank > std::min(shape[0], shape[1]))
+      return fail(ErrorKind::kBadInput, "lora.rank: " + paths[i] + " has no more than " +
+                                            std::to_string(std::min(shape[0], shape[1])) + " components");
+    add(static_cast<std::int32_t>(i), paths[i]);
+  }
   if (adapters_.empty())
     return fail(ErrorKind::kBadInput, "lora.targets: name what is to be adapted; the model has " + listed(paths));
   return {};
@@ -132,21 +141,28 @@ void Lora::add(std::int32_t parameter, const std::string& path) {
   const LoraConfig& lora = *config_.lora;
   const OptimizerKind kind = config_.optimizer.kind;
   const tensor::Shape shape = model_->parameters()[static_cast<std::size_t>(parameter)].shape;
+  const std::int64_t rank = whole_rank();
+  const bool decays = !lora.pissa;  // toward zero would be away from the base
   const auto half = [&](const char* end, tensor::Shape s, UpdateRule rule, double ratio) {
     names_.push_back(std::string(kPeftPrefix) + path + end);
     shapes_.push_back(s);
     rules_.push_back(rule);
     lr_ratios_.push_back(static_cast<float>(ratio));
   };
-  adapters_.push_back({{parameter}, static_cast<std::int32_t>(lora.rank), scale_of(lora), lora.dora});
-  half(".lora_A.weight", {lora.rank, shape[1]}, plain_rule(kind, true), 1);
-  half(".lora_B.weight", {shape[0], lora.rank}, plain_rule(kind, true), lora.b_lr_ratio);
+  adapters_.push_back({{parameter}, static_cast<std::int32_t>(rank), scale_of(lora), lora.dora});
+  half(".lora_A.weight", {rank, shape[1]}, plain_rule(kind, decays), 1);
+  half(".lora_B.weight", {shape[0], rank}, plain_rule(kind, decays), lora.b_lr_ratio);
   if (lora.dora) half(".lora_magnitude_vector", {shape[0]}, plain_rule(kind, false), 1);
 }
 
-void Lora::initialise(ops::ParameterBuffer& weights, base::ThreadPool& pool) const {
+void Lora::initialise(ops::ParameterBuffer& weights, const kernels::Kernels& kernels, base::ThreadPool& pool) const {
   std::size_t p = base_.size();
   for (const ops::Adapter& adapter : adapters_) {
+    if (config_.lora->pissa) {
+      begin_at_components(adapter, p, weights, kernels, pool);
+      p += 2;
+      continue;
+    }
     base::Rng rng(config_.seed, kInitStream + p);
     const double bound = 1 / std::sqrt(static_cast<double>(weights.shape(p)[1]));
     for (float& a : weights.tensor(p)) a = static_cast<float>((2 * rng.next_double() - 1) * bound);
@@ -168,6 +184,42 @@ void Lora::initialise(ops::ParameterBuffer& weights, base::ThreadPool& pool) con
   }
 }
 
+// A = [A0; A0] and B = [B0, -B0], so that nothing is changed yet.
+void Lora::begin_at_components(const ops::Adapter& adapter, std::size_t p, ops::ParameterBuffer& weights,
+                               const kernels::Kernels& kernels, base::ThreadPool& pool) const {
+  const ops::Matrix matrix(base_[static_cast<std::size_t>(adapter.target.id)]);
+  const std::int64_t rows = matrix.stored.shape[0], columns = matrix.stored.shape[1], rank = config_.lora->rank;
+  std::vector<float> w(static_cast<std::size_t>(rows * columns)), b(static_cast<std::size_t>(rows * rank));
+  constexpr std::int64_t kRows = 16;
+  pool.parallel_for(rows, kRows, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) ops::matrix_row(matrix, r, columns, w.data() + r * columns);
+  });
+  const std::span<float> a = weights.tensor(p);
+  const auto half = static_cast<std::size_t>(rank * columns);
+  largest_components(w.data(), rows, columns, rank, config_.seed + p, kernels, pool,
+                     a.first(half), b);
+  const auto root = static_cast<float>(1 / std::sqrt(static_cast<double>(adapter.scale)));  // scale * B A is what W has
+  for (std::size_t i = 0; i < half; ++i) a[half + i] = a[i] *= root;
+  float* both = weights.data(p + 1);
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t i = 0; i < rank; ++i) {
+      const float x = root * b[static_cast<std::size_t>(r * rank + i)];
+      both[r * 2 * rank + i] = x;
+      both[r * 2 * rank + rank + i] = -x;
+    }
+}
+
+void Lora::mask(ops::ParameterBuffer& gradients) const {
+  if (!config_.lora->pissa) return;
+  const std::int64_t rank = config_.lora->rank;
+  for (std::size_t p = base_.size(); p < base_.size() + shapes_.size(); p += 2) {
+    const auto a = gradients.tensor(p);
+    std::fill(a.begin() + static_cast<std::ptrdiff_t>(a.size() / 2), a.end(), 0.0f);
+    const std::int64_t rows = gradients.shape(p + 1)[0];
+    for (std::int64_t r = 0; r < rows; ++r) std::fill_n(gradients.data(p + 1) + (2 * r + 1) * rank, rank, 0.0f);
+  }
+}
+
 Status Lora::write(const ops::ParameterBuffer& weights, const std::filesystem::path& folder) const {
   std::error_code code;
   std::filesystem::create_directories(folder, code);
@@ -177,8 +229,8 @@ Status Lora::write(const ops::ParameterBuffer& weights, const std::filesystem::p
   config.set("peft_type", "LORA");
   config.set("task_type", "CAUSAL_LM");
   config.set("base_model_name_or_path", config_.init_from);
-  config.set("r", lora.rank);
-  config.set("lora_alpha", lora.alpha);
+  config.set("r", whole_rank());
+  config.set("lora_alpha", lora.alpha * (!lora.pissa ? 1 : lora.rslora ? std::numbers::sqrt2 : 2));  // the same scale
   config.set("lora_dropout", 0.0);
   config.set("use_rslora", lora.rslora);
   config.set("use_dora", lora.dora);

@@ -13,6 +13,7 @@
 #include "formats/adapter.h"
 #include "models/adapter.h"
 #include "models/load.h"
+#include "train/internal/svd.h"
 #include "train/internal/test_run.h"
 
 namespace qw::train {
@@ -46,7 +47,7 @@ class LoraTest : public TestRun {
 
 TEST_F(LoraTest, BeginsAtTheBaseAndLearns) {
   base::ThreadPool pool(2);
-  for (const char* dora : {"lora.dora=false", "lora.dora=true"}) {
+  for (const char* dora : {"lora.dora=false", "lora.dora=true", "lora.pissa=true"}) {
     auto plain = trainer(config_with({base(), "model={}"}), pool);
     auto t = trainer(lora({dora, "steps=40", "schedule.kind=constant", "lora.rslora=true"}), pool);
     // Seven matrices in each of two layers; nothing else has moments or gradients.
@@ -107,8 +108,80 @@ TEST_F(LoraTest, GoesOnOnlyWithTheSameBaseAndAdapter) {
 }
 
 // What is written is read by the reader that `--adapter` uses; put into the weights it says what the trainer says.
+// Of a matrix of known singular values, turned by two rotations, the components are found to what an exact decomposition
+// leaves out, for any number of threads.
+TEST(Svd, FindsTheLargestComponents) {
+  constexpr std::int64_t kRows = 96, kColumns = 70, kRank = 6;
+  std::vector<double> s(kColumns);
+  for (std::size_t i = 0; i < s.size(); ++i) s[i] = 10 * std::pow(0.9, static_cast<double>(i));
+  // Householder reflections I - 2 u u^T / u^T u on both sides of diag(s).
+  base::Rng rng(3);
+  const auto reflect = [&](std::vector<double>& m, bool left) {
+    const std::int64_t n = left ? kRows : kColumns;
+    std::vector<double> u(static_cast<std::size_t>(n));
+    double squares = 0;
+    for (double& x : u) x = rng.next_normal(), squares += x * x;
+    for (std::int64_t other = 0; other < (left ? kColumns : kRows); ++other) {
+      const auto at = [&](std::int64_t i) -> double& {
+        return m[static_cast<std::size_t>(left ? i * kColumns + other : other * kColumns + i)];
+      };
+      double along = 0;
+      for (std::int64_t i = 0; i < n; ++i) along += u[static_cast<std::size_t>(i)] * at(i);
+      for (std::int64_t i = 0; i < n; ++i) at(i) -= 2 * along / squares * u[static_cast<std::size_t>(i)];
+    }
+  };
+  std::vector<double> m(kRows * kColumns);
+  for (std::int64_t i = 0; i < kColumns; ++i) m[static_cast<std::size_t>(i * kColumns + i)] = s[static_cast<std::size_t>(i)];
+  for (int i = 0; i < 3; ++i) reflect(m, true), reflect(m, false);
+  const std::vector<float> w(m.begin(), m.end());
+  std::vector<float> first;
+  for (const int threads : {1, 3}) {
+    base::ThreadPool pool(threads);
+    std::vector<float> a(kRank * kColumns), b(kRows * kRank);
+    largest_components(w.data(), kRows, kColumns, kRank, 5, kernels::kernels_for(base::best_isa()), pool, a, b);
+    double left = 0, least = 0;
+    for (std::size_t i = kRank; i < s.size(); ++i) least += s[i] * s[i];
+    for (std::int64_t r = 0; r < kRows; ++r)
+      for (std::int64_t c = 0; c < kColumns; ++c) {
+        double x = m[static_cast<std::size_t>(r * kColumns + c)];
+        for (std::int64_t i = 0; i < kRank; ++i)
+          x -= static_cast<double>(b[static_cast<std::size_t>(r * kRank + i)]) * static_cast<double>(a[static_cast<std::size_t>(i * kColumns + c)]);
+        left += x * x;
+      }
+    EXPECT_NEAR(left, least, 0.002 * least);
+    for (std::int64_t i = 0; i < kRank; ++i) {
+      double squares = 0;
+      for (std::int64_t c = 0; c < kColumns; ++c) squares += std::pow(static_cast<double>(a[static_cast<std::size_t>(i * kColumns + c)]), 2);
+      EXPECT_NEAR(squares, s[static_cast<std::size_t>(i)], 0.005 * s[static_cast<std::size_t>(i)]);
+    }
+    a.insert(a.end(), b.begin(), b.end());
+    if (threads == 1) first = a;
+    else EXPECT_TRUE(a == first);
+  }
+}
+
+TEST_F(LoraTest, TheComponentsThatPissaTakesOutStay) {
+  base::ThreadPool pool(2);
+  auto t = trainer(lora({"lora.pissa=true", "lora.rank=3", "steps=4"}), pool);
+  const std::size_t p = t->model().parameters().size();  // A and B of the first adapter
+  const auto halves = [&] {
+    std::vector<float> learnt, stays;
+    const auto a = t->weights().tensor(p), b = t->weights().tensor(p + 1);
+    for (std::size_t i = 0; i < a.size(); ++i) (i < a.size() / 2 ? learnt : stays).push_back(a[i]);
+    for (std::size_t i = 0; i < b.size(); ++i) (i % 6 < 3 ? learnt : stays).push_back(b[i]);
+    return std::pair(learnt, stays);
+  };
+  const auto before = halves();
+  EXPECT_NE(before.first[0], 0.0f);
+  ASSERT_TRUE(t->step());
+  ASSERT_TRUE(t->step());
+  const auto after = halves();
+  EXPECT_TRUE(before.second == after.second);
+  for (std::size_t i = 0; i < before.first.size(); ++i) EXPECT_NE(before.first[i], after.first[i]);
+}
+
 TEST_F(LoraTest, MergedIsTheAdapter) {
-  for (const char* kind : {"lora.rslora=false", "lora.rslora=true", "lora.dora=true"}) {
+  for (const char* kind : {"lora.rslora=false", "lora.rslora=true", "lora.dora=true", "lora.pissa=true"}) {
     base::ThreadPool pool(2);
     const auto config = lora({output("lora-merge"), kind, "steps=5"}, "f32");
     fs::remove_all(config.output);
@@ -170,6 +243,8 @@ TEST_F(LoraTest, WhatCannotBeTrainedIsNamed) {
   };
   EXPECT_THAT(error("lora.targets=['c_attn']"), HasSubstr("the model has no c_attn; it has q_proj, "));
   EXPECT_THAT(error("lora.targets=['lm_head']"), HasSubstr("the model has no lm_head"));
+  auto wide = Trainer::create(lora({"lora.pissa=true", "lora.rank=17"}), *dataset_, kernels_here(), pool);
+  EXPECT_THAT(wide.error().message, HasSubstr("has no more than 16 components"));
   auto object = recipe();
   ASSERT_TRUE(data::apply_override(object, "lora.rank=4"));
   EXPECT_THAT(train_config(object).error().message, HasSubstr("needs init_from"));

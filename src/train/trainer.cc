@@ -203,7 +203,7 @@ Result<std::unique_ptr<Trainer>> Trainer::create(TrainConfig config, const data:
   s.graph = std::make_unique<ops::TrainingGraph>(recorder.finish(), shapes, options, kernels, pool);
   s.weights = ops::ParameterBuffer(s.graph->parameter_shapes());
   if (s.lora != nullptr) {
-    s.lora->initialise(s.weights, pool);
+    s.lora->initialise(s.weights, kernels, pool);
   } else if (s.config.init_from.empty()) {
     initialise(model, s.config.seed, s.weights);
   } else {
@@ -278,6 +278,7 @@ Result<StepRecord> Trainer::update_on(std::span<const data::PackedBatch> batches
   s.graph->gradients().zero();
   StepRecord record;
   QW_TRY(s.pairs ? s.learn_pairs(batches, record) : s.learn_texts(batches, record));
+  if (s.lora != nullptr) s.lora->mask(s.graph->gradients());
   record.grad_norm = gradient_norm(s.graph->gradients(), s.optimizer->rules(), s.kernels, s.pool);
   const double factor = schedule_factor(s.config.schedule, s.step, s.config.steps);
   record.lr = s.config.optimizer.lr * factor;

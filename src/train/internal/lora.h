@@ -3,7 +3,9 @@
 //
 // LoRA: Hu et al. (2021), y = W x + s B A x with A [rank, in] drawn from U(-1/sqrt(in), 1/sqrt(in)) and B = 0, so that
 // training starts from the base itself. s = alpha / rank; rsLoRA (Kalajdzievski, 2023) alpha / sqrt(rank). DoRA (Liu et
-// al., 2024) adds row lengths, which start as those of W. LoRA+ (Hayou et al., 2024): B learns faster than A.
+// al., 2024) adds row lengths, which start as those of W. LoRA+ (Hayou et al., 2024): B learns faster than A. PiSSA (Meng
+// et al., 2024): A and B start as the largest components A0, B0 of W, and what is changed is W - s B0 A0. Since the base
+// stays as it is here, an adapter then has twice the rank: B A in its first half, -B0 A0 in the second, which is not trained.
 #pragma once
 
 #include <filesystem>
@@ -37,7 +39,9 @@ class Lora {
   const std::string& fingerprint() const { return fingerprint_; }
 
   // First values; `weights` is the table of a training graph with these adapters.
-  void initialise(ops::ParameterBuffer& weights, base::ThreadPool& pool) const;
+  void initialise(ops::ParameterBuffer& weights, const kernels::Kernels& kernels, base::ThreadPool& pool) const;
+  // Takes from a step's gradients what is not trained of the adapters.
+  void mask(ops::ParameterBuffer& gradients) const;
   // A folder that PEFT loads, and `--adapter` does.
   Status write(const ops::ParameterBuffer& weights, const std::filesystem::path& folder) const;
 
@@ -45,6 +49,9 @@ class Lora {
   Lora(TrainConfig config, formats::ModelSource source) : config_(std::move(config)), source_(std::move(source)) {}
   Status choose_targets();
   void add(std::int32_t parameter, const std::string& path);
+  std::int64_t whole_rank() const { return config_.lora->rank * (config_.lora->pissa ? 2 : 1); }
+  void begin_at_components(const ops::Adapter& adapter, std::size_t p, ops::ParameterBuffer& weights,
+                           const kernels::Kernels& kernels, base::ThreadPool& pool) const;
   TrainConfig config_;
   formats::ModelSource source_;
   std::unique_ptr<models::Model> model_;

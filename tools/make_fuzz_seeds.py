@@ -275,5 +275,13 @@ def tool_servers():
     put("mcp_message", "batch", compact([{"jsonrpc": "2.0", "method": "notifications/progress"}, reply | {"result": tools}]))
 
 
-for make in (tokenizers, quantised, adapters, ggufs, shards, documents, templates, outputs, requests, tool_servers):
+def watermark_keys():
+    key = {"id": "wm-1", "tenant": "", "scheme": "gumbel", "hash": "siphash", "context": 4, "secret": "01" * 32, "created": 1, "retired": 0}
+    synthid = key | {"id": "wm-2", "scheme": "synthid", "layers": 3, "leaves": 2, "null": {"mean": 0.5, "variance": 0.1}}
+    published = {"hash": "reference", "numbers": ["654", "400", "836"]}
+    for name, keys in {"gumbel": [key], "synthid": [synthid], "published": [key | published | {"numbers": ["42"]}, synthid | published]}.items():
+        put("governance_mark_key", name, compact({"watermark_keys": keys}))
+
+
+for make in (tokenizers, quantised, adapters, ggufs, shards, documents, templates, outputs, requests, tool_servers, watermark_keys):
     make()

@@ -1,5 +1,5 @@
 // qianwen govern audit key | verify | show | head | prove | check: the audit log of a service
-// (docs/operations/audit.md).
+// (docs/operations/audit.md). qianwen govern watermark is in govern_watermark.cc.
 #include <cstdio>
 
 #include "base/file.h"
@@ -119,7 +119,7 @@ Status check(const Options& o) {
 }  // namespace
 
 void add_govern(CLI::App& app, Outcome& outcome) {
-  CLI::App* govern = app.add_subcommand("govern", "What a service did, on record");
+  CLI::App* govern = app.add_subcommand("govern", "What a service did, on record, and which texts are its own");
   govern->require_subcommand(1);
   CLI::App* audit = govern->add_subcommand("audit", "The audit log of serve --audit-log");
   audit->require_subcommand(1);
@@ -152,7 +152,7 @@ void add_govern(CLI::App& app, Outcome& outcome) {
   {
     const auto [cmd, o] = add("show", "print records, a JSON object a line", show);
     folder(cmd, *o);
-    cmd->add_option("--type", o->type, "of this type only: start, stop, generation, reading");
+    cmd->add_option("--type", o->type, "of this type only: start, stop, generation, reading, detection");
     cmd->add_option("--limit", o->limit, "so many (0: all)");
   }
   {
@@ -169,6 +169,7 @@ void add_govern(CLI::App& app, Outcome& outcome) {
     cmd->add_option("PROOF", o->proof, "file of audit prove")->required();
     public_key(cmd, *o);
   }
+  add_govern_watermark(*govern, outcome);
 }
 
 }  // namespace qw::app

@@ -11,6 +11,7 @@
 
 #include "admin.h"
 #include "audit.h"
+#include "watermark.h"
 #include "api/keyword_moderator.h"
 #include "api/routes.h"
 #include "api/server.h"
@@ -35,7 +36,7 @@ constexpr const char* kFineTuneNeedsStore = "serve: --fine-tune-folder needs --s
 struct ServeOptions {
   std::vector<std::string> models, adapters, mcp_servers, mcp_patterns;
   std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto", adapter_folder, model_folder,
-              moderation_words, fine_tune_folder, tls_cert, tls_key, audit_log, audit_key, loop_breaker = "on";
+              moderation_words, fine_tune_folder, tls_cert, tls_key, audit_log, audit_key, watermark_keys, loop_breaker = "on";
   std::string admin_host = "127.0.0.1";
   int port = 8080, admin_port = -1, threads = 0, grace_seconds = 30, drain_delay = 0;
   std::int64_t context = 0, cache_tokens = 0, max_sequences = 16;
@@ -213,7 +214,8 @@ std::vector<std::string> models_of(const std::string& config) {
 }
 
 // Until the program is to stop.
-void watch(const ServeOptions& o, HostedModels& models, net::ServerIdentity* identity) {
+void watch(const ServeOptions& o, HostedModels& models, net::ServerIdentity* identity,
+           governance::MarkKeyHolder* marks) {
   constexpr auto kTick = std::chrono::milliseconds(50);
   constexpr int kTicksPerLook = 20;  // at files: whoever replaces them has not finished sooner
   const bool at_terminal = ::isatty(STDIN_FILENO) == 1;
@@ -223,6 +225,7 @@ void watch(const ServeOptions& o, HostedModels& models, net::ServerIdentity* ide
     const bool asked = reload_asked().exchange(false);
     if (asked && at_terminal && ::isatty(STDIN_FILENO) != 1) break;  // the terminal was closed
     if (asked) models.replace_changed(o.models_from_config ? models_of(o.config) : o.models);
+    if (asked && marks != nullptr) reload_marks(o.watermark_keys, *marks);
     if (identity != nullptr && (asked || tick % kTicksPerLook == 0)) look_for_changes(*identity, asked);
   }
 }
@@ -258,6 +261,7 @@ Status check_serve(const ServeOptions& o) {
   note(mcp_options(o).map([](auto&&) {}));
   if (!o.moderation_words.empty()) note(load_moderator(o.moderation_words).map([](auto&&) {}));
   note(check_audit(o.audit_log, o.audit_key));
+  note(load_marks(o.watermark_keys).map([](auto&&) {}));
   std::error_code ignored;
   if (!o.adapter_folder.empty() && !std::filesystem::is_directory(o.adapter_folder, ignored))
     note(fail(ErrorKind::kBadInput, o.adapter_folder + ": no folder of adapters"));
@@ -306,6 +310,8 @@ Status serve(const ServeOptions& o) {
   QW_ASSIGN(const auto audit, open_audit(o.audit_log, o.audit_key));
   if (audit != nullptr) QW_TRY(audit->append_and_wait(start_record(o.models)));
   options.audit = audit.get();
+  QW_ASSIGN(const auto marks, load_marks(o.watermark_keys));
+  options.marks = marks.get();
   FineTuner tuner(models, o.fine_tune_folder, o.threads);
   if (!o.fine_tune_folder.empty()) {
     if (store == nullptr) return fail(ErrorKind::kUsage, kFineTuneNeedsStore);
@@ -336,7 +342,7 @@ Status serve(const ServeOptions& o) {
   if (o.admin_port >= 0) base::log_info("administration at " + o.admin_host + ":" + std::to_string(service->admin_port()));
   if (!o.log_json) print_banner(o.host, service->port(), models.list().find("")->id, identity != nullptr);
 
-  watch(o, models, identity.get());
+  watch(o, models, identity.get(), marks.get());
   service->announce_end();
   for (int tick = 0; tick < 20 * o.drain_delay; ++tick) std::this_thread::sleep_for(std::chrono::milliseconds(50));
   base::log_info("stopping: running answers may finish within " + std::to_string(o.grace_seconds) + " s");
@@ -385,6 +391,7 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--mcp-allow", o->mcp_patterns, "addresses of MCP servers that clients may name, of the public internet: https://*.example.org/ or the like; may be given more than once");
   cmd->add_option("--audit-log", o->audit_log, "folder of an audit log: every answer is on record there, under signed heads, before its end is told (docs/operations/audit.md)");
   cmd->add_option("--audit-key", o->audit_key, "file of the key that signs the audit log (qianwen govern audit key FILE)");
+  cmd->add_option("--watermark-keys", o->watermark_keys, "file of the keys that answers are marked with (qianwen govern watermark add); read again on SIGHUP (docs/operations/watermark.md)");
   add_cache_type_option(*cmd, o->cache_type);
   add_draft_options(*cmd, o->drafts);
   cmd->add_flag("--no-prefix-cache", o->no_prefix_cache, "compute every prompt from its beginning");

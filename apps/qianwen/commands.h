@@ -27,6 +27,7 @@ void add_convert(CLI::App& app, Outcome& outcome);
 void add_data(CLI::App& app, Outcome& outcome);
 void add_embed(CLI::App& app, Outcome& outcome);
 void add_govern(CLI::App& app, Outcome& outcome);
+void add_govern_watermark(CLI::App& govern, Outcome& outcome);
 void add_guard(CLI::App& app, Outcome& outcome);
 void add_rerank(CLI::App& app, Outcome& outcome);
 void add_reward(CLI::App& app, Outcome& outcome);

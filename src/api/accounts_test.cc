@@ -62,6 +62,7 @@ TEST_F(AccountsTest, EveryRouteButTheHealthPagesNeedsAKey) {
                            "/v1/detokenize",
                            "/detokenize",
                            "/v1/moderations",
+                           "/v1/content_provenance",
                            "/v1/fine_tuning/jobs",
                            "/v1/responses/x/cancel",
                            "/api/v1/tasks",

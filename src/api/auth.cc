@@ -30,6 +30,7 @@ constexpr Route kRoutes[] = {
     {"/v1/detokenize", "inference"},
     {"/detokenize", "inference"},
     {"/v1/moderations", "inference"},
+    {"/v1/content_provenance", "inference"},
     {"/v1/models", "models.read"},
     {"/metrics", "metrics.read"},
     {"/admin", "admin"},

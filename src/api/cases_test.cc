@@ -53,6 +53,7 @@ class CasesTest : public test::AccountsServiceTest, public testing::WithParamInt
   ~CasesTest() override { service_.reset(); }  // before the runner
   void SetUp() override {
     moderator_ = words_.get();
+    marks_ = &keys_;
     fine_tuning_.runner = &runner_;
     fine_tuning_.poll = fine_tuning_.flush = std::chrono::milliseconds(5);
     AccountsServiceTest::SetUp();
@@ -109,6 +110,10 @@ class CasesTest : public test::AccountsServiceTest, public testing::WithParamInt
   chat::Template thinking_;
   Runner runner_;
   std::unique_ptr<KeywordModerator> words_;
+  const governance::MarkKeyHolder keys_{*governance::MarkKeys::parse(
+      R"({"watermark_keys": [{"id": "wm-1", "tenant": "", "scheme": "synthid", "hash": "siphash", "context": 4,
+          "layers": 30, "leaves": 2, "created": 1, "retired": 0, "null": {"mean": 0.5, "variance": 0.0103},
+          "secret": "0000000000000000000000000000000000000000000000000000000000000001"}]})")};
   test::Variables variables_;
 };
 

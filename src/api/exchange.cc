@@ -8,7 +8,9 @@
 #include <iterator>
 #include <utility>
 
+#include "api/auth.h"
 #include "api/service_metrics.h"
+#include "governance/watermark/mark_key.h"
 
 namespace qw::api {
 
@@ -127,6 +129,12 @@ void Exchange::end_events() { reply_->finish(); }
 
 std::string event_text_of(std::string_view name, const json::Value& data) {
   return "event: " + std::string(name) + "\ndata: " + json::dump(data, json::WriteStyle::compact()) + "\n\n";
+}
+
+std::shared_ptr<const governance::MarkKey> Exchange::mark_key() const {
+  if (marks_ == nullptr) return nullptr;
+  const auto keys = marks_->now();
+  return {keys, keys->of(tenant_of(*this))};  // holds all of them, as they were
 }
 
 std::string Exchange::part_id(std::string_view prefix) {

@@ -14,6 +14,8 @@
 
 namespace qw::governance {
 class AuditLog;
+class MarkKeyHolder;
+struct MarkKey;
 }
 namespace qw::store {
 struct Principal;
@@ -75,6 +77,11 @@ class Exchange {
   void recorded_by(governance::AuditLog* log) { audit_ = log; }
   governance::AuditLog* audit() const { return audit_; }
 
+  // The keys that answers are marked with; null: none is.
+  void marked_by(const governance::MarkKeyHolder* keys) { marks_ = keys; }
+  // That of whoever asks; null: answers are not marked.
+  std::shared_ptr<const governance::MarkKey> mark_key() const;
+
   // Who asks, once that is known; without accounts both stay null.
   void belongs_to(Accounts& accounts, std::shared_ptr<const store::Principal> who) {
     accounts_ = &accounts;
@@ -116,6 +123,7 @@ class Exchange {
   std::string path_;
   governance::AuditLog* audit_ = nullptr;
   Preparation* preparation_ = nullptr;
+  const governance::MarkKeyHolder* marks_ = nullptr;
   std::shared_ptr<const store::Principal> who_;
   std::int32_t priority_ = 0;
   std::string answer_id_;

@@ -87,6 +87,7 @@ constexpr Members kMembers[] = {
     {"/v1/detokenize", "POST", "prompt"},
     {"/detokenize", "POST", "prompt"},
     {"/v1/moderations", "POST", "id model results"},
+    {"/v1/content_provenance", "POST", "object model results"},
     {"/v1/models", "GET", "object? data has_more? first_id? last_id?"},
     {"/v1/models/{model*}", "GET", "type? id object? display_name? created? created_at? owned_by? parent? loaded?"},
     {"/v1/responses", "POST", kResponse},

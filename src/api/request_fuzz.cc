@@ -72,6 +72,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   (void)api::openai::read_detokenize_request(*body);
   if (const auto texts = api::openai::read_moderation_request(*body)) QW_CHECK(!texts->texts.empty());
+  if (const auto texts = api::read_provenance_request(*body)) QW_CHECK(!texts->texts.empty());
   if (const auto rerank = api::openai::read_rerank_request(*body)) QW_CHECK(!rerank->documents.empty());
   if (chat) {
     const auto variables = chat::template_variables({chat->messages, chat->tools, true, chat->template_variables});

@@ -19,6 +19,7 @@
 #include "api/openai/tokens.h"
 #include "api/openai/uploads.h"
 #include "api/sessions.h"
+#include "api/provenance.h"
 
 namespace qw::api {
 namespace {
@@ -86,6 +87,8 @@ const Route kRoutes[] = {
     {"POST", "/v1/detokenize", kOpenAi, "The text of tokens", kJson, kDetokenize},
     {"POST", "/detokenize", kOpenAi, "The text of tokens", kJson, kDetokenize},
     {"POST", "/v1/moderations", kOpenAi, "Judge texts", kJson, &reads<&openai::read_moderation_request>},
+    {"POST", "/v1/content_provenance", kOpenAi, "Look for this service's marks in texts", kJson,
+     &reads<&read_provenance_request>},
     {"GET", "/v1/models", kOpenAi, "List the models (in Anthropic's shape with anthropic-version)"},
     {"GET", "/v1/models/{model*}", kOpenAi, "Show a model"},
 

@@ -82,6 +82,7 @@ Service::Service(const ModelList& models, ServiceOptions options)
       files_(background_),
       responses_(models, background_),
       moderations_(background_, options_.moderator),
+      provenance_(models, background_, options_.marks),
       batches_(background_),
       fine_tuning_(models, background_, options_.fine_tuning),
       admin_(background_),
@@ -206,6 +207,7 @@ void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply
   exchange->counted_by(metrics_, request.path);
   exchange->recorded_by(options_.audit);
   exchange->prepared_by(&preparation_);
+  exchange->marked_by(options_.marks);
   if (const auto parent = net::find_header(request.headers, "traceparent"); !parent.empty()) {
     exchange->add_header("traceparent", std::string(parent));
   }
@@ -248,6 +250,7 @@ std::unique_ptr<InnerCall> Service::dispatch(InnerRequest inner, std::function<v
   auto exchange = std::make_shared<Exchange>(std::move(reply), new_id("req_"));
   exchange->counted_by(metrics_, request->path);
   exchange->recorded_by(options_.audit);
+  exchange->marked_by(options_.marks);
   exchange->set_priority(inner.priority);
   if (!inner.answer_id.empty()) exchange->set_answer_id(std::move(inner.answer_id), inner.answer_created);
   exchange->tell_events_to(std::move(inner.on_event));
@@ -289,7 +292,7 @@ void Service::route(const std::shared_ptr<const net::Request>& shared, const std
   if (anthropic_.handle(request, exchange) || dashscope_.handle(request, exchange) || ollama_.handle(request, exchange))
     return;
   if (openai_.handle(request, exchange) || files_.handle(shared, exchange) || batches_.handle(shared, exchange) ||
-      responses_.handle(shared, exchange) || moderations_.handle(request, exchange) ||
+      responses_.handle(shared, exchange) || moderations_.handle(request, exchange) || provenance_.handle(request, exchange) ||
       fine_tuning_.handle(shared, exchange))
     return;
   if (admin_.handle(shared, exchange) || sessions_.handle(shared, exchange)) return;

@@ -28,6 +28,7 @@
 #include "api/openai/moderations.h"
 #include "api/openai/responses/api.h"
 #include "api/preparation.h"
+#include "api/provenance.h"
 #include "api/served_model.h"
 #include "api/service_metrics.h"
 #include "api/sessions.h"
@@ -51,6 +52,9 @@ struct ServiceOptions {
   Moderator* moderator = nullptr;
   // Has a record of every answer before its end is told; null: there is none. Must outlive the service.
   governance::AuditLog* audit = nullptr;
+  // The keys that answers are marked with; null: none is, and /v1/content_provenance answers 501. Must outlive the
+  // service.
+  const governance::MarkKeyHolder* marks = nullptr;
   openai::FineTuneOptions fine_tuning;
   DeferredOptions deferred;
   SessionOptions sessions;
@@ -97,6 +101,7 @@ class Service {
   openai::FilesApi files_;
   openai::ResponsesApi responses_;
   openai::ModerationsApi moderations_;
+  ProvenanceApi provenance_;
   std::unique_ptr<DeferredRunner> deferred_;  // all three: null without accounts
   std::unique_ptr<openai::ResponseEvents> response_events_;
   std::unique_ptr<openai::BatchRunner> batch_runner_;

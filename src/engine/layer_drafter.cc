@@ -65,8 +65,7 @@ void LayerDrafter::take(const Work& work, std::int64_t logit, std::int64_t row) 
   DraftJob& job = *work.job;
   const auto kept = executor_.draft_kept(row);
   work.followed->last.assign(kept.begin(), kept.end());
-  const auto place = job.sampler->output_tokens() + static_cast<std::int64_t>(job.tokens->size());
-  const TokenId id = job.sampler->guess(executor_.draft_logits(logit), place, scratch_);
+  const TokenId id = job.sampler->guess(executor_.draft_logits(logit), *job.tokens, scratch_);
   if (id >= 0) job.tokens->push_back(id);
   if (id < 0 || job.sampler->is_stop(id)) job.most = 0;  // nothing follows
 }

@@ -81,8 +81,7 @@ Status ModelDrafter::guess_next() {
   for (std::size_t i = 0; i < work_.size(); ++i) {
     const Work& w = work_[i];
     w.cached->tokens.push_back(tokens_[i]);
-    const auto place = w.job->sampler->output_tokens() + static_cast<std::int64_t>(w.job->tokens->size());
-    const TokenId id = w.job->sampler->guess(executor_.logits(static_cast<std::int64_t>(i)), place, scratch_);
+    const TokenId id = w.job->sampler->guess(executor_.logits(static_cast<std::int64_t>(i)), *w.job->tokens, scratch_);
     if (id >= 0) w.job->tokens->push_back(id);
     if (id < 0 || w.job->sampler->is_stop(id)) w.job->most = 0;  // nothing follows
   }

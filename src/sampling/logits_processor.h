@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "base/result.h"
@@ -19,6 +20,13 @@ struct History {
   }
 };
 
+// A token that may be drawn, and how likely beside the others: exp((logit - max) / temperature).
+struct Candidate {
+  float logit = 0;
+  tokenizer::TokenId id = 0;
+  double weight = 0;
+};
+
 class LogitsProcessor {
  public:
   virtual ~LogitsProcessor() = default;
@@ -27,6 +35,15 @@ class LogitsProcessor {
   // Changes the logits of the next token in place: -infinity forbids a token. Runs after bias and penalties, before
   // temperature. Must depend on nothing but its own state, `logits` and `history`. An error ends the request.
   virtual Status apply(std::span<float> logits, const History& history) = 0;
+  // Takes part in the draw itself, among what temperature, top-k, top-p and min-p left (by ascending id; at least two):
+  // changes weights, or names the place of the token to take. Not called where the most likely token is taken anyway.
+  // `guessed`: tokens that are thought to come between `history` and this one; none when the draw counts. What it does
+  // must depend on nothing but its own state and these, and change no state that later draws depend on.
+  virtual std::optional<std::size_t> draw(std::span<Candidate> candidates, const History& history,
+                                          std::span<const tokenizer::TokenId> guessed) {
+    (void)candidates, (void)history, (void)guessed;
+    return std::nullopt;
+  }
   // `id` became the next token. An error ends the request.
   virtual Status accept(tokenizer::TokenId id) = 0;
 };

@@ -145,8 +145,10 @@ void Sampler::forbid(std::span<float> logits, std::int64_t index) const {
       if (id >= 0 && static_cast<std::size_t>(id) < logits.size()) logits[static_cast<std::size_t>(id)] = kForbidden;
 }
 
-// Keeps candidates by top-k, top-p and min-p, then draws by the inverse distribution function in ascending id order.
-TokenId Sampler::choose(std::span<const float> logits, float max, std::int64_t index, SamplerScratch& scratch) const {
+// Keeps candidates by top-k, top-p and min-p, then draws by the inverse distribution function in ascending id order,
+// unless a processor draws.
+TokenId Sampler::choose(std::span<const float> logits, float max, std::span<const TokenId> between,
+                        SamplerScratch& scratch) const {
   if (params_.temperature == 0 || params_.top_k == 1) return internal::first_equal(logits, max);
   std::vector<Candidate>& kept = scratch.candidates;
   const bool top_k = params_.top_k > 0 && params_.top_k < static_cast<std::int64_t>(logits.size());
@@ -163,6 +165,11 @@ TokenId Sampler::choose(std::span<const float> logits, float max, std::int64_t i
   if (top_k || params_.top_p < 1)
     std::sort(kept.begin(), kept.end(), [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
 
+  if (kept.size() > 1)
+    for (const auto& p : processors_)
+      if (const auto taken = p->draw(kept, {tokens_, prompt_tokens_}, between)) return kept[*taken].id;
+
+  const std::int64_t index = output_tokens() + static_cast<std::int64_t>(between.size());
   base::Rng rng(params_.seed, static_cast<std::uint64_t>(index));
   double left = rng.next_double() * total_weight(kept);
   for (const Candidate& c : kept) {
@@ -172,14 +179,14 @@ TokenId Sampler::choose(std::span<const float> logits, float max, std::int64_t i
   return kept.back().id;  // rounding used up the whole mass
 }
 
-TokenId Sampler::guess(std::span<float> logits, std::int64_t index, SamplerScratch& scratch) const {
+TokenId Sampler::guess(std::span<float> logits, std::span<const TokenId> between, SamplerScratch& scratch) const {
   for (const auto& [id, bias] : params_.logit_bias)
     if (static_cast<std::size_t>(id) < logits.size()) logits[static_cast<std::size_t>(id)] += bias;
   if (penalties_) penalties_->apply(params_, logits);
-  forbid(logits, index);
+  forbid(logits, output_tokens() + static_cast<std::int64_t>(between.size()));
   const internal::RowScan row = internal::scan(logits);
   if (!row.valid || row.max == kForbidden) return -1;
-  return choose(logits, row.max, index, scratch);
+  return choose(logits, row.max, between, scratch);
 }
 
 Result<Sampled> Sampler::sample(std::span<float> logits, SamplerScratch& scratch) const {
@@ -196,7 +203,7 @@ Status Sampler::sample(std::span<float> logits, SamplerScratch& scratch, Sampled
   const internal::RowScan row = internal::scan(logits);
   if (!row.valid) return fail(ErrorKind::kFailed, "the model gave a logit which is not a number or infinite");
   if (row.max == kForbidden) return fail(ErrorKind::kFailed, "no token is allowed here");
-  out.id = choose(logits, row.max, output_tokens(), scratch);
+  out.id = choose(logits, row.max, {}, scratch);
   if (!params_.logprobs) return {};
 
   const std::span<const float> raw(scratch.raw);

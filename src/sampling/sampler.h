@@ -1,6 +1,6 @@
 // Chooses the next token of one request from a row of logits.
 //
-// A choice is a pure function of (params, seed, index of the output token, tokens so far, logits): it does not depend
+// A choice is a pure function of (params, seed, index of the output token, tokens so far, logits, processors): it does not depend
 // on batch mates, threads or earlier draws. No call sorts the vocabulary: candidates are selected by threshold first.
 #pragma once
 
@@ -25,12 +25,6 @@ struct Sampled {
   // Log-softmax of the raw logits (before bias, penalties, masks, temperature); set if params.logprobs.
   float logprob = 0;
   std::vector<TokenLogprob> top;      // params.top_logprobs most likely usable tokens, most likely first
-};
-
-struct Candidate {
-  float logit = 0;
-  TokenId id = 0;
-  double weight = 0;                  // exp((logit - max) / temperature)
 };
 
 // Memory that one thread lends to every sampler it drives; grows to the vocabulary (or has that reserved), then
@@ -59,10 +53,10 @@ class Sampler {
   Result<Sampled> sample(std::span<float> logits, SamplerScratch& scratch) const;
   // The same, into memory that is used again.
   Status sample(std::span<float> logits, SamplerScratch& scratch, Sampled& out) const;
-  // The token that would be drawn as output token `index` (not before the next) if the model gave `logits` there, which are
-  // overwritten: what another model's row means for this request. Processors and the tokens between are left out of it;
-  // -1 if nothing can be drawn.
-  TokenId guess(std::span<float> logits, std::int64_t index, SamplerScratch& scratch) const;
+  // The token that would be drawn after the tokens so far and `between` if the model gave `logits` there, which are
+  // overwritten: what another model's row means for this request. What processors do to logits, and what `between` does to
+  // penalties, is left out of it; -1 if nothing can be drawn.
+  TokenId guess(std::span<float> logits, std::span<const TokenId> between, SamplerScratch& scratch) const;
   // Appends a token to the output: the sampled one, or one decided elsewhere.
   Status accept(TokenId id);
 
@@ -77,7 +71,7 @@ class Sampler {
   class Penalties;
   Status edit(std::span<float> logits) const;
   void forbid(std::span<float> logits, std::int64_t index) const;
-  TokenId choose(std::span<const float> logits, float max, std::int64_t index, SamplerScratch& scratch) const;
+  TokenId choose(std::span<const float> logits, float max, std::span<const TokenId> between, SamplerScratch& scratch) const;
 
   SamplingParams params_;
   std::vector<TokenId> tokens_;

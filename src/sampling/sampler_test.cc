@@ -193,16 +193,16 @@ TEST(Sampler, AGuessFromTheSameRowIsTheDraw) {
       std::vector<float> row(50);
       for (float& l : row) l = rng.next_float() * 5;
       auto guessed = row, drawn = row, ahead = row;
-      const TokenId guess = sampler.guess(guessed, place, scratch);
+      const TokenId guess = sampler.guess(guessed, {}, scratch);
       ASSERT_EQ(guess, sampler.sample(drawn, scratch)->id);
-      EXPECT_GE(sampler.guess(ahead, place + 3, scratch), 0);
+      EXPECT_GE(sampler.guess(ahead, std::vector<TokenId>{4, 5, 6}, scratch), 0);
       ASSERT_TRUE(sampler.accept(guess));
     }
   }
   Sampler sampler({}, std::vector<TokenId>{1});
   std::vector<float> nothing(50, -kInf), broken(50, std::numeric_limits<float>::quiet_NaN());
-  EXPECT_EQ(sampler.guess(nothing, 0, scratch), -1);
-  EXPECT_EQ(sampler.guess(broken, 0, scratch), -1);
+  EXPECT_EQ(sampler.guess(nothing, {}, scratch), -1);
+  EXPECT_EQ(sampler.guess(broken, {}, scratch), -1);
 }
 
 TEST(Sampler, TiesGoToTheLowerId) {

@@ -8,6 +8,7 @@
 #include "api/generation/answer.h"
 #include "api/generation/output_rules.h"
 #include "api/preparation.h"
+#include "governance/watermark/marker.h"
 #include "tokenizer/prompt.h"
 
 namespace qw::api {
@@ -43,11 +44,25 @@ struct Launch {
   std::int64_t n = 1;
   std::shared_ptr<const OutputRules> rules;
   std::string cache_salt;  // the client's own, beside the tenant's
+  std::shared_ptr<const governance::MarkKey> mark = nullptr;  // null: the answer is not marked
 };
+
+// Greedy answers cannot be marked: their tokens are no matter of choice.
+bool marks(const Launch& launch) {
+  return launch.mark != nullptr && launch.params.temperature > 0 && launch.params.top_k != 1;
+}
+
+// Tells the client and the audit log.
+void tell_mark(Exchange& exchange, const Launch& launch, json::Object& audit) {
+  if (launch.mark == nullptr) return;
+  exchange.add_header("X-Watermark", marks(launch) ? name_of(launch.mark->scheme) : "none");
+  if (!audit.empty())
+    audit.set("watermark", marks(launch) ? json::Value(launch.mark->id) : json::Value());
+}
 
 // Submits the choices; the answer takes care of everything that follows.
 void submit(const std::shared_ptr<Answer>& answer, const Exchange& exchange, const Launch& launch) {
-  const auto& [model, params, prompts, limits, n, rules, cache_salt] = launch;
+  const auto& [model, params, prompts, limits, n, rules, cache_salt, mark] = launch;
   answer->begin();
   std::size_t index = 0;
   for (std::size_t p = 0; p < prompts.size(); ++p) {
@@ -62,6 +77,7 @@ void submit(const std::shared_ptr<Answer>& answer, const Exchange& exchange, con
       request.cache_salt = request.tenant + '\n' + cache_salt;  // tenants never see from timings what others asked
       auto loops = rules->loop_watch();
       request.processors = rules->processors(params.stop_ids, loops);
+      if (marks(launch)) request.processors.push_back(governance::make_marker(mark, model->tokenizer->find("</think>")));
       request.sink = std::make_shared<TextSink>(*model->tokenizer, request.params, true, answer->receiver(index),
                                                 std::move(loops));
       auto id = model->engine->submit(std::move(request));
@@ -90,6 +106,8 @@ void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch l
     spec.audit = audit_entry("generation", *exchange, *launch.model, launch.prompts);
     add_sampling(spec.audit, launch.params);
   }
+  launch.mark = exchange->mark_key();
+  tell_mark(*exchange, launch, spec.audit);
   admit(exchange, need,
         [exchange, spec = std::move(spec), launch = std::move(launch), choices, wanted = need.output_tokens,
          make_writer](std::shared_ptr<Charge> charge, std::int64_t granted) mutable {

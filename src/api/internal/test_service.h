@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "api/server.h"
+#include "governance/watermark/mark_key.h"
 #include "json/value.h"
 #include "sampling/constraint.h"
 #include "tokenizer/tokenizer.h"
@@ -120,6 +121,7 @@ class ServiceTest : public testing::Test {
     options.mcp = mcp_;
     options.deferred.poll = std::chrono::milliseconds(20);
     options.moderator = moderator;
+    options.marks = marks_;
     options.batches = batches;
     options.accounts = accounts;
     options.http.port = 0;
@@ -191,7 +193,8 @@ class ServiceTest : public testing::Test {
   std::optional<kvcache::BlockPool> pool_;
   std::unique_ptr<engine::Engine> engine_;
   ModelList models_;
-  McpOptions mcp_;  // of the next start
+  McpOptions mcp_;                                      // of the next start
+  const governance::MarkKeyHolder* marks_ = nullptr;  // of the next start
   std::unique_ptr<Service> service_;
   std::size_t max_body_ = 10'000;  // of the next start
   bool admin_apart_ = false;  // of the next start

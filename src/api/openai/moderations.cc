@@ -54,8 +54,9 @@ constexpr const char* kInputShape =
         {"type": "string"}, {"type": "object", "required": ["type", "text"], "properties": {
           "type": {"const": "text"}, "text": {"type": "string"}}}]}}]})";
 
-// A text, texts, or parts.
-void read_input(FieldReader& in, std::vector<std::string>& out) {
+}  // namespace
+
+void read_texts(FieldReader& in, std::vector<std::string>& out) {
   const json::Value* input = in.any("input", kInputShape);
   if (input == nullptr) return in.reject("input", "'input' is required.");
   const json::Array list = input->is_array() ? input->as_array() : json::Array{*input};
@@ -73,13 +74,11 @@ void read_input(FieldReader& in, std::vector<std::string>& out) {
   }
 }
 
-}  // namespace
-
 ApiResult<ModerationRequest> read_moderation_request(const json::Object& body) {
   FieldReader in(body);
   ModerationRequest out;
   out.model = in.text("model").value_or("");
-  read_input(in, out.texts);
+  read_texts(in, out.texts);
   if (in.error()) return tl::unexpected(*in.error());
   out.ignored = in.unknown();
   return out;

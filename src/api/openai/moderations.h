@@ -10,7 +10,14 @@
 #include "api/exchange.h"
 #include "api/moderator.h"
 
+namespace qw::api {
+class FieldReader;
+}
+
 namespace qw::api::openai {
+
+// "input": a text, texts, or parts of type text.
+void read_texts(FieldReader& in, std::vector<std::string>& out);
 
 struct ModerationRequest {
   std::string model;

@@ -1,0 +1,40 @@
+// POST /v1/content_provenance: did this service write these texts? Answered by looking for its watermark
+// (governance/watermark/detector.h), with the probability that an unmarked text looks so; every answer names what it
+// rests on. Without keys the route answers 501.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "api/background.h"
+#include "api/exchange.h"
+#include "api/served_model.h"
+#include "governance/watermark/mark_key.h"
+
+namespace qw::api {
+
+struct ProvenanceRequest {
+  std::string model;               // whose tokens the texts are made of; "": the first
+  std::vector<std::string> texts;  // not empty
+  double level = 0.001;            // of p-values that count as a mark
+  std::vector<std::string> ignored;
+};
+ApiResult<ProvenanceRequest> read_provenance_request(const json::Object& body);
+
+class ProvenanceApi {
+ public:
+  // All must outlive this object and what it began. `marks` may be null.
+  ProvenanceApi(const ModelList& models, Background& background, const governance::MarkKeyHolder* marks)
+      : models_(models), background_(background), marks_(marks) {}
+  // True if the path belongs here; the exchange is then answered, now or later.
+  bool handle(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
+
+ private:
+  void answer(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
+  const ModelList& models_;
+  Background& background_;
+  const governance::MarkKeyHolder* marks_;
+};
+
+}  // namespace qw::api

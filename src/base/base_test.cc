@@ -4,16 +4,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <numeric>
+#include <span>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "base/cpu.h"
 #include "base/file.h"
+#include "base/mapped_pages.h"
 #include "base/rng.h"
 #include "base/sha256.h"
 #include "base/thread_pool.h"
@@ -229,6 +233,35 @@ TEST(Result, TryPassesErrorsOn) {
   EXPECT_EQ(*quarter(8), 2);
   EXPECT_EQ(quarter(6).error().message, "odd");
   EXPECT_EQ(exit_code(quarter(6).error().kind), 3);
+}
+
+std::int64_t resident_bytes() {
+  std::ifstream in("/proc/self/statm");
+  std::int64_t all = 0, resident = 0;
+  in >> all >> resident;
+  return resident * ::sysconf(_SC_PAGESIZE);
+}
+
+TEST(MappedPages, AreLetGoAndComeBack) {
+  constexpr std::size_t kBytes = 32 << 20;
+  const Folder folder;
+  std::string text(kBytes, 'x');
+  for (std::size_t i = 0; i < kBytes; i += 997) text[i] = static_cast<char>(i % 251);
+  std::ofstream(folder / "file", std::ios::binary) << text;
+  auto file = MappedFile::open(folder / "file");
+  ASSERT_TRUE(file);
+  const std::span<const std::byte> bytes = file->bytes();
+  const std::span<const std::byte> as_text = std::as_bytes(std::span(text.data(), text.size()));
+  ASSERT_TRUE(std::ranges::equal(bytes, as_text));
+  const std::int64_t before = resident_bytes();
+  let_go_of_pages(bytes.subspan(100, kBytes - 200));
+  EXPECT_LT(resident_bytes(), before - std::int64_t{kBytes} / 2);
+  EXPECT_TRUE(std::ranges::equal(bytes, as_text));
+  let_go_of_pages(as_text);  // of no file: left alone
+  EXPECT_TRUE(std::ranges::equal(bytes, as_text));
+  const MappedFile moved = std::move(*file);
+  let_go_of_pages(moved.bytes().first(1));
+  EXPECT_TRUE(std::ranges::equal(moved.bytes(), as_text));
 }
 
 }  // namespace

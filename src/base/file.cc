@@ -8,9 +8,41 @@
 
 #include <cerrno>
 #include <cstring>
+#include <mutex>
+#include <vector>
+
+#include "base/mapped_pages.h"
 
 namespace qw::base {
 namespace {
+
+// Where files are mapped now. Only of such memory may pages be dropped: they hold what the file holds.
+class Mappings {
+ public:
+  void add(std::span<const std::byte> bytes) {
+    std::lock_guard lock(mutex_);
+    all_.push_back(bytes);
+  }
+  void remove(const std::byte* begin) {
+    std::lock_guard lock(mutex_);
+    std::erase_if(all_, [&](std::span<const std::byte> m) { return m.data() == begin; });
+  }
+  // The mapping that holds `bytes`, or nothing.
+  std::span<const std::byte> around(std::span<const std::byte> bytes) {
+    std::lock_guard lock(mutex_);
+    for (const std::span<const std::byte> m : all_)
+      if (bytes.data() >= m.data() && bytes.data() + bytes.size() <= m.data() + m.size()) return m;
+    return {};
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::span<const std::byte>> all_;
+};
+Mappings& mappings() {
+  static auto* const all = new Mappings;  // outlives files that are closed while the program ends
+  return *all;
+}
 
 Error system_error(const std::filesystem::path& path, const char* action) {
   const int code = errno;
@@ -32,8 +64,8 @@ Result<int> open_for_reading(const std::filesystem::path& path) {
 
 Status write_all(int fd, const std::filesystem::path& path, std::span<const std::byte> bytes, std::int64_t offset) {
   while (!bytes.empty()) {
-    const ssize_t n = offset < 0 ? ::write(fd, bytes.data(), bytes.size())
-                                 : ::pwrite(fd, bytes.data(), bytes.size(), offset);
+    const ssize_t n =
+        offset < 0 ? ::write(fd, bytes.data(), bytes.size()) : ::pwrite(fd, bytes.data(), bytes.size(), offset);
     if (n < 0) {
       if (errno == EINTR) continue;
       return tl::unexpected(system_error(path, "write"));
@@ -69,6 +101,7 @@ Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
       return tl::unexpected(std::move(error));
     }
     file.data_ = static_cast<const std::byte*>(p);
+    mappings().add(file.bytes());
   }
   ::close(fd);
   return file;
@@ -85,7 +118,19 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (data_ == nullptr) return;
+  mappings().remove(data_);
+  ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void let_go_of_pages(std::span<const std::byte> bytes) {
+  const std::span<const std::byte> mapped = mappings().around(bytes);
+  if (mapped.empty() || bytes.empty()) return;
+  static const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<std::uintptr_t>(bytes.data()) / page * page;
+  const auto end = reinterpret_cast<std::uintptr_t>(bytes.data() + bytes.size());
+  // Of a private mapping that nobody can write to: nothing is lost. If it is refused, the pages stay.
+  ::madvise(reinterpret_cast<void*>(begin), (end - begin + page - 1) / page * page, MADV_DONTNEED);
 }
 
 Result<InputFile> InputFile::open(const std::filesystem::path& path) {
@@ -126,7 +171,8 @@ InputFile::~InputFile() {
 Status InputFile::wait_for_writer() {
   constexpr int kPatienceMs = 2000;  // a writer that was started together with this program is there by then
   pollfd waiting{fd_, POLLIN, 0};
-  if (::poll(&waiting, 1, kPatienceMs) == 0) return fail(ErrorKind::kBadInput, path_.string() + ": nobody writes to this pipe");
+  if (::poll(&waiting, 1, kPatienceMs) == 0)
+    return fail(ErrorKind::kBadInput, path_.string() + ": nobody writes to this pipe");
   return {};
 }
 

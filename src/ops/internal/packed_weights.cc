@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "base/mapped_pages.h"
 #include "ops/weight_type.h"
 #include "tensor/blocks.h"
 #include "tensor/groups.h"
@@ -144,7 +145,12 @@ Result<std::vector<PackedWeight>> pack_weights(const Machine& m, const Program& 
   }
   for_pieces(m.pool, static_cast<std::int64_t>(pieces.size()), [&](int, std::int64_t p) {
     const Piece& piece = pieces[static_cast<std::size_t>(p)];
-    pack_rows(m, weights[piece.weight], use[piece.weight], piece, packed[piece.weight]);
+    const tensor::ConstView& stored = weights[piece.weight];
+    pack_rows(m, stored, use[piece.weight], piece, packed[piece.weight]);
+    if (stored.data == nullptr || use[piece.weight] == Use::kVector) return;
+    // Else weights would take memory twice until the last of them is packed.
+    const std::int64_t row_bytes = tensor::row_bytes(stored.dtype, stored.shape.back());
+    base::let_go_of_pages({stored.data + piece.begin * row_bytes, static_cast<std::size_t>((piece.end - piece.begin) * row_bytes)});
   });
   return packed;
 }

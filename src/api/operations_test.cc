@@ -84,6 +84,7 @@ TEST_F(OperationsTest, HealthTellsWhetherTokensAreMade) {
   EXPECT_EQ(ask("GET", "/health/tokens", "").body,
             R"({"status":"idle","running":0,"waiting":0,"seconds_since_token":null})");
   ask_json(kChat, std::string(kBody) + "}");
+  EXPECT_TRUE(soon([&] { return engine_->stats().running == 0; }));  // the step that ends an answer ends after it
   const auto after = ask("GET", "/health/tokens", "");
   EXPECT_EQ(after.status, 200);
   EXPECT_THAT(after.body, HasSubstr(R"("status":"idle")"));

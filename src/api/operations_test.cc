@@ -58,9 +58,10 @@ TEST_F(OperationsTest, TheEndRefusesNewRequestsAndLetsRunningOnesFinish) {
 TEST_F(OperationsTest, AnswersThatDoNotFinishInTimeAreCut) {
   auto running = held_request(R"(,"stream":true)");
   EXPECT_FALSE(service_->drain(100ms));
-  model_.held = false;
-  service_.reset();
+  auto ended = std::async(std::launch::async, [&] { service_.reset(); });
   EXPECT_THAT(running.get().body, Not(HasSubstr("[DONE]")));
+  model_.held = false;  // not before: the answer could be whole by the time the service has ended
+  ended.get();
 }
 
 TEST_F(OperationsTest, AnswersSayHowLongTheyTookWhereThatIsAskedFor) {

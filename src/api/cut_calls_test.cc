@@ -89,13 +89,17 @@ class CutCallsTest : public test::ServiceTest {
       EXPECT_EQ(told.arguments.size(), finished + 1);
     }
   }
+  // An open object: OpenAI's request and Anthropic's differ in their tools only.
+  static std::string messages_body(std::size_t n, const std::string& tools) {
+    return R"({"model":"alphabet","messages":[{"role":"user","content":"abc"}],"max_tokens":)" + std::to_string(n) +
+           "," + tools;
+  }
   static std::vector<std::size_t> lengths() { return {3, 8, 20, 34, 52, 57, 63, 72, 78, 95, 110, 120, 128}; }
 };
 
 TEST_F(CutCallsTest, OpenAi) {
   for (const std::size_t n : lengths()) {
-    const std::string body = R"({"model":"alphabet","messages":[{"role":"user","content":"abc"}],"max_tokens":)" +
-                             std::to_string(n) + "," + tools("parameters", true);
+    const std::string body = messages_body(n, tools("parameters", true));
     Told whole, streamed;
     const auto answer = told("/v1/chat/completions", body + "}").at(0);
     const json::Value& choice = at(answer, "choices").as_array()[0];
@@ -154,8 +158,7 @@ TEST_F(CutCallsTest, Responses) {
 
 TEST_F(CutCallsTest, Anthropic) {
   for (const std::size_t n : lengths()) {
-    const std::string body = R"({"model":"alphabet","messages":[{"role":"user","content":"abc"}],"max_tokens":)" +
-                             std::to_string(n) + "," + tools("input_schema", false);
+    const std::string body = messages_body(n, tools("input_schema", false));
     Told whole, streamed;
     const auto answer = told("/v1/messages", body + "}").at(0);
     whole.reason = text_of(answer, "stop_reason");

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "api/auth.h"
+#include "api/exchange.h"
 
 namespace qw::api {
 

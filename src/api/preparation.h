@@ -15,9 +15,9 @@
 #include <thread>
 #include <vector>
 
-#include "api/exchange.h"
-
 namespace qw::api {
+
+class Exchange;
 
 class Preparation {
  public:

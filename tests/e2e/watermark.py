@@ -15,7 +15,7 @@ import urllib.request
 from service import call, check, start_service, wait_for
 
 program = sys.argv[1]
-LONG = 160  # tokens of an answer
+LONG = 400  # tokens of an answer, which the model does not end: keys are drawn, and what is found of a short text is luck
 
 
 def govern(*words, input=None):
@@ -24,7 +24,7 @@ def govern(*words, input=None):
 
 def ask(port, seed, **more):
     """Text and X-Watermark of an answer."""
-    body = {"model": "mini", "prompt": "The fox", "max_tokens": LONG, "seed": seed, "temperature": 1, "top_k": 40, **more}
+    body = {"model": "mini", "prompt": "The fox", "max_tokens": LONG, "seed": seed, "temperature": 1, "top_k": 40, "ignore_eos": True, **more}
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)["choices"][0]["text"], answer.headers["X-Watermark"]

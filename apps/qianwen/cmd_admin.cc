@@ -72,6 +72,13 @@ class Command {
         ->check(CLI::NonNegativeNumber);
     return *this;
   }
+  // The flag that empties a list.
+  Command& none(const char* flag, const char* argument, const char* instead_of, const char* help) {
+    cmd_->add_flag_function(
+            flag, [call = call_, argument](std::int64_t) { call->arguments.set(argument, json::Array()); }, help)
+        ->excludes(cmd_->get_option(instead_of));
+    return *this;
+  }
   Command& switches() {
     auto* off = cmd_->add_flag_function(
         "--disable", [call = call_](std::int64_t) { call->arguments.set("disabled", true); }, "its keys are refused");
@@ -155,7 +162,10 @@ void add_projects(Admin& admin) {
   admin.operation(group, "list", "All of them", "projects.list")
       .text("--org", "organisation", "of this organisation only");
   admin.operation(group, "show", "One of them", "projects.get").needs("PROJECT", "project", "name or id");
-  admin.operation(group, "set", "Change one", "projects.set").needs("PROJECT", "project", "name or id").weight().switches();
+  admin.operation(group, "set", "Change one", "projects.set")
+      .needs("PROJECT", "project", "name or id")
+      .weight()
+      .switches();
 }
 
 void add_users(Admin& admin) {
@@ -164,7 +174,8 @@ void add_users(Admin& admin) {
       .needs("ORG", "organisation", "name or id")
       .needs("NAME", "name")
       .list("--role", "roles", "may be given more than once (default: member)");
-  admin.operation(group, "list", "All of them", "users.list").text("--org", "organisation", "of this organisation only");
+  admin.operation(group, "list", "All of them", "users.list")
+      .text("--org", "organisation", "of this organisation only");
   admin.operation(group, "show", "One of them", "users.get").needs("USER", "user", "name or id");
   admin.operation(group, "logout", "End all sessions of one in browsers", "users.logout")
       .needs("USER", "user", "name or id");
@@ -173,7 +184,8 @@ void add_users(Admin& admin) {
       .list("--role", "roles", "the roles from now on")
       .text("--email", "email", "by which he may log in, too")
       .text("--project", "project", "where he works in a browser (default: the oldest of his organisation)")
-      .secret_file("--password-file", "password", "file of his password (-: standard input); an empty one takes it away")
+      .secret_file("--password-file", "password",
+                   "file of his password (-: standard input); an empty one takes it away")
       .switches();
 
   group = admin.group("role", "Roles: what users may do");
@@ -197,6 +209,15 @@ void add_keys(Admin& admin) {
       .number("--days", "days", "expires after so many days");
   admin.operation(group, "list", "All of them", "keys.list").text("--project", "project", "of this project only");
   admin.operation(group, "show", "One of them", "keys.get").needs("KEY", "key", "id, or its shown characters");
+  admin.operation(group, "set", "Change one; what is not given stays", "keys.set")
+      .needs("KEY", "key", "id, or its shown characters")
+      .text("--name", "name", "for people")
+      .list("--scope", "scopes", "the actions from now on")
+      .list("--model", "models", "the models from now on")
+      .list("--network", "networks", "the addresses and ranges from now on")
+      .none("--all-models", "models", "--model", "it may use every model")
+      .none("--any-network", "networks", "--network", "it may come from anywhere")
+      .number("--days", "days", "expires so many days from now; 0: never");
   admin.operation(group, "rotate", "A new key with the same rights", "keys.rotate")
       .needs("KEY", "key", "id, or its shown characters")
       .number("--grace", "grace_seconds", "seconds that the old one still works (0)");
@@ -240,8 +261,7 @@ Result<json::Value> export_rows(Store& store, json::Object arguments, bool csv) 
   constexpr std::int64_t kPage = 1000;
   arguments.set("limit", kPage);
   for (bool first = true;; first = false) {
-    QW_ASSIGN(const json::Value rows,
-              operations::perform(operations::operation("usage.list"), store, arguments));
+    QW_ASSIGN(const json::Value rows, operations::perform(operations::operation("usage.list"), store, arguments));
     if (csv) std::fputs(operations::csv_of(rows.as_array(), first).c_str(), stdout);
     for (const json::Value& row : rows.as_array()) {
       if (!csv) std::puts(json::dump(row).c_str());

@@ -60,9 +60,10 @@ void Accounts::who(std::string secret, Credential kind, OnWho then) {
   lookup_wake_.notify_one();
 }
 
-void Accounts::forget_sessions() {
+void Accounts::forget() {
   const std::lock_guard lock(mutex_);
-  std::erase_if(beliefs_, [](const auto& belief) { return belief.first.starts_with('s'); });
+  beliefs_.clear();
+  ++forgotten_;
 }
 
 void Accounts::look_up() {
@@ -71,6 +72,7 @@ void Accounts::look_up() {
     lookup_wake_.wait(lock, [&] { return stopping_ || !lookups_.empty(); });
     if (lookups_.empty()) return;
     auto batch = std::exchange(lookups_, {});
+    const std::uint64_t as_of = forgotten_;
     lock.unlock();
     for (Lookup& one : batch) {
       auto found = one.kind == Credential::kKey ? store_.tenants().principal_of_key(one.secret)
@@ -84,8 +86,9 @@ void Accounts::look_up() {
       {
         const std::lock_guard again(mutex_);
         if (beliefs_.size() >= kMostBeliefs) beliefs_.clear();
-        beliefs_[(one.kind == Credential::kKey ? "k" : "s") + base::sha256_hex(one.secret)] = {
-            who, std::chrono::steady_clock::now() + kBelieved};
+        if (forgotten_ == as_of)
+          beliefs_[(one.kind == Credential::kKey ? "k" : "s") + base::sha256_hex(one.secret)] = {
+              who, std::chrono::steady_clock::now() + kBelieved};
       }
       one.then(std::move(who));
     }

@@ -44,9 +44,11 @@ class Accounts {
   // what is settled afterwards is left to its lease.
   void stop();
 
-  // What was found is believed for a second (kBelievedUs): a revoked key works that long.
+  // What was found is believed for a second (kBelieved): where another service, or a command, revokes or changes a key,
+  // it works as before for that long.
   void who(std::string secret, Credential kind, OnWho then);
-  void forget_sessions();  // what is believed of them: some have ended
+  // What is believed: something was changed here, and holds from the next request on.
+  void forget();
   void admit(store::Asked asked, OnAdmission then);
   void settle(store::Settlement settlement, OnSettled then);
   // Its lease is renewed, with its progress, as long as the charge lives.
@@ -78,6 +80,7 @@ class Accounts {
   std::vector<std::pair<store::Asked, OnAdmission>> asked_;
   std::vector<std::pair<store::Settlement, OnSettled>> settled_;
   std::vector<Lookup> lookups_;
+  std::uint64_t forgotten_ = 0;            // how often: what was read before is not believed afterwards
   std::map<std::string, Belief> beliefs_;  // by kind and SHA-256 of the secret
   std::map<std::string, std::weak_ptr<Charge>> watched_;
   std::thread books_, lookup_;

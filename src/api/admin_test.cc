@@ -64,7 +64,6 @@ TEST_F(AdminTest, AnOrganisationFromItsBeginningToItsBill) {
   const std::string chat = R"({"model":"alphabet","messages":[{"role":"user","content":"ab"}],"max_tokens":3})";
   EXPECT_EQ(ask("POST", "/v1/chat/completions", chat, secret).status, 403) << "denied by the role";
   send("POST", "/users/lin", R"({"roles":["member"]})");
-  ::usleep(1'050'000);
   send("POST", "/prices", R"({"model":"alphabet","currency":"CNY","prompt":"0.3","output":0.6,"trained":"2.5"})");
   send("POST", "/budgets", R"({"subject":"project:essays","amount":"0.00001","unit":"CNY"})");
   send("POST", "/limits", R"({"subject":"project:essays","requests_per_minute":100,"jobs":5})");
@@ -94,6 +93,38 @@ TEST_F(AdminTest, AnOrganisationFromItsBeginningToItsBill) {
   send("DELETE", "/roles/member", "", 400);
   send("POST", "/organisations/school", R"({"disabled":true})");
   EXPECT_EQ(dump(send("GET", "/organisations/" + at(school, "id").as_string()).find("disabled")), "true");
+}
+
+TEST_F(AdminTest, AChangedKeyIsAnotherFromTheNextRequestOn) {
+  const auto made = key({"models.read"});
+  const std::string path = "/keys/" + made.key.id;
+  const std::string chat = R"({"model":"alphabet","messages":[{"role":"user","content":"ab"}],"max_tokens":3})";
+  const auto asked = [&] { return ask("POST", "/v1/chat/completions", chat, bearer(made)).status; };
+  EXPECT_EQ(asked(), 403);
+  const auto set = send("POST", path, R"({"scopes":["inference"],"name":"bench"})");
+  EXPECT_EQ(dump(set.find("scopes")) + at(set, "name").as_string(), R"(["inference"]bench)");
+  EXPECT_EQ(set.find("key"), nullptr) << "its secret is known to who has it";
+  EXPECT_EQ(asked(), 200);
+  send("POST", path, R"({"models":["another"]})");
+  EXPECT_EQ(asked(), 403);
+  send("POST", path, R"({"models":[],"networks":["10.0.0.0/8"]})");
+  EXPECT_EQ(asked(), 403);
+  send("POST", path, R"({"networks":["127.0.0.0/8"],"days":2})");
+  EXPECT_EQ(asked(), 200);
+  EXPECT_GT(send("GET", path).find("expires")->as_double(), 0);
+  send("POST", "/limits", R"({"subject":"key:)" + made.key.id + R"(","requests_per_minute":1})");
+  EXPECT_EQ(asked(), 200);
+  EXPECT_EQ(asked(), 429);
+  send("POST", "/limits", R"({"subject":"key:)" + made.key.id + R"(","requests_per_minute":0})");
+  EXPECT_EQ(asked(), 200);
+  EXPECT_EQ(dump(send("POST", path, R"({"days":0})").find("expires")), "null");
+  for (const char* wrong : {R"({"scopes":[]})", R"({"scopes":["inferense"]})", R"({"networks":["10.0.0.0/99"]})",
+                            R"({"days":-1})", R"({"project":"p"})"})
+    send("POST", path, wrong, 400);
+  EXPECT_EQ(asked(), 200);
+  send("DELETE", path);
+  EXPECT_EQ(asked(), 401);
+  send("POST", path, R"({"name":"x"})", 400);
 }
 
 TEST_F(AdminTest, MistakesAreNamed) {

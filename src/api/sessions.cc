@@ -326,7 +326,7 @@ bool SessionsApi::handle(const std::shared_ptr<const net::Request>& request,
       done = tenants.end_session(secret->text);
     }
     if (!done) return exchange->send_error(openai::store_error(done.error()));
-    accounts.forget_sessions();
+    accounts.forget();
     for (auto& [name, value] : session_cookies("", options_)) exchange->add_header(name, value);
     exchange->send_json(200, json::Object{{"sessions_ended", ended}});
   });

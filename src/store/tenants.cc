@@ -10,6 +10,18 @@ namespace {
 
 constexpr std::int64_t kUseNotedUs = 60'000'000;
 
+// What a key may be made with, or changed to.
+Status check_rights(const Key& key, std::int64_t now) {
+  if (!key.name.empty()) QW_TRY(check_name("a key's name", key.name));
+  QW_TRY(check_words("a scope", key.scopes));
+  QW_TRY(check_words("a model's name", key.models));
+  QW_TRY(check_words("a network", key.networks));
+  if (key.scopes.empty()) return fail(ErrorKind::kBadInput, "a key needs at least one scope (\"*\": all)");
+  if (key.expires_us != 0 && key.expires_us <= now)
+    return fail(ErrorKind::kBadInput, "the key would have expired already");
+  return {};
+}
+
 }  // namespace
 
 bool covers(const std::vector<std::string>& patterns, std::string_view action) {
@@ -180,17 +192,16 @@ Status Tenants::remove_role(const std::string& name) {
 }
 
 Result<NewKey> Tenants::add_key(const KeySpec& spec) {
-  if (!spec.name.empty()) QW_TRY(check_name("a key's name", spec.name));
-  QW_TRY(check_words("a scope", spec.scopes));
-  QW_TRY(check_words("a model's name", spec.models));
-  QW_TRY(check_words("a network", spec.networks));
-  if (spec.scopes.empty()) return fail(ErrorKind::kBadInput, "a key needs at least one scope (\"*\": all)");
   return work_.transact([&](Connection& c) -> Result<NewKey> {
     QW_ASSIGN(const std::int64_t now, work_.now_us(c));
-    if (spec.expires_us != 0 && spec.expires_us <= now)
-      return fail(ErrorKind::kBadInput, "the key would have expired already");
-    QW_ASSIGN(const Project project, find_project(c, spec.project));
     Key key;
+    key.name = spec.name;
+    key.scopes = spec.scopes;
+    key.models = spec.models;
+    key.networks = spec.networks;
+    key.expires_us = spec.expires_us;
+    QW_TRY(check_rights(key, now));
+    QW_ASSIGN(const Project project, find_project(c, spec.project));
     if (!spec.repeat_id.empty()) {
       key.id = "key_" + base::sha256_hex(spec.repeat_id).substr(0, 24);
       QW_ASSIGN(const Rows made, c.run("SELECT id FROM keys WHERE id = $1", {key.id}));
@@ -204,11 +215,6 @@ Result<NewKey> Tenants::add_key(const KeySpec& spec) {
                     "user " + spec.user + " and project " + spec.project + " belong to different organisations");
       key.user_id = user.id;
     }
-    key.name = spec.name;
-    key.scopes = spec.scopes;
-    key.models = spec.models;
-    key.networks = spec.networks;
-    key.expires_us = spec.expires_us;
     return insert_key(c, std::move(key), now);
   });
 }
@@ -229,6 +235,23 @@ Result<std::vector<Key>> Tenants::keys(const std::string& project) {
 }
 Result<Key> Tenants::key(const std::string& where) {
   return work_.transact([&](Connection& c) { return find_key(c, where); });
+}
+Status Tenants::set_key(const std::string& where, const KeyChange& change) {
+  return work_.transact([&](Connection& c) -> Status {
+    QW_ASSIGN(const std::int64_t now, work_.now_us(c));
+    QW_ASSIGN(Key key, find_key(c, where));
+    if (key.revoked_us != 0) return fail(ErrorKind::kBadInput, "key " + where + " has ended");
+    key.name = change.name.value_or(key.name);
+    key.scopes = change.scopes.value_or(key.scopes);
+    key.models = change.models.value_or(key.models);
+    key.networks = change.networks.value_or(key.networks);
+    const std::int64_t expires = change.expires_us.value_or(key.expires_us);
+    key.expires_us = change.expires_us.value_or(0);  // an end that is not changed may be over
+    QW_TRY(check_rights(key, now));
+    QW_TRY(c.run("UPDATE keys SET name = $1, scopes = $2, models = $3, networks = $4, expires_us = $5 WHERE id = $6",
+                 {key.name, join(key.scopes), join(key.models), join(key.networks), expires, key.id}));
+    return {};
+  });
 }
 Result<NewKey> Tenants::rotate_key(const std::string& where, std::int64_t grace_us) {
   return work_.transact([&](Connection& c) -> Result<NewKey> {
@@ -275,7 +298,8 @@ Result<std::optional<Principal>> Tenants::principal_of_key_id(const std::string&
       if (rows.empty()) break;
       QW_ASSIGN(Principal p, principal_of(c, rows[0]));
       if (alive(p.key, now)) return std::optional<Principal>(std::move(p));
-      QW_ASSIGN(const Rows heirs, c.run("SELECT id FROM keys WHERE rotated_from = $1 ORDER BY created_us DESC LIMIT 1", {next}));
+      QW_ASSIGN(const Rows heirs,
+                c.run("SELECT id FROM keys WHERE rotated_from = $1 ORDER BY created_us DESC LIMIT 1", {next}));
       next = heirs.empty() ? "" : heirs[0].text(0);
     }
     return std::optional<Principal>();

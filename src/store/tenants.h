@@ -84,6 +84,13 @@ struct KeySpec {
   std::string repeat_id = {};  // a key of one that is not empty is made once; its id follows from it
 };
 
+// What is to be changed of a key; its secret, project and user stay.
+struct KeyChange {
+  std::optional<std::string> name = {};
+  std::optional<std::vector<std::string>> scopes = {}, models = {}, networks = {};
+  std::optional<std::int64_t> expires_us = {};
+};
+
 // A key and everything that decides what it may do.
 struct Principal {
   Key key;
@@ -124,6 +131,8 @@ class Tenants {
   Result<NewKey> add_key(const KeySpec& spec);
   Result<std::vector<Key>> keys(const std::string& project = "");
   Result<Key> key(const std::string& where);  // id, or the characters that are shown
+  // One that was revoked (or rotated) stays as it is: kBadInput. One that expired may be given another end.
+  Status set_key(const std::string& where, const KeyChange& change);
   // A new secret with the same rights; the old one ends after `grace_us`.
   Result<NewKey> rotate_key(const std::string& where, std::int64_t grace_us);
   Status revoke_key(const std::string& where);

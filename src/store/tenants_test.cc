@@ -105,6 +105,43 @@ TEST_P(TenantsTest, KeysExpireRotateAndAreRevoked) {
   EXPECT_EQ(tenants().keys("p")->size(), 3u);
 }
 
+TEST_P(TenantsTest, WhatAKeyMayDoIsChangedUnderTheSameSecret) {
+  ASSERT_TRUE(tenants().add_organisation("o").has_value());
+  ASSERT_TRUE(tenants().add_project("o", "p").has_value());
+  const auto key = tenants().add_key({"p", "", "k", {"inference"}, {"mini"}, {"10.0.0.0/8"}, now_us_ + 1000});
+  const auto now = [&] { return *tenants().principal_of_key(key->secret); };
+  const auto changed = tenants().set_key(key->key.shown, {.name = "k2", .scopes = {{"files.*", "models.read"}}});
+  ASSERT_TRUE(changed.has_value()) << changed.error().message;
+  EXPECT_EQ(now()->key.name, "k2");
+  EXPECT_FALSE(may(*now(), "inference"));
+  EXPECT_TRUE(may(*now(), "files.write"));
+  EXPECT_EQ(now()->key.models, std::vector<std::string>{"mini"}) << "what is not named stays";
+  EXPECT_EQ(now()->key.networks, std::vector<std::string>{"10.0.0.0/8"});
+  EXPECT_EQ(now()->key.expires_us, now_us_ + 1000);
+  ASSERT_TRUE(tenants().set_key(key->key.id, {.models = std::vector<std::string>(), .networks = {{"::1"}}}));
+  EXPECT_TRUE(now()->key.models.empty());
+  EXPECT_EQ(now()->key.networks, std::vector<std::string>{"::1"});
+
+  now_us_ += 1000;
+  EXPECT_FALSE(now());
+  EXPECT_TRUE(tenants().set_key(key->key.id, {.name = "late"})) << "an end that is over is no reason against a name";
+  EXPECT_FALSE(now());
+  EXPECT_FALSE(tenants().set_key(key->key.id, {.expires_us = now_us_}));
+  ASSERT_TRUE(tenants().set_key(key->key.id, {.expires_us = now_us_ + 5}));
+  EXPECT_TRUE(now());
+  ASSERT_TRUE(tenants().set_key(key->key.id, {.expires_us = 0}));
+  now_us_ += 1'000'000;
+  EXPECT_TRUE(now());
+
+  EXPECT_FALSE(tenants().set_key(key->key.id, {.scopes = std::vector<std::string>()}));
+  EXPECT_FALSE(tenants().set_key(key->key.id, {.models = {{"a,b"}}}));
+  EXPECT_FALSE(tenants().set_key("key_none", {.name = "x"}));
+  EXPECT_TRUE(may(*now(), "files.write")) << "what is refused changes nothing";
+  const auto heir = tenants().rotate_key(key->key.id, 500);
+  EXPECT_FALSE(tenants().set_key(key->key.id, {.name = "x"})) << "it has an end that is set";
+  EXPECT_TRUE(tenants().set_key(heir->key.id, {.name = "x"}));
+}
+
 TEST_P(TenantsTest, ADenyingRoleWins) {
   ASSERT_TRUE(tenants().add_organisation("o").has_value());
   ASSERT_TRUE(tenants().add_project("o", "p").has_value());

@@ -97,7 +97,7 @@ class Call {
     const auto answer = perform(*match_.operation, store_, *arguments);
     if (!answer) return refuse(error_of(answer.error()));
     if (match_.operation->changes()) note(*arguments, *answer);
-    if (match_.operation->name == "users.logout") exchange_->accounts()->forget_sessions();
+    if (match_.operation->changes()) exchange_->accounts()->forget();
     if (match_.operation->name == "usage.sum") return send_list(answer->as_array(), false);  // few, and none has a name
     if (answer->is_array()) return page(answer->as_array());
     exchange_->send_json(200, *answer);

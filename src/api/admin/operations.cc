@@ -221,6 +221,14 @@ Result<Value> remove_role(Store* s, FieldReader& in) {
   return done(s->tenants().remove_role(name));
 }
 
+Status known_networks(const std::vector<std::string>& networks) {
+  for (const std::string& range : networks)
+    if (!net::IpRange::parse(range))
+      return fail(ErrorKind::kBadInput, "the network " + range + " is no address or range (10.0.0.0/8)");
+  return {};
+}
+std::int64_t in_days(std::int64_t days) { return base::unix_us() + days * 86'400'000'000; }
+
 Result<Value> add_key(Store* s, FieldReader& in) {
   store::KeySpec spec;
   spec.project = needed(in, "project");
@@ -233,10 +241,8 @@ Result<Value> add_key(Store* s, FieldReader& in) {
   const auto days = in.integer("days", 1, kMostDays);
   QW_TRY(fine(in));
   QW_TRY(known_actions(spec.scopes));
-  for (const std::string& range : spec.networks)
-    if (!net::IpRange::parse(range))
-      return fail(ErrorKind::kBadInput, "the network " + range + " is no address or range (10.0.0.0/8)");
-  if (days) spec.expires_us = base::unix_us() + *days * 86'400'000'000;
+  QW_TRY(known_networks(spec.networks));
+  if (days) spec.expires_us = in_days(*days);
   return one(s->tenants().add_key(spec));
 }
 Result<Value> list_keys(Store* s, FieldReader& in) {
@@ -247,6 +253,21 @@ Result<Value> list_keys(Store* s, FieldReader& in) {
 Result<Value> get_key(Store* s, FieldReader& in) {
   const std::string where = needed(in, "key");
   QW_TRY(fine(in));
+  return one(s->tenants().key(where));
+}
+Result<Value> set_key(Store* s, FieldReader& in) {
+  const std::string where = needed(in, "key");
+  store::KeyChange change;
+  change.name = in.text("name");
+  change.scopes = words(in, "scopes");
+  change.models = words(in, "models");
+  change.networks = words(in, "networks");
+  const auto days = in.integer("days", 0, kMostDays);  // 0: for ever
+  QW_TRY(fine(in));
+  if (change.scopes) QW_TRY(known_actions(*change.scopes));
+  if (change.networks) QW_TRY(known_networks(*change.networks));
+  if (days) change.expires_us = *days == 0 ? 0 : in_days(*days);
+  QW_TRY(s->tenants().set_key(where, change));
   return one(s->tenants().key(where));
 }
 Result<Value> rotate_key(Store* s, FieldReader& in) {
@@ -438,6 +459,7 @@ constexpr Operation kOperations[] = {
     {"keys.add", "POST", "/keys", "Make a key", add_key, example<store::NewKey>},
     {"keys.list", "GET", "/keys", "List keys", list_keys, example<store::Key>, true},
     {"keys.get", "GET", "/keys/{key}", "Show a key", get_key, example<store::Key>},
+    {"keys.set", "POST", "/keys/{key}", "Change a key", set_key, example<store::Key>},
     {"keys.rotate", "POST", "/keys/{key}/rotate", "Replace a key", rotate_key, example<store::NewKey>},
     {"keys.revoke", "DELETE", "/keys/{key}", "End a key", revoke_key, done_example},
     {"limits.list", "GET", "/limits", "List limits", list_limits, example<store::Limits>, true},

@@ -55,12 +55,20 @@ std::string clock_text(double seconds) {
   return text;
 }
 
-// ", 87% of pairs right"; "" where there are none.
-std::string accuracy_text(const std::optional<double>& accuracy) {
-  if (!accuracy) return "";
-  char text[40];
-  std::snprintf(text, sizeof(text), ", %.0f%% of pairs right", 100 * *accuracy);
-  return text;
+// ", 87% right, margin 0.41"; "" where there are none.
+template <class Record>
+std::string measures_text(const Record& r) {
+  char text[80];
+  std::string out;
+  if (r.accuracy) {
+    std::snprintf(text, sizeof(text), ", %.0f%% right", 100 * *r.accuracy);
+    out += text;
+  }
+  if (r.margin) {
+    std::snprintf(text, sizeof(text), ", margin %.3f", *r.margin);
+    out += text;
+  }
+  return out;
 }
 
 train::Callbacks callbacks(Printer& printer, std::int64_t steps) {
@@ -69,15 +77,15 @@ train::Callbacks callbacks(Printer& printer, std::int64_t steps) {
     printer.machine(train::to_json(r));
     if (!printer.for_person()) return;
     std::fprintf(stderr, "step %lld/%lld  loss %.4f%s  lr %.2e  grad %.3f  %.0f tok/s  mfu %.0f%%  left %s%s\n",
-                 static_cast<long long>(r.step), static_cast<long long>(steps), r.loss, accuracy_text(r.accuracy).c_str(), r.lr, r.grad_norm, r.tps,
+                 static_cast<long long>(r.step), static_cast<long long>(steps), r.loss, measures_text(r).c_str(), r.lr, r.grad_norm, r.tps,
                  100 * r.mfu, clock_text(r.seconds_left).c_str(), r.skipped ? "  SKIPPED (not finite)" : "");
   };
   c.on_eval = [&printer](const train::EvalRecord& r) {
     printer.machine(train::to_json(r));
     if (!printer.for_person()) return;
-    if (r.accuracy) {
+    if (r.accuracy || r.margin) {
       std::fprintf(stderr, "eval at step %lld: loss %.4f%s%s\n", static_cast<long long>(r.step), r.eval_loss,
-                   accuracy_text(r.accuracy).c_str(), r.best ? " (best so far)" : "");
+                   measures_text(r).c_str(), r.best ? " (best so far)" : "");
       return;
     }
     std::fprintf(stderr, "eval at step %lld: loss %.4f, %.4f bits a byte%s\n", static_cast<long long>(r.step),
@@ -140,9 +148,9 @@ Status train_model(const Options& o) {
                  static_cast<long long>(trainer->rows_in_epoch()), pool.size(), kernels.name,
                  trainer->peak_flops() / 1e9,
                  trainer->steps_done() > 0 ? (", resumed at step " + std::to_string(trainer->steps_done())).c_str() : "");
-  if (printer.for_person() && trainer->pairs_left_out() > 0)
-    std::fprintf(stderr, "%lld pairs are longer than %lld rows and are left out\n",
-                 static_cast<long long>(trainer->pairs_left_out()), static_cast<long long>(config->sequence_length));
+  if (printer.for_person() && trainer->examples_left_out() > 0)
+    std::fprintf(stderr, "%lld examples are longer than %lld rows and are left out\n",
+                 static_cast<long long>(trainer->examples_left_out()), static_cast<long long>(config->sequence_length));
   QW_TRY(trainer->run(callbacks(printer, config->steps)));
   if (printer.for_person())
     std::fprintf(stderr, config->lora ? "adapter: %s\n" : "model: %s\n",

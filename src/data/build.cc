@@ -32,15 +32,15 @@ struct Builder {
   Status add_poem(const SourceConfig& source, const Document& document, const FormBalance& balance,
                   ShardWriter& writer) const;
   Status add_chat(const json::Object& chat, const SourceConfig& source, std::uint64_t line, ShardWriter& writer,
-                  std::size_t context = 0) const;
+                  std::size_t context = 0, float value = 0) const;
   Result<json::Object> build_source(const SourceConfig& source) const;
 };
 
 Status Builder::add_chat(const json::Object& chat, const SourceConfig& source, std::uint64_t line,
-                         ShardWriter& writer, std::size_t context) const {
+                         ShardWriter& writer, std::size_t context, float value) const {
   auto tokens = tokenize_chat(chat_template, chat, tokenizer, context);
   if (!tokens) return in_context(source.name + " line " + std::to_string(line), std::move(tokens).error());
-  return writer.add(tokens->ids, tokens->text_bytes, tokens->kept);
+  return writer.add(tokens->ids, tokens->text_bytes, tokens->kept, value);
 }
 
 // Draws of exercises differ between sources, even of the same file.
@@ -82,8 +82,8 @@ Status Builder::add_document(const SourceConfig& source, const Document& documen
                              ShardWriter& writer) const {
   if (source.exercises != Exercises::kNone) return add_poem(source, document, balance, writer);
   if (is_chat(source)) {
-    QW_TRY(add_chat(document.chat, source, document.line, writer, document.context));
-    return is_pairs(source) ? add_chat(document.rejected, source, document.line, writer, document.context) : Status{};
+    QW_TRY(add_chat(document.chat, source, document.line, writer, document.context, document.value));
+    return holds_of(source) == Holds::kPairs ? add_chat(document.rejected, source, document.line, writer, document.context) : Status{};
   }
   std::vector<TokenId> ids;
   if (config.leading_end_token) ids.push_back(end_token);
@@ -121,7 +121,7 @@ Result<json::Object> Builder::build_source(const SourceConfig& source) const {
   const auto train_path = config.output / (source.name + ".train.shard");
   const auto heldout_path = config.output / (source.name + ".heldout.shard");
   QW_ASSIGN(auto writer, ShardWriter::create(train_path, tokenizer.vocab_size(), hash,
-                                             is_chat(source)));
+                                             is_chat(source), holds_of(source) == Holds::kRatings));
   SourceReader reader(source, config.dedup, seen);
   QW_ASSIGN(const FormBalance balance, count_forms(source));
   Document document;
@@ -155,7 +155,7 @@ Result<json::Object> Builder::build_source(const SourceConfig& source) const {
   record.set("empty_dropped", counts.empty);
   record.set("invalid_utf8", counts.invalid_utf8);
   record.set("weight", source.weight);
-  if (is_pairs(source)) record.set("pairs", true);
+  if (const Holds holds = holds_of(source); holds != Holds::kTexts) record.set("holds", holds_name(holds));
   record.set("heldout_tail", source.heldout_tail);
   record.set("train", shard_record(train_path, &train));
   record.set("heldout", shard_record(heldout_path, tail ? &*tail : nullptr));

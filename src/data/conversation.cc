@@ -72,7 +72,7 @@ Result<Conversation> share_gpt(const json::Value& line) {
     QW_ASSIGN(const std::string_view role, role_of(from));
     messages.push_back(message(role, value));
   }
-  return Conversation{as_chat(std::move(messages), line), {}, 0};
+  return Conversation{as_chat(std::move(messages), line), {}, 0, 0};
 }
 
 Result<Conversation> alpaca(const json::Value& line) {
@@ -94,13 +94,24 @@ Result<Conversation> alpaca(const json::Value& line) {
   }
   messages.push_back(message("user", input.empty() ? instruction : instruction + "\n" + input));
   messages.push_back(message("assistant", output));
-  return Conversation{as_chat(std::move(messages), line), {}, 0};
+  return Conversation{as_chat(std::move(messages), line), {}, 0, 0};
 }
 
 Result<Conversation> prompt_completion(const json::Value& line) {
   QW_ASSIGN(const json::Array prompt, part_of(line, "prompt", "user"));
   QW_ASSIGN(const json::Array completion, part_of(line, "completion", "assistant"));
-  return Conversation{as_chat(joined(prompt, completion), line), {}, prompt.size()};
+  return Conversation{as_chat(joined(prompt, completion), line), {}, prompt.size(), 0};
+}
+
+Result<Conversation> rated(const json::Value& line) {
+  QW_ASSIGN(Conversation out, prompt_completion(line));
+  if (out.context == 0 || out.context == out.chat.find("messages")->as_array().size())
+    return fail(ErrorKind::kBadInput, "a rated answer needs a prompt and an answer");
+  const json::Value* label = line.find("label");
+  const bool number = label != nullptr && label->is_int() && (label->as_int() == 0 || label->as_int() == 1);
+  if (!number && (label == nullptr || !label->is_bool())) return wrong("label", "is neither true nor false");
+  out.value = (number ? label->as_int() == 1 : label->as_bool()) ? 1 : 0;
+  return out;
 }
 
 Result<Conversation> preference(const json::Value& line) {
@@ -122,7 +133,7 @@ Result<Conversation> preference(const json::Value& line) {
     return fail(ErrorKind::kBadInput, "a pair needs a prompt and two answers to it that differ");
   const json::Value& tools_of = openai ? *input : line;
   return Conversation{as_chat(joined(prompt, chosen, shared), tools_of),
-                      as_chat(joined(prompt, rejected, shared), tools_of), prompt.size()};
+                      as_chat(joined(prompt, rejected, shared), tools_of), prompt.size(), 0};
 }
 
 }  // namespace
@@ -138,6 +149,8 @@ Result<Conversation> conversation_of(const json::Value& line, ConversationForm f
       return prompt_completion(line);
     case ConversationForm::kPreference:
       return preference(line);
+    case ConversationForm::kRated:
+      return rated(line);
   }
   return fail(ErrorKind::kBadInput, "unknown form");
 }

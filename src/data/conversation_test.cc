@@ -64,6 +64,16 @@ TEST(Conversation, Preference) {
   }
 }
 
+TEST(Conversation, Rated) {
+  const auto c = read(R"({"prompt":"p","completion":"c","label":true})", ConversationForm::kRated);
+  ASSERT_TRUE(c) << c.error().message;
+  EXPECT_EQ(shown(c->chat), "user:p assistant:c ");
+  EXPECT_EQ(c->context, 1u);
+  EXPECT_EQ(c->value, 1.0f);
+  EXPECT_EQ(read(R"({"prompt":"p","completion":"c","label":false})", ConversationForm::kRated)->value, 0.0f);
+  EXPECT_EQ(read(R"({"prompt":"p","completion":"c","label":1})", ConversationForm::kRated)->value, 1.0f);
+}
+
 TEST(Conversation, WhatIsWrongIsNamed) {
   using enum ConversationForm;
   const std::tuple<const char*, ConversationForm, const char*> cases[] = {
@@ -78,7 +88,10 @@ TEST(Conversation, WhatIsWrongIsNamed) {
       {R"({"prompt":"x","chosen":"y"})", kPreference, "\"rejected\" is missing"},
       {R"({"chosen":"y","rejected":"z"})", kPreference, "needs a prompt"},
       {R"({"chosen":[{"role":"user","content":"p"}],"rejected":[{"role":"user","content":"p"}]})", kPreference,
-       "differ"}};
+       "differ"},
+      {R"({"prompt":"x","completion":"y"})", kRated, "\"label\" is neither true nor false"},
+      {R"({"prompt":"x","completion":"y","label":2})", kRated, "\"label\""},
+      {R"({"prompt":"x","completion":[],"label":true})", kRated, "needs a prompt and an answer"}};
   for (const auto& [line, form, why] : cases) {
     const auto c = read(line, form);
     ASSERT_FALSE(c) << line;

@@ -152,6 +152,7 @@ Status DocumentReader::State::conversation(simdjson::dom::element root, Document
   document.chat = std::move(c.chat);
   document.rejected = std::move(c.rejected);
   document.context = c.context;
+  document.value = c.value;
   return {};
 }
 

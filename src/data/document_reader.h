@@ -42,6 +42,7 @@ struct Document {
   json::Object chat;       // kChat, kConversation: the variables a chat template gets ("messages", "tools")
   json::Object rejected;   // of preferences: the other answer's
   std::size_t context = 0;  // so many messages at the beginning are not learnt from
+  float value = 0;          // of rated answers: 1 if it was liked
   std::uint64_t line = 0;  // first line of it, counted from 1
 };
 

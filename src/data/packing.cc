@@ -17,6 +17,14 @@ tl::unexpected<Error> bad_ledger(const std::filesystem::path& path, const char* 
   return fail(ErrorKind::kBadInput, path.string() + ": " + why);
 }
 
+Result<Holds> holds_in(const json::Value& source, const std::filesystem::path& ledger) {
+  const json::Value* said = source.find("holds");
+  if (said == nullptr) return Holds::kTexts;
+  for (const Holds holds : {Holds::kPairs, Holds::kRatings})
+    if (*said == json::Value(holds_name(holds))) return holds;
+  return bad_ledger(ledger, "a source holds what is not known here");
+}
+
 Status open_part(const std::filesystem::path& folder, const json::Value& source, const char* part,
                  const Dataset& dataset, std::vector<DatasetSource>& out) {
   const auto ledger = folder / "ledger.json";
@@ -37,13 +45,18 @@ Status open_part(const std::filesystem::path& folder, const json::Value& source,
     return bad_ledger(shard.path(), "does not hold the documents that the ledger lists");
   for (std::uint64_t i = 0; i < shard.tokens(); ++i)
     if (shard.token(i) >= dataset.vocab) return bad_ledger(shard.path(), "holds a token id outside the vocabulary");
-  const json::Value* pairs = source.find("pairs");
-  const bool paired = pairs != nullptr && pairs->is_bool() && pairs->as_bool();
-  if (shard.documents() > 0) out.push_back({name->as_string(), std::move(shard), weight->as_double(), paired});
+  QW_ASSIGN(const Holds holds, holds_in(source, ledger));
+  if (holds == Holds::kRatings && !shard.has_values()) return bad_ledger(shard.path(), "holds no ratings");
+  if (shard.documents() > 0) out.push_back({name->as_string(), std::move(shard), weight->as_double(), holds});
   return {};
 }
 
 }  // namespace
+
+const char* holds_name(Holds holds) {
+  static constexpr const char* kNames[] = {"texts", "pairs", "ratings"};
+  return kNames[static_cast<std::size_t>(holds)];
+}
 
 Result<Dataset> open_dataset(const std::filesystem::path& folder) {
   const auto path = folder / "ledger.json";
@@ -188,8 +201,9 @@ BatchStream::BatchStream(const std::vector<DatasetSource>& sources, std::int64_t
 Result<BatchStream> BatchStream::create(const std::vector<DatasetSource>& sources, std::int64_t sequence_length,
                                         std::uint64_t seed, Cursor cursor) {
   for (const DatasetSource& source : sources)
-    if (source.pairs)
-      return fail(ErrorKind::kBadInput, source.name + ": holds preference pairs, which are learnt from with [preference] only");
+    if (source.holds != Holds::kTexts)
+      return fail(ErrorKind::kBadInput, source.name + ": holds " + holds_name(source.holds) + ", which are learnt from with " +
+                                            (source.holds == Holds::kPairs ? "[preference]" : "[kto]") + " only");
   BatchStream out(sources, sequence_length, seed, cursor);
   if (out.epoch_.sequences() == 0) return fail(ErrorKind::kBadInput, "the training data is empty");
   if (cursor.sequence < 0 || cursor.sequence > out.epoch_.sequences())

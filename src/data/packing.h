@@ -17,11 +17,19 @@
 
 namespace qw::data {
 
+// What the documents of a source are.
+enum class Holds : std::uint8_t {
+  kTexts,    // what is to be said, all of it or the masked part
+  kPairs,    // preference pairs (examples.h)
+  kRatings,  // answers that were liked (value 1) or not (0)
+};
+const char* holds_name(Holds holds);  // "texts", "pairs", "ratings": in ledgers and messages
+
 struct DatasetSource {
   std::string name;
   TokenShard shard;
   double weight = 1;
-  bool pairs = false;  // documents are preference pairs (pairs.h)
+  Holds holds = Holds::kTexts;
 };
 
 // What a ledger lists, opened and checked against it.
@@ -80,7 +88,7 @@ struct Cursor {
 // Hands out batches for ever, epoch after epoch.
 class BatchStream {
  public:
-  // `sources` must stay alive. Errors: kBadInput when an epoch would be empty or holds preference pairs; kUsage for a cursor out of range.
+  // `sources` must stay alive. Errors: kBadInput when an epoch would be empty or a source holds no texts; kUsage for a cursor out of range.
   static Result<BatchStream> create(const std::vector<DatasetSource>& sources, std::int64_t sequence_length,
                                     std::uint64_t seed, Cursor cursor);
   // Fills `batch` with the next `sequences` sequences.

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/rng.h"
+#include "data/examples.h"
 #include "data/internal/test_files.h"
 
 namespace qw::data {
@@ -21,7 +22,7 @@ class ShardTest : public test::DataTest {};
 
 TEST_F(ShardTest, ShardsRoundTripAndSplitTheirTail) {
   for (const std::int64_t vocab : {60000, 100000}) {
-    auto writer = *ShardWriter::create(folder_ / "t.shard", vocab, kHash, true);
+    auto writer = *ShardWriter::create(folder_ / "t.shard", vocab, kHash, true, vocab == 100000);
     base::Rng rng(1);
     std::vector<std::vector<TokenId>> ids(7);
     std::vector<std::vector<std::uint8_t>> kept(7);
@@ -30,7 +31,7 @@ TEST_F(ShardTest, ShardsRoundTripAndSplitTheirTail) {
         ids[d].push_back(static_cast<TokenId>(rng.below(static_cast<std::uint64_t>(vocab))));
         kept[d].push_back(static_cast<std::uint8_t>(rng.below(2)));
       }
-      ASSERT_TRUE(writer.add(ids[d], static_cast<std::uint32_t>(d), kept[d]));
+      ASSERT_TRUE(writer.add(ids[d], static_cast<std::uint32_t>(d), kept[d], vocab == 100000 ? 0.5f + static_cast<float>(d) : 0));
     }
     ASSERT_TRUE(writer.finish(2, folder_ / "h.shard"));
     const auto train = TokenShard::open(folder_ / "t.shard"), tail = TokenShard::open(folder_ / "h.shard");
@@ -44,6 +45,10 @@ TEST_F(ShardTest, ShardsRoundTripAndSplitTheirTail) {
       const TokenShard& shard = d < 5 ? *train : *tail;
       const std::size_t local = d < 5 ? d : d - 5;
       ASSERT_EQ(shard.end(local) - shard.begin(local), ids[d].size());
+      ASSERT_EQ(shard.has_values(), vocab == 100000);
+      if (shard.has_values()) {
+        EXPECT_EQ(shard.value(local), 0.5f + static_cast<float>(d));
+      }
       for (std::size_t i = 0; i < ids[d].size(); ++i) {
         EXPECT_EQ(shard.token(shard.begin(local) + i), ids[d][i]);
         EXPECT_EQ(shard.kept(shard.begin(local) + i), kept[d][i] != 0);
@@ -64,6 +69,19 @@ TEST_F(ShardTest, DamagedShardsAreRefused) {
     changed[at] = static_cast<char>(changed[at] ^ 0x11);
     EXPECT_FALSE(TokenShard::open(write("changed.shard", changed))) << at;
   }
+}
+
+TEST_F(ShardTest, AValueThatIsNoNumberIsRefused) {
+  auto writer = *ShardWriter::create(folder_ / "v.shard", 60000, kHash, false, true);
+  const std::vector<TokenId> ids{1, 2, 3};
+  ASSERT_TRUE(writer.add(ids, 3, {}, 1.0f));
+  ASSERT_TRUE(writer.finish(0, {}));
+  auto bytes = *base::read_file(folder_ / "v.shard");
+  ASSERT_TRUE(TokenShard::open(folder_ / "v.shard"));
+  bytes.replace(bytes.size() - 4, 4, std::string("\x00\x00\xc0\x7f", 4));
+  const auto shard = TokenShard::open(write("nan.shard", bytes));
+  ASSERT_FALSE(shard);
+  EXPECT_THAT(shard.error().message, testing::HasSubstr("not a number"));
 }
 
 TEST_F(ShardTest, PiecesCoverEveryTransitionOnce) {
@@ -178,6 +196,75 @@ TEST_F(ShardTest, ACursorResumesTheStreamAnywhere) {
   EXPECT_FALSE(BatchStream::create(sources, 16, 7, {0, 10000}));
   const auto nothing = sources_of(folder_ / "a.shard", 0);
   EXPECT_FALSE(BatchStream::create(nothing, 16, 7, {}));
+}
+
+// Example i: prompt 100i + {0..i}, answer 100i + {50, 51, 52}, liked if i is even.
+std::vector<DatasetSource> ratings(const fs::path& path, int examples) {
+  auto writer = *ShardWriter::create(path, 60000, kHash, true, true);
+  for (TokenId i = 0; i < examples; ++i) {
+    std::vector<TokenId> ids;
+    for (TokenId t = 0; t <= i; ++t) ids.push_back(100 * i + t);
+    std::vector<std::uint8_t> kept(ids.size());
+    for (TokenId t = 50; t < 53; ++t) ids.push_back(100 * i + t);
+    kept.resize(ids.size(), 1);
+    EXPECT_TRUE(writer.add(ids, 1, kept, i % 2 == 0 ? 1.0f : 0.0f));
+  }
+  EXPECT_TRUE(writer.finish(0, {}));
+  std::vector<DatasetSource> sources;
+  sources.push_back({"rated", *TokenShard::open(path), 1, Holds::kRatings});
+  return sources;
+}
+
+TEST_F(ShardTest, RatedAnswersStandBehindTheirOwnPromptAndBehindAForeignOne) {
+  const auto sources = ratings(folder_ / "r.shard", 6);
+  const auto stream = ExampleStream::create(sources, Holds::kRatings, 7, 3, {});
+  ASSERT_TRUE(stream) << stream.error().message;
+  EXPECT_EQ(stream->examples(), 5);  // the last one has a prompt of six tokens and eight rows
+  EXPECT_EQ(stream->left_out(), 1);
+  std::set<std::int32_t> answers;
+  for (std::int64_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(stream->liked(i), i % 2 == 0);
+    PackedBatch own, foreign;
+    stream->append(i, own);
+    stream->append_mismatched(i, foreign);
+    const auto prompt = static_cast<std::size_t>(i) + 1;  // tokens
+    const auto first = static_cast<std::int32_t>(100 * i);
+    const auto last = static_cast<std::ptrdiff_t>(own.labels.size());
+    EXPECT_EQ(std::vector<std::int32_t>(own.labels.begin() + last - 3, own.labels.end()),
+              (std::vector<std::int32_t>{first + 50, first + 51, first + 52}));
+    ASSERT_EQ(foreign.tokens.size(), prompt + 2);
+    EXPECT_EQ(foreign.kept, 3);
+    const std::int32_t other = foreign.labels[prompt - 1] - 50;  // 100 times whose answer it is
+    EXPECT_NE(other, first);
+    answers.insert(other);
+    for (std::size_t r = 0; r < foreign.tokens.size(); ++r) {
+      const auto row = static_cast<std::int32_t>(r), behind = static_cast<std::int32_t>(r - prompt);
+      EXPECT_EQ(foreign.positions[r], row);
+      EXPECT_EQ(foreign.tokens[r], r < prompt ? first + row : other + 50 + behind);
+      EXPECT_EQ(foreign.labels[r], r + 1 < prompt ? -1 : other + 51 + behind);
+    }
+  }
+  EXPECT_EQ(answers.size(), 5u);
+}
+
+TEST_F(ShardTest, AForeignAnswerIsCutToTheLongestRow) {
+  const auto sources = ratings(folder_ / "r.shard", 2);
+  auto longer = *ShardWriter::create(folder_ / "long.shard", 60000, kHash, true, true);
+  const std::vector<TokenId> ids{1, 2, 3, 4, 5, 6, 7, 8};
+  ASSERT_TRUE(longer.add(ids, 1, std::vector<std::uint8_t>{0, 1, 1, 1, 1, 1, 1, 1}, 1));
+  ASSERT_TRUE(longer.add(ids, 1, std::vector<std::uint8_t>{0, 0, 0, 0, 0, 0, 0, 1}, 1));
+  ASSERT_TRUE(longer.finish(0, {}));
+  std::vector<DatasetSource> two;
+  two.push_back({"long", *TokenShard::open(folder_ / "long.shard"), 1, Holds::kRatings});
+  const auto stream = *ExampleStream::create(two, Holds::kRatings, 7, 3, {});
+  PackedBatch batch;
+  stream.append_mismatched(1, batch);  // seven tokens of prompt, of the answer of seven one remains as a label
+  EXPECT_EQ(batch.tokens.size(), 7u);
+  EXPECT_EQ(batch.kept, 1);
+  EXPECT_EQ(batch.labels.back(), 2);
+  EXPECT_THAT(ExampleStream::create(sources, Holds::kPairs, 7, 3, {}).error().message,
+              testing::HasSubstr("rated: holds ratings, and pairs are asked for"));
+  EXPECT_THAT(BatchStream::create(sources, 7, 3, {}).error().message, testing::HasSubstr("with [kto] only"));
 }
 
 }  // namespace

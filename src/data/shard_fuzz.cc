@@ -12,6 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   data::PackedBatch batch;
   for (const auto& piece : pieces) data::append_piece(*shard, piece, batch);
   for (const auto id : batch.tokens) QW_CHECK(id >= 0);
+  for (std::uint64_t d = 0; shard->has_values() && d < shard->documents(); ++d) QW_CHECK(shard->value(d) == shard->value(d));
   if (!pieces.empty()) (void)data::best_fit(pieces, 16);
   return 0;
 }

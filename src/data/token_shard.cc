@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 
 #include "base/sha256.h"
@@ -14,7 +15,7 @@ namespace {
 
 constexpr std::array<char, 8> kMagic = {'Q', 'W', 'T', 'O', 'K', 'S', 'H', '1'};
 constexpr std::uint32_t kVersion = 1;
-constexpr std::uint32_t kHasMask = 1;
+constexpr std::uint32_t kHasMask = 1, kHasValues = 2;
 constexpr std::uint64_t kAlign = 8;                    // arrays of u64 are read in place
 constexpr std::uint64_t kMaxDocuments = 1ull << 40;    // far above any corpus; keeps the size arithmetic from wrapping
 
@@ -24,8 +25,8 @@ struct Header {
   std::uint64_t tokens, documents;
   std::uint32_t flags, reserved;
   unsigned char tokenizer_sha256[32];
-  std::uint64_t text_bytes, offsets_at, bytes_at, mask_at;
-  unsigned char pad[24];
+  std::uint64_t text_bytes, offsets_at, bytes_at, mask_at, values_at;
+  unsigned char pad[16];
 };
 static_assert(sizeof(Header) == 128);
 
@@ -36,9 +37,12 @@ void lay_out(Header& h) {
   h.offsets_at = aligned(sizeof(Header) + h.tokens * h.token_bytes);
   h.bytes_at = h.offsets_at + (h.documents + 1) * sizeof(std::uint64_t);
   h.mask_at = aligned(h.bytes_at + h.documents * sizeof(std::uint32_t));
+  // 0 without values: such a shard is byte for byte what it was before there were any.
+  h.values_at = (h.flags & kHasValues) == 0 ? 0 : aligned(h.mask_at + ((h.flags & kHasMask) != 0 ? (h.tokens + 7) / 8 : 0));
 }
 
 std::uint64_t file_size(const Header& h) {
+  if ((h.flags & kHasValues) != 0) return h.values_at + h.documents * sizeof(float);
   return (h.flags & kHasMask) != 0 ? h.mask_at + (h.tokens + 7) / 8 : h.mask_at;
 }
 
@@ -85,14 +89,14 @@ Result<TokenShard> TokenShard::open(const std::filesystem::path& path) {
   std::memcpy(&h, bytes.data(), sizeof(h));
   if (std::memcmp(h.magic, kMagic.data(), kMagic.size()) != 0) return bad("not a token shard (magic)");
   if (h.version != kVersion) return bad("token shard of an unknown version");
-  if ((h.flags & ~kHasMask) != 0 || h.reserved != 0) return bad("token shard with unknown flags");
+  if ((h.flags & ~(kHasMask | kHasValues)) != 0 || h.reserved != 0) return bad("token shard with unknown flags");
   if (h.token_bytes != 2 && h.token_bytes != 4) return bad("token shard with an unknown id width");
   if (h.tokens > bytes.size() || h.documents > kMaxDocuments || h.documents > bytes.size())
     return bad("token shard counts do not fit the file");
   Header expected = h;
   lay_out(expected);
   if (expected.offsets_at != h.offsets_at || expected.bytes_at != h.bytes_at || expected.mask_at != h.mask_at ||
-      file_size(h) != bytes.size())
+      expected.values_at != h.values_at || file_size(h) != bytes.size())
     return bad("token shard counts do not fit the file");
   shard.documents_ = h.documents;
   shard.tokens_ = h.tokens;
@@ -104,6 +108,11 @@ Result<TokenShard> TokenShard::open(const std::filesystem::path& path) {
   shard.offsets_ = reinterpret_cast<const std::uint64_t*>(base + h.offsets_at);
   shard.bytes_ = reinterpret_cast<const std::uint32_t*>(base + h.bytes_at);
   if ((h.flags & kHasMask) != 0) shard.mask_ = reinterpret_cast<const unsigned char*>(base + h.mask_at);
+  if ((h.flags & kHasValues) != 0) {
+    shard.values_ = reinterpret_cast<const float*>(base + h.values_at);
+    for (std::uint64_t i = 0; i < h.documents; ++i)
+      if (!std::isfinite(shard.values_[i])) return bad("token shard with a value that is not a number");
+  }
   if (shard.offsets_[0] != 0 || shard.offsets_[h.documents] != h.tokens) return bad("token shard offsets are wrong");
   for (std::uint64_t i = 0; i < h.documents; ++i)
     if (shard.offsets_[i] > shard.offsets_[i + 1]) return bad("token shard offsets are wrong");
@@ -124,11 +133,12 @@ struct ShardWriter::State {
   std::filesystem::path path, temporary;
   std::FILE* file = nullptr;
   int token_bytes = 2;
-  bool masked = false;
+  bool masked = false, valued = false;
   std::string hash;
   std::vector<std::uint64_t> offsets{0};
   std::vector<std::uint32_t> text_bytes;
   std::vector<bool> mask;
+  std::vector<float> values;
 
   ~State() {
     if (file != nullptr) std::fclose(file);
@@ -147,7 +157,7 @@ struct ShardWriter::State {
     h.token_bytes = static_cast<std::uint32_t>(token_bytes);
     h.tokens = offsets[last] - offsets[first];
     h.documents = last - first;
-    h.flags = masked ? kHasMask : 0;
+    h.flags = (masked ? kHasMask : 0) | (valued ? kHasValues : 0);
     for (std::size_t i = 0; i < 32; ++i)
       h.tokenizer_sha256[i] = static_cast<unsigned char>(std::stoul(hash.substr(2 * i, 2), nullptr, 16));
     for (std::uint64_t i = first; i < last; ++i) h.text_bytes += text_bytes[i];
@@ -190,17 +200,22 @@ struct ShardWriter::State {
         if (mask[offsets[first] + i]) bits[i >> 3] = static_cast<std::uint8_t>(bits[i >> 3] | (1u << (i & 7)));
       QW_TRY(out.write(bytes_of(bits)));
     }
+    if (valued) {
+      QW_TRY(pad_to(h.values_at));
+      QW_TRY(out.write(std::as_bytes(std::span(values).subspan(first, last - first))));
+    }
     return out.commit();
   }
 };
 
 Result<ShardWriter> ShardWriter::create(const std::filesystem::path& path, std::int64_t vocab, std::string tokenizer_hash,
-                                        bool masked) {
+                                        bool masked, bool valued) {
   QW_CHECK(tokenizer_hash.size() == 64);
   auto state = std::make_unique<State>();
   state->path = path;
   state->hash = std::move(tokenizer_hash);
   state->masked = masked;
+  state->valued = valued;
   state->token_bytes = vocab < 65536 ? 2 : 4;
   const std::filesystem::path temporary = path.string() + ".tokens.tmp";
   state->file = std::fopen(temporary.c_str(), "w+b");
@@ -213,9 +228,10 @@ ShardWriter::ShardWriter(std::unique_ptr<State> state) : state_(std::move(state)
 ShardWriter::ShardWriter(ShardWriter&&) noexcept = default;
 ShardWriter::~ShardWriter() = default;
 
-Status ShardWriter::add(std::span<const TokenId> ids, std::uint32_t text_bytes, std::span<const std::uint8_t> kept) {
+Status ShardWriter::add(std::span<const TokenId> ids, std::uint32_t text_bytes, std::span<const std::uint8_t> kept,
+                        float value) {
   State& s = *state_;
-  QW_CHECK(s.masked ? kept.size() == ids.size() : kept.empty());
+  QW_CHECK((s.masked ? kept.size() == ids.size() : kept.empty()) && (s.valued || value == 0));
   bool written = true;
   if (ids.empty()) {
     // An empty document has no bytes to write.
@@ -229,6 +245,7 @@ Status ShardWriter::add(std::span<const TokenId> ids, std::uint32_t text_bytes, 
   s.offsets.push_back(s.offsets.back() + ids.size());
   s.text_bytes.push_back(text_bytes);
   for (const std::uint8_t k : kept) s.mask.push_back(k != 0);
+  if (s.valued) s.values.push_back(value);
   return {};
 }
 

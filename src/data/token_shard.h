@@ -1,4 +1,5 @@
-// Packed token shards: the documents of one source as token ids, with a loss mask when they come from chats.
+// Packed token shards: the documents of one source as token ids, with a loss mask when they come from chats, and with a
+// number for each document when its line gave one (a rating, a class).
 //
 // One file, little-endian; docs/formats/token_shards.md describes it byte by byte. Reading maps the file; a shard that
 // does not fit its own header is refused with one line, whatever its bytes are.
@@ -33,6 +34,7 @@ class TokenShard {
   std::uint64_t tokens() const { return tokens_; }
   std::uint64_t text_bytes() const { return text_bytes_; }        // of all documents, special tokens out
   bool has_mask() const { return mask_ != nullptr; }
+  bool has_values() const { return values_ != nullptr; }
   const std::string& tokenizer_hash() const { return tokenizer_hash_; }
   const std::filesystem::path& path() const { return file_.path(); }
 
@@ -42,6 +44,8 @@ class TokenShard {
   TokenId token(std::uint64_t at) const {
     return width_ == 2 ? static_cast<TokenId>(tokens16_[at]) : static_cast<TokenId>(tokens32_[at]);
   }
+  // The number of a document; only with has_values().
+  float value(std::uint64_t document) const { return values_[document]; }
   // Whether the token at `at` counts in the loss when it is predicted.
   bool kept(std::uint64_t at) const { return mask_ == nullptr || (mask_[at >> 3] >> (at & 7) & 1) != 0; }
 
@@ -54,22 +58,24 @@ class TokenShard {
   const std::uint64_t* offsets_ = nullptr;
   const std::uint32_t* bytes_ = nullptr;
   const unsigned char* mask_ = nullptr;
+  const float* values_ = nullptr;
   std::string tokenizer_hash_;
 };
 
 // Collects documents and writes one or two shards. Tokens go to a temporary file beside the shard, so memory holds
-// only 12 bytes a document and, for chats, one bit a token.
+// only 16 bytes a document and, for chats, one bit a token.
 class ShardWriter {
  public:
-  // `vocab` decides the width of an id on disk; `masked`: every add() brings a mask.
+  // `vocab` decides the width of an id on disk; `masked`: every add() brings a mask; `valued`: and a number.
   static Result<ShardWriter> create(const std::filesystem::path& path, std::int64_t vocab, std::string tokenizer_hash,
-                                    bool masked);
+                                    bool masked, bool valued = false);
   ShardWriter(ShardWriter&&) noexcept;
   ShardWriter& operator=(ShardWriter&&) = delete;
   ~ShardWriter();  // removes the temporary file
 
   // `text_bytes` is how much text the ids stand for; `kept` has one entry a token when masked, else it is empty.
-  Status add(std::span<const TokenId> ids, std::uint32_t text_bytes, std::span<const std::uint8_t> kept = {});
+  Status add(std::span<const TokenId> ids, std::uint32_t text_bytes, std::span<const std::uint8_t> kept = {},
+             float value = 0);
   std::uint64_t documents() const;
   std::uint64_t tokens() const;
   // Writes the first documents to the path given at create, the last `heldout` ones to `heldout_path` (if any).

@@ -16,7 +16,7 @@ constexpr std::string_view kPrefix = "step-", kSuffix = ".safetensors";
 
 // What must be equal for a resumed run to be the same run.
 json::Object identity(const TrainConfig& config, const models::Model& model, const Lora* lora,
-                      const data::Dataset& dataset) {
+                      const data::Dataset& dataset, const Method& method) {
   json::Object o;
   o.set("model", model.hf_config());
   if (lora != nullptr) {
@@ -33,7 +33,7 @@ json::Object identity(const TrainConfig& config, const models::Model& model, con
   static constexpr const char* kKinds[] = {"adamw", "muon", "sgd", "adafactor"};
   o.set("optimizer.kind", kKinds[static_cast<std::size_t>(config.optimizer.kind)]);
   o.set("ema", config.ema);
-  if (config.preference) o.set("preference", to_json(*config.preference));
+  for (const auto& [key, value] : method.identity()) o.set(key, value);
   return o;
 }
 
@@ -94,12 +94,12 @@ Status Trainer::save_checkpoint(const std::filesystem::path& path) {
   json::Object state;
   state.set("step", s.step);
   state.set("tokens", s.tokens);
-  state.set("epoch", s.cursor().epoch);
-  state.set("sequence", s.cursor().sequence);
+  state.set("epoch", s.method->cursor().epoch);
+  state.set("sequence", s.method->cursor().sequence);
   if (s.since_best > 0) state.set("since_best", s.since_best);
   if (s.config.rollback.most > 0 && s.mean_loss) state.set("mean_loss", *s.mean_loss);
   if (s.best_loss < std::numeric_limits<double>::infinity()) state.set("best_loss", s.best_loss);
-  state.set("identity", identity(s.config, s.model(), s.lora.get(), s.dataset));
+  state.set("identity", identity(s.config, s.model(), s.lora.get(), s.dataset, *s.method));
   state.set("config", s.config.source);
   return write_tensors(path, tensors, {{"format", kFormat}, {"state", json::dump(json::Value(std::move(state)))}});
 }
@@ -108,7 +108,7 @@ Status Trainer::load_checkpoint(const std::filesystem::path& path) {
   State& s = *state_;
   QW_ASSIGN(const auto file, formats::Safetensors::open(path));
   QW_ASSIGN(const auto state, parse_state(file, path));
-  QW_TRY(check_identity(identity(s.config, s.model(), s.lora.get(), s.dataset), *state.find("identity"), path));
+  QW_TRY(check_identity(identity(s.config, s.model(), s.lora.get(), s.dataset, *s.method), *state.find("identity"), path));
   const auto load = [&](const char* kind, ops::ParameterBuffer& buffer) -> Status {
     for (std::size_t i = 0; i < buffer.size(); ++i)
       if (buffer.elements(i) > 0)
@@ -120,7 +120,7 @@ Status Trainer::load_checkpoint(const std::filesystem::path& path) {
   QW_TRY(load("v.", s.optimizer->second_moments()));
   if (s.has_average()) QW_TRY(load("average.", s.average));
   const data::Cursor cursor{static_cast<std::uint64_t>(state.find("epoch")->as_int()), state.find("sequence")->as_int()};
-  QW_TRY(s.open_stream(cursor));
+  QW_TRY(s.method->open(cursor));
   s.step = state.find("step")->as_int();
   s.tokens = state.find("tokens")->as_int();
   const json::Value* best = state.find("best_loss");
@@ -169,10 +169,10 @@ Status Trainer::roll_back(const StepRecord& broken, const Callbacks& callbacks) 
     return fail(ErrorKind::kFailed, std::string(what) + ", after " + std::to_string(s.rollbacks) + " times back to " +
                                         found.back().filename().string() + "; lower optimizer.lr");
   const std::int64_t rollbacks = s.rollbacks + 1;
-  const data::Cursor behind = s.cursor();
+  const data::Cursor behind = s.method->cursor();
   const double best = s.best_loss;  // best.safetensors may be of an evaluation after the checkpoint
   QW_TRY(load_checkpoint(found.back()));
-  QW_TRY(s.open_stream(behind));
+  QW_TRY(s.method->open(behind));
   s.best_loss = std::min(best, s.best_loss);
   s.rollbacks = rollbacks;
   if (callbacks.on_rollback) callbacks.on_rollback({broken.step, s.step, broken.loss, broken.grad_norm});

@@ -90,6 +90,16 @@ Status read_preference(ConfigTable t, PreferenceConfig& c) {
   return t.finish();
 }
 
+Status read_kto(ConfigTable t, KtoConfig& c) {
+  int loss = 0;
+  QW_TRY(t.read_choice("loss", {"kto", "apo_zero"}, loss));
+  c.drift = loss == 0;
+  QW_TRY(t.read("beta", c.beta, 1e-6, 1e6));
+  QW_TRY(t.read("desirable_weight", c.desirable_weight, 0, 1e6));
+  QW_TRY(t.read("undesirable_weight", c.undesirable_weight, 0, 1e6));
+  return t.finish();
+}
+
 Status read_tables(ConfigTable& top, TrainConfig& c) {
   QW_ASSIGN(auto optimizer, top.table("optimizer"));
   QW_TRY(read_optimizer(std::move(optimizer), c.optimizer));
@@ -118,6 +128,10 @@ Status read_tables(ConfigTable& top, TrainConfig& c) {
     QW_ASSIGN(auto preference, top.table("preference"));
     QW_TRY(read_preference(std::move(preference), c.preference.emplace()));
   }
+  if (top.has("kto")) {
+    QW_ASSIGN(auto kto, top.table("kto"));
+    QW_TRY(read_kto(std::move(kto), c.kto.emplace()));
+  }
   QW_ASSIGN(const json::Object* model, top.raw_table("model"));
   if (model != nullptr) c.model = *model;
   return {};
@@ -139,6 +153,9 @@ Status check_together(const TrainConfig& c) {
     return fail(ErrorKind::kBadInput, "[lora] needs init_from: an adapter changes a model that is there");
   if (c.preference && c.init_from.empty())
     return fail(ErrorKind::kBadInput, "[preference] needs init_from: fresh weights prefer nothing");
+  if (c.kto && c.init_from.empty())
+    return fail(ErrorKind::kBadInput, "[kto] needs init_from: it compares with the model before training");
+  if (c.kto && c.preference) return fail(ErrorKind::kBadInput, "a step learns by [preference] or by [kto], not by both");
   if (c.lora && c.optimizer.kind == OptimizerKind::kMuon)
     return fail(ErrorKind::kBadInput, "optimizer.kind: muon is for whole matrices, not for [lora]");
   if (c.lora && !c.generation.empty())

@@ -78,13 +78,21 @@ struct PreferenceConfig {
   double label_smoothing = 0;    // kDpo (then cDPO), kSimpo: share of pairs that are taken to be the wrong way round
 };
 
+// The loss over rated answers (kto.h).
+struct KtoConfig {
+  double beta = 0.1;
+  double desirable_weight = 1, undesirable_weight = 1;  // of answers that were liked, and of those that were not
+  bool drift = true;  // measured on mismatched answers; false: taken to be 0 (APO-zero)
+};
+
 struct TrainConfig {
   std::filesystem::path output;        // checkpoints and the exported model go here
   std::string data;                    // data configuration (TOML); built when its output is absent
   std::string shards;                  // or: a folder with ledger.json that is already there
   std::string init_from;               // model folder to start from; empty = fresh weights. With lora: any model that is served
   std::optional<LoraConfig> lora;      // train adapters; absent: all weights
-  std::optional<PreferenceConfig> preference;  // absent: next-token likelihood
+  std::optional<PreferenceConfig> preference;  // with none of these: next-token likelihood
+  std::optional<KtoConfig> kto;
   json::Object model;                  // config.json keys; may be empty with init_from
   std::uint64_t seed = 1;
   std::int64_t threads = 0;            // 0 = one per CPU

@@ -248,7 +248,7 @@ TEST_F(PreferenceTest, DpoBeginsAtTheLogarithmOfTwoAndLearns) {
     const auto first = t->step();
     ASSERT_TRUE(first) << first.error().message;
     EXPECT_NEAR(first->loss, std::numbers::ln2, 1e-6);
-    EXPECT_EQ(t->pairs_left_out(), 0);
+    EXPECT_EQ(t->examples_left_out(), 0);
     Result<StepRecord> last = first;
     for (int i = 1; i < 25; ++i) ASSERT_TRUE(last = t->step());
     EXPECT_LT(last->loss, 0.5);
@@ -331,12 +331,12 @@ TEST_F(PreferenceTest, ResumedTrainingGivesTheSameBytes) {
 TEST_F(PreferenceTest, WhatDoesNotFitIsNamed) {
   base::ThreadPool pool(1);
   auto texts = Trainer::create(preferring({"preference.method=dpo"}), *dataset_, kernels_here(), pool);
-  EXPECT_THAT(texts.error().message, HasSubstr("text: holds no preference pairs"));
+  EXPECT_THAT(texts.error().message, HasSubstr("text: holds texts, and pairs are asked for"));
   auto pairs = Trainer::create(preferring({}), *pairs_, kernels_here(), pool);
   EXPECT_THAT(pairs.error().message, HasSubstr("[preference] only"));
   auto shorter =
       Trainer::create(preferring({"preference.method=dpo", "sequence_length=8"}), *pairs_, kernels_here(), pool);
-  EXPECT_THAT(shorter.error().message, HasSubstr("no preference pair of at most 8 rows"));
+  EXPECT_THAT(shorter.error().message, HasSubstr("no pairs of at most 8 rows"));
   auto object = recipe();
   ASSERT_TRUE(data::apply_override(object, "preference.method=orpo"));
   EXPECT_THAT(train_config(object).error().message, HasSubstr("needs init_from"));

@@ -216,57 +216,26 @@ Result<std::unique_ptr<Trainer>> Trainer::create(TrainConfig config, const data:
   }
   s.optimizer = std::make_unique<Optimizer>(s.weights.shapes(), std::move(rules), s.config.optimizer,
                                             s.gemm_precision(), kernels, pool, std::move(lr_ratios));
-  QW_TRY(s.open_stream({}));
-  s.batches.resize(static_cast<std::size_t>(s.config.accumulation));
-  s.numbers.resize(s.batches.size());
+  s.method = make_method(s.context());
+  QW_TRY(s.method->open({}));
   s.peak_flops = measure_peak_flops(s.gemm_precision(), kernels, pool);
   return std::unique_ptr<Trainer>(new Trainer(std::move(state)));
 }
 
 Result<StepRecord> Trainer::step() {
-  State& s = *state_;
-  if (s.pairs) QW_TRY(s.find_references());
-  for (std::size_t i = 0; i < s.batches.size(); ++i) {
-    if (s.pairs) s.pairs->next(s.config.batch_sequences, s.batches[i], s.numbers[i]);
-    else s.stream->next(s.config.batch_sequences, s.batches[i]);
-  }
-  return update_on(s.batches);
+  Method& method = *state_->method;
+  QW_TRY(method.draw());
+  return update_on(method.batches(), [&method](StepRecord& record) { return method.learn(record); });
 }
 
 Result<StepRecord> Trainer::step_on(std::span<const data::PackedBatch> batches) {
-  QW_CHECK(!state_->pairs);
-  return update_on(batches);
+  return update_on(batches, [&](StepRecord& record) { return learn_texts(state_->context(), batches, record); });
 }
 
-Status Trainer::State::open_stream(const data::Cursor& at) {
-  if (!config.preference) {
-    QW_ASSIGN(auto opened, data::BatchStream::create(dataset.train, config.sequence_length, config.seed, at));
-    stream.emplace(std::move(opened));
-    return {};
-  }
-  QW_ASSIGN(auto opened, data::PairStream::create(dataset.train, config.sequence_length, config.seed, at));
-  pairs.emplace(std::move(opened));
-  if (dataset.heldout.empty() || heldout_pairs) return {};
-  QW_ASSIGN(auto heldout, data::PairStream::create(dataset.heldout, config.sequence_length, config.seed, {}));
-  heldout_pairs.emplace(std::move(heldout));
-  return {};
-}
+Result<EvalRecord> Trainer::evaluate() { return state_->method->evaluate(); }
 
-// The loss is the mean over all labels that count in the step, not a mean of means.
-Status Trainer::State::learn_texts(std::span<const data::PackedBatch> of, StepRecord& record) {
-  std::int64_t kept = 0;
-  for (const auto& batch : of) kept += batch.kept;
-  if (kept == 0) return fail(ErrorKind::kBadInput, "step " + std::to_string(step + 1) + ": no label counts in this batch");
-  double nll = 0;
-  for (const auto& batch : of) {
-    QW_TRY(graph->forward(weights, {batch.tokens, batch.positions, batch.cu_seqlens, batch.labels}));
-    nll += graph->backward(1.0f / static_cast<float>(kept));
-  }
-  record.loss = nll / static_cast<double>(kept);
-  return {};
-}
-
-Result<StepRecord> Trainer::update_on(std::span<const data::PackedBatch> batches) {
+Result<StepRecord> Trainer::update_on(std::span<const data::PackedBatch> batches,
+                                      const std::function<Status(StepRecord&)>& learn) {
   State& s = *state_;
   const auto start = Clock::now();
   std::int64_t rows = 0;
@@ -277,7 +246,7 @@ Result<StepRecord> Trainer::update_on(std::span<const data::PackedBatch> batches
   }
   s.graph->gradients().zero();
   StepRecord record;
-  QW_TRY(s.pairs ? s.learn_pairs(batches, record) : s.learn_texts(batches, record));
+  QW_TRY(learn(record));
   if (s.lora != nullptr) s.lora->mask(s.graph->gradients());
   record.grad_norm = gradient_norm(s.graph->gradients(), s.optimizer->rules(), s.kernels, s.pool);
   const double factor = schedule_factor(s.config.schedule, s.step, s.config.steps);
@@ -357,16 +326,9 @@ Status Trainer::run(const Callbacks& callbacks) {
 std::int64_t Trainer::steps_done() const { return state_->step; }
 const models::Model& Trainer::model() const { return state_->model(); }
 ops::ParameterBuffer& Trainer::weights() { return state_->weights; }
-std::int64_t Trainer::sequences_in_epoch() const {
-  return state_->pairs ? state_->pairs->pairs_in_epoch() : state_->stream->sequences_in_epoch();
-}
-std::int64_t Trainer::rows_in_epoch() const {
-  return state_->pairs ? state_->pairs->rows() : state_->stream->rows_in_epoch();
-}
-std::int64_t Trainer::pairs_left_out() const {
-  const State& s = *state_;
-  return (s.pairs ? s.pairs->left_out() : 0) + (s.heldout_pairs ? s.heldout_pairs->left_out() : 0);
-}
+std::int64_t Trainer::sequences_in_epoch() const { return state_->method->size().sequences; }
+std::int64_t Trainer::rows_in_epoch() const { return state_->method->size().rows; }
+std::int64_t Trainer::examples_left_out() const { return state_->method->size().left_out; }
 double Trainer::peak_flops() const { return state_->peak_flops; }
 
 std::int64_t Trainer::parameter_count() const {
@@ -398,6 +360,7 @@ json::Object to_json(const StepRecord& r) {
   o.set("seconds_left", r.seconds_left);
   if (r.accuracy) o.set("accuracy", *r.accuracy);
   if (r.margin) o.set("margin", *r.margin);
+  if (r.drift) o.set("drift", *r.drift);
   if (r.skipped) o.set("skipped", true);
   return o;
 }
@@ -411,22 +374,32 @@ json::Object to_json(const RollbackRecord& r) {
   return o;
 }
 
+namespace {
+
+// Of texts: bits per byte; of all else, what the method tells.
+template <class Record>
+void set_measures(const Record& r, json::Object& o) {
+  if (r.accuracy) o.set("accuracy", *r.accuracy);
+  if (r.margin) o.set("margin", *r.margin);
+  if (!r.accuracy && !r.margin) o.set("bits_per_byte", r.bits_per_byte);
+}
+
+}  // namespace
+
 json::Object to_json(const EvalRecord& r) {
   json::Object o;
   o.set("step", r.step);
   o.set("eval_loss", r.eval_loss);
-  if (r.accuracy) o.set("accuracy", *r.accuracy);
-  else o.set("bits_per_byte", r.bits_per_byte);
+  set_measures(r, o);
   o.set("best", r.best);
   json::Array sources;
   for (const auto& source : r.sources) {
     json::Object entry;
     entry.set("name", source.name);
     entry.set("eval_loss", source.loss);
-    if (source.accuracy) entry.set("accuracy", *source.accuracy);
-    else entry.set("bits_per_byte", source.bits_per_byte);
+    set_measures(source, entry);
     entry.set("tokens", source.tokens);
-    if (!source.accuracy) entry.set("bytes", source.bytes);
+    if (!source.accuracy && !source.margin) entry.set("bytes", source.bytes);
     sources.emplace_back(std::move(entry));
   }
   o.set("sources", std::move(sources));

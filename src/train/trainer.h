@@ -36,8 +36,10 @@ struct StepRecord {
   double tps = 0;                // rows a second in this step
   double mfu = 0;                // achieved / measured peak of matrix products at this precision
   double seconds_left = 0;       // estimate for the rest of the run
-  // With config.preference: how many of the pairs the model has the right way round, and by how much on average.
-  std::optional<double> accuracy, margin;
+  // With config.preference: how many of the pairs the model has the right way round, and by how much on average. With
+  // config.kto `margin` is by how much more liked answers have gained than others (none if a step has but one kind), and
+  // `drift` the mean gain of answers behind foreign prompts.
+  std::optional<double> accuracy, margin, drift;
   bool skipped = false;          // not finite, and skip_non_finite is set: weights stayed as they were
   bool broken = false;           // with rollback: not finite, or risen too far. Nothing was learnt, the step does not count
 };
@@ -47,12 +49,12 @@ struct SourceEval {
   std::int64_t tokens = 0, bytes = 0;  // labels predicted; bytes of text they stand for (special tokens out)
   double loss = 0;                     // mean nats over all labels
   double bits_per_byte = 0;            // of the text, special tokens out
-  std::optional<double> accuracy;      // with config.preference; `loss` is then that of pairs, and there are no bytes
+  std::optional<double> accuracy, margin;  // as in StepRecord; `loss` is then the method's, and there are no bytes
 };
 struct EvalRecord {
   std::int64_t step = 0;
   double eval_loss = 0, bits_per_byte = 0;  // over all sources together
-  std::optional<double> accuracy;           // with config.preference
+  std::optional<double> accuracy, margin;   // as in StepRecord
   std::vector<SourceEval> sources;
   bool best = false;                        // lowest eval_loss so far
 };
@@ -91,8 +93,7 @@ class Trainer {
 
   // The parts of run(), for tests and for other loops.
   Result<StepRecord> step();
-  // One optimizer step on these micro-batches; the loss is divided by the kept labels of all of them. Not with
-  // config.preference.
+  // One optimizer step on these micro-batches as texts; the loss is divided by the kept labels of all of them.
   Result<StepRecord> step_on(std::span<const data::PackedBatch> batches);
   Result<EvalRecord> evaluate();  // no held-out data: zero tokens, no sources
   Status save_checkpoint(const std::filesystem::path& path);
@@ -100,7 +101,7 @@ class Trainer {
   Status export_model(const std::filesystem::path& folder);    // of a run that trains all weights
   Status export_adapter(const std::filesystem::path& folder);  // of one with config.lora: as PEFT has it
 
-  std::int64_t pairs_left_out() const;  // with config.preference: longer than sequence_length together
+  std::int64_t examples_left_out() const;  // of pairs and rated answers: longer than sequence_length
   std::int64_t steps_done() const;
   const models::Model& model() const;
   ops::ParameterBuffer& weights();  // those that are trained, in the table of the training graph
@@ -113,7 +114,8 @@ class Trainer {
  private:
   struct State;
   explicit Trainer(std::unique_ptr<State>);
-  Result<StepRecord> update_on(std::span<const data::PackedBatch> batches);
+  // `learn` adds the gradients of the batches and sets the record's loss.
+  Result<StepRecord> update_on(std::span<const data::PackedBatch> batches, const std::function<Status(StepRecord&)>& learn);
   // Saves <output>/checkpoints/step-NNNNNNNN.safetensors and removes those beyond checkpoint.keep.
   Status save_numbered(const Callbacks& callbacks);
   Status roll_back(const StepRecord& broken, const Callbacks& callbacks);

@@ -12,6 +12,7 @@ namespace qw::data {
 
 inline constexpr std::uint64_t kShuffleStream = 0x7368756666;
 inline constexpr std::uint64_t kRepeatStream = 0x7265706561;
+inline constexpr std::uint64_t kMismatchStream = 0x6d69736d61;
 
 inline std::uint64_t stream_of(std::uint64_t kind, std::uint64_t epoch) { return kind + (epoch << 40); }
 

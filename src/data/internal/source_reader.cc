@@ -13,7 +13,8 @@ Digest digest_of(const Document& document) {
   const bool chat = !document.chat.empty();
   const std::string hex =
       base::sha256_hex(chat ? json::dump(json::Value(document.chat), json::WriteStyle::compact()) +
-                                  json::dump(json::Value(document.rejected), json::WriteStyle::compact())
+                                  json::dump(json::Value(document.rejected), json::WriteStyle::compact()) +
+                                  (document.value != 0 ? "1" : "")
                             : document.text);
   return {first_bits(hex), first_bits(std::string_view(hex).substr(16))};
 }
@@ -38,8 +39,13 @@ bool is_chat(const SourceConfig& source) {
   return source.exercises != Exercises::kNone || source.reader.format == SourceFormat::kChat ||
          source.reader.format == SourceFormat::kConversation;
 }
-bool is_pairs(const SourceConfig& source) {
-  return source.reader.format == SourceFormat::kConversation && source.reader.form == ConversationForm::kPreference;
+Holds holds_of(const SourceConfig& source) {
+  if (source.reader.format != SourceFormat::kConversation) return Holds::kTexts;
+  switch (source.reader.form) {
+    case ConversationForm::kPreference: return Holds::kPairs;
+    case ConversationForm::kRated: return Holds::kRatings;
+    default: return Holds::kTexts;
+  }
 }
 
 std::uint64_t heldout_documents(const SourceConfig& source, std::uint64_t documents) {

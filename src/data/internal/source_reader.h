@@ -9,6 +9,7 @@
 #include "base/result.h"
 #include "data/build.h"
 #include "data/document_reader.h"
+#include "data/packing.h"
 
 namespace qw::data {
 
@@ -28,8 +29,8 @@ using SeenDocuments = std::unordered_set<Digest, DigestHash>;
 std::uint64_t first_bits(std::string_view hex);
 // Whether documents become conversations, with a loss mask.
 bool is_chat(const SourceConfig& source);
-// Whether documents become two, the preferred answer and the other.
-bool is_pairs(const SourceConfig& source);
+// What the documents of its shards are; of pairs there are two a document read.
+Holds holds_of(const SourceConfig& source);
 // How many of so many documents are the tail that is never trained on.
 std::uint64_t heldout_documents(const SourceConfig& source, std::uint64_t documents);
 

@@ -5,12 +5,11 @@
 #include <limits>
 #include <optional>
 
-#include "data/pairs.h"
 #include "ops/training_graph.h"
 #include "tokenizer/tokenizer.h"
 #include "train/internal/lora.h"
+#include "train/internal/method.h"
 #include "train/optimizer.h"
-#include "train/preference.h"
 #include "train/trainer.h"
 
 namespace qw::train {
@@ -29,16 +28,7 @@ struct Trainer::State {
   std::unique_ptr<ops::TrainingGraph> graph;
   ops::ParameterBuffer weights, average;  // average: empty tensors without ema
   std::unique_ptr<Optimizer> optimizer;
-  std::optional<data::BatchStream> stream;
-  std::vector<data::PackedBatch> batches;
-  // With config.preference, in place of `stream`: pairs, which of them stand in each batch, and what the model gave them
-  // before training, if the method asks for it.
-  std::optional<data::PairStream> pairs, heldout_pairs;
-  std::vector<std::vector<std::int64_t>> numbers;
-  struct References {
-    bool known = false;
-    std::vector<double> train, heldout;  // of pair i the preferred answer's at 2i, the other's behind it
-  } references;
+  std::unique_ptr<Method> method;
 
   std::int64_t step = 0, tokens = 0;
   double best_loss = std::numeric_limits<double>::infinity();
@@ -57,14 +47,9 @@ struct Trainer::State {
     const std::size_t n = model().parameters().size();
     return parameter < n ? model().parameters()[parameter].own_name() : lora->names()[parameter - n];
   }
-  data::Cursor cursor() const { return pairs ? pairs->cursor() : stream->cursor(); }
-  Status open_stream(const data::Cursor& cursor);
-  // Forward and backward over the batches of one step: gradients, record.loss and what else it tells.
-  Status learn_texts(std::span<const data::PackedBatch> batches, StepRecord& record);
-  Status learn_pairs(std::span<const data::PackedBatch> batches, StepRecord& record);
-  Status find_references();  // once: computed before the first step and kept in the output folder, then read from there
-  Status score_pairs(const data::PairStream& from, std::vector<double>& out);
-  Result<EvalRecord> evaluate_pairs();
+  MethodContext context() const {
+    return {config, dataset, tokenizer, *graph, weights, served_weights(), step};
+  }
   bool has_average() const { return config.ema > 0; }
   // What evaluation and export use.
   const ops::ParameterBuffer& served_weights() const { return has_average() ? average : weights; }

@@ -1,0 +1,156 @@
+// Learning from preference pairs.
+#include <algorithm>
+#include <optional>
+
+#include "data/examples.h"
+#include "train/internal/method.h"
+#include "train/internal/references.h"
+
+namespace qw::train {
+namespace {
+
+class PairMethod final : public Method {
+ public:
+  explicit PairMethod(const MethodContext& context) : c_(context) {
+    batches_.resize(static_cast<std::size_t>(c_.config.accumulation));
+    numbers_.resize(batches_.size());
+  }
+
+  Status open(const data::Cursor& at) override;
+  data::Cursor cursor() const override { return pairs_->cursor(); }
+  Status draw() override;
+  std::span<const data::PackedBatch> batches() const override { return batches_; }
+  Status learn(StepRecord& record) override;
+  Result<EvalRecord> evaluate() override;
+  MethodSize size() const override {
+    return {pairs_->examples_in_epoch(), pairs_->rows(), pairs_->left_out() + (heldout_ ? heldout_->left_out() : 0)};
+  }
+  json::Object identity() const override { return {{"preference", to_json(*c_.config.preference)}}; }
+
+ private:
+  bool refers() const { return needs_reference(c_.config.preference->method); }
+  Status find_references();
+  Result<std::vector<double>> score(const data::ExampleStream& pairs) const;
+
+  MethodContext c_;
+  std::optional<data::ExampleStream> pairs_, heldout_;
+  std::vector<data::PackedBatch> batches_;
+  std::vector<std::vector<std::int64_t>> numbers_;  // which pairs stand in each batch
+  References references_;                           // of pair i the preferred answer's at 2i, the other's behind it
+};
+
+Status PairMethod::open(const data::Cursor& at) {
+  const auto& config = c_.config;
+  QW_ASSIGN(auto opened, data::ExampleStream::create(c_.dataset.train, data::Holds::kPairs, config.sequence_length,
+                                                     config.seed, at));
+  pairs_.emplace(std::move(opened));
+  if (c_.dataset.heldout.empty() || heldout_) return {};
+  QW_ASSIGN(auto heldout, data::ExampleStream::create(c_.dataset.heldout, data::Holds::kPairs, config.sequence_length,
+                                                      config.seed, {}));
+  heldout_.emplace(std::move(heldout));
+  return {};
+}
+
+Status PairMethod::draw() {
+  QW_TRY(find_references());
+  for (std::size_t i = 0; i < batches_.size(); ++i) pairs_->next(c_.config.batch_sequences, batches_[i], numbers_[i]);
+  return {};
+}
+
+Status PairMethod::learn(StepRecord& record) {
+  double count = 0, right = 0, margin = 0;
+  for (const auto& batch : batches_) count += static_cast<double>(batch.cu_seqlens.size() - 1) / 2;
+  for (std::size_t b = 0; b < batches_.size(); ++b) {
+    const data::PackedBatch& batch = batches_[b];
+    QW_ASSIGN(const std::vector<float> logprobs, c_.logprobs(c_.weights, batch));
+    std::vector<AnswerScore> answers = answer_scores(batch, logprobs);
+    std::vector<float> row_weights(batch.tokens.size());
+    for (std::size_t d = 0; d < answers.size(); d += 2) {
+      if (refers())
+        for (std::size_t i = 0; i < 2; ++i)
+          answers[d + i].reference = references_.train(2 * numbers_[b][d / 2] + static_cast<std::int64_t>(i));
+      const PairLoss loss = pair_loss(*c_.config.preference, answers[d], answers[d + 1]);
+      record.loss += loss.loss / count;
+      right += loss.margin > 0 ? 1 : 0;
+      margin += loss.margin;
+      // backward() weighs -log p.
+      for (auto r = batch.cu_seqlens[d]; r < batch.cu_seqlens[d + 2]; ++r)
+        row_weights[static_cast<std::size_t>(r)] =
+            static_cast<float>(-(r < batch.cu_seqlens[d + 1] ? loss.d_chosen : loss.d_rejected));
+    }
+    c_.graph.backward(static_cast<float>(1 / count), row_weights);
+  }
+  record.accuracy = right / count;
+  record.margin = margin / count;
+  return {};
+}
+
+Result<std::vector<double>> PairMethod::score(const data::ExampleStream& pairs) const {
+  std::vector<double> out;
+  data::PackedBatch batch;
+  for (std::int64_t i = 0; i < pairs.examples(); i += c_.config.batch_sequences) {
+    batch.clear();
+    for (std::int64_t j = i; j < std::min(pairs.examples(), i + c_.config.batch_sequences); ++j) pairs.append(j, batch);
+    QW_ASSIGN(const std::vector<float> logprobs, c_.logprobs(c_.weights, batch));
+    for (const AnswerScore& answer : answer_scores(batch, logprobs)) out.push_back(answer.logprob);
+  }
+  return out;
+}
+
+Status PairMethod::find_references() {
+  if (!refers()) return {};
+  return references_.find(
+      c_, [this] { return score(*pairs_); },
+      [this] { return heldout_ ? score(*heldout_) : Result<std::vector<double>>(std::vector<double>()); });
+}
+
+Result<EvalRecord> PairMethod::evaluate() {
+  EvalRecord record;
+  record.step = c_.step;
+  if (!heldout_) return record;
+  QW_TRY(find_references());
+  struct Sums {
+    double loss = 0, right = 0, pairs = 0;
+    std::int64_t tokens = 0;
+  };
+  std::vector<Sums> of(c_.dataset.heldout.size());
+  data::PackedBatch batch;
+  for (std::int64_t i = 0; i < heldout_->examples(); ++i) {
+    batch.clear();
+    heldout_->append(i, batch);
+    QW_ASSIGN(const std::vector<float> logprobs, c_.logprobs(c_.served, batch));
+    std::vector<AnswerScore> both = answer_scores(batch, logprobs);
+    if (refers())
+      for (std::size_t d = 0; d < 2; ++d) both[d].reference = references_.heldout(2 * i + static_cast<std::int64_t>(d));
+    const PairLoss loss = pair_loss(*c_.config.preference, both[0], both[1]);
+    Sums& sums = of[heldout_->source_of(i)];
+    sums.loss += loss.loss;
+    sums.right += loss.margin > 0 ? 1 : 0;
+    sums.pairs += 1;
+    sums.tokens += both[0].tokens + both[1].tokens;
+  }
+  Sums all;
+  for (std::size_t i = 0; i < of.size(); ++i) {
+    const double n = std::max(1.0, of[i].pairs);
+    SourceEval& source = record.sources.emplace_back();
+    source.name = c_.dataset.heldout[i].name;
+    source.tokens = of[i].tokens;
+    source.loss = of[i].loss / n;
+    source.accuracy = of[i].right / n;
+    all.loss += of[i].loss;
+    all.right += of[i].right;
+    all.pairs += of[i].pairs;
+  }
+  record.eval_loss = all.loss / all.pairs;
+  record.accuracy = all.right / all.pairs;
+  QW_TRY(check_finite(record));
+  return record;
+}
+
+}  // namespace
+
+std::unique_ptr<Method> make_preference_method(const MethodContext& context) {
+  return std::make_unique<PairMethod>(context);
+}
+
+}  // namespace qw::train

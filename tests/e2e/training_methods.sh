@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Every way to train, from lines of JSON through the command to a model that this program loads. $1 = the program.
+# Prints "ok ..." or "FAILED ..." per check.
+set -u
+program=$(realpath "$1")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+check() { if eval "$2"; then echo "ok $1"; else echo "FAILED $1"; fi; }
+cd "$work"
+"$program" convert mini base --type f32 --json >/dev/null || { echo "FAILED mini becomes a folder"; exit 0; }
+
+# data NAME FORMAT: a configuration over NAME.jsonl; the last quarter is held out.
+data() {
+  printf 'output = "%s.shards"\ndedup = "none"\n[tokenizer]\nfolder = "base"\n[[source]]\nname = "%s"\npath = "./%s.jsonl"\nformat = "%s"\nlicence = "CC0"\norigin = "test"\nheldout_tail = 0.25\n%s\n' \
+    "$1" "$1" "$1" "$2" "${3:-}" >"$1.data.toml"
+}
+# recipe NAME TABLE...: six steps over these data.
+recipe() {
+  local name=$1
+  shift
+  printf 'output = "%s.run"\ndata = "%s.data.toml"\ninit_from = "base"\nsteps = 6\nsequence_length = 64\nbatch_sequences = 3\naccumulation = 2\n' "$name" "$name" >"$name.toml"
+  printf '%s\n' "$@" '[optimizer]' 'lr = 2e-4' 'weight_decay = 0.0' '[schedule]' 'kind = "constant"' >>"$name.toml"
+}
+# falls NAME: the loss of the last step is below that of the first.
+falls() {
+  python3 - "$1.run/log.jsonl" <<'P'
+import json, sys
+losses = [json.loads(l)["loss"] for l in open(sys.argv[1]) if '"loss"' in l]
+sys.exit(0 if len(losses) == 6 and losses[-1] < losses[0] else 1)
+P
+}
+
+for i in 1 2 3 4 5 6 7 8; do
+  printf '{"prompt":"写一首诗 %s","completion":"明月松间照","label":true}\n{"prompt":"写一首诗 %s","completion":"好的好的","label":false}\n' $i $i
+done >rated.jsonl
+data rated rating
+recipe rated '[kto]' 'beta = 0.3' '[lora]' 'rank = 4'
+check "rated answers: kto with an adapter" "'$program' train rated.toml --json >rated.log 2>&1 && falls rated && grep -q '\"drift\"' rated.log"
+check "the adapter is applied" "'$program' complete -m mini -p 月 --adapter rated.run/adapter --max-tokens 4 >/dev/null 2>rated.err"

@@ -336,6 +336,7 @@ Status serve(const ServeOptions& o) {
     options.admin_http->port = static_cast<std::uint16_t>(o.admin_port);
     options.admin_http->threads = 1;
   }
+  options.log_requests = base::logs(base::LogLevel::kInfo);
   options.page = [](std::string_view name) { return web::file(name); };
   QW_ASSIGN(auto service, api::Service::start(models.list(), std::move(options)));
   base::log_info("listening on " + o.host + ":" + std::to_string(service->port()));

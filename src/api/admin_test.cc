@@ -127,6 +127,35 @@ TEST_F(AdminTest, AChangedKeyIsAnotherFromTheNextRequestOn) {
   send("POST", path, R"({"name":"x"})", 400);
 }
 
+TEST_F(AdminTest, WhoMayReadUsageSeesThatOfItsProject) {
+  ASSERT_TRUE(store_->tenants().add_project("o", "other").has_value());
+  const auto mine = key({"inference", "usage.read"}), blind = key({"inference"});
+  const auto theirs = *store_->tenants().add_key({"other", "", "", {"inference"}, {}, {}, 0});
+  const auto complete = [&](const store::NewKey& who) {
+    return ask("POST", "/v1/completions", R"({"model":"alphabet","prompt":"a","max_tokens":1})", bearer(who)).status;
+  };
+  EXPECT_EQ(complete(mine), 200);
+  EXPECT_EQ(complete(blind), 200);
+  EXPECT_EQ(complete(theirs), 200);
+  const auto read = [&](const std::string& path, int status = 200) {
+    const auto answer = ask("GET", path, "", bearer(mine));
+    EXPECT_EQ(answer.status, status) << path << answer.body;
+    return status == 200 ? *json::parse(answer.body) : json::Value();
+  };
+  const auto sums = read("/v1/usage?by=project");
+  ASSERT_EQ(column(sums, "group"), std::vector<std::string>{project_});
+  EXPECT_EQ(dump(at(sums, "data").as_array()[0].find("requests")), "2") << "with those of the project's other keys";
+  EXPECT_EQ(read("/v1/usage/rows?limit=1").find("has_more")->as_bool(), true);
+  EXPECT_EQ(column(read("/v1/usage/rows"), "key"), (std::vector<std::string>{mine.key.id, blind.key.id}));
+  EXPECT_EQ(ask("GET", "/v1/usage/rows?format=csv", "", bearer(mine)).body.find(theirs.key.id), std::string::npos);
+  for (const std::string& more : std::vector<std::string>{"project=other", "organisation=o", "key=" + theirs.key.id, "user=x"})
+    read("/v1/usage?" + more, 400);
+  EXPECT_EQ(ask("POST", "/v1/usage", "{}", bearer(mine)).status, 405);
+  for (const char* path : {"/v1/usage", "/v1/usage/rows"}) EXPECT_EQ(ask("GET", path, "", bearer(blind)).status, 403);
+  read("/admin/v1/usage", 403);
+  EXPECT_EQ(ask("GET", "/v1/usages", "", bearer(key_)).status, 404);
+}
+
 TEST_F(AdminTest, MistakesAreNamed) {
   const auto message = [&](const json::Value& answer) { return at(at(answer, "error"), "message").as_string(); };
   EXPECT_EQ(message(send("POST", "/projects", R"({"organisation":"nobody","name":"x"})", 400)),

@@ -52,6 +52,7 @@ constexpr Route kRoutes[] = {
     {"/v1/uploads", "files."},
     {"/v1/batches", "batches."},
     {"/v1/fine_tuning", "fine_tuning."},
+    {"/v1/usage", "usage.read"},
 };
 
 const Route* find_route(std::string_view path) {
@@ -117,7 +118,7 @@ std::string action_of(std::string_view method, std::string_view path) {
 }
 
 std::vector<std::string> all_actions() {
-  std::vector<std::string> out{"usage.read"};
+  std::vector<std::string> out;
   for (const Route& route : kRoutes) {
     const std::string action(route.action);
     if (!action.ends_with('.')) {

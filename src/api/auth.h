@@ -30,7 +30,7 @@ std::string_view cookie_of(const net::Headers& headers, std::string_view name);
 // The action that a request is ("inference", "files.read", ...), "" for what every key may see.
 std::string action_of(std::string_view method, std::string_view path);
 
-// Every action there is: of requests, and usage.read, which built-in roles name.
+// Every action there is.
 std::vector<std::string> all_actions();
 // Whether a scope, or what a role allows or denies, says something of one of them: "files.read", "files.*", "*".
 bool is_action_pattern(std::string_view pattern);

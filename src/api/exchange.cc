@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "api/auth.h"
+#include "api/request_log.h"
 #include "api/service_metrics.h"
 #include "governance/watermark/mark_key.h"
 
@@ -70,12 +71,52 @@ Exchange::Exchange(std::shared_ptr<net::Reply> reply, std::string request_id)
   headers_.emplace_back("x-request-id", request_id_);
 }
 
+Exchange::~Exchange() {
+  if (line_ == nullptr) return;
+  line_->path = std::move(path_);
+  line_->request_id = std::move(request_id_);
+  if (who_ != nullptr) {
+    line_->organisation = who_->organisation_id;
+    line_->project = who_->key.project_id;
+    line_->user = who_->key.user_id;
+    line_->key = who_->key.id;
+  }
+  line_->took = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - began_);
+  line_->ended = std::chrono::system_clock::now();
+  log_->add(std::move(*line_));
+}
+
+void Exchange::logged_by(std::shared_ptr<RequestLog> log, std::string method, bool inner) {
+  if (log == nullptr) return;
+  log_ = std::move(log);
+  line_ = std::make_unique<RequestLine>();
+  line_->method = std::move(method);
+  line_->inner = inner;
+  began_ = std::chrono::steady_clock::now();
+}
+
+void Exchange::note_use(const std::string& model, const store::Tokens& tokens, std::string outcome) {
+  if (line_ == nullptr) return;
+  line_->model = model;
+  line_->tokens.prompt += tokens.prompt;
+  line_->tokens.cached += tokens.cached;
+  line_->tokens.reasoning += tokens.reasoning;
+  line_->tokens.output += tokens.output;
+  line_->finish = std::move(outcome);
+}
+
 void Exchange::add_header(std::string name, std::string value) {
   headers_.emplace_back(std::move(name), std::move(value));
 }
 
 void Exchange::count(int status) {
   if (metrics_) metrics_->answered(path_, status);
+  if (line_) line_->status = status;
+}
+
+void Exchange::send(net::Response response) {
+  count(response.status);
+  reply_->send(std::move(response));
 }
 
 void Exchange::send_json(int status, const json::Value& body) {

@@ -1,6 +1,7 @@
 // One HTTP exchange of an API: the reply with the headers that every answer carries, JSON bodies, and SSE events.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -19,13 +20,16 @@ struct MarkKey;
 }
 namespace qw::store {
 struct Principal;
+struct Tokens;
 }
 
 namespace qw::api {
 
 class Accounts;
 class Preparation;
+class RequestLog;
 class ServiceMetrics;
+struct RequestLine;
 
 // A fresh identifier such as "chatcmpl-3f2a...": prefix and 24 hexadecimal digits of randomness.
 std::string new_id(std::string_view prefix);
@@ -40,8 +44,12 @@ using ErrorShape = json::Value (*)(const ApiError& error, const std::string& req
 class Exchange {
  public:
   Exchange(std::shared_ptr<net::Reply> reply, std::string request_id);
+  ~Exchange();  // tells the log
+  Exchange(const Exchange&) = delete;
+  Exchange& operator=(const Exchange&) = delete;
 
   void add_header(std::string name, std::string value);  // before the answer begins
+  void send(net::Response response);  // as it is
   void send_json(int status, const json::Value& body);
   void send_error(const ApiError& error);
   void shape_errors(ErrorShape shape) { shape_ = shape; }  // from now on; OpenAI's at first
@@ -68,6 +76,13 @@ class Exchange {
   }
   ServiceMetrics* metrics() const { return metrics_.get(); }  // may be null
   const std::string& path() const { return path_; }
+
+  // A line for the log when the answer is over, which is when nobody holds this any more; null: none. `inner`: the
+  // request came from inside (dispatch.h).
+  void logged_by(std::shared_ptr<RequestLog> log, std::string method, bool inner);
+  // What a model did for it (more, if it was asked several times), for that line, and how it ended, in the ledger's
+  // words.
+  void note_use(const std::string& model, const store::Tokens& tokens, std::string outcome);
 
   // Where what takes long before the engine has the request is done (preparation.h); null: here.
   void prepared_by(Preparation* preparation) { preparation_ = preparation; }
@@ -121,6 +136,9 @@ class Exchange {
   Accounts* accounts_ = nullptr;
   std::shared_ptr<ServiceMetrics> metrics_;
   std::string path_;
+  std::shared_ptr<RequestLog> log_;
+  std::unique_ptr<RequestLine> line_;  // with a log
+  std::chrono::steady_clock::time_point began_;
   governance::AuditLog* audit_ = nullptr;
   Preparation* preparation_ = nullptr;
   const governance::MarkKeyHolder* marks_ = nullptr;

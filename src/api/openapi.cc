@@ -114,6 +114,8 @@ constexpr Members kMembers[] = {
     {"/v1/fine_tuning/jobs/{job_id}/cancel", "POST", kJob},
     {"/v1/fine_tuning/jobs/{job_id}/events", "GET", kList},
     {"/v1/fine_tuning/jobs/{job_id}/checkpoints", "GET", kList},
+    {"/v1/usage", "GET", "object data has_more next"},
+    {"/v1/usage/rows", "GET", "object data has_more next"},
     {"/v1/messages", "POST", "id type role model content stop_reason stop_sequence usage"},
     {"/v1/messages/count_tokens", "POST", "input_tokens"},
     {"/api/v1/services/aigc/text-generation/generation", "POST", kDashscope},
@@ -222,6 +224,10 @@ json::Object answer(const Route& route) {
     case Answers::kJsonOrLines:
       out = content({"application/json"}, object);
       out.set("application/x-ndjson", json::Object{{"schema", text}});
+      return out;
+    case Answers::kJsonOrCsv:
+      out = content({"application/json"}, object);
+      out.set("text/csv", json::Object{{"schema", text}});
       return out;
     case Answers::kBytes:
       return content({"application/octet-stream"}, json::Value(json::Object{}));

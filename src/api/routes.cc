@@ -60,6 +60,8 @@ constexpr Parameter kFileLimit{"limit", R"({"type": "integer", "minimum": 1, "ma
 constexpr Parameter kPage{"page_no", R"({"type": "integer", "minimum": 1, "maximum": 10000})"};
 constexpr Parameter kPageSize{"page_size", R"({"type": "integer", "minimum": 1, "maximum": 100})"};
 
+constexpr Parameter kFrom{"from", R"({"type": "string"})"}, kTo{"to", R"({"type": "string"})"};  // days: 2026-11-28
+
 constexpr const char* kFileForm =
     R"({"type": "object", "required": ["file", "purpose"], "properties": {
         "file": {"type": "string", "format": "binary"},
@@ -193,6 +195,24 @@ const Route kRoutes[] = {
     {"GET", "/api/ps", kOllama, "List the models that are loaded"},
     {"GET", "/api/version", kOllama, "The release whose protocol is spoken"},
 
+    {"GET",
+     "/v1/usage",
+     kService,
+     "Sum what the key's project used",
+     kJson,
+     nullptr,
+     {{"by", R"({"enum": ["", "key", "user", "project", "organisation", "model", "day"]})"}, kFrom, kTo}},
+    {"GET",
+     "/v1/usage/rows",
+     kService,
+     "Export what the key's project used",
+     kJsonOrCsv,
+     nullptr,
+     {kFrom,
+      kTo,
+      {"limit", R"({"type": "integer", "minimum": 1, "maximum": 1000})"},
+      kAfter,
+      {"format", R"({"enum": ["json", "csv"]})"}}},
     {"GET", "/metrics", kService, "Figures for Prometheus", kText},
     {"GET", "/openapi.json", kService, "This document"},
     {"GET", "/admin/adapters", kService, "List adapters"},

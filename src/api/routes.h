@@ -16,6 +16,7 @@ enum class Protocol { kOpenAi, kAnthropic, kDashscope, kOllama, kService };
 enum class Answers {
   kJson,
   kJsonOrEvents,  // server-sent events if the request asks for a stream
+  kJsonOrCsv,     // with format=csv
   kJsonOrLines,   // a line of JSON each, as Ollama has it
   kBytes,
   kText,

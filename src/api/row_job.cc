@@ -110,7 +110,9 @@ void RowJob::ended(std::size_t index, const engine::Finished& finished) {
   store::Tokens used;
   used.prompt = results_.prompt_tokens;
   if (exchange_->metrics() != nullptr) exchange_->metrics()->used(model_->id, tenant_of(*exchange_), used);
-  charge_->settle(over_ ? "cancelled" : "stop", used, [self = shared_from_this()](bool entered) { self->complete(entered); });
+  const char* outcome = over_ ? "cancelled" : "stop";
+  exchange_->note_use(model_->id, used, outcome);
+  charge_->settle(outcome, used, [self = shared_from_this()](bool entered) { self->complete(entered); });
 }
 
 // Only what is in the ledger, and on record, is given.

@@ -87,7 +87,8 @@ Service::Service(const ModelList& models, ServiceOptions options)
       fine_tuning_(models, background_, options_.fine_tuning),
       admin_(background_),
       sessions_(background_, options_.sessions, options_.login_provider),
-      metrics_(std::make_shared<ServiceMetrics>(models)) {
+      metrics_(std::make_shared<ServiceMetrics>(models)),
+      request_log_(options_.log_requests ? std::make_shared<RequestLog>() : nullptr) {
   responses_.tools_by(&mcp_);
 }
 
@@ -161,12 +162,12 @@ bool Service::drain(std::chrono::milliseconds grace) {
   return all;
 }
 
-bool Service::serve_page(const net::Request& request, net::Reply& reply) const {
+bool Service::serve_page(const net::Request& request, Exchange& exchange) const {
   if (!options_.page || (request.method != "GET" && request.method != "HEAD")) return false;
   const std::string name = request.path == "/" ? "index.html" : request.path.substr(1);
   const std::string_view bytes = options_.page(name);
   if (bytes.empty()) return false;
-  reply.send({200,
+  exchange.send({200,
               {{"Content-Type", content_type(name)},
                {"Content-Security-Policy", kContentSecurityPolicy},
                {"X-Content-Type-Options", "nosniff"},
@@ -212,6 +213,7 @@ void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply
     exchange->add_header("traceparent", std::string(parent));
   }
   if (serve_health(request, *exchange)) return;
+  exchange->logged_by(request_log_, request.method, false);
   const bool for_admin = request.path == "/metrics" || request.path == "/admin" || request.path.starts_with("/admin/");
   if (door != Door::kAll && for_admin != (door == Door::kAdmin)) return exchange->send_error(nothing_at(request));
   if (draining_.load() && !for_admin) return exchange->send_error(stopping());
@@ -251,6 +253,7 @@ std::unique_ptr<InnerCall> Service::dispatch(InnerRequest inner, std::function<v
   exchange->counted_by(metrics_, request->path);
   exchange->recorded_by(options_.audit);
   exchange->marked_by(options_.marks);
+  exchange->logged_by(request_log_, request->method, true);
   exchange->set_priority(inner.priority);
   if (!inner.answer_id.empty()) exchange->set_answer_id(std::move(inner.answer_id), inner.answer_created);
   exchange->tell_events_to(std::move(inner.on_event));
@@ -276,7 +279,7 @@ void Service::route(const std::shared_ptr<const net::Request>& shared, const std
   const net::Request& request = *shared;
   // What no row of the table has is not there, whatever a handler would take it for.
   if (!has_route(request.path)) {
-    if (!serve_page(request, exchange->reply())) exchange->send_error(nothing_at(request));
+    if (!serve_page(request, *exchange)) exchange->send_error(nothing_at(request));
     return;
   }
   if (request.path == "/openapi.json") {
@@ -284,7 +287,7 @@ void Service::route(const std::shared_ptr<const net::Request>& shared, const std
     return;
   }
   if (request.path == "/metrics" && (request.method == "GET" || request.method == "HEAD")) {
-    return exchange->reply().send(
+    return exchange->send(
         {200, {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}}, metrics_->exposition()});
   }
   // A client of Anthropic's asks for models where one of OpenAI's does.

@@ -29,6 +29,7 @@
 #include "api/openai/responses/api.h"
 #include "api/preparation.h"
 #include "api/provenance.h"
+#include "api/request_log.h"
 #include "api/served_model.h"
 #include "api/service_metrics.h"
 #include "api/sessions.h"
@@ -55,6 +56,7 @@ struct ServiceOptions {
   // The keys that answers are marked with; null: none is, and /v1/content_provenance answers 501. Must outlive the
   // service.
   const governance::MarkKeyHolder* marks = nullptr;
+  bool log_requests = false;  // each but those of the health pages, at level info (request_log.h)
   openai::FineTuneOptions fine_tuning;
   DeferredOptions deferred;
   SessionOptions sessions;
@@ -85,7 +87,7 @@ class Service {
   void route(const std::shared_ptr<const net::Request>& request, const std::shared_ptr<Exchange>& exchange);
   std::unique_ptr<InnerCall> dispatch(InnerRequest request, std::function<void(net::Response)> then);
   bool serve_health(const net::Request& request, Exchange& exchange) const;
-  bool serve_page(const net::Request& request, net::Reply& reply) const;
+  bool serve_page(const net::Request& request, Exchange& exchange) const;
 
   const ModelList& models_;
   ServiceOptions options_;
@@ -110,6 +112,7 @@ class Service {
   admin::Api admin_;
   SessionsApi sessions_;
   std::shared_ptr<ServiceMetrics> metrics_;
+  std::shared_ptr<RequestLog> request_log_;  // null: requests are not logged
   std::atomic<bool> ending_{false}, draining_{false};
   const std::shared_ptr<std::atomic<std::int64_t>> in_progress_ = std::make_shared<std::atomic<std::int64_t>>(0);
   std::unique_ptr<net::HttpServer> server_, admin_server_;

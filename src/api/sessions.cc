@@ -132,7 +132,7 @@ class ProviderLogin {
     net::Headers headers = page_headers();
     for (auto& cookie : session_cookies(session->secret, options_)) headers.push_back(std::move(cookie));
     headers.emplace_back("Set-Cookie", pending_cookie("", options_.secure));
-    exchange_.reply().send({200, std::move(headers), kEnterPage});
+    exchange_.send({200, std::move(headers), kEnterPage});
   }
 
  private:
@@ -282,7 +282,7 @@ bool SessionsApi::handle_login(const std::shared_ptr<const net::Request>& reques
   if (request->path != "/auth/login") return false;
   if (!only("GET, POST", *request, *exchange)) return true;
   if (request->method != "POST") {
-    exchange->reply().send(
+    exchange->send(
         {200, page_headers(), std::string(kLoginPage) + (provider_ == nullptr ? "" : kProviderLink) + kPageEnd});
     return true;
   }

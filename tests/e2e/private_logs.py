@@ -1,4 +1,4 @@
-"""Nothing that was asked or answered stands in a log: prompts with marks of their own over every protocol, answered, streamed,
+"""Of every request there is a line in the log, and nothing that was asked or answered stands in one: prompts with marks of their own over every protocol, answered, streamed,
 wrong, refused, malformed, too long, left in the middle and in the background, at every level of the log; then all that the
 service wrote is searched. Usage: private_logs.py PROGRAM. Standard library only."""
 import http.client
@@ -51,14 +51,17 @@ def bodies():
 class Client:
     def __init__(self, port, key):
         self.port, self.key, self.statuses, self.texts = port, key, set(), []
+        self.asked = {}  # path, status and answer, by the id of the request
 
     def send(self, path, body, kind="application/json", key=None, method="POST", **headers):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         data = body if isinstance(body, bytes) or body is None else json.dumps(body, ensure_ascii=False).encode()
-        connection.request(method, path, data, {"Authorization": "Bearer " + (key or self.key), "Content-Type": kind, **headers})
+        number = f"asked-{len(self.asked)}"
+        connection.request(method, path, data, {"Authorization": "Bearer " + (key or self.key), "Content-Type": kind, "X-Request-Id": number, **headers})
         answer = connection.getresponse()
         text = answer.read().decode(errors="replace")
         self.statuses.add(answer.status)
+        self.asked[number] = (path.split("?")[0], answer.status, text)
         return answer.status, text
 
     def json(self, *words, **more):
@@ -142,6 +145,17 @@ def searched(folder):
     return {f: f.read_bytes() for f in files if f.is_file()}
 
 
+def told_of(line, path, status, text):
+    """Whether a line of the log says what there is to say of a request."""
+    fine = line["status"] == status and line["ms"] >= 0 and line["level"] == "info" and MARK not in line["route"]
+    if status == 401 or path == "/auth/login":
+        return fine and "key" not in line
+    if status == 200 and path == "/v1/chat/completions" and not text.startswith("data:"):
+        usage, finish = json.loads(text)["usage"], json.loads(text)["choices"][0]["finish_reason"]
+        fine = fine and (line["prompt_tokens"], line["output_tokens"], line["finish"]) == (usage["prompt_tokens"], usage["completion_tokens"], finish)
+    return fine and all(line.get(name) for name in ("key", "project", "organisation")) and (status != 200 or line["route"] == path or "{" in line["route"])
+
+
 def holds(data, words):
     return [w for w in words if any(form in data for form in (w.encode(), json.dumps(w)[1:-1].encode(), w.encode().hex().encode()))]
 
@@ -178,6 +192,18 @@ with tempfile.TemporaryDirectory() as name:
         check(f"{called}: hold nothing that was asked or answered", not told)
         for file, what in told.items():
             print(f"   {file}: {what}")
+        lines = [l for l in found[folder / "log"].decode(errors="replace").splitlines()]
+        if form and level == "debug":
+            of = {v["request"]: v for v in map(json.loads, (l for l in lines if l.startswith("{"))) if v["message"] == "request"}
+            missing = [f"{n} {path} {status}: {of.get(n)}" for n, (path, status, text) in c.asked.items() if n not in of or not told_of(of[n], path, status, text)]
+            for line in missing[:5]:
+                print("  ", line)
+            check(f"{called}: tell of each of {len(c.asked)} requests route, status, time, tenant, tokens and end, and of those made inside",
+                  not missing and len(c.asked) > 100 and any(v.get("inner") and v.get("finish") for v in of.values()))
+            check(f"{called}: who left is told of as that", any(v.get("finish") == "cancelled" for v in of.values()))
+        else:
+            told = [n for n in c.asked if any(f" request={n} " in l + " " for l in lines)]
+            check(f"{called}: tell of {'each' if level in ('debug', 'info') else 'no'} request", len(told) == (len(c.asked) if level in ("debug", "info") else 0))
         if level in ("debug", "info"):
             check(f"{called}: were written", b"mini" in found[folder / "log"] and len(found) > (3 if train else 1))
     check("logs: a mark in one would be found", holds(b'{"message":"' + mark().encode() + b'"}', [MARK]) == [MARK])

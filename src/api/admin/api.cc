@@ -15,13 +15,17 @@ namespace qw::api::admin {
 namespace {
 
 constexpr std::string_view kRoot = "/admin/v1";
+// What was used, for those who use it: of the key's own project, with the right usage.read.
+constexpr std::string_view kOwnRoot = "/v1", kOwnUsage = "/v1/usage";
 constexpr std::int64_t kUsualPage = 100, kMostPage = 1000;
 // What a query may say to an operation; pages are cut here.
-constexpr const char* kQueryArguments[] = {"organisation", "project", "user", "key", "subject", "by", "from", "to"};
+constexpr const char* kQueryArguments[] = {"by", "from", "to", "organisation", "project", "user", "key", "subject"};
+constexpr std::size_t kOwnArguments = 3;  // the first of them say nothing of whose
 constexpr std::size_t kLongestRepeat = 255;
 
 struct Match {
   const Operation* operation = nullptr;
+  bool own = false;         // of the key's project alone
   std::string kind, where;  // of the argument in the path; "" if there is none
 };
 
@@ -38,9 +42,14 @@ bool fits(std::string_view pattern, std::string_view path, Match& match) {
   return slashes || match.where.find('/') == std::string::npos;
 }
 
+bool asks_for_own(std::string_view path) {
+  return path.starts_with(kOwnUsage) && (path.size() == kOwnUsage.size() || path[kOwnUsage.size()] == '/');
+}
+
 // The operation of that method and path; of another method if `methods` then names those there are.
 Match find_operation(const net::Request& request, std::string& methods) {
-  const std::string_view path = std::string_view(request.path).substr(kRoot.size());
+  const bool own = asks_for_own(request.path);
+  const std::string_view path = std::string_view(request.path).substr(own ? kOwnRoot.size() : kRoot.size());
   Match best;
   for (const Operation& one : operations()) {
     Match match;
@@ -48,6 +57,7 @@ Match find_operation(const net::Request& request, std::string& methods) {
     methods += (methods.empty() ? "" : ", ") + std::string(one.method);
     if (one.method != request.method && !(one.method == "GET" && request.method == "HEAD")) continue;
     match.operation = &one;
+    match.own = own;
     best = std::move(match);
   }
   return best;
@@ -113,9 +123,16 @@ class Call {
       if (!body) return tl::unexpected(body.error());
       out = std::move(*body);
     }
-    if (!match_.operation->changes())
-      for (const char* name : kQueryArguments)
-        if (auto value = net::query_value(request_.query, name)) out.set(name, std::move(*value));
+    if (!match_.operation->changes()) {
+      std::size_t left = match_.own ? kOwnArguments : std::size(kQueryArguments);
+      for (const char* name : kQueryArguments) {
+        auto value = net::query_value(request_.query, name);
+        if (value && left == 0) return tl::unexpected(bad_request(name, std::string("'") + name + "' is an administrator's."));
+        if (value) out.set(name, std::move(*value));
+        left -= left > 0 ? 1 : 0;
+      }
+    }
+    if (match_.own) out.set("project", exchange_->who()->key.project_id);
     if (!match_.kind.empty()) out.set(match_.kind, match_.where);
     if (out.find("repeat_id") != nullptr) return tl::unexpected(bad_request("repeat_id", "'repeat_id' is a header's."));
     const std::string_view repeat = net::find_header(request_.headers, "idempotency-key");
@@ -185,7 +202,7 @@ class Call {
     if (net::query_value(request_.query, "format").value_or("json") != "csv") return send_list(std::move(data), more);
     net::Headers headers{{"Content-Type", "text/csv; charset=utf-8"}};
     if (more) headers.emplace_back("X-Next-After", mark_of(data.back()));
-    exchange_->reply().send({200, std::move(headers), csv_of(data, !after)});
+    exchange_->send({200, std::move(headers), csv_of(data, !after)});
   }
 
   const net::Request& request_;
@@ -197,7 +214,7 @@ class Call {
 }  // namespace
 
 bool Api::handle(const std::shared_ptr<const net::Request>& request, const std::shared_ptr<Exchange>& exchange) const {
-  if (!request->path.starts_with(kRoot)) return false;
+  if (!request->path.starts_with(kRoot) && !asks_for_own(request->path)) return false;
   std::string methods;
   const Match match = find_operation(*request, methods);
   if (methods.empty()) return false;

@@ -3,6 +3,7 @@
 //   GET    /admin/v1/keys?project=P      {"object": "list", "data": [...], "has_more": ..., "next": "..."}
 //   POST   /admin/v1/keys                {"project": "P", ...}; Idempotency-Key: so that a repeated one makes no second
 //   POST   /admin/v1/keys/KEY/rotate, DELETE /admin/v1/keys/KEY, ...
+//   GET    /v1/usage, /v1/usage/rows     the same as below /admin/v1, of the key's own project, for keys with "usage.read"
 // Lists come in pages: `limit`, and `after` with the `next` of the page before. /admin/v1/usage/rows?format=csv gives
 // CSV, its next page in the header X-Next-After. Each change is a line of the log: what, by whom, from where; no
 // secrets.

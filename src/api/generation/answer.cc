@@ -164,6 +164,7 @@ void Answer::abandon(const ApiError& error) {
   std::lock_guard lock(s.mutex);
   for (const auto id : s.requests) s.record.model->engine->cancel(id);
   if (std::exchange(s.failed, true)) return;
+  if (s.open > 0) s.exchange->note_use(s.record.model->id, s.record.tokens, "error");
   // What was given of it is on record too.
   if (!s.spec.audit.empty() && s.record.tokens.output > 0) keep(*s.exchange, audit_record(), [](const Status&) {});
   s.writer->fail(error, s.begun);
@@ -217,8 +218,9 @@ void Answer::ended(std::size_t index, const engine::Finished& finished, std::int
   }
   const store::Tokens used = s.tokens_used();
   if (s.exchange->metrics() != nullptr) s.exchange->metrics()->used(s.record.model->id, tenant_of(*s.exchange), used);
-  s.spec.charge->settle(s.record.cancelled ? "cancelled" : outcome_name(s.record.choices[0].reason), used,
-                        [self = shared_from_this()](bool entered) { self->complete(entered); });
+  const char* outcome = s.record.cancelled ? "cancelled" : outcome_name(s.record.choices[0].reason);
+  s.exchange->note_use(s.record.model->id, used, outcome);
+  s.spec.charge->settle(outcome, used, [self = shared_from_this()](bool entered) { self->complete(entered); });
 }
 
 // What came out, by choice.

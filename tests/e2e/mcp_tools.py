@@ -1,12 +1,14 @@
 """Responses whose model calls tools of servers made with the MCP library. mcp_tools.py PROGRAM; prints "ok ..." or
 "FAILED ..." a check. With the words "server AGE PORT" it is such a server."""
 import importlib.util
+import json
 import pathlib
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import typing
 
 
 def run_server(age, port):
@@ -14,13 +16,16 @@ def run_server(age, port):
     from mcp.server.mcpserver import MCPServer
     server = MCPServer("sums")
 
+    # So few numbers that the shipped model, which would write digits without end, comes to the end of its call.
+    Number = typing.Literal[1, 2, 7, 40]
+
     @server.tool()
-    def plus(a: int, b: int) -> int:
+    def plus(a: Number, b: Number) -> int:
         """adds two numbers"""
         return a + b
 
     @server.tool()
-    def fail() -> str:
+    def fail(a: Number, b: Number) -> str:
         """fails"""
         raise ValueError("not today")
 
@@ -73,15 +78,11 @@ def main(program):
             for age, server_port in ports.items():
                 wait_for_port(server_port)
                 tool = {"type": "mcp", "server_label": age, "require_approval": "never", "allowed_tools": ["plus"]}
-                ask = dict(model="mini", input="1+1", max_output_tokens=60, tool_choice="required", temperature=0, parallel_tool_calls=False)
+                ask = dict(model="mini", input="1+1", max_output_tokens=200, tool_choice="required", temperature=0, parallel_tool_calls=False)
                 whole = client.responses.create(**ask, tools=[tool])
                 calls = [item for item in whole.output if item.type == "mcp_call"]
                 listed = [item for item in whole.output if item.type == "mcp_list_tools"]
                 check(f"mcp, {age}: the tools are listed, those that are allowed", [t.name for t in listed[0].tools] == ["plus"])
-                if whole.status == "incomplete" and all(call.status == "incomplete" for call in calls):
-                    print("skipped the call: the model ran out of tokens in it")
-                    continue
-                import json
                 arguments = json.loads(calls[0].arguments)
                 check(f"mcp, {age}: the tool gave {calls[0].output} for {arguments}",
                       calls[0].status == "completed" and int(calls[0].output) == arguments["a"] + arguments["b"])
@@ -103,7 +104,7 @@ def main(program):
                 check(f"mcp, {age}: a call that was approved is made",
                       [item.approval_request_id for item in made.output if item.type == "mcp_call"][:1] == [waiting[0].id])
                 tool = {"type": "mcp", "server_label": age, "require_approval": "never", "allowed_tools": ["fail"]}
-                ask.update(tool_choice="required", input="1+1", max_output_tokens=60)
+                ask.update(tool_choice="required", input="1+1", max_output_tokens=200)
                 failed = [item for item in client.responses.create(**ask, tools=[tool]).output if item.type == "mcp_call"]
                 check(f"mcp, {age}: a tool that fails is told as such", failed[0].status == "failed" and failed[0].output is None)
             try:

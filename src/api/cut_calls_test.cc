@@ -1,13 +1,13 @@
 // Answers that reach their most tokens in the middle of a tool call, in every protocol: what is finished is a call,
-// what is not is a beginning of one where the protocol can say that, and markup is never text.
+// what is not is a beginning of one where the protocol can say that, whole characters of it, and markup is never text.
 #include "api/internal/test_service.h"
 
 namespace qw::api {
 namespace {
 
 constexpr std::string_view kText = "Both.";
-const std::string kCall = "<tool_call>\n{\"name\": \"weigh\", \"arguments\": {\"unit\": \"kg\"}}\n</tool_call>";
-constexpr std::string_view kArguments = R"({"unit": "kg"})";
+const std::string kCall = "<tool_call>\n{\"name\": \"weigh\", \"arguments\": {\"unit\": \"千克\"}}\n</tool_call>";
+constexpr std::string_view kArguments = R"({"unit": "千克"})";
 
 class CutCallsTest : public test::ServiceTest {
  protected:
@@ -24,7 +24,7 @@ class CutCallsTest : public test::ServiceTest {
   }
   static std::string tools(const char* schema_name, bool wrapped) {
     const std::string inner = std::string(R"({"name":"weigh",")") + schema_name +
-                              R"(":{"type":"object","properties":{"unit":{"enum":["kg"]}},"required":["unit"]}})";
+                              R"(":{"type":"object","properties":{"unit":{"enum":["千克"]}},"required":["unit"]}})";
     return R"("tools":[)" + (wrapped ? R"({"type":"function","function":)" + inner + "}" : inner) + "]";
   }
   // The JSON of each line that has some: of events behind "data:".
@@ -94,7 +94,7 @@ class CutCallsTest : public test::ServiceTest {
     return R"({"model":"alphabet","messages":[{"role":"user","content":"abc"}],"max_tokens":)" + std::to_string(n) +
            "," + tools;
   }
-  static std::vector<std::size_t> lengths() { return {3, 8, 20, 34, 52, 57, 63, 72, 78, 95, 110, 120, 128}; }
+  static std::vector<std::size_t> lengths() { return {3, 8, 20, 34, 52, 57, 60, 61, 63, 64, 72, 78, 95, 110, 120, 128}; }
 };
 
 TEST_F(CutCallsTest, OpenAi) {

@@ -21,7 +21,9 @@ engine::Verdict TextSink::on_token(const engine::TokenEvent& event) noexcept {
 }
 
 void TextSink::on_finished(const engine::Finished& finished) noexcept {
-  std::string rest = text_.finish();
+  // A model that ended with half a character wrote that; one that was ended did not.
+  const bool cut = finished.reason != engine::FinishReason::kStop || (loops_ != nullptr && loops_->answer_repeats());
+  std::string rest = text_.finish(cut);
   if (!rest.empty() || pending_count_ > 0)
     receiver_->on_piece({std::move(rest), std::exchange(pending_count_, 0), std::exchange(pending_, {})});
   const bool repeats = loops_ != nullptr && loops_->answer_repeats() && !text_.stopped();

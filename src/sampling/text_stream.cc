@@ -12,8 +12,8 @@ std::string TextStream::push(TokenId id) {
   return matcher_.push(text);
 }
 
-std::string TextStream::finish() {
-  std::string text = matcher_.push(decoder_.finish());
+std::string TextStream::finish(bool cut) {
+  std::string text = matcher_.push(decoder_.finish(cut));
   return text + matcher_.finish();
 }
 

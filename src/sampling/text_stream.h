@@ -19,8 +19,9 @@ class TextStream {
   TextStream(const tokenizer::Tokenizer& tokenizer, const SamplingParams& params, bool skip_special = true);
   // Text which became certain with this token; may be empty.
   std::string push(TokenId id);
-  // What is left at the end of the request (nothing after a stop string).
-  std::string finish();
+  // What is left at the end of the request (nothing after a stop string). `cut`: it had more to say; half a character is
+  // left out.
+  std::string finish(bool cut = false);
   bool stopped() const { return matcher_.stopped(); }
   // Index in params.stop of the string that matched, or -1.
   std::int32_t matched() const { return matcher_.matched(); }

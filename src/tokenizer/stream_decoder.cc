@@ -43,7 +43,11 @@ std::string StreamDecoder::given(std::string text) {
   return text;
 }
 
-std::string StreamDecoder::finish() {
+std::string StreamDecoder::finish(bool cut) {
+  if (cut) {
+    std::string whole;
+    pending_.resize(base::append_valid_utf8(whole, pending_, false));
+  }
   if (tokenizer_->spec().characters) {
     std::string out = given(take_bytes());
     begun_ = false;

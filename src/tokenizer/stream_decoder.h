@@ -14,8 +14,8 @@ class StreamDecoder {
   // Text that became certain with this token; may be empty while a character is incomplete. Invalid bytes -> U+FFFD.
   // Joined with what finish() gives it is what Tokenizer::decode gives: tokens of bytes wait until another one comes.
   std::string push(TokenId id);
-  // What is left at the end (an incomplete character -> U+FFFD).
-  std::string finish();
+  // What is left at the end. An incomplete character -> U+FFFD; `cut`: it was still being written, and is left out.
+  std::string finish(bool cut = false);
 
  private:
   const Tokenizer* tokenizer_;

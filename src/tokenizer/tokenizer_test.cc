@@ -348,6 +348,9 @@ TEST(StreamDecoder, HoldsAnIncompleteCharacterBack) {
   EXPECT_EQ(decoder.push(*t.find("\xE6")), "");
   EXPECT_EQ(decoder.finish(), "\uFFFD");
   EXPECT_EQ(decoder.finish(), "");
+  EXPECT_EQ(decoder.push(*t.find("\xE6")), "");
+  EXPECT_EQ(decoder.finish(/*cut=*/true), "");
+  EXPECT_EQ(decoder.push(*t.find("a")), "a") << "nothing is left of it";
 }
 
 }  // namespace

@@ -82,6 +82,7 @@ Status Engine::check(const Request& r) const {
   if (r.wanted == Wanted::kEveryRow && executor_.max_logit_rows() < config_.max_rows)
     return fail(ErrorKind::kUsage, "this model gives the row of the last token only");
   if (r.open && r.wanted != Wanted::kEveryRow) return fail(ErrorKind::kUsage, "only requests of every row can stay open");
+  if (r.first_row != 0 && r.wanted != Wanted::kEveryRow) return fail(ErrorKind::kUsage, "only requests of every row name a first one");
   QW_TRY(sampling::validate(r.params, executor_.vocab()));
   if (r.prompt.empty()) return fail(ErrorKind::kUsage, "the prompt is empty");
   if (!(r.tenant_weight > 0) || !(r.group_weight > 0))
@@ -92,6 +93,7 @@ Status Engine::check(const Request& r) const {
       return fail(ErrorKind::kBadInput, "token id " + std::to_string(id) + " is outside the vocabulary of " +
                                             std::to_string(executor_.vocab()));
   const auto tokens = static_cast<std::int64_t>(r.prompt.size());
+  if (r.first_row < 0 || r.first_row >= tokens) return fail(ErrorKind::kUsage, "the first row is none of the prompt's");
   if (tokens_wanted ? tokens >= max_sequence_tokens_ : tokens > max_read_tokens())
     return fail(ErrorKind::kResource,
                 tokens_wanted ? "the prompt of " + std::to_string(tokens) + " tokens leaves no room: " +

@@ -328,5 +328,25 @@ TEST(Heads, OpenRequestsAmongOthersOnAThread) {
   EXPECT_EQ(other.model->engine().submit(std::move(text)).error().kind, ErrorKind::kUsage);
 }
 
+// Rows from some token on are those of the whole, and what lies before comes from the prefix cache the second time.
+TEST(Heads, RowsFromATokenOnAreTheLastOfAll) {
+  Case c("head_guard");
+  Engine& engine = c.model->engine();
+  const auto whole = take_all(engine, list(c.request(0, Wanted::kEveryRow)))[0];
+  const std::int64_t width = static_cast<std::int64_t>(whole.rows.size()) / whole.count;
+  for (const std::int64_t first : {std::int64_t{0}, std::int64_t{1}, whole.count / 2, whole.count - 1}) {
+    Request r = c.request(0, Wanted::kEveryRow);
+    r.first_row = first;
+    const auto got = take_all(engine, list(std::move(r)))[0];
+    EXPECT_EQ(got.count, whole.count - first);
+    EXPECT_EQ(got.rows, std::vector<float>(whole.rows.begin() + static_cast<std::ptrdiff_t>(first * width), whole.rows.end()));
+    EXPECT_EQ(got.finished.usage.cached_tokens, first / 4 * 4) << first;  // whole blocks of 4
+  }
+  Request none = c.request(0, Wanted::kEveryRow);
+  none.first_row = whole.count;
+  none.sink = std::make_shared<Rows>();
+  EXPECT_EQ(engine.submit(std::move(none)).error().kind, ErrorKind::kUsage);
+}
+
 }  // namespace
 }  // namespace qw::engine

@@ -113,6 +113,9 @@ struct Request {
   // Of kEveryRow: more tokens follow by Engine::extend, until Engine::close. The cache is kept meanwhile, so each token is
   // computed once; an open request counts as running. max_tokens then bounds what may follow (0: as much as fits).
   bool open = false;
+  // Of kEveryRow: rows of tokens before this one are not given, so those tokens may come from the prefix cache. Below the
+  // prompt's length.
+  std::int64_t first_row = 0;
   std::int32_t adapter = -1;                 // which of the model's adapters (LoadedModel::create), -1: none
   bool drafts = true;                        // false: no drafts even if the engine makes them; the result is the same
   std::shared_ptr<Sink> sink;                // released right after on_finished

@@ -68,7 +68,7 @@ inline Request copy_of(const Request& r) {
   c.prompt = r.prompt, c.wanted = r.wanted, c.params = r.params, c.max_tokens = r.max_tokens, c.priority = r.priority;
   c.deadline = r.deadline, c.tenant = r.tenant, c.tenant_weight = r.tenant_weight, c.cache_salt = r.cache_salt;
   c.tenant_group = r.tenant_group, c.group_weight = r.group_weight;
-  c.open = r.open, c.adapter = r.adapter;
+  c.open = r.open, c.first_row = r.first_row, c.adapter = r.adapter;
   return c;
 }
 
@@ -134,6 +134,8 @@ inline std::shared_ptr<Life> random_life(base::Rng& rng, Clock::time_point now, 
   if (rng.below(2)) r.params.stop_ids = {7, 8, 31};
   if (rng.below(20) == 0) r.deadline = now + std::chrono::milliseconds(rng.below(60));
   if (rng.below(5) == 0) r.wanted = rng.below(2) ? Wanted::kLastRow : Wanted::kEveryRow;
+  if (r.wanted == Wanted::kEveryRow && rng.below(2) && !r.prompt.empty())
+    r.first_row = static_cast<std::int64_t>(rng.below(r.prompt.size()));
   if (r.wanted == Wanted::kEveryRow && rng.below(2)) {
     r.open = true;
     r.max_tokens = 0;
@@ -166,7 +168,8 @@ class Reader {
 };
 
 inline void expect_rows_as_alone(const Life& life, Reader reader, bool whole) {
-  const std::size_t first = life.request.wanted == Wanted::kEveryRow ? 0 : life.text.size() - 1;
+  const std::size_t first = life.request.wanted == Wanted::kEveryRow ? static_cast<std::size_t>(life.request.first_row)
+                                                                     : life.text.size() - 1;
   const std::size_t expected = life.text.size() - first;
   if (whole) {
     ASSERT_EQ(life.positions.size(), expected) << life.id;

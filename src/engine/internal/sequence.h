@@ -20,6 +20,7 @@ struct Engine::Sequence {
         adapter(request.adapter),
         wanted(request.wanted),
         open(request.open),
+        rows_given(request.first_row),
         may_draft(request.drafts),
         deadline(request.deadline),
         sink(std::move(request.sink)),
@@ -34,6 +35,7 @@ struct Engine::Sequence {
   std::int32_t adapter_slot = -1;     // of the executor, while the request lives
   Wanted wanted;
   bool open;                          // more tokens follow
+  std::int64_t rows_given;            // of a request that wants them: what was given is not given again
   bool may_draft;
   bool postponed = false;             // what this step computed of it begins no answer: it gathers since
   std::vector<TokenId> drafts;        // guessed to follow, for the next step
@@ -48,7 +50,6 @@ struct Engine::Sequence {
 
   bool running = false, done = false;
   std::int64_t computed = 0;          // tokens in the cache
-  std::int64_t rows_given = 0;        // of a request that wants them: what was given is not given again
   std::int64_t promised_tokens = 0;
   std::int64_t computed_rows = 0;     // in all
   std::int64_t cached_tokens = -1;    // found when it was first admitted; -1: not yet

@@ -26,6 +26,7 @@ void add_complete(CLI::App& app, Outcome& outcome);
 void add_convert(CLI::App& app, Outcome& outcome);
 void add_data(CLI::App& app, Outcome& outcome);
 void add_embed(CLI::App& app, Outcome& outcome);
+void add_eval(CLI::App& app, Outcome& outcome);
 void add_govern(CLI::App& app, Outcome& outcome);
 void add_govern_watermark(CLI::App& govern, Outcome& outcome);
 void add_guard(CLI::App& app, Outcome& outcome);

@@ -43,7 +43,7 @@ int run(int argc, char** argv) {
     return "qianwen: " + text + " (--help says more)\n";
   });
   Outcome outcome;
-  for (const auto add : {add_chat, add_complete, add_serve, add_show, add_score, add_embed, add_rerank, add_reward, add_guard, add_bench, add_tokenize, add_render,
+  for (const auto add : {add_chat, add_complete, add_serve, add_show, add_score, add_eval, add_embed, add_rerank, add_reward, add_guard, add_bench, add_tokenize, add_render,
                          add_convert, add_quantize, add_imatrix, add_tokenizer, add_data, add_train, add_models, add_admin, add_govern, add_doctor}) {
     add(app, outcome);
   }

@@ -12,28 +12,32 @@ namespace {
 constexpr std::uint64_t kMaxConfigBytes = 4 << 20;  // a configuration is written by hand
 constexpr int kMaxDepth = 32;
 
-Result<json::Value> to_json(const toml::node& node, int depth);
+Result<json::Value> to_json(const toml::node& node, int depth, const std::string& path, KeyLines* lines);
 
-Result<json::Object> to_object(const toml::table& table, int depth) {
+Result<json::Object> to_object(const toml::table& table, int depth, const std::string& path, KeyLines* lines) {
   if (depth > kMaxDepth) return fail(ErrorKind::kBadInput, "nested too deeply");
   json::Object out;
   for (const auto& [key, value] : table) {
-    QW_ASSIGN(auto item, to_json(value, depth + 1));
+    const std::string name = path.empty() ? std::string(key.str()) : path + "." + std::string(key.str());
+    if (lines != nullptr) lines->lines[name] = key.source().begin.line;
+    QW_ASSIGN(auto item, to_json(value, depth + 1, name, lines));
     out.set(std::string(key.str()), std::move(item));
   }
   return out;
 }
 
-Result<json::Value> to_json(const toml::node& node, int depth) {
+Result<json::Value> to_json(const toml::node& node, int depth, const std::string& path, KeyLines* lines) {
   if (depth > kMaxDepth) return fail(ErrorKind::kBadInput, "nested too deeply");
   if (const auto* table = node.as_table()) {
-    QW_ASSIGN(auto object, to_object(*table, depth));
+    QW_ASSIGN(auto object, to_object(*table, depth, path, lines));
     return json::Value(std::move(object));
   }
   if (const auto* array = node.as_array()) {
     json::Array out;
     for (const auto& item : *array) {
-      QW_ASSIGN(auto value, to_json(item, depth + 1));
+      const std::string name = path + "[" + std::to_string(out.size()) + "]";
+      if (lines != nullptr) lines->lines[name] = item.source().begin.line;
+      QW_ASSIGN(auto value, to_json(item, depth + 1, name, lines));
       out.push_back(std::move(value));
     }
     return json::Value(std::move(out));
@@ -47,10 +51,11 @@ Result<json::Value> to_json(const toml::node& node, int depth) {
 
 }  // namespace
 
-Result<json::Object> parse_toml(std::string_view text, std::string_view name) {
+Result<json::Object> parse_toml(std::string_view text, std::string_view name, KeyLines* lines) {
   try {
     const toml::table table = toml::parse(text, std::string(name));
-    auto object = to_object(table, 0);
+    if (lines != nullptr) *lines = {std::string(name), {}};
+    auto object = to_object(table, 0, "", lines);
     if (!object) return in_context(name, std::move(object).error());
     return object;
   } catch (const toml::parse_error& error) {
@@ -100,8 +105,19 @@ const json::Value* ConfigTable::take(std::string_view key) {
   return object_->find(key);
 }
 
+tl::unexpected<Error> ConfigTable::error(std::string_view key, std::string_view message) const {
+  std::string where;
+  if (lines_ != nullptr) {
+    // A key that is missing: its table.
+    auto at = lines_->lines.find(name(key));
+    if (at == lines_->lines.end()) at = lines_->lines.find(path_);
+    where = lines_->file + (at == lines_->lines.end() ? "" : ":" + std::to_string(at->second)) + ": ";
+  }
+  return fail(ErrorKind::kBadInput, where + name(key) + " " + std::string(message));
+}
+
 tl::unexpected<Error> ConfigTable::wrong(std::string_view key, const char* expected) const {
-  return fail(ErrorKind::kBadInput, name(key) + " must be " + expected);
+  return error(key, std::string("must be ") + expected);
 }
 
 Status ConfigTable::read(std::string_view key, bool& out) {
@@ -175,7 +191,7 @@ Status ConfigTable::read_choice(std::string_view key, const std::vector<std::str
 Result<ConfigTable> ConfigTable::table(std::string_view key) {
   QW_ASSIGN(const json::Object* inner, raw_table(key));
   static const json::Object kEmpty;
-  return ConfigTable(inner == nullptr ? kEmpty : *inner, name(key));
+  return ConfigTable(inner == nullptr ? kEmpty : *inner, name(key), lines_);
 }
 
 Result<const json::Object*> ConfigTable::raw_table(std::string_view key) {
@@ -192,14 +208,14 @@ Result<std::vector<ConfigTable>> ConfigTable::tables(std::string_view key) {
   if (!v->is_array()) return wrong(key, "an array of tables");
   for (const auto& item : v->as_array()) {
     if (!item.is_object()) return wrong(key, "an array of tables");
-    out.emplace_back(item.as_object(), name(key) + "[" + std::to_string(out.size()) + "]");
+    out.emplace_back(item.as_object(), name(key) + "[" + std::to_string(out.size()) + "]", lines_);
   }
   return out;
 }
 
 Status ConfigTable::finish() const {
   for (const auto& [key, value] : *object_)
-    if (!asked_.contains(key)) return fail(ErrorKind::kBadInput, "unknown key " + name(key));
+    if (!asked_.contains(key)) return lines_ == nullptr ? fail(ErrorKind::kBadInput, "unknown key " + name(key)) : error(key, "is no key of this file");
   return {};
 }
 

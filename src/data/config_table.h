@@ -6,6 +6,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <map>
 #include <set>
 #include <string>
 #include <string_view>
@@ -16,17 +18,26 @@
 
 namespace qw::data {
 
+// Where each key stands: lines by dotted names ("a.b", "a[0].b").
+struct KeyLines {
+  std::string file;
+  std::map<std::string, std::uint32_t, std::less<>> lines;
+};
+
 Result<json::Object> load_toml(const std::filesystem::path& path);
-Result<json::Object> parse_toml(std::string_view text, std::string_view name);
+// `lines`: filled in if given.
+Result<json::Object> parse_toml(std::string_view text, std::string_view name, KeyLines* lines = nullptr);
 
 // Applies one "a.b=c" (as from --set): c is a TOML value (number, true, "text", [..]) or, failing that, plain text.
 // Tables on the way are made when absent. Errors: kUsage naming the override.
 Status apply_override(json::Object& config, std::string_view assignment);
 
-// Typed look-ups in one table. `path` is its dotted name for messages ("" at the top).
+// Typed look-ups in one table. `path` is its dotted name for messages ("" at the top). With `lines`, messages begin with
+// file and line.
 class ConfigTable {
  public:
-  ConfigTable(const json::Object& object, std::string path) : object_(&object), path_(std::move(path)) {}
+  ConfigTable(const json::Object& object, std::string path, const KeyLines* lines = nullptr)
+      : object_(&object), path_(std::move(path)), lines_(lines) {}
 
   bool has(std::string_view key) const { return object_->find(key) != nullptr; }
   // Each leaves `out` as it is when the key is absent, so the caller's value is the default.
@@ -46,12 +57,15 @@ class ConfigTable {
   // Fails when a key of this table was never asked for.
   Status finish() const;
   std::string name(std::string_view key) const;
+  // kBadInput about one of its keys: "[file:line: ]name message".
+  tl::unexpected<Error> error(std::string_view key, std::string_view message) const;
 
  private:
   const json::Value* take(std::string_view key);
   tl::unexpected<Error> wrong(std::string_view key, const char* expected) const;
   const json::Object* object_;
   std::string path_;
+  const KeyLines* lines_;
   std::set<std::string, std::less<>> asked_;
 };
 

@@ -46,7 +46,8 @@ Result<std::vector<NamedTask>> tasks_of(const EvalOptions& o) {
   for (const std::string& name : o.tasks) {
     const std::filesystem::path path(name);
     if (path.extension() != ".toml") {
-      if (o.data.empty()) return fail(ErrorKind::kUsage, "eval: the task " + name + " needs --data, the folder of its files");
+      if (o.data.empty())
+        return fail(ErrorKind::kUsage, "eval: the task " + name + " needs --data, the folder of its files");
       QW_ASSIGN(auto task, eval::builtin_task(name));
       out.push_back({std::move(task), o.data});
       continue;
@@ -62,7 +63,8 @@ Result<json::Object> template_variables(const EvalOptions& o) {
   json::Object out;
   for (const std::string& pair : o.set) {
     const std::size_t equals = pair.find('=');
-    if (equals == std::string::npos || equals == 0) return fail(ErrorKind::kUsage, "eval: --set expects key=value, not " + pair);
+    if (equals == std::string::npos || equals == 0)
+      return fail(ErrorKind::kUsage, "eval: --set expects key=value, not " + pair);
     auto value = json::parse(pair.substr(equals + 1));
     out.set(pair.substr(0, equals), value ? std::move(*value) : json::Value(pair.substr(equals + 1)));
   }
@@ -92,14 +94,15 @@ Result<std::unique_ptr<ReadySubject>> load_subject(const EvalOptions& o, const s
   QW_ASSIGN(out->model, load_adapted_model(name, load, o.adapter));
   if (!out->model.loaded->engine().generates()) return fail(ErrorKind::kBadInput, name + ": is no language model");
   eval::EngineSubjectOptions options;
-  options.context = std::min(out->context, out->model.loaded->engine().max_sequence_tokens() - 1);
+  options.context = std::min(out->context, out->model.loaded->engine().max_read_tokens());
   out->context = options.context;
   options.stop_ids = out->model.defaults.stop_ids;
   options.adapter = out->model.adapter;
   options.interrupted = &interrupted();
   if (out->model.chat_template) options.chat_template = &*out->model.chat_template;
   QW_ASSIGN(options.template_variables, template_variables(o));
-  out->subject = std::make_unique<eval::EngineSubject>(out->model.loaded->engine(), *out->model.tokenizer, std::move(options));
+  out->subject =
+      std::make_unique<eval::EngineSubject>(out->model.loaded->engine(), *out->model.tokenizer, std::move(options));
   return out;
 }
 
@@ -114,8 +117,8 @@ void print_result(const EvalOptions& o, const std::string& model, std::int64_t c
   for (std::size_t m = 0; m < r.measures.size(); ++m) {
     const eval::Measured& measured = r.measures[m];
     const eval::Estimate& e = measured.estimate;
-    json::Object line{{"task", r.task}, {"n", r.items}, {"metric", measured.name}, {"value", e.value}, {"stderr", e.stderr_},
-                      {"interval", interval(e.low, e.high)}};
+    json::Object line{{"task", r.task},   {"n", r.items},        {"metric", measured.name},
+                      {"value", e.value}, {"stderr", e.stderr_}, {"interval", interval(e.low, e.high)}};
     if (measured.group_mean) line.set("group_mean", *measured.group_mean);
     line.set("shots", r.shots);
     line.set("chat", o.chat);
@@ -125,16 +128,32 @@ void print_result(const EvalOptions& o, const std::string& model, std::int64_t c
     print(line);
     if (!o.groups) continue;
     for (const eval::GroupResult& g : r.groups)
-      print({{"task", r.task}, {"group", g.name}, {"n", g.items}, {"metric", measured.name}, {"value", g.values[m]}, {"model", model}});
+      print({{"task", r.task},
+             {"group", g.name},
+             {"n", g.items},
+             {"metric", measured.name},
+             {"value", g.values[m]},
+             {"model", model}});
   }
 }
 
 void print_comparison(const std::vector<eval::Comparison>& comparisons, const std::string& a, const std::string& b) {
   const auto ids = [](const std::vector<std::string>& list) { return json::Array(list.begin(), list.end()); };
   for (const eval::Comparison& c : comparisons)
-    print({{"task", c.task}, {"metric", c.measure}, {"n", c.items}, {"a", a}, {"b", b}, {"value_a", c.a}, {"value_b", c.b},
-           {"difference", c.paired.difference}, {"interval", interval(c.paired.low, c.paired.high)}, {"p", c.paired.p},
-           {"better", c.paired.better}, {"worse", c.paired.worse}, {"better_items", ids(c.better)}, {"worse_items", ids(c.worse)}});
+    print({{"task", c.task},
+           {"metric", c.measure},
+           {"n", c.items},
+           {"a", a},
+           {"b", b},
+           {"value_a", c.a},
+           {"value_b", c.b},
+           {"difference", c.paired.difference},
+           {"interval", interval(c.paired.low, c.paired.high)},
+           {"p", c.paired.p},
+           {"better", c.paired.better},
+           {"worse", c.paired.worse},
+           {"better_items", ids(c.better)},
+           {"worse_items", ids(c.worse)}});
 }
 
 // Says on standard error how far it is, on a terminal a few times a second, else every ten seconds.
@@ -146,7 +165,8 @@ std::function<void(std::string_view, std::size_t, std::size_t)> progress_line() 
     const auto now = Clock::now();
     if (now - last < pause) return;
     last = now;
-    std::fprintf(stderr, terminal ? "\r\033[K%.*s: %zu of %zu" : "%.*s: %zu of %zu\n", static_cast<int>(task.size()), task.data(), done, total);
+    std::fprintf(stderr, terminal ? "\r\033[K%.*s: %zu of %zu" : "%.*s: %zu of %zu\n", static_cast<int>(task.size()),
+                 task.data(), done, total);
   };
 }
 
@@ -171,8 +191,9 @@ Result<Records> evaluate(const EvalOptions& o, const std::string& name, const st
     QW_ASSIGN(eval::TaskResult result, eval::run_task(t.task, *ready->subject, run));
     if (::isatty(STDERR_FILENO) == 1) std::fputs("\r\033[K", stderr);
     if (const std::int64_t cut = ready->subject->shortened() - before; cut > 0)
-      std::fprintf(stderr, "qianwen: %s: %lld prompts were longer than the context of %lld tokens and lost their beginning\n", result.task.c_str(),
-                   static_cast<long long>(cut), static_cast<long long>(ready->context));
+      std::fprintf(stderr,
+                   "qianwen: %s: %lld prompts were longer than the context of %lld tokens and lost their beginning\n",
+                   result.task.c_str(), static_cast<long long>(cut), static_cast<long long>(ready->context));
     print_result(o, name, ready->context, result);
     for (eval::Sample& sample : result.samples) {
       sample.record.set("model", name);
@@ -191,8 +212,12 @@ void list_tasks() {
   for (const std::string_view name : eval::builtin_tasks()) {
     const auto task = eval::builtin_task(name);
     QW_CHECK(task.has_value());
-    print({{"task", task->name}, {"kind", std::string(eval::kind_name(task->kind))}, {"title", task->title}, {"source", task->source},
-           {"files", json::Array(task->data.items.begin(), task->data.items.end())}, {"shots", task->shots}});
+    print({{"task", task->name},
+           {"kind", std::string(eval::kind_name(task->kind))},
+           {"title", task->title},
+           {"source", task->source},
+           {"files", json::Array(task->data.items.begin(), task->data.items.end())},
+           {"shots", task->shots}});
   }
 }
 
@@ -205,7 +230,8 @@ Status evaluate_all(const EvalOptions& o) {
     print_comparison(comparisons, o.compare[0], o.compare[1]);
     return {};
   }
-  if (o.models.empty() || o.tasks.empty()) return fail(ErrorKind::kUsage, "eval: give --model and --task, or --compare, or --list");
+  if (o.models.empty() || o.tasks.empty())
+    return fail(ErrorKind::kUsage, "eval: give --model and --task, or --compare, or --list");
   if (o.models.size() > 2) return fail(ErrorKind::kUsage, "eval: one model, or two to be compared");
   QW_ASSIGN(const auto tasks, tasks_of(o));
   std::optional<base::AtomicFile> file;
@@ -235,10 +261,12 @@ void add_eval(CLI::App& app, Outcome& outcome) {
   CLI::App* cmd = app.add_subcommand("eval", "How well a model does at tasks: likelihoods, perplexities, answers");
   cmd->add_option("-m,--model", o->models, "MODEL; a second one is compared with the first, question by question");
   add_models_option(*cmd);
-  cmd->add_option("--task", o->tasks, "tasks: names (see --list) or task files (.toml), with commas between them")->delimiter(',');
+  cmd->add_option("--task", o->tasks, "tasks: names (see --list) or task files (.toml), with commas between them")
+      ->delimiter(',');
   cmd->add_option("--data", o->data, "folder of the tasks' files (of a task file: its own folder if not given)");
   cmd->add_option("--limit", o->limit, "the first N items of each file only")->check(CLI::PositiveNumber);
-  cmd->add_option("--shots", o->shots, "examples before each item (default: the task's)")->check(CLI::NonNegativeNumber);
+  cmd->add_option("--shots", o->shots, "examples before each item (default: the task's)")
+      ->check(CLI::NonNegativeNumber);
   cmd->add_flag("--chat", o->chat, "ask through the model's chat template, each example a turn");
   cmd->add_option("--set", o->set, "a variable of the chat template, key=value (value as JSON)");
   cmd->add_option("--samples", o->samples, "write what each item gave here (JSON lines)");
@@ -248,7 +276,8 @@ void add_eval(CLI::App& app, Outcome& outcome) {
   cmd->add_flag("--list", o->list, "print the tasks that come with the program");
   cmd->add_flag("--run-code", o->run_code, "allow programs the model writes to be run, confined (HumanEval, MBPP)");
   cmd->add_option("--adapter,--lora", o->adapter, "LoRA adapter in use: a PEFT folder or a GGUF file");
-  cmd->add_option("--context", o->context, "longest prompt in tokens (default: the model's, at most 4096)")->check(CLI::PositiveNumber);
+  cmd->add_option("--context", o->context, "longest prompt in tokens (default: the model's, at most 4096)")
+      ->check(CLI::PositiveNumber);
   add_cache_type_option(*cmd, o->cache_type);
   cmd->add_option("-t,--threads", o->threads, "threads (default: one per processor)");
   cmd->callback([o, &outcome] {

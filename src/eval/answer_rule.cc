@@ -42,14 +42,21 @@ Result<std::string> comparable(const AnswerRule& rule, std::string_view text) {
 
 Result<double> score_one(const AnswerRule& rule, std::string_view answer, std::string_view target) {
   switch (rule.metric) {
-    case Metric::kSquadExact: return squad_words(answer) == squad_words(target) ? 1.0 : 0.0;
-    case Metric::kSquadF1: return bag_f1(squad_words(answer), squad_words(target));
-    case Metric::kMixedExact: return mixed_text(answer, Marks::kCmrc) == mixed_text(target, Marks::kCmrc) ? 1.0 : 0.0;
-    case Metric::kMixedF1: return run_f1(mixed_words(answer, Marks::kCmrc), mixed_words(target, Marks::kCmrc));
-    case Metric::kMixedBagExact: return mixed_words(answer, Marks::kAll) == mixed_words(target, Marks::kAll) ? 1.0 : 0.0;
-    case Metric::kMixedBagF1: return bag_f1(mixed_words(answer, Marks::kAll), mixed_words(target, Marks::kAll));
+    case Metric::kSquadExact:
+      return squad_words(answer) == squad_words(target) ? 1.0 : 0.0;
+    case Metric::kSquadF1:
+      return bag_f1(squad_words(answer), squad_words(target));
+    case Metric::kMixedExact:
+      return mixed_text(answer, Marks::kCmrc) == mixed_text(target, Marks::kCmrc) ? 1.0 : 0.0;
+    case Metric::kMixedF1:
+      return run_f1(mixed_words(answer, Marks::kCmrc), mixed_words(target, Marks::kCmrc));
+    case Metric::kMixedBagExact:
+      return mixed_words(answer, Marks::kAll) == mixed_words(target, Marks::kAll) ? 1.0 : 0.0;
+    case Metric::kMixedBagF1:
+      return bag_f1(mixed_words(answer, Marks::kAll), mixed_words(target, Marks::kAll));
     case Metric::kExactMatch:
-    case Metric::kProgram: break;
+    case Metric::kProgram:
+      break;
   }
   QW_CHECK(rule.metric == Metric::kExactMatch);
   QW_ASSIGN(const std::string a, comparable(rule, answer));
@@ -61,14 +68,22 @@ Result<double> score_one(const AnswerRule& rule, std::string_view answer, std::s
 
 std::string_view metric_name(Metric metric) {
   switch (metric) {
-    case Metric::kExactMatch: return "exact_match";
-    case Metric::kSquadExact: return "squad_exact";
-    case Metric::kSquadF1: return "squad_f1";
-    case Metric::kMixedExact: return "mixed_exact";
-    case Metric::kMixedF1: return "mixed_f1";
-    case Metric::kMixedBagExact: return "mixed_bag_exact";
-    case Metric::kMixedBagF1: return "mixed_bag_f1";
-    case Metric::kProgram: return "program";
+    case Metric::kExactMatch:
+      return "exact_match";
+    case Metric::kSquadExact:
+      return "squad_exact";
+    case Metric::kSquadF1:
+      return "squad_f1";
+    case Metric::kMixedExact:
+      return "mixed_exact";
+    case Metric::kMixedF1:
+      return "mixed_f1";
+    case Metric::kMixedBagExact:
+      return "mixed_bag_exact";
+    case Metric::kMixedBagF1:
+      return "mixed_bag_f1";
+    case Metric::kProgram:
+      return "program";
   }
   return "";
 }
@@ -81,10 +96,18 @@ Result<std::string> extracted(const AnswerRule& rule, std::string_view text) {
         QW_ASSIGN(out, matched(step, out));
         break;
       }
-      case Step::Kind::kStrip: out = std::string(strip(out)); break;
-      case Step::Kind::kLower: out = lower(out); break;
-      case Step::Kind::kFirstLine: out = out.substr(0, out.find('\n')); break;
-      case Step::Kind::kCodeBlock: out = code_block(out); break;
+      case Step::Kind::kStrip:
+        out = std::string(strip(out));
+        break;
+      case Step::Kind::kLower:
+        out = lower(out);
+        break;
+      case Step::Kind::kFirstLine:
+        out = out.substr(0, out.find('\n'));
+        break;
+      case Step::Kind::kCodeBlock:
+        out = code_block(out);
+        break;
     }
   }
   return out;

@@ -17,11 +17,12 @@ class Pattern;
 
 struct Step {
   enum class Kind : std::uint8_t {
-    kRegex,     // a match of `pattern`: its first group that is not empty, or all of it; white space at the ends goes
-    kStrip,     // white space at the ends
+    kRegex,  // a match of `pattern`: its first group that is not empty, or all of it; white space at the ends goes
+    kStrip,  // white space at the ends
     kLower,
     kFirstLine,
-    kCodeBlock,  // what stands between the first two fences (```); without a second one, all after the first; without any, all
+    kCodeBlock,  // what stands between the first two fences (```); without a second one, all after the first; without
+                 // any, all
   };
   Kind kind = Kind::kStrip;
   std::shared_ptr<const Pattern> pattern;
@@ -31,10 +32,13 @@ struct Step {
 
 enum class Metric : std::uint8_t {
   kExactMatch,
-  kSquadExact, kSquadF1,      // SQuAD v1.1 (answers in words)
-  kMixedExact, kMixedF1,      // CMRC 2018 (answers in Chinese): the longest common run
-  kMixedBagExact, kMixedBagF1,  // MLQA and XQuAD in Chinese: words as CMRC's, counted as SQuAD's
-  kProgram,                   // the program made of it ends with exit code 0 (run.h)
+  kSquadExact,
+  kSquadF1,  // SQuAD v1.1 (answers in words)
+  kMixedExact,
+  kMixedF1,  // CMRC 2018 (answers in Chinese): the longest common run
+  kMixedBagExact,
+  kMixedBagF1,  // MLQA and XQuAD in Chinese: words as CMRC's, counted as SQuAD's
+  kProgram,     // the program made of it ends with exit code 0 (run.h)
 };
 std::string_view metric_name(Metric metric);
 

@@ -22,16 +22,20 @@ std::string text_of(const json::Object& record, std::string_view key) {
 
 }  // namespace
 
-Result<std::vector<Comparison>> compare_samples(const std::vector<json::Object>& a, const std::vector<json::Object>& b) {
+Result<std::vector<Comparison>> compare_samples(const std::vector<json::Object>& a,
+                                                const std::vector<json::Object>& b) {
   std::map<std::pair<std::string, std::string>, const json::Object*> of_b;
   for (const json::Object& record : b) of_b[{text_of(record, "task"), text_of(record, "id")}] = &record;
-  std::vector<std::pair<std::pair<std::string, std::string>, std::vector<Row>>> tables;  // by task and measure, as they come
+  std::vector<std::pair<std::pair<std::string, std::string>, std::vector<Row>>>
+      tables;  // by task and measure, as they come
   for (const json::Object& record : a) {
     const std::string task = text_of(record, "task"), id = text_of(record, "id");
     const auto other = of_b.find({task, id});
     if (other == of_b.end()) continue;
     if (text_of(record, "digest") != text_of(*other->second, "digest"))
-      return fail(ErrorKind::kBadInput, task + " " + id + ": the two were asked different questions: the same items, examples and template are needed");
+      return fail(ErrorKind::kBadInput,
+                  task + " " + id +
+                      ": the two were asked different questions: the same items, examples and template are needed");
     const json::Value *left = record.find("values"), *right = other->second->find("values");
     if (left == nullptr || !left->is_object() || right == nullptr)
       return fail(ErrorKind::kBadInput, task + " " + id + ": a record without values");

@@ -26,7 +26,8 @@ double log_sum_exp(std::span<const float> logits) {
   return most + std::log(sum);
 }
 
-// Keeps up to kWindow requests in the engine: `next` gives one, or nothing; `done` takes those that ended, in their order.
+// Keeps up to kWindow requests in the engine: `next` gives one, or nothing; `done` takes those that ended, in their
+// order.
 template <class Sink>
 Status run_window(engine::Engine& engine, std::size_t count, const std::atomic<bool>* interrupted,
                   const std::function<std::pair<engine::Request, std::shared_ptr<Sink>>(std::size_t)>& make,
@@ -151,11 +152,13 @@ Result<TokenId> EngineSubject::prefix() const {
   const tokenizer::TokenizerSpec& spec = tokenizer_.spec();
   if (spec.bos) return *spec.bos;
   if (spec.eos) return *spec.eos;
-  return fail(ErrorKind::kBadInput, "the tokenizer names no token that begins or ends a text, which a text with nothing before it is read after");
+  return fail(
+      ErrorKind::kBadInput,
+      "the tokenizer names no token that begins or ends a text, which a text with nothing before it is read after");
 }
 
-// As lm-evaluation-harness cuts them: white space at the end of the context belongs to the continuation; both are encoded
-// together, and what the context alone has of tokens is the context.
+// As lm-evaluation-harness cuts them: white space at the end of the context belongs to the continuation; both are
+// encoded together, and what the context alone has of tokens is the context.
 Result<EngineSubject::Split> EngineSubject::split(const Pair& pair) const {
   QW_ASSIGN(auto parts, parts_of(pair.context));
   std::string& last = parts.back().text;
@@ -182,7 +185,8 @@ Result<EngineSubject::Split> EngineSubject::split(const Pair& pair) const {
 
 Status EngineSubject::run(std::vector<Job>& jobs, std::span<Likelihood> results, const Progress& progress) {
   for (Job& job : jobs)
-    std::stable_sort(job.targets.begin(), job.targets.end(), [](const Target& a, const Target& b) { return a.position < b.position; });
+    std::stable_sort(job.targets.begin(), job.targets.end(),
+                     [](const Target& a, const Target& b) { return a.position < b.position; });
   return run_window<Reader>(
       engine_, jobs.size(), options_.interrupted,
       [&](std::size_t i) {
@@ -204,10 +208,12 @@ Result<std::vector<Likelihood>> EngineSubject::likelihoods(std::span<const Pair>
   for (std::size_t i = 0; i < pairs.size(); ++i) {
     QW_ASSIGN(Split s, split(pairs[i]));
     if (s.ids.size() <= s.context)
-      return fail(ErrorKind::kBadInput, "the continuation '" + pairs[i].continuation + "' has no token of its own after its context");
+      return fail(ErrorKind::kBadInput,
+                  "the continuation '" + pairs[i].continuation + "' has no token of its own after its context");
     const std::size_t wanted = s.ids.size() - s.context, most = static_cast<std::size_t>(options_.context) + 1;
     if (wanted >= most)
-      return fail(ErrorKind::kResource, "a continuation has " + std::to_string(wanted) + " tokens, and the context is " + std::to_string(most - 1));
+      return fail(ErrorKind::kResource, "a continuation has " + std::to_string(wanted) +
+                                            " tokens, and the context is " + std::to_string(most - 1));
     if (s.ids.size() > most) {
       ++shortened_;
       s.ids.erase(s.ids.begin(), s.ids.end() - static_cast<std::ptrdiff_t>(most));
@@ -215,17 +221,19 @@ Result<std::vector<Likelihood>> EngineSubject::likelihoods(std::span<const Pair>
     std::vector<TokenId> targets(s.ids.end() - static_cast<std::ptrdiff_t>(wanted), s.ids.end());
     s.ids.pop_back();
     const std::size_t from = jobs.size() > kLookBack ? jobs.size() - kLookBack : 0;
-    const auto same = std::find_if(jobs.begin() + static_cast<std::ptrdiff_t>(from), jobs.end(), [&](const Job& j) { return j.input == s.ids; });
+    const auto same = std::find_if(jobs.begin() + static_cast<std::ptrdiff_t>(from), jobs.end(),
+                                   [&](const Job& j) { return j.input == s.ids; });
     Job& job = same != jobs.end() ? *same : jobs.emplace_back(Job{std::move(s.ids), {}});
     const auto first = static_cast<std::int64_t>(job.input.size() - wanted);
-    for (std::size_t k = 0; k < wanted; ++k) job.targets.push_back({first + static_cast<std::int64_t>(k), targets[k], i});
+    for (std::size_t k = 0; k < wanted; ++k)
+      job.targets.push_back({first + static_cast<std::int64_t>(k), targets[k], i});
   }
   QW_TRY(run(jobs, results, progress));
   return results;
 }
 
-// The first window holds as many tokens as fit behind the one that begins a text; each of the next as many new ones as fit, the last
-// one with more of the text before it.
+// The first window holds as many tokens as fit behind the one that begins a text; each of the next as many new ones as
+// fit, the last one with more of the text before it.
 Result<std::vector<Likelihood>> EngineSubject::texts(std::span<const std::string> texts, const Progress& progress) {
   std::vector<Likelihood> results(texts.size());
   QW_ASSIGN(const TokenId first, prefix());
@@ -238,8 +246,10 @@ Result<std::vector<Likelihood>> EngineSubject::texts(std::span<const std::string
     for (std::size_t done = 1; done < ids.size();) {
       const std::size_t end = std::min(ids.size(), done == 1 ? longest + 1 : done + longest);
       const std::size_t begin = end > longest + 1 ? end - longest - 1 : 0;
-      Job job{{ids.begin() + static_cast<std::ptrdiff_t>(begin), ids.begin() + static_cast<std::ptrdiff_t>(end) - 1}, {}};
-      for (std::size_t t = done; t < end; ++t) job.targets.push_back({static_cast<std::int64_t>(t - 1 - begin), ids[t], i});
+      Job job{{ids.begin() + static_cast<std::ptrdiff_t>(begin), ids.begin() + static_cast<std::ptrdiff_t>(end) - 1},
+              {}};
+      for (std::size_t t = done; t < end; ++t)
+        job.targets.push_back({static_cast<std::int64_t>(t - 1 - begin), ids[t], i});
       jobs.push_back(std::move(job));
       done = end;
     }
@@ -260,7 +270,8 @@ Result<std::vector<std::string>> EngineSubject::answers(std::span<const Question
     }
     const std::int64_t room = options_.context - q.max_tokens;
     if (room < 1)
-      return fail(ErrorKind::kUsage, "answers of " + std::to_string(q.max_tokens) + " tokens leave no room for a question: the context is " +
+      return fail(ErrorKind::kUsage, "answers of " + std::to_string(q.max_tokens) +
+                                         " tokens leave no room for a question: the context is " +
                                          std::to_string(options_.context));
     if (static_cast<std::int64_t>(r.prompt.size()) > room) {
       ++shortened_;

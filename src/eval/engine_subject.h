@@ -1,5 +1,5 @@
-// A model of this machine as the subject of an evaluation: many requests at once through its engine. Choices that begin alike
-// share what is computed of their beginning, and those of one token share the whole pass.
+// A model of this machine as the subject of an evaluation: many requests at once through its engine. Choices that begin
+// alike share what is computed of their beginning, and those of one token share the whole pass.
 #pragma once
 
 #include <atomic>
@@ -16,11 +16,11 @@
 namespace qw::eval {
 
 struct EngineSubjectOptions {
-  std::int64_t context = 0;                         // tokens read at once, at most the engine's; longer prompts lose their beginning
-  std::vector<tokenizer::TokenId> stop_ids;         // which end an answer
+  std::int64_t context = 0;  // tokens read at once, at most the engine's; longer prompts lose their beginning
+  std::vector<tokenizer::TokenId> stop_ids;  // which end an answer
   std::int32_t adapter = -1;
-  const chat::Template* chat_template = nullptr;    // null: conversations are refused
-  json::Object template_variables;                  // e.g. enable_thinking
+  const chat::Template* chat_template = nullptr;  // null: conversations are refused
+  json::Object template_variables;                // e.g. enable_thinking
   const std::atomic<bool>* interrupted = nullptr;
 };
 

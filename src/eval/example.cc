@@ -59,7 +59,9 @@ class Words {
     }
     return out;
   }
-  tl::unexpected<Error> wrong(const std::string& message) const { return fail(ErrorKind::kBadInput, item_.where + ": " + message); }
+  tl::unexpected<Error> wrong(const std::string& message) const {
+    return fail(ErrorKind::kBadInput, item_.where + ": " + message);
+  }
 
  private:
   const Task& task_;
@@ -70,21 +72,27 @@ class Words {
 Result<std::size_t> answer_index(const Task& task, const Words& words, const std::vector<std::string>& choices) {
   QW_ASSIGN(const std::string raw, words.raw(*task.answer));
   const std::string said(strip(raw));
-  const auto find = [&](const std::vector<std::string>& in) { return static_cast<std::size_t>(std::find(in.begin(), in.end(), said) - in.begin()); };
+  const auto find = [&](const std::vector<std::string>& in) {
+    return static_cast<std::size_t>(std::find(in.begin(), in.end(), said) - in.begin());
+  };
   std::size_t index = find(task.labels);
   if (index == task.labels.size()) {
     const auto [end, error] = std::from_chars(said.data(), said.data() + said.size(), index);
     if (error != std::errc() || end != said.data() + said.size()) index = find(choices);
   }
-  if (index >= choices.size()) return words.wrong("the answer '" + said + "' is none of the " + std::to_string(choices.size()) + " choices");
+  if (index >= choices.size())
+    return words.wrong("the answer '" + said + "' is none of the " + std::to_string(choices.size()) + " choices");
   return index;
 }
 
 Status word_choices(const Task& task, const Words& words, Example& out) {
   const bool contexts = !task.contexts.empty();
-  auto choices = contexts ? words.texts(task.contexts) : task.choice_list ? words.list(*task.choice_list) : words.texts(task.choices);
+  auto choices = contexts           ? words.texts(task.contexts)
+                 : task.choice_list ? words.list(*task.choice_list)
+                                    : words.texts(task.choices);
   QW_TRY(choices.map([](const auto&) {}));
-  if (choices->empty() || choices->size() > kMaxChoices) return words.wrong("has " + std::to_string(choices->size()) + " choices");
+  if (choices->empty() || choices->size() > kMaxChoices)
+    return words.wrong("has " + std::to_string(choices->size()) + " choices");
   for (const std::string& c : *choices)
     if (c.empty()) return words.wrong("has an empty choice");
   QW_ASSIGN(out.answer, answer_index(task, words, *choices));
@@ -131,8 +139,12 @@ Result<Example> word(const Task& task, const Item& item) {
     QW_ASSIGN(out.description, words.raw(*task.description));
   }
   switch (task.kind) {
-    case Kind::kChoice: QW_TRY(word_choices(task, words, out)); break;
-    case Kind::kGenerate: QW_TRY(word_generation(task, words, out)); break;
+    case Kind::kChoice:
+      QW_TRY(word_choices(task, words, out));
+      break;
+    case Kind::kGenerate:
+      QW_TRY(word_generation(task, words, out));
+      break;
     case Kind::kLikelihood: {
       QW_ASSIGN(std::string context, words.text(*task.context));
       QW_ASSIGN(std::string continuation, words.text(*task.continuation));
@@ -155,7 +167,8 @@ Result<Example> word(const Task& task, const Item& item) {
   return out;
 }
 
-std::vector<Prompt> prompts_of(const Task& task, const Example& example, std::span<const Example* const> shots, bool chat) {
+std::vector<Prompt> prompts_of(const Task& task, const Example& example, std::span<const Example* const> shots,
+                               bool chat) {
   json::Array messages;
   std::string before = example.description;
   const auto say = [&](const char* role, std::string text) {
@@ -182,8 +195,9 @@ std::vector<Prompt> prompts_of(const Task& task, const Example& example, std::sp
   return out;
 }
 
-Result<std::vector<const Example*>> choose_shots(const Task& task, std::span<const Example> pool, const Example& example,
-                                                 std::size_t index, std::int64_t count, bool own) {
+Result<std::vector<const Example*>> choose_shots(const Task& task, std::span<const Example> pool,
+                                                 const Example& example, std::size_t index, std::int64_t count,
+                                                 bool own) {
   std::vector<const Example*> candidates;
   for (const Example& e : pool) {
     if (own ? e.where == example.where : false) continue;
@@ -191,8 +205,8 @@ Result<std::vector<const Example*>> choose_shots(const Task& task, std::span<con
   }
   const auto wanted = static_cast<std::size_t>(count);
   if (candidates.size() < wanted)
-    return fail(ErrorKind::kBadInput, task.name + ": " + std::to_string(wanted) + " examples are wanted before " + example.where + ", and there are " +
-                                          std::to_string(candidates.size()));
+    return fail(ErrorKind::kBadInput, task.name + ": " + std::to_string(wanted) + " examples are wanted before " +
+                                          example.where + ", and there are " + std::to_string(candidates.size()));
   if (task.random_shots) {
     base::Rng rng(1234, index);
     for (std::size_t i = 0; i < wanted; ++i) std::swap(candidates[i], candidates[i + rng.below(candidates.size() - i)]);

@@ -46,7 +46,8 @@ json::Array answer_texts(const json::Value* answers) {
   if (answers == nullptr || !answers->is_array()) return out;
   for (const json::Value& a : answers->as_array()) {
     const json::Value* text = a.find("text");
-    if (text != nullptr && text->is_string() && std::find(out.begin(), out.end(), *text) == out.end()) out.push_back(*text);
+    if (text != nullptr && text->is_string() && std::find(out.begin(), out.end(), *text) == out.end())
+      out.push_back(*text);
   }
   return out;
 }
@@ -85,8 +86,10 @@ Result<std::vector<Item>> json_items(std::string_view bytes, const std::string& 
   auto value = json::parse(bytes);
   if (!value) return in_context(name, value.error());
   const json::Array* list = value->is_array() ? &value->as_array() : array_of(*value, "data");
-  if (list == nullptr) return fail(ErrorKind::kBadInput, name + ": expected an array, or an object with one under \"data\"");
-  const bool squad = std::any_of(list->begin(), list->end(), [](const json::Value& v) { return array_of(v, "paragraphs") != nullptr; });
+  if (list == nullptr)
+    return fail(ErrorKind::kBadInput, name + ": expected an array, or an object with one under \"data\"");
+  const bool squad = std::any_of(list->begin(), list->end(),
+                                 [](const json::Value& v) { return array_of(v, "paragraphs") != nullptr; });
   if (squad) return squad_items(*list, name);
   std::vector<Item> out;
   for (const json::Value& v : *list) {
@@ -97,7 +100,8 @@ Result<std::vector<Item>> json_items(std::string_view bytes, const std::string& 
   return out;
 }
 
-Result<std::vector<Item>> csv_items(std::string_view bytes, const std::string& name, const std::vector<std::string>& columns) {
+Result<std::vector<Item>> csv_items(std::string_view bytes, const std::string& name,
+                                    const std::vector<std::string>& columns) {
   auto rows = parse_csv(bytes);
   if (!rows) return in_context(name, rows.error());
   std::vector<Item> out;
@@ -110,8 +114,8 @@ Result<std::vector<Item>> csv_items(std::string_view bytes, const std::string& n
     }
     if (r == 0 && !row.fields.empty() && row.fields[0] == columns[0]) continue;
     if (row.fields.size() != names.size())
-      return fail(ErrorKind::kBadInput, at_line(name, row.line) + ": " + std::to_string(row.fields.size()) + " fields, expected " +
-                                            std::to_string(names.size()));
+      return fail(ErrorKind::kBadInput, at_line(name, row.line) + ": " + std::to_string(row.fields.size()) +
+                                            " fields, expected " + std::to_string(names.size()));
     Item item{{}, {}, at_line(name, row.line)};
     for (std::size_t i = 0; i < names.size(); ++i) item.fields.set(names[i], std::move(row.fields[i]));
     out.push_back(std::move(item));
@@ -123,7 +127,8 @@ Result<std::vector<Item>> csv_items(std::string_view bytes, const std::string& n
 bool is_heading(std::string_view line) {
   while (line.ends_with(' ')) line.remove_suffix(1);
   while (line.starts_with(' ')) line.remove_prefix(1);
-  return line.size() > 4 && line.starts_with("= ") && line.ends_with(" =") && !line.starts_with("= =") && !line.ends_with("= =");
+  return line.size() > 4 && line.starts_with("= ") && line.ends_with(" =") && !line.starts_with("= =") &&
+         !line.ends_with("= =");
 }
 
 std::vector<Item> documents_of(std::string_view bytes, const std::string& name, Documents rule) {
@@ -144,7 +149,9 @@ std::vector<Item> documents_of(std::string_view bytes, const std::string& name, 
     const std::string_view line = bytes.substr(at, end - at);
     ++line_number;
     const bool blank = line.find_first_not_of(" \t\r\n") == std::string_view::npos;
-    const bool begins = at > 0 && (rule == Documents::kLine || (rule == Documents::kHeading && is_heading(line.substr(0, line.find_first_of("\r\n")))));
+    const bool begins =
+        at > 0 && (rule == Documents::kLine ||
+                   (rule == Documents::kHeading && is_heading(line.substr(0, line.find_first_of("\r\n")))));
     if (begins || (rule == Documents::kBlankLine && blank)) {
       end_document(at);
       begin = rule == Documents::kBlankLine ? end : at;
@@ -164,7 +171,8 @@ Result<std::string> read_all(const std::filesystem::path& path) {
     QW_ASSIGN(const std::size_t got, reader.read(piece));
     if (got == 0) return out;
     out.append(piece, 0, got);
-    if (out.size() > kMaxFileBytes) return fail(ErrorKind::kBadInput, path.string() + ": is larger than a file of items may be");
+    if (out.size() > kMaxFileBytes)
+      return fail(ErrorKind::kBadInput, path.string() + ": is larger than a file of items may be");
   }
 }
 
@@ -185,10 +193,12 @@ std::vector<Found> files_of(const std::filesystem::path& folder, const std::stri
   }
   const std::string pattern = whole.filename().string();
   const std::string before = pattern.substr(0, pattern.find('*')), after = pattern.substr(pattern.find('*') + 1);
-  for (std::filesystem::directory_iterator at(whole.parent_path(), error), end; !error && at != end; at.increment(error)) {
+  for (std::filesystem::directory_iterator at(whole.parent_path(), error), end; !error && at != end;
+       at.increment(error)) {
     const std::string file = at->path().filename().string();
     if (file.size() <= before.size() + after.size() || !file.starts_with(before) || !file.ends_with(after)) continue;
-    if (at->is_regular_file(error)) out.push_back({at->path(), file.substr(before.size(), file.size() - before.size() - after.size())});
+    if (at->is_regular_file(error))
+      out.push_back({at->path(), file.substr(before.size(), file.size() - before.size() - after.size())});
   }
   std::sort(out.begin(), out.end(), [](const Found& a, const Found& b) { return a.group < b.group; });
   return out;
@@ -210,7 +220,8 @@ std::string list_of(const std::vector<std::string>& names) {
 Status add_answers(const Task& task, const std::filesystem::path& folder, std::vector<Item>& items) {
   const auto found = first_of(folder, task.data.answers);
   if (found.empty())
-    return fail(ErrorKind::kBadInput, task.name + ": no file of answers in " + folder.string() + ": expected " + list_of(task.data.answers));
+    return fail(ErrorKind::kBadInput,
+                task.name + ": no file of answers in " + folder.string() + ": expected " + list_of(task.data.answers));
   QW_ASSIGN(const std::string bytes, read_all(found[0].path));
   auto answers = json::parse(bytes);
   const std::string name = found[0].path.string();
@@ -230,7 +241,8 @@ Status add_answers(const Task& task, const std::filesystem::path& folder, std::v
 }
 
 // A line for each item.
-Status add_labels(const std::filesystem::path& folder, const std::vector<std::string>& names, std::vector<Item>& items) {
+Status add_labels(const std::filesystem::path& folder, const std::vector<std::string>& names,
+                  std::vector<Item>& items) {
   const auto found = first_of(folder, names);
   if (found.empty()) return {};
   QW_ASSIGN(const std::string bytes, read_all(found[0].path));
@@ -241,7 +253,8 @@ Status add_labels(const std::filesystem::path& folder, const std::vector<std::st
     return {};
   }));
   if (lines != items.size())
-    return fail(ErrorKind::kBadInput, found[0].path.string() + ": has " + std::to_string(lines) + " lines for " + std::to_string(items.size()) + " items");
+    return fail(ErrorKind::kBadInput, found[0].path.string() + ": has " + std::to_string(lines) + " lines for " +
+                                          std::to_string(items.size()) + " items");
   return {};
 }
 
@@ -265,14 +278,16 @@ Result<std::vector<Item>> parse_items(std::string_view bytes, const std::string&
   if (ending.ends_with(".json")) return json_items(bytes, name);
   if (ending.ends_with(".csv")) return csv_items(bytes, name, spec.columns);
   if (ending.ends_with(".txt")) return documents_of(bytes, name, spec.documents);
-  return fail(ErrorKind::kBadInput, name + ": expected a name that ends in .jsonl, .json, .csv or .txt (or these with .xz)");
+  return fail(ErrorKind::kBadInput,
+              name + ": expected a name that ends in .jsonl, .json, .csv or .txt (or these with .xz)");
 }
 
 Result<std::vector<Item>> read_items(const Task& task, const std::filesystem::path& folder, Split split) {
   const bool items_wanted = split == Split::kItems;
   const auto found = first_of(folder, items_wanted ? task.data.items : task.data.shots);
   if (found.empty() && items_wanted)
-    return fail(ErrorKind::kBadInput, task.name + ": no items in " + folder.string() + ": expected " + list_of(task.data.items));
+    return fail(ErrorKind::kBadInput,
+                task.name + ": no items in " + folder.string() + ": expected " + list_of(task.data.items));
   std::vector<Item> out;
   for (const Found& file : found) {
     QW_ASSIGN(const std::string bytes, read_all(file.path));

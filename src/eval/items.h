@@ -20,12 +20,12 @@ struct Item {
 
 enum class Split : std::uint8_t { kItems, kShots };
 
-// What a file of that name (its ending says what it is) holds. kBadInput naming `name` and the line. CSV fields are texts. Of
-// SQuAD's form each question is an item: title, context, question, id, answers (a list of texts).
+// What a file of that name (its ending says what it is) holds. kBadInput naming `name` and the line. CSV fields are
+// texts. Of SQuAD's form each question is an item: title, context, question, id, answers (a list of texts).
 Result<std::vector<Item>> parse_items(std::string_view bytes, const std::string& name, const DataSpec& spec);
 
-// The items of a task below `folder`, with the answers of a file of their own put in, and only those that `where` keeps. No file
-// of the items: kBadInput which names all that would do; of examples: none.
+// The items of a task below `folder`, with the answers of a file of their own put in, and only those that `where`
+// keeps. No file of the items: kBadInput which names all that would do; of examples: none.
 Result<std::vector<Item>> read_items(const Task& task, const std::filesystem::path& folder, Split split);
 
 struct CsvRow {

@@ -48,7 +48,8 @@ Result<Pattern> Pattern::compile(std::string_view source) {
   impl->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(source.data()), source.size(),
                              PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF, &error, &at, nullptr);
   if (impl->code == nullptr)
-    return fail(ErrorKind::kBadInput, "the expression is wrong at byte " + std::to_string(at) + ": " + message_of(error));
+    return fail(ErrorKind::kBadInput,
+                "the expression is wrong at byte " + std::to_string(at) + ": " + message_of(error));
   pcre2_pattern_info(impl->code, PCRE2_INFO_CAPTURECOUNT, &impl->groups);
   impl->limits = pcre2_match_context_create(nullptr);
   pcre2_set_match_limit(impl->limits, kMaxSteps);
@@ -87,7 +88,8 @@ Result<std::vector<std::vector<std::string>>> Pattern::find_all(std::string_view
     std::vector<std::string> groups;
     for (std::size_t g = impl_->groups == 0 ? 0 : 1; g <= impl_->groups; ++g) {
       const bool took_part = places[2 * g] != PCRE2_UNSET;
-      groups.emplace_back(took_part ? text.substr(places[2 * g], places[2 * g + 1] - places[2 * g]) : std::string_view());
+      groups.emplace_back(took_part ? text.substr(places[2 * g], places[2 * g + 1] - places[2 * g])
+                                    : std::string_view());
     }
     out.push_back(std::move(groups));
   }));
@@ -106,7 +108,8 @@ Result<std::string> Pattern::replace_all(std::string_view text, std::string_view
         continue;
       }
       const auto g = static_cast<std::size_t>(with[++i] - '0');
-      if (g <= impl_->groups && places[2 * g] != PCRE2_UNSET) out += text.substr(places[2 * g], places[2 * g + 1] - places[2 * g]);
+      if (g <= impl_->groups && places[2 * g] != PCRE2_UNSET)
+        out += text.substr(places[2 * g], places[2 * g + 1] - places[2 * g]);
     }
     done = places[1];
   }));

@@ -38,7 +38,8 @@ Result<std::vector<Example>> word_all(const Task& task, const std::vector<Item>&
 Result<Plan> plan_of(const Task& task, const RunOptions& options) {
   Plan plan;
   plan.shots = options.shots.value_or(task.shots);
-  if (plan.shots > 0 && task.kind == Kind::kPerplexity) return fail(ErrorKind::kUsage, task.name + ": a task of perplexity has no examples");
+  if (plan.shots > 0 && task.kind == Kind::kPerplexity)
+    return fail(ErrorKind::kUsage, task.name + ": a task of perplexity has no examples");
   QW_ASSIGN(plan.items, read_items(task, options.data, Split::kItems));
   if (plan.shots > 0) {
     QW_ASSIGN(std::vector<Item> pool, read_items(task, options.data, Split::kShots));
@@ -62,7 +63,9 @@ Result<std::vector<Prompt>> prompts_for(const Task& task, const Plan& plan, std:
   return prompts_of(task, plan.examples[i], shots, chat);
 }
 
-json::Value shown_of(const Prompt& prompt) { return prompt.messages.empty() ? json::Value(prompt.text) : json::Value(prompt.messages); }
+json::Value shown_of(const Prompt& prompt) {
+  return prompt.messages.empty() ? json::Value(prompt.text) : json::Value(prompt.messages);
+}
 
 std::string digest_of(const std::vector<Prompt>& prompts, const Example& example) {
   base::Sha256 hash;
@@ -96,15 +99,17 @@ void count_choice(const Task& task, const Example& e, const std::vector<Likeliho
     return all;
   };
   for (const std::string& name : task.measures) {
-    const std::size_t picked = best(got, name == "acc_norm"    ? lengths([&](std::size_t i) { return characters(choices[i]); })
-                                         : name == "acc_bytes"  ? lengths([&](std::size_t i) { return choices[i].size(); })
-                                         : name == "acc_tokens" ? lengths([&](std::size_t i) { return got[i].tokens; })
-                                                                : lengths([](std::size_t) { return 1; }));
+    const std::size_t picked =
+        best(got, name == "acc_norm"     ? lengths([&](std::size_t i) { return characters(choices[i]); })
+                  : name == "acc_bytes"  ? lengths([&](std::size_t i) { return choices[i].size(); })
+                  : name == "acc_tokens" ? lengths([&](std::size_t i) { return got[i].tokens; })
+                                         : lengths([](std::size_t) { return 1; }));
     out.values.push_back(picked == e.answer ? 1 : 0);
   }
   json::Array list;
   for (std::size_t i = 0; i < choices.size(); ++i)
-    list.emplace_back(json::Object{{"text", choices[i]}, {"loglikelihood", got[i].sum}, {"greedy", got[i].greedy}, {"tokens", got[i].tokens}});
+    list.emplace_back(json::Object{
+        {"text", choices[i]}, {"loglikelihood", got[i].sum}, {"greedy", got[i].greedy}, {"tokens", got[i].tokens}});
   if (e.contexts.size() > 1) out.record.set("continuation", e.choices[0]);
   out.record.set("choices", std::move(list));
   out.record.set("answer", static_cast<std::int64_t>(e.answer));
@@ -132,7 +137,9 @@ Result<double> run_program(const Task& task, const Item& item, const std::string
   const auto program = task.program->form.render(fields);
   if (!program) return in_context(item.where, program.error());
   QW_ASSIGN(const ProgramOutcome outcome, run_python(program->text));
-  out.record.set("program", json::Object{{"passed", outcome.passed}, {"timed_out", outcome.timed_out}, {"output", outcome.output}});
+  out.record.set(
+      "program",
+      json::Object{{"passed", outcome.passed}, {"timed_out", outcome.timed_out}, {"output", outcome.output}});
   return outcome.passed ? 1.0 : 0.0;
 }
 
@@ -199,7 +206,9 @@ class Run {
 
   Subject::Progress progress(std::size_t begin, std::size_t end) const {
     return [this, begin, end](std::size_t done, std::size_t total) {
-      if (options_.progress) options_.progress(task_.name, begin + (end - begin) * done / std::max<std::size_t>(1, total), plan_.items.size());
+      if (options_.progress)
+        options_.progress(task_.name, begin + (end - begin) * done / std::max<std::size_t>(1, total),
+                          plan_.items.size());
     };
   }
 
@@ -216,8 +225,10 @@ class Run {
       const auto count = static_cast<std::ptrdiff_t>(prompts_[i].size() * e.choices.size());
       const std::vector<Likelihood> mine(next, next + count);
       next += count;
-      if (task_.kind == Kind::kChoice) count_choice(task_, e, mine, samples_[i]);
-      else count_likelihood(task_, e, mine[0], samples_[i]);
+      if (task_.kind == Kind::kChoice)
+        count_choice(task_, e, mine, samples_[i]);
+      else
+        count_likelihood(task_, e, mine[0], samples_[i]);
     }
     return {};
   }
@@ -235,7 +246,8 @@ class Run {
     for (std::size_t i = begin; i < end; ++i) questions.push_back({prompts_[i][0], task_.stop, task_.max_tokens});
     QW_ASSIGN(const auto got, subject_.answers(questions, progress(begin, end)));
     for (std::size_t i = begin; i < end; ++i) {
-      if (options_.interrupted != nullptr && options_.interrupted->load()) return fail(ErrorKind::kInterrupted, "interrupted");
+      if (options_.interrupted != nullptr && options_.interrupted->load())
+        return fail(ErrorKind::kInterrupted, "interrupted");
       QW_TRY(count_answer(task_, plan_.items[i], plan_.examples[i], got[i - begin], samples_[i]));
     }
     return {};
@@ -252,11 +264,13 @@ class Run {
 
 // ---- all together ---------------------------------------------------------------------------------------------------
 
-Estimate estimate_of(const Task& task, const std::string& name, const std::vector<const Sample*>& samples, std::size_t m) {
+Estimate estimate_of(const Task& task, const std::string& name, const std::vector<const Sample*>& samples,
+                     std::size_t m) {
   std::vector<double> values, weights;
   for (const Sample* s : samples) {
     values.push_back(s->values[m]);
-    if (task.kind == Kind::kPerplexity) weights.push_back(static_cast<double>(s->record.find(name == "word_perplexity" ? "words" : "bytes")->as_int()));
+    if (task.kind == Kind::kPerplexity)
+      weights.push_back(static_cast<double>(s->record.find(name == "word_perplexity" ? "words" : "bytes")->as_int()));
   }
   if (name == "perplexity") return perplexity_of(values);
   if (name == "word_perplexity" || name == "byte_perplexity") return ratio_perplexity_of(values, weights);
@@ -288,7 +302,8 @@ void gather(const Task& task, TaskResult& out) {
   for (const auto& [name, members] : groups) {
     if (groups.size() < 2) break;
     GroupResult group{name, static_cast<std::int64_t>(members.size()), {}};
-    for (std::size_t m = 0; m < names.size(); ++m) group.values.push_back(estimate_of(task, names[m], members, m).value);
+    for (std::size_t m = 0; m < names.size(); ++m)
+      group.values.push_back(estimate_of(task, names[m], members, m).value);
     out.groups.push_back(std::move(group));
   }
   for (std::size_t m = 0; m < names.size(); ++m) {
@@ -309,7 +324,8 @@ void gather(const Task& task, TaskResult& out) {
 }  // namespace
 
 Result<TaskResult> run_task(const Task& task, Subject& subject, const RunOptions& options) {
-  const bool runs = std::any_of(task.rules.begin(), task.rules.end(), [](const AnswerRule& r) { return r.metric == Metric::kProgram; });
+  const bool runs = std::any_of(task.rules.begin(), task.rules.end(),
+                                [](const AnswerRule& r) { return r.metric == Metric::kProgram; });
   if (runs && !options.run_code)
     return fail(ErrorKind::kRefused, task.name + ": runs programs the model writes, which --run-code allows");
   if (runs) QW_TRY(run_python("pass").map([](const auto&) {}));  // before hours of writing

@@ -68,7 +68,8 @@ struct Plan {
 [[noreturn]] void give_up(const Plan& plan, const char* step) {
   char text[200];
   const int n = std::snprintf(text, sizeof text, "%s: %s", step, std::strerror(errno));
-  if (n > 0 && ::write(plan.errors, text, static_cast<std::size_t>(std::min<int>(n, sizeof text - 1))) < 0) ::_exit(126);
+  if (n > 0 && ::write(plan.errors, text, static_cast<std::size_t>(std::min<int>(n, sizeof text - 1))) < 0)
+    ::_exit(126);
   ::_exit(126);
 }
 
@@ -88,13 +89,15 @@ void hide(const Plan& plan, const char* folder, const char* options) {
 }
 
 void confine(const Plan& plan) {
-  if (::unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWPID) != 0) give_up(plan, "unshare");
+  if (::unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWPID) != 0)
+    give_up(plan, "unshare");
   write_file(plan, "/proc/self/setgroups", "deny");
   write_file(plan, "/proc/self/uid_map", plan.uid_map);
   write_file(plan, "/proc/self/gid_map", plan.gid_map);
   if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) give_up(plan, "mount");
   const MountAttributes attributes{kReadOnly | kNoSetuid | kNoDevices, 0, 0, 0};
-  if (::syscall(SYS_mount_setattr, AT_FDCWD, "/", kRecursive, &attributes, sizeof attributes) != 0) give_up(plan, "mount_setattr");
+  if (::syscall(SYS_mount_setattr, AT_FDCWD, "/", kRecursive, &attributes, sizeof attributes) != 0)
+    give_up(plan, "mount_setattr");
   hide(plan, "/tmp", "size=64m,mode=0777");
   hide(plan, "/home", "size=0");
   hide(plan, "/root", "size=0");
@@ -121,7 +124,8 @@ void confine(const Plan& plan) {
   char* arguments[] = {name, isolated, no_bytecode, from_input, nullptr};
   char path[] = "PATH=/usr/local/bin:/usr/bin:/bin", language[] = "LANG=C.UTF-8", home[] = "HOME=/tmp";
   char* environment[] = {path, language, home, nullptr};
-  for (const char* python : {"/usr/local/bin/python3", "/usr/bin/python3", "/bin/python3"}) ::execve(python, arguments, environment);
+  for (const char* python : {"/usr/local/bin/python3", "/usr/bin/python3", "/bin/python3"})
+    ::execve(python, arguments, environment);
   give_up(rest, "python3");
 }
 
@@ -141,7 +145,8 @@ void confine(const Plan& plan) {
   ::close(plan.errors);
   ::close(plan.output);
   int status = 0;
-  while (::waitpid(inner, &status, 0) < 0 && errno == EINTR) {}
+  while (::waitpid(inner, &status, 0) < 0 && errno == EINTR) {
+  }
   ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128);
 }
 
@@ -166,7 +171,9 @@ bool drain(int fd, Clock::time_point until, std::string& out) {
 }  // namespace
 
 Result<ProgramOutcome> run_python(std::string_view program, const ProgramLimits& limits) {
-  const auto broken = [](const char* what) { return fail(ErrorKind::kFailed, std::string(what) + ": " + std::strerror(errno)); };
+  const auto broken = [](const char* what) {
+    return fail(ErrorKind::kFailed, std::string(what) + ": " + std::strerror(errno));
+  };
   Fd source(::memfd_create("program", MFD_CLOEXEC));
   if (source.get() < 0) return broken("memfd_create");
   for (std::size_t done = 0; done < program.size();) {
@@ -183,8 +190,12 @@ Result<ProgramOutcome> run_python(std::string_view program, const ProgramLimits&
   const bool root = ::getuid() == 0;
   const auto outer = [root](unsigned id) { return root ? static_cast<unsigned>(kNobody) : id; };
   const std::string as = std::to_string(kNobody) + " ";
-  const Plan plan{source.get(), output_in.get(), errors_in.get(), as + std::to_string(outer(::getuid())) + " 1",
-                  as + std::to_string(outer(::getgid())) + " 1", limits};
+  const Plan plan{source.get(),
+                  output_in.get(),
+                  errors_in.get(),
+                  as + std::to_string(outer(::getuid())) + " 1",
+                  as + std::to_string(outer(::getgid())) + " 1",
+                  limits};
   const pid_t child = ::fork();
   if (child < 0) return broken("fork");
   if (child == 0) guard(plan);
@@ -205,10 +216,12 @@ Result<ProgramOutcome> run_python(std::string_view program, const ProgramLimits&
   }
   if (ended != child) {
     ::kill(child, SIGKILL);
-    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
   }
   if (!trouble.empty())
-    return fail(ErrorKind::kFailed, "programs cannot be confined here: " + trouble + " (it takes Linux 5.12, user namespaces and python3)");
+    return fail(ErrorKind::kFailed,
+                "programs cannot be confined here: " + trouble + " (it takes Linux 5.12, user namespaces and python3)");
   out.passed = !out.timed_out && WIFEXITED(status) && WEXITSTATUS(status) == 0;
   return out;
 }

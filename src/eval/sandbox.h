@@ -1,6 +1,6 @@
-// Runs a program that a model wrote, in a process of its own: no network, no files of this machine to write (and of /tmp,
-// /home, /root and /proc none to read), limited time, memory, processes and output; the user's own rights, no more. It keeps
-// mistakes in; who must fear attacks on the kernel runs the evaluation in a virtual machine.
+// Runs a program that a model wrote, in a process of its own: no network, no files of this machine to write (and of
+// /tmp, /home, /root and /proc none to read), limited time, memory, processes and output; the user's own rights, no
+// more. It keeps mistakes in; who must fear attacks on the kernel runs the evaluation in a virtual machine.
 #pragma once
 
 #include <chrono>
@@ -18,12 +18,13 @@ struct ProgramLimits {
 };
 
 struct ProgramOutcome {
-  bool passed = false;     // it ended by itself, with exit code 0
+  bool passed = false;  // it ended by itself, with exit code 0
   bool timed_out = false;
-  std::string output;      // the first kilobytes of both streams
+  std::string output;  // the first kilobytes of both streams
 };
 
-// Python 3. kFailed: this machine offers no such confinement (user namespaces are off), or has no python3: nothing was run.
+// Python 3. kFailed: this machine offers no such confinement (user namespaces are off), or has no python3: nothing was
+// run.
 Result<ProgramOutcome> run_python(std::string_view program, const ProgramLimits& limits = {});
 
 }  // namespace qw::eval

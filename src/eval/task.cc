@@ -16,13 +16,17 @@ constexpr std::int64_t kMaxShots = 1000;
 constexpr std::int64_t kMaxTokens = 1 << 20;
 
 const std::vector<std::string_view>& measures_of(Kind kind) {
-  static const std::vector<std::string_view> kChoice{"acc", "acc_norm", "acc_bytes", "acc_tokens"}, kLikelihood{"acc", "perplexity"},
-      kPerplexity{"word_perplexity", "byte_perplexity", "bits_per_byte"}, kNone;
+  static const std::vector<std::string_view> kChoice{"acc", "acc_norm", "acc_bytes", "acc_tokens"},
+      kLikelihood{"acc", "perplexity"}, kPerplexity{"word_perplexity", "byte_perplexity", "bits_per_byte"}, kNone;
   switch (kind) {
-    case Kind::kChoice: return kChoice;
-    case Kind::kLikelihood: return kLikelihood;
-    case Kind::kPerplexity: return kPerplexity;
-    case Kind::kGenerate: break;
+    case Kind::kChoice:
+      return kChoice;
+    case Kind::kLikelihood:
+      return kLikelihood;
+    case Kind::kPerplexity:
+      return kPerplexity;
+    case Kind::kGenerate:
+      break;
   }
   return kNone;
 }
@@ -52,7 +56,8 @@ Status read_wordings(ConfigTable& table, std::string_view key, std::vector<Wordi
   return {};
 }
 
-Result<std::shared_ptr<const Pattern>> pattern_of(const ConfigTable& table, std::string_view key, std::string_view source) {
+Result<std::shared_ptr<const Pattern>> pattern_of(const ConfigTable& table, std::string_view key,
+                                                  std::string_view source) {
   auto pattern = Pattern::compile(source);
   if (!pattern) return table.error(key, "'" + std::string(source) + "': " + pattern.error().message);
   return std::make_shared<const Pattern>(std::move(*pattern));
@@ -61,7 +66,8 @@ Result<std::shared_ptr<const Pattern>> pattern_of(const ConfigTable& table, std:
 Status check_name(const ConfigTable& table, std::string_view key, const std::string& name) {
   const std::filesystem::path path(name);
   const auto parts = std::count(name.begin(), name.end(), '*');
-  const bool inside = !name.empty() && path.is_relative() && std::none_of(path.begin(), path.end(), [](const auto& p) { return p == ".."; });
+  const bool inside = !name.empty() && path.is_relative() &&
+                      std::none_of(path.begin(), path.end(), [](const auto& p) { return p == ".."; });
   if (!inside) return table.error(key, "'" + name + "' must name a file below the data folder");
   if (parts > 1 || (parts == 1 && path.filename().string().find('*') == std::string::npos))
     return table.error(key, "'" + name + "' may have one '*', in its last part");
@@ -70,7 +76,10 @@ Status check_name(const ConfigTable& table, std::string_view key, const std::str
 
 Status read_data(ConfigTable table, DataSpec& out) {
   for (const auto& [key, names] : {std::pair<std::string_view, std::vector<std::string>*>{"items", &out.items},
-                                   {"shots", &out.shots}, {"answers", &out.answers}, {"labels", &out.labels}, {"shot_labels", &out.shot_labels}}) {
+                                   {"shots", &out.shots},
+                                   {"answers", &out.answers},
+                                   {"labels", &out.labels},
+                                   {"shot_labels", &out.shot_labels}}) {
     QW_TRY(table.read(key, *names));
     for (const std::string& name : *names) QW_TRY(check_name(table, key, name));
   }
@@ -104,8 +113,9 @@ Status read_prompt(ConfigTable table, Task& task) {
   QW_TRY(table.read("shot_separator", task.shot_separator));
   QW_TRY(table.finish());
   // What each kind needs, and cannot have.
-  const bool choice = task.kind == Kind::kChoice, one = task.kind == Kind::kLikelihood, writes = task.kind == Kind::kGenerate,
-             reads = task.kind == Kind::kPerplexity, contexts = !task.contexts.empty();
+  const bool choice = task.kind == Kind::kChoice, one = task.kind == Kind::kLikelihood,
+             writes = task.kind == Kind::kGenerate, reads = task.kind == Kind::kPerplexity,
+             contexts = !task.contexts.empty();
   struct Need {
     std::string_view key;
     bool there, needed, allowed;
@@ -114,11 +124,13 @@ Status read_prompt(ConfigTable table, Task& task) {
       {"context", task.context.has_value(), one || writes || (choice && !contexts), !reads && !contexts},
       {"contexts", contexts, false, choice},
       {"continuation", task.continuation.has_value(), one || contexts, one || contexts},
-      {"choices", !task.choices.empty(), choice && !contexts && !task.choice_list, choice && !contexts && !task.choice_list},
+      {"choices", !task.choices.empty(), choice && !contexts && !task.choice_list,
+       choice && !contexts && !task.choice_list},
       {"choice_list", task.choice_list.has_value(), false, choice && !contexts},
       {"answer", task.answer.has_value(), choice, choice},
       {"labels", !task.labels.empty(), false, choice},
-      {"target", task.target.has_value(), writes && !task.target_list && task.program == std::nullopt, writes && !task.target_list},
+      {"target", task.target.has_value(), writes && !task.target_list && task.program == std::nullopt,
+       writes && !task.target_list},
       {"target_list", task.target_list.has_value(), false, writes},
       {"shown_target", task.shown_target.has_value(), false, writes},
       {"text", task.text.has_value(), reads, reads},
@@ -126,8 +138,12 @@ Status read_prompt(ConfigTable table, Task& task) {
       {"description", task.description.has_value(), false, !reads},
   };
   for (const Need& need : needs) {
-    if (need.needed && !need.there) return table.error(need.key, "is missing, which a task of kind '" + std::string(kind_name(task.kind)) + "' needs");
-    if (need.there && !need.allowed) return table.error(need.key, "does not go with kind '" + std::string(kind_name(task.kind)) + "' and the other keys");
+    if (need.needed && !need.there)
+      return table.error(need.key,
+                         "is missing, which a task of kind '" + std::string(kind_name(task.kind)) + "' needs");
+    if (need.there && !need.allowed)
+      return table.error(need.key,
+                         "does not go with kind '" + std::string(kind_name(task.kind)) + "' and the other keys");
   }
   return {};
 }
@@ -142,7 +158,8 @@ Result<Step> read_step(ConfigTable table) {
   QW_TRY(table.read("pick", out.pick, -1000, 1000));
   QW_TRY(table.read("fallback", out.fallback));
   if (!table.has("do")) return table.error("do", "is missing: what the step does");
-  if ((out.kind == Step::Kind::kRegex) != table.has("pattern")) return table.error("pattern", "goes with do = \"regex\", and that with it");
+  if ((out.kind == Step::Kind::kRegex) != table.has("pattern"))
+    return table.error("pattern", "goes with do = \"regex\", and that with it");
   if (out.kind == Step::Kind::kRegex) {
     QW_ASSIGN(out.pattern, pattern_of(table, "pattern", pattern));
   }
@@ -153,7 +170,10 @@ Result<Step> read_step(ConfigTable table) {
 Result<AnswerRule> read_rule(ConfigTable table, bool has_program) {
   AnswerRule out;
   int metric = 0;
-  QW_TRY(table.read_choice("metric", {"exact_match", "squad_exact", "squad_f1", "mixed_exact", "mixed_f1", "mixed_bag_exact", "mixed_bag_f1", "program"}, metric));
+  QW_TRY(table.read_choice("metric",
+                           {"exact_match", "squad_exact", "squad_f1", "mixed_exact", "mixed_f1", "mixed_bag_exact",
+                            "mixed_bag_f1", "program"},
+                           metric));
   if (!table.has("metric")) return table.error("metric", "is missing");
   out.metric = static_cast<Metric>(metric);
   out.name = metric_name(out.metric);
@@ -173,7 +193,8 @@ Result<AnswerRule> read_rule(ConfigTable table, bool has_program) {
     out.steps.push_back(std::move(one));
   }
   QW_TRY(table.finish());
-  if (out.metric == Metric::kProgram && !has_program) return table.error("metric", "is program, which needs generate.program");
+  if (out.metric == Metric::kProgram && !has_program)
+    return table.error("metric", "is program, which needs generate.program");
   return out;
 }
 
@@ -193,20 +214,25 @@ Status read_counting(ConfigTable& top, Task& task) {
     if (std::find(known.begin(), known.end(), name) == known.end()) {
       std::string all;
       for (const auto k : known) all += (all.empty() ? "" : ", ") + std::string(k);
-      return top.error("measures", "of kind '" + std::string(kind_name(task.kind)) + "' may be " + (all.empty() ? "none: give [[measure]]" : all) + ", not '" + name + "'");
+      return top.error("measures", "of kind '" + std::string(kind_name(task.kind)) + "' may be " +
+                                       (all.empty() ? "none: give [[measure]]" : all) + ", not '" + name + "'");
     }
   QW_ASSIGN(auto rules, top.tables("measure"));
   for (ConfigTable& rule : rules) {
     QW_ASSIGN(auto one, read_rule(rule, task.program.has_value()));
-    const bool again = std::any_of(task.rules.begin(), task.rules.end(), [&](const AnswerRule& r) { return r.name == one.name; });
+    const bool again =
+        std::any_of(task.rules.begin(), task.rules.end(), [&](const AnswerRule& r) { return r.name == one.name; });
     if (again) return rule.error("name", "'" + one.name + "' stands twice");
     task.rules.push_back(std::move(one));
   }
   const bool writes = task.kind == Kind::kGenerate;
-  if (writes ? task.rules.empty() : task.measures.empty()) return top.error(writes ? "measure" : "measures", "is missing: how answers are counted");
+  if (writes ? task.rules.empty() : task.measures.empty())
+    return top.error(writes ? "measure" : "measures", "is missing: how answers are counted");
   if (!writes && !task.rules.empty()) return top.error("measure", "goes with kind 'generate'");
-  const bool only_programs = std::all_of(task.rules.begin(), task.rules.end(), [](const AnswerRule& r) { return r.metric == Metric::kProgram; });
-  if (writes && !only_programs && !task.target && !task.target_list) return top.error("prompt.target", "is missing: what answers are compared with");
+  const bool only_programs = std::all_of(task.rules.begin(), task.rules.end(),
+                                         [](const AnswerRule& r) { return r.metric == Metric::kProgram; });
+  if (writes && !only_programs && !task.target && !task.target_list)
+    return top.error("prompt.target", "is missing: what answers are compared with");
   return {};
 }
 
@@ -214,10 +240,14 @@ Status read_counting(ConfigTable& top, Task& task) {
 
 std::string_view kind_name(Kind kind) {
   switch (kind) {
-    case Kind::kChoice: return "choice";
-    case Kind::kLikelihood: return "likelihood";
-    case Kind::kPerplexity: return "perplexity";
-    case Kind::kGenerate: return "generate";
+    case Kind::kChoice:
+      return "choice";
+    case Kind::kLikelihood:
+      return "likelihood";
+    case Kind::kPerplexity:
+      return "perplexity";
+    case Kind::kGenerate:
+      return "generate";
   }
   return "";
 }
@@ -252,7 +282,8 @@ Result<Task> parse_task(std::string_view toml, const std::string& name) {
     QW_ASSIGN(rule.pattern, pattern_of(rewrite, "pattern", pattern));
     task.rewrite.push_back(std::move(rule));
   }
-  if (top.has("shots") && task.kind == Kind::kPerplexity) return top.error("shots", "does not go with kind 'perplexity'");
+  if (top.has("shots") && task.kind == Kind::kPerplexity)
+    return top.error("shots", "does not go with kind 'perplexity'");
   QW_ASSIGN(auto shots, top.table("shots"));
   QW_TRY(shots.read("count", task.shots, 0, kMaxShots));
   int pick = 0;

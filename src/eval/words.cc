@@ -15,8 +15,8 @@ namespace {
 constexpr std::string_view kAsciiPunctuation = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
 
 bool is_space(std::uint32_t c) {
-  return (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
-         c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+  return (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
 // What CMRC's script drops: its own list, no more.
@@ -132,8 +132,10 @@ std::vector<std::string> squad_words(std::string_view text) {
     word.clear();
   };
   each_character(without_punctuation(lower(text)), [&](std::uint32_t code, std::string_view bytes) {
-    if (is_space(code)) end_word();
-    else word += bytes;
+    if (is_space(code))
+      end_word();
+    else
+      word += bytes;
   });
   end_word();
   return out;
@@ -147,8 +149,10 @@ std::vector<std::string> mixed_words(std::string_view text, Marks marks) {
   };
   each_character(lower(strip(text)), [&](std::uint32_t code, std::string_view bytes) {
     if (is_han(code) || is_space(code) || is_mark(marks, code)) end_word();
-    if (is_han(code)) out.emplace_back(bytes);
-    else if (!is_space(code) && !is_mark(marks, code)) word += bytes;
+    if (is_han(code))
+      out.emplace_back(bytes);
+    else if (!is_space(code) && !is_mark(marks, code))
+      word += bytes;
   });
   end_word();
   return out;

@@ -16,8 +16,8 @@ std::string lower(std::string_view text);
 std::string without_punctuation(std::string_view text);
 std::string without_digits(std::string_view text);
 std::size_t characters(std::string_view text);
-// Pieces between white space, as len(re.split(r"\s+", text)) counts them: an empty text has one, and white space at an end
-// gives an empty piece more.
+// Pieces between white space, as len(re.split(r"\s+", text)) counts them: an empty text has one, and white space at an
+// end gives an empty piece more.
 std::size_t count_words(std::string_view text);
 
 // SQuAD: lower case, no punctuation, no articles (a, an, the), one blank between words.

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <bit>
 #include <cstring>
+#include <future>
 
 #include "tokenizer/internal/shown.h"
 
@@ -57,21 +58,28 @@ Status Bpe::index_tokens() {
 }
 
 Result<std::vector<Bpe::IdPair>> Bpe::read_merges(std::span<const std::pair<std::string, std::string>> merges) {
-  std::vector<IdPair> pairs;
-  pairs.reserve(merges.size());
-  merged_.reserve(merges.size());
-  std::string joined;
-  for (const auto& [left, right] : merges) {
-    joined.assign(left).append(right);
-    const auto left_id = find(left), right_id = find(right), id = find(joined);
-    if (!left_id || !right_id || !id || left.empty() || right.empty()) {
-      const std::string& missing = !left_id ? left : !right_id ? right : joined;
-      return fail(ErrorKind::kBadInput,
-                  "merge " + std::to_string(pairs.size()) + ": " + shown_token(missing) + " is not in the vocabulary");
+  std::vector<IdPair> pairs(merges.size());
+  merged_.resize(merges.size());
+  const auto look_up = [&](std::size_t begin, std::size_t end) -> Status {
+    std::string joined;
+    for (std::size_t rank = begin; rank < end; ++rank) {
+      const auto& [left, right] = merges[rank];
+      joined.assign(left).append(right);
+      const auto left_id = find(left), right_id = find(right), id = find(joined);
+      if (!left_id || !right_id || !id || left.empty() || right.empty()) {
+        const std::string& missing = !left_id ? left : !right_id ? right : joined;
+        return fail(ErrorKind::kBadInput,
+                    "merge " + std::to_string(rank) + ": " + shown_token(missing) + " is not in the vocabulary");
+      }
+      pairs[rank] = {*left_id, *right_id};
+      merged_[rank] = *id;
     }
-    pairs.emplace_back(*left_id, *right_id);
-    merged_.push_back(*id);
-  }
+    return {};
+  };
+  // Most of a vocabulary's making is waiting for what such look-ups read here and there: on two processors, if there are.
+  auto second = std::async(std::launch::async, look_up, merges.size() / 2, merges.size());
+  QW_TRY(look_up(0, merges.size() / 2));
+  QW_TRY(second.get());
   return pairs;
 }
 
@@ -132,10 +140,11 @@ bool Bpe::index_trie(const std::vector<bool>& whole) {
     if (whole[id]) entries.push_back({tokens_[id], static_cast<TokenId>(id)});
   }
   shorter_.assign(tokens_.size(), -1);
+  auto words = std::async(std::launch::async, [&] { index_words(whole); });
   auto trie = TokenTrie::build(std::move(entries), shorter_);
+  words.get();
   if (!trie) return false;
   trie_ = std::move(*trie);
-  index_words(whole);
   return true;
 }
 

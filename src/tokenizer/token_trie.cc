@@ -21,7 +21,7 @@ class TokenTrie::Builder {
  public:
   Builder(std::vector<Entry> entries, base::HugeVector<TokenId>& shorter)
       : entries_(std::move(entries)), shorter_(&shorter) {
-    std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) { return a.text < b.text; });
+    sort_entries();
   }
 
   TokenTrie build() {
@@ -30,8 +30,10 @@ class TokenTrie::Builder {
     std::fill(free_.begin(), free_.end(), 0);  // block 0 stays empty for the nodes without children
     // Low ids are frequent tokens. Placed in that order, what is used most lies together.
     const std::vector<std::uint32_t> order = by_least_id();
-    for (const std::uint32_t n : order) {
-      if (nodes_[n].children != 0) place(nodes_[n]);
+    constexpr std::size_t kAhead = 16;  // nodes lie here and there in that order
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      if (i + kAhead < order.size()) __builtin_prefetch(&nodes_[order[i + kAhead]]);
+      if (nodes_[order[i]].children != 0) place(nodes_[order[i]]);
     }
     TokenTrie trie;
     trie.units_.assign(free_.size() * 64, kNoNode);
@@ -48,6 +50,28 @@ class TokenTrie::Builder {
   }
 
  private:
+  // By their texts. Most differ in their first eight bytes, which are compared as a number: zeros stand for what is missing.
+  void sort_entries() {
+    struct Key {
+      std::uint64_t first;
+      std::uint32_t entry;
+    };
+    std::vector<Key> keys(entries_.size());
+    for (std::uint32_t i = 0; i < keys.size(); ++i) {
+      keys[i] = {0, i};
+      const std::string_view text = entries_[i].text;
+      for (std::size_t j = 0; j < 8; ++j)
+        keys[i].first = (keys[i].first << 8) | (j < text.size() ? static_cast<unsigned char>(text[j]) : 0u);
+    }
+    std::sort(keys.begin(), keys.end(), [&](const Key& a, const Key& b) {
+      return a.first != b.first ? a.first < b.first : entries_[a.entry].text < entries_[b.entry].text;
+    });
+    std::vector<Entry> sorted;
+    sorted.reserve(keys.size());
+    for (const Key& key : keys) sorted.push_back(entries_[key.entry]);
+    entries_ = std::move(sorted);
+  }
+
   static constexpr std::uint32_t kNone = ~std::uint32_t{0};
   struct Node {
     std::uint64_t base = 0;

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <string_view>
+#include <utility>
 
+#include "base/file.h"
 #include "base/sha256.h"
 #include "open_model.h"
 #include "text_source.h"
@@ -18,7 +21,22 @@ Status both(const std::string& folder, const std::string& key_file) {
               "serve: --audit-log and --audit-key go together (qianwen govern audit key FILE makes one)");
 }
 
-json::Value files_of(const std::string& name) {
+// Of a file's contents; what went wrong instead of it. Ends early where `stop` says so.
+std::string hash_of(const fs::path& path, const std::atomic<bool>& stop) {
+  auto file = base::InputFile::open(path);
+  if (!file) return file.error().message;
+  base::Sha256 hash;
+  std::vector<char> piece(std::size_t{1} << 20);
+  while (!stop.load(std::memory_order_relaxed)) {
+    const auto n = file->read(piece);
+    if (!n) return n.error().message;
+    if (*n == 0) return hash.hex();
+    hash.update(std::string_view(piece.data(), *n));
+  }
+  return "not read to its end";
+}
+
+json::Value files_of(const std::string& name, const std::atomic<bool>& stop) {
   const auto path = resolve_model(name);
   json::Array out;
   if (!path) return out;
@@ -32,10 +50,9 @@ json::Value files_of(const std::string& name) {
     files.emplace_back(*path);
   }
   for (const fs::path& file : files) {
-    auto hash = base::sha256_file_hex(file);
     out.push_back(json::Object{{"name", file.filename().string()},
                                {"bytes", static_cast<std::int64_t>(fs::file_size(file, error))},
-                               {"sha256", hash ? *hash : hash.error().message}});
+                               {"sha256", hash_of(file, stop)}});
   }
   return out;
 }
@@ -55,11 +72,14 @@ Status check_audit(const std::string& folder, const std::string& key_file) {
   return governance::SigningKey::read(key_file).map([](auto&&) {});
 }
 
-json::Object start_record(const std::vector<std::string>& models) {
-  json::Array all;
-  for (const std::string& name : models)
-    all.push_back(json::Object{{"model", served_name(name)}, {"files", files_of(name)}});
-  return {{"type", "start"}, {"version", QW_VERSION}, {"models", std::move(all)}};
-}
+StartRecord::StartRecord(std::vector<std::string> models)
+    : record_(std::async(std::launch::async, [this, models = std::move(models)] {
+        json::Array all;
+        for (const std::string& name : models)
+          all.push_back(json::Object{{"model", served_name(name)}, {"files", files_of(name, stop_)}});
+        return json::Object{{"type", "start"}, {"version", QW_VERSION}, {"models", std::move(all)}};
+      })) {}
+
+StartRecord::~StartRecord() { stop_.store(true, std::memory_order_relaxed); }
 
 }  // namespace qw::app

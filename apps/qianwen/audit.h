@@ -1,6 +1,8 @@
 // The audit log of a service: who signs it, and what its first record says.
 #pragma once
 
+#include <atomic>
+#include <future>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,7 +17,19 @@ Result<std::unique_ptr<governance::AuditLog>> open_audit(const std::string& fold
 // Whether that would work, as far as it goes without changing anything.
 Status check_audit(const std::string& folder, const std::string& key_file);
 
-// What runs: the program's version and the SHA-256 of every file of every model.
-json::Object start_record(const std::vector<std::string>& models);
+// What runs: the program's version and the SHA-256 of every file of every model, read on a thread of its own: a gigabyte takes half a
+// second, which may go by while models are loaded.
+class StartRecord {
+ public:
+  explicit StartRecord(std::vector<std::string> models);
+  ~StartRecord();  // a record that nobody took is not made to its end
+  StartRecord(const StartRecord&) = delete;
+  StartRecord& operator=(const StartRecord&) = delete;
+  json::Object take() { return record_.get(); }  // once
+
+ private:
+  std::atomic<bool> stop_{false};
+  std::future<json::Object> record_;
+};
 
 }  // namespace qw::app

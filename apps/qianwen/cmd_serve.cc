@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <thread>
 
 #include <unistd.h>
@@ -298,6 +299,9 @@ Status serve(const ServeOptions& o) {
     QW_ASSIGN(store, open_store(url));
     QW_ASSIGN(accounts, api::Accounts::start(*store));
   }
+  QW_ASSIGN(const auto audit, open_audit(o.audit_log, o.audit_key));
+  std::optional<StartRecord> start;  // hashes the models' files while they are loaded
+  if (audit != nullptr) start.emplace(o.models);
   HostedModels models(hosting_options(o));
   for (const std::string& name : o.models) QW_TRY(models.add(name, adapters));
   QW_TRY(models.load_first());
@@ -307,8 +311,7 @@ Status serve(const ServeOptions& o) {
   }
   api::ServiceOptions options;
   options.moderator = moderator.get();
-  QW_ASSIGN(const auto audit, open_audit(o.audit_log, o.audit_key));
-  if (audit != nullptr) QW_TRY(audit->append_and_wait(start_record(o.models)));
+  if (audit != nullptr) QW_TRY(audit->append_and_wait(start->take()));
   options.audit = audit.get();
   QW_ASSIGN(const auto marks, load_marks(o.watermark_keys));
   options.marks = marks.get();

@@ -1,12 +1,16 @@
 #include "open_model.h"
 
+#include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <future>
 #include <map>
 
 #include "base/cpu.h"
+#include "base/log.h"
 #include "chat/prompt.h"
 #include "formats/embedding_config.h"
 #include "gguf_tokenizer.h"
@@ -141,6 +145,22 @@ Result<ReadyModel> ready_text(const std::string& name, const OpenedModel& opened
   return ready;
 }
 
+// Where packed weights are kept: QW_PACK_CACHE, a folder, with at most QW_PACK_CACHE_LIMIT bytes; null without it.
+const ops::PackCache* pack_cache() {
+  static const std::optional<ops::PackCache> cache = []() -> std::optional<ops::PackCache> {
+    constexpr std::uint64_t kLimit = std::uint64_t{32} << 30;
+    const char *folder = std::getenv("QW_PACK_CACHE"), *limit = std::getenv("QW_PACK_CACHE_LIMIT");
+    if (folder == nullptr || *folder == '\0') return std::nullopt;
+    const std::string text = limit == nullptr ? "" : limit;
+    if (text.size() > 18 || !std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; })) {
+      base::log_warning("QW_PACK_CACHE_LIMIT=" + text + ": expected a number of bytes; packed weights are not kept");
+      return std::nullopt;
+    }
+    return ops::PackCache(folder, text.empty() ? kLimit : std::stoull(text), base::log_warning);
+  }();
+  return cache ? &*cache : nullptr;
+}
+
 using Clock = std::chrono::steady_clock;
 
 // Ids must mean the same to both models.
@@ -227,6 +247,7 @@ Result<ReadyModel> load_opened(const std::string& name, OpenedModel& opened, std
     }
   }
   options.late_mask = take_text;
+  options.pack_cache = pack_cache();
   QW_ASSIGN(auto loaded, engine::LoadedModel::create(std::move(opened.model), views, options, running));
   ready.loaded = std::move(loaded);
   QW_TRY(set_tasks(ready.loaded->model().traits().head, opened, ready));

@@ -19,25 +19,29 @@ namespace {
 // Where files are mapped now. Only of such memory may pages be dropped: they hold what the file holds.
 class Mappings {
  public:
-  void add(std::span<const std::byte> bytes) {
+  struct Mapping {
+    std::span<const std::byte> bytes;
+    FileIdentity file;
+  };
+  void add(std::span<const std::byte> bytes, const FileIdentity& file) {
     std::lock_guard lock(mutex_);
-    all_.push_back(bytes);
+    all_.push_back({bytes, file});
   }
   void remove(const std::byte* begin) {
     std::lock_guard lock(mutex_);
-    std::erase_if(all_, [&](std::span<const std::byte> m) { return m.data() == begin; });
+    std::erase_if(all_, [&](const Mapping& m) { return m.bytes.data() == begin; });
   }
   // The mapping that holds `bytes`, or nothing.
-  std::span<const std::byte> around(std::span<const std::byte> bytes) {
+  std::optional<Mapping> around(std::span<const std::byte> bytes) {
     std::lock_guard lock(mutex_);
-    for (const std::span<const std::byte> m : all_)
-      if (bytes.data() >= m.data() && bytes.data() + bytes.size() <= m.data() + m.size()) return m;
-    return {};
+    for (const Mapping& m : all_)
+      if (bytes.data() >= m.bytes.data() && bytes.data() + bytes.size() <= m.bytes.data() + m.bytes.size()) return m;
+    return std::nullopt;
   }
 
  private:
   std::mutex mutex_;
-  std::vector<std::span<const std::byte>> all_;
+  std::vector<Mapping> all_;
 };
 Mappings& mappings() {
   static auto* const all = new Mappings;  // outlives files that are closed while the program ends
@@ -101,7 +105,8 @@ Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
       return tl::unexpected(std::move(error));
     }
     file.data_ = static_cast<const std::byte*>(p);
-    mappings().add(file.bytes());
+    const auto ns = [](const timespec& t) { return std::int64_t{t.tv_sec} * 1000000000 + t.tv_nsec; };
+    mappings().add(file.bytes(), {info.st_dev, info.st_ino, file.size_, ns(info.st_mtim), ns(info.st_ctim)});
   }
   ::close(fd);
   return file;
@@ -124,13 +129,18 @@ MappedFile::~MappedFile() {
 }
 
 void let_go_of_pages(std::span<const std::byte> bytes) {
-  const std::span<const std::byte> mapped = mappings().around(bytes);
-  if (mapped.empty() || bytes.empty()) return;
+  if (bytes.empty() || !mappings().around(bytes)) return;
   static const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
   const auto begin = reinterpret_cast<std::uintptr_t>(bytes.data()) / page * page;
   const auto end = reinterpret_cast<std::uintptr_t>(bytes.data() + bytes.size());
   // Of a private mapping that nobody can write to: nothing is lost. If it is refused, the pages stay.
   ::madvise(reinterpret_cast<void*>(begin), (end - begin + page - 1) / page * page, MADV_DONTNEED);
+}
+
+std::optional<MappedFrom> mapped_from(std::span<const std::byte> bytes) {
+  const auto mapping = mappings().around(bytes);
+  if (!mapping) return std::nullopt;
+  return MappedFrom{mapping->file, static_cast<std::uint64_t>(bytes.data() - mapping->bytes.data())};
 }
 
 Result<InputFile> InputFile::open(const std::filesystem::path& path) {

@@ -89,7 +89,7 @@ ops::RunningOptions sizes_of(const models::Model& model, const LoadOptions& o) {
   const bool generates = model.traits().head.kind == models::HeadKind::kLanguage;
   const std::int64_t drafts = o.engine.drafts.on() ? std::max(o.engine.drafts.most, kDraftRows) : 0;
   return {o.engine.max_rows,
-          std::max({o.logit_rows, o.engine.max_sequences + drafts, generates ? std::int64_t{0} : o.engine.max_rows})};
+          std::max({o.logit_rows, o.engine.max_sequences + drafts, generates ? std::int64_t{0} : o.engine.max_rows}), o.pack_cache};
 }
 
 Status check_options(const models::Model& model, const LoadOptions& o) {

@@ -40,6 +40,7 @@ struct LoadOptions {
   // `state_snapshots` texts (models with such layers; -1: as many as may run, at most 8).
   bool prefix_cache = true;
   std::int32_t state_snapshots = -1;
+  const ops::PackCache* pack_cache = nullptr;  // where packed weights are kept between starts, if anywhere; must outlive the load
   std::int64_t logit_rows = 0;               // most logit rows of a pass, for for_each_logits; at least max_sequences; of a model
                                              // with another head than the language model's: at least max_rows
   EngineConfig engine;                       // context, states, prefixes and sampling_pool are filled in

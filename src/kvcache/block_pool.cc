@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <limits>
 #include <new>
 #include <utility>
 
@@ -109,15 +110,17 @@ Result<BlockPool> BlockPool::create(const CacheShape& shape, std::int32_t blocks
                                        " and " + std::to_string(shape.block_tokens));
   const std::int64_t dims[] = {2, shape.layers, blocks, shape.kv_heads, shape.block_tokens, shape.head_dim, 4};
   QW_TRY(tensor::checked_elements(dims).transform([](std::int64_t) {}));
+  // Kernels count all layers' halves of blocks in 32 bits (CacheView::block_step).
+  if (blocks > std::numeric_limits<std::int32_t>::max() / 2 / shape.layers)
+    return fail(ErrorKind::kUsage, "cache: " + std::to_string(blocks) + " blocks are too many for " + std::to_string(shape.layers) + " layers");
   const std::int64_t beside[] = {shape.layers, blocks, shape.beside_floats, 4};
   QW_TRY(tensor::checked_elements(beside).transform([](std::int64_t) {}));
 
   BlockPool pool;
   pool.shape_ = shape;
   pool.total_ = blocks;
-  pool.layer_bytes_ = static_cast<std::size_t>(half_block_bytes(shape)) * static_cast<std::size_t>(blocks);
   try {
-    pool.memory_ = tensor::Buffer(pool.layer_bytes_ * 2 * static_cast<std::size_t>(shape.layers));
+    pool.memory_ = tensor::Buffer(pool.half_bytes() * static_cast<std::size_t>(pool.block_step()) * static_cast<std::size_t>(blocks));
     pool.beside_ = tensor::Buffer(static_cast<std::size_t>(shape.layers * blocks * shape.beside_floats) * sizeof(float));
     pool.free_.reserve(static_cast<std::size_t>(blocks));
     pool.counts_.assign(static_cast<std::size_t>(blocks), 0);
@@ -135,7 +138,6 @@ BlockPool::BlockPool(BlockPool&& other) noexcept
       total_(std::exchange(other.total_, 0)),
       next_table_(other.next_table_),
       tables_out_(other.tables_out_),
-      layer_bytes_(other.layer_bytes_),
       free_(std::move(other.free_)),
       counts_(std::move(other.counts_)),
       kept_(std::move(other.kept_)),
@@ -280,23 +282,21 @@ Status BlockPool::copy_prefix(const BlockTable& from, std::int64_t tokens, Block
 }
 
 void BlockPool::copy_block(std::int32_t from, std::int32_t to) {
-  const auto bytes = static_cast<std::size_t>(half_block_bytes(shape_));
-  const std::size_t src = static_cast<std::size_t>(from) * bytes, dst = static_cast<std::size_t>(to) * bytes;
-  for (std::int32_t layer = 0; layer < shape_.layers; ++layer) {
-    std::memcpy(keys(layer) + dst, keys(layer) + src, bytes);
-    std::memcpy(values(layer) + dst, values(layer) + src, bytes);
-    const auto floats = static_cast<std::size_t>(shape_.beside_floats);
-    if (floats > 0)
-      std::memcpy(beside(layer) + static_cast<std::size_t>(to) * floats, beside(layer) + static_cast<std::size_t>(from) * floats, floats * sizeof(float));
-  }
+  const std::size_t bytes = half_bytes() * static_cast<std::size_t>(block_step());
+  std::memcpy(memory_.data() + static_cast<std::size_t>(to) * bytes, memory_.data() + static_cast<std::size_t>(from) * bytes, bytes);
+  const auto floats = static_cast<std::size_t>(shape_.beside_floats);
+  for (std::int32_t layer = 0; floats > 0 && layer < shape_.layers; ++layer)
+    std::memcpy(beside(layer) + static_cast<std::size_t>(to) * floats, beside(layer) + static_cast<std::size_t>(from) * floats, floats * sizeof(float));
 }
 
-std::byte* BlockPool::keys(std::int32_t layer) const {
-  QW_CHECK(layer >= 0 && layer < shape_.layers);
-  return memory_.data() + layer_bytes_ * 2 * static_cast<std::size_t>(layer);
+std::size_t BlockPool::half_bytes() const { return static_cast<std::size_t>(half_block_bytes(shape_)); }
+
+std::byte* BlockPool::keys(std::int32_t layer, std::int32_t block) const {
+  QW_CHECK(layer >= 0 && layer < shape_.layers && block >= 0 && block < total_);
+  return memory_.data() + half_bytes() * (static_cast<std::size_t>(block) * static_cast<std::size_t>(block_step()) + 2 * static_cast<std::size_t>(layer));
 }
 
-std::byte* BlockPool::values(std::int32_t layer) const { return keys(layer) + layer_bytes_; }
+std::byte* BlockPool::values(std::int32_t layer, std::int32_t block) const { return keys(layer, block) + half_bytes(); }
 
 float* BlockPool::beside(std::int32_t layer) const {
   QW_CHECK(layer >= 0 && layer < shape_.layers && shape_.beside_floats > 0);
@@ -315,13 +315,9 @@ bool BlockPool::touch(std::int32_t begin, std::int32_t end) const {
   const auto part = [&](const std::byte* all, std::size_t block) {
     return touch_bytes(all + static_cast<std::size_t>(begin) * block, static_cast<std::size_t>(end - begin) * block);
   };
-  const auto half = static_cast<std::size_t>(half_block_bytes(shape_));
-  for (std::int32_t layer = 0; layer < shape_.layers; ++layer) {
-    if (!part(keys(layer), half) || !part(values(layer), half)) return false;
-    if (shape_.beside_floats > 0 &&
-        !part(reinterpret_cast<const std::byte*>(beside(layer)), static_cast<std::size_t>(shape_.beside_floats) * sizeof(float)))
-      return false;
-  }
+  if (!part(memory_.data(), half_bytes() * static_cast<std::size_t>(block_step()))) return false;
+  for (std::int32_t layer = 0; shape_.beside_floats > 0 && layer < shape_.layers; ++layer)
+    if (!part(reinterpret_cast<const std::byte*>(beside(layer)), static_cast<std::size_t>(shape_.beside_floats) * sizeof(float))) return false;
   return true;
 #else
   return false;

@@ -125,9 +125,11 @@ class BlockPool {
   // Blocks that nobody else holds: what releasing this table would free.
   std::int64_t own_blocks(const BlockTable& table) const;
 
-  // Start of a layer's keys / values (all blocks).
-  std::byte* keys(std::int32_t layer) const;
-  std::byte* values(std::int32_t layer) const;
+  // Start of a layer's keys / values in a block. Those of one block in all layers lie together, keys and values by turns, so that
+  // memory is touched as blocks are used: a layer's next block is block_step() times the bytes of its keys further on.
+  std::byte* keys(std::int32_t layer, std::int32_t block = 0) const;
+  std::byte* values(std::int32_t layer, std::int32_t block = 0) const;
+  std::int32_t block_step() const { return 2 * shape_.layers; }
   float* beside(std::int32_t layer) const;  // [blocks, beside_floats]
 
   // Has the system give the memory of blocks [begin, end) of every layer, changing nothing in it; false if it cannot be
@@ -145,17 +147,17 @@ class BlockPool {
   void hold(std::int32_t block);
   void let_go(std::int32_t block);
   void copy_block(std::int32_t from, std::int32_t to);
+  std::size_t half_bytes() const;  // of one block's keys (or values) in one layer
   CacheShape shape_;
   std::int32_t total_ = 0;
   std::int32_t next_table_ = 0, tables_out_ = 0;
-  std::size_t layer_bytes_ = 0;      // of keys alone
   std::vector<std::int32_t> free_;   // a stack, capacity total_
   std::vector<std::int32_t> counts_;  // by block: in how many tables
   std::vector<bool> kept_;            // by block
   std::int32_t idle_ = 0, shared_ = 0;
   BlockKeeper* keeper_ = nullptr;
   PageAhead* ahead_ = nullptr;       // is told what is taken
-  tensor::Buffer memory_;            // layer 0 keys, layer 0 values, layer 1 keys, ...
+  tensor::Buffer memory_;            // block 0: layer 0 keys, layer 0 values, layer 1 keys, ...; block 1: ...
   tensor::Buffer beside_;            // by layer
 };
 

@@ -71,16 +71,18 @@ TEST(BlockPool, LayersAndBlocksDoNotOverlap) {
   auto shape = small_shape();
   shape.dtype = tensor::DType::kBF16;
   auto pool = BlockPool::create(shape, 3);
-  const std::size_t bytes = 3 * 2 * 16 * 4 * 2;
+  const std::size_t bytes = 2 * 16 * 4 * 2;
   std::vector<std::byte*> starts;
-  for (int layer = 0; layer < 2; ++layer) {
-    starts.push_back(pool->keys(layer));
-    starts.push_back(pool->values(layer));
-  }
+  for (int layer = 0; layer < 2; ++layer)
+    for (int block = 0; block < 3; ++block) {
+      starts.push_back(pool->keys(layer, block));
+      starts.push_back(pool->values(layer, block));
+      EXPECT_EQ(pool->keys(layer, block), pool->keys(layer) + block * pool->block_step() * static_cast<std::int64_t>(bytes));
+    }
   for (std::size_t i = 0; i < starts.size(); ++i) std::memset(starts[i], static_cast<int>(i + 1), bytes);
   for (std::size_t i = 0; i < starts.size(); ++i)
     for (std::size_t j = 0; j < bytes; ++j) ASSERT_EQ(static_cast<std::size_t>(starts[i][j]), i + 1);
-  EXPECT_EQ(block_bytes(shape) * 3, static_cast<std::int64_t>(4 * bytes));
+  EXPECT_EQ(block_bytes(shape), static_cast<std::int64_t>(4 * bytes));
 }
 
 TEST(BlockPool, CopiesAPrefixInEveryLayer) {
@@ -93,8 +95,9 @@ TEST(BlockPool, CopiesAPrefixInEveryLayer) {
   const std::size_t block = 2 * 16 * 4;
   for (int layer = 0; layer < 2; ++layer)
     for (std::size_t i = 0; i < 2 * block; ++i) {
-      reinterpret_cast<float*>(pool->keys(layer))[i] = static_cast<float>(layer * 1000 + static_cast<int>(i));
-      reinterpret_cast<float*>(pool->values(layer))[i] = -static_cast<float>(layer * 1000 + static_cast<int>(i));
+      const std::int32_t of = a.blocks()[i / block];
+      reinterpret_cast<float*>(pool->keys(layer, of))[i % block] = static_cast<float>(layer * 1000 + static_cast<int>(i));
+      reinterpret_cast<float*>(pool->values(layer, of))[i % block] = -static_cast<float>(layer * 1000 + static_cast<int>(i));
     }
   for (int layer = 0; layer < 2; ++layer)
     for (int i = 0; i < 4 * 7; ++i) pool->beside(layer)[i] = static_cast<float>(layer * 100 + i);
@@ -102,10 +105,9 @@ TEST(BlockPool, CopiesAPrefixInEveryLayer) {
   ASSERT_EQ(b.blocks().size(), 2u);
   for (int layer = 0; layer < 2; ++layer)
     for (std::size_t t = 0; t < 2; ++t) {
-      const auto src = static_cast<std::size_t>(a.blocks()[t]) * block,
-                 dst = static_cast<std::size_t>(b.blocks()[t]) * block;
-      for (std::byte* p : {pool->keys(layer), pool->values(layer)})
-        EXPECT_EQ(0, std::memcmp(p + src * 4, p + dst * 4, block * 4));
+      const std::int32_t src = a.blocks()[t], dst = b.blocks()[t];
+      EXPECT_EQ(0, std::memcmp(pool->keys(layer, src), pool->keys(layer, dst), block * 4));
+      EXPECT_EQ(0, std::memcmp(pool->values(layer, src), pool->values(layer, dst), block * 4));
       for (int i = 0; i < 7; ++i)
         EXPECT_EQ(pool->beside(layer)[b.blocks()[t] * 7 + i], static_cast<float>(layer * 100 + a.blocks()[t] * 7 + i));
     }

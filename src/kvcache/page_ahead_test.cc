@@ -34,15 +34,15 @@ TEST(PageAhead, StaysAheadOfWhatIsTakenAndChangesNothing) {
   std::memset(pool.values(1), 7, 100);
   if (!pool.touch(0, 1)) GTEST_SKIP() << "this system cannot be asked for pages";
   {
-    const std::byte* const last = pool.keys(1) + (kBlocks - 1) * half_block();
+    const std::byte* const last = pool.keys(1, kBlocks - 1);
     const bool before = in_memory(last);  // with sanitizers everything is
     PageAhead pages(pool, 32 * block_bytes(kShape));
     ASSERT_TRUE(comes_to(pages, 32));
     EXPECT_EQ(pages.touched(), 32);
     for (std::int32_t layer = 0; layer < kShape.layers; ++layer)
       for (std::int32_t block = 0; block < 32; ++block) {
-        EXPECT_TRUE(in_memory(pool.keys(layer) + block * half_block())) << layer << ' ' << block;
-        EXPECT_TRUE(in_memory(pool.values(layer) + (block + 1) * half_block() - 1)) << layer << ' ' << block;
+        EXPECT_TRUE(in_memory(pool.keys(layer, block))) << layer << ' ' << block;
+        EXPECT_TRUE(in_memory(pool.values(layer, block) + half_block() - 1)) << layer << ' ' << block;
       }
     EXPECT_EQ(in_memory(last), before);
     EXPECT_EQ(static_cast<int>(*pool.values(1)), 7);
@@ -52,7 +52,7 @@ TEST(PageAhead, StaysAheadOfWhatIsTakenAndChangesNothing) {
     BlockTable table = pool.make_table(kBlocks * 32);
     ASSERT_TRUE(pool.reserve(table, 100 * 32));
     ASSERT_TRUE(comes_to(pages, 132));
-    EXPECT_TRUE(in_memory(pool.keys(1) + 131 * half_block()));
+    EXPECT_TRUE(in_memory(pool.keys(1, 131)));
     ASSERT_TRUE(pool.reserve(table, kBlocks * 32));  // to the end and no further
     ASSERT_TRUE(comes_to(pages, kBlocks));
     pool.release(table);

@@ -26,7 +26,7 @@ struct House {
     cache.emplace(pool, options);
   }
   float* key(std::int32_t block, std::int64_t slot) {
-    return reinterpret_cast<float*>(pool.keys(0)) + block * kBlock + slot;
+    return reinterpret_cast<float*>(pool.keys(0, block)) + slot;
   }
 };
 

@@ -18,6 +18,7 @@ ops::CacheView cache_view(const kvcache::BlockPool& pool) {
     default: view.type = kernels::CacheType::kF32; break;  // BlockPool::create admits no other
   }
   view.block_tokens = pool.shape().block_tokens;
+  view.block_step = pool.block_step();
   for (std::int32_t layer = 0; layer < pool.shape().layers; ++layer) {
     view.keys.push_back(pool.keys(layer));
     view.values.push_back(pool.values(layer));

@@ -5,6 +5,21 @@
 
 namespace qw::ops {
 
+// Block numbers of all sequences as kernels count them, which know of one layer's blocks only.
+void RunningExecutor::State::place_tables() {
+  std::size_t blocks = 0;
+  for (const auto& table : batch.tables) blocks += table.size();
+  // Steps of growing sequences must not allocate: what is made has room for many more.
+  if (placed.capacity() < blocks) placed.reserve(std::max<std::size_t>(4 * blocks, 4096));
+  if (placed_at.capacity() < batch.tables.size()) placed_at.reserve(std::max<std::size_t>(4 * batch.tables.size(), 64));
+  placed.clear();
+  placed_at.clear();
+  for (const auto& table : batch.tables) {
+    placed_at.push_back(placed.size());
+    for (const std::int32_t block : table) placed.push_back(block * batch.cache->block_step);
+  }
+}
+
 // Keys and values of rows [begin, end).
 void RunningExecutor::State::write_cache(const Op& op, std::int64_t begin, std::int64_t end) {
   const AttentionSpec& s = op.attention;
@@ -12,7 +27,7 @@ void RunningExecutor::State::write_cache(const Op& op, std::int64_t begin, std::
   const std::int64_t width = std::int64_t{s.kv_heads} * s.head_dim;
   for (std::int64_t r = begin; r < end; ++r) {
     const std::int32_t p = batch.positions[index(r)];
-    const std::int32_t block = batch.tables[index(batch.sequences[index(r)])][index(p / cache.block_tokens)];
+    const std::int32_t block = blocks_of(r)[p / cache.block_tokens];
     const auto write = [&](kernels::CachePart part, const float* kv, std::byte* pool) {
       machine.kernels.cache_write(cache.type, part, kv + r * width, s.kv_heads, s.head_dim, cache.block_tokens, block,
                                   p % cache.block_tokens, pool);
@@ -36,7 +51,7 @@ kernels::AttentionDecodeArgs RunningExecutor::State::attention_args(const Op& op
           .o = value(op.out) + run.first * width,
           .n_keys = batch.positions[index(run.first)] + 1,
           .block_tokens = cache.block_tokens,
-          .blocks = batch.tables[index(batch.sequences[index(run.first)])].data(),
+          .blocks = blocks_of(run.first),
           .k_pool = cache.keys[index(s.layer)],
           .v_pool = cache.values[index(s.layer)],
           .head_begin = kv_head,

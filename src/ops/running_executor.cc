@@ -202,7 +202,7 @@ Result<std::unique_ptr<RunningExecutor>> RunningExecutor::create(Program program
     return fail(ErrorKind::kUsage, "a step must have room for at least one row and one row of logits");
   const Machine machine{kernels, pool};
   try {
-    QW_ASSIGN(std::vector<PackedWeight> packed, pack_weights(machine, program, beside, weights));
+    QW_ASSIGN(std::vector<PackedWeight> packed, pack_weights(machine, program, beside, weights, options.pack_cache));
     auto shared = std::make_shared<const std::vector<PackedWeight>>(std::move(packed));
     std::unique_ptr<RunningExecutor> made(new RunningExecutor(
         std::make_unique<State>(std::move(program), std::move(shared), options, machine)));
@@ -244,6 +244,7 @@ Status RunningExecutor::begin(const StepBatch& batch) {
   s.performed = 0;
   s.done = false;
   s.furthest = *std::max_element(batch.positions.begin(), batch.positions.end());
+  s.place_tables();
   s.find_runs();
   s.plan_segments();
   s.plan_index();

@@ -18,6 +18,7 @@
 #include "kernels/kernels.h"
 #include "ops/executor.h"
 #include "ops/low_rank.h"
+#include "ops/pack_cache.h"
 #include "ops/program.h"
 #include "tensor/tensor.h"
 
@@ -33,7 +34,8 @@ std::int64_t adapter_bytes(const PreparedAdapter& adapter);
 struct CacheView {
   kernels::CacheType type = kernels::CacheType::kF32;
   std::int32_t block_tokens = 0;
-  std::vector<std::byte*> keys, values;  // by layer
+  std::vector<std::byte*> keys, values;  // by layer: of its block 0
+  std::int32_t block_step = 1;           // so many blocks of keys (or values) lie from one block of a layer to its next
   std::vector<float*> index = {};        // by layer, of models with an index: blocks of index_block_floats (token_index.h)
 };
 
@@ -65,6 +67,7 @@ struct StepBatch {
 struct RunningOptions {
   std::int64_t max_rows = 0;        // of a step
   std::int64_t max_logit_rows = 0;  // of a step
+  const PackCache* pack_cache = nullptr;  // where packed weights are kept between starts, if anywhere; needed by create alone
 };
 
 // Sees the inputs of every product as they are computed, for calibration. Called on the stepping thread.

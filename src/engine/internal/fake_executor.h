@@ -105,7 +105,7 @@ class FakeExecutor final : public StepExecutor {
   std::int32_t& slot(const ops::StepBatch& b, std::size_t row, std::int32_t position) {
     const auto& table = b.tables[static_cast<std::size_t>(b.sequences[row])];
     const std::int32_t block = table[static_cast<std::size_t>(position / block_tokens_)];
-    return reinterpret_cast<std::int32_t*>(pool_.keys(0))[block * block_tokens_ + position % block_tokens_];
+    return reinterpret_cast<std::int32_t*>(pool_.keys(0, block))[position % block_tokens_];
   }
   void carry(const ops::StepBatch& b, std::size_t row, std::int32_t what) {
     const std::int32_t index = b.slots[static_cast<std::size_t>(b.sequences[row])];

@@ -129,27 +129,34 @@ inline void pack_block_scales(const OpenedBlock& opened, int b, std::int64_t gra
   }
 }
 
+// One unit of output o, opened, into its place.
+template <WeightType kType>
+inline void pack_unit(const OpenedBlock& opened, std::uint8_t flip, std::int64_t granule, std::int64_t o, char* unit) {
+  constexpr Compact c = compact_of(kType);
+  if constexpr (c.format.scale == ScaleKind::kSuper) {
+    std::memcpy(unit - c.head * granule + 2 * o, &opened.d, 2);
+    if constexpr (c.format.has_min) std::memcpy(unit - 2 * granule + 2 * o, &opened.dmin, 2);
+  }
+  for (int b = 0; b < c.unit_blocks; ++b) {
+    char* block = unit + b * c.block * granule;
+    pack_block_scales<kType>(opened, b, granule, o, block);
+    pack_block_quants<kType>(opened.q + 32 * b, flip, granule, block + c.quants * granule + o * 4);
+  }
+}
+
+// Every byte of the panel is written where `outputs` is the granule.
 template <WeightType kType>
 void pack_compact_panel(const std::uint8_t* rows, std::int64_t outputs, std::int64_t in, std::int64_t granule,
                         std::uint8_t flip, char* panel) {
   constexpr Compact c = compact_of(kType);
   constexpr BlockFormat f = c.format;
+  constexpr std::int64_t kUnit = 32 * c.unit_blocks;
   const std::int64_t row_bytes = raw_row_bytes(kType, in);
-  for (std::int64_t i = 0; i < in; i += 32 * c.unit_blocks) {
+  OpenedBlock opened;
+  for (std::int64_t i = 0; i < in; i += kUnit) {
     for (std::int64_t o = 0; o < outputs; ++o) {
-      const std::uint8_t* from = rows + o * row_bytes + i / f.elements * f.bytes;
-      char* unit = panel + compact_block_at(c, granule, i / 32);
-      OpenedBlock opened;
-      open_block(kType, from, 32 * c.unit_blocks, opened);
-      if constexpr (f.scale == ScaleKind::kSuper) {
-        std::memcpy(unit - c.head * granule + 2 * o, &opened.d, 2);
-        if constexpr (f.has_min) std::memcpy(unit - 2 * granule + 2 * o, &opened.dmin, 2);
-      }
-      for (int b = 0; b < c.unit_blocks; ++b) {
-        char* block = unit + b * c.block * granule;
-        pack_block_scales<kType>(opened, b, granule, o, block);
-        pack_block_quants<kType>(opened.q + 32 * b, flip, granule, block + c.quants * granule + o * 4);
-      }
+      open_block(kType, rows + o * row_bytes + i / f.elements * f.bytes, kUnit, opened);
+      pack_unit<kType>(opened, flip, granule, o, panel + compact_block_at(c, granule, i / 32));
     }
   }
 }

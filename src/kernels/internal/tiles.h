@@ -65,10 +65,11 @@ void pack_float_panel(WeightType type, const T* rows, std::int64_t outputs, std:
 // kFlipQ8: stored Q8_0 bytes get their top bit flipped, which adds 128 and makes them unsigned.
 template <std::int64_t kGranule, bool kFlipQ8>
 void tiled_pack(WeightType type, const void* rows, std::int64_t out, std::int64_t in, void* packed) {
-  std::memset(packed, 0, tiled_packed_bytes<kGranule>(type, out, in));  // padding: zeros, and scales of zero
   for (std::int64_t o = 0; o < out; o += kGranule) {
-    const std::int64_t n = std::min(kGranule, out - o);
-    char* panel = static_cast<char*>(packed) + o / kGranule * panel_bytes(type, kGranule, in);
+    const std::int64_t n = std::min(kGranule, out - o), bytes = panel_bytes(type, kGranule, in);
+    char* panel = static_cast<char*>(packed) + o / kGranule * bytes;
+    const bool padded = n < kGranule || (!is_quantised(type) && in % kInPadding != 0);
+    if (padded) std::memset(panel, 0, static_cast<std::size_t>(bytes));  // with zeros, and scales of zero
     const char* from = static_cast<const char*>(rows) + o * raw_row_bytes(type, in);
     switch (type) {
       case WeightType::kF32:

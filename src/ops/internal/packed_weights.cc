@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "base/mapped_pages.h"
+#include "base/sha256.h"
+#include "ops/pack_cache.h"
 #include "ops/weight_type.h"
 #include "tensor/blocks.h"
 #include "tensor/groups.h"
@@ -113,32 +116,12 @@ std::size_t bytes_of(const Machine& m, const PackedWeight& w, Use use) {
                              : static_cast<std::size_t>(w.out * w.in) * sizeof(float);
 }
 
-}  // namespace
-
-Result<std::vector<PackedWeight>> pack_weights(const Machine& m, const Program& program, const Program* beside,
-                                               std::span<const tensor::ConstView> weights) {
-  std::vector<Use> use(weights.size(), Use::kNone);
-  note_uses(program, use);
-  if (beside != nullptr) note_uses(*beside, use);
-  for (std::size_t i = 0; i < weights.size(); ++i)
-    if (use[i] != Use::kNone) QW_TRY(check(weights[i], use[i], i));
-  std::vector<PackedWeight> packed(weights.size());
-  std::size_t total = 0;
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    if (use[i] == Use::kNone) continue;
-    describe(weights[i], use[i], packed[i]);
-    total += align64(bytes_of(m, packed[i], use[i]));
-  }
-  // All in one buffer, which then lies in large pages.
-  const auto memory = std::make_shared<const tensor::Buffer>(total);
+// Fills the places of all that is used.
+void pack_all(const Machine& m, std::span<const tensor::ConstView> weights, const std::vector<Use>& use, std::vector<PackedWeight>& packed) {
   std::vector<Piece> pieces;
-  std::size_t place = 0;
   for (std::size_t i = 0; i < weights.size(); ++i) {
     if (use[i] == Use::kNone) continue;
-    PackedWeight& w = packed[i];
-    const std::size_t bytes = bytes_of(m, w, use[i]);
-    w.data = WeightBytes(memory, place, bytes);
-    place += align64(bytes);
+    const PackedWeight& w = packed[i];
     const std::int64_t row_bytes = tensor::row_bytes(weights[i].dtype, weights[i].shape.back());
     const std::int64_t rows = use[i] == Use::kVector ? w.out : round_up(ceil_div(kPieceBytes, row_bytes), m.kernels.out_granule);
     for (std::int64_t r = 0; r < w.out; r += rows) pieces.push_back({i, r, std::min(w.out, r + rows)});
@@ -152,6 +135,71 @@ Result<std::vector<PackedWeight>> pack_weights(const Machine& m, const Program& 
     const std::int64_t row_bytes = tensor::row_bytes(stored.dtype, stored.shape.back());
     base::let_go_of_pages({stored.data + piece.begin * row_bytes, static_cast<std::size_t>((piece.end - piece.begin) * row_bytes)});
   });
+}
+
+// Changes whenever what stands for a weight, or how it is packed, is no longer what it was; nothing where weights are made and not
+// read from files. Files are told by their identity: reading them would take as long as packing.
+std::optional<std::string> cache_key(const Machine& m, std::span<const tensor::ConstView> weights, const std::vector<Use>& use) {
+  base::Sha256 hash;
+  const auto number = [&](std::uint64_t n) { hash.update(std::as_bytes(std::span(&n, 1))); };
+  hash.update(m.kernels.name);
+  number(static_cast<std::uint64_t>(m.kernels.out_granule));
+  std::set<kernels::WeightType> types;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    number(static_cast<std::uint64_t>(use[i]));
+    if (use[i] == Use::kNone) continue;
+    const tensor::ConstView& w = weights[i];
+    if (w.maker != nullptr) return std::nullopt;
+    const auto from = base::mapped_from({w.data, static_cast<std::size_t>(w.bytes())});
+    if (!from) return std::nullopt;
+    for (const std::uint64_t n : {from->file.device, from->file.inode, from->file.bytes, static_cast<std::uint64_t>(from->file.modified_ns),
+                                  static_cast<std::uint64_t>(from->file.changed_ns), from->at, static_cast<std::uint64_t>(w.dtype)})
+      number(n);
+    hash.update(w.shape.to_string());
+    if (use[i] == Use::kMatrix) types.insert(*weight_type(w.dtype));
+  }
+  // What these kernels make of a pattern, for those that pack otherwise to find nothing of theirs.
+  constexpr std::int64_t kProbeIn = 512;
+  std::vector<std::byte> pattern(static_cast<std::size_t>(m.kernels.out_granule * kProbeIn) * sizeof(float));
+  for (std::size_t i = 0; i < pattern.size(); ++i) pattern[i] = static_cast<std::byte>(i * 37 + i / 251);
+  for (const kernels::WeightType type : types) {
+    tensor::Buffer made(m.kernels.packed_bytes(type, m.kernels.out_granule, kProbeIn));
+    m.kernels.pack(type, pattern.data(), m.kernels.out_granule, kProbeIn, made.data());
+    hash.update({made.data(), made.size()});
+  }
+  return hash.hex();
+}
+
+}  // namespace
+
+Result<std::vector<PackedWeight>> pack_weights(const Machine& m, const Program& program, const Program* beside,
+                                               std::span<const tensor::ConstView> weights, const PackCache* cache) {
+  std::vector<Use> use(weights.size(), Use::kNone);
+  note_uses(program, use);
+  if (beside != nullptr) note_uses(*beside, use);
+  for (std::size_t i = 0; i < weights.size(); ++i)
+    if (use[i] != Use::kNone) QW_TRY(check(weights[i], use[i], i));
+  std::vector<PackedWeight> packed(weights.size());
+  std::size_t total = 0;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    if (use[i] == Use::kNone) continue;
+    describe(weights[i], use[i], packed[i]);
+    total += align64(bytes_of(m, packed[i], use[i]));
+  }
+  const std::optional<std::string> key = cache != nullptr ? cache_key(m, weights, use) : std::nullopt;
+  std::shared_ptr<std::byte> memory = key ? cache->find(*key, total, m.pool) : nullptr;
+  const bool found = memory != nullptr;
+  if (!found) memory = weight_memory(total);  // all in one, which then lies in large pages
+  std::size_t place = 0;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    if (use[i] == Use::kNone) continue;
+    const std::size_t bytes = bytes_of(m, packed[i], use[i]);
+    packed[i].data = WeightBytes(memory, place, bytes);
+    place += align64(bytes);
+  }
+  if (found) return packed;
+  pack_all(m, weights, use, packed);
+  if (key) cache->keep(*key, {memory.get(), total}, m.pool);
   return packed;
 }
 

@@ -7,23 +7,29 @@
 
 #include "base/result.h"
 #include "ops/machine.h"
+#include "ops/pack_cache.h"
 #include "ops/program.h"
 #include "tensor/tensor.h"
 
 namespace qw::ops {
 
-// A part of a buffer that several weights share.
+inline std::shared_ptr<std::byte> weight_memory(std::size_t bytes) {
+  auto buffer = std::make_shared<const tensor::Buffer>(bytes);
+  return {buffer, buffer->data()};
+}
+
+// A part of memory that several weights share.
 class WeightBytes {
  public:
   WeightBytes() = default;
-  explicit WeightBytes(std::size_t bytes) : WeightBytes(std::make_shared<const tensor::Buffer>(bytes), 0, bytes) {}
-  WeightBytes(std::shared_ptr<const tensor::Buffer> memory, std::size_t begin, std::size_t bytes)
-      : memory_(std::move(memory)), data_(memory_->data() + begin), size_(bytes) {}
-  std::byte* data() const { return data_; }
+  explicit WeightBytes(std::size_t bytes) : WeightBytes(weight_memory(bytes), 0, bytes) {}
+  WeightBytes(std::shared_ptr<std::byte> memory, std::size_t begin, std::size_t bytes)
+      : memory_(std::move(memory)), data_(memory_.get() + begin), size_(bytes) {}
+  std::byte* data() const { return data_; }  // may be memory that nobody may write to, once all is packed
   std::size_t size() const { return size_; }
 
  private:
-  std::shared_ptr<const tensor::Buffer> memory_;
+  std::shared_ptr<std::byte> memory_;
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
 };
@@ -36,10 +42,10 @@ struct PackedWeight {
   const float* vector() const { return reinterpret_cast<const float*>(data.data()); }
 };
 
-// Packs what the program uses, and the one beside it (or null). Errors: kBadInput for a missing weight, or a type or shape
+// Packs what the program uses, and the one beside it (or null), or finds it in `cache`, if not null, and keeps it there. Errors: kBadInput for a missing weight, or a type or shape
 // that cannot be used.
 Result<std::vector<PackedWeight>> pack_weights(const Machine& m, const Program& program, const Program* beside,
-                                               std::span<const tensor::ConstView> weights);
+                                               std::span<const tensor::ConstView> weights, const PackCache* cache = nullptr);
 
 // y[rows, out] = x W^T + bias with prepared x.
 struct PackedProduct {

@@ -93,6 +93,8 @@ struct RunningExecutor::State {
   IndexWork index_work;
   // The step in progress.
   StepBatch batch;
+  std::vector<std::int32_t> placed;  // the sequences' tables one after the other, as kernels count blocks
+  std::vector<std::size_t> placed_at;
   std::int64_t rows = 0;
   std::int32_t furthest = 0;         // position of the step
   std::vector<Run> runs;             // capacity max_rows
@@ -140,6 +142,8 @@ struct RunningExecutor::State {
   void finish_rows(std::size_t upto, std::span<const Op> products = {}, const Op* cached = nullptr);
   void perform_rows(const Op& op, std::int64_t begin, std::int64_t end);
   void multiply(std::size_t first, std::size_t n);
+  void place_tables();
+  const std::int32_t* blocks_of(std::int64_t row) const { return placed.data() + placed_at[index(batch.sequences[index(row)])]; }
   void write_cache(const Op& op, std::int64_t begin, std::int64_t end);
   void plan_experts(const Op& op);
   void run_experts(const Op& op);

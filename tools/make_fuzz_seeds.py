@@ -283,5 +283,14 @@ def watermark_keys():
         put("governance_mark_key", name, compact({"watermark_keys": keys}))
 
 
-for make in (tokenizers, quantised, adapters, ggufs, shards, documents, templates, outputs, requests, tool_servers, watermark_keys):
+def evaluations():
+    for task in sorted((ROOT / "src/eval/tasks").glob("*.toml")):
+        put("eval_task_file", task.stem, task.read_bytes())
+    put("eval_items", "rows", 'question,a\n"x, ""y""",1\n')
+    put("eval_items", "squad", compact({"data": [{"title": "t", "paragraphs": [{"context": "c", "qas": [{"question": "q", "id": 1, "answers": [{"text": "x"}]}]}]}]}))
+    put("eval_items", "samples", compact({"task": "t", "id": "a/0", "digest": "d", "values": {"acc": 1, "ll": -0.5}}) + "\n")
+    put("eval_items", "articles", " \n = A = \n x \n = = B = = \n\n y \n = C = \n")
+
+
+for make in (tokenizers, quantised, adapters, ggufs, shards, documents, templates, outputs, requests, tool_servers, watermark_keys, evaluations):
     make()

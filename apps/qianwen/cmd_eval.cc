@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <memory>
 
@@ -14,6 +15,7 @@
 #include "eval/run.h"
 #include "json/value.h"
 #include "open_model.h"
+#include "served_subject.h"
 #include "text_source.h"
 
 namespace qw::app {
@@ -27,9 +29,9 @@ constexpr std::int64_t kSequences = 64;
 
 struct EvalOptions {
   std::vector<std::string> models, tasks, compare, set;
-  std::string data, samples, adapter, cache_type = "auto";
+  std::string data, samples, adapter, served_model, cache_type = "auto";
   std::int64_t limit = 0, shots = -1, context = 0;
-  int threads = 0;
+  int threads = 0, calls = 8;
   bool chat = false, run_code = false, show_prompts = false, groups = false, list = false;
 };
 
@@ -71,14 +73,35 @@ Result<json::Object> template_variables(const EvalOptions& o) {
   return out;
 }
 
-// A model and what asks it.
+// A model and what asks it: here, or behind an address.
 struct ReadySubject {
   ReadyModel model;
-  std::unique_ptr<eval::EngineSubject> subject;
-  std::int64_t context = 0;
+  std::unique_ptr<eval::Subject> subject;
+  const eval::EngineSubject* local = nullptr;  // the subject, if it is here
+  std::int64_t context = 0;                    // 0: the service's
+
+  std::int64_t shortened() const { return local == nullptr ? 0 : local->shortened(); }
 };
 
+bool is_address(const std::string& model) { return model.starts_with("http://") || model.starts_with("https://"); }
+
+Result<std::unique_ptr<ReadySubject>> open_served(const EvalOptions& o, const std::string& address) {
+  if (!o.adapter.empty() || o.context > 0)
+    return fail(ErrorKind::kUsage, "eval: --adapter and --context are for models of this machine");
+  ServedSubjectOptions options;
+  options.address = address;
+  options.model = o.served_model;
+  if (const char* key = std::getenv("OPENAI_API_KEY")) options.key = key;
+  options.calls = o.calls;
+  options.interrupted = &interrupted();
+  QW_ASSIGN(options.template_variables, template_variables(o));
+  auto out = std::make_unique<ReadySubject>();
+  QW_ASSIGN(out->subject, ServedSubject::open(std::move(options)));
+  return out;
+}
+
 Result<std::unique_ptr<ReadySubject>> load_subject(const EvalOptions& o, const std::string& name) {
+  if (is_address(name)) return open_served(o, name);
   auto out = std::make_unique<ReadySubject>();
   engine::LoadOptions load;
   {
@@ -122,7 +145,7 @@ void print_result(const EvalOptions& o, const std::string& model, std::int64_t c
     if (measured.group_mean) line.set("group_mean", *measured.group_mean);
     line.set("shots", r.shots);
     line.set("chat", o.chat);
-    line.set("context", context);
+    if (context > 0) line.set("context", context);
     line.set("model", model);
     line.set("template", r.prompt_template);
     print(line);
@@ -187,10 +210,10 @@ Result<Records> evaluate(const EvalOptions& o, const std::string& name, const st
       for (const json::Object& line : shown) print(line);
       continue;
     }
-    const std::int64_t before = ready->subject->shortened();
+    const std::int64_t before = ready->shortened();
     QW_ASSIGN(eval::TaskResult result, eval::run_task(t.task, *ready->subject, run));
     if (::isatty(STDERR_FILENO) == 1) std::fputs("\r\033[K", stderr);
-    if (const std::int64_t cut = ready->subject->shortened() - before; cut > 0)
+    if (const std::int64_t cut = ready->shortened() - before; cut > 0)
       std::fprintf(stderr,
                    "qianwen: %s: %lld prompts were longer than the context of %lld tokens and lost their beginning\n",
                    result.task.c_str(), static_cast<long long>(cut), static_cast<long long>(ready->context));
@@ -259,7 +282,9 @@ Status evaluate_all(const EvalOptions& o) {
 void add_eval(CLI::App& app, Outcome& outcome) {
   auto o = std::make_shared<EvalOptions>();
   CLI::App* cmd = app.add_subcommand("eval", "How well a model does at tasks: likelihoods, perplexities, answers");
-  cmd->add_option("-m,--model", o->models, "MODEL; a second one is compared with the first, question by question");
+  cmd->add_option("-m,--model", o->models,
+                  "MODEL, or the address of a service (http://host:port); a second one is compared with the first, "
+                  "question by question");
   add_models_option(*cmd);
   cmd->add_option("--task", o->tasks, "tasks: names (see --list) or task files (.toml), with commas between them")
       ->delimiter(',');
@@ -275,6 +300,9 @@ void add_eval(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--compare", o->compare, "compare two files of --samples, question by question")->expected(2);
   cmd->add_flag("--list", o->list, "print the tasks that come with the program");
   cmd->add_flag("--run-code", o->run_code, "allow programs the model writes to be run, confined (HumanEval, MBPP)");
+  cmd->add_option("--served-model", o->served_model,
+                  "which of a service's models (default: its first); OPENAI_API_KEY is its key");
+  cmd->add_option("--calls", o->calls, "calls of a service at once")->check(CLI::Range(1, 256));
   cmd->add_option("--adapter,--lora", o->adapter, "LoRA adapter in use: a PEFT folder or a GGUF file");
   cmd->add_option("--context", o->context, "longest prompt in tokens (default: the model's, at most 4096)")
       ->check(CLI::PositiveNumber);

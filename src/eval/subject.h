@@ -39,7 +39,7 @@ struct Question {
 
 class Subject {
  public:
-  // Told from time to time, on the calling thread.
+  // Told from time to time, by one thread at a time.
   using Progress = std::function<void(std::size_t done, std::size_t total)>;
   virtual ~Subject() = default;
 

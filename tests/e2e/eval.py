@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tempfile
 
+from service import start_service
+
 PROGRAM = sys.argv[1]
 POEMS = ["春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。", "白日依山尽，黄河入海流。欲穷千里目，更上一层楼。",
          "床前明月光，疑是地上霜。举头望明月，低头思故乡。", "千山鸟飞绝，万径人踪灭。孤舟蓑笠翁，独钓寒江雪。"]
@@ -107,6 +109,28 @@ def answers(folder):
         check("an answer is what `complete` writes, up to the stop word", said.split("。")[0].strip() == sample["output"].strip(), (said, sample["output"]))
 
 
+def served(folder):
+    """The same answers over HTTP, from the service of the same model."""
+    write(f"{folder}/ask.jsonl", "".join(json.dumps({"q": p[:5]}) + "\n" for p in POEMS))
+    write(f"{folder}/ask.toml", 'kind = "generate"\n[data]\nitems = ["ask.jsonl"]\n[prompt]\ncontext = "{{ q }}"\ntarget = "x"\n[generate]\n'
+          'stop = ["。", "1", "2", "3", "，"]\nmax_tokens = 16\n[[measure]]\nmetric = "exact_match"\n')
+    server, port = start_service(PROGRAM, f"{folder}/log", "-m", "mini")
+    try:
+        for way in ([], ["--chat"]):
+            outputs = []
+            for model in ("mini", f"http://127.0.0.1:{port}/v1"):
+                run("eval", "-m", model, "--task", f"{folder}/ask.toml", "--samples", f"{folder}/samples.jsonl", *way)
+                with open(f"{folder}/samples.jsonl", encoding="utf-8") as file:
+                    outputs.append([s["output"] for s in lines(file.read())])
+            check(f"a served model answers as the model does {' '.join(way)}", outputs[0] == outputs[1] and any(outputs[0]), outputs)
+        write(f"{folder}/text.txt", "x")
+        said = run("eval", "-m", f"http://127.0.0.1:{port}", "--task", "text", "--data", folder, code=2)
+        check("and tasks of likelihoods are refused", "need the model itself" in said, said)
+    finally:
+        server.terminate()
+        server.wait()
+
+
 def refusals(folder):
     check("an unknown task is named with all there are", "arc_challenge" in run("eval", "-m", "mini", "--task", "nope", "--data", folder, code=2))
     write(f"{folder}/bad.toml", 'kind = "choice"\n\nmeasure = 1\n')
@@ -116,7 +140,7 @@ def refusals(folder):
 
 
 with tempfile.TemporaryDirectory() as work:
-    for part in (choices, windows, answers, refusals):
+    for part in (choices, windows, answers, served, refusals):
         place = os.path.join(work, part.__name__)
         os.mkdir(place)
         part(place)

@@ -2,7 +2,7 @@
 """qianwen eval beside lm-evaluation-harness: the same items, the same model, item by item.
 
     python3 -m venv v && v/bin/pip install lm-eval torch transformers
-    build/release/qianwen convert mini /tmp/mini --type f32
+    build/release/qianwen convert mini /tmp/mini --type f32   # each weight as both will take it
     v/bin/python tools/reference/compare_lm_eval.py --program build/release/qianwen --model /tmp/mini \
         --data FOLDER --limit 100 [--task arc_easy,gsm8k] [--chat]
 
@@ -133,6 +133,8 @@ def harness(options, names, folder):
                  "dataset_kwargs: " + json.dumps({"data_files": paths})]
         if name == "gsm8k":  # the harness draws examples with Python's generator; here both take the first
             lines.append("fewshot_config: {sampler: first_n}")
+        if name.startswith("mmlu"):
+            lines.append("num_fewshot: 5")
         for split in ("training", "validation", "test"):
             present = {"training": "train"}.get(split, split) in splits
             lines.append(f"{split}_split: {({'training': 'train'}.get(split, split)) if present else 'null'}")

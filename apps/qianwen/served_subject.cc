@@ -1,0 +1,155 @@
+#include "served_subject.h"
+
+#include <algorithm>
+#include <chrono>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+namespace qw::app {
+namespace {
+
+constexpr std::size_t kMaxAnswerBytes = std::size_t{64} << 20;
+constexpr std::size_t kMaxStops = 4;  // more are refused by some services
+constexpr std::chrono::seconds kPatience{60};
+// An answer comes in one piece: nothing is heard until the model has written it.
+constexpr std::chrono::minutes kAnswerTime{30};
+
+Error refused() {
+  return {
+      ErrorKind::kUsage,
+      "eval: a service does not say how likely a text is: tasks of likelihoods and perplexity need the model itself"};
+}
+
+std::string error_of(const net::Response& response) {
+  const auto body = json::parse(response.body);
+  const json::Value* error = body ? body->find("error") : nullptr;
+  const json::Value* message = error == nullptr ? nullptr : error->find("message");
+  return "status " + std::to_string(response.status) +
+         (message != nullptr && message->is_string() ? ": " + message->as_string() : "");
+}
+
+const json::Value* first_of(const json::Value& body, const char* list) {
+  const json::Value* items = body.find(list);
+  return items != nullptr && items->is_array() && !items->as_array().empty() ? &items->as_array()[0] : nullptr;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ServedSubject>> ServedSubject::open(ServedSubjectOptions options) {
+  while (options.address.ends_with('/')) options.address.pop_back();
+  if (options.address.ends_with("/v1")) options.address.resize(options.address.size() - 3);
+  net::ClientOptions client;
+  client.idle_timeout = kAnswerTime;
+  QW_ASSIGN(auto http, net::HttpClient::create(client));
+  std::unique_ptr<ServedSubject> out(new ServedSubject(std::move(options), std::move(http)));
+  QW_ASSIGN(const json::Value models, out->call(out->request("GET", "/v1/models", "")));
+  std::string& model = out->options_.model;
+  const json::Value* data = models.find("data");
+  std::vector<std::string> names;
+  if (data != nullptr && data->is_array())
+    for (const json::Value& entry : data->as_array())
+      if (const json::Value* id = entry.find("id"); id != nullptr && id->is_string()) names.push_back(id->as_string());
+  if (names.empty()) return fail(ErrorKind::kBadInput, out->options_.address + ": lists no models");
+  if (model.empty()) model = names[0];
+  if (std::find(names.begin(), names.end(), model) == names.end())
+    return fail(ErrorKind::kBadInput, out->options_.address + ": has no model " + model);
+  return out;
+}
+
+net::ClientRequest ServedSubject::request(const char* method, const std::string& path, std::string body) const {
+  net::ClientRequest out;
+  out.method = method;
+  out.url = options_.address + path;
+  out.headers = {{"Content-Type", "application/json"}};
+  if (!options_.key.empty()) out.headers.emplace_back("Authorization", "Bearer " + options_.key);
+  out.body = std::move(body);
+  return out;
+}
+
+Result<json::Value> ServedSubject::call(const net::ClientRequest& request) const {
+  const auto begun = std::chrono::steady_clock::now();
+  for (auto pause = std::chrono::milliseconds(250);; pause = std::min(pause * 2, std::chrono::milliseconds(8000))) {
+    const auto response = client_.get(request, kMaxAnswerBytes, options_.interrupted);
+    if (response && response->status == 200) {
+      auto body = json::parse(response->body);
+      if (!body) return in_context(request.url, body.error());
+      return std::move(*body);
+    }
+    const bool later =
+        response ? response->status == 429 || response->status == 503 : response.error().kind == ErrorKind::kFailed;
+    if (!later || std::chrono::steady_clock::now() - begun > kPatience)
+      return response ? fail(ErrorKind::kFailed, request.url + ": " + error_of(*response))
+                      : tl::unexpected(response.error());
+    std::this_thread::sleep_for(pause);
+  }
+}
+
+Result<std::string> ServedSubject::answer(const eval::Question& q) const {
+  json::Object body{{"model", options_.model}, {"temperature", 0}, {"max_tokens", q.max_tokens}};
+  if (!q.stop.empty())
+    body.set("stop", json::Array(q.stop.begin(),
+                                 q.stop.begin() + static_cast<std::ptrdiff_t>(std::min(kMaxStops, q.stop.size()))));
+  const bool chat = !q.prompt.messages.empty();
+  if (chat) {
+    body.set("messages", q.prompt.messages);
+    if (!options_.template_variables.empty()) body.set("chat_template_kwargs", options_.template_variables);
+  } else {
+    body.set("prompt", q.prompt.text);
+  }
+  const net::ClientRequest asked = request("POST", chat ? "/v1/chat/completions" : "/v1/completions", json::dump(body));
+  QW_ASSIGN(const json::Value said, call(asked));
+  const json::Value* choice = first_of(said, "choices");
+  if (choice != nullptr && chat) choice = choice->find("message");
+  const json::Value* text = choice == nullptr ? nullptr : choice->find(chat ? "content" : "text");
+  if (text == nullptr) return fail(ErrorKind::kBadInput, asked.url + ": an answer without text");
+  std::string out = text->is_string() ? text->as_string() : "";  // null: nothing but thoughts
+  for (const std::string& stop : q.stop) out.resize(std::min(out.size(), out.find(stop)));
+  return out;
+}
+
+Result<std::vector<eval::Likelihood>> ServedSubject::likelihoods(std::span<const eval::Pair>, const Progress&) {
+  return tl::unexpected(refused());
+}
+Result<std::vector<eval::Likelihood>> ServedSubject::texts(std::span<const std::string>, const Progress&) {
+  return tl::unexpected(refused());
+}
+
+Result<std::vector<std::string>> ServedSubject::answers(std::span<const eval::Question> questions,
+                                                        const Progress& progress) {
+  std::vector<std::string> out(questions.size());
+  std::mutex mutex;
+  std::size_t next = 0, done = 0;
+  std::optional<Error> error;
+  const auto work = [&] {
+    for (;;) {
+      std::size_t mine;
+      {
+        const std::lock_guard lock(mutex);
+        if (error || next == questions.size()) return;
+        mine = next++;
+      }
+      auto one = answer(questions[mine]);
+      const std::lock_guard lock(mutex);
+      if (!one) {
+        if (!error) error = one.error();
+        return;
+      }
+      out[mine] = std::move(*one);
+      ++done;
+      if (progress) progress(done, questions.size());
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int i = 0; i < options_.calls; ++i) threads.emplace_back(work);
+  for (std::thread& t : threads) t.join();
+  if (error) return tl::unexpected(std::move(*error));
+  return out;
+}
+
+Result<std::string> ServedSubject::shown(const eval::Prompt& prompt) {
+  return prompt.messages.empty() ? prompt.text : json::dump(prompt.messages);
+}
+
+}  // namespace qw::app

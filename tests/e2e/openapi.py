@@ -238,7 +238,7 @@ def schemathesis(url, key, what, *which, config=""):
     with tempfile.TemporaryDirectory() as folder:
         pathlib.Path(folder, "schemathesis.toml").write_text(config)
         done = subprocess.run([str(pathlib.Path(sys.executable).parent / "schemathesis"), "run", url + "/openapi.json", "-H", "Authorization: Bearer " + key,
-                               "--url", url, "--workers", "2", "--max-examples", os.environ.get("QW_EXAMPLES", "40"), "--seed", "1", "--phases", "examples,coverage,fuzzing",
+                               "--url", url, "--workers", "1", "--max-examples", os.environ.get("QW_EXAMPLES", "40"), "--seed", "1", "--phases", "examples,coverage,fuzzing",
                                "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
                                "--request-timeout", str(LONGEST_S), "--suppress-health-check", "all", "--max-redirects", "0", *which],
                               capture_output=True, text=True, cwd=folder)
@@ -268,10 +268,12 @@ def main():
         log = pathlib.Path(folder, "log")
         words = pathlib.Path(folder, "words")
         words.write_text("[hate]\nvile\n")
+        marks = pathlib.Path(folder, "marks")
+        subprocess.run([program, "govern", "watermark", "add", marks], check=True, capture_output=True)
         base = pathlib.Path(folder, "base")
         subprocess.run([program, "convert", "mini", base], check=True, capture_output=True)
         running, port = service.start_service(program, log, "-m", "mini", "-m", str(base), "--store", str(pathlib.Path(folder, "state.db")), "--context", "256",
-                                              "--moderation-words", str(words), "--fine-tune-folder", str(pathlib.Path(folder, "jobs")),
+                                              "--moderation-words", str(words), "--watermark-keys", str(marks), "--fine-tune-folder", str(pathlib.Path(folder, "jobs")),
                                               "--oidc-issuer", start_provider(), "--oidc-client-id", "qianwen", "--oidc-client-secret", "x",
                                               "--oidc-redirect", "http://127.0.0.1/auth/oidc/callback", "--oidc-role", "staff=member")
         try:

@@ -172,6 +172,20 @@ TEST(Wording, FormsOfArc) {
   }
 }
 
+TEST(Wording, ChineseSubjectsHaveTheirChineseNames) {
+  Item item = item_of(R"({"question": " q ", "A": "1", "B": "2", "C": "3", "D": "4", "answer": "C", "Question": "q", "Answer": "C"})");
+  item.group = "computer_network";
+  const auto ceval = word(*builtin_task("ceval"), item);
+  ASSERT_TRUE(ceval) << ceval.error().message;
+  EXPECT_EQ(ceval->description, "以下是中国关于计算机网络的单项选择题，请选出其中的正确答案。\n\n");
+  EXPECT_EQ(ceval->contexts[0], "q\nA. 1\nB. 2\nC. 3\nD. 4\n答案：");
+  EXPECT_EQ(ceval->answer, 2u);
+  item.group = "something_new";
+  const auto cmmlu = word(*builtin_task("cmmlu"), item);
+  ASSERT_TRUE(cmmlu) << cmmlu.error().message;
+  EXPECT_EQ(cmmlu->description, "以下是关于something new的单项选择题，请直接给出正确答案的选项。\n\n");
+}
+
 TEST(Wording, ContextsOfWinograndeAndHellaswagsMarks) {
   const auto winogrande = word(
       *builtin_task("winogrande"),

@@ -8,9 +8,9 @@
 #include <filesystem>
 #include <future>
 #include <map>
+#include <string_view>
 
 #include "base/cpu.h"
-#include "base/log.h"
 #include "chat/prompt.h"
 #include "formats/embedding_config.h"
 #include "gguf_tokenizer.h"
@@ -152,11 +152,12 @@ const ops::PackCache* pack_cache() {
     const char *folder = std::getenv("QW_PACK_CACHE"), *limit = std::getenv("QW_PACK_CACHE_LIMIT");
     if (folder == nullptr || *folder == '\0') return std::nullopt;
     const std::string text = limit == nullptr ? "" : limit;
+    const auto note = [](std::string_view what) { std::fprintf(stderr, "note: %.*s\n", static_cast<int>(what.size()), what.data()); };
     if (text.size() > 18 || !std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; })) {
-      base::log_warning("QW_PACK_CACHE_LIMIT=" + text + ": expected a number of bytes; packed weights are not kept");
+      note("QW_PACK_CACHE_LIMIT=" + text + ": expected a number of bytes; packed weights are not kept");
       return std::nullopt;
     }
-    return ops::PackCache(folder, text.empty() ? kLimit : std::stoull(text), base::log_warning);
+    return ops::PackCache(folder, text.empty() ? kLimit : std::stoull(text), note);
   }();
   return cache ? &*cache : nullptr;
 }

@@ -26,7 +26,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kMagic[8] = {'Q', 'W', 'P', 'A', 'C', 'K', '0', '1'};
+constexpr char kMagic[8] = {'Q', 'W', 'P', 'A', 'C', 'K', '0', '2'};
 constexpr std::string_view kSuffix = ".qwpack";
 // Checked and copied at a time by one thread.
 constexpr std::size_t kPiece = std::size_t{1} << 20;
@@ -41,19 +41,28 @@ struct Header {
 };
 constexpr std::size_t kHeaderBytes = 4096;
 
-// Told apart by every damage of a single word, and of several but for chance. Eight chains, for multiplications to
-// overlap.
+using Wide = unsigned __int128;
+
+std::uint64_t fold(std::uint64_t a, std::uint64_t b) {
+  const Wide product = Wide{a} * b;
+  return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
+}
+
+// Damaged bytes have the same sum by a chance of 2^-64. Four chains, for multiplications to overlap: faster than
+// memory.
 std::uint64_t sum_of(const std::byte* from, std::size_t bytes) {
-  constexpr std::uint64_t kPrime = 0x9E3779B97F4A7C15u;  // odd, so that no step loses anything
-  std::array<std::uint64_t, 8> h{1, 2, 3, 4, 5, 6, 7, 8}, w;
+  constexpr std::uint64_t kOdd[4] = {0x9E3779B97F4A7C15u, 0xC2B2AE3D27D4EB4Fu, 0xD6E8FEB86659FD93u,
+                                     0xA0761D6478BD642Fu};
+  std::array<std::uint64_t, 4> h{1, 2, 3, 4};
+  std::array<std::uint64_t, 8> w;
   std::size_t at = 0;
   for (; at + sizeof w <= bytes; at += sizeof w) {
     std::memcpy(w.data(), from + at, sizeof w);
-    for (std::size_t i = 0; i < 8; ++i) h[i] = ((h[i] ^ w[i]) * kPrime) ^ (h[i] >> 29);
+    for (std::size_t i = 0; i < 4; ++i) h[i] = fold(w[2 * i] ^ kOdd[i], w[2 * i + 1] ^ h[i]);
   }
   std::uint64_t sum = bytes;
-  for (; at < bytes; ++at) sum = (sum ^ static_cast<std::uint64_t>(from[at])) * kPrime;
-  for (const std::uint64_t one : h) sum = ((sum ^ one) * kPrime) ^ (sum >> 31);
+  for (; at < bytes; ++at) sum = fold(sum ^ static_cast<std::uint64_t>(from[at]) ^ kOdd[0], kOdd[1]);
+  for (const std::uint64_t one : h) sum = fold(sum ^ kOdd[2], one ^ kOdd[3]);
   return sum;
 }
 

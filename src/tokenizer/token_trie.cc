@@ -40,7 +40,7 @@ class TokenTrie::Builder {
     for (const Node& node : nodes_) {
       if (node.parent == kNone) continue;
       trie.units_[nodes_[node.parent].base ^ node.label] =
-          node.label | (node.base << kBaseShift) | (static_cast<std::uint64_t>(node.id + 1) << kIdShift);
+          node.label | (std::uint64_t{node.base} << kBaseShift) | (static_cast<std::uint64_t>(node.id + 1) << kIdShift);
     }
     trie.root_ = nodes_.front().base;
     trie.fill_starts();
@@ -74,9 +74,8 @@ class TokenTrie::Builder {
 
   static constexpr std::uint32_t kNone = ~std::uint32_t{0};
   struct Node {
-    std::uint64_t base = 0;
-    std::uint32_t parent = kNone, first_child = 0;  // children are consecutive
-    TokenId id = -1, least_id = 0;                  // the token that ends here; the least of those that pass
+    std::uint32_t base = 0, parent = kNone, first_child = 0;  // children are consecutive
+    TokenId id = -1, least_id = 0;                            // the token that ends here; the least of those that pass
     std::uint16_t children = 0;
     unsigned char label = 0;
   };
@@ -87,7 +86,13 @@ class TokenTrie::Builder {
 
   // Level by level: the entries of a node begin with its path, and the children part them by the byte that follows.
   void make_nodes() {
-    std::vector<Range> ranges{{0, static_cast<std::uint32_t>(entries_.size()), -1}};
+    // Room for a node of every byte: as they grow, both would be copied to new memory many times.
+    std::size_t bytes = 0;
+    for (const Entry& entry : entries_) bytes += entry.text.size();
+    base::HugeVector<Range> ranges;
+    ranges.reserve(bytes + 1);
+    ranges.push_back({0, static_cast<std::uint32_t>(entries_.size()), -1});
+    nodes_.reserve(bytes + 1);
     nodes_.resize(1);
     std::size_t depth = 0, level_end = 1;
     for (std::size_t n = 0; n < nodes_.size(); ++n) {
@@ -146,7 +151,7 @@ class TokenTrie::Builder {
   }
 
   void take(Node& node, std::uint64_t base) {
-    node.base = base;
+    node.base = static_cast<std::uint32_t>(base);
     base_taken_[base] = true;
     for (std::uint32_t i = 0; i < node.children; ++i) {
       const std::uint64_t at = base ^ nodes_[node.first_child + i].label;

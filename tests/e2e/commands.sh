@@ -23,6 +23,14 @@ check "--models names the store" "'$program' show poet --models $work/store --js
 check "QW_MODELS names the store" "QW_MODELS=$work/store '$program' tokenize -m poet --text a --json | grep -q ids"
 refused 3 "no model of that name in $work/store" show nobody --models "$work/store"
 
+says() { "$program" complete -m "$work/store/poet.gguf" -p 春江 --max-tokens 8 --temperature 0 2>"$work/errors"; }
+packed=$(says); first=$(QW_PACK_CACHE=$work/packed says); again=$(QW_PACK_CACHE=$work/packed says)
+check "packed weights are kept in a file, and found there" "[ -n '$packed' ] && [ '$packed' = '$first' ] && [ '$packed' = '$again' ] && [ \$(ls $work/packed | wc -l) -eq 1 ] && [ ! -s $work/errors ]"
+printf x | dd of="$(ls "$work"/packed/*.qwpack)" bs=1 seek=100000 conv=notrunc 2>/dev/null
+check "a damaged one is told of, and made anew" "[ '$packed' = \"\$(QW_PACK_CACHE=$work/packed says)\" ] && grep -q 'damaged' $work/errors && QW_PACK_CACHE=$work/packed says >/dev/null && [ ! -s $work/errors ]"
+touch "$work/store/poet.gguf"; QW_PACK_CACHE=$work/packed QW_PACK_CACHE_LIMIT=10000000 says >/dev/null
+check "a model that was touched is packed anew, within the limit" "[ \$(ls $work/packed | wc -l) -eq 1 ]"
+
 printf 'port = 0\nmodel = ["poet"]\nmodels = "%s"\nlog_json = true\nmax_sequences = 2\n' "$work/store" >"$work/serve.toml"
 "$program" serve --config "$work/serve.toml" --log-level debug >"$work/log" 2>&1 &
 server=$!

@@ -1,10 +1,4 @@
-// Texts are judged by lists of words that the operator gives.
-//
-// The file: lines of UTF-8; "[category]" begins a list, every other line that is not empty and does not begin with "#"
-// is a word or phrase of it. Text and words are compared after compatibility normalisation and case folding, without
-// characters that do not show; white space of any kind and length is one blank. A word of letters that know cases
-// (Latin, Cyrillic, Greek) or of digits is found only as a whole word; in scripts without blanks, such as Chinese,
-// anywhere. All words are looked for together, in time linear in the text.
+// Texts are judged by lists of words that the operator gives (governance/keywords/keyword_list.h).
 #pragma once
 
 #include <memory>
@@ -12,26 +6,22 @@
 #include <string_view>
 
 #include "api/moderator.h"
+#include "governance/keywords/keyword_list.h"
 
 namespace qw::api {
 
 class KeywordModerator final : public Moderator {
  public:
-  // kBadInput with the line: a word before the first category, an empty list, no UTF-8, too long a word (256 bytes).
+  // Errors as KeywordList::parse has them.
   static Result<std::unique_ptr<KeywordModerator>> parse(std::string_view file);
-  ~KeywordModerator() override;
   const std::string& name() const override;
   void judge(std::vector<std::string> texts, Then then) override;
   // What judge says of one text. Bytes that are no UTF-8 count as U+FFFD.
   Judgement judge(std::string_view text) const;
 
  private:
-  struct Impl;
-  explicit KeywordModerator(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit KeywordModerator(governance::KeywordList list) : list_(std::move(list)) {}
+  governance::KeywordList list_;
 };
-
-// As words and texts are compared; one blank before and after, so that every word has neighbours.
-std::string folded_text(std::string_view text);
 
 }  // namespace qw::api

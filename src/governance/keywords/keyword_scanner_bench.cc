@@ -1,0 +1,88 @@
+// Looking for a million keywords: bytes of text a second on one core. The text is a Chinese-like one of 3,500
+// characters drawn as unevenly as a language draws them (Zipf), or an English-like one of 20,000 words; the keywords
+// are drawn in the same way, or - "rare" - evenly.
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "base/rng.h"
+#include "base/utf8.h"
+#include "governance/keywords/keyword_scanner.h"
+
+namespace {
+
+using namespace qw;
+using namespace qw::governance;
+
+constexpr std::size_t kKeywords = 1'000'000, kTextBytes = 16U << 20;
+
+class Language {
+ public:
+  Language(bool han, std::uint64_t seed) : rng_(seed), han_(han) {
+    for (std::size_t i = 0; i < (han ? 3500u : 20000u); ++i) {
+      std::string unit;
+      if (han)
+        base::append_utf8(unit, static_cast<std::uint32_t>(0x4E00 + i * 5));
+      else
+        for (std::size_t n = 2 + rng_.below(8); n > 0; --n) unit += static_cast<char>('a' + rng_.below(26));
+      units_.push_back(unit);
+    }
+  }
+  const std::string& even() { return units_[rng_.below(units_.size())]; }
+  // The i-th unit about 1/i as often as the first.
+  const std::string& zipf() {
+    const double u = static_cast<double>(rng_.below(1U << 30)) / (1U << 30);
+    const auto i = static_cast<std::size_t>(std::pow(static_cast<double>(units_.size()), u));
+    return units_[std::min(i, units_.size()) - 1];
+  }
+  std::string keyword(bool rare) {
+    std::string out;
+    for (std::size_t n = 2 + rng_.below(han_ ? 5 : 2); n > 0; --n)
+      out += (out.empty() || han_ ? "" : " ") + (rare ? even() : zipf());
+    return out;
+  }
+  std::string text() {
+    std::string out;
+    while (out.size() < kTextBytes) {
+      out += zipf();
+      if (!han_)
+        out += ' ';
+      else if (rng_.below(12) == 0)
+        out += "，";
+    }
+    return out;
+  }
+
+ private:
+  base::Rng rng_;
+  bool han_;
+  std::vector<std::string> units_;
+};
+
+void scan(benchmark::State& state, bool han, bool rare) {
+  Language language(han, 3);
+  std::string file = "[x]\n";
+  for (std::size_t i = 0; i < kKeywords; ++i) file += language.keyword(rare) + "\n";
+  const auto list = KeywordList::parse(file);
+  const std::string text = language.text();
+  std::size_t hits = 0;
+  for (auto _ : state) {
+    std::vector<KeywordHit> found;
+    KeywordScanner scanner(*list);
+    for (std::size_t at = 0; at < text.size(); at += 4096) scanner.push(std::string_view(text).substr(at, 4096), found);
+    scanner.finish(found);
+    hits = found.size();
+  }
+  state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * text.size()));
+  state.counters["hits"] = static_cast<double>(hits);
+  state.counters["nodes"] = static_cast<double>(list->index().nodes());
+}
+
+BENCHMARK_CAPTURE(scan, chinese_rare, true, true)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(scan, chinese, true, false)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(scan, english_rare, false, true)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(scan, english, false, false)->Unit(benchmark::kMillisecond);
+
+}  // namespace

@@ -177,4 +177,12 @@ Result<Folding> Folding::make(bool simplify) {
   return out;
 }
 
+Result<const Folding*> Folding::get(bool simplify) {
+  static const Result<Folding> plain = make(false);
+  if (!simplify) return &*plain;
+  static const Result<Folding> simplifying = make(true);
+  if (!simplifying) return tl::unexpected(simplifying.error());
+  return &*simplifying;
+}
+
 }  // namespace qw::governance

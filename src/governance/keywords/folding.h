@@ -37,8 +37,9 @@ struct Symbol {
 
 class Folding {
  public:
-  // `simplify`: traditional characters become simplified ones; kUsage in a program built without ICU.
-  static Result<Folding> make(bool simplify);
+  // The two tables there are, each made when it is first asked for. `simplify`: traditional characters become
+  // simplified ones; kUsage in a program built without ICU. Any number of threads.
+  static Result<const Folding*> get(bool simplify);
 
   // What one code point becomes where that is one symbol, as nearly always; else a symbol with bits 0.
   Symbol one(std::uint32_t code) const { return code < one_.size() ? one_[code] : kBeyond; }
@@ -47,6 +48,7 @@ class Folding {
 
  private:
   Folding() = default;
+  static Result<Folding> make(bool simplify);
   void add(std::uint32_t code, std::uint32_t simplified);
 
   struct Entry {

@@ -77,8 +77,7 @@ class KeywordList::Reader {
       at = end + 1;
     }
     if (words_ == 0) return wrong("there are no words");
-    return KeywordList(std::move(*folding_), KeywordIndex(symbols_, ends_), std::move(categories_),
-                       std::move(keywords_));
+    return KeywordList(folding_, KeywordIndex(symbols_, ends_), std::move(categories_), std::move(keywords_));
   }
 
  private:
@@ -90,8 +89,8 @@ class KeywordList::Reader {
     if (!base::is_valid_utf8(text)) return wrong("this is no UTF-8");
     if (text.empty() || text.front() == '#') return {};
     if (text.front() == '@') return option(text);
-    if (!folding_) {
-      QW_ASSIGN(folding_, Folding::make(simplify_));
+    if (folding_ == nullptr) {
+      QW_ASSIGN(folding_, Folding::get(simplify_));
     }
     if (text.front() == '[') return category(text);
     if (!in_list_) return wrong("a word before the first [category]");
@@ -109,7 +108,7 @@ class KeywordList::Reader {
   }
 
   Status option(std::string_view text) {
-    if (folding_) return wrong("what begins with @ stands before the first list");
+    if (folding_ != nullptr) return wrong("what begins with @ stands before the first list");
     if (text == "@traditional") {
       simplify_ = true;
     } else if (text == "@pinyin") {
@@ -153,7 +152,7 @@ class KeywordList::Reader {
 
   bool simplify_ = false, in_list_ = false;
   std::optional<Pinyin> pinyin_;
-  std::optional<Folding> folding_;
+  const Folding* folding_ = nullptr;
   std::uint32_t number_ = 0, category_ = 0;
   std::size_t words_ = 0;  // of this list
   std::vector<std::string> categories_{"except"};

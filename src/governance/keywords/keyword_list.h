@@ -31,7 +31,7 @@ class KeywordList {
   // word that is compared. kUsage: it asks for what this program was built without.
   static Result<KeywordList> parse(std::string_view file);
 
-  const Folding& folding() const { return folding_; }
+  const Folding& folding() const { return *folding_; }
   const KeywordIndex& index() const { return index_; }
   // Names by number; number 0 is "except".
   const std::vector<std::string>& categories() const { return categories_; }
@@ -45,13 +45,14 @@ class KeywordList {
     std::uint32_t category, line;
   };
   class Reader;
-  KeywordList(Folding folding, KeywordIndex index, std::vector<std::string> categories, std::vector<Keyword> keywords)
-      : folding_(std::move(folding)),
+  KeywordList(const Folding* folding, KeywordIndex index, std::vector<std::string> categories,
+              std::vector<Keyword> keywords)
+      : folding_(folding),
         index_(std::move(index)),
         categories_(std::move(categories)),
         keywords_(std::move(keywords)) {}
 
-  Folding folding_;
+  const Folding* folding_;
   KeywordIndex index_;
   std::vector<std::string> categories_;
   std::vector<Keyword> keywords_;

@@ -61,10 +61,10 @@ class Language {
   std::vector<std::string> units_;
 };
 
-void scan(benchmark::State& state, bool han, bool rare) {
+void scan(benchmark::State& state, bool han, bool rare, std::size_t keywords = kKeywords) {
   Language language(han, 3);
   std::string file = "[x]\n";
-  for (std::size_t i = 0; i < kKeywords; ++i) file += language.keyword(rare) + "\n";
+  for (std::size_t i = 0; i < keywords; ++i) file += language.keyword(rare) + "\n";
   const auto list = KeywordList::parse(file);
   const std::string text = language.text();
   std::size_t hits = 0;
@@ -80,6 +80,8 @@ void scan(benchmark::State& state, bool han, bool rare) {
   state.counters["nodes"] = static_cast<double>(list->index().nodes());
 }
 
+BENCHMARK_CAPTURE(scan, chinese_ten_thousand, true, true, 10000)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(scan, english_ten_thousand, false, true, 10000)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(scan, chinese_rare, true, true)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(scan, chinese, true, false)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(scan, english_rare, false, true)->Unit(benchmark::kMillisecond);

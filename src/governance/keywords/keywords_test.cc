@@ -149,23 +149,27 @@ std::vector<KeywordHit> plainly(const KeywordList& list, const std::vector<std::
 
 TEST(Keywords, AreThoseOfAPlainSearchHoweverTheTextIsCut) {
   base::Rng rng(7);
-  const std::vector<std::string> letters = {"a", "b", "c", "ab", " ", "甲", "乙", "丙", ".", "，", "É", "\xE2\x80\x8B"};
-  const auto draw = [&](std::size_t most) {
-    std::string out;
-    for (std::size_t n = 1 + rng.below(most); n > 0; --n) out += letters[rng.below(letters.size())];
-    return out;
-  };
   const KeywordList plain = list_of("[x]\nq");
   std::size_t hits = 0;
-  for (int round = 0; round < 100; ++round) {
+  for (int round = 0; round < 200; ++round) {
+    // With letters that stand alone, keywords of two symbols; without, of up to eight.
+    const bool alone = round % 2 == 0;
+    const std::vector<std::string> letters =
+        alone ? std::vector<std::string>{"a", "b", "c", "ab", " ", "甲", "乙", "丙", ".", "，", "É", "\xE2\x80\x8B"}
+              : std::vector<std::string>{"ab", "ba", "abaab", "bb", " ", "甲", "乙", "，", "甲乙"};
+    const auto draw = [&](std::size_t most) {
+      std::string out;
+      for (std::size_t n = 1 + rng.below(most); n > 0; --n) out += letters[rng.below(letters.size())];
+      return out;
+    };
     std::vector<std::string> keywords;
     std::string file = "[x]\n";
     while (keywords.size() < 6) {
       const std::string word = draw(3);
       // Blanks at its ends are no part of a word; one twice is found once.
       const auto symbols = spelt(plain, word).symbols;
-      if (symbols.size() != 2 || symbols[0].code() == ' ' || symbols[1].code() == ' ' ||
-          std::find(keywords.begin(), keywords.end(), word) != keywords.end())
+      if (symbols.empty() || (alone && symbols.size() != 2) || symbols.front().code() == ' ' ||
+          symbols.back().code() == ' ' || std::find(keywords.begin(), keywords.end(), word) != keywords.end())
         continue;
       keywords.push_back(word);
       file += word + "\n";

@@ -121,7 +121,7 @@ Result<json::Object> Builder::build_source(const SourceConfig& source) const {
   const auto train_path = config.output / (source.name + ".train.shard");
   const auto heldout_path = config.output / (source.name + ".heldout.shard");
   QW_ASSIGN(auto writer, ShardWriter::create(train_path, tokenizer.vocab_size(), hash,
-                                             is_chat(source), holds_of(source) == Holds::kRatings));
+                                             is_chat(source), holds_of(source) != Holds::kTexts));
   SourceReader reader(source, config.dedup, seen);
   QW_ASSIGN(const FormBalance balance, count_forms(source));
   Document document;
@@ -156,6 +156,8 @@ Result<json::Object> Builder::build_source(const SourceConfig& source) const {
   record.set("invalid_utf8", counts.invalid_utf8);
   record.set("weight", source.weight);
   if (const Holds holds = holds_of(source); holds != Holds::kTexts) record.set("holds", holds_name(holds));
+  if (!source.reader.labels.empty())
+    record.set("labels", json::Array(source.reader.labels.begin(), source.reader.labels.end()));
   record.set("heldout_tail", source.heldout_tail);
   record.set("train", shard_record(train_path, &train));
   record.set("heldout", shard_record(heldout_path, tail ? &*tail : nullptr));

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "base/file.h"
@@ -20,7 +21,7 @@ bool is_plain_name(std::string_view name) {
 Status read_reader(ConfigTable& t, SourceConfig& source) {
   ReaderOptions& reader = source.reader;
   int format = 0, separator = 0, invalid = 0, han = 0;
-  QW_TRY(t.read_choice("format", {"text", "jsonl", "chat", "poems", "sharegpt", "alpaca", "prompt_completion", "preference", "rating"}, format));
+  QW_TRY(t.read_choice("format", {"text", "jsonl", "chat", "poems", "sharegpt", "alpaca", "prompt_completion", "preference", "rating", "class"}, format));
   QW_TRY(t.read_choice("separator", {"blank_line", "line", "file"}, separator));
   QW_TRY(t.read_choice("invalid_utf8", {"replace", "drop", "refuse"}, invalid));
   QW_TRY(t.read_choice("han", {"keep", "simplified"}, han));
@@ -35,6 +36,13 @@ Status read_reader(ConfigTable& t, SourceConfig& source) {
                   : conversations ? SourceFormat::kConversation
                                   : static_cast<SourceFormat>(format);
   if (conversations) reader.form = static_cast<ConversationForm>(format - 4);
+  if (conversations && reader.form == ConversationForm::kClassified) {  // with other formats the key stays unknown
+    QW_TRY(t.read("labels", reader.labels));
+    if (reader.labels.size() < 2) return fail(ErrorKind::kBadInput, t.name("labels") + " must name two classes or more");
+    for (const auto& label : reader.labels)
+      if (std::count(reader.labels.begin(), reader.labels.end(), label) > 1)
+        return fail(ErrorKind::kBadInput, t.name("labels") + " names " + label + " twice");
+  }
   reader.separator = static_cast<Separator>(separator);
   reader.invalid_utf8 = static_cast<InvalidUtf8>(invalid);
   reader.simplify_han = han == 1;

@@ -1,10 +1,13 @@
 #include "data/conversation.h"
 
+#include <cmath>
 #include <string>
 #include <string_view>
 
 namespace qw::data {
 namespace {
+
+constexpr double kLargestMargin = 1e6;  // of rewards, which are some units; far from what a float cannot hold
 
 tl::unexpected<Error> wrong(std::string_view member, const char* why) {
   return fail(ErrorKind::kBadInput, "\"" + std::string(member) + "\" " + why);
@@ -72,7 +75,7 @@ Result<Conversation> share_gpt(const json::Value& line) {
     QW_ASSIGN(const std::string_view role, role_of(from));
     messages.push_back(message(role, value));
   }
-  return Conversation{as_chat(std::move(messages), line), {}, 0, 0};
+  return Conversation{as_chat(std::move(messages), line), {}, 0, 0, {}};
 }
 
 Result<Conversation> alpaca(const json::Value& line) {
@@ -94,13 +97,13 @@ Result<Conversation> alpaca(const json::Value& line) {
   }
   messages.push_back(message("user", input.empty() ? instruction : instruction + "\n" + input));
   messages.push_back(message("assistant", output));
-  return Conversation{as_chat(std::move(messages), line), {}, 0, 0};
+  return Conversation{as_chat(std::move(messages), line), {}, 0, 0, {}};
 }
 
 Result<Conversation> prompt_completion(const json::Value& line) {
   QW_ASSIGN(const json::Array prompt, part_of(line, "prompt", "user"));
   QW_ASSIGN(const json::Array completion, part_of(line, "completion", "assistant"));
-  return Conversation{as_chat(joined(prompt, completion), line), {}, prompt.size(), 0};
+  return Conversation{as_chat(joined(prompt, completion), line), {}, prompt.size(), 0, {}};
 }
 
 Result<Conversation> rated(const json::Value& line) {
@@ -132,8 +135,21 @@ Result<Conversation> preference(const json::Value& line) {
   if (prompt.empty() || chosen.size() == shared || rejected.size() == shared)
     return fail(ErrorKind::kBadInput, "a pair needs a prompt and two answers to it that differ");
   const json::Value& tools_of = openai ? *input : line;
+  float margin = 0;
+  if (const json::Value* asked = line.find("margin"); asked != nullptr && !asked->is_null()) {
+    if (!asked->is_number() || !(std::abs(asked->as_double()) <= kLargestMargin)) return wrong("margin", "is not a number");
+    margin = static_cast<float>(asked->as_double());
+  }
   return Conversation{as_chat(joined(prompt, chosen, shared), tools_of),
-                      as_chat(joined(prompt, rejected, shared), tools_of), prompt.size(), 0};
+                      as_chat(joined(prompt, rejected, shared), tools_of), prompt.size(), margin, {}};
+}
+
+Result<Conversation> classified(const json::Value& line) {
+  const bool text = line.find("text") != nullptr;
+  QW_ASSIGN(json::Array messages, part_of(line, text ? "text" : "messages", "user"));
+  const json::Value* label = line.find("label");
+  if (label == nullptr || (!label->is_string() && !label->is_int())) return wrong("label", "is neither a name nor a number");
+  return Conversation{as_chat(std::move(messages), line), {}, 0, 0, *label};
 }
 
 }  // namespace
@@ -151,6 +167,8 @@ Result<Conversation> conversation_of(const json::Value& line, ConversationForm f
       return preference(line);
     case ConversationForm::kRated:
       return rated(line);
+    case ConversationForm::kClassified:
+      return classified(line);
   }
   return fail(ErrorKind::kBadInput, "unknown form");
 }

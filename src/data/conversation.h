@@ -16,13 +16,15 @@ enum class ConversationForm : std::uint8_t {
   kPreference,  // {"prompt": P, "chosen": P, "rejected": P}; without a prompt it is what both begin with. Or OpenAI's
                 // {"input": {"messages"}, "preferred_output": messages, "non_preferred_output": messages}
   kRated,       // {"prompt": P, "completion": P, "label": true | false}
+  kClassified,  // {"text": P, "label": L} or {"messages": messages, "label": L}; L: a name or a number
 };
 
 struct Conversation {
   json::Object chat;        // "messages", and "tools" if the line has some
   json::Object rejected;    // kPreference: the same up to `context`, then the answer that was not preferred
   std::size_t context = 0;  // so many messages at the beginning are not learnt from, whoever says them
-  float value = 0;          // kRated: 1 if the answer was liked
+  float value = 0;          // kRated: 1 if the answer was liked; kPreference: "margin"
+  json::Value label;        // kClassified: a text or a whole number
 };
 
 // kBadInput: a member is missing or is not what the form says.

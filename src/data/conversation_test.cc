@@ -74,6 +74,17 @@ TEST(Conversation, Rated) {
   EXPECT_EQ(read(R"({"prompt":"p","completion":"c","label":1})", ConversationForm::kRated)->value, 1.0f);
 }
 
+TEST(Conversation, Classified) {
+  const auto text = read(R"({"text":"p","label":"good"})", ConversationForm::kClassified);
+  ASSERT_TRUE(text) << text.error().message;
+  EXPECT_EQ(shown(text->chat), "user:p ");
+  EXPECT_EQ(text->label, json::Value("good"));
+  const auto talk = read(R"({"messages":[{"role":"user","content":"p"},{"role":"assistant","content":"a"}],"label":2})",
+                         ConversationForm::kClassified);
+  EXPECT_EQ(shown(talk->chat), "user:p assistant:a ");
+  EXPECT_EQ(talk->label, json::Value(2));
+}
+
 TEST(Conversation, WhatIsWrongIsNamed) {
   using enum ConversationForm;
   const std::tuple<const char*, ConversationForm, const char*> cases[] = {
@@ -91,6 +102,10 @@ TEST(Conversation, WhatIsWrongIsNamed) {
        "differ"},
       {R"({"prompt":"x","completion":"y"})", kRated, "\"label\" is neither true nor false"},
       {R"({"prompt":"x","completion":"y","label":2})", kRated, "\"label\""},
+      {R"({"prompt":"x","chosen":"y","rejected":"z","margin":"big"})", kPreference, "\"margin\" is not a number"},
+      {R"({"prompt":"x","chosen":"y","rejected":"z","margin":1e300})", kPreference, "\"margin\""},
+      {R"({"text":"x"})", kClassified, "\"label\" is neither a name nor a number"},
+      {R"({"label":"x"})", kClassified, "\"messages\" is missing"},
       {R"({"prompt":"x","completion":[],"label":true})", kRated, "needs a prompt and an answer"}};
   for (const auto& [line, form, why] : cases) {
     const auto c = read(line, form);

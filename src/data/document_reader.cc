@@ -2,6 +2,8 @@
 
 #include <simdjson.h>
 
+#include <algorithm>
+
 #include "base/utf8.h"
 #include "data/internal/line_reader.h"
 
@@ -52,6 +54,18 @@ Status check_messages(const json::Value& messages) {
       return fail(ErrorKind::kBadInput, "a message has neither content nor tool_calls");
   }
   return {};
+}
+
+Result<float> class_of(const json::Value& label, const std::vector<std::string>& labels) {
+  if (label.is_int()) {
+    if (label.as_int() >= 0 && label.as_int() < static_cast<std::int64_t>(labels.size()))
+      return static_cast<float>(label.as_int());
+    return fail(ErrorKind::kBadInput, "\"label\" " + std::to_string(label.as_int()) + " is not one of " +
+                                          std::to_string(labels.size()) + " classes");
+  }
+  const auto found = std::find(labels.begin(), labels.end(), label.as_string());
+  if (found != labels.end()) return static_cast<float>(found - labels.begin());
+  return fail(ErrorKind::kBadInput, "\"label\" is '" + label.as_string().substr(0, 64) + "', which is none of the labels");
 }
 
 }  // namespace
@@ -153,6 +167,9 @@ Status DocumentReader::State::conversation(simdjson::dom::element root, Document
   document.rejected = std::move(c.rejected);
   document.context = c.context;
   document.value = c.value;
+  if (options.form == ConversationForm::kClassified) {
+    QW_ASSIGN(document.value, class_of(c.label, options.labels));
+  }
   return {};
 }
 

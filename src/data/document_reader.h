@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "data/clean_text.h"
@@ -31,6 +32,7 @@ struct ReaderOptions {
   bool simplify_han = false;
   std::string text_field = "text";          // kJsonl: which member holds the text
   ConversationForm form{};                  // kConversation
+  std::vector<std::string> labels;          // of ConversationForm::kClassified: the names of classes, in order
   std::string messages_field = "messages";  // kChat: an array of {"role", "content", ...}; "tools" is taken along
   // A longer plain-text document is cut after the last line (or character) that fits; a longer JSONL text is kept.
   std::uint64_t max_document_bytes = 1 << 20;
@@ -42,7 +44,7 @@ struct Document {
   json::Object chat;       // kChat, kConversation: the variables a chat template gets ("messages", "tools")
   json::Object rejected;   // of preferences: the other answer's
   std::size_t context = 0;  // so many messages at the beginning are not learnt from
-  float value = 0;          // of rated answers: 1 if it was liked
+  float value = 0;          // of a rated answer: 1 if it was liked; of preferences: the margin; of classes: which
   std::uint64_t line = 0;  // first line of it, counted from 1
 };
 

@@ -15,15 +15,16 @@ std::uint64_t answer_of(const TokenShard& shard, std::uint64_t document) {
   return std::min(at, shard.end(document));
 }
 
-std::int64_t rows_of(const TokenShard& shard, std::uint64_t document) {
-  return std::max<std::int64_t>(0, static_cast<std::int64_t>(shard.end(document) - shard.begin(document)) - 1);
-}
-
 }  // namespace
 
-Result<ExampleStream> ExampleStream::create(const std::vector<DatasetSource>& sources, Holds holds,
+std::int64_t ExampleStream::rows_of(const TokenShard& shard, std::uint64_t document) const {
+  const auto tokens = static_cast<std::int64_t>(shard.end(document) - shard.begin(document));
+  return reading_ == Reading::kWhole ? tokens : std::max<std::int64_t>(0, tokens - 1);
+}
+
+Result<ExampleStream> ExampleStream::create(const std::vector<DatasetSource>& sources, Holds holds, Reading reading,
                                             std::int64_t sequence_length, std::uint64_t seed, Cursor cursor) {
-  ExampleStream out(sources, holds, sequence_length, seed);
+  ExampleStream out(sources, holds, reading, sequence_length, seed);
   const std::string what = holds_name(holds);
   for (std::uint32_t s = 0; s < sources.size(); ++s) {
     if (sources[s].holds != holds || sources[s].shard.documents() % out.documents_each() != 0)
@@ -34,7 +35,7 @@ Result<ExampleStream> ExampleStream::create(const std::vector<DatasetSource>& so
   if (out.examples_.empty())
     return fail(ErrorKind::kBadInput,
                 "there are no " + what + " of at most " + std::to_string(sequence_length) + " rows");
-  if (holds == Holds::kRatings) out.choose_others();
+  if (holds == Holds::kRatings && reading == Reading::kAnswers) out.choose_others();
   out.cursor_ = cursor;
   out.begin_epoch();
   if (cursor.sequence < 0 || cursor.sequence > out.examples_in_epoch())
@@ -49,7 +50,7 @@ void ExampleStream::collect(std::uint32_t source) {
     bool counts = true;
     for (std::uint64_t d = first; d < first + documents_each(); ++d) {
       rows += rows_of(shard, d);
-      counts &= answer_of(shard, d) < shard.end(d);
+      counts &= reading_ == Reading::kWhole ? rows_of(shard, d) > 0 : answer_of(shard, d) < shard.end(d);
     }
     if (rows > sequence_length_ || !counts) {
       ++left_out_;
@@ -99,8 +100,19 @@ void ExampleStream::next(std::int64_t examples, PackedBatch& batch, std::vector<
 void ExampleStream::append(std::int64_t number, PackedBatch& batch) const {
   const Example& example = examples_[static_cast<std::size_t>(number)];
   const TokenShard& shard = shard_of(example);
-  for (std::uint64_t d = example.document; d < example.document + documents_each(); ++d)
-    append_piece(shard, {example.source, static_cast<std::uint32_t>(rows_of(shard, d)), shard.begin(d)}, batch);
+  for (std::uint64_t d = example.document; d < example.document + documents_each(); ++d) {
+    const auto rows = static_cast<std::uint32_t>(rows_of(shard, d));
+    if (reading_ == Reading::kAnswers) {
+      append_piece(shard, {example.source, rows, shard.begin(d)}, batch);
+      continue;
+    }
+    for (std::uint32_t r = 0; r < rows; ++r) {
+      batch.tokens.push_back(shard.token(shard.begin(d) + r));
+      batch.positions.push_back(static_cast<std::int32_t>(r));
+      batch.labels.push_back(-1);
+    }
+    batch.cu_seqlens.push_back(static_cast<std::int32_t>(batch.tokens.size()));
+  }
 }
 
 void ExampleStream::append_mismatched(std::int64_t number, PackedBatch& batch) const {
@@ -125,9 +137,9 @@ void ExampleStream::append_mismatched(std::int64_t number, PackedBatch& batch) c
   batch.cu_seqlens.push_back(static_cast<std::int32_t>(batch.tokens.size()));
 }
 
-bool ExampleStream::liked(std::int64_t number) const {
+float ExampleStream::value(std::int64_t number) const {
   const Example& example = examples_[static_cast<std::size_t>(number)];
-  return shard_of(example).value(example.document) > 0.5f;
+  return shard_of(example).value(example.document);
 }
 
 }  // namespace qw::data

@@ -1,5 +1,5 @@
 // Examples out of shards whose documents are not simply texts: preference pairs (document 2i is the answer that was
-// preferred to document 2i + 1) and rated answers (one document each). What counts in a document is the answer alone.
+// preferred to document 2i + 1), rated answers and documents of classes (one document each).
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,18 @@
 
 namespace qw::data {
 
+// kAnswers: what counts is what is said in a document after its prompt; a row is a token and the one to predict.
+// kWhole: every token is a row, the last one too, and nothing is predicted: for heads that judge a whole document.
+enum class Reading : std::uint8_t { kAnswers, kWhole };
+
 // The examples of some sources, numbered through, and the order in which they are seen: epoch after epoch for ever,
 // each example as often as its source's weight says, shuffled by (seed, epoch).
 class ExampleStream {
  public:
-  // `sources` must stay alive. Examples that take more than `sequence_length` rows together, or in which an answer has
-  // no token that counts, are left out. Errors: kBadInput when none is left or a source holds something else; kUsage
+  // `sources` must stay alive. Examples that take more than `sequence_length` rows together, or in which an answer
+  // that is to be learnt has no token that counts, are left out. Errors: kBadInput when none is left or a source holds something else; kUsage
   // for a cursor out of range.
-  static Result<ExampleStream> create(const std::vector<DatasetSource>& sources, Holds holds,
+  static Result<ExampleStream> create(const std::vector<DatasetSource>& sources, Holds holds, Reading reading,
                                       std::int64_t sequence_length, std::uint64_t seed, Cursor cursor);
   // Fills `batch` with all documents of the next examples and `numbers` with which examples these are.
   void next(std::int64_t examples, PackedBatch& batch, std::vector<std::int64_t>& numbers);
@@ -27,8 +31,9 @@ class ExampleStream {
   // kRatings: appends the prompt of an example and behind it the answer of another, cut to the longest that an example
   // may be. Which other one depends on the seed alone, and every answer stands behind one foreign prompt.
   void append_mismatched(std::int64_t number, PackedBatch& batch) const;
-  // kRatings: whether the answer was liked.
-  bool liked(std::int64_t number) const;
+  // The value of its first document.
+  float value(std::int64_t number) const;
+  bool liked(std::int64_t number) const { return value(number) > 0.5f; }  // kRatings
 
   std::int64_t examples() const { return static_cast<std::int64_t>(examples_.size()); }
   std::int64_t left_out() const { return left_out_; }
@@ -42,16 +47,18 @@ class ExampleStream {
     std::uint32_t source = 0;
     std::uint64_t document = 0;  // the first one
   };
-  ExampleStream(const std::vector<DatasetSource>& sources, Holds holds, std::int64_t sequence_length,
+  ExampleStream(const std::vector<DatasetSource>& sources, Holds holds, Reading reading, std::int64_t sequence_length,
                 std::uint64_t seed)
-      : sources_(&sources), holds_(holds), sequence_length_(sequence_length), seed_(seed) {}
+      : sources_(&sources), holds_(holds), reading_(reading), sequence_length_(sequence_length), seed_(seed) {}
   std::uint64_t documents_each() const { return holds_ == Holds::kPairs ? 2 : 1; }
   const TokenShard& shard_of(const Example& example) const { return (*sources_)[example.source].shard; }
+  std::int64_t rows_of(const TokenShard& shard, std::uint64_t document) const;
   void collect(std::uint32_t source);
   void choose_others();
   void begin_epoch();
   const std::vector<DatasetSource>* sources_;
   Holds holds_;
+  Reading reading_;
   std::int64_t sequence_length_;
   std::uint64_t seed_;
   std::vector<Example> examples_;

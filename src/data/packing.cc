@@ -1,6 +1,7 @@
 #include "data/packing.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "base/sha256.h"
@@ -17,12 +18,32 @@ tl::unexpected<Error> bad_ledger(const std::filesystem::path& path, const char* 
   return fail(ErrorKind::kBadInput, path.string() + ": " + why);
 }
 
+const char* method_for(Holds holds) {
+  static constexpr const char* kTables[] = {"", "[preference] or [reward]", "[kto]", "[classes]"};
+  return kTables[static_cast<std::size_t>(holds)];
+}
+
 Result<Holds> holds_in(const json::Value& source, const std::filesystem::path& ledger) {
   const json::Value* said = source.find("holds");
   if (said == nullptr) return Holds::kTexts;
-  for (const Holds holds : {Holds::kPairs, Holds::kRatings})
+  for (const Holds holds : {Holds::kPairs, Holds::kRatings, Holds::kClasses})
     if (*said == json::Value(holds_name(holds))) return holds;
   return bad_ledger(ledger, "a source holds what is not known here");
+}
+
+// The names of classes that a source has, into `labels`.
+Status read_labels(const json::Value& source, const std::filesystem::path& ledger, std::vector<std::string>& labels) {
+  const json::Value* said = source.find("labels");
+  if (said == nullptr) return {};
+  if (!said->is_array()) return bad_ledger(ledger, "labels is not an array");
+  std::vector<std::string> names;
+  for (const json::Value& name : said->as_array()) {
+    if (!name.is_string()) return bad_ledger(ledger, "a label is not a text");
+    names.push_back(name.as_string());
+  }
+  if (!labels.empty() && labels != names) return bad_ledger(ledger, "its sources have different labels");
+  labels = std::move(names);
+  return {};
 }
 
 Status open_part(const std::filesystem::path& folder, const json::Value& source, const char* part,
@@ -46,7 +67,13 @@ Status open_part(const std::filesystem::path& folder, const json::Value& source,
   for (std::uint64_t i = 0; i < shard.tokens(); ++i)
     if (shard.token(i) >= dataset.vocab) return bad_ledger(shard.path(), "holds a token id outside the vocabulary");
   QW_ASSIGN(const Holds holds, holds_in(source, ledger));
-  if (holds == Holds::kRatings && !shard.has_values()) return bad_ledger(shard.path(), "holds no ratings");
+  if (holds != Holds::kTexts && !shard.has_values()) return bad_ledger(shard.path(), "holds no values");
+  if (holds == Holds::kClasses) {
+    for (std::uint64_t i = 0; i < shard.documents(); ++i)
+      if (!(shard.value(i) >= 0 && shard.value(i) < static_cast<float>(dataset.labels.size())) ||
+          shard.value(i) != std::floor(shard.value(i)))
+        return bad_ledger(shard.path(), "holds a class that the ledger has no name for");
+  }
   if (shard.documents() > 0) out.push_back({name->as_string(), std::move(shard), weight->as_double(), holds});
   return {};
 }
@@ -54,7 +81,7 @@ Status open_part(const std::filesystem::path& folder, const json::Value& source,
 }  // namespace
 
 const char* holds_name(Holds holds) {
-  static constexpr const char* kNames[] = {"texts", "pairs", "ratings"};
+  static constexpr const char* kNames[] = {"texts", "pairs", "ratings", "classes"};
   return kNames[static_cast<std::size_t>(holds)];
 }
 
@@ -78,6 +105,7 @@ Result<Dataset> open_dataset(const std::filesystem::path& folder) {
   dataset.tokenizer_folder = tokenizer->as_string();
   dataset.vocab = vocab->as_int();
   dataset.ledger_sha256 = base::sha256_hex(text);
+  for (const auto& source : sources->as_array()) QW_TRY(read_labels(source, path, dataset.labels));
   for (const auto& source : sources->as_array()) {
     QW_TRY(open_part(folder, source, "train", dataset, dataset.train));
     QW_TRY(open_part(folder, source, "heldout", dataset, dataset.heldout));
@@ -203,7 +231,7 @@ Result<BatchStream> BatchStream::create(const std::vector<DatasetSource>& source
   for (const DatasetSource& source : sources)
     if (source.holds != Holds::kTexts)
       return fail(ErrorKind::kBadInput, source.name + ": holds " + holds_name(source.holds) + ", which are learnt from with " +
-                                            (source.holds == Holds::kPairs ? "[preference]" : "[kto]") + " only");
+                                            method_for(source.holds) + " only");
   BatchStream out(sources, sequence_length, seed, cursor);
   if (out.epoch_.sequences() == 0) return fail(ErrorKind::kBadInput, "the training data is empty");
   if (cursor.sequence < 0 || cursor.sequence > out.epoch_.sequences())

@@ -20,10 +20,11 @@ namespace qw::data {
 // What the documents of a source are.
 enum class Holds : std::uint8_t {
   kTexts,    // what is to be said, all of it or the masked part
-  kPairs,    // preference pairs (examples.h)
+  kPairs,    // preference pairs (examples.h); value of the preferred one: the margin that is asked for
   kRatings,  // answers that were liked (value 1) or not (0)
+  kClasses,  // documents of a class each (value: its number)
 };
-const char* holds_name(Holds holds);  // "texts", "pairs", "ratings": in ledgers and messages
+const char* holds_name(Holds holds);  // "texts", "pairs", "ratings", "classes": in ledgers and messages
 
 struct DatasetSource {
   std::string name;
@@ -35,6 +36,7 @@ struct DatasetSource {
 // What a ledger lists, opened and checked against it.
 struct Dataset {
   std::vector<DatasetSource> train, heldout;   // sources without documents are left out
+  std::vector<std::string> labels;             // names of classes, in order; the same ones in all sources that hold classes
   std::string tokenizer_hash;
   std::filesystem::path tokenizer_folder;
   std::int64_t vocab = 0;

@@ -217,7 +217,7 @@ std::vector<DatasetSource> ratings(const fs::path& path, int examples) {
 
 TEST_F(ShardTest, RatedAnswersStandBehindTheirOwnPromptAndBehindAForeignOne) {
   const auto sources = ratings(folder_ / "r.shard", 6);
-  const auto stream = ExampleStream::create(sources, Holds::kRatings, 7, 3, {});
+  const auto stream = ExampleStream::create(sources, Holds::kRatings, Reading::kAnswers, 7, 3, {});
   ASSERT_TRUE(stream) << stream.error().message;
   EXPECT_EQ(stream->examples(), 5);  // the last one has a prompt of six tokens and eight rows
   EXPECT_EQ(stream->left_out(), 1);
@@ -256,13 +256,13 @@ TEST_F(ShardTest, AForeignAnswerIsCutToTheLongestRow) {
   ASSERT_TRUE(longer.finish(0, {}));
   std::vector<DatasetSource> two;
   two.push_back({"long", *TokenShard::open(folder_ / "long.shard"), 1, Holds::kRatings});
-  const auto stream = *ExampleStream::create(two, Holds::kRatings, 7, 3, {});
+  const auto stream = *ExampleStream::create(two, Holds::kRatings, Reading::kAnswers, 7, 3, {});
   PackedBatch batch;
   stream.append_mismatched(1, batch);  // seven tokens of prompt, of the answer of seven one remains as a label
   EXPECT_EQ(batch.tokens.size(), 7u);
   EXPECT_EQ(batch.kept, 1);
   EXPECT_EQ(batch.labels.back(), 2);
-  EXPECT_THAT(ExampleStream::create(sources, Holds::kPairs, 7, 3, {}).error().message,
+  EXPECT_THAT(ExampleStream::create(sources, Holds::kPairs, Reading::kAnswers, 7, 3, {}).error().message,
               testing::HasSubstr("rated: holds ratings, and pairs are asked for"));
   EXPECT_THAT(BatchStream::create(sources, 7, 3, {}).error().message, testing::HasSubstr("with [kto] only"));
 }

@@ -70,6 +70,20 @@ Result<std::unique_ptr<Model>> model_from_hf_config(const json::Object& config, 
   return a->from_hf(language);
 }
 
+Result<std::unique_ptr<Model>> model_with_scores(const Model& body, const std::vector<std::string>& labels) {
+  json::Object config = body.hf_config();
+  const std::string causal = config.find("architectures")->as_array()[0].as_string();
+  config.set("architectures", json::Array{causal.substr(0, causal.rfind("For")) + "ForSequenceClassification"});
+  json::Object names;
+  for (std::size_t i = 0; i < labels.size(); ++i) names.set(std::to_string(i), labels[i]);
+  if (labels.empty()) config.set("num_labels", 1);
+  else config.set("id2label", std::move(names));
+  QW_ASSIGN(auto made, model_from_hf_config(config, 0));
+  if (made->traits().head.kind != HeadKind::kClasses)
+    return fail(ErrorKind::kBadInput, body.traits().architecture + ": has no head of scores here");
+  return made;
+}
+
 Result<std::unique_ptr<Model>> model_from_gguf_metadata(const json::Object& metadata, bool has_output_weight,
                                                         std::int64_t vocab) {
   const json::Object language = language_metadata(metadata);

@@ -145,6 +145,9 @@ std::vector<std::string> architectures();
 // and lack their tensors: load.h goes by those.) `integers`: small tensors of whole numbers that the folder holds, by name.
 Result<std::unique_ptr<Model>> model_from_hf_config(const json::Object& config, std::optional<std::int32_t> draft_layers = {},
                                                     const json::Object& integers = {});
+// The body of a language model with a head of scores (HeadKind::kClasses) in place of its own: one of each label; without
+// labels a single one, a reward. Its other parameters have the names they had. kBadInput when the architecture has no such head.
+Result<std::unique_ptr<Model>> model_with_scores(const Model& body, const std::vector<std::string>& labels);
 // Makes a model from GGUF metadata (general.architecture and its keys). `has_output_weight` tells whether the head is
 // a tensor of its own; `vocab` is the row count of token_embd.weight.
 Result<std::unique_ptr<Model>> model_from_gguf_metadata(const json::Object& metadata, bool has_output_weight,

@@ -200,7 +200,7 @@ class Executor {
                            const DeltaRuleSpec& spec) = 0;
   // The language-model head: final hidden rows x W^T. Running: logits of the rows the batch asks for. Recording: the
   // chunked linear + cross-entropy, which never holds [N, V] at once. An absent w: the rows of x are themselves what
-  // the model gives (embeddings, scores of classes); such a model runs and is not trained.
+  // the model gives (embeddings, scores of classes).
   virtual void head(Value x, Weight w) = 0;
 };
 

@@ -72,7 +72,7 @@ struct TrainingGraph::State {
   ParameterBuffer gradients;
   tensor::Buffer arena, attention_scratch, delta_scratch;
   GemmWorkspace workspace;
-  Head head;
+  std::optional<Head> head;  // of a language model
   struct Angles {
     std::vector<float> frequencies;
     tensor::Buffer cos, sin;
@@ -100,11 +100,11 @@ struct TrainingGraph::State {
         gradients(options.forward_only ? std::vector<tensor::Shape>{} : held_shapes),
         arena(static_cast<std::size_t>(plan.arena.bytes())),
         workspace(m, options.precision),
-        head(m, options.precision, weight_shape(program.ops.back().weight)[0],
-             weight_shape(program.ops.back().weight)[1], !options.forward_only),
         nll(index(options.max_tokens)) {
     QW_CHECK(options.max_tokens > 0 && (options.frozen.empty() || options.frozen.size() == model_parameters));
     QW_CHECK(options.stored.empty() || options.stored.size() == model_parameters);
+    if (const Weight w = program.ops.back().weight; w.present())
+      head.emplace(m, options.precision, weight_shape(w)[0], weight_shape(w)[1], !options.forward_only);
     open_small_weights();
     take_workspaces();
   }
@@ -239,7 +239,7 @@ Status TrainingGraph::State::check(const TrainingBatch& b) const {
   for (const Op& op : program.ops)  // as_trained: one chunk
     if (op.kind == OpKind::kAttention && op.attention.chunk > 0) furthest = op.attention.chunk;
   QW_TRY(check_ids(b.positions, 0, furthest, "position"));
-  return check_ids(b.labels, -1, head.vocab(), "label");
+  return head ? check_ids(b.labels, -1, head->vocab(), "label") : Status{};
 }
 
 LinearArgs TrainingGraph::State::linear_args(std::size_t i) {
@@ -699,13 +699,14 @@ const float* TrainingGraph::final_hidden() const {
   QW_CHECK(state_->ready);
   return state_->value({state_->plan.hidden, 0});
 }
+std::int64_t TrainingGraph::final_width() const { return state_->program.ops.back().in[0].width; }
 double TrainingGraph::balance_loss() const { return state_->balance_loss; }
 std::span<const float> TrainingGraph::row_nll() const { return {state_->nll.data(), index(state_->rows)}; }
 
 std::int64_t TrainingGraph::arena_bytes() const {
   std::int64_t bytes = static_cast<std::int64_t>(state_->arena.size() + state_->attention_scratch.size() +
                                                 state_->delta_scratch.size()) +
-                       state_->workspace.bytes() + state_->head.bytes();
+                       state_->workspace.bytes() + (state_->head ? state_->head->bytes() : 0);
   for (const auto& w : state_->opened) bytes += static_cast<std::int64_t>(w.size());
   for (const auto& a : state_->angles) bytes += static_cast<std::int64_t>(a.cos.size() + a.sin.size());
   return bytes;
@@ -728,24 +729,24 @@ Status TrainingGraph::forward(const ParameterBuffer& weights, const TrainingBatc
 
 void TrainingGraph::token_logprobs(std::span<float> out) {
   State& s = *state_;
-  QW_CHECK(s.ready && out.size() == s.batch.labels.size());
-  s.head.logprobs(final_hidden(), s.matrix(s.program.ops.back().weight), s.batch.labels, out);
+  QW_CHECK(s.ready && s.head && out.size() == s.batch.labels.size());
+  s.head->logprobs(final_hidden(), s.matrix(s.program.ops.back().weight), s.batch.labels, out);
 }
 
 void TrainingGraph::logits(std::span<const std::int32_t> rows, float* out) {
   State& s = *state_;
-  QW_CHECK(s.ready);
+  QW_CHECK(s.ready && s.head);
   for (const std::int32_t r : rows) QW_CHECK(r >= 0 && r < s.rows);
-  s.head.logits(final_hidden(), s.matrix(s.program.ops.back().weight), rows, out);
+  s.head->logits(final_hidden(), s.matrix(s.program.ops.back().weight), rows, out);
 }
 
 double TrainingGraph::backward(float loss_scale, std::span<const float> row_weights) {
   State& s = *state_;
-  QW_CHECK(s.ready && !s.options.forward_only);
+  QW_CHECK(s.ready && s.head && !s.options.forward_only);
   const std::size_t last = s.program.ops.size() - 1;
   const Op& op = s.program.ops[last];
   const TrainingPlan::OpPlan& p = s.plan.ops[last];
-  const double loss = s.head.backward(final_hidden(), s.matrix(op.weight), s.batch.labels, row_weights, loss_scale,
+  const double loss = s.head->backward(final_hidden(), s.matrix(op.weight), s.batch.labels, row_weights, loss_scale,
                                       {s.nll.data(), index(s.rows)}, p.wanted[0] ? s.gradient(op.in[0]) : nullptr,
                                       s.weight_gradient(op.weight, p.train_weight));
   const auto kept = std::count_if(s.batch.labels.begin(), s.batch.labels.end(), [](std::int32_t l) { return l >= 0; });
@@ -753,6 +754,16 @@ double TrainingGraph::backward(float loss_scale, std::span<const float> row_weig
   for (std::size_t i = last; i-- > 0;) s.run_backward(i);
   s.ready = false;
   return loss;
+}
+
+void TrainingGraph::backward_rows(std::span<const float> d_rows) {
+  State& s = *state_;
+  QW_CHECK(s.ready && !s.options.forward_only && d_rows.size() == index(s.rows * final_width()));
+  const std::size_t last = s.program.ops.size() - 1;
+  if (s.plan.ops[last].wanted[0]) copy(s.machine, d_rows.data(), s.rows * final_width(), s.gradient(s.program.ops[last].in[0]));
+  s.weigh_balance(0);
+  for (std::size_t i = last; i-- > 0;) s.run_backward(i);
+  s.ready = false;
 }
 
 }  // namespace qw::ops

@@ -10,6 +10,9 @@
 // Preference and policy losses: forward; token_logprobs; choose a weight per row (d loss / d nll_r); backward(scale,
 // row_weights).
 //
+// Losses of the rows themselves (classes, rewards, embeddings): forward; final_hidden; choose the gradient of each row;
+// backward_rows. Of a model without the head of a language model (Executor::head) that is the only way.
+//
 // Results are the same bytes for every thread count. All memory is taken when the graph is made, for max_tokens rows.
 // One thread drives a graph; it uses the pool given.
 #pragma once
@@ -78,16 +81,20 @@ class TrainingGraph {
   // backward returned. Errors: kBadInput for an id, position or boundary out of range; kUsage for too many tokens.
   Status forward(const ParameterBuffer& weights, const TrainingBatch& batch);
 
-  // After forward: log p(label_r) of each row (0 where the label is -1). out is [N].
+  // After forward, of a language model: log p(label_r) of each row (0 where the label is -1). out is [N].
   void token_logprobs(std::span<float> out);
   // After forward: log p(tokens[i] | up to rows[i]) is of interest elsewhere; this gives whole rows. out is [rows, V].
   void logits(std::span<const std::int32_t> rows, float* out);
-  // After forward: hidden rows that enter the head. [N, D]
+  // After forward: hidden rows that enter the head, or, of another head, what the model gives. [N, final_width()]
   const float* final_hidden() const;
+  std::int64_t final_width() const;
 
   // After forward: adds the gradient of  loss_scale * sum_r weight_r * -log p(label_r)  over kept rows to gradients()
   // and returns sum_r weight_r * -log p(label_r), unscaled. `row_weights` is [N], or empty for all 1. Once a forward.
   double backward(float loss_scale, std::span<const float> row_weights = {});
+  // After forward: adds the gradient of sum_r <d_rows_r, row_r> over the rows of final_hidden() to gradients(). `d_rows` is
+  // [N, final_width()]. Once a forward, in place of backward. Experts are not balanced.
+  void backward_rows(std::span<const float> d_rows);
   // After backward: the load-balancing loss of the experts (with its coefficient; 0 without experts). Its gradient went
   // in with the weight loss_scale * kept rows, so that it stands beside a mean over rows as the coefficient says.
   double balance_loss() const;

@@ -2,6 +2,7 @@
 // JSON in its metadata. Random draws are functions of (seed, position), so the data cursor and the step are all of it.
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 
 #include "base/file.h"
 #include "models/load.h"
@@ -30,7 +31,7 @@ json::Object identity(const TrainConfig& config, const models::Model& model, con
   o.set("batch_sequences", config.batch_sequences);
   o.set("accumulation", config.accumulation);
   o.set("precision", config.precision == Precision::kBf16 ? "bf16" : "f32");
-  static constexpr const char* kKinds[] = {"adamw", "muon", "sgd", "adafactor"};
+  static constexpr const char* kKinds[] = {"adamw", "muon", "sgd", "adafactor", "adamw_8bit"};
   o.set("optimizer.kind", kKinds[static_cast<std::size_t>(config.optimizer.kind)]);
   o.set("ema", config.ema);
   for (const auto& [key, value] : method.identity()) o.set(key, value);
@@ -52,6 +53,15 @@ Result<json::Value> parse_state(const formats::Safetensors& file, const std::fil
   const json::Value* same = parsed->find("identity");
   if (same == nullptr || !same->is_object()) return fail(ErrorKind::kBadInput, path.string() + ": state lacks identity");
   return parsed;
+}
+
+Status read_codes(const formats::Safetensors& file, const std::string& name, std::span<std::uint8_t> out) {
+  if (out.empty()) return {};
+  QW_ASSIGN(const tensor::ConstView view, file.tensor(name));
+  if (view.dtype != tensor::DType::kU8 || view.shape != tensor::Shape{static_cast<std::int64_t>(out.size())})
+    return fail(ErrorKind::kBadInput, file.path().string() + ": " + name + " is not a list of " + std::to_string(out.size()) + " bytes");
+  std::memcpy(out.data(), view.data, out.size());
+  return {};
 }
 
 Status check_identity(const json::Object& ours, const json::Value& theirs, const std::filesystem::path& path) {
@@ -90,6 +100,15 @@ Status Trainer::save_checkpoint(const std::filesystem::path& path) {
   add("weight.", s.weights);
   add("m.", s.optimizer->first_moments());
   add("v.", s.optimizer->second_moments());
+  const auto add_codes = [&](const char* kind, std::size_t i, std::span<const std::uint8_t> codes) {
+    if (!codes.empty())
+      tensors.push_back({kind + s.name(i), tensor::Shape{static_cast<std::int64_t>(codes.size())}, nullptr, tensor::DType::kU8,
+                         std::as_bytes(codes)});
+  };
+  for (std::size_t i = 0; i < s.weights.size(); ++i) {
+    add_codes("m8.", i, s.optimizer->first_codes(i));
+    add_codes("v8.", i, s.optimizer->second_codes(i));
+  }
   if (s.has_average()) add("average.", s.average);
   json::Object state;
   state.set("step", s.step);
@@ -118,6 +137,10 @@ Status Trainer::load_checkpoint(const std::filesystem::path& path) {
   QW_TRY(load("weight.", s.weights));
   QW_TRY(load("m.", s.optimizer->first_moments()));
   QW_TRY(load("v.", s.optimizer->second_moments()));
+  for (std::size_t i = 0; i < s.weights.size(); ++i) {
+    QW_TRY(read_codes(file, "m8." + s.name(i), s.optimizer->first_codes(i)));
+    QW_TRY(read_codes(file, "v8." + s.name(i), s.optimizer->second_codes(i)));
+  }
   if (s.has_average()) QW_TRY(load("average.", s.average));
   const data::Cursor cursor{static_cast<std::uint64_t>(state.find("epoch")->as_int()), state.find("sequence")->as_int()};
   QW_TRY(s.method->open(cursor));

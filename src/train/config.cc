@@ -18,7 +18,7 @@ constexpr std::int64_t kLongSequence = 1 << 20;
 
 Status read_optimizer(ConfigTable t, OptimizerConfig& c) {
   int kind = 0, scale = 0;
-  QW_TRY(t.read_choice("kind", {"adamw", "muon", "sgd", "adafactor"}, kind));
+  QW_TRY(t.read_choice("kind", {"adamw", "muon", "sgd", "adafactor", "adamw_8bit"}, kind));
   QW_TRY(t.read("lr", c.lr, 0, 100));
   QW_TRY(t.read("beta1", c.beta1, 0, 0.999999));
   QW_TRY(t.read("beta2", c.beta2, 0, 0.999999999));
@@ -132,8 +132,45 @@ Status read_tables(ConfigTable& top, TrainConfig& c) {
     QW_ASSIGN(auto kto, top.table("kto"));
     QW_TRY(read_kto(std::move(kto), c.kto.emplace()));
   }
+  if (top.has("reward")) {
+    QW_ASSIGN(auto reward, top.table("reward"));
+    QW_TRY(reward.read("center", c.reward.emplace().center, 0, 1e6));
+    QW_TRY(reward.finish());
+  }
+  if (top.has("classes")) {
+    QW_ASSIGN(auto classes, top.table("classes"));
+    QW_TRY(classes.finish());
+    c.classes = true;
+  }
   QW_ASSIGN(const json::Object* model, top.raw_table("model"));
   if (model != nullptr) c.model = *model;
+  return {};
+}
+
+// What a step learns from.
+Status check_method(const TrainConfig& c) {
+  const std::pair<bool, const char*> methods[] = {{c.preference.has_value(), "[preference]"},
+                                                  {c.kto.has_value(), "[kto]"},
+                                                  {c.reward.has_value(), "[reward]"},
+                                                  {c.classes, "[classes]"}};
+  const char* first = nullptr;
+  for (const auto& [given, name] : methods) {
+    if (given && first != nullptr)
+      return fail(ErrorKind::kBadInput, std::string("a step learns by ") + first + " or by " + name + ", not by both");
+    if (given) first = name;
+  }
+  if (c.preference && c.init_from.empty())
+    return fail(ErrorKind::kBadInput, "[preference] needs init_from: fresh weights prefer nothing");
+  if (c.kto && c.init_from.empty())
+    return fail(ErrorKind::kBadInput, "[kto] needs init_from: it compares with the model before training");
+  if (!judges(c)) return {};
+  if (c.init_from.empty())
+    return fail(ErrorKind::kBadInput, std::string(first) + " needs init_from: the body of a language model");
+  if (c.lora) return fail(ErrorKind::kBadInput, std::string(first) + " trains a head, which [lora] does not hold");
+  if (c.optimizer.kind == OptimizerKind::kMuon)
+    return fail(ErrorKind::kBadInput, std::string("optimizer.kind: muon is for matrices inside layers, not for the head of ") + first);
+  if (!c.generation.empty())
+    return fail(ErrorKind::kBadInput, std::string("[generation] says how a model is sampled, and one by ") + first + " generates no text");
   return {};
 }
 
@@ -151,15 +188,11 @@ Status check_together(const TrainConfig& c) {
     return fail(ErrorKind::kBadInput, "a step that is not finite is either left out (skip_non_finite) or gone back from (rollback.most)");
   if (c.lora && c.init_from.empty())
     return fail(ErrorKind::kBadInput, "[lora] needs init_from: an adapter changes a model that is there");
-  if (c.preference && c.init_from.empty())
-    return fail(ErrorKind::kBadInput, "[preference] needs init_from: fresh weights prefer nothing");
-  if (c.kto && c.init_from.empty())
-    return fail(ErrorKind::kBadInput, "[kto] needs init_from: it compares with the model before training");
-  if (c.kto && c.preference) return fail(ErrorKind::kBadInput, "a step learns by [preference] or by [kto], not by both");
   if (c.lora && c.optimizer.kind == OptimizerKind::kMuon)
     return fail(ErrorKind::kBadInput, "optimizer.kind: muon is for whole matrices, not for [lora]");
   if (c.lora && !c.generation.empty())
     return fail(ErrorKind::kBadInput, "[generation] says how a model is sampled, and [lora] writes none");
+  QW_TRY(check_method(c));
   if (c.steps < 1) return fail(ErrorKind::kBadInput, "steps is missing");
   if (c.sequence_length * c.batch_sequences > (std::int64_t{1} << 30))
     return fail(ErrorKind::kBadInput, "sequence_length times batch_sequences is too large");

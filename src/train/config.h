@@ -14,7 +14,7 @@
 namespace qw::train {
 
 enum class Precision : std::uint8_t { kBf16, kF32 };  // of matrix products; master weights and sums are float32
-enum class OptimizerKind : std::uint8_t { kAdamw, kMuon, kSgd, kAdafactor };
+enum class OptimizerKind : std::uint8_t { kAdamw, kMuon, kSgd, kAdafactor, kAdamw8bit };
 enum class MuonScale : std::uint8_t {
   kMoonshot,  // 0.2 * sqrt(max(rows, cols)): update size as AdamW's, so its lr and decay carry over
   kJordan,    // sqrt(max(1, rows / cols))
@@ -85,6 +85,11 @@ struct KtoConfig {
   bool drift = true;  // measured on mismatched answers; false: taken to be 0 (APO-zero)
 };
 
+// A head of one number, a reward (scores.h).
+struct RewardConfig {
+  double center = 0;  // how strongly rewards are drawn towards 0, which pairs alone leave open
+};
+
 struct TrainConfig {
   std::filesystem::path output;        // checkpoints and the exported model go here
   std::string data;                    // data configuration (TOML); built when its output is absent
@@ -93,6 +98,8 @@ struct TrainConfig {
   std::optional<LoraConfig> lora;      // train adapters; absent: all weights
   std::optional<PreferenceConfig> preference;  // with none of these: next-token likelihood
   std::optional<KtoConfig> kto;
+  std::optional<RewardConfig> reward;
+  bool classes = false;                // a head of scores, one a label of the data (scores.h)
   json::Object model;                  // config.json keys; may be empty with init_from
   std::uint64_t seed = 1;
   std::int64_t threads = 0;            // 0 = one per CPU
@@ -112,6 +119,9 @@ struct TrainConfig {
   formats::GenerationConfig generation;  // sampling that the exported model asks for; empty: that of init_from, if any
   json::Object source;                 // the whole configuration as given, for checkpoints
 };
+
+// Whether what is trained judges documents: a model with a head of scores.
+inline bool judges(const TrainConfig& config) { return config.reward || config.classes; }
 
 // Errors: kBadInput naming the key (unknown, wrong type, out of range, missing).
 Result<TrainConfig> train_config(const json::Object& config);

@@ -52,11 +52,11 @@ class KtoMethod final : public Method {
 
 Status KtoMethod::open(const data::Cursor& at) {
   const auto& config = c_.config;
-  QW_ASSIGN(auto opened, data::ExampleStream::create(c_.dataset.train, data::Holds::kRatings, config.sequence_length,
+  QW_ASSIGN(auto opened, data::ExampleStream::create(c_.dataset.train, data::Holds::kRatings, data::Reading::kAnswers, config.sequence_length,
                                                      config.seed, at));
   answers_.emplace(std::move(opened));
   if (c_.dataset.heldout.empty() || heldout_) return {};
-  QW_ASSIGN(auto heldout, data::ExampleStream::create(c_.dataset.heldout, data::Holds::kRatings, config.sequence_length,
+  QW_ASSIGN(auto heldout, data::ExampleStream::create(c_.dataset.heldout, data::Holds::kRatings, data::Reading::kAnswers, config.sequence_length,
                                                       config.seed, {}));
   heldout_.emplace(std::move(heldout));
   return {};

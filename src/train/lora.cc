@@ -10,6 +10,7 @@
 #include "base/sha256.h"
 #include "models/load.h"
 #include "ops/gemm.h"
+#include "train/internal/start.h"
 #include "train/internal/state.h"
 #include "train/internal/svd.h"
 #include "train/internal/tensor_file.h"

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "ops/gemm.h"
+#include "train/internal/dynamic_code.h"
 
 namespace qw::train {
 namespace {
@@ -46,6 +47,12 @@ constexpr float kNormEps = 1e-7f;  // keeps a zero matrix zero
 
 constexpr double kTiny = 1e-30;  // Adafactor's: no gradient, no division by zero
 
+// bitsandbytes' least size for 8 bits; what is smaller keeps floats.
+constexpr std::int64_t kLeast8bit = 4096;
+static_assert(kChunk % DynamicCode::kBlock == 0);
+
+std::int64_t blocks_of(std::int64_t elements) { return (elements + DynamicCode::kBlock - 1) / DynamicCode::kBlock; }
+bool is_8bit(UpdateRule rule) { return rule == UpdateRule::kAdamw8bit || rule == UpdateRule::kAdamw8bitNoDecay; }
 bool is_sgd(UpdateRule rule) { return rule == UpdateRule::kSgd || rule == UpdateRule::kSgdNoDecay; }
 
 }  // namespace
@@ -54,6 +61,7 @@ UpdateRule plain_rule(OptimizerKind kind, bool decays) {
   switch (kind) {
     case OptimizerKind::kSgd: return decays ? UpdateRule::kSgd : UpdateRule::kSgdNoDecay;
     case OptimizerKind::kAdafactor: return decays ? UpdateRule::kAdafactor : UpdateRule::kAdafactorNoDecay;
+    case OptimizerKind::kAdamw8bit: return decays ? UpdateRule::kAdamw8bit : UpdateRule::kAdamw8bitNoDecay;
     case OptimizerKind::kAdamw:
     case OptimizerKind::kMuon: break;
   }
@@ -146,16 +154,19 @@ void NewtonSchulz::orthogonalise(float* matrix, std::int64_t rows, std::int64_t 
 struct Optimizer::State {
   OptimizerConfig config;
   std::vector<UpdateRule> rules;
-  std::vector<Chunk> chunks;  // of parameters under AdamW
+  std::vector<Chunk> chunks;  // of parameters under AdamW, of either kind
   const kernels::Kernels& kernels;
   base::ThreadPool& pool;
   ops::ParameterBuffer m, v;
   std::unique_ptr<NewtonSchulz> newton_schulz;
   tensor::Buffer update;  // of one matrix under Muon, or of one parameter under Adafactor
   std::vector<float> lr_ratios;
+  std::vector<std::vector<std::uint8_t>> m_codes{}, v_codes{};  // by parameter
 
   void adamw(ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients, std::int64_t step, double lr,
              double gradient_scale);
+  template <class Update>
+  void by_block(const Chunk& c, const Update& update);
   double rate(std::size_t p, double lr) const {
     return lr_ratios.empty() ? lr : lr * static_cast<double>(lr_ratios[p]);
   }
@@ -173,6 +184,11 @@ Optimizer::Optimizer(const std::vector<tensor::Shape>& shapes, std::vector<Updat
                      const kernels::Kernels& kernels, base::ThreadPool& pool, std::vector<float> lr_ratios)
     : state_(new State{config, std::move(rules), {}, kernels, pool, {}, {}, nullptr, {}, std::move(lr_ratios)}) {
   State& s = *state_;
+  for (std::size_t p = 0; p < s.rules.size(); ++p)
+    if (is_8bit(s.rules[p]) && shapes[p].elements() < kLeast8bit)
+      s.rules[p] = s.rules[p] == UpdateRule::kAdamw8bit ? UpdateRule::kAdamw : UpdateRule::kAdamwNoDecay;
+  s.m_codes.resize(s.rules.size());
+  s.v_codes.resize(s.rules.size());
   QW_CHECK(s.rules.size() == shapes.size() && (s.lr_ratios.empty() || s.lr_ratios.size() == shapes.size()));
   std::vector<tensor::Shape> first, second, adam_shapes;
   std::int64_t small = 0, large = 0, most = 0;
@@ -180,6 +196,15 @@ Optimizer::Optimizer(const std::vector<tensor::Shape>& shapes, std::vector<Updat
     const UpdateRule rule = s.rules[p];
     const bool adam = rule == UpdateRule::kAdamw || rule == UpdateRule::kAdamwNoDecay;
     const bool adafactor = rule == UpdateRule::kAdafactor || rule == UpdateRule::kAdafactorNoDecay;
+    const bool small_moments = is_8bit(rule);
+    if (small_moments) {
+      s.m_codes[p].resize(static_cast<std::size_t>(shapes[p].elements()));
+      s.v_codes[p].resize(s.m_codes[p].size());
+      first.push_back(tensor::Shape{blocks_of(shapes[p].elements())});
+      second.push_back(first.back());
+      adam_shapes.push_back(shapes[p]);
+      continue;
+    }
     const bool momentum = adam || rule == UpdateRule::kMuon || (is_sgd(rule) && config.momentum > 0);
     first.push_back(momentum ? shapes[p] : tensor::Shape{0});
     if (adafactor && shapes[p].rank() == 2) second.push_back({shapes[p][0] + shapes[p][1]});
@@ -203,6 +228,15 @@ Optimizer::~Optimizer() = default;
 
 ops::ParameterBuffer& Optimizer::first_moments() { return state_->m; }
 ops::ParameterBuffer& Optimizer::second_moments() { return state_->v; }
+std::span<std::uint8_t> Optimizer::first_codes(std::size_t parameter) { return state_->m_codes[parameter]; }
+std::span<std::uint8_t> Optimizer::second_codes(std::size_t parameter) { return state_->v_codes[parameter]; }
+std::int64_t Optimizer::moment_bytes() const {
+  std::int64_t bytes = 0;
+  for (std::size_t p = 0; p < state_->rules.size(); ++p)
+    bytes += static_cast<std::int64_t>(state_->m_codes[p].size() + state_->v_codes[p].size()) +
+             static_cast<std::int64_t>(sizeof(float)) * (state_->m.elements(p) + state_->v.elements(p));
+  return bytes;
+}
 const std::vector<UpdateRule>& Optimizer::rules() const { return state_->rules; }
 
 void Optimizer::State::adamw(ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients, std::int64_t step,
@@ -213,15 +247,35 @@ void Optimizer::State::adamw(ops::ParameterBuffer& weights, const ops::Parameter
   pool.parallel_for(static_cast<std::int64_t>(chunks.size()), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const Chunk& c = chunks[static_cast<std::size_t>(i)];
-      const bool decays = rules[c.parameter] == UpdateRule::kAdamw;
+      const bool decays = rules[c.parameter] == UpdateRule::kAdamw || rules[c.parameter] == UpdateRule::kAdamw8bit;
       const double rate = this->rate(c.parameter, lr);
-      kernels.adamw(weights.data(c.parameter) + c.begin, gradients.data(c.parameter) + c.begin,
-                    m.data(c.parameter) + c.begin, v.data(c.parameter) + c.begin, c.end - c.begin,
-                    static_cast<float>(rate), static_cast<float>(config.beta1), static_cast<float>(config.beta2),
-                    static_cast<float>(config.eps), decays ? static_cast<float>(rate * config.weight_decay) : 0.0f,
-                    correction1, correction2, static_cast<float>(gradient_scale));
+      const auto update = [&](std::int64_t at, std::int64_t n, float* first, float* second) {
+        kernels.adamw(weights.data(c.parameter) + at, gradients.data(c.parameter) + at, first, second, n,
+                      static_cast<float>(rate), static_cast<float>(config.beta1), static_cast<float>(config.beta2),
+                      static_cast<float>(config.eps), decays ? static_cast<float>(rate * config.weight_decay) : 0.0f,
+                      correction1, correction2, static_cast<float>(gradient_scale));
+      };
+      if (is_8bit(rules[c.parameter])) by_block(c, update);
+      else update(c.begin, c.end - c.begin, m.data(c.parameter) + c.begin, v.data(c.parameter) + c.begin);
     }
   });
+}
+
+// Opens the moments of a chunk block by block around their update.
+template <class Update>
+void Optimizer::State::by_block(const Chunk& c, const Update& update) {
+  const DynamicCode &with_sign = DynamicCode::with_sign(), &without = DynamicCode::without_sign();
+  std::array<float, DynamicCode::kBlock> first, second;
+  for (std::int64_t at = c.begin; at < c.end; at += DynamicCode::kBlock) {
+    const std::int64_t n = std::min(DynamicCode::kBlock, c.end - at), block = at / DynamicCode::kBlock;
+    std::uint8_t *mc = m_codes[c.parameter].data() + at, *vc = v_codes[c.parameter].data() + at;
+    float &m_scale = m.data(c.parameter)[block], &v_scale = v.data(c.parameter)[block];
+    with_sign.open(mc, n, m_scale, first.data());
+    without.open(vc, n, v_scale, second.data());
+    update(at, n, first.data(), second.data());
+    m_scale = with_sign.close(first.data(), n, mc);
+    v_scale = without.close(second.data(), n, vc);
+  }
 }
 
 void Optimizer::State::muon(std::size_t p, ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients,
@@ -335,7 +389,9 @@ void Optimizer::step(ops::ParameterBuffer& weights, const ops::ParameterBuffer& 
     switch (s.rules[p]) {
       case UpdateRule::kFrozen:
       case UpdateRule::kAdamw:
-      case UpdateRule::kAdamwNoDecay: break;
+      case UpdateRule::kAdamwNoDecay:
+      case UpdateRule::kAdamw8bit:
+      case UpdateRule::kAdamw8bitNoDecay: break;
       case UpdateRule::kMuon: s.muon(p, weights, gradients, muon_lr, gradient_scale); break;
       case UpdateRule::kSgd:
       case UpdateRule::kSgdNoDecay: s.sgd(p, weights, gradients, lr, gradient_scale); break;

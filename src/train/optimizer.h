@@ -1,4 +1,4 @@
-// AdamW, Muon, SGD and Adafactor over a parameter table. The same bytes for every thread count: elementwise work is cut at fixed
+// AdamW (also with moments of 8 bits), Muon, SGD and Adafactor over a parameter table. The same bytes for every thread count: elementwise work is cut at fixed
 // places, sums run over fixed pieces in fixed order, matrix products keep the kernels' promise.
 //
 // AdamW: Loshchilov & Hutter, "Decoupled weight decay regularization" (ICLR 2019); decay before the update, on tensors
@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -21,7 +22,8 @@
 namespace qw::train {
 
 // How one parameter is treated.
-enum class UpdateRule : std::uint8_t { kFrozen, kAdamw, kAdamwNoDecay, kMuon, kSgd, kSgdNoDecay, kAdafactor, kAdafactorNoDecay };
+enum class UpdateRule : std::uint8_t { kFrozen, kAdamw, kAdamwNoDecay, kMuon, kSgd, kSgdNoDecay, kAdafactor, kAdafactorNoDecay, kAdamw8bit,
+                                       kAdamw8bitNoDecay };
 // That of a parameter outside Muon, by the optimizer of a run.
 UpdateRule plain_rule(OptimizerKind kind, bool decays);
 
@@ -55,9 +57,15 @@ class Optimizer {
             double gradient_scale);
 
   // First moments (Muon, SGD: momentum) of every parameter, and second moments of those under AdamW and Adafactor (of a
-  // matrix the means by row, then by column); shape [0] where there are none.
+  // matrix the means by row, then by column); shape [0] where there are none. Where there are codes, the scale of each
+  // block of them (internal/dynamic_code.h).
   ops::ParameterBuffer& first_moments();
   ops::ParameterBuffer& second_moments();
+  // The codes of moments of 8 bits; empty where moments are floats: in the other rules, and of parameters of less than
+  // 4096 numbers, which weigh nothing.
+  std::span<std::uint8_t> first_codes(std::size_t parameter);
+  std::span<std::uint8_t> second_codes(std::size_t parameter);
+  std::int64_t moment_bytes() const;  // of all of these
   const std::vector<UpdateRule>& rules() const;
 
  private:

@@ -41,11 +41,11 @@ class PairMethod final : public Method {
 
 Status PairMethod::open(const data::Cursor& at) {
   const auto& config = c_.config;
-  QW_ASSIGN(auto opened, data::ExampleStream::create(c_.dataset.train, data::Holds::kPairs, config.sequence_length,
+  QW_ASSIGN(auto opened, data::ExampleStream::create(c_.dataset.train, data::Holds::kPairs, data::Reading::kAnswers, config.sequence_length,
                                                      config.seed, at));
   pairs_.emplace(std::move(opened));
   if (c_.dataset.heldout.empty() || heldout_) return {};
-  QW_ASSIGN(auto heldout, data::ExampleStream::create(c_.dataset.heldout, data::Holds::kPairs, config.sequence_length,
+  QW_ASSIGN(auto heldout, data::ExampleStream::create(c_.dataset.heldout, data::Holds::kPairs, data::Reading::kAnswers, config.sequence_length,
                                                       config.seed, {}));
   heldout_.emplace(std::move(heldout));
   return {};

@@ -333,7 +333,7 @@ TEST_F(PreferenceTest, WhatDoesNotFitIsNamed) {
   auto texts = Trainer::create(preferring({"preference.method=dpo"}), *dataset_, kernels_here(), pool);
   EXPECT_THAT(texts.error().message, HasSubstr("text: holds texts, and pairs are asked for"));
   auto pairs = Trainer::create(preferring({}), *pairs_, kernels_here(), pool);
-  EXPECT_THAT(pairs.error().message, HasSubstr("[preference] only"));
+  EXPECT_THAT(pairs.error().message, HasSubstr("[preference] or [reward] only"));
   auto shorter =
       Trainer::create(preferring({"preference.method=dpo", "sequence_length=8"}), *pairs_, kernels_here(), pool);
   EXPECT_THAT(shorter.error().message, HasSubstr("no pairs of at most 8 rows"));

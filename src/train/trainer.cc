@@ -4,14 +4,9 @@
 #include <cmath>
 
 #include "base/cpu.h"
-#include "base/rng.h"
-#include "formats/hf_folder.h"
-#include "formats/model_file.h"
-#include "models/load.h"
 #include "ops/gemm.h"
-#include "tensor/blocks.h"
+#include "train/internal/start.h"
 #include "train/internal/state.h"
-#include "train/internal/tensor_file.h"
 
 namespace qw::train {
 namespace {
@@ -35,30 +30,13 @@ std::string shortened(double value) {
   return text;
 }
 
-// The model of a recipe: its own table, or the config.json of the folder it starts from. Layers that draft are left aside:
-// they would have to be trained anew for what the model becomes.
-Result<std::unique_ptr<models::Model>> make_model(const TrainConfig& config) {
-  if (config.init_from.empty()) return models::model_from_hf_config(config.model, 0);
-  QW_ASSIGN(const auto folder, formats::HfFolder::open(config.init_from));
-  auto model = models::model_from_hf_config(folder.config(), 0);
-  if (!model) return in_context(config.init_from + "/config.json", std::move(model).error());
-  return model;
-}
+// Weights and gradients, and two moments of 4 bytes or, with 8 bits, of little more than one.
+double bytes_a_parameter(OptimizerKind kind) { return kind == OptimizerKind::kAdamw8bit ? 10.1 : 16; }
 
-Status load_weights(const std::filesystem::path& folder, const models::Model& model, ops::ParameterBuffer& weights) {
-  QW_ASSIGN(const auto source, formats::ModelSource::open(folder));
-  if (const formats::HfFolder* opened = source.hf_folder(); opened != nullptr && opened->quantised() != nullptr)
-    return fail(ErrorKind::kBadInput, folder.string() + ": training starts from plain weights, these are " +
-                                          opened->quantised()->config().describe() + "; convert them to bf16 first");
-  QW_ASSIGN(const auto views, models::load_weights(model, source));
-  for (std::size_t i = 0; i < weights.size(); ++i) tensor::decode(views[i], weights.data(i));
-  return {};
-}
-
-Status check_memory(const std::vector<tensor::Shape>& trained) {
+Status check_memory(const std::vector<tensor::Shape>& trained, OptimizerKind kind) {
   double parameters = 0;
   for (const auto& shape : trained) parameters += static_cast<double>(shape.elements());
-  const double need = 16 * parameters, have = static_cast<double>(base::available_memory_bytes());
+  const double need = bytes_a_parameter(kind) * parameters, have = static_cast<double>(base::available_memory_bytes());
   if (need > have)
     return fail(ErrorKind::kResource, "training this model needs " + shortened(need / 1e9) +
                                           " GB for weights, gradients and moments, there are " + shortened(have / 1e9));
@@ -114,25 +92,6 @@ double measure_peak_flops(kernels::GemmPrecision precision, const kernels::Kerne
   return best;
 }
 
-void initialise(const models::Model& model, std::uint64_t seed, ops::ParameterBuffer& weights) {
-  const auto& parameters = model.parameters();
-  for (std::size_t p = 0; p < parameters.size(); ++p) {
-    const auto out = weights.tensor(p);
-    if (const float top = parameters[p].init_rate; top > 0) {
-      constexpr double kLeast = 0.01;  // as the reference: the logarithm of a rate near 0 would be far from all others
-      base::Rng rng(seed, kInitStream + p);
-      for (float& w : out) w = static_cast<float>(std::log(kLeast + rng.next_double() * (static_cast<double>(top) - kLeast)));
-      continue;
-    }
-    if (parameters[p].is_norm || parameters[p].is_bias) {
-      std::fill(out.begin(), out.end(), parameters[p].is_norm ? 1.0f : 0.0f);
-      continue;
-    }
-    base::Rng rng(seed, kInitStream + p);
-    for (float& w : out) w = static_cast<float>(rng.next_normal() * static_cast<double>(parameters[p].init_std));
-  }
-}
-
 std::vector<UpdateRule> update_rules(const models::Model& model, OptimizerKind kind) {
   std::vector<UpdateRule> rules;
   const auto& parameters = model.parameters();
@@ -148,18 +107,6 @@ std::vector<UpdateRule> update_rules(const models::Model& model, OptimizerKind k
   return rules;
 }
 
-namespace {
-
-// A model that was trained further is sampled as before unless the recipe says otherwise.
-Status inherit_generation(TrainConfig& config) {
-  if (!config.generation.empty()) return {};
-  QW_ASSIGN(const auto source, formats::ModelSource::open(config.init_from));
-  QW_ASSIGN(config.generation, formats::read_generation_config(source));
-  return {};
-}
-
-}  // namespace
-
 Trainer::Trainer(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Trainer::~Trainer() = default;
 
@@ -174,16 +121,17 @@ Result<std::unique_ptr<Trainer>> Trainer::create(TrainConfig config, const data:
   if (s.config.lora) {
     QW_ASSIGN(s.lora, Lora::create(s.config));
   } else {
-    QW_ASSIGN(s.whole_model, make_model(s.config));
+    QW_ASSIGN(s.whole_model, make_model(s.config, dataset));
   }
   const models::Model& model = s.model();
-  if (model.traits().head.kind != models::HeadKind::kLanguage)
-    return fail(ErrorKind::kUsage, "train: only models with the head of a language model are trained");
+  if (!judges(s.config) && model.traits().head.kind != models::HeadKind::kLanguage)
+    return fail(ErrorKind::kUsage, std::string("train: a model with the head \"") + models::head_name(model.traits().head.kind) +
+                                       "\" is trained by [reward] or [classes] only");
   if (model.traits().vocab < dataset.vocab)
     return fail(ErrorKind::kUsage, "model.vocab_size is " + std::to_string(model.traits().vocab) +
                                        ", the tokenizer has " + std::to_string(dataset.vocab) + " ids");
   const auto shapes = shapes_of(model);
-  QW_TRY(check_memory(s.lora != nullptr ? s.lora->shapes() : shapes));
+  QW_TRY(check_memory(s.lora != nullptr ? s.lora->shapes() : shapes, s.config.optimizer.kind));
   ops::RecordingExecutor recorder(shapes);
   model.forward(recorder);
   ops::TrainingOptions options;
@@ -207,7 +155,7 @@ Result<std::unique_ptr<Trainer>> Trainer::create(TrainConfig config, const data:
   } else if (s.config.init_from.empty()) {
     initialise(model, s.config.seed, s.weights);
   } else {
-    QW_TRY(load_weights(s.config.init_from, model, s.weights));
+    QW_TRY(load_weights(s.config, model, s.weights));
     QW_TRY(inherit_generation(s.config));
   }
   if (s.has_average()) {

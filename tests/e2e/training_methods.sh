@@ -37,3 +37,22 @@ data rated rating
 recipe rated '[kto]' 'beta = 0.3' '[lora]' 'rank = 4'
 check "rated answers: kto with an adapter" "'$program' train rated.toml --json >rated.log 2>&1 && falls rated && grep -q '\"drift\"' rated.log"
 check "the adapter is applied" "'$program' complete -m mini -p 月 --adapter rated.run/adapter --max-tokens 4 >/dev/null 2>rated.err"
+
+for i in 1 2 3 4 5 6 7 8; do
+  printf '{"text":"明月 %s","label":"moon"}\n{"text":"春江 %s","label":"river"}\n' $i $i
+done >kinds.jsonl
+data kinds class 'labels = ["moon", "river"]'
+recipe kinds '[classes]'
+check "classes" "'$program' train kinds.toml --json >kinds.log 2>&1 && falls kinds"
+echo '[{"role":"user","content":"明月 3"}]' >moon.json
+check "the folder classifies" "'$program' reward -m kinds.run/model --messages moon.json --json | grep -q '\"label\": \"moon\"'"
+check "as GGUF too" "'$program' convert kinds.run/model kinds.gguf --type bf16 --json >/dev/null && [ \"\$('$program' reward -m kinds.gguf --messages moon.json)\" = \"\$('$program' reward -m kinds.run/model --messages moon.json)\" ]"
+
+for i in 1 2 3 4 5 6 7 8; do printf '{"prompt":"写一首诗 %s","chosen":"明月松间照","rejected":"好的好的"}\n' $i; done >taste.jsonl
+data taste preference
+recipe taste '[reward]' 'center = 0.01'
+check "rewards" "'$program' train taste.toml --json >taste.log 2>&1 && falls taste"
+echo '[{"role":"user","content":"写一首诗 2"},{"role":"assistant","content":"明月松间照"}]' >liked.json
+echo '[{"role":"user","content":"写一首诗 2"},{"role":"assistant","content":"好的好的"}]' >not.json
+check "the folder rewards what was preferred" \
+  "python3 -c \"import json,sys; a,b=(json.loads(x)['score'] for x in sys.argv[1:]); sys.exit(a <= b)\" \"\$('$program' reward -m taste.run/model --messages liked.json)\" \"\$('$program' reward -m taste.run/model --messages not.json)\""

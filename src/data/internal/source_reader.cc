@@ -14,7 +14,7 @@ Digest digest_of(const Document& document) {
   const std::string hex =
       base::sha256_hex(chat ? json::dump(json::Value(document.chat), json::WriteStyle::compact()) +
                                   json::dump(json::Value(document.rejected), json::WriteStyle::compact()) +
-                                  (document.value != 0 ? "1" : "")
+                                  (document.value != 0 ? std::to_string(document.value) : "")
                             : document.text);
   return {first_bits(hex), first_bits(std::string_view(hex).substr(16))};
 }
@@ -44,6 +44,7 @@ Holds holds_of(const SourceConfig& source) {
   switch (source.reader.form) {
     case ConversationForm::kPreference: return Holds::kPairs;
     case ConversationForm::kRated: return Holds::kRatings;
+    case ConversationForm::kClassified: return Holds::kClasses;
     default: return Holds::kTexts;
   }
 }

@@ -55,6 +55,7 @@ std::unique_ptr<Method> make_method(const MethodContext& context);
 std::unique_ptr<Method> make_text_method(const MethodContext& context);
 std::unique_ptr<Method> make_preference_method(const MethodContext& context);
 std::unique_ptr<Method> make_kto_method(const MethodContext& context);
+std::unique_ptr<Method> make_score_method(const MethodContext& context);  // rewards and classes
 
 // The mean over all labels that count in all these batches: gradients, and record.loss.
 Status learn_texts(const MethodContext& context, std::span<const data::PackedBatch> batches, StepRecord& record);

@@ -55,15 +55,11 @@ struct Trainer::State {
   const ops::ParameterBuffer& served_weights() const { return has_average() ? average : weights; }
 };
 
-constexpr std::uint64_t kInitStream = std::uint64_t{1} << 56;  // + parameter: apart from the streams that shuffle data
-
 // Floating-point operations of forward and backward over a batch (2 a multiply-add; causal attention counted once). Of
 // frozen weights there is no gradient to compute, and what adapters need is not counted.
 double training_flops(const models::Model& model, bool frozen, const data::PackedBatch& batch);
 // Best rate of a square matrix product over a few tries, in operations a second.
 double measure_peak_flops(kernels::GemmPrecision precision, const kernels::Kernels& kernels, base::ThreadPool& pool);
-// Fresh weights: norms 1, biases 0, the rest N(0, init_std), drawn by (seed, parameter).
-void initialise(const models::Model& model, std::uint64_t seed, ops::ParameterBuffer& weights);
 std::vector<UpdateRule> update_rules(const models::Model& model, OptimizerKind kind);
 
 }  // namespace qw::train

@@ -1,0 +1,98 @@
+#include "train/internal/start.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "base/rng.h"
+#include "formats/hf_folder.h"
+#include "formats/model_file.h"
+#include "models/load.h"
+#include "tensor/blocks.h"
+
+namespace qw::train {
+namespace {
+
+bool same_head(const models::HeadTraits& a, const models::HeadTraits& b) {
+  return a.kind == b.kind && a.outputs == b.outputs;
+}
+
+void initialise_one(const models::ParameterSpec& spec, std::size_t p, std::uint64_t seed, std::span<float> out) {
+  if (const float top = spec.init_rate; top > 0) {
+    constexpr double kLeast = 0.01;  // as the reference: the logarithm of a rate near 0 would be far from all others
+    base::Rng rng(seed, kInitStream + p);
+    for (float& w : out)
+      w = static_cast<float>(std::log(kLeast + rng.next_double() * (static_cast<double>(top) - kLeast)));
+    return;
+  }
+  if (spec.is_norm || spec.is_bias) {
+    std::fill(out.begin(), out.end(), spec.is_norm ? 1.0f : 0.0f);
+    return;
+  }
+  base::Rng rng(seed, kInitStream + p);
+  for (float& w : out) w = static_cast<float>(rng.next_normal() * static_cast<double>(spec.init_std));
+}
+
+// The model a folder describes, with the head it has.
+Result<std::unique_ptr<models::Model>> model_of(const std::string& path) {
+  QW_ASSIGN(const auto folder, formats::HfFolder::open(path));
+  auto model = models::model_from_hf_config(folder.config(), 0);
+  if (!model) return in_context(path + "/config.json", std::move(model).error());
+  return model;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<models::Model>> make_model(const TrainConfig& config, const data::Dataset& dataset) {
+  if (config.init_from.empty()) return models::model_from_hf_config(config.model, 0);
+  QW_ASSIGN(auto model, model_of(config.init_from));
+  if (!judges(config)) return model;
+  const std::vector<std::string> labels = config.classes ? dataset.labels : std::vector<std::string>();
+  const models::HeadTraits& head = model->traits().head;
+  if (head.kind == models::HeadKind::kLanguage) return models::model_with_scores(*model, labels);
+  const auto wanted = static_cast<std::int32_t>(std::max<std::size_t>(1, labels.size()));
+  if (head.kind != models::HeadKind::kClasses || head.outputs != wanted ||
+      (!head.labels.empty() && head.labels != labels))
+    return fail(ErrorKind::kBadInput, config.init_from + ": has another head than the data have labels for");
+  return model;
+}
+
+void initialise(const models::Model& model, std::uint64_t seed, ops::ParameterBuffer& weights) {
+  for (std::size_t p = 0; p < model.parameters().size(); ++p)
+    initialise_one(model.parameters()[p], p, seed, weights.tensor(p));
+}
+
+Status load_weights(const TrainConfig& config, const models::Model& model, ops::ParameterBuffer& weights) {
+  const std::string& path = config.init_from;
+  QW_ASSIGN(const auto source, formats::ModelSource::open(path));
+  if (const formats::HfFolder* opened = source.hf_folder(); opened != nullptr && opened->quantised() != nullptr)
+    return fail(ErrorKind::kBadInput, path + ": training starts from plain weights, these are " +
+                                          opened->quantised()->config().describe() + "; convert them to bf16 first");
+  QW_ASSIGN(const auto body, model_of(path));
+  if (same_head(body->traits().head, model.traits().head)) {
+    QW_ASSIGN(const auto views, models::load_weights(model, source));
+    for (std::size_t i = 0; i < weights.size(); ++i) tensor::decode(views[i], weights.data(i));
+    return {};
+  }
+  QW_ASSIGN(const auto views, models::load_weights(*body, source));
+  std::map<std::string, std::size_t> places;
+  for (std::size_t i = 0; i < views.size(); ++i) places.emplace(body->parameters()[i].own_name(), i);
+  for (std::size_t p = 0; p < weights.size(); ++p) {
+    const models::ParameterSpec& spec = model.parameters()[p];
+    const auto there = places.find(spec.own_name());
+    if (there == places.end())
+      initialise_one(spec, p, config.seed, weights.tensor(p));
+    else
+      tensor::decode(views[there->second], weights.data(p));
+  }
+  return {};
+}
+
+Status inherit_generation(TrainConfig& config) {
+  if (!config.generation.empty()) return {};
+  QW_ASSIGN(const auto source, formats::ModelSource::open(config.init_from));
+  QW_ASSIGN(config.generation, formats::read_generation_config(source));
+  return {};
+}
+
+}  // namespace qw::train

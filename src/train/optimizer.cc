@@ -166,7 +166,7 @@ struct Optimizer::State {
   void adamw(ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients, std::int64_t step, double lr,
              double gradient_scale);
   template <class Update>
-  void by_block(const Chunk& c, const Update& update);
+  void by_block(const Chunk& c, const Update& move);
   double rate(std::size_t p, double lr) const {
     return lr_ratios.empty() ? lr : lr * static_cast<double>(lr_ratios[p]);
   }
@@ -249,21 +249,21 @@ void Optimizer::State::adamw(ops::ParameterBuffer& weights, const ops::Parameter
       const Chunk& c = chunks[static_cast<std::size_t>(i)];
       const bool decays = rules[c.parameter] == UpdateRule::kAdamw || rules[c.parameter] == UpdateRule::kAdamw8bit;
       const double rate = this->rate(c.parameter, lr);
-      const auto update = [&](std::int64_t at, std::int64_t n, float* first, float* second) {
+      const auto move = [&](std::int64_t at, std::int64_t n, float* first, float* second) {
         kernels.adamw(weights.data(c.parameter) + at, gradients.data(c.parameter) + at, first, second, n,
                       static_cast<float>(rate), static_cast<float>(config.beta1), static_cast<float>(config.beta2),
                       static_cast<float>(config.eps), decays ? static_cast<float>(rate * config.weight_decay) : 0.0f,
                       correction1, correction2, static_cast<float>(gradient_scale));
       };
-      if (is_8bit(rules[c.parameter])) by_block(c, update);
-      else update(c.begin, c.end - c.begin, m.data(c.parameter) + c.begin, v.data(c.parameter) + c.begin);
+      if (is_8bit(rules[c.parameter])) by_block(c, move);
+      else move(c.begin, c.end - c.begin, m.data(c.parameter) + c.begin, v.data(c.parameter) + c.begin);
     }
   });
 }
 
 // Opens the moments of a chunk block by block around their update.
 template <class Update>
-void Optimizer::State::by_block(const Chunk& c, const Update& update) {
+void Optimizer::State::by_block(const Chunk& c, const Update& move) {
   const DynamicCode &with_sign = DynamicCode::with_sign(), &without = DynamicCode::without_sign();
   std::array<float, DynamicCode::kBlock> first, second;
   for (std::int64_t at = c.begin; at < c.end; at += DynamicCode::kBlock) {
@@ -272,7 +272,7 @@ void Optimizer::State::by_block(const Chunk& c, const Update& update) {
     float &m_scale = m.data(c.parameter)[block], &v_scale = v.data(c.parameter)[block];
     with_sign.open(mc, n, m_scale, first.data());
     without.open(vc, n, v_scale, second.data());
-    update(at, n, first.data(), second.data());
+    move(at, n, first.data(), second.data());
     m_scale = with_sign.close(first.data(), n, mc);
     v_scale = without.close(second.data(), n, vc);
   }

@@ -22,6 +22,9 @@ using grammar::Source;
 constexpr std::size_t kMaxKept = 64;
 constexpr std::string_view kThinkOpen = "<think>", kThinkClose = "</think>";
 
+constexpr std::string_view kTooManyWays =
+    "the grammar can be read in too many ways at once: fewer alternatives should begin alike";
+
 // Two specs with the same key describe the same outputs.
 std::string key_of(const ConstraintSpec& spec) {
   json::Array tools;
@@ -99,8 +102,8 @@ class ConstraintProcessor final : public LogitsProcessor {
 
   Status apply(std::span<float> logits, const History&) override {
     allowed_.clear();
-    if (!ended_) matcher_.allowed(allowed_);
-    if (matcher_.overflow()) return fail(ErrorKind::kResource, "the output is nested too deep for its grammar");
+    if (!ended_ && !matcher_.allowed(allowed_)) return fail(ErrorKind::kBadInput, std::string(kTooManyWays));
+    if (matcher_.overflow()) return fail(ErrorKind::kBadInput, "the output is nested too deep for its grammar");
     if (ended_ || matcher_.may_end())
       for (const TokenId id : stop_ids_)
         if (id >= 0 && id < vocab_) allowed_.add(id);
@@ -168,6 +171,10 @@ Result<std::shared_ptr<const grammar::TokenClasses>> ConstraintCompiler::compile
   QW_ASSIGN(grammar::Grammar compiled, grammar_of(spec, effort));
   auto classes = std::make_shared<const grammar::TokenClasses>(std::move(compiled), table());
   if (!classes->warm(effort)) return effort.error();
+  // The first tokens are found here, too: where that is too much, it is said before anything runs.
+  grammar::Matcher matcher(classes);
+  grammar::TokenSet first(classes->table().vocab());
+  if (matcher.overflow() || !matcher.allowed(first)) return fail(ErrorKind::kBadInput, std::string(kTooManyWays));
   const std::lock_guard lock(mutex_);
   if (const auto it = by_key_.find(key); it != by_key_.end()) return it->second->classes;  // somebody was quicker
   kept_.push_front({key, classes});

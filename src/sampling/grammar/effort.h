@@ -35,6 +35,7 @@ class Effort {
     return left_ > 0;
   }
   bool spent() const { return left_ == 0; }
+  std::size_t left() const { return left_; }
   // kInterrupted if nobody waits; kBadInput if it was too much.
   tl::unexpected<Error> error() const {
     if (abandoned_) return fail(ErrorKind::kInterrupted, "nobody waits for the grammar any more");

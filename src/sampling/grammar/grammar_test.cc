@@ -74,7 +74,7 @@ void check_walk(const std::shared_ptr<const TokenClasses>& classes, std::uint64_
   const TokenTable& table = classes->table();
   for (int step = 0; step < steps && !matcher.must_end(); ++step) {
     TokenSet allowed(table.vocab());
-    matcher.allowed(allowed);
+    EXPECT_TRUE(matcher.allowed(allowed));
     std::vector<TokenId> may;
     for (TokenId id = 0; id < table.vocab(); ++id) {
       const std::string_view bytes = table.tokenizer().token_bytes(id);

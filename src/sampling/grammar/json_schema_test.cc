@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -280,6 +281,53 @@ TEST(Constraint, ThinkingIsFree) {
 }
 
 // A model that wants anything at random: with the constraint every text it ends is what was asked for.
+// Texts of bounded length that begin alike: each has states of its own, so that every token would cost as many walks
+// through the vocabulary as there are alternatives.
+TEST(Constraint, WhatCanBeReadInManyWaysAtOnceIsEndedSoon) {
+  tokenizer::TokenizerSpec many;
+  for (int b = 0; b < 256; ++b) many.tokens.push_back(std::string(1, static_cast<char>(b)));
+  for (char a = 'a'; a <= 'z'; ++a)
+    for (char b = 'a'; b <= 'z'; ++b)
+      for (char c = 'a'; c <= 'z'; ++c) many.tokens.push_back({a, b, c});
+  const auto tokens = *tokenizer::Tokenizer::create(std::move(many));
+  ConstraintCompiler compiler(tokens);
+  const auto compile_ways = [&](int ways, const std::string& before) {
+    ConstraintSpec spec;
+    spec.form = ConstraintSpec::Form::kEbnf;
+    spec.text = "root ::= " + before + " (a0";
+    for (int i = 1; i < ways; ++i) spec.text += " | a" + std::to_string(i);
+    spec.text += ")\n";
+    for (int i = 0; i < ways; ++i)
+      spec.text += "a" + std::to_string(i) + " ::= [a-z]{0,20} \"" + std::to_string(i) + "!\"\n";
+    return compiler.compile(spec);
+  };
+  // At the first token it is said at once; later the answer ends, and whoever tries again gets no further.
+  const auto refused = compile_ways(1000, "");
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().kind, ErrorKind::kBadInput);
+  EXPECT_NE(refused.error().message.find("too many ways"), std::string::npos);
+  const auto classes = compile_ways(1000, "\"?\"");
+  ASSERT_TRUE(classes.has_value()) << classes.error().message;
+  for (int attempt = 0; attempt < 4; ++attempt) {
+    auto processor = make_constraint(*classes, {});
+    std::vector<float> logits(static_cast<std::size_t>(tokens.vocab_size()));
+    ASSERT_TRUE(processor->apply(logits, {}).has_value());
+    ASSERT_TRUE(processor->accept('?').has_value());
+    const auto ended = processor->apply(logits, {});
+    ASSERT_FALSE(ended.has_value());
+    EXPECT_NE(ended.error().message.find("too many ways"), std::string::npos) << ended.error().message;
+  }
+  const auto few = compile_ways(60, "\"?\"");
+  ASSERT_TRUE(few.has_value());
+  EXPECT_TRUE(matches(*few, "?abcdefghij7!"));
+  auto processor = make_constraint(*few, {});
+  std::vector<float> logits(static_cast<std::size_t>(tokens.vocab_size()));
+  ASSERT_TRUE(processor->accept('?').has_value());
+  ASSERT_TRUE(processor->apply(logits, {}).has_value());
+  EXPECT_FALSE(std::isinf(logits[256])) << "aaa";
+  EXPECT_TRUE(std::isinf(logits['!']));
+}
+
 TEST(Constraint, GuidesAnyModel) {
   ConstraintSpec spec;
   spec.form = ConstraintSpec::Form::kJsonSchema;

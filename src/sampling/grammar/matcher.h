@@ -22,8 +22,16 @@ class Matcher {
   void roll_back(std::size_t steps);
   std::size_t steps() const { return past_.size() - 1; }
 
-  // Adds the tokens that may come next. `out` is made for table().vocab() tokens.
-  void allowed(TokenSet& out) { classes_->allowed(past_.back(), runner_, out); }
+  // What finding the tokens that may come next may cost: this happens between the steps of everybody's answers, so some
+  // 70 ms, which is a dozen texts of bounded length at once over a large vocabulary.
+  static constexpr std::size_t kMostMask = std::size_t{1} << 26;
+
+  // Adds the tokens that may come next. `out` is made for table().vocab() tokens. False if it is too much: so many ways
+  // are open.
+  bool allowed(TokenSet& out) {
+    Effort effort({}, kMostMask);
+    return classes_->allowed(past_.back(), runner_, out, effort);
+  }
   bool may_end() const { return past_.back().ended; }
   bool must_end() const { return past_.back().items.empty(); }  // nothing can be read on
   // The grammar is so ambiguous, or nested so deep, that it can not be followed any more.

@@ -11,13 +11,19 @@ namespace {
 constexpr std::size_t kMaxKeptBytes = std::size_t{64} << 20;
 // States that read at least this many of the 256 bytes are worth working out ahead.
 constexpr int kWideBytes = 64;
+// In steps of effort: a byte of the tokens' tree for a simple state, and finding what is kept.
+constexpr std::size_t kSimpleStep = 16, kLookUp = 64;
 // Texts of bounded length have a state for each character; theirs come when they are needed.
 constexpr int kMaxWarmed = 32;
+
+// What one byte from `before` places to `after` places costs: each of the new ones is looked for among the others.
+std::size_t step_cost(std::size_t before, std::size_t after) { return 32 * (1 + before) + after * after; }
 
 // Runs tokens given by ascending order from one start, sharing what neighbours have in common.
 class Walk {
  public:
-  Walk(Runner& runner, const TokenTable& table, Configurations start) : runner_(runner), table_(table) {
+  Walk(Runner& runner, const TokenTable& table, Configurations start, Effort& effort)
+      : runner_(runner), table_(table), effort_(effort) {
     path_.push_back(std::move(start));
   }
 
@@ -31,6 +37,7 @@ class Walk {
     for (; done_ < text.size() && !path_[done_].items.empty(); ++done_) {
       if (path_.size() <= done_ + 1) path_.emplace_back();
       runner_.step(path_[done_], static_cast<std::uint8_t>(text[done_]), path_[done_ + 1]);
+      if (!effort_.spend(step_cost(path_[done_].items.size(), path_[done_ + 1].items.size()))) return Outcome::kRefused;
     }
     const Configurations& end = path_[done_];
     if (done_ == text.size() && (!end.dead() || end.escaped)) return Outcome::kAccepted;
@@ -43,6 +50,7 @@ class Walk {
  private:
   Runner& runner_;
   const TokenTable& table_;
+  Effort& effort_;
   std::vector<Configurations> path_;  // [d]: after d bytes of last_
   std::string_view last_;
   std::size_t done_ = 0;  // bytes of last_ that path_ holds
@@ -113,7 +121,7 @@ void TokenClasses::sort_tokens(std::uint32_t node, bool whole, bool read_on, boo
 }
 
 // The usual case, some six times quicker: one state after another, nothing when a call or a choice comes up.
-std::optional<TokenClasses::Class> TokenClasses::of_simple_state(State state) const {
+std::optional<TokenClasses::Class> TokenClasses::of_simple_state(State state, Effort& effort) const {
   if (!grammar_.simple(state)) return {};
   struct Step {
     State state;  // -1: nothing reads on
@@ -131,6 +139,7 @@ std::optional<TokenClasses::Class> TokenClasses::of_simple_state(State state) co
       if (e.first > nodes[n].byte) break;
       if (nodes[n].byte <= e.last) next = e.target;
     }
+    if (!effort.spend(kSimpleStep)) return {};
     bool escaped = false;
     if (next >= 0) {
       if (!grammar_.simple(next)) return {};
@@ -144,7 +153,7 @@ std::optional<TokenClasses::Class> TokenClasses::of_simple_state(State state) co
   return settle(std::move(accepted), std::move(open));
 }
 
-std::optional<TokenClasses::Class> TokenClasses::of_any_state(State state, Effort* effort) const {
+std::optional<TokenClasses::Class> TokenClasses::of_any_state(State state, Effort& effort) const {
   Runner runner(grammar_);
   std::vector<Configurations> path(1);
   std::vector<char> left(1, 0);  // [d]: somebody left the rule within the first d bytes
@@ -158,10 +167,8 @@ std::optional<TokenClasses::Class> TokenClasses::of_any_state(State state, Effor
       path.emplace_back();
       left.push_back(0);
     }
-    // Each of the places it may come to is looked for among those it came to before.
-    const std::size_t before = path[d - 1].items.size();
     runner.step(path[d - 1], nodes[n].byte, path[d]);
-    if (effort != nullptr && !effort->spend(32 * (1 + before) + path[d].items.size() * path[d].items.size())) return {};
+    if (!effort.spend(step_cost(path[d - 1].items.size(), path[d].items.size()))) return {};
     const bool alive = !path[d].items.empty(), escaped = path[d].escaped;
     left[d] = static_cast<char>(left[d - 1] != 0 || escaped);
     sort_tokens(n, alive || escaped, alive, left[d] != 0, accepted, open);
@@ -170,30 +177,38 @@ std::optional<TokenClasses::Class> TokenClasses::of_any_state(State state, Effor
   return settle(std::move(accepted), std::move(open));
 }
 
-std::shared_ptr<const TokenClasses::Class> TokenClasses::of_state(State state) const {
+std::shared_ptr<const TokenClasses::Class> TokenClasses::of_state(State state, Effort& effort) const {
   const Key key{state, -1, -1};
-  if (auto known = find(key)) return known;
-  if (auto simple = of_simple_state(state)) return keep(key, std::move(*simple));
-  return keep(key, *of_any_state(state));
+  if (auto known = find(key)) return effort.spend(kLookUp + known->cost) ? known : nullptr;
+  const std::size_t before = effort.left();
+  auto made = of_simple_state(state, effort);
+  if (!made && !effort.spent()) made = of_any_state(state, effort);
+  if (!made) return nullptr;
+  made->cost = before - effort.left();
+  return keep(key, std::move(*made));
 }
 
 std::shared_ptr<const TokenClasses::Class> TokenClasses::in_context(State state, State back, State below,
-                                                                    const Class& alone) const {
+                                                                    const Class& alone, Effort& effort) const {
   const Key key{state, back, below};
-  if (auto known = find(key)) return known;
+  if (auto known = find(key)) return effort.spend(kLookUp + known->cost) ? known : nullptr;
+  const std::size_t before = effort.left();
   Runner runner(grammar_);
   Configurations start;
   const Stacks::Id under = below < 0 ? Stacks::kUnknown : runner.stacks().push(Stacks::kUnknown, below);
   start.items.push_back({state, runner.stacks().push(under, back)});
-  Walk walk(runner, *table_, std::move(start));
+  Walk walk(runner, *table_, std::move(start), effort);
   std::vector<TokenId> accepted;
   std::vector<std::uint32_t> open;
   for (const std::uint32_t order : alone.open) {
     const Walk::Outcome outcome = walk.run(order);
     if (outcome == Walk::Outcome::kAccepted) accepted.push_back(table_->id(order));
     if (outcome == Walk::Outcome::kOpen) open.push_back(order);
+    if (!effort.spend(kLookUp)) return nullptr;
   }
-  return keep(key, settle(std::move(accepted), std::move(open)));
+  Class made = settle(std::move(accepted), std::move(open));
+  made.cost = before - effort.left();
+  return keep(key, std::move(made));
 }
 
 bool TokenClasses::warm(Effort& effort) const {
@@ -204,35 +219,39 @@ bool TokenClasses::warm(Effort& effort) const {
     if (bytes < kWideBytes) continue;
     ++warmed;
     const Key key{s, -1, -1};
-    if (!effort.spend(grammar_.states() + 16 * table_->nodes().size())) return false;
-    auto made = of_simple_state(s);
-    if (!made) made = of_any_state(s, &effort);
+    if (!effort.spend(grammar_.states())) return false;
+    auto made = of_simple_state(s, effort);
+    if (!made && !effort.spent()) made = of_any_state(s, effort);
     if (!made) return false;
     keep(key, std::move(*made));
   }
   return true;
 }
 
-void TokenClasses::allowed(const Configurations& at, Runner& runner, TokenSet& out) const {
+bool TokenClasses::allowed(const Configurations& at, Runner& runner, TokenSet& out, Effort& effort) const {
   const auto take = [&](const Class& c) {
     if (!c.many.words().empty()) out.add(c.many);
     for (const TokenId id : c.few) out.add(id);
   };
   for (const Configuration& c : at.items) {
-    const auto alone = of_state(c.state);
+    const auto alone = of_state(c.state, effort);
+    if (alone == nullptr || !effort.spend(out.words().size())) return false;
     take(*alone);
     if (alone->open.empty() || c.stack < 0) continue;  // at the bottom nothing follows
     const Stacks& stacks = runner.stacks();
     const Stacks::Id under = stacks.below(c.stack);
-    const auto nested = in_context(c.state, stacks.back(c.stack), under < 0 ? -1 : stacks.back(under), *alone);
+    const auto nested = in_context(c.state, stacks.back(c.stack), under < 0 ? -1 : stacks.back(under), *alone, effort);
+    if (nested == nullptr) return false;
     take(*nested);
     if (nested->open.empty() || under < 0) continue;
     Configurations start;
     start.items.push_back(c);
-    Walk walk(runner, *table_, std::move(start));
+    Walk walk(runner, *table_, std::move(start), effort);
     for (const std::uint32_t order : nested->open)
       if (!out.has(table_->id(order)) && walk.run(order) == Walk::Outcome::kAccepted) out.add(table_->id(order));
+    if (effort.spent()) return false;
   }
+  return true;
 }
 
 }  // namespace qw::sampling::grammar

@@ -49,8 +49,10 @@ class TokenClasses {
   // large vocabulary, the others microseconds. Call it where a wait hurts nobody. False, and not all of them are, once
   // `effort` is spent.
   bool warm(Effort& effort) const;
-  // Adds to `out` the tokens that can be read from `at`. `runner` knows the stacks of `at`. Thread-safe.
-  void allowed(const Configurations& at, Runner& runner, TokenSet& out) const;
+  // Adds to `out` the tokens that can be read from `at`. `runner` knows the stacks of `at`. Thread-safe. False, and not
+  // all of them were, once `effort` is spent; what is known already counts as if it were worked out, so that this does
+  // not depend on who was here before.
+  bool allowed(const Configurations& at, Runner& runner, TokenSet& out, Effort& effort) const;
   // Bytes that the kept classes take.
   std::size_t bytes() const;
 
@@ -59,6 +61,7 @@ class TokenClasses {
     TokenSet many;                    // empty if `few` says it all
     std::vector<TokenId> few;         // accepted
     std::vector<std::uint32_t> open;  // orders of the tokens that only what lies below can tell, ascending
+    std::size_t cost = 0;             // in steps of effort; 0: it was worked out ahead
     std::size_t bytes() const { return many.words().size() * 8 + few.size() * 4 + open.size() * 4 + 100; }
   };
   struct Key {
@@ -70,10 +73,12 @@ class TokenClasses {
   };
   std::shared_ptr<const Class> find(const Key& key) const;
   std::shared_ptr<const Class> keep(const Key& key, Class made) const;
-  std::shared_ptr<const Class> of_state(State state) const;
-  std::optional<Class> of_simple_state(State state) const;
-  std::optional<Class> of_any_state(State state, Effort* effort = nullptr) const;  // nothing: it was spent
-  std::shared_ptr<const Class> in_context(State state, State back, State below, const Class& alone) const;
+  // All of these: nothing if the effort was spent.
+  std::shared_ptr<const Class> of_state(State state, Effort& effort) const;
+  std::optional<Class> of_simple_state(State state, Effort& effort) const;  // nor if it is not simple
+  std::optional<Class> of_any_state(State state, Effort& effort) const;
+  std::shared_ptr<const Class> in_context(State state, State back, State below, const Class& alone,
+                                          Effort& effort) const;
   void sort_tokens(std::uint32_t node, bool whole, bool read_on, bool left, std::vector<TokenId>& accepted,
                    std::vector<std::uint32_t>& open) const;
   Class settle(std::vector<TokenId> accepted, std::vector<std::uint32_t> open) const;

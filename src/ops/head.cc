@@ -152,42 +152,66 @@ void Head::logprobs(const float* h, const Matrix& w, std::span<const std::int32_
   }
 }
 
+void Head::begin_backward(const Matrix& w, std::int64_t rows, float* dh) {
+  pack(w, false);
+  if (dh == nullptr) return;
+  pack(w, true);
+  fill_zero(machine_, rows * d_, dh);
+}
+
+void Head::chunk_backward(std::span<const std::int32_t> rows, float* dh, float* dw) {
+  const auto n = static_cast<std::int64_t>(rows.size());
+  const float* logits = floats(logits_);
+  if (dw != nullptr) gemm(machine_, workspace_, dw_args(precision_, n, vocab_, d_, logits, floats(rows_h_), dw));
+  if (dh == nullptr) return;
+  for (const Piece& piece : pieces_) {
+    kernels::GemmArgs args = dh_args(piece, n);
+    args.a = logits + piece.begin;
+    args.c = floats(rows_dh_);
+    gemm_with(machine_, workspace_, args, piece.backward.data());
+  }
+  for (std::int64_t i = 0; i < n; ++i)
+    std::memcpy(dh + rows[static_cast<std::size_t>(i)] * d_, floats(rows_dh_) + i * d_,
+                static_cast<std::size_t>(d_) * sizeof(float));
+}
+
 double Head::backward(const float* h, const Matrix& w, std::span<const std::int32_t> labels,
                       std::span<const float> weights, float scale, std::span<float> nll, float* dh, float* dw) {
   QW_CHECK(nll.size() == labels.size() && (weights.empty() || weights.size() == labels.size()));
-  pack(w, false);
-  if (dh != nullptr) {
-    pack(w, true);
-    fill_zero(machine_, static_cast<std::int64_t>(labels.size()) * d_, dh);
-  }
+  begin_backward(w, static_cast<std::int64_t>(labels.size()), dh);
   std::fill(nll.begin(), nll.end(), 0.0f);
   std::int64_t cursor = 0;
   for (auto rows = kept_rows(labels, cursor); !rows.empty(); rows = kept_rows(labels, cursor)) {
-    const auto n = static_cast<std::int64_t>(rows.size());
     float* logits = floats(logits_);
     chunk_logits(h, rows, logits);
-    machine_.pool.parallel_for(n, 1, [&](std::int64_t b, std::int64_t e) {
+    machine_.pool.parallel_for(static_cast<std::int64_t>(rows.size()), 1, [&](std::int64_t b, std::int64_t e) {
       for (std::int64_t i = b; i < e; ++i) {
         const auto r = static_cast<std::size_t>(rows[static_cast<std::size_t>(i)]);
         const float weight = weights.empty() ? 1.0f : weights[r];
         nll[r] = machine_.kernels.cross_entropy(logits + i * vocab_, vocab_, labels[r], scale * weight);
       }
     });
-    if (dw != nullptr) gemm(machine_, workspace_, dw_args(precision_, n, vocab_, d_, logits, floats(rows_h_), dw));
-    if (dh == nullptr) continue;
-    for (const Piece& piece : pieces_) {
-      kernels::GemmArgs args = dh_args(piece, n);
-      args.a = logits + piece.begin;
-      args.c = floats(rows_dh_);
-      gemm_with(machine_, workspace_, args, piece.backward.data());
-    }
-    for (std::int64_t i = 0; i < n; ++i)
-      std::memcpy(dh + rows[static_cast<std::size_t>(i)] * d_, floats(rows_dh_) + i * d_,
-                  static_cast<std::size_t>(d_) * sizeof(float));
+    chunk_backward(rows, dh, dw);
   }
   double total = 0;
   for (std::size_t r = 0; r < labels.size(); ++r)
     if (labels[r] >= 0) total += static_cast<double>(nll[r]) * static_cast<double>(weights.empty() ? 1.0f : weights[r]);
+  return total;
+}
+
+double Head::backward_logits(const float* h, const Matrix& w, std::span<const std::int32_t> labels, const LogitsLoss& loss,
+                             float scale, float* dh, float* dw) {
+  begin_backward(w, static_cast<std::int64_t>(labels.size()), dh);
+  double total = 0;
+  std::int64_t cursor = 0;
+  for (auto rows = kept_rows(labels, cursor); !rows.empty(); rows = kept_rows(labels, cursor)) {
+    const std::int64_t n = static_cast<std::int64_t>(rows.size()) * vocab_;
+    float* logits = floats(logits_);
+    chunk_logits(h, rows, logits);
+    total += loss(rows, {logits, static_cast<std::size_t>(n)});
+    scale_forward(machine_, logits, scale, n, logits);
+    chunk_backward(rows, dh, dw);
+  }
   return total;
 }
 

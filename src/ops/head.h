@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -31,8 +32,17 @@ class Head {
   // accumulates unless null. weights empty: all 1. Returns sum of weight * nll over kept rows, in row order.
   double backward(const float* h, const Matrix& w, std::span<const std::int32_t> labels, std::span<const float> weights,
                   float scale, std::span<float> nll, float* dh, float* dw);
+  // The same for any loss of logits. `loss` is told rows that have a label and their logits [rows.size(), vocab], which it
+  // overwrites with its gradient by them; it returns its sum over these rows. Chunk by chunk, rows ascending; gradients are
+  // multiplied by `scale`. Returns the sum.
+  using LogitsLoss = std::function<double(std::span<const std::int32_t> rows, std::span<float> logits)>;
+  double backward_logits(const float* h, const Matrix& w, std::span<const std::int32_t> labels, const LogitsLoss& loss,
+                         float scale, float* dh, float* dw);
 
  private:
+  void begin_backward(const Matrix& w, std::int64_t rows, float* dh);
+  // From dlogits (in logits_) of a chunk whose hidden rows are gathered.
+  void chunk_backward(std::span<const std::int32_t> rows, float* dh, float* dw);
   void gather(const float* h, std::span<const std::int32_t> rows);
   // W in pieces of so many rows, so that no more of one that must be opened is open at a time.
   struct Piece {

@@ -756,6 +756,22 @@ double TrainingGraph::backward(float loss_scale, std::span<const float> row_weig
   return loss;
 }
 
+double TrainingGraph::backward_logits(float loss_scale, const Head::LogitsLoss& loss) {
+  State& s = *state_;
+  QW_CHECK(s.ready && s.head && !s.options.forward_only);
+  const std::size_t last = s.program.ops.size() - 1;
+  const Op& op = s.program.ops[last];
+  const TrainingPlan::OpPlan& p = s.plan.ops[last];
+  const double total = s.head->backward_logits(final_hidden(), s.matrix(op.weight), s.batch.labels, loss, loss_scale,
+                                               p.wanted[0] ? s.gradient(op.in[0]) : nullptr,
+                                               s.weight_gradient(op.weight, p.train_weight));
+  const auto kept = std::count_if(s.batch.labels.begin(), s.batch.labels.end(), [](std::int32_t l) { return l >= 0; });
+  s.weigh_balance(static_cast<double>(loss_scale) * static_cast<double>(kept));
+  for (std::size_t i = last; i-- > 0;) s.run_backward(i);
+  s.ready = false;
+  return total;
+}
+
 void TrainingGraph::backward_rows(std::span<const float> d_rows) {
   State& s = *state_;
   QW_CHECK(s.ready && !s.options.forward_only && d_rows.size() == index(s.rows * final_width()));

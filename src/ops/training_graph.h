@@ -25,6 +25,7 @@
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "kernels/kernels.h"
+#include "ops/head.h"
 #include "ops/parameter_buffer.h"
 #include "ops/program.h"
 
@@ -92,6 +93,9 @@ class TrainingGraph {
   // After forward: adds the gradient of  loss_scale * sum_r weight_r * -log p(label_r)  over kept rows to gradients()
   // and returns sum_r weight_r * -log p(label_r), unscaled. `row_weights` is [N], or empty for all 1. Once a forward.
   double backward(float loss_scale, std::span<const float> row_weights = {});
+  // The same for a loss of the logits of rows that have a label (Head::LogitsLoss): chunk by chunk, never all at once. Returns
+  // the loss, unscaled. row_nll() is not set.
+  double backward_logits(float loss_scale, const Head::LogitsLoss& loss);
   // After forward: adds the gradient of sum_r <d_rows_r, row_r> over the rows of final_hidden() to gradients(). `d_rows` is
   // [N, final_width()]. Once a forward, in place of backward. Experts are not balanced.
   void backward_rows(std::span<const float> d_rows);

@@ -100,6 +100,18 @@ Status read_kto(ConfigTable t, KtoConfig& c) {
   return t.finish();
 }
 
+Status read_distill(ConfigTable t, DistillConfig& c) {
+  int divergence = 0;
+  QW_TRY(t.read("teacher", c.teacher));
+  if (c.teacher.empty()) return fail(ErrorKind::kBadInput, t.name("teacher") + " is missing");
+  QW_TRY(t.read_choice("divergence", {"forward", "reverse", "jsd"}, divergence));
+  c.divergence = static_cast<Divergence>(divergence);
+  QW_TRY(t.read("temperature", c.temperature, 0.01, 100));
+  if (c.divergence == Divergence::kJsd) QW_TRY(t.read("beta", c.beta, 0.001, 0.999));  // else the key stays unknown
+  QW_TRY(t.read("hard", c.hard, 0, 1));
+  return t.finish();
+}
+
 Status read_tables(ConfigTable& top, TrainConfig& c) {
   QW_ASSIGN(auto optimizer, top.table("optimizer"));
   QW_TRY(read_optimizer(std::move(optimizer), c.optimizer));
@@ -137,6 +149,10 @@ Status read_tables(ConfigTable& top, TrainConfig& c) {
     QW_TRY(reward.read("center", c.reward.emplace().center, 0, 1e6));
     QW_TRY(reward.finish());
   }
+  if (top.has("distill")) {
+    QW_ASSIGN(auto distill, top.table("distill"));
+    QW_TRY(read_distill(std::move(distill), c.distill.emplace()));
+  }
   if (top.has("classes")) {
     QW_ASSIGN(auto classes, top.table("classes"));
     QW_TRY(classes.finish());
@@ -152,6 +168,7 @@ Status check_method(const TrainConfig& c) {
   const std::pair<bool, const char*> methods[] = {{c.preference.has_value(), "[preference]"},
                                                   {c.kto.has_value(), "[kto]"},
                                                   {c.reward.has_value(), "[reward]"},
+                                                  {c.distill.has_value(), "[distill]"},
                                                   {c.classes, "[classes]"}};
   const char* first = nullptr;
   for (const auto& [given, name] : methods) {

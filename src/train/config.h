@@ -90,6 +90,16 @@ struct RewardConfig {
   double center = 0;  // how strongly rewards are drawn towards 0, which pairs alone leave open
 };
 
+// Learning what a teacher says of texts (distill.h).
+enum class Divergence : std::uint8_t { kForward, kReverse, kJsd };
+struct DistillConfig {
+  std::string teacher;  // any model that is served
+  Divergence divergence = Divergence::kForward;
+  double temperature = 1;
+  double beta = 0.5;    // kJsd: the teacher's share in the mixture
+  double hard = 0;      // share of the likelihood of the text's own tokens
+};
+
 struct TrainConfig {
   std::filesystem::path output;        // checkpoints and the exported model go here
   std::string data;                    // data configuration (TOML); built when its output is absent
@@ -99,6 +109,7 @@ struct TrainConfig {
   std::optional<PreferenceConfig> preference;  // with none of these: next-token likelihood
   std::optional<KtoConfig> kto;
   std::optional<RewardConfig> reward;
+  std::optional<DistillConfig> distill;
   bool classes = false;                // a head of scores, one a label of the data (scores.h)
   json::Object model;                  // config.json keys; may be empty with init_from
   std::uint64_t seed = 1;

@@ -7,7 +7,6 @@
 
 #include "base/file.h"
 #include "base/rng.h"
-#include "base/sha256.h"
 #include "models/load.h"
 #include "ops/gemm.h"
 #include "train/internal/start.h"
@@ -52,24 +51,6 @@ std::string listed(const std::vector<std::string>& paths) {
     if (std::string last = path.substr(path.rfind('.') + 1); !last.empty() && seen.insert(last).second)
       out += (out.empty() ? "" : ", ") + last;
   return out;
-}
-
-std::string fingerprint_of(const models::Model& model, const std::vector<tensor::ConstView>& views) {
-  constexpr std::int64_t kRows = 16;  // of each tensor, evenly spaced: enough to tell any two checkpoints apart
-  base::Sha256 hash;
-  for (std::size_t i = 0; i < views.size(); ++i) {
-    hash.update(model.parameters()[i].own_name() + " " + std::string(tensor::name(views[i].dtype)) + " " +
-                views[i].shape.to_string() + "\n");
-    const std::int64_t rows = views[i].shape.rows(), taken = std::min(rows, kRows);
-    for (std::int64_t r = 0; r < taken; ++r) {
-      tensor::ConstView row = views[i];
-      if (row.shape.rank() > 1) row = tensor::rows_of(row, taken == 1 ? 0 : r * (rows - 1) / (taken - 1), 1);
-      tensor::Buffer room;
-      const tensor::ConstView bytes = tensor::in_memory(row, room);
-      hash.update(std::span(bytes.data, static_cast<std::size_t>(bytes.bytes())));
-    }
-  }
-  return hash.hex();
 }
 
 float scale_of(const LoraConfig& lora) {

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/rng.h"
+#include "base/sha256.h"
 #include "formats/hf_folder.h"
 #include "formats/model_file.h"
 #include "models/load.h"
@@ -42,6 +43,24 @@ Result<std::unique_ptr<models::Model>> model_of(const std::string& path) {
 }
 
 }  // namespace
+
+std::string fingerprint_of(const models::Model& model, const std::vector<tensor::ConstView>& views) {
+  constexpr std::int64_t kRows = 16;  // of each tensor, evenly spaced: enough to tell any two checkpoints apart
+  base::Sha256 hash;
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    hash.update(model.parameters()[i].own_name() + " " + std::string(tensor::name(views[i].dtype)) + " " +
+                views[i].shape.to_string() + "\n");
+    const std::int64_t rows = views[i].shape.rows(), taken = std::min(rows, kRows);
+    for (std::int64_t r = 0; r < taken; ++r) {
+      tensor::ConstView row = views[i];
+      if (row.shape.rank() > 1) row = tensor::rows_of(row, taken == 1 ? 0 : r * (rows - 1) / (taken - 1), 1);
+      tensor::Buffer room;
+      const tensor::ConstView bytes = tensor::in_memory(row, room);
+      hash.update(std::span(bytes.data, static_cast<std::size_t>(bytes.bytes())));
+    }
+  }
+  return hash.hex();
+}
 
 Result<std::unique_ptr<models::Model>> make_model(const TrainConfig& config, const data::Dataset& dataset) {
   if (config.init_from.empty()) return models::model_from_hf_config(config.model, 0);

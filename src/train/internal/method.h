@@ -23,6 +23,8 @@ struct MethodContext {
   const ops::ParameterBuffer& weights;  // those that are trained, in the table of the graph
   const ops::ParameterBuffer& served;   // what is evaluated: their average, if there is one
   const std::int64_t& step;             // done so far
+  const kernels::Kernels& kernels;
+  base::ThreadPool& pool;
 
   // log p of the label of every row; the graph is then ready for backward.
   Result<std::vector<float>> logprobs(const ops::ParameterBuffer& by, const data::PackedBatch& batch) const;
@@ -55,6 +57,7 @@ std::unique_ptr<Method> make_method(const MethodContext& context);
 std::unique_ptr<Method> make_text_method(const MethodContext& context);
 std::unique_ptr<Method> make_preference_method(const MethodContext& context);
 std::unique_ptr<Method> make_kto_method(const MethodContext& context);
+std::unique_ptr<Method> make_distill_method(const MethodContext& context);
 std::unique_ptr<Method> make_score_method(const MethodContext& context);  // rewards and classes
 
 // The mean over all labels that count in all these batches: gradients, and record.loss.

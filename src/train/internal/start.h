@@ -22,6 +22,8 @@ Result<std::unique_ptr<models::Model>> make_model(const TrainConfig& config, con
 void initialise(const models::Model& model, std::uint64_t seed, ops::ParameterBuffer& weights);
 // The weights of config.init_from; a head that is not there is fresh. kBadInput when they are quantised.
 Status load_weights(const TrainConfig& config, const models::Model& model, ops::ParameterBuffer& weights);
+// Changes when the weights do: over kind, shape and some rows of every tensor.
+std::string fingerprint_of(const models::Model& model, const std::vector<tensor::ConstView>& views);
 // A model that was trained further is sampled as before unless the recipe says otherwise.
 Status inherit_generation(TrainConfig& config);
 

@@ -56,3 +56,15 @@ echo '[{"role":"user","content":"写一首诗 2"},{"role":"assistant","content":
 echo '[{"role":"user","content":"写一首诗 2"},{"role":"assistant","content":"好的好的"}]' >not.json
 check "the folder rewards what was preferred" \
   "python3 -c \"import json,sys; a,b=(json.loads(x)['score'] for x in sys.argv[1:]); sys.exit(a <= b)\" \"\$('$program' reward -m taste.run/model --messages liked.json)\" \"\$('$program' reward -m taste.run/model --messages not.json)\""
+
+cp kinds.toml kinds8.toml
+check "moments of 8 bits" "'$program' train kinds8.toml --set output=kinds8.run --set optimizer.kind=adamw_8bit --json >kinds8.log 2>&1 && falls kinds8"
+check "and going on with them gives the same bytes" \
+  "'$program' train kinds8.toml --set output=half.run --set optimizer.kind=adamw_8bit --set checkpoint.every=3 --set checkpoint.keep=9 --json >half.log 2>&1 && rm half.run/checkpoints/step-0000000006* && '$program' train kinds8.toml --resume --set output=half.run --set optimizer.kind=adamw_8bit --set checkpoint.every=3 --set checkpoint.keep=9 --json >>half.log 2>&1 && cmp -s half.run/model/model.safetensors kinds8.run/model/model.safetensors"
+
+printf '{"text":"床前明月光"}\n{"text":"疑是地上霜"}\n{"text":"举头望明月"}\n{"text":"低头思故乡"}\n' >lines.jsonl
+data lines jsonl
+recipe lines '[distill]' 'teacher = "kinds.gguf"'
+check "a teacher with another head is refused" "! '$program' train lines.toml --json >lines.log 2>&1 && grep -q 'is not a language model' lines.log"
+"$program" convert base mini.gguf --type q8_0 --json >/dev/null
+check "distillation from a quantised teacher" "'$program' train lines.toml --set distill.teacher=mini.gguf --set distill.temperature=2.0 --set distill.hard=0.2 --json >lines.log 2>&1 && falls lines"

@@ -1,5 +1,6 @@
 // qianwen govern audit key | verify | show | head | prove | check: the audit log of a service
-// (docs/operations/audit.md). qianwen govern watermark is in govern_watermark.cc.
+// (docs/operations/audit.md). qianwen govern watermark is in govern_watermark.cc,
+// qianwen govern scan in govern_scan.cc.
 #include <cstdio>
 
 #include "base/file.h"
@@ -169,6 +170,7 @@ void add_govern(CLI::App& app, Outcome& outcome) {
     cmd->add_option("PROOF", o->proof, "file of audit prove")->required();
     public_key(cmd, *o);
   }
+  add_govern_scan(*govern, outcome);
   add_govern_watermark(*govern, outcome);
 }
 

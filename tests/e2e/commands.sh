@@ -95,3 +95,11 @@ check "the new tokens are found" "[ \"\$('$program' tokenize -m $work/more --tex
 refused 2 "is the input itself" tokenizer extend "$work/tok" "$work/tok" --add "<|a|>"
 refused 2 "already" tokenizer extend "$work/tok" "$work/other" --add "<|im_end|>"
 refused 2 "not a folder" tokenizer extend mini "$work/other" --add "<|a|>"
+
+printf '[arms]\nbomb\n炸药\n' >"$work/words"; printf 'a b o m b, 炸 药, card 4111 1111 1111 1111\n' >"$work/letter"
+check "govern scan tells what a text holds" "[ \"\$('$program' govern scan $work/letter --keywords $work/words --pii us --json | wc -l)\" = 3 ]"
+check "and covers it" "[ \"\$('$program' govern scan --keywords $work/words --pii us --redact <$work/letter)\" = 'a *******, ***, card **** **** **** 1111' ]"
+refused 4 "3 findings" govern scan "$work/letter" --keywords "$work/words" --pii all --fail
+refused 2 "no kind of personal data" govern scan --pii names
+refused 2 "nothing is looked for" govern scan "$work/letter"
+refused 3 "line 1: a word before" govern scan "$work/letter" --keywords "$work/letter"

@@ -177,6 +177,13 @@ void tell(const std::string& line, std::int64_t steps, FineTuneWatch& watch) {
   if (step.train_loss || step.valid_loss) watch.step(step);
 }
 
+// What was trained when nobody heard of it any more - a service that is killed loses what it was told last, and its child
+// goes on until it has saved - stands in the trainer's own log. Steps that are known are passed over.
+void tell_logged(const fs::path& log, std::int64_t steps, FineTuneWatch& watch) {
+  std::ifstream in(log);
+  for (std::string line; std::getline(in, line);) tell(line, steps, watch);
+}
+
 }  // namespace
 
 Status FineTuner::list_finished() {
@@ -249,7 +256,10 @@ Result<FineTuneEnd> FineTuner::run(const FineTuneAsk& ask, store::Files& files, 
   std::vector<std::string> words{"train", (job / "train.toml").string(), "--json", "--threads",
                                  std::to_string(threads_)};
   // Whole ones: the folder may also hold one that was being written.
-  if (!train::list_checkpoints(job / "run").empty()) words.emplace_back("--resume");
+  if (!train::list_checkpoints(job / "run").empty()) {
+    words.emplace_back("--resume");
+    tell_logged(job / "run/log.jsonl", steps, watch);
+  }
   QW_ASSIGN(const auto ended, child(words, job, watch, [&](const std::string& line) { tell(line, steps, watch); }));
   if (ended) return given_up(*ended);
   fs::remove_all(job / "run/checkpoints", error);  // several times the model's size, and of no more use

@@ -283,6 +283,13 @@ def watermark_keys():
         put("governance_mark_key", name, compact({"watermark_keys": keys}))
 
 
+def scanned_texts():
+    put("governance_keyword_list", "views", "[x]\nbomb\n炸药\n[except]\nbomb squad\n\0the b o m b, 炸 药, a bomb squad")
+    put("governance_keyword_list", "pinyin", "@traditional\n@pinyin\n[x]\n法轮车\n\0fa lun che 法輪車")
+    put("governance_pii_finder", "all", "身份证11010519491231002x, 138-0013-8000, 4111 1111 1111 1111, a.b@example.org, P. IVA 07643520567, "
+        "IT60 X054 2811 1010 0000 0123 456, 10.0.0.1, ::1, SSN 219-09-9999, RSSMRA85T10A562S, 护照 E12345678")
+
+
 def evaluations():
     for task in sorted((ROOT / "src/eval/tasks").glob("*.toml")):
         put("eval_task_file", task.stem, task.read_bytes())
@@ -292,5 +299,5 @@ def evaluations():
     put("eval_items", "articles", " \n = A = \n x \n = = B = = \n\n y \n = C = \n")
 
 
-for make in (tokenizers, quantised, adapters, ggufs, shards, documents, templates, outputs, requests, tool_servers, watermark_keys, evaluations):
+for make in (tokenizers, quantised, adapters, ggufs, shards, documents, templates, outputs, requests, tool_servers, watermark_keys, scanned_texts, evaluations):
     make()

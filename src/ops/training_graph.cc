@@ -209,6 +209,12 @@ struct TrainingGraph::State {
   DeltaRuleTraining delta_args(std::size_t i) const;
   void delta_back(std::size_t i);
   void weigh_balance(double scale);
+  // From the head's input to all parameters; `balance`: the weight of the experts' balance.
+  void run_backward_below_head(double balance);
+  double kept_labels() const {
+    return static_cast<double>(
+        std::count_if(batch.labels.begin(), batch.labels.end(), [](std::int32_t l) { return l >= 0; }));
+  }
   void rope_back(std::size_t i);
   void add_back(std::size_t i);
   // Where an overwriting kernel puts d(in[j]), and the addition that follows if others wrote before.
@@ -740,6 +746,12 @@ void TrainingGraph::logits(std::span<const std::int32_t> rows, float* out) {
   s.head->logits(final_hidden(), s.matrix(s.program.ops.back().weight), rows, out);
 }
 
+void TrainingGraph::State::run_backward_below_head(double balance) {
+  weigh_balance(balance);
+  for (std::size_t i = program.ops.size() - 1; i-- > 0;) run_backward(i);
+  ready = false;
+}
+
 double TrainingGraph::backward(float loss_scale, std::span<const float> row_weights) {
   State& s = *state_;
   QW_CHECK(s.ready && s.head && !s.options.forward_only);
@@ -749,10 +761,7 @@ double TrainingGraph::backward(float loss_scale, std::span<const float> row_weig
   const double loss = s.head->backward(final_hidden(), s.matrix(op.weight), s.batch.labels, row_weights, loss_scale,
                                       {s.nll.data(), index(s.rows)}, p.wanted[0] ? s.gradient(op.in[0]) : nullptr,
                                       s.weight_gradient(op.weight, p.train_weight));
-  const auto kept = std::count_if(s.batch.labels.begin(), s.batch.labels.end(), [](std::int32_t l) { return l >= 0; });
-  s.weigh_balance(static_cast<double>(loss_scale) * static_cast<double>(kept));
-  for (std::size_t i = last; i-- > 0;) s.run_backward(i);
-  s.ready = false;
+  s.run_backward_below_head(static_cast<double>(loss_scale) * s.kept_labels());
   return loss;
 }
 
@@ -765,10 +774,7 @@ double TrainingGraph::backward_logits(float loss_scale, const Head::LogitsLoss& 
   const double total = s.head->backward_logits(final_hidden(), s.matrix(op.weight), s.batch.labels, loss, loss_scale,
                                                p.wanted[0] ? s.gradient(op.in[0]) : nullptr,
                                                s.weight_gradient(op.weight, p.train_weight));
-  const auto kept = std::count_if(s.batch.labels.begin(), s.batch.labels.end(), [](std::int32_t l) { return l >= 0; });
-  s.weigh_balance(static_cast<double>(loss_scale) * static_cast<double>(kept));
-  for (std::size_t i = last; i-- > 0;) s.run_backward(i);
-  s.ready = false;
+  s.run_backward_below_head(static_cast<double>(loss_scale) * s.kept_labels());
   return total;
 }
 
@@ -777,9 +783,7 @@ void TrainingGraph::backward_rows(std::span<const float> d_rows) {
   QW_CHECK(s.ready && !s.options.forward_only && d_rows.size() == index(s.rows * final_width()));
   const std::size_t last = s.program.ops.size() - 1;
   if (s.plan.ops[last].wanted[0]) copy(s.machine, d_rows.data(), s.rows * final_width(), s.gradient(s.program.ops[last].in[0]));
-  s.weigh_balance(0);
-  for (std::size_t i = last; i-- > 0;) s.run_backward(i);
-  s.ready = false;
+  s.run_backward_below_head(0);
 }
 
 }  // namespace qw::ops

@@ -100,9 +100,7 @@ Result<PiiSet> PiiSet::parse(std::string_view names) {
       for (const PiiKind kind : kinds) out.add(kind);
     };
     using K = PiiKind;
-    if (name == "eu") {
-      region({K::kIban, K::kCodiceFiscale, K::kPartitaIva});
-    } else if (name == "it") {
+    if (name == "eu" || name == "it") {
       region({K::kIban, K::kCodiceFiscale, K::kPartitaIva});
     } else if (name == "cn") {
       region({K::kCnResidentId, K::kCnCreditCode, K::kCnMobile, K::kCnPassport});

@@ -4,8 +4,7 @@
 #include <algorithm>
 #include <optional>
 
-#include "data/examples.h"
-#include "train/internal/method.h"
+#include "train/internal/example_method.h"
 #include "train/internal/references.h"
 #include "train/kto.h"
 
@@ -14,23 +13,14 @@ namespace {
 
 using Numbers = std::vector<std::int64_t>;
 
-class KtoMethod final : public Method {
+class KtoMethod final : public ExampleMethod {
  public:
-  explicit KtoMethod(const MethodContext& context) : c_(context) {
-    batches_.resize(static_cast<std::size_t>(c_.config.accumulation));
-    numbers_.resize(batches_.size());
-  }
+  explicit KtoMethod(const MethodContext& context)
+      : ExampleMethod(context, data::Holds::kRatings, data::Reading::kAnswers) {}
 
-  Status open(const data::Cursor& at) override;
-  data::Cursor cursor() const override { return answers_->cursor(); }
   Status draw() override;
-  std::span<const data::PackedBatch> batches() const override { return batches_; }
   Status learn(StepRecord& record) override;
   Result<EvalRecord> evaluate() override;
-  MethodSize size() const override {
-    return {answers_->examples_in_epoch(), answers_->rows(),
-            answers_->left_out() + (heldout_ ? heldout_->left_out() : 0)};
-  }
   json::Object identity() const override { return {{"kto", to_json(config())}}; }
 
  private:
@@ -43,29 +33,12 @@ class KtoMethod final : public Method {
                                    bool mismatched) const;
   Numbers block(const data::ExampleStream& from, std::int64_t at) const;
 
-  MethodContext c_;
-  std::optional<data::ExampleStream> answers_, heldout_;
-  std::vector<data::PackedBatch> batches_;
-  std::vector<Numbers> numbers_;  // which examples stand in each batch
   References references_;
 };
 
-Status KtoMethod::open(const data::Cursor& at) {
-  const auto& config = c_.config;
-  QW_ASSIGN(auto opened, data::ExampleStream::create(c_.dataset.train, data::Holds::kRatings, data::Reading::kAnswers, config.sequence_length,
-                                                     config.seed, at));
-  answers_.emplace(std::move(opened));
-  if (c_.dataset.heldout.empty() || heldout_) return {};
-  QW_ASSIGN(auto heldout, data::ExampleStream::create(c_.dataset.heldout, data::Holds::kRatings, data::Reading::kAnswers, config.sequence_length,
-                                                      config.seed, {}));
-  heldout_.emplace(std::move(heldout));
-  return {};
-}
-
 Status KtoMethod::draw() {
   QW_TRY(find_references());
-  for (std::size_t i = 0; i < batches_.size(); ++i) answers_->next(c_.config.batch_sequences, batches_[i], numbers_[i]);
-  return {};
+  return ExampleMethod::draw();
 }
 
 Result<std::vector<double>> KtoMethod::sums(const ops::ParameterBuffer& by, const data::ExampleStream& from,
@@ -105,7 +78,7 @@ Result<std::vector<double>> KtoMethod::score(const data::ExampleStream& from) co
 
 Status KtoMethod::find_references() {
   return references_.find(
-      c_, [this] { return score(*answers_); },
+      c_, [this] { return score(*examples_); },
       [this] { return heldout_ ? score(*heldout_) : Result<std::vector<double>>(std::vector<double>()); });
 }
 
@@ -114,7 +87,7 @@ Status KtoMethod::learn(StepRecord& record) {
   for (const Numbers& of : numbers_) count += static_cast<double>(of.size());
   for (const Numbers& of : numbers_) {
     if (!config().drift) break;
-    QW_ASSIGN(const auto foreign, sums(c_.weights, *answers_, of, true));
+    QW_ASSIGN(const auto foreign, sums(c_.weights, *examples_, of, true));
     for (std::size_t i = 0; i < of.size(); ++i) drift += (foreign[i] - references_.train(2 * of[i] + 1)) / count;
   }
   double ratio[2] = {}, seen[2] = {};  // of answers that were not liked, and of those that were
@@ -124,7 +97,7 @@ Status KtoMethod::learn(StepRecord& record) {
     const std::vector<AnswerScore> answers = answer_scores(batch, logprobs);
     std::vector<float> row_weights(batch.tokens.size());
     for (std::size_t d = 0; d < answers.size(); ++d) {
-      const bool liked = answers_->liked(numbers_[b][d]);
+      const bool liked = examples_->liked(numbers_[b][d]);
       const double r = answers[d].logprob - references_.train(2 * numbers_[b][d]);
       const KtoLoss loss = kto_loss(config(), r, drift, liked);
       record.loss += loss.loss / count;

@@ -79,18 +79,8 @@ class KtoTest : public TestRun {
       file << R"({"prompt":"say )" << kWords[i / 2] << R"(","completion":")" << (i % 2 == 0 ? "old " : "friend ")
            << kWords[(i / 2 + i % 2) % 6] << R"(","label":)" << (i % 2 == 0 ? "true" : "false") << "}\n";
     file.close();
-    const std::string source = "path = 'rated.jsonl'\nformat = 'rating'\nlicence = 'CC0'\norigin = 'test'\n";
-    const auto object =
-        *data::parse_toml("output = '" + (folder_ / "rated").string() + "'\ndedup = 'none'\n[tokenizer]\nfolder = '" +
-                              (folder_ / "tok").string() + "'\n[[source]]\nname = 'train'\n" + source +
-                              "[[source]]\nname = 'held'\nheldout_tail = 1.0\n" + source,
-                          "data");
-    const auto ledger = data::build_data(*data::data_config(object, folder_), {});
-    ASSERT_TRUE(ledger) << ledger.error().message;
-    rated_ = new data::Dataset(*data::open_dataset(folder_ / "rated"));
-    base::ThreadPool pool(2);
-    auto t = trainer(config_with({output("base"), "steps=4", "export_type=f32"}), pool);
-    ASSERT_TRUE(t->run({}));
+    rated_ = examples("rated", "rating");
+    train_base();
   }
   static void TearDownTestSuite() {
     delete rated_;
@@ -103,17 +93,12 @@ class KtoTest : public TestRun {
                 {"init_from='" + (folder_ / "base/model").string() + "'", output("kto"), "batch_sequences=6",
                  "sequence_length=48", "accumulation=2", "optimizer.weight_decay=0.0", "schedule.warmup=0",
                  "schedule.kind=constant", "kto.beta=0.5"});
-    for (const auto& o : more) EXPECT_TRUE(data::apply_override(object, o));
-    auto config = train_config(object);
-    EXPECT_TRUE(config) << config.error().message;
-    return *config;
+    return config_with(more, object);
   }
   static std::unique_ptr<Trainer> made(const TrainConfig& config, base::ThreadPool& pool) {
-    auto t = Trainer::create(config, *rated_, kernels_here(), pool);
-    EXPECT_TRUE(t) << t.error().message;
-    return std::move(*t);
+    return trainer(config, pool, *rated_);
   }
-  static inline data::Dataset* rated_ = nullptr;
+  static inline const data::Dataset* rated_ = nullptr;
 };
 
 TEST_F(KtoTest, BeginsAtOneHalfAndLearns) {
@@ -197,26 +182,10 @@ TEST_F(KtoTest, GradientsAreThoseOfTheLoss) {
 }
 
 TEST_F(KtoTest, ResumedTrainingGivesTheSameBytes) {
+  const auto config = rating({output("kto-resume"), "lora.rank=2", "batch_sequences=3", "steps=6", "precision=bf16"});
   std::vector<std::string> files;
-  for (const auto& [threads, stop] : {std::pair{1, 0}, {2, 1}, {2, 4}}) {
-    base::ThreadPool pool(threads);
-    const auto config = rating({output("kto-resume"), "lora.rank=2", "batch_sequences=3", "steps=6", "precision=bf16"});
-    fs::remove_all(config.output);
-    if (stop > 0) {
-      auto first = made(config, pool);
-      Callbacks callbacks;
-      callbacks.stop = [&] { return first->steps_done() == stop; };
-      ASSERT_EQ(first->run(callbacks).error().kind, ErrorKind::kInterrupted);
-    }
-    auto t = made(config, pool);
-    if (stop > 0) {
-      ASSERT_TRUE(t->resume());
-    }
-    const auto status = t->run({});
-    ASSERT_TRUE(status) << status.error().message;
-    files.push_back(*base::read_file(list_checkpoints(config.output).back()) +
-                    *base::read_file(config.output / "references.safetensors"));
-  }
+  for (const auto& [threads, stop] : {std::pair{1, 0}, {2, 1}, {2, 4}})
+    files.push_back(bytes_of_run(config, *rated_, threads, stop, {"references.safetensors"}));
   for (const auto& file : files) EXPECT_TRUE(file == files.front());
 }
 

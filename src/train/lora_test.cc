@@ -38,10 +38,7 @@ class LoraTest : public TestRun {
     auto object = recipe();
     object.erase("model");
     more.insert(more.begin(), {base(type), "lora.rank=4", "optimizer.weight_decay=0.0"});
-    for (const auto& o : more) EXPECT_TRUE(data::apply_override(object, o));
-    auto config = train_config(object);
-    EXPECT_TRUE(config) << config.error().message;
-    return *config;
+    return config_with(more, object);
   }
 };
 
@@ -64,29 +61,12 @@ TEST_F(LoraTest, BeginsAtTheBaseAndLearns) {
 // Ten steps = five, a stop, and five more; one thread = two; the folder as well as the checkpoint.
 TEST_F(LoraTest, ResumedTrainingGivesTheSameBytes) {
   for (const char* precision : {"f32", "bf16"}) {
+    const auto config = lora({output("lora-resume"), "ema=0.9", "lora.dora=true", "lora.b_lr_ratio=8.0",
+                              std::string("precision=") + precision});
     std::vector<std::string> files;
-    for (const int threads : {1, 2})
-      for (const bool interrupted : {false, true}) {
-        base::ThreadPool pool(threads);
-        const auto config = lora({output("lora-resume"), "ema=0.9", "lora.dora=true", "lora.b_lr_ratio=8.0",
-                                  std::string("precision=") + precision});
-        fs::remove_all(config.output);
-        if (interrupted) {
-          auto first = trainer(config, pool);
-          Callbacks callbacks;
-          callbacks.stop = [&] { return first->steps_done() == 5; };
-          ASSERT_EQ(first->run(callbacks).error().kind, ErrorKind::kInterrupted);
-        }
-        auto t = trainer(config, pool);
-        if (interrupted) {
-          ASSERT_TRUE(t->resume());
-        }
-        const auto status = t->run({});
-        ASSERT_TRUE(status) << status.error().message;
-        files.push_back(*base::read_file(list_checkpoints(config.output).back()) +
-                        *base::read_file(config.output / "adapter/adapter_model.safetensors") +
-                        *base::read_file(config.output / "adapter/adapter_config.json"));
-      }
+    for (const auto& [threads, stop] : {std::pair{1, 0}, {1, 5}, {2, 0}, {2, 5}})
+      files.push_back(bytes_of_run(config, *dataset_, threads, stop,
+                                   {"adapter/adapter_model.safetensors", "adapter/adapter_config.json"}));
     for (const auto& file : files) EXPECT_TRUE(file == files.front()) << precision;
   }
 }

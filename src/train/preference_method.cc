@@ -2,29 +2,20 @@
 #include <algorithm>
 #include <optional>
 
-#include "data/examples.h"
-#include "train/internal/method.h"
+#include "train/internal/example_method.h"
 #include "train/internal/references.h"
 
 namespace qw::train {
 namespace {
 
-class PairMethod final : public Method {
+class PairMethod final : public ExampleMethod {
  public:
-  explicit PairMethod(const MethodContext& context) : c_(context) {
-    batches_.resize(static_cast<std::size_t>(c_.config.accumulation));
-    numbers_.resize(batches_.size());
-  }
+  explicit PairMethod(const MethodContext& context)
+      : ExampleMethod(context, data::Holds::kPairs, data::Reading::kAnswers) {}
 
-  Status open(const data::Cursor& at) override;
-  data::Cursor cursor() const override { return pairs_->cursor(); }
   Status draw() override;
-  std::span<const data::PackedBatch> batches() const override { return batches_; }
   Status learn(StepRecord& record) override;
   Result<EvalRecord> evaluate() override;
-  MethodSize size() const override {
-    return {pairs_->examples_in_epoch(), pairs_->rows(), pairs_->left_out() + (heldout_ ? heldout_->left_out() : 0)};
-  }
   json::Object identity() const override { return {{"preference", to_json(*c_.config.preference)}}; }
 
  private:
@@ -32,29 +23,12 @@ class PairMethod final : public Method {
   Status find_references();
   Result<std::vector<double>> score(const data::ExampleStream& pairs) const;
 
-  MethodContext c_;
-  std::optional<data::ExampleStream> pairs_, heldout_;
-  std::vector<data::PackedBatch> batches_;
-  std::vector<std::vector<std::int64_t>> numbers_;  // which pairs stand in each batch
-  References references_;                           // of pair i the preferred answer's at 2i, the other's behind it
+  References references_;  // of pair i the preferred answer's at 2i, the other's behind it
 };
-
-Status PairMethod::open(const data::Cursor& at) {
-  const auto& config = c_.config;
-  QW_ASSIGN(auto opened, data::ExampleStream::create(c_.dataset.train, data::Holds::kPairs, data::Reading::kAnswers, config.sequence_length,
-                                                     config.seed, at));
-  pairs_.emplace(std::move(opened));
-  if (c_.dataset.heldout.empty() || heldout_) return {};
-  QW_ASSIGN(auto heldout, data::ExampleStream::create(c_.dataset.heldout, data::Holds::kPairs, data::Reading::kAnswers, config.sequence_length,
-                                                      config.seed, {}));
-  heldout_.emplace(std::move(heldout));
-  return {};
-}
 
 Status PairMethod::draw() {
   QW_TRY(find_references());
-  for (std::size_t i = 0; i < batches_.size(); ++i) pairs_->next(c_.config.batch_sequences, batches_[i], numbers_[i]);
-  return {};
+  return ExampleMethod::draw();
 }
 
 Status PairMethod::learn(StepRecord& record) {
@@ -100,7 +74,7 @@ Result<std::vector<double>> PairMethod::score(const data::ExampleStream& pairs) 
 Status PairMethod::find_references() {
   if (!refers()) return {};
   return references_.find(
-      c_, [this] { return score(*pairs_); },
+      c_, [this] { return score(*examples_); },
       [this] { return heldout_ ? score(*heldout_) : Result<std::vector<double>>(std::vector<double>()); });
 }
 

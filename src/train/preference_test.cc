@@ -205,18 +205,8 @@ class PreferenceTest : public TestRun {
            << R"(","rejected":"friend )" << kWords[(i + 1) % 6] << " " << kWords[i % 5] << R"("})"
            << "\n";
     file.close();
-    const std::string source = "path = 'pairs.jsonl'\nformat = 'preference'\nlicence = 'CC0'\norigin = 'test'\n";
-    const auto object =
-        *data::parse_toml("output = '" + (folder_ / "pairs").string() + "'\ndedup = 'none'\n[tokenizer]\nfolder = '" +
-                              (folder_ / "tok").string() + "'\n[[source]]\nname = 'train'\n" + source +
-                              "[[source]]\nname = 'held'\nheldout_tail = 1.0\n" + source,
-                          "data");
-    const auto ledger = data::build_data(*data::data_config(object, folder_), {});
-    ASSERT_TRUE(ledger) << ledger.error().message;
-    pairs_ = new data::Dataset(*data::open_dataset(folder_ / "pairs"));
-    base::ThreadPool pool(2);
-    auto t = trainer(config_with({output("base"), "steps=4", "export_type=f32"}), pool);
-    ASSERT_TRUE(t->run({}));
+    pairs_ = examples("pairs", "preference");
+    train_base();
   }
   static void TearDownTestSuite() {
     delete pairs_;
@@ -228,17 +218,12 @@ class PreferenceTest : public TestRun {
     more.insert(more.begin(),
                 {"init_from='" + (folder_ / "base/model").string() + "'", output("pref"), "batch_sequences=6",
                  "sequence_length=96", "accumulation=2", "optimizer.weight_decay=0.0", "schedule.warmup=0"});
-    for (const auto& o : more) EXPECT_TRUE(data::apply_override(object, o));
-    auto config = train_config(object);
-    EXPECT_TRUE(config) << config.error().message;
-    return *config;
+    return config_with(more, object);
   }
   static std::unique_ptr<Trainer> made(const TrainConfig& config, base::ThreadPool& pool) {
-    auto t = Trainer::create(config, *pairs_, kernels_here(), pool);
-    EXPECT_TRUE(t) << t.error().message;
-    return std::move(*t);
+    return trainer(config, pool, *pairs_);
   }
-  static inline data::Dataset* pairs_ = nullptr;
+  static inline const data::Dataset* pairs_ = nullptr;
 };
 
 TEST_F(PreferenceTest, DpoBeginsAtTheLogarithmOfTwoAndLearns) {
@@ -303,28 +288,11 @@ TEST_F(PreferenceTest, GradientsAreThoseOfTheLoss) {
 }
 
 TEST_F(PreferenceTest, ResumedTrainingGivesTheSameBytes) {
+  const auto config = preferring({output("pref-resume"), "preference.method=dpo", "lora.rank=2", "batch_sequences=3",
+                                  "steps=6", "precision=bf16"});
   std::vector<std::string> files;
-  for (const int threads : {1, 2})
-    for (const bool interrupted : {false, true}) {
-      base::ThreadPool pool(threads);
-      const auto config = preferring({output("pref-resume"), "preference.method=dpo", "lora.rank=2",
-                                      "batch_sequences=3", "steps=6", "precision=bf16"});
-      fs::remove_all(config.output);
-      if (interrupted) {
-        auto first = made(config, pool);
-        Callbacks callbacks;
-        callbacks.stop = [&] { return first->steps_done() == 3; };
-        ASSERT_EQ(first->run(callbacks).error().kind, ErrorKind::kInterrupted);
-      }
-      auto t = made(config, pool);
-      if (interrupted) {
-        ASSERT_TRUE(t->resume());
-      }
-      const auto status = t->run({});
-      ASSERT_TRUE(status) << status.error().message;
-      files.push_back(*base::read_file(list_checkpoints(config.output).back()) +
-                      *base::read_file(config.output / "references.safetensors"));
-    }
+  for (const auto& [threads, stop] : {std::pair{1, 0}, {1, 3}, {2, 0}, {2, 3}})
+    files.push_back(bytes_of_run(config, *pairs_, threads, stop, {"references.safetensors"}));
   for (const auto& file : files) EXPECT_TRUE(file == files.front());
 }
 

@@ -3,66 +3,33 @@
 #include <algorithm>
 #include <optional>
 
-#include "data/examples.h"
-#include "train/internal/method.h"
+#include "train/internal/example_method.h"
 #include "train/scores.h"
 
 namespace qw::train {
 namespace {
 
-class ScoreMethod final : public Method {
+class ScoreMethod final : public ExampleMethod {
  public:
   explicit ScoreMethod(const MethodContext& context)
-      : c_(context), outputs_(static_cast<std::size_t>(c_.graph.final_width())), documents_(c_.config.reward ? 2 : 1) {
-    batches_.resize(static_cast<std::size_t>(c_.config.accumulation));
-    numbers_.resize(batches_.size());
-  }
+      : ExampleMethod(context, context.config.reward ? data::Holds::kPairs : data::Holds::kClasses,
+                      data::Reading::kWhole),
+        outputs_(static_cast<std::size_t>(c_.graph.final_width())),
+        documents_(c_.config.reward ? 2 : 1) {}
 
-  Status open(const data::Cursor& at) override;
-  data::Cursor cursor() const override { return examples_->cursor(); }
-  Status draw() override;
-  std::span<const data::PackedBatch> batches() const override { return batches_; }
   Status learn(StepRecord& record) override;
   Result<EvalRecord> evaluate() override;
-  MethodSize size() const override {
-    return {examples_->examples_in_epoch(), examples_->rows(),
-            examples_->left_out() + (heldout_ ? heldout_->left_out() : 0)};
-  }
   json::Object identity() const override;
 
  private:
-  data::Holds holds() const { return c_.config.reward ? data::Holds::kPairs : data::Holds::kClasses; }
-  Result<data::ExampleStream> stream(const std::vector<data::DatasetSource>& sources, const data::Cursor& at) const {
-    return data::ExampleStream::create(sources, holds(), data::Reading::kWhole, c_.config.sequence_length,
-                                       c_.config.seed, at);
-  }
   // Runs a batch; what the head gives at the ends of its documents: [documents, outputs].
   Result<std::vector<float>> scores(const ops::ParameterBuffer& by, const data::PackedBatch& batch) const;
   // Of one example, whose scores these are.
   ScoreLoss loss(const data::ExampleStream& of, std::int64_t number, std::span<const float> scores,
                  std::span<double> d_scores) const;
 
-  MethodContext c_;
   std::size_t outputs_, documents_;  // of an example
-  std::optional<data::ExampleStream> examples_, heldout_;
-  std::vector<data::PackedBatch> batches_;
-  std::vector<std::vector<std::int64_t>> numbers_;  // which examples stand in each batch
 };
-
-Status ScoreMethod::open(const data::Cursor& at) {
-  QW_ASSIGN(auto opened, stream(c_.dataset.train, at));
-  examples_.emplace(std::move(opened));
-  if (c_.dataset.heldout.empty() || heldout_) return {};
-  QW_ASSIGN(auto heldout, stream(c_.dataset.heldout, {}));
-  heldout_.emplace(std::move(heldout));
-  return {};
-}
-
-Status ScoreMethod::draw() {
-  for (std::size_t i = 0; i < batches_.size(); ++i)
-    examples_->next(c_.config.batch_sequences, batches_[i], numbers_[i]);
-  return {};
-}
 
 json::Object ScoreMethod::identity() const {
   if (!c_.config.reward) return {{"classes", json::Array(c_.dataset.labels.begin(), c_.dataset.labels.end())}};

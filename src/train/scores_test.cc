@@ -144,28 +144,14 @@ class ScoreTest : public TestRun {
     }
     classes.close();
     pairs.close();
-    classes_ = built("classes", "class", "labels = ['calm', 'loud']\n");
-    pairs_ = built("pairs", "preference", "");
-    base::ThreadPool pool(2);
-    auto t = trainer(config_with({output("base"), "steps=4", "export_type=f32"}), pool);
-    ASSERT_TRUE(t->run({}));
+    classes_ = examples("classes", "class", "labels = ['calm', 'loud']\n");
+    pairs_ = examples("pairs", "preference");
+    train_base();
   }
   static void TearDownTestSuite() {
     delete classes_;
     delete pairs_;
     TestRun::TearDownTestSuite();
-  }
-  static const data::Dataset* built(const std::string& name, const std::string& format, const std::string& more) {
-    const std::string source =
-        "path = '" + name + ".jsonl'\nformat = '" + format + "'\nlicence = 'CC0'\norigin = 'test'\n" + more;
-    const auto object =
-        *data::parse_toml("output = '" + (folder_ / name).string() + "'\ndedup = 'none'\n[tokenizer]\nfolder = '" +
-                              (folder_ / "tok").string() + "'\n[[source]]\nname = 'train'\n" + source +
-                              "[[source]]\nname = 'held'\nheldout_tail = 1.0\n" + source,
-                          "data");
-    const auto ledger = data::build_data(*data::data_config(object, folder_), {});
-    EXPECT_TRUE(ledger) << ledger.error().message;
-    return new data::Dataset(*data::open_dataset(folder_ / name));
   }
   static TrainConfig judging(const std::string& table, std::vector<std::string> more) {
     auto object = recipe();
@@ -178,15 +164,10 @@ class ScoreTest : public TestRun {
                 {"init_from='" + (folder_ / "base/model").string() + "'", output(table), "batch_sequences=6",
                  "sequence_length=64", "accumulation=2", "optimizer.weight_decay=0.0", "schedule.warmup=0",
                  "schedule.kind=constant", "export_type=f32"});
-    for (const auto& o : more) EXPECT_TRUE(data::apply_override(object, o));
-    auto config = train_config(object);
-    EXPECT_TRUE(config) << config.error().message;
-    return *config;
+    return config_with(more, object);
   }
   static std::unique_ptr<Trainer> made(const TrainConfig& config, base::ThreadPool& pool) {
-    auto t = Trainer::create(config, config.classes ? *classes_ : *pairs_, kernels_here(), pool);
-    EXPECT_TRUE(t) << t.error().message;
-    return std::move(*t);
+    return trainer(config, pool, config.classes ? *classes_ : *pairs_);
   }
   static inline const data::Dataset *classes_ = nullptr, *pairs_ = nullptr;
 };
@@ -240,25 +221,10 @@ TEST_F(ScoreTest, AccumulationIsTheBigBatch) {
 }
 
 TEST_F(ScoreTest, ResumedTrainingGivesTheSameBytes) {
+  const auto config = judging("classes", {output("score-resume"), "batch_sequences=4", "steps=5", "precision=bf16"});
   std::vector<std::string> files;
-  for (const auto& [threads, stop] : {std::pair{1, 0}, {2, 1}, {2, 3}}) {
-    base::ThreadPool pool(threads);
-    const auto config = judging("classes", {output("score-resume"), "batch_sequences=4", "steps=5", "precision=bf16"});
-    fs::remove_all(config.output);
-    if (stop > 0) {
-      auto first = made(config, pool);
-      Callbacks callbacks;
-      callbacks.stop = [&] { return first->steps_done() == stop; };
-      ASSERT_EQ(first->run(callbacks).error().kind, ErrorKind::kInterrupted);
-    }
-    auto t = made(config, pool);
-    if (stop > 0) {
-      ASSERT_TRUE(t->resume());
-    }
-    const auto status = t->run({});
-    ASSERT_TRUE(status) << status.error().message;
-    files.push_back(*base::read_file(list_checkpoints(config.output).back()));
-  }
+  for (const auto& [threads, stop] : {std::pair{1, 0}, {2, 1}, {2, 3}})
+    files.push_back(bytes_of_run(config, *classes_, threads, stop));
   for (const auto& file : files) EXPECT_TRUE(file == files.front());
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/cpu.h"
+#include "base/file.h"
 #include "base/rng.h"
 #include "data/build.h"
 #include "data/config_table.h"
@@ -82,8 +83,7 @@ keep = 2
 )",
                              "recipe");
   }
-  static TrainConfig config_with(const std::vector<std::string>& overrides) {
-    auto object = recipe();
+  static TrainConfig config_with(const std::vector<std::string>& overrides, json::Object object = recipe()) {
     for (const auto& o : overrides) EXPECT_TRUE(data::apply_override(object, o));
     auto config = train_config(object);
     EXPECT_TRUE(config) << config.error().message;
@@ -99,10 +99,54 @@ keep = 2
     return more;
   }
   static const kernels::Kernels& kernels_here() { return kernels::kernels_for(base::best_isa()); }
-  static std::unique_ptr<Trainer> trainer(const TrainConfig& config, base::ThreadPool& pool) {
-    auto made = Trainer::create(config, *dataset_, kernels_here(), pool);
+  static std::unique_ptr<Trainer> trainer(const TrainConfig& config, base::ThreadPool& pool,
+                                          const data::Dataset& dataset = *dataset_) {
+    auto made = Trainer::create(config, dataset, kernels_here(), pool);
     EXPECT_TRUE(made) << made.error().message;
     return std::move(*made);
+  }
+  // A folder "base/model" to go on from.
+  static void train_base() {
+    base::ThreadPool pool(2);
+    ASSERT_TRUE(trainer(config_with({output("base"), "steps=4", "export_type=f32"}), pool)->run({}));
+  }
+  // The shards of the lines in NAME.jsonl; all of them are held out, too.
+  static const data::Dataset* examples(const std::string& name, const std::string& format,
+                                       const std::string& more = "") {
+    const std::string source =
+        "path = '" + name + ".jsonl'\nformat = '" + format + "'\nlicence = 'CC0'\norigin = 'test'\n" + more;
+    const auto object =
+        *data::parse_toml("output = '" + (folder_ / name).string() + "'\ndedup = 'none'\n[tokenizer]\nfolder = '" +
+                              (folder_ / "tok").string() + "'\n[[source]]\nname = 'train'\n" + source +
+                              "[[source]]\nname = 'held'\nheldout_tail = 1.0\n" + source,
+                          "data");
+    const auto ledger = data::build_data(*data::data_config(object, folder_), {});
+    EXPECT_TRUE(ledger) << ledger.error().message;
+    return new data::Dataset(*data::open_dataset(folder_ / name));
+  }
+  // The newest checkpoint, and the run's files of these names, of a run from its beginning to its end, which is stopped
+  // after step `stop` and resumed if that is not 0.
+  static std::string bytes_of_run(const TrainConfig& config, const data::Dataset& dataset, int threads,
+                                  std::int64_t stop, const std::vector<std::string>& names = {}) {
+    base::ThreadPool pool(threads);
+    std::filesystem::remove_all(config.output);
+    if (stop > 0) {
+      auto first = trainer(config, pool, dataset);
+      Callbacks callbacks;
+      callbacks.stop = [&] { return first->steps_done() == stop; };
+      const auto status = first->run(callbacks);
+      EXPECT_TRUE(!status && status.error().kind == ErrorKind::kInterrupted);
+    }
+    auto t = trainer(config, pool, dataset);
+    if (stop > 0) {
+      EXPECT_TRUE(t->resume());
+      EXPECT_EQ(t->steps_done(), stop);
+    }
+    const auto status = t->run({});
+    EXPECT_TRUE(status) << status.error().message;
+    std::string out = *base::read_file(list_checkpoints(config.output).back());
+    for (const std::string& name : names) out += *base::read_file(config.output / name);
+    return out;
   }
   static std::string output(const std::string& name) { return "output='" + (folder_ / name).string() + "'"; }
 

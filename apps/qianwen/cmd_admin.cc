@@ -149,6 +149,7 @@ void add_organisations(Admin& admin) {
   admin.operation(group, "show", "One of them", "organisations.get").needs("ORG", "organisation", "name or id");
   admin.operation(group, "set", "Change one", "organisations.set")
       .needs("ORG", "organisation", "name or id")
+      .text("--name", "name", "its name from now on; its id stays")
       .weight()
       .switches();
 }
@@ -164,6 +165,7 @@ void add_projects(Admin& admin) {
   admin.operation(group, "show", "One of them", "projects.get").needs("PROJECT", "project", "name or id");
   admin.operation(group, "set", "Change one", "projects.set")
       .needs("PROJECT", "project", "name or id")
+      .text("--name", "name", "its name from now on; its id stays")
       .weight()
       .switches();
 }
@@ -181,6 +183,7 @@ void add_users(Admin& admin) {
       .needs("USER", "user", "name or id");
   admin.operation(group, "set", "Change one", "users.set")
       .needs("USER", "user", "name or id")
+      .text("--name", "name", "his name from now on, by which he logs in; his id stays")
       .list("--role", "roles", "the roles from now on")
       .text("--email", "email", "by which he may log in, too")
       .text("--project", "project", "where he works in a browser (default: the oldest of his organisation)")

@@ -115,7 +115,7 @@ TEST_F(AccountsTest, ScopesModelsAndNetworksBind) {
   EXPECT_EQ(ask("GET", "/v1/models", "", bearer(key({"*"}, {}, {"10.0.0.0/8"}))).status, 403);
   EXPECT_EQ(ask("GET", "/v1/models", "", bearer(key({"*"}, {}, {"10.0.0.0/8", "127.0.0.1"}))).status, 200);
   const auto fresh = key({"*"});
-  ASSERT_TRUE(store_->tenants().set_organisation("o", {}, true).has_value());
+  ASSERT_TRUE(store_->tenants().set_organisation("o", {.disabled = true}).has_value());
   EXPECT_EQ(ask("GET", "/v1/models", "", bearer(fresh)).status, 403);
 }
 
@@ -251,8 +251,8 @@ TEST_F(AccountsTest, AClientThatLeavesPaysForWhatWasComputed) {
 }
 
 TEST_F(AccountsTest, TheEngineIsToldWhoseARequestIs) {
-  ASSERT_TRUE(store_->tenants().set_organisation("o", 5, std::nullopt));
-  ASSERT_TRUE(store_->tenants().set_project("p", 3, std::nullopt));
+  ASSERT_TRUE(store_->tenants().set_organisation("o", {.weight = 5}));
+  ASSERT_TRUE(store_->tenants().set_project("p", {.weight = 3}));
   const auto who = store_->tenants().principal_of_key(key_.secret);
   ASSERT_TRUE(who && *who);
   Exchange exchange(nullptr, "id");

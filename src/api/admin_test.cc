@@ -127,6 +127,37 @@ TEST_F(AdminTest, AChangedKeyIsAnotherFromTheNextRequestOn) {
   send("POST", path, R"({"name":"x"})", 400);
 }
 
+TEST_F(AdminTest, AnotherNameHoldsFromTheNextRequestOn) {
+  send("POST", "/users", R"({"organisation":"o","name":"lin"})");
+  const auto own = send("POST", "/keys", R"({"project":"p","user":"lin"})");
+  const std::string secret = "Authorization: Bearer " + at(own, "key").as_string() + "\r\n";
+  const std::string chat = R"({"model":"alphabet","messages":[{"role":"user","content":"ab"}],"max_tokens":3})";
+  EXPECT_EQ(ask("POST", "/v1/chat/completions", chat, secret).status, 200);
+  for (const auto& [list, old, kind] : {std::tuple{"/organisations", "o", "organisation"},
+                                        std::tuple{"/projects", "p", "project"}, std::tuple{"/users", "lin", "user"}}) {
+    const std::string path = list, was = path + "/" + old;
+    const std::string id = at(send("GET", was), "id").as_string(), name = std::string("a new ") + kind;
+    testing::internal::CaptureStdout();
+    testing::internal::CaptureStderr();
+    const auto set = send("POST", was, R"({"name":")" + name + "\"}");
+    const std::string log = testing::internal::GetCapturedStdout() + testing::internal::GetCapturedStderr();
+    EXPECT_NE(log.find("admin: " + path.substr(1) + ".set "), std::string::npos) << log;
+    EXPECT_NE(log.find(name), std::string::npos) << log;
+    EXPECT_EQ(at(set, "name").as_string() + at(set, "id").as_string(), name + id);
+    send("POST", was, R"({"name":"x"})", 404);
+    send("GET", was, "", 404);
+    EXPECT_EQ(dump(set.find("weight")), dump(send("POST", path + "/" + id, "{}").find("weight")));
+    for (const std::string& wrong : {std::string("\"\""), "\"" + std::string(201, 'a') + "\"", std::string(R"("a\nb")"),
+                                     std::string(R"("\u007f")"), std::string("7"), std::string("[]")})
+      send("POST", path + "/" + id, "{\"name\":" + wrong + "}", 400);
+    send("POST", path, path == "/organisations" ? R"({"name":"taken"})" : R"({"organisation":"a new organisation","name":"taken"})");
+    send("POST", path + "/" + id, R"({"name":"taken"})", 400);
+    EXPECT_EQ(at(send("GET", path + "/" + id), "name").as_string(), name);
+  }
+  EXPECT_EQ(ask("POST", "/v1/chat/completions", chat, secret).status, 200) << "keys are of ids";
+  send("POST", "/limits", R"({"subject":"project:a new project","jobs":3})");
+}
+
 TEST_F(AdminTest, WhoMayReadUsageSeesThatOfItsProject) {
   ASSERT_TRUE(store_->tenants().add_project("o", "other").has_value());
   const auto mine = key({"inference", "usage.read"}), blind = key({"inference"});

@@ -22,6 +22,30 @@ Status check_rights(const Key& key, std::int64_t now) {
   return {};
 }
 
+// What is not named is not written: whoever changes it at the same time is not undone.
+template <class T>
+Status write_one(Connection& c, const std::string& table, const char* column, const std::string& id, const T& value) {
+  QW_TRY(c.run("UPDATE " + table + " SET " + column + " = $1 WHERE id = $2", {value, id}));
+  return {};
+}
+Status write_name(Connection& c, const std::string& what, const std::string& id, const std::string& owner,
+                  const std::string& name) {
+  QW_TRY(check_free(c, what, name, owner, id));
+  return write_one(c, what + "s", "name", id, name);
+}
+Status check_change(const std::string& what, const TenantChange& change) {
+  if (change.name) QW_TRY(check_name(what, *change.name));
+  if (change.weight) QW_TRY(check_weight(*change.weight));
+  return {};
+}
+Status write_change(Connection& c, const std::string& what, const std::string& id, const std::string& owner,
+                    const TenantChange& change) {
+  if (change.name) QW_TRY(write_name(c, what, id, owner, *change.name));
+  if (change.weight) QW_TRY(write_one(c, what + "s", "weight", id, *change.weight));
+  if (change.disabled) QW_TRY(write_one(c, what + "s", "disabled", id, std::int64_t{*change.disabled}));
+  return {};
+}
+
 }  // namespace
 
 bool covers(const std::vector<std::string>& patterns, std::string_view action) {
@@ -55,14 +79,11 @@ Result<std::vector<Organisation>> Tenants::organisations() {
 Result<Organisation> Tenants::organisation(const std::string& where) {
   return work_.transact([&](Connection& c) { return find_organisation(c, where); });
 }
-Status Tenants::set_organisation(const std::string& where, std::optional<std::int64_t> weight,
-                                 std::optional<bool> disabled) {
-  if (weight) QW_TRY(check_weight(*weight));
+Status Tenants::set_organisation(const std::string& where, const TenantChange& change) {
+  QW_TRY(check_change("an organisation's name", change));
   return work_.transact([&](Connection& c) -> Status {
     QW_ASSIGN(const Organisation o, find_organisation(c, where));
-    QW_TRY(c.run("UPDATE organisations SET weight = $1, disabled = $2 WHERE id = $3",
-                 {weight.value_or(o.weight), std::int64_t{disabled.value_or(o.disabled)}, o.id}));
-    return {};
+    return write_change(c, "organisation", o.id, "", change);
   });
 }
 
@@ -92,14 +113,11 @@ Result<std::vector<Project>> Tenants::projects(const std::string& organisation) 
 Result<Project> Tenants::project(const std::string& where) {
   return work_.transact([&](Connection& c) { return find_project(c, where); });
 }
-Status Tenants::set_project(const std::string& where, std::optional<std::int64_t> weight,
-                            std::optional<bool> disabled) {
-  if (weight) QW_TRY(check_weight(*weight));
+Status Tenants::set_project(const std::string& where, const TenantChange& change) {
+  QW_TRY(check_change("a project's name", change));
   return work_.transact([&](Connection& c) -> Status {
     QW_ASSIGN(const Project p, find_project(c, where));
-    QW_TRY(c.run("UPDATE projects SET weight = $1, disabled = $2 WHERE id = $3",
-                 {weight.value_or(p.weight), std::int64_t{disabled.value_or(p.disabled)}, p.id}));
-    return {};
+    return write_change(c, "project", p.id, p.organisation_id, change);
   });
 }
 
@@ -133,6 +151,7 @@ Result<User> Tenants::user(const std::string& where) {
   return work_.transact([&](Connection& c) { return find_user(c, where); });
 }
 Status Tenants::set_user(const std::string& where, const UserChange& change) {
+  if (change.name) QW_TRY(check_name("a user's name", *change.name));
   if (change.email && !change.email->empty()) QW_TRY(check_name("an e-mail address", *change.email));
   return work_.transact([&](Connection& c) -> Status {
     QW_ASSIGN(const User u, find_user(c, where));
@@ -144,8 +163,10 @@ Status Tenants::set_user(const std::string& where, const UserChange& change) {
         return fail(ErrorKind::kBadInput, "the project " + *change.project + " belongs to another organisation");
       project = home.id;
     }
-    QW_TRY(c.run("UPDATE users SET disabled = $1, email = $2, project_id = $3 WHERE id = $4",
-                 {std::int64_t{change.disabled.value_or(u.disabled)}, change.email.value_or(u.email), project, u.id}));
+    if (change.name) QW_TRY(write_name(c, "user", u.id, u.organisation_id, *change.name));
+    if (change.disabled) QW_TRY(write_one(c, "users", "disabled", u.id, std::int64_t{*change.disabled}));
+    if (change.email) QW_TRY(write_one(c, "users", "email", u.id, *change.email));
+    if (change.project) QW_TRY(write_one(c, "users", "project_id", u.id, project));
     if (change.password_hash) {
       QW_TRY(c.run("UPDATE users SET password = $1 WHERE id = $2", {*change.password_hash, u.id}));
       QW_TRY(c.run("DELETE FROM sessions WHERE key_id IN (SELECT id FROM keys WHERE user_id = $1)", {u.id}));

@@ -43,8 +43,15 @@ struct User {
   bool has_password = false;
   std::string external_id;  // who he is to a provider of logins: issuer and subject; "": nobody
 };
+// What is to be changed of an organisation or a project. A name is free for another once it is changed; ids stay.
+struct TenantChange {
+  std::optional<std::string> name = {};
+  std::optional<std::int64_t> weight = {};
+  std::optional<bool> disabled = {};
+};
 // What is to be changed of a user.
 struct UserChange {
+  std::optional<std::string> name = {};
   std::optional<std::vector<std::string>> roles = {};
   std::optional<bool> disabled = {};
   std::optional<std::string> email = {}, project = {};  // project: id or name
@@ -111,12 +118,12 @@ class Tenants {
   Result<Organisation> add_organisation(const std::string& name, std::int64_t weight = 1);
   Result<std::vector<Organisation>> organisations();
   Result<Organisation> organisation(const std::string& where);
-  Status set_organisation(const std::string& where, std::optional<std::int64_t> weight, std::optional<bool> disabled);
+  Status set_organisation(const std::string& where, const TenantChange& change);
 
   Result<Project> add_project(const std::string& organisation, const std::string& name, std::int64_t weight = 1);
   Result<std::vector<Project>> projects(const std::string& organisation = "");
   Result<Project> project(const std::string& where);  // a name that two organisations use must be an id
-  Status set_project(const std::string& where, std::optional<std::int64_t> weight, std::optional<bool> disabled);
+  Status set_project(const std::string& where, const TenantChange& change);
 
   Result<User> add_user(const std::string& organisation, const std::string& name,
                         const std::vector<std::string>& roles);

@@ -71,6 +71,41 @@ TEST_P(TenantsTest, NamesAreUniqueAndChecked) {
   EXPECT_FALSE(tenants().add_project("nobody", "lab").has_value());
 }
 
+TEST_P(TenantsTest, NamesAreChangedAndIdsStay) {
+  const auto o = tenants().add_organisation("o"), other = tenants().add_organisation("other");
+  const auto p = tenants().add_project("o", "p"), q = tenants().add_project("o", "q");
+  const auto ann = tenants().add_user("o", "ann", {"member"});
+  ASSERT_TRUE(tenants().add_user("o", "bob", {"viewer"}));
+  ASSERT_TRUE(tenants().add_user("other", "mei", {"viewer"}));
+  const auto key = tenants().add_key({"p", "ann", "k", {"*"}, {}, {}, 0});
+  ASSERT_TRUE(tenants().set_organisation("o", {.name = "浙江 lab"}));
+  ASSERT_TRUE(tenants().set_project("p", {.name = "essays"}));
+  ASSERT_TRUE(tenants().set_user("ann", {.name = "mei"})) << "another organisation's may have that name";
+  const auto who = **tenants().principal_of_key(key->secret);
+  EXPECT_EQ(who.organisation + "/" + who.project + "/" + who.user, "浙江 lab/essays/mei");
+  EXPECT_EQ(who.organisation_id + who.key.project_id + who.key.user_id, o->id + p->id + ann->id);
+  EXPECT_EQ(tenants().organisation("浙江 lab")->id, o->id);
+  EXPECT_EQ(tenants().user(ann->id)->roles, std::vector<std::string>{"member"}) << "what is not named stays";
+  EXPECT_FALSE(tenants().organisation("o"));
+  EXPECT_FALSE(tenants().set_project("p", {.name = "x"})) << "the old name is nobody's";
+  EXPECT_FALSE(tenants().login("ann")->user_id == ann->id);
+
+  EXPECT_EQ(tenants().set_organisation(o->id, {.name = "other"}).error().message, "organisation other exists already");
+  EXPECT_EQ(tenants().set_project(p->id, {.name = "q"}).error().message, "project q exists already");
+  EXPECT_EQ(tenants().set_user(ann->id, {.name = "bob"}).error().message, "user bob exists already");
+  for (const std::string& wrong : {std::string(), std::string(201, 'a'), std::string("two\nlines"), std::string("\xff")}) {
+    EXPECT_EQ(tenants().set_organisation(o->id, {.name = wrong}).error().kind, ErrorKind::kBadInput);
+    EXPECT_EQ(tenants().set_project(p->id, {.name = wrong}).error().kind, ErrorKind::kBadInput);
+    EXPECT_EQ(tenants().set_user(ann->id, {.name = wrong}).error().kind, ErrorKind::kBadInput);
+  }
+  EXPECT_FALSE(tenants().set_project(p->id, {.name = "q", .weight = 9}));
+  EXPECT_EQ(tenants().project(p->id)->weight, 1) << "what is refused changes nothing";
+  EXPECT_EQ(tenants().project(p->id)->name, "essays");
+  EXPECT_TRUE(tenants().set_project(p->id, {.name = "essays", .weight = 3})) << "its own name is not taken";
+  EXPECT_TRUE(tenants().set_project(q->id, {.name = "p"})) << "a name that was given up is free";
+  EXPECT_TRUE(tenants().add_organisation("o"));
+}
+
 TEST_P(TenantsTest, KeysExpireRotateAndAreRevoked) {
   ASSERT_TRUE(tenants().add_organisation("o").has_value());
   ASSERT_TRUE(tenants().add_project("o", "p").has_value());
@@ -163,7 +198,7 @@ TEST_P(TenantsTest, ADenyingRoleWins) {
   EXPECT_TRUE(now().disabled);
   ASSERT_TRUE(tenants().set_user("ann", {.disabled = false}).has_value());
   EXPECT_FALSE(now().disabled);
-  ASSERT_TRUE(tenants().set_organisation("o", 5, true).has_value());
+  ASSERT_TRUE(tenants().set_organisation("o", {.weight = 5, .disabled = true}).has_value());
   EXPECT_TRUE(now().disabled);
   EXPECT_EQ(now().organisation_weight, 5);
 }

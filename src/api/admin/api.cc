@@ -127,7 +127,8 @@ class Call {
       std::size_t left = match_.own ? kOwnArguments : std::size(kQueryArguments);
       for (const char* name : kQueryArguments) {
         auto value = net::query_value(request_.query, name);
-        if (value && left == 0) return tl::unexpected(bad_request(name, std::string("'") + name + "' is an administrator's."));
+        if (value && left == 0)
+          return tl::unexpected(bad_request(name, std::string("'") + name + "' is an administrator's."));
         if (value) out.set(name, std::move(*value));
         left -= left > 0 ? 1 : 0;
       }

@@ -34,6 +34,8 @@ struct Operation {
 };
 
 std::span<const Operation> operations();
+std::span<const Operation> tenant_operations();  // the first of them: organisations to keys
+std::span<const Operation> money_operations();   // the others: limits to what was used
 // The one of that name, which must be there.
 const Operation& operation(std::string_view name);
 

@@ -48,6 +48,14 @@ tl::unexpected<Error> taken(const std::string& what, const std::string& name) {
   return fail(ErrorKind::kBadInput, what + " " + name + " exists already");
 }
 
+Status check_free(Connection& c, const std::string& what, const std::string& name, const std::string& owner,
+                  const std::string& self) {
+  const std::string sql = "SELECT id FROM " + what + "s WHERE name = $1 AND id <> $2";
+  QW_ASSIGN(const Rows known,
+            owner.empty() ? c.run(sql, {name, self}) : c.run(sql + " AND organisation_id = $3", {name, self, owner}));
+  return known.empty() ? Status() : taken(what, name);
+}
+
 Organisation organisation_of(const Row& r) {
   return {r.text(0), r.text(1), r.integer(2), r.integer(3), r.integer(4) != 0};
 }
@@ -162,8 +170,7 @@ bool alive(const Key& key, std::int64_t now) {
 
 Result<Organisation> insert_organisation(Connection& c, const std::string& name, std::int64_t weight,
                                          std::int64_t now) {
-  QW_ASSIGN(const Rows known, c.run("SELECT id FROM organisations WHERE name = $1", {name}));
-  if (!known.empty()) return taken("organisation", name);
+  QW_TRY(check_free(c, "organisation", name, ""));
   Organisation made{fresh_id("org_"), name, weight, now, false};
   QW_TRY(c.run("INSERT INTO organisations (id, name, weight, created_us, disabled) VALUES ($1, $2, $3, $4, 0)",
                {made.id, name, weight, made.created_us}));
@@ -172,9 +179,7 @@ Result<Organisation> insert_organisation(Connection& c, const std::string& name,
 Result<Project> insert_project(Connection& c, const std::string& organisation, const std::string& name,
                                std::int64_t weight, std::int64_t now) {
   QW_ASSIGN(const Organisation owner, find_organisation(c, organisation));
-  QW_ASSIGN(const Rows known,
-            c.run("SELECT id FROM projects WHERE organisation_id = $1 AND name = $2", {owner.id, name}));
-  if (!known.empty()) return taken("project", name);
+  QW_TRY(check_free(c, "project", name, owner.id));
   Project made{fresh_id("proj_"), owner.id, name, weight, now, false};
   QW_TRY(c.run(
       "INSERT INTO projects (id, organisation_id, name, weight, created_us, disabled) VALUES ($1, $2, $3, $4, $5, 0)",
@@ -184,8 +189,7 @@ Result<Project> insert_project(Connection& c, const std::string& organisation, c
 Result<User> insert_user(Connection& c, const std::string& organisation, const std::string& name,
                          const std::vector<std::string>& roles, std::int64_t now) {
   QW_ASSIGN(const Organisation owner, find_organisation(c, organisation));
-  QW_ASSIGN(const Rows known, c.run("SELECT id FROM users WHERE organisation_id = $1 AND name = $2", {owner.id, name}));
-  if (!known.empty()) return taken("user", name);
+  QW_TRY(check_free(c, "user", name, owner.id));
   User made;
   made.id = fresh_id("user_");
   made.organisation_id = owner.id;

@@ -24,6 +24,10 @@ Status check_weight(std::int64_t weight);
 Status check_words(const std::string& what, const std::vector<std::string>& words);
 tl::unexpected<Error> missing(const std::string& what, const std::string& where);
 tl::unexpected<Error> taken(const std::string& what, const std::string& name);
+// kBadInput if another than `self` has that name: an "organisation", or a "project" or "user" of the organisation
+// `owner`.
+Status check_free(Connection& c, const std::string& what, const std::string& name, const std::string& owner,
+                  const std::string& self = "");
 
 Organisation organisation_of(const Row& r);
 Project project_of(const Row& r);

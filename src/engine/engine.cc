@@ -77,12 +77,14 @@ Engine::~Engine() { stop(); }
 Status Engine::check(const Request& r) const {
   QW_CHECK(r.sink != nullptr);
   const bool tokens_wanted = r.wanted == Wanted::kTokens;
-  if (tokens_wanted && !executor_.generates())
+  if ((tokens_wanted || r.wanted == Wanted::kPrompt) && !executor_.generates())
     return fail(ErrorKind::kUsage, "this model generates no text: its head is not a language model's");
   if (r.wanted == Wanted::kEveryRow && executor_.max_logit_rows() < config_.max_rows)
     return fail(ErrorKind::kUsage, "this model gives the row of the last token only");
   if (r.open && r.wanted != Wanted::kEveryRow) return fail(ErrorKind::kUsage, "only requests of every row can stay open");
   if (r.first_row != 0 && r.wanted != Wanted::kEveryRow) return fail(ErrorKind::kUsage, "only requests of every row name a first one");
+  if (r.prompt_logprobs && (!r.params.logprobs || (!tokens_wanted && r.wanted != Wanted::kPrompt)))
+    return fail(ErrorKind::kUsage, "log-probabilities of a prompt go with those of an answer");
   QW_TRY(sampling::validate(r.params, executor_.vocab()));
   if (r.prompt.empty()) return fail(ErrorKind::kUsage, "the prompt is empty");
   if (!(r.tenant_weight > 0) || !(r.group_weight > 0))

@@ -142,6 +142,7 @@ class Engine {
  private:
   struct Sequence;
   struct Draw;
+  struct Told;
   struct Inbox {
     std::vector<std::unique_ptr<Sequence>> submitted;
     std::vector<RequestId> cancelled;
@@ -185,6 +186,11 @@ class Engine {
   void postpone(const StepPlan& plan);
   void reserve(const StepPlan& plan);
   Status execute(const StepPlan& plan);
+  // prompt_rows.cc: the log-probabilities of prompts
+  std::int64_t next_telling_stop(const Sequence& sequence, bool answers) const;
+  void note_telling_rows(const Slice& slice, std::int64_t first_row);
+  Status tell_rows();
+  void commit_told(std::size_t sequence);
   void sample_rows(const StepPlan& plan);
   void commit(const StepPlan& plan);
   void commit_rows(Sequence& sequence, std::size_t k);

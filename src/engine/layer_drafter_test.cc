@@ -31,7 +31,11 @@ class HashModel final : public StepExecutor {
       for (std::int32_t p = 0; p <= b.positions[r]; ++p) hash = after(hash, at(seen_, b, r, p));
       keep(kept_, hash);
     }
-    speak(b, kept_, logits_);
+    speak(b.logit_rows, kept_, logits_);
+    return {};
+  }
+  Status compute_logits(std::span<const std::int32_t> rows) override {
+    speak(rows, kept_, logits_);
     return {};
   }
   Status run_draft(const ops::StepBatch& b) override {
@@ -48,7 +52,7 @@ class HashModel final : public StepExecutor {
       at(read_, b, r, p) = hash = after(hash, b.tokens[r]);
       keep(draft_kept_, hash);
     }
-    speak(b, draft_kept_, draft_logits_);
+    speak(b.logit_rows, draft_kept_, draft_logits_);
     return {};
   }
   std::span<float> logits(std::int64_t i) override { return row(logits_, i); }
@@ -74,11 +78,11 @@ class HashModel final : public StepExecutor {
     rows.resize(rows.size() + 2);
     std::memcpy(rows.data() + rows.size() - 2, &hash, sizeof(hash));
   }
-  static void speak(const ops::StepBatch& b, const std::vector<float>& kept, std::vector<float>& logits) {
-    logits.resize(b.logit_rows.size() * kVocab);
-    for (std::size_t i = 0; i < b.logit_rows.size(); ++i) {
+  static void speak(std::span<const std::int32_t> rows, const std::vector<float>& kept, std::vector<float>& logits) {
+    logits.resize(rows.size() * kVocab);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
       std::uint64_t hash = 0;
-      std::memcpy(&hash, kept.data() + 2 * b.logit_rows[i], sizeof(hash));
+      std::memcpy(&hash, kept.data() + 2 * rows[i], sizeof(hash));
       base::Rng rng(hash);
       for (float& l : row(logits, static_cast<std::int64_t>(i))) l = rng.next_float() * 4;
     }

@@ -70,6 +70,7 @@ class ModelExecutor final : public StepExecutor {
                 ops::RunningExecutor* draft = nullptr);
   Status run(const ops::StepBatch& batch) override;
   std::span<float> logits(std::int64_t i) override { return executor_.logits(i); }
+  Status compute_logits(std::span<const std::int32_t> rows) override { return executor_.compute_logits(rows); }
   std::int64_t vocab() const override { return model_.traits().vocab; }
   bool generates() const override { return model_.traits().head.kind == models::HeadKind::kLanguage; }
   std::int32_t adapters() const override { return executor_.adapters(); }

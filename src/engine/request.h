@@ -73,6 +73,7 @@ enum class Wanted : std::uint8_t {
   kTokens,    // generated text
   kLastRow,   // what the model gives for the prompt's last token: one on_row
   kEveryRow,  // for every token of the prompt, in order, as they are computed
+  kPrompt,    // nothing but that the prompt is read (and its log-probabilities, if asked for); ends with kLength
 };
 
 struct RowEvent {
@@ -92,13 +93,16 @@ class Sink {
   // kStop ends the request with FinishReason::kStop after this token.
   virtual Verdict on_token(const TokenEvent& event) noexcept = 0;
   virtual void on_finished(const Finished& finished) noexcept = 0;
+  // Only of requests with prompt_logprobs: of every token of the prompt but the first, in order, before the answer's.
+  // `index` is the token's in the prompt.
+  virtual void on_prompt_token(const TokenEvent&) noexcept {}
   // Only of requests that want rows.
   virtual void on_row(const RowEvent&) noexcept {}
 };
 
 struct Request {
   std::vector<TokenId> prompt;               // at least one token
-  Wanted wanted = Wanted::kTokens;           // rows: nothing is drawn, params and max_tokens mean nothing; ends with kStop
+  Wanted wanted = Wanted::kTokens;           // others: nothing is drawn, max_tokens means nothing; rows end with kStop
   sampling::SamplingParams params;
   std::int64_t max_tokens = 0;               // output tokens; 0: as many as the longest sequence leaves room for
   std::int32_t priority = 0;                 // higher goes first; first come first served among equals
@@ -113,6 +117,10 @@ struct Request {
   // Of kEveryRow: more tokens follow by Engine::extend, until Engine::close. The cache is kept meanwhile, so each token is
   // computed once; an open request counts as running. max_tokens then bounds what may follow (0: as much as fits).
   bool open = false;
+  // Of kTokens and kPrompt, with params.logprobs: the log-probabilities of the prompt's tokens are told as well, of the
+  // model as it is (as Sampled::logprob), with params.top_logprobs others. All of the prompt is then computed, whatever is
+  // cached of it.
+  bool prompt_logprobs = false;
   // Of kEveryRow: rows of tokens before this one are not given, so those tokens may come from the prefix cache. Below the
   // prompt's length.
   std::int64_t first_row = 0;

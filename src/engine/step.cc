@@ -47,7 +47,9 @@ bool Engine::advance() {
       look_for_a_crowd();
       if (!gathered && gathering_->on()) postpone(plan);
       commit(plan);
-      clock_->add(static_cast<std::int64_t>(batch_->tokens.size()), seconds_between(began, config_.now()));
+      // Rows that tell of a prompt cost more than others, and say nothing of those.
+      if (batch_->told_rows.empty())
+        clock_->add(static_cast<std::int64_t>(batch_->tokens.size()), seconds_between(began, config_.now()));
     } else {
       roll_back(plan, executed.error());
     }
@@ -138,6 +140,7 @@ void Engine::fill(Snapshot& view) const {
   view.tenants.clear();
   for (std::size_t t = 0; t < tenants_->size(); ++t) view.tenants.push_back({tenants_->served(t), tenants_->weight(t)});
   view.sequences.clear();
+  const bool answers = std::any_of(sequences_.begin(), sequences_.end(), [](const auto& s) { return s->decodes(1); });
   for (const auto& s : sequences_) {
     SequenceView v;
     v.id = s->id;
@@ -154,6 +157,7 @@ void Engine::fill(Snapshot& view) const {
     v.resting = s->open && s->rows_given == s->length();
     v.drafts = static_cast<std::int64_t>(s->drafts.size());
     v.stop_at = next_snapshot(*s);
+    if (const std::int64_t stop = next_telling_stop(*s, answers); stop > 0 && (v.stop_at <= s->computed || stop < v.stop_at)) v.stop_at = stop;
     v.gathers = gathers(*s);
     if (!s->running && knows_prefix(*s)) {
       v.cached = s->match.tokens;
@@ -235,6 +239,7 @@ Status Engine::execute(const StepPlan& plan) {
     if (config_.states != nullptr) b.slots.push_back(s.state.index());
     b.prompts.push_back(static_cast<std::int32_t>(s.sampler.prompt_tokens()));
     b.first_row.push_back(static_cast<std::int64_t>(b.logit_rows.size()));
+    note_telling_rows(slice, static_cast<std::int64_t>(b.tokens.size()));
     for (std::int64_t p = s.computed; p < s.computed + slice.tokens; ++p) {
       b.tokens.push_back(s.token(p));
       b.positions.push_back(static_cast<std::int32_t>(p));
@@ -243,7 +248,7 @@ Status Engine::execute(const StepPlan& plan) {
       if (s.wanted == Wanted::kEveryRow && p >= s.rows_given)
         b.logit_rows.push_back(static_cast<std::int32_t>(b.tokens.size()) - 1);
     }
-    if (slice.sample && s.wanted != Wanted::kEveryRow) b.logit_rows.push_back(static_cast<std::int32_t>(b.tokens.size()) - 1);
+    if (slice.sample && s.wanted != Wanted::kEveryRow && s.wanted != Wanted::kPrompt) b.logit_rows.push_back(static_cast<std::int32_t>(b.tokens.size()) - 1);
     for (std::int64_t i = 0; i < slice.drafts; ++i) {
       b.tokens.push_back(s.drafts[static_cast<std::size_t>(i)]);
       b.positions.push_back(static_cast<std::int32_t>(s.computed + slice.tokens + i));
@@ -253,9 +258,16 @@ Status Engine::execute(const StepPlan& plan) {
     }
   }
   b.first_row.push_back(static_cast<std::int64_t>(b.logit_rows.size()));
-  QW_TRY(executor_.run({b.tokens, b.positions, b.sequences, b.tables, b.logit_rows, nullptr, b.prompts,
+  // Where rows tell of prompts, they are looked at a few at a time before those whose logits stay for the commit.
+  const bool tells = !b.told_rows.empty();
+  const std::span<const std::int32_t> logit_rows = tells ? std::span<const std::int32_t>() : std::span<const std::int32_t>(b.logit_rows);
+  QW_TRY(executor_.run({b.tokens, b.positions, b.sequences, b.tables, logit_rows, nullptr, b.prompts,
                         executor_.adapters() > 0 ? std::span<const std::int32_t>(b.adapters) : std::span<const std::int32_t>(),
                         b.slots}));
+  if (tells) {
+    QW_TRY(tell_rows());
+    QW_TRY(executor_.compute_logits(b.logit_rows));
+  }
   for (const Slice& slice : plan.slices) sequences_[slice.sequence]->computed_rows += slice.tokens + slice.drafts;
   ++totals_.steps;
   totals_.last_progress = config_.now();
@@ -304,6 +316,8 @@ void Engine::commit(const StepPlan& plan) {
     const std::int64_t stop = next_snapshot(s);
     const bool postponed = std::exchange(s.postponed, false);
     s.computed += slice.tokens - postponed;
+    if (s.rows_given < s.telling_rows()) commit_told(slice.sequence);
+    if (s.done) continue;
     if (slice.drafts == 0) keep_prefix(s);  // with drafts, what stays is known afterwards
     if (slice.drafts == 0 && s.computed == stop) keep_state(s);
     if (s.wanted != Wanted::kTokens) {
@@ -332,10 +346,10 @@ void Engine::commit_rows(Sequence& s, std::size_t k) {
   const std::int64_t begin = batch_->first_row[k], end = batch_->first_row[k + 1];
   for (std::int64_t row = begin; row < end; ++row)
     s.sink->on_row({s.id, s.computed - (end - row), executor_.logits(row)});
-  s.rows_given = std::max(s.rows_given, s.computed);
+  if (s.wanted != Wanted::kPrompt) s.rows_given = std::max(s.rows_given, s.computed);
   if (s.open || s.computed < s.length()) return;  // the length may have grown since the plan
   s.first_token = s.last_token = config_.now();
-  finish(s, FinishReason::kStop);
+  finish(s, s.wanted == Wanted::kPrompt ? FinishReason::kLength : FinishReason::kStop);
 }
 
 void Engine::commit_token(Sequence& s, const Draw& draw) {

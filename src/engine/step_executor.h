@@ -19,6 +19,8 @@ class StepExecutor {
   // Logits (or what another head gives) of batch.logit_rows[i] of the last run; the caller may change them. Different rows may be used by different
   // threads at once.
   virtual std::span<float> logits(std::int64_t i) = 0;
+  // Logits anew, of other rows of the last run: logits(i) is then that of rows[i], max_logit_rows() of them at most.
+  virtual Status compute_logits(std::span<const std::int32_t> rows) = 0;
   virtual std::int64_t vocab() const = 0;              // ids of tokens are below
   virtual bool generates() const { return true; }      // false: rows are not logits over the vocabulary
   virtual std::int32_t adapters() const { return 0; }  // slots below hold them; batch.adapters names slots that do

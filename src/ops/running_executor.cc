@@ -89,6 +89,23 @@ Status RunningExecutor::State::check_rows(const StepBatch& b) const {
   return {};
 }
 
+Status RunningExecutor::State::check_logit_rows(std::span<const std::int32_t> wanted, std::int64_t n) const {
+  if (static_cast<std::int64_t>(wanted.size()) > options.max_logit_rows)
+    return fail(ErrorKind::kUsage, "step asks for " + std::to_string(wanted.size()) + " rows of logits, may be " +
+                                       std::to_string(options.max_logit_rows));
+  for (const std::int32_t r : wanted)
+    if (r < 0 || r >= n) return fail(ErrorKind::kUsage, "step: no row " + std::to_string(r) + " to give logits of");
+  return {};
+}
+
+// Which of the wanted rows go through which adapter.
+void RunningExecutor::State::group_head_rows() {
+  head_adapters.clear();
+  if (!batch.adapters.empty())
+    for (const std::int32_t r : batch.logit_rows) head_adapters.push_back(batch.adapters[index(r)]);
+  adapters.group(head_adapters, adapter_head_rows);
+}
+
 Status RunningExecutor::State::check(const StepBatch& b) const {
   const auto n = static_cast<std::int64_t>(b.tokens.size());
   if (n < 1 || n > options.max_rows)
@@ -96,15 +113,11 @@ Status RunningExecutor::State::check(const StepBatch& b) const {
                 "step of " + std::to_string(n) + " rows, may be 1 to " + std::to_string(options.max_rows));
   if (b.positions.size() != b.tokens.size() || b.sequences.size() != b.tokens.size())
     return fail(ErrorKind::kUsage, "step: tokens, positions and sequences differ in length");
-  if (static_cast<std::int64_t>(b.logit_rows.size()) > options.max_logit_rows)
-    return fail(ErrorKind::kUsage, "step asks for " + std::to_string(b.logit_rows.size()) + " rows of logits, may be " +
-                                       std::to_string(options.max_logit_rows));
+  QW_TRY(check_logit_rows(b.logit_rows, n));
   if (!b.adapters.empty() && b.adapters.size() != b.tokens.size())
     return fail(ErrorKind::kUsage, "step: tokens and adapters differ in length");
   for (const std::int32_t a : b.adapters)
     if (a != -1 && !adapters.has(a)) return fail(ErrorKind::kUsage, "step: there is no adapter " + std::to_string(a));
-  for (const std::int32_t r : b.logit_rows)
-    if (r < 0 || r >= n) return fail(ErrorKind::kUsage, "step: no row " + std::to_string(r) + " to give logits of");
   if (b.cache == nullptr || b.cache->block_tokens <= 0 || b.cache->keys.size() < index(layers) ||
       b.cache->values.size() < index(layers))
     return fail(ErrorKind::kUsage, "step: the cache does not have the model's layers");
@@ -235,11 +248,8 @@ Status RunningExecutor::begin(const StepBatch& batch) {
   QW_TRY(s.find_stretches(batch));
   s.batch = batch;
   s.rows = static_cast<std::int64_t>(batch.tokens.size());
-  s.head_adapters.clear();
-  if (!batch.adapters.empty())
-    for (const std::int32_t r : batch.logit_rows) s.head_adapters.push_back(batch.adapters[index(r)]);
   s.adapters.group(batch.adapters, s.adapter_rows);
-  s.adapters.group(s.head_adapters, s.adapter_head_rows);
+  s.group_head_rows();
   s.cursor = 0;
   s.performed = 0;
   s.done = false;
@@ -560,23 +570,37 @@ void RunningExecutor::head(Value x, Weight w) {
   s.done = true;
   for (const State::Stretch& t : s.stretches)
     s.batch.states->tokens[index(t.slot)] = s.batch.positions[index(t.first)] + t.rows;
-  const auto n = static_cast<std::int64_t>(s.batch.logit_rows.size());
+  s.give_logits(x, w);
+}
+
+Status RunningExecutor::compute_logits(std::span<const std::int32_t> rows) {
+  State& s = *state_;
+  QW_CHECK(s.done);
+  QW_TRY(s.check_logit_rows(rows, s.rows));
+  s.batch.logit_rows = rows;
+  s.group_head_rows();
+  s.give_logits(s.head_op().in[0], s.head_op().weight);
+  return {};
+}
+
+void RunningExecutor::State::give_logits(Value x, Weight w) {
+  const auto n = static_cast<std::int64_t>(batch.logit_rows.size());
   if (n == 0) return;
-  float* const rows = floats(w.present() ? s.head_rows : s.logits);
+  float* const rows = floats(w.present() ? head_rows : logits);
   for (std::int64_t i = 0; i < n; ++i)
-    std::memcpy(rows + i * x.width, s.value(x) + s.batch.logit_rows[index(i)] * x.width,
+    std::memcpy(rows + i * x.width, value(x) + batch.logit_rows[index(i)] * x.width,
                 index(x.width) * sizeof(float));
   if (!w.present()) return;
-  const PackedWeight& packed = s.weight(w);
-  if (s.observer != nullptr) s.observer->on_product(w, floats(s.head_rows), n, x.width);
-  std::byte* const prepared = s.prepared[0].data();
-  for_few_rows(s.machine.pool, n, [&](std::int64_t begin, std::int64_t end) {
-    s.machine.kernels.prepare(packed.type, floats(s.head_rows), x.width, n, x.width, prepared, begin, end);
+  const PackedWeight& packed = weight(w);
+  if (observer != nullptr) observer->on_product(w, floats(head_rows), n, x.width);
+  std::byte* const into = prepared[0].data();
+  for_few_rows(machine.pool, n, [&](std::int64_t begin, std::int64_t end) {
+    machine.kernels.prepare(packed.type, floats(head_rows), x.width, n, x.width, into, begin, end);
   });
-  const PackedProduct product{&packed, prepared, nullptr, floats(s.logits)};
-  packed_products(s.machine, {&product, 1}, n);
-  if (!s.adapter_head_rows.empty())
-    s.adapters.add_product(s.machine, w, s.adapter_head_rows, floats(s.head_rows), nullptr, floats(s.logits));
+  const PackedProduct product{&packed, into, nullptr, floats(logits)};
+  packed_products(machine, {&product, 1}, n);
+  if (!adapter_head_rows.empty())
+    adapters.add_product(machine, w, adapter_head_rows, floats(head_rows), nullptr, floats(logits));
 }
 
 }  // namespace qw::ops

@@ -98,8 +98,13 @@ class RunningExecutor final : public Executor {
   Status begin(const StepBatch& batch);
 
   // After a forward: what the model gives for batch.logit_rows[i]: logits [V], or the row of a head without weight; the
-  // caller may change it. Valid until the next begin.
+  // caller may change it. Valid until the next begin
+  // or compute_logits.
   std::span<float> logits(std::int64_t i);
+  // After a forward: logits anew, of other rows of the same batch: logits(i) is that of rows[i] from now on, the same
+  // bytes as if the batch had named them. `rows`, and the batch, must stay until the next begin. For more rows than there
+  // is room for at once. Errors as of begin, which change nothing.
+  Status compute_logits(std::span<const std::int32_t> rows);
   // After a forward: what the program keeps (Executor::keep) of batch row r.
   std::span<const float> kept(std::int64_t r) const;
   // After a forward: the hidden row (input of the head) of batch row r, [D].

@@ -161,6 +161,28 @@ TEST_P(RunningRows, ARowAloneGivesTheBytesOfTheRowInCompany) {
   }
 }
 
+TEST_P(RunningRows, LogitsThatAreAskedForAfterwardsAreTheSameBytes) {
+  for (const int threads : {1, 2}) {
+    Model model(GetParam(), threads, true);
+    const std::vector<float> all = model.run(0, 40);
+    const std::vector<std::int32_t> rows{39, 0, 7, 7, 12, 13, 14, 15, 16, 38};
+    std::vector<float> wanted, got;
+    for (const std::size_t n : {std::size_t{1}, std::size_t{3}, rows.size()}) {
+      const auto some = std::span(rows).first(n);
+      ASSERT_TRUE(model.executor->compute_logits(some));
+      for (std::size_t i = 0; i < n; ++i) {
+        const auto logits = model.executor->logits(static_cast<std::int64_t>(i));
+        got.insert(got.end(), logits.begin(), logits.end());
+        const auto at = all.begin() + rows[i] * static_cast<std::ptrdiff_t>(logits.size());
+        wanted.insert(wanted.end(), at, at + static_cast<std::ptrdiff_t>(logits.size()));
+      }
+    }
+    EXPECT_TRUE(same(got, wanted)) << threads;
+    EXPECT_FALSE(model.executor->compute_logits(std::vector<std::int32_t>{40}));
+    EXPECT_FALSE(model.executor->compute_logits(std::vector<std::int32_t>(41, 0)));
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Isa, RunningRows,
                          ::testing::Values(base::Isa::kPortable, base::Isa::kAvx2, base::Isa::kAvx512, base::Isa::kAmx),
                          [](const auto& info) { return std::string(base::isa_name(info.param)); });

@@ -204,23 +204,24 @@ Status Sampler::sample(std::span<float> logits, SamplerScratch& scratch, Sampled
   if (!row.valid) return fail(ErrorKind::kFailed, "the model gave a logit which is not a number or infinite");
   if (row.max == kForbidden) return fail(ErrorKind::kFailed, "no token is allowed here");
   out.id = choose(logits, row.max, {}, scratch);
-  if (!params_.logprobs) return {};
+  return params_.logprobs ? report(scratch.raw, out.id, scratch, out) : Status();
+}
 
-  const std::span<const float> raw(scratch.raw);
-  const internal::RowScan raw_row = internal::scan(raw);
-  if (!raw_row.valid) return fail(ErrorKind::kFailed, "the model gave a logit which is not a number or infinite");
-  const double normaliser = log_sum_exp(raw, raw_row.max);
+Status Sampler::report(std::span<float> logits, TokenId id, SamplerScratch& scratch, Sampled& out) const {
+  out.id = id;
+  out.top.clear();
+  const internal::RowScan row = internal::scan(logits);
+  if (!row.valid) return fail(ErrorKind::kFailed, "the model gave a logit which is not a number or infinite");
+  const double normaliser = log_sum_exp(logits, row.max);
   const auto logprob = [&](float logit) { return static_cast<float>(logit - normaliser); };
-  out.logprob = logprob(raw[static_cast<std::size_t>(out.id)]);
-  if (params_.top_logprobs > 0) {
-    if (mask_ != nullptr) {
-      for (const TokenId id : mask_->holes) scratch.raw[static_cast<std::size_t>(id)] = kForbidden;
-    }
-    const bool cut = mask_ != nullptr && mask_->usable > 0 && mask_->usable < static_cast<std::int64_t>(raw.size());
-    internal::select_top_k(cut ? raw.first(static_cast<std::size_t>(mask_->usable)) : raw, params_.top_logprobs,
-                           scratch.candidates);
-    for (const Candidate& c : scratch.candidates) out.top.push_back({c.id, logprob(c.logit)});
-  }
+  out.logprob = logprob(logits[static_cast<std::size_t>(id)]);
+  if (params_.top_logprobs == 0) return {};
+  if (mask_ != nullptr)
+    for (const TokenId hole : mask_->holes) logits[static_cast<std::size_t>(hole)] = kForbidden;
+  const bool cut = mask_ != nullptr && mask_->usable > 0 && mask_->usable < static_cast<std::int64_t>(logits.size());
+  internal::select_top_k(cut ? logits.first(static_cast<std::size_t>(mask_->usable)) : logits, params_.top_logprobs,
+                         scratch.candidates);
+  for (const Candidate& c : scratch.candidates) out.top.push_back({c.id, logprob(c.logit)});
   return {};
 }
 

@@ -53,6 +53,9 @@ class Sampler {
   Result<Sampled> sample(std::span<float> logits, SamplerScratch& scratch) const;
   // The same, into memory that is used again.
   Status sample(std::span<float> logits, SamplerScratch& scratch, Sampled& out) const;
+  // How likely `id` was where the model gave `logits`, as sample tells of the token it draws (params.logprobs): out.id is
+  // `id`. Overwrites `logits`. kFailed if a logit is NaN or +infinity.
+  Status report(std::span<float> logits, TokenId id, SamplerScratch& scratch, Sampled& out) const;
   // The token that would be drawn after the tokens so far and `between` if the model gave `logits` there, which are
   // overwritten: what another model's row means for this request. What processors do to logits, and what `between` does to
   // penalties, is left out of it; -1 if nothing can be drawn.

@@ -34,9 +34,14 @@ class AlphabetModel final : public engine::StepExecutor {
   Status run(const ops::StepBatch& batch) override {
     for (; held; std::this_thread::sleep_for(std::chrono::milliseconds(1))) waiting = true;
     waiting = false;
-    rows_.assign(batch.logit_rows.size() * kVocab, 0.0f);
-    for (std::size_t i = 0; i < batch.logit_rows.size(); ++i) {
-      const auto row = static_cast<std::size_t>(batch.logit_rows[i]);
+    last_ = batch;
+    return compute_logits(batch.logit_rows);
+  }
+  Status compute_logits(std::span<const std::int32_t> wanted) override {
+    const ops::StepBatch& batch = last_;
+    rows_.assign(wanted.size() * kVocab, 0.0f);
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      const auto row = static_cast<std::size_t>(wanted[i]);
       const auto said = static_cast<std::size_t>(batch.positions[row] + 1 - prompt_tokens);
       const auto next = said < script.size() ? static_cast<std::size_t>(script[said])
                                              : static_cast<std::size_t>(batch.tokens[row] + 1) % kVocab;
@@ -54,6 +59,7 @@ class AlphabetModel final : public engine::StepExecutor {
 
  private:
   std::vector<float> rows_;
+  ops::StepBatch last_;
 };
 
 inline tokenizer::Tokenizer byte_tokenizer() {

@@ -62,8 +62,14 @@ class FakeExecutor final : public StepExecutor {
       slot(b, r, b.positions[r]) = what;
       if (states_ != nullptr) carry(b, r, what);
     }
-    for (std::size_t i = 0; i < b.logit_rows.size(); ++i) {
-      const auto r = static_cast<std::size_t>(b.logit_rows[i]);
+    last_ = b;
+    return compute_logits(b.logit_rows);
+  }
+  Status compute_logits(std::span<const std::int32_t> rows) override {
+    QW_CHECK(static_cast<std::int64_t>(rows.size()) <= max_logit_rows_);
+    const ops::StepBatch& b = last_;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const auto r = static_cast<std::size_t>(rows[i]);
       std::uint64_t hash = begin();  // over the whole visible text, read from the cache
       for (std::int32_t p = 0; p <= b.positions[r]; ++p) hash = after(hash, slot(b, r, p));
       if (states_ != nullptr) hash ^= carried_[r] * 3;
@@ -124,6 +130,7 @@ class FakeExecutor final : public StepExecutor {
   std::int32_t block_tokens_;
   std::int64_t vocab_, max_rows_, max_logit_rows_;
   std::vector<std::int32_t> voice_of_slot_;
+  ops::StepBatch last_;
   kvcache::StatePool* states_;
   std::vector<std::uint64_t> carried_;  // by row
   std::vector<float> logits_;

@@ -41,6 +41,7 @@ struct Life final : Sink {
   std::vector<TokenId> text;  // prompt, and what was added
   std::vector<TokenId> tokens;
   std::vector<float> logprobs;
+  std::vector<sampling::Sampled> told;  // of the prompt
   std::vector<std::int64_t> positions;
   std::vector<float> rows;
   std::optional<Finished> finished;
@@ -52,6 +53,11 @@ struct Life final : Sink {
     tokens.push_back(e.id);
     logprobs.push_back(e.logprob);
     return Verdict::kContinue;
+  }
+  void on_prompt_token(const TokenEvent& e) noexcept override {
+    EXPECT_TRUE(tokens.empty());
+    EXPECT_EQ(e.index, static_cast<std::int64_t>(told.size()) + 1);
+    told.push_back({e.id, e.logprob, {e.top.begin(), e.top.end()}});
   }
   void on_row(const RowEvent& e) noexcept override {
     positions.push_back(e.position);
@@ -68,7 +74,7 @@ inline Request copy_of(const Request& r) {
   c.prompt = r.prompt, c.wanted = r.wanted, c.params = r.params, c.max_tokens = r.max_tokens, c.priority = r.priority;
   c.deadline = r.deadline, c.tenant = r.tenant, c.tenant_weight = r.tenant_weight, c.cache_salt = r.cache_salt;
   c.tenant_group = r.tenant_group, c.group_weight = r.group_weight;
-  c.open = r.open, c.first_row = r.first_row, c.adapter = r.adapter;
+  c.prompt_logprobs = r.prompt_logprobs, c.open = r.open, c.first_row = r.first_row, c.adapter = r.adapter;
   return c;
 }
 
@@ -134,6 +140,9 @@ inline std::shared_ptr<Life> random_life(base::Rng& rng, Clock::time_point now, 
   if (rng.below(2)) r.params.stop_ids = {7, 8, 31};
   if (rng.below(20) == 0) r.deadline = now + std::chrono::milliseconds(rng.below(60));
   if (rng.below(5) == 0) r.wanted = rng.below(2) ? Wanted::kLastRow : Wanted::kEveryRow;
+  if (r.wanted == Wanted::kTokens && rng.below(6) == 0) r.wanted = Wanted::kPrompt;
+  r.prompt_logprobs = r.params.logprobs && (r.wanted == Wanted::kTokens || r.wanted == Wanted::kPrompt) && rng.below(2) == 0;
+  if (r.prompt_logprobs) r.params.top_logprobs = static_cast<std::int32_t>(rng.below(3));
   if (r.wanted == Wanted::kEveryRow && rng.below(2) && !r.prompt.empty())
     r.first_row = static_cast<std::int64_t>(rng.below(r.prompt.size()));
   if (r.wanted == Wanted::kEveryRow && rng.below(2)) {
@@ -186,6 +195,26 @@ inline void expect_rows_as_alone(const Life& life, Reader reader, bool whole) {
   }
 }
 
+// Of all of the prompt but its first token, once, whatever was cached, preempted or done in one step with others.
+inline void expect_prompt_as_alone(const Life& life, Reader reader, bool whole) {
+  const Request& r = life.request;
+  if (whole) {
+    ASSERT_EQ(life.told.size(), r.prompt_logprobs ? r.prompt.size() - 1 : 0) << life.id;
+    ASSERT_TRUE(!r.prompt_logprobs || life.finished->usage.cached_tokens == 0) << life.id;
+  }
+  const sampling::Sampler sampler(r.params, r.prompt);
+  sampling::SamplerScratch scratch;
+  for (std::size_t k = 0; k < life.told.size(); ++k) {
+    reader.read(r.prompt[k]);
+    sampling::Sampled wanted;
+    ASSERT_TRUE(sampler.report(reader.speak(), r.prompt[k + 1], scratch, wanted));
+    ASSERT_EQ(life.told[k].id, wanted.id);
+    ASSERT_EQ(life.told[k].logprob, wanted.logprob) << life.id << ", token " << k + 1;
+    ASSERT_EQ(life.told[k].top.size(), wanted.top.size());
+    for (std::size_t i = 0; i < wanted.top.size(); ++i) ASSERT_EQ(life.told[k].top[i].logprob, wanted.top[i].logprob);
+  }
+}
+
 inline void expect_tokens_as_alone(const Life& life, Reader reader, bool whole) {
   const Request& r = life.request;
   const Finished& f = *life.finished;
@@ -220,8 +249,12 @@ inline void expect_as_alone(const Life& life, bool with_states) {
   ASSERT_LE(f.usage.cached_tokens, f.usage.prompt_tokens);
   ASSERT_LE(f.usage.accepted_tokens, f.usage.drafted_tokens);
   const Reader reader(life.voice, with_states);
+  expect_prompt_as_alone(life, reader, whole);
   if (life.request.wanted == Wanted::kTokens) {
     expect_tokens_as_alone(life, reader, whole);
+  } else if (life.request.wanted == Wanted::kPrompt) {
+    ASSERT_TRUE(life.tokens.empty() && life.rows.empty());
+    ASSERT_TRUE(f.reason != FinishReason::kStop);
   } else {
     expect_rows_as_alone(life, reader, whole);
   }

@@ -20,6 +20,7 @@ struct Engine::Sequence {
         adapter(request.adapter),
         wanted(request.wanted),
         open(request.open),
+        tells_prompt(request.prompt_logprobs),
         rows_given(request.first_row),
         may_draft(request.drafts),
         deadline(request.deadline),
@@ -35,7 +36,8 @@ struct Engine::Sequence {
   std::int32_t adapter_slot = -1;     // of the executor, while the request lives
   Wanted wanted;
   bool open;                          // more tokens follow
-  std::int64_t rows_given;            // of a request that wants them: what was given is not given again
+  bool tells_prompt;                  // the log-probabilities of its prompt
+  std::int64_t rows_given;            // of a request that wants rows or those: what was given is not given again
   bool may_draft;
   bool postponed = false;             // what this step computed of it begins no answer: it gathers since
   std::vector<TokenId> drafts;        // guessed to follow, for the next step
@@ -79,8 +81,13 @@ struct Engine::Sequence {
   bool decodes(std::int64_t few) const {
     return running && !done && wanted == Wanted::kTokens && length() - computed <= few;
   }
+  // Rows of the prompt that tell how likely its next token is: all but the last one's.
+  std::int64_t telling_rows() const { return tells_prompt ? sampler.prompt_tokens() - 1 : 0; }
   // Tokens whose rows nobody needs any more: so many may come from the prefix cache.
-  std::int64_t may_be_cached() const { return wanted == Wanted::kEveryRow ? std::min(rows_given, length() - 1) : length() - 1; }
+  std::int64_t may_be_cached() const {
+    const bool needed = wanted == Wanted::kEveryRow || rows_given < telling_rows();
+    return needed ? std::min(rows_given, length() - 1) : length() - 1;
+  }
   // The last output token is never read back, so it needs no room.
   std::int64_t limit() const { return sampler.prompt_tokens() + max_output - 1; }
 };
@@ -90,12 +97,21 @@ struct Engine::Draw {
   sampling::Sampled sampled;
 };
 
+// What a row told of the token behind it in the prompt.
+struct Engine::Told {
+  std::size_t sequence = 0;  // index into sequences_
+  std::int64_t index = 0;    // of the token, in the prompt
+  Draw draw;
+};
+
 struct Engine::Batch {
   std::vector<std::int32_t> tokens, positions, sequences, adapters, logit_rows, prompts, slots;
   std::vector<std::span<const std::int32_t>> tables;
   std::vector<std::int64_t> first_row;  // by slice: its first logit row, up to the next slice's
   std::vector<std::size_t> drawing;     // slices which draw a token
   std::vector<Draw> draws;              // by slice; of those
+  std::vector<std::int32_t> told_rows;  // rows whose logits tell of prompts
+  std::vector<Told> told;               // by such row
   void clear() {
     tokens.clear();
     positions.clear();
@@ -106,6 +122,7 @@ struct Engine::Batch {
     tables.clear();
     prompts.clear();
     slots.clear();
+    told_rows.clear();
   }
 };
 

@@ -127,6 +127,9 @@ struct RunningExecutor::State {
   void place_values();
   void take_workspaces();
   Status check(const StepBatch& b) const;
+  Status check_logit_rows(std::span<const std::int32_t> wanted, std::int64_t n) const;
+  void group_head_rows();
+  void give_logits(Value x, Weight w);
   Status check_rows(const StepBatch& b) const;
   Status find_stretches(const StepBatch& b);
   Status claim_slot(const StepBatch& b, std::size_t first_row);

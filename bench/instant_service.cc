@@ -22,9 +22,13 @@ constexpr std::int64_t kRows = 256;   // tokens of a step
 class InstantModel final : public engine::StepExecutor {
  public:
   Status run(const ops::StepBatch& batch) override {
-    rows_.assign(batch.logit_rows.size() * kVocab, 0.0f);
-    for (std::size_t i = 0; i < batch.logit_rows.size(); ++i) {
-      const auto token = batch.tokens[static_cast<std::size_t>(batch.logit_rows[i])];
+    tokens_ = batch.tokens;
+    return compute_logits(batch.logit_rows);
+  }
+  Status compute_logits(std::span<const std::int32_t> wanted) override {
+    rows_.assign(wanted.size() * kVocab, 0.0f);
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      const auto token = tokens_[static_cast<std::size_t>(wanted[i])];
       rows_[i * kVocab + static_cast<std::size_t>((token + 1) % kVocab)] = 20.0f;
     }
     return {};
@@ -37,6 +41,7 @@ class InstantModel final : public engine::StepExecutor {
   std::int64_t max_logit_rows() const override { return kRows; }
 
  private:
+  std::span<const std::int32_t> tokens_;  // of the last run
   std::vector<float> rows_;
 };
 

@@ -1,4 +1,7 @@
 // The OpenAI protocol against a real engine over a tiny scripted model, through real sockets.
+#include <map>
+#include <sstream>
+
 #include "api/field_reader.h"
 #include "api/internal/test_service.h"
 #include "api/openai/request.h"
@@ -227,6 +230,95 @@ TEST_F(ApiTest, SeveralChoicesAndCompletions) {
   EXPECT_EQ(at(at(text, "choices").as_array()[1], "text").as_string(), "xyz");
   const auto ids = ask_json("/v1/completions", R"({"prompt":[1,2,3],"max_tokens":1,"logprobs":0})");
   EXPECT_EQ(at(at(ids, "usage"), "prompt_tokens").as_int(), 3);
+}
+
+TEST_F(ApiTest, APromptIsEchoedWithHowLikelyItWas) {
+  const auto complete = [&](const std::string& fields) {
+    return ask_json("/v1/completions", "{\"model\":\"alphabet\",\"echo\":true," + fields + "}");
+  };
+  const auto choice = [&](const json::Value& answer, std::size_t i = 0) -> const json::Value& { return at(answer, "choices").as_array().at(i); };
+  const auto list = [&](const json::Value& of, const char* name) { return dump(at(of, "logprobs").find(name)); };
+  const auto whole = complete(R"("prompt":"abx","max_tokens":0,"logprobs":1)");
+  EXPECT_EQ(at(choice(whole), "text").as_string(), "abx");
+  EXPECT_EQ(at(choice(whole), "finish_reason").as_string(), "length");
+  EXPECT_EQ(list(choice(whole), "tokens"), R"(["a", "b", "x"])");
+  EXPECT_EQ(list(choice(whole), "text_offset"), "[0, 1, 2]");
+  const auto& values = at(at(choice(whole), "logprobs"), "token_logprobs").as_array();
+  ASSERT_EQ(values.size(), 3u);
+  EXPECT_TRUE(values[0].is_null()) << "nothing stood before it";
+  EXPECT_NEAR(values[1].as_double(), 0, 1e-3);
+  EXPECT_NEAR(values[2].as_double(), -20, 1e-3);
+  const auto& tops = at(at(choice(whole), "logprobs"), "top_logprobs").as_array();
+  EXPECT_TRUE(tops[0].is_null());
+  EXPECT_NE(tops[2].find("c"), nullptr) << "what the model would have said";
+  EXPECT_EQ(at(at(whole, "usage"), "prompt_tokens").as_int(), 3);
+  EXPECT_EQ(at(at(whole, "usage"), "completion_tokens").as_int(), 0);
+
+  // Several prompts and choices, as token ids, with an answer behind.
+  const auto many = complete(R"("prompt":[[256,5,6],[7]],"max_tokens":2,"logprobs":0,"n":2)");
+  ASSERT_EQ(at(many, "choices").as_array().size(), 4u);
+  for (std::size_t i = 0; i < 4; ++i) {
+    const auto& lists = at(choice(many, i), "logprobs");
+    const std::size_t prompt = i < 2 ? 3 : 1;
+    ASSERT_EQ(at(lists, "tokens").as_array().size(), prompt + 2) << i;
+    EXPECT_TRUE(at(lists, "token_logprobs").as_array()[0].is_null());
+    EXPECT_FALSE(at(lists, "token_logprobs").as_array()[prompt].is_null()) << "of the answer all are known";
+    EXPECT_EQ(at(lists, "text_offset").as_array().back().as_int(), i < 2 ? 3 : 2) << "a special token is no text";
+  }
+  EXPECT_EQ(at(at(many, "usage"), "prompt_tokens").as_int(), 4) << "each prompt counts once";
+  EXPECT_EQ(at(at(many, "usage"), "completion_tokens").as_int(), 8);
+
+  // Parts of a character are told apart; the token that ends an answer is told, too.
+  const auto accent = complete(R"("prompt":"é!","max_tokens":0,"logprobs":2)");
+  EXPECT_EQ(list(choice(accent), "tokens"), R"(["bytes:\\xc3", "bytes:\\xa9", "!"])");
+  EXPECT_EQ(list(choice(accent), "text_offset"), "[0, 1, 1]") << "where the next character would begin";
+  const auto ended = complete(R"("prompt":[256],"max_tokens":4,"logprobs":1)");
+  EXPECT_EQ(list(choice(ended), "tokens"), R"(["<|im_start|>", "<|im_end|>"])");
+  EXPECT_EQ(at(choice(ended), "finish_reason").as_string(), "stop");
+
+  EXPECT_EQ(at(choice(complete(R"("prompt":"abc","max_tokens":0)")), "text").as_string(), "abc");
+  EXPECT_TRUE(at(choice(complete(R"("prompt":"abc","max_tokens":1)")), "logprobs").is_null());
+  EXPECT_EQ(ask("POST", "/v1/completions", R"({"prompt":"abc","max_tokens":0})").status, 400);
+  EXPECT_EQ(ask("POST", "/v1/completions", R"({"prompt":"abc","max_tokens":0,"logprobs":1})").status, 400);
+}
+
+// The pieces of a stream, put together, are the whole answer.
+TEST_F(ApiTest, AnEchoedPromptComesFirstInAStream) {
+  for (const std::string fields :
+       {R"("prompt":["abc",""],"max_tokens":0,"logprobs":2)", R"("prompt":["abc","é"],"max_tokens":3,"logprobs":1,"n":2)",
+        R"("prompt":"abc","max_tokens":2)", R"("prompt":[[9]],"max_tokens":0)", R"("prompt":[[9]],"max_tokens":0,"logprobs":1)"}) {
+    const std::string begin = R"({"model":"alphabet","seed":1,"temperature":0,"echo":true,)" + fields;
+    const HttpAnswer plain = ask("POST", "/v1/completions", begin + "}");
+    const HttpAnswer stream = ask("POST", "/v1/completions", begin + R"(,"stream":true})");
+    ASSERT_EQ(stream.status, plain.status) << plain.body;
+    if (plain.status != 200) continue;  // an empty prompt
+    const auto whole = *json::parse(plain.body);
+    const std::size_t n = at(whole, "choices").as_array().size();
+    std::vector<std::string> texts(n), reasons(n);
+    std::vector<std::map<std::string, std::string>> lists(n);
+    std::istringstream lines(stream.head.find("chunked") == std::string::npos ? stream.body : test::dechunked(stream.body));
+    for (std::string line; std::getline(lines, line);) {
+      if (!line.starts_with("data: {")) continue;
+      const auto chunk = *json::parse(line.substr(6));
+      const auto& c = at(chunk, "choices").as_array().at(0);
+      const auto i = static_cast<std::size_t>(at(c, "index").as_int());
+      texts[i] += at(c, "text").as_string();
+      if (!at(c, "finish_reason").is_null()) reasons[i] += at(c, "finish_reason").as_string();
+      if (const auto& told = at(c, "logprobs"); told.is_object())
+        for (const auto& [name, list] : told.as_object())
+          for (const auto& item : list.as_array()) lists[i][name] += dump(&item) + " ";
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto& c = at(whole, "choices").as_array()[i];
+      EXPECT_EQ(texts[i], at(c, "text").as_string()) << fields;
+      EXPECT_EQ(reasons[i], at(c, "finish_reason").as_string());
+      std::map<std::string, std::string> wanted;
+      if (const auto& told = at(c, "logprobs"); told.is_object())
+        for (const auto& [name, list] : told.as_object())
+          for (const auto& item : list.as_array()) wanted[name] += dump(&item) + " ";
+      EXPECT_EQ(lists[i], wanted) << fields;
+    }
+  }
 }
 
 TEST(SamplingParams, TheModelsDefaultsFillWhatARequestLeavesOut) {

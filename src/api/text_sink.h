@@ -32,6 +32,9 @@ class TextReceiver {
  public:
   virtual ~TextReceiver() = default;
   virtual void on_piece(TextPiece piece) noexcept = 0;
+  // The prompt's tokens but the first, before any piece, if log-probabilities of it were asked for; not if it ended
+  // before.
+  virtual void on_prompt(std::vector<TokenDetail>) noexcept {}
   // `stop`: which of the caller's stop strings ended it, -1: none, kRepeats: it repeated itself.
   virtual void on_end(const engine::Finished& finished, std::int32_t stop) noexcept = 0;
 };
@@ -39,15 +42,21 @@ class TextReceiver {
 class TextSink final : public engine::Sink {
  public:
   // `tokenizer` must outlive the request. `skip_special`: leave special tokens out of the text. `loops`: ends an answer
-  // that repeats itself, as a processor of the same request finds; null: none is ended.
+  // that repeats itself, as a processor of the same request finds; null: none is ended. `tells_stop`: a stop id, which
+  // has no text, is among the tokens whose log-probabilities are told.
   TextSink(const tokenizer::Tokenizer& tokenizer, const sampling::SamplingParams& params, bool skip_special,
-           std::shared_ptr<TextReceiver> receiver, std::shared_ptr<const sampling::LoopWatch> loops = nullptr);
+           std::shared_ptr<TextReceiver> receiver, std::shared_ptr<const sampling::LoopWatch> loops = nullptr,
+           bool tells_stop = false);
   engine::Verdict on_token(const engine::TokenEvent& event) noexcept override;
+  void on_prompt_token(const engine::TokenEvent& event) noexcept override;
   void on_finished(const engine::Finished& finished) noexcept override;
 
  private:
   sampling::TextStream text_;
-  bool details_;
+  void tell_prompt();
+
+  bool details_, tells_stop_;
+  std::vector<TokenDetail> prompt_;
   std::vector<TokenDetail> pending_;
   std::int64_t pending_count_ = 0;
   std::shared_ptr<TextReceiver> receiver_;

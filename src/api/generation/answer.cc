@@ -99,6 +99,7 @@ class Answer::Choice final : public TextReceiver {
  public:
   Choice(std::shared_ptr<Answer> answer, std::size_t index) : answer_(std::move(answer)), index_(index) {}
   void on_piece(TextPiece piece) noexcept override { answer_->piece(index_, std::move(piece)); }
+  void on_prompt(std::vector<TokenDetail> tokens) noexcept override { answer_->prompt(index_, std::move(tokens)); }
   void on_end(const engine::Finished& finished, std::int32_t stop) noexcept override {
     answer_->ended(index_, finished, stop);
   }
@@ -168,6 +169,16 @@ void Answer::abandon(const ApiError& error) {
   // What was given of it is on record too.
   if (!s.spec.audit.empty() && s.record.tokens.output > 0) keep(*s.exchange, audit_record(), [](const Status&) {});
   s.writer->fail(error, s.begun);
+}
+
+bool Answer::tells_stop() const { return !state_->spec.chat; }
+
+void Answer::prompt(std::size_t index, std::vector<TokenDetail> tokens) {
+  State& s = *state_;
+  std::lock_guard lock(s.mutex);
+  if (s.failed) return;
+  s.record.choices[index].prompt_tokens = std::move(tokens);
+  if (s.spec.stream) s.writer->prompt_read(s.record, index);
 }
 
 void Answer::piece(std::size_t index, TextPiece piece) {

@@ -35,6 +35,8 @@ class Answer : public std::enable_shared_from_this<Answer> {
   ~Answer();
   // Sends what a stream begins with. Call once, before any choice can produce text.
   void begin();
+  // Whether the log-probability of the token that ends a choice is told: of texts, not of chats.
+  bool tells_stop() const;
   // The receiver of choice `index`.
   std::shared_ptr<TextReceiver> receiver(std::size_t index);
   // Remembers a running request, so that all are cancelled when the client goes away.
@@ -45,6 +47,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
  private:
   class Choice;
   struct State;
+  void prompt(std::size_t index, std::vector<TokenDetail> tokens);
   void piece(std::size_t index, TextPiece piece);
   void ended(std::size_t index, const engine::Finished& finished, std::int32_t stop);
   void complete(bool entered);

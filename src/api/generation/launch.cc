@@ -20,10 +20,11 @@ ApiResult<void> check_generates(const ServedModel& model) {
   return tl::unexpected(bad_request("model", "The model `" + model.id + "` generates no text."));
 }
 
-// A prompt must leave room for at least one token.
+// A prompt must leave room for at least one token, if any is wanted.
 ApiResult<std::int64_t> check_length(const ServedModel& model, std::size_t prompt, std::int64_t wanted,
                                      const char* param) {
-  const std::int64_t room = model.engine->max_sequence_tokens() - static_cast<std::int64_t>(prompt);
+  const std::int64_t longest = wanted == 0 ? model.engine->max_read_tokens() + 1 : model.engine->max_sequence_tokens();
+  const std::int64_t room = longest - static_cast<std::int64_t>(prompt);
   if (prompt == 0) return tl::unexpected(bad_request(param, std::string("'") + param + "' is empty."));
   if (room <= 0) {
     ApiError error =
@@ -44,6 +45,7 @@ struct Launch {
   std::int64_t n = 1;
   std::shared_ptr<const OutputRules> rules;
   std::string cache_salt;  // the client's own, beside the tenant's
+  bool tells_prompt = false;  // log-probabilities of the prompts, too
   std::shared_ptr<const governance::MarkKey> mark = nullptr;  // null: the answer is not marked
 };
 
@@ -62,7 +64,7 @@ void tell_mark(Exchange& exchange, const Launch& launch, json::Object& audit) {
 
 // Submits the choices; the answer takes care of everything that follows.
 void submit(const std::shared_ptr<Answer>& answer, const Exchange& exchange, const Launch& launch) {
-  const auto& [model, params, prompts, limits, n, rules, cache_salt, mark] = launch;
+  const auto& [model, params, prompts, limits, n, rules, cache_salt, tells_prompt, mark] = launch;
   answer->begin();
   std::size_t index = 0;
   for (std::size_t p = 0; p < prompts.size(); ++p) {
@@ -72,6 +74,8 @@ void submit(const std::shared_ptr<Answer>& answer, const Exchange& exchange, con
       request.params = params;
       request.params.seed += static_cast<std::uint64_t>(i);  // choices differ, and each is repeatable
       request.max_tokens = limits[p];
+      if (limits[p] == 0) request.wanted = engine::Wanted::kPrompt;
+      request.prompt_logprobs = tells_prompt;
       request.adapter = model->adapter;
       set_owner(exchange, request);
       request.cache_salt = request.tenant + '\n' + cache_salt;  // tenants never see from timings what others asked
@@ -79,7 +83,8 @@ void submit(const std::shared_ptr<Answer>& answer, const Exchange& exchange, con
       request.processors = rules->processors(params.stop_ids, loops);
       if (marks(launch)) request.processors.push_back(governance::make_marker(mark, model->tokenizer->find("</think>")));
       request.sink = std::make_shared<TextSink>(*model->tokenizer, request.params, true, answer->receiver(index),
-                                                std::move(loops));
+                                                std::move(loops),
+                                                  answer->tells_stop());
       auto id = model->engine->submit(std::move(request));
       if (!id) return answer->abandon(not_taken(*model, id.error()));
       answer->running(*id);
@@ -295,6 +300,7 @@ void complete_with(const ModelLease& model, const std::shared_ptr<const TextRequ
     AnswerSpec spec;
     spec.chat = false;
     spec.stream = asked->stream;
+    next->tells_prompt = asked->echo && asked->logprobs;
     next->rules = std::make_shared<const OutputRules>(std::move(rules));
     launch(exchange, std::move(spec), std::move(*next), asked->max_tokens.has_value(), writer);
   });

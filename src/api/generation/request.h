@@ -27,7 +27,7 @@ struct SamplingFields {
 struct GenerationRequest {
   std::string model;  // "" = the server's only or first model
   SamplingFields sampling;
-  std::optional<std::int64_t> max_tokens;  // of output; not said: as many as there is room for
+  std::optional<std::int64_t> max_tokens;  // of output; not said: as many as there is room for; 0: of texts with `echo`
   std::int64_t n = 1;                      // choices of each prompt
   std::string cache_salt;                  // cached prefixes are found only by requests of the same salt
   bool stream = false;
@@ -54,6 +54,7 @@ struct ChatRequest : GenerationRequest {
 struct TextRequest : GenerationRequest {
   std::vector<std::string> prompts;                        // text prompts, or
   std::vector<std::vector<sampling::TokenId>> prompt_ids;  // token prompts (exactly one of the two is filled)
+  bool echo = false;  // the prompt stands before each answer, its log-probabilities before the answer's
   std::optional<std::string> suffix;  // what comes after what is asked for, of models that fill in the middle
 };
 

@@ -32,6 +32,7 @@ struct ChoiceResult {
   std::string content, reasoning;
   std::vector<ToolCall> calls;
   std::vector<TokenDetail> tokens;  // of whole answers, when log-probabilities were asked for
+  std::vector<TokenDetail> prompt_tokens;  // but the first, when those of the prompt were asked for
   bool done = false;
   EndReason reason = EndReason::kStop;  // once it is done
   bool repeats = false;                 // it was ended (kLength) because it repeated itself
@@ -56,6 +57,8 @@ class AnswerWriter {
 
   // Of streams alone: begin, then events, then the end of each choice.
   virtual void begin(const AnswerRecord& record) = 0;
+  // The log-probabilities of its prompt are in the record: before its first event, if they were asked for.
+  virtual void prompt_read(const AnswerRecord&, std::size_t) {}
   // The event is in the record already. `tokens`: those behind it, if log-probabilities were asked for.
   virtual void event(const AnswerRecord& record, std::size_t choice, const chat::OutputEvent& event,
                      std::span<const TokenDetail> tokens) = 0;

@@ -83,6 +83,8 @@ void Api::complete(const json::Object& body, const std::shared_ptr<Exchange>& ex
   options.logprobs = request->logprobs;
   start_text(models_, exchange, *request,
              [exchange, options, echo = request->echo, n = request->n](const LaunchedPrompts& prompts) mutable {
+               options.choices_per_prompt = static_cast<std::size_t>(n);
+               if (echo && options.logprobs) options.echoed_ids = prompts.ids;
                for (const auto& ids : prompts.ids)
                  options.echoes.insert(options.echoes.end(), static_cast<std::size_t>(n),
                                        echo ? prompts.model.tokenizer->decode(ids) : "");

@@ -289,12 +289,13 @@ ApiResult<CompletionRequest> read_completion_request(const json::Object& body) {
   CompletionRequest out;
   read_common(in, out, out.include_usage);
   read_texts(in, "prompt", out.prompts, out.prompt_ids);
-  out.max_tokens = in.integer("max_tokens", 1, kMaxId).value_or(16);  // 16 is this endpoint's documented default
+  out.max_tokens = in.integer("max_tokens", 0, kMaxId).value_or(16);  // 16 is this endpoint's documented default
   if (const auto count = in.integer("logprobs", 0, 20)) {
     out.logprobs = true;
     out.top_logprobs = static_cast<std::int32_t>(*count);
   }
   out.echo = in.boolean("echo").value_or(false);
+  if (*out.max_tokens == 0 && !out.echo) in.reject("max_tokens", "'max_tokens' may be 0 with 'echo' only.");
   out.suffix = in.text("suffix");
   if (out.suffix && !out.prompt_ids.empty()) in.reject("suffix", "'suffix' goes with prompts that are texts.");
   if (in.integer("best_of", 1, kMaxChoices).value_or(1) > out.n)

@@ -20,7 +20,6 @@ struct OpenAiChat : ChatRequest {
 
 struct CompletionRequest : TextRequest {
   bool include_usage = false;
-  bool echo = false;  // the prompt stands before each answer
 };
 
 struct OpenAiEmbedding : EmbeddingRequest {

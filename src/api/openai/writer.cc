@@ -1,6 +1,10 @@
 #include "api/openai/writer.h"
 
+#include <algorithm>
+#include <cstdio>
 #include <utility>
+
+#include "base/utf8.h"
 
 namespace qw::api::openai {
 namespace {
@@ -14,25 +18,58 @@ json::Value logprob_entry(const tokenizer::Tokenizer& tokenizer, engine::TokenId
                       {"bytes", std::move(numbers)}};
 }
 
-// The older completions form: parallel arrays, alternatives as an object per token.
-json::Value completion_logprobs(const tokenizer::Tokenizer& tokenizer, std::span<const TokenDetail> tokens,
-                                std::size_t text_offset) {
-  json::Array names, values, tops, offsets;
-  for (const TokenDetail& t : tokens) {
-    const std::string text = tokenizer.decode(std::span(&t.id, 1), false);
-    json::Object top;
-    for (const auto& o : t.top) top.set(tokenizer.decode(std::span(&o.id, 1), false), static_cast<double>(o.logprob));
-    offsets.emplace_back(static_cast<std::int64_t>(text_offset));
-    text_offset += text.size();
-    names.emplace_back(text);
-    values.emplace_back(static_cast<double>(t.logprob));
-    tops.emplace_back(std::move(top));
+// The older completions form: parallel arrays, alternatives as an object per token. `offset`: characters of the text so
+// far (code points, as clients count them), which goes on.
+class CompletionLogprobs {
+ public:
+  CompletionLogprobs(const tokenizer::Tokenizer& tokenizer, std::int64_t& offset)
+      : tokenizer_(tokenizer), offset_(offset) {}
+
+  // Of a prompt: nothing is known of how likely its first token was.
+  void add_first(engine::TokenId id) { add(id, nullptr, nullptr); }
+  void add(std::span<const TokenDetail> tokens) {
+    for (const TokenDetail& t : tokens) {
+      json::Object top;
+      for (const auto& other : t.top) top.set(name_of(other.id), static_cast<double>(other.logprob));
+      add(t.id, static_cast<double>(t.logprob), std::move(top));
+    }
   }
-  return json::Object{{"tokens", std::move(names)},
-                      {"token_logprobs", std::move(values)},
-                      {"top_logprobs", std::move(tops)},
-                      {"text_offset", std::move(offsets)}};
-}
+  json::Value take() {
+    json::Object out;
+    out.set("tokens", std::move(names_));
+    out.set("token_logprobs", std::move(values_));
+    out.set("top_logprobs", std::move(tops_));
+    out.set("text_offset", std::move(offsets_));
+    return out;
+  }
+
+ private:
+  void add(engine::TokenId id, json::Value logprob, json::Value top) {
+    names_.emplace_back(name_of(id));
+    values_.push_back(std::move(logprob));
+    tops_.push_back(std::move(top));
+    offsets_.emplace_back(offset_);
+    if (tokenizer_.is_special(id)) return;  // it is no part of the text
+    const std::string_view bytes = tokenizer_.token_bytes(id);
+    offset_ += std::count_if(bytes.begin(), bytes.end(), [](char c) { return (c & 0xC0) != 0x80; });
+  }
+  // A token that is a part of a character has no text of its own; tokens must be told apart all the same.
+  std::string name_of(engine::TokenId id) const {
+    const std::string_view bytes = tokenizer_.token_bytes(id);
+    if (base::is_valid_utf8(bytes)) return tokenizer_.decode(std::span(&id, 1), false);
+    std::string out = "bytes:";
+    for (const char c : bytes) {
+      char hex[5];
+      std::snprintf(hex, sizeof hex, "\\x%02x", static_cast<unsigned char>(c));
+      out += hex;
+    }
+    return out;
+  }
+
+  const tokenizer::Tokenizer& tokenizer_;
+  std::int64_t& offset_;
+  json::Array names_, values_, tops_, offsets_;
+};
 
 // Milliseconds. Of several choices: those of the one that ended last.
 json::Value timings(const engine::Timings& t) {
@@ -53,15 +90,19 @@ class Writer final : public AnswerWriter {
   void begin(const AnswerRecord& record) override {
     exchange_->begin_events();
     role_sent_.resize(record.choices.size());
+    echo_sent_.resize(record.choices.size());
+    offsets_.resize(record.choices.size());
     for (std::size_t i = 0; i < record.choices.size(); ++i) {
       if (options_.chat) send_delta(record, i, {{"content", ""}}, nullptr, nullptr);
-      if (!options_.chat && !options_.echoes[i].empty())
-        send_delta(record, i, {{"content", options_.echoes[i]}}, nullptr, nullptr);
+      if (!options_.chat && options_.echoed_ids.empty()) send_echo(record, i);
     }
   }
 
+  void prompt_read(const AnswerRecord& record, std::size_t choice) override { send_echo(record, choice); }
+
   void event(const AnswerRecord& record, std::size_t choice, const chat::OutputEvent& event,
              std::span<const TokenDetail> tokens) override {
+    send_echo(record, choice);
     const ChoiceResult& c = record.choices[choice];
     json::Object delta;
     switch (event.kind) {
@@ -85,17 +126,17 @@ class Writer final : public AnswerWriter {
       case chat::OutputEvent::Kind::kToolCallEnd:
         return;
     }
-    const std::size_t offset =
-        c.content.size() - (event.kind == chat::OutputEvent::Kind::kContent ? event.text.size() : 0);
-    send_delta(record, choice, std::move(delta), logprobs_of(record, tokens, offset), nullptr);
+    send_delta(record, choice, std::move(delta), logprobs_of(record, tokens, choice), nullptr);
   }
 
   void held(const AnswerRecord& record, std::size_t choice, std::span<const TokenDetail> tokens) override {
-    send_delta(record, choice, {}, logprobs_of(record, tokens, record.choices[choice].content.size()), nullptr);
+    send_echo(record, choice);
+    send_delta(record, choice, {}, logprobs_of(record, tokens, choice), nullptr);
   }
 
   void choice_ended(const AnswerRecord& record, std::size_t choice) override {
     streamed_ = true;
+    send_echo(record, choice);
     send_delta(record, choice, {}, nullptr, reason_name(record.choices[choice].reason));
   }
 
@@ -154,11 +195,33 @@ class Writer final : public AnswerWriter {
     return out;
   }
 
-  json::Value logprobs_of(const AnswerRecord& record, std::span<const TokenDetail> tokens, std::size_t offset) const {
+  // Of the next tokens of a stream's choice.
+  json::Value logprobs_of(const AnswerRecord& record, std::span<const TokenDetail> tokens, std::size_t choice) {
     if (!options_.logprobs) return nullptr;
     const tokenizer::Tokenizer& tokenizer = *record.model->tokenizer;
     if (options_.chat) return json::Object{{"content", chat_logprobs(tokenizer, tokens)}, {"refusal", nullptr}};
-    return completion_logprobs(tokenizer, tokens, offset);
+    CompletionLogprobs out(tokenizer, offsets_[choice]);
+    out.add(tokens);
+    return out.take();
+  }
+
+  void add_prompt(CompletionLogprobs& out, const AnswerRecord& record, std::size_t choice) const {
+    if (options_.echoed_ids.empty()) return;
+    out.add_first(options_.echoed_ids[choice / options_.choices_per_prompt].front());
+    out.add(record.choices[choice].prompt_tokens);
+  }
+
+  // What stands before a stream's choice, once.
+  void send_echo(const AnswerRecord& record, std::size_t choice) {
+    if (options_.chat || std::exchange(echo_sent_[choice], 1) != 0) return;
+    if (options_.echoes[choice].empty() && options_.echoed_ids.empty()) return;
+    json::Value logprobs;
+    if (!options_.echoed_ids.empty()) {
+      CompletionLogprobs out(*record.model->tokenizer, offsets_[choice]);
+      add_prompt(out, record, choice);
+      logprobs = out.take();
+    }
+    send_delta(record, choice, {{"content", options_.echoes[choice]}}, std::move(logprobs), nullptr);
   }
 
   void send_delta(const AnswerRecord& record, std::size_t index, json::Object delta, json::Value logprobs,
@@ -189,6 +252,18 @@ class Writer final : public AnswerWriter {
     exchange_->event(std::move(chunk));
   }
 
+  json::Value whole_logprobs(const AnswerRecord& record, std::size_t index) const {
+    if (!options_.logprobs) return nullptr;
+    const tokenizer::Tokenizer& tokenizer = *record.model->tokenizer;
+    const auto& tokens = record.choices[index].tokens;
+    if (options_.chat) return json::Object{{"content", chat_logprobs(tokenizer, tokens)}, {"refusal", nullptr}};
+    std::int64_t offset = 0;
+    CompletionLogprobs out(tokenizer, offset);
+    add_prompt(out, record, index);
+    out.add(tokens);
+    return out.take();
+  }
+
   json::Value finished_choice(const AnswerRecord& record, std::size_t index) const {
     const ChoiceResult& c = record.choices[index];
     json::Object choice;
@@ -212,7 +287,7 @@ class Writer final : public AnswerWriter {
     } else {
       choice.set("text", options_.echoes[index] + c.content);
     }
-    choice.set("logprobs", logprobs_of(record, c.tokens, 0));
+    choice.set("logprobs", whole_logprobs(record, index));
     choice.set("finish_reason", reason_name(c.reason));
     if (c.repeats) choice.set(kCutBy, kRepetition);
     return choice;
@@ -222,6 +297,8 @@ class Writer final : public AnswerWriter {
   const WriterOptions options_;
   const std::string id_;
   std::vector<bool> role_sent_;
+  std::vector<char> echo_sent_;
+  std::vector<std::int64_t> offsets_;  // of the next token in each choice's text
   bool streamed_ = false;
 };
 

@@ -16,6 +16,9 @@ struct WriterOptions {
   bool logprobs = false;
   bool timings = false;  // whole answers and ends of streams say how long their parts took
   std::vector<std::string> echoes;  // text completions: what is put before each choice, one per choice
+  // And its tokens, where log-probabilities are told: by prompt, each of `choices_per_prompt` choices.
+  std::vector<std::vector<engine::TokenId>> echoed_ids = {};
+  std::size_t choices_per_prompt = 1;
 };
 
 std::unique_ptr<AnswerWriter> make_writer(std::shared_ptr<Exchange> exchange, WriterOptions options);

@@ -62,6 +62,11 @@ def share(part, whole):
     return f"{100 * part / whole:.0f} %" if whole else "–"
 
 
+def shares(part, wholes):
+    """Of each limit, which are by name if there are several."""
+    return ", ".join(f"{share(part, whole)} {name}".strip() for name, whole in wholes.items())
+
+
 def speed_rows(figures, suite, label, limits_of):
     """Rows of ours, every peer, the ratio to the best of them, and the share of each limit."""
     cases, names = figures.cases(suite), []
@@ -75,20 +80,26 @@ def speed_rows(figures, suite, label, limits_of):
             continue
         rows.append([case["model"], str(case["threads"]), label(case), spread(samples["ours"]),
                      *(spread(samples[n]) if n in samples else "–" for n in names),
-                     f"{ours / best[1]:.2f}" if best else "–", *(share(ours, limit) for limit in limits_of(case))])
+                     f"{ours / best[1]:.2f}" if best else "–", *(shares(ours, limit) for limit in limits_of(case))])
     return names, rows
 
 
 def peaks(figures, model, threads):
-    """Operations a second in the numbers that a model is computed in, by vectors and by tiles."""
-    vectors, tiles = (("bfloat_ops", "float_ops"), "bfloat_tile_ops") if model.endswith(("bf16", "f16")) else (("byte_ops",), "byte_tile_ops")
-    return max(figures.limit(model, threads, n) for n in vectors), figures.limit(model, threads, tiles)
+    """Operations a second in the numbers that a model is computed in, by vectors (with the names of their kinds, where there are several)
+    and by tiles."""
+    vectors, tiles = {"": "byte_ops"}, "byte_tile_ops"
+    if model.endswith("bf16"):
+        vectors, tiles = {"float": "float_ops", "bf16 pairs": "bfloat_ops"}, "bfloat_tile_ops"
+    elif model.endswith("f16"):
+        vectors, tiles = {"": "float_ops"}, "bfloat_tile_ops"
+    return {kind: figures.limit(model, threads, n) for kind, n in vectors.items()}, figures.limit(model, threads, tiles)
 
 
 def prefill(figures):
     def limits(case):
         ops = figures.cost(case["model"]).prompt_ops(case["tokens"]) / case["tokens"]
-        return [peak / ops for peak in peaks(figures, case["model"], case["threads"])]
+        vectors, tiles = peaks(figures, case["model"], case["threads"])
+        return [{kind: peak / ops for kind, peak in vectors.items()}, {"": tiles / ops}]
     names, rows = speed_rows(figures, "prefill", lambda c: str(c["tokens"]), limits)
     return table(["model", "threads", "tokens", "ours", *names, "ratio", "of the vectors' peak", "of the tiles' peak"], rows)
 
@@ -96,14 +107,15 @@ def prefill(figures):
 def decode(figures, suite):
     def limits(case):
         read = figures.cost(case["model"]).decode_bytes(case["depth"], CACHE_BYTES[case["cache"]])
-        return [figures.limit(case["model"], case["threads"], "read_bytes") / read]
+        return [{"": figures.limit(case["model"], case["threads"], "read_bytes") / read}]
     names, rows = speed_rows(figures, suite, lambda c: f"{c['depth']}, {c['cache']}", limits)
     return table(["model", "threads", "depth, cache", "ours", *names, "ratio", "of the reading limit"], rows)
 
 
 def step_limit(figures, model, threads, batch):
     """Tokens a second that memory and arithmetic allow `batch` sequences at once."""
-    cost, peak = figures.cost(model), max(peaks(figures, model, threads))
+    vectors, tiles = peaks(figures, model, threads)
+    cost, peak = figures.cost(model), max(*vectors.values(), tiles)
     read = figures.limit(model, threads, "read_bytes")
     return batch * read / cost.decode_bytes(16, batch=batch) if read else 0, peak / cost.step_ops(16) if peak else 0
 

@@ -102,6 +102,16 @@ Result<Isa> chosen_isa() {
   return forced.value_or(best_isa());
 }
 
+bool bfloat_dots_pay() {
+#if defined(__x86_64__)
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  constexpr unsigned kGenu = 0x756e6547, kIneI = 0x49656e69, kNtel = 0x6c65746e;  // "GenuineIntel"
+  return __get_cpuid(0, &eax, &ebx, &ecx, &edx) != 0 && !(ebx == kGenu && edx == kIneI && ecx == kNtel);
+#else
+  return false;
+#endif
+}
+
 std::string cpu_name() {
   std::ifstream in("/proc/cpuinfo");
   for (std::string line; std::getline(in, line);) {

@@ -42,6 +42,10 @@ struct ArmFeatures {
   bool bfloat = false;          // BFMMLA (FEAT_BF16)
 };
 ArmFeatures arm_features();
+// Whether a processor with AVX-512 multiplies more pairs of bfloat16 (VDPBF16PS) than floats in a time. Known by its maker:
+// AMD's (Zen 4 and later) take that instruction as often as a multiply-add of half as many floats, twice the rate; Intel's
+// a quarter as often (123 beside 248 Gop/s measured on Granite Rapids), half the rate.
+bool bfloat_dots_pay();
 // Brand string of the CPU, e.g. "AMD EPYC 9655".
 std::string cpu_name();
 // Bytes of physical memory this process may hope to use now (MemAvailable, and the cgroup limit if lower).

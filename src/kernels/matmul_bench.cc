@@ -39,7 +39,7 @@ PeakKind peak_kind(Isa isa, WeightType type) {
   if (isa == Isa::kAmx && type == WeightType::kBF16) return PeakKind::kBfloatTile;
   if (isa < Isa::kAvx512) return PeakKind::kFloat;
   if (is_quantised(type)) return PeakKind::kByte;
-  return type == WeightType::kBF16 ? PeakKind::kBfloat : PeakKind::kFloat;
+  return type == WeightType::kBF16 && base::bfloat_dots_pay() ? PeakKind::kBfloat : PeakKind::kFloat;
 }
 
 // Arguments: weight type, rows, out, in. Preparing the rows is part of the time.

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/internal/fill.h"
 #include "kernels/internal/test_data.h"
 #include "kernels/kernels.h"
 
@@ -18,6 +19,27 @@ namespace {
 struct Shape {
   std::int64_t rows, out, in;
 };
+
+// Every type with every table this CPU runs; and bfloat16 the way AVX-512 does not choose here.
+struct Case {
+  const Kernels& k;
+  WeightType type;
+};
+std::vector<Case> all_cases() {
+  std::vector<Case> all;
+  for (const Isa isa : supported_isas())
+    for (const WeightType type : kAllWeightTypes) all.push_back({kernels_for(isa), type});
+#if defined(__x86_64__)
+  static const Kernels other = [] {
+    Kernels k{};
+    k.name = "avx512, the other way";
+    if (base::best_isa() >= Isa::kAvx512) avx512::fill_matmul(k, !base::bfloat_dots_pay());
+    return k;
+  }();
+  if (base::best_isa() >= Isa::kAvx512) all.push_back({other, WeightType::kBF16});
+#endif
+  return all;
+}
 
 // Packed weights and prepared rows of one product; guards catch a byte written past the end.
 struct Product {
@@ -145,16 +167,23 @@ TEST(Matmul, EveryInstructionSetRunsItsOwnCode) {
   }
 }
 
+// Else one way of multiplying bfloat16 would be tested twice.
+TEST(Matmul, PairsOfBfloatAndFloatsRoundDifferently) {
+  if (base::best_isa() < Isa::kAvx512) GTEST_SKIP() << "this CPU has no AVX-512";
+  const Kernels& other = all_cases().back().k;
+  EXPECT_NE(other.matmul, kernels_for(Isa::kAvx512).matmul);
+  const Shape s{3, 40, 544};
+  EXPECT_NE(Product(other, WeightType::kBF16, s).run(), Product(kernels_for(Isa::kAvx512), WeightType::kBF16, s).run());
+}
+
 TEST(Matmul, MatchesDoubleWithinTheDerivedBound) {
   const Shape shapes[] = {{1, 1, 1},    {1, 32, 32},  {2, 33, 31},  {5, 16, 64},   {6, 47, 96},   {7, 31, 100},
                           {13, 65, 64}, {14, 64, 33}, {16, 33, 96}, {29, 40, 544}, {49, 36, 160}, {200, 35, 1536}};
-  for (Isa isa : supported_isas()) {
-    for (WeightType type : kAllWeightTypes) {
-      for (Shape s : shapes) {
-        s.in = padded_in(type, s.in);
-        check(Product(kernels_for(isa), type, s));
-        if (HasFatalFailure()) return;
-      }
+  for (const auto& [k, type] : all_cases()) {
+    for (Shape s : shapes) {
+      s.in = padded_in(type, s.in);
+      check(Product(k, type, s));
+      if (HasFatalFailure()) return;
     }
   }
 }
@@ -189,20 +218,17 @@ TEST(Matmul, QuantisingActivationsCostsAtMostHalfAStep) {
 
 TEST(Matmul, ARowIsTheSameAloneAndInAnyBatch) {
   constexpr std::int64_t kOut = 70;
-  for (Isa isa : supported_isas()) {
-    const Kernels& k = kernels_for(isa);
-    for (WeightType type : kAllWeightTypes) {
-      const std::int64_t kIn = padded_in(type, 288);
-      for (std::int64_t rows : {2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 31, 32, 33, 47, 50}) {
-        const Product all(k, type, {rows, kOut, kIn});
-        const std::vector<float> y = all.run();
-        for (std::int64_t r = 0; r < rows; ++r) {
-          Product one(k, type, {1, kOut, kIn});
-          std::copy_n(all.x.data() + r * all.ldx, kIn, one.x.data());
-          one.prepare();
-          const std::vector<float> alone = one.run();
-          ASSERT_EQ(std::memcmp(alone.data(), y.data() + r * kOut, kOut * 4), 0) << all.describe() << " row " << r;
-        }
+  for (const auto& [k, type] : all_cases()) {
+    const std::int64_t kIn = padded_in(type, 288);
+    for (std::int64_t rows : {2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 31, 32, 33, 47, 50}) {
+      const Product all(k, type, {rows, kOut, kIn});
+      const std::vector<float> y = all.run();
+      for (std::int64_t r = 0; r < rows; ++r) {
+        Product one(k, type, {1, kOut, kIn});
+        std::copy_n(all.x.data() + r * all.ldx, kIn, one.x.data());
+        one.prepare();
+        const std::vector<float> alone = one.run();
+        ASSERT_EQ(std::memcmp(alone.data(), y.data() + r * kOut, kOut * 4), 0) << all.describe() << " row " << r;
       }
     }
   }
@@ -222,30 +248,27 @@ TEST(Matmul, TilesGiveTheBytesOfVectors) {
 }
 
 TEST(Matmul, IsTheSameHoweverTheOutputsAndTheRowsToPrepareAreCut) {
-  for (Isa isa : supported_isas()) {
-    const Kernels& k = kernels_for(isa);
-    for (WeightType type : kAllWeightTypes) {
-      for (std::int64_t rows : {1, 9, 17, 600}) {  // 600 rows of 1024 take more than one block of rows
-        Product p(k, type, {rows, 131, 1024});
-        const std::vector<float> whole = p.run();
-        std::vector<char> prepared(p.prepared.size(), 'x');
-        for (std::int64_t r = 0; r < rows; r += 5) {
-          k.prepare(type, p.x.data(), p.ldx, rows, 1024, prepared.data(), r, std::min(rows, r + 5));
+  for (const auto& [k, type] : all_cases()) {
+    for (std::int64_t rows : {1, 9, 17, 600}) {  // 600 rows of 1024 take more than one block of rows
+      Product p(k, type, {rows, 131, 1024});
+      const std::vector<float> whole = p.run();
+      std::vector<char> prepared(p.prepared.size(), 'x');
+      for (std::int64_t r = 0; r < rows; r += 5) {
+        k.prepare(type, p.x.data(), p.ldx, rows, 1024, prepared.data(), r, std::min(rows, r + 5));
+      }
+      ASSERT_EQ(prepared, p.prepared) << p.describe();
+      for (std::int64_t step : {k.out_granule, 3 * k.out_granule}) {
+        const std::int64_t ldy = 140;
+        std::vector<float> y(static_cast<std::size_t>(rows * ldy), 7.0f);
+        for (std::int64_t o = 0; o < 131; o += step) {
+          MatmulArgs a = p.args(y, ldy);
+          a.out_begin = o;
+          a.out_end = std::min<std::int64_t>(131, o + step);
+          k.matmul(a);
         }
-        ASSERT_EQ(prepared, p.prepared) << p.describe();
-        for (std::int64_t step : {k.out_granule, 3 * k.out_granule}) {
-          const std::int64_t ldy = 140;
-          std::vector<float> y(static_cast<std::size_t>(rows * ldy), 7.0f);
-          for (std::int64_t o = 0; o < 131; o += step) {
-            MatmulArgs a = p.args(y, ldy);
-            a.out_begin = o;
-            a.out_end = std::min<std::int64_t>(131, o + step);
-            k.matmul(a);
-          }
-          for (std::int64_t r = 0; r < rows; ++r) {
-            ASSERT_EQ(std::memcmp(y.data() + r * ldy, whole.data() + r * 131, 131 * 4), 0) << p.describe();
-            for (std::int64_t o = 131; o < ldy; ++o) ASSERT_EQ(y[static_cast<std::size_t>(r * ldy + o)], 7.0f);
-          }
+        for (std::int64_t r = 0; r < rows; ++r) {
+          ASSERT_EQ(std::memcmp(y.data() + r * ldy, whole.data() + r * 131, 131 * 4), 0) << p.describe();
+          for (std::int64_t o = 131; o < ldy; ++o) ASSERT_EQ(y[static_cast<std::size_t>(r * ldy + o)], 7.0f);
         }
       }
     }
@@ -253,24 +276,21 @@ TEST(Matmul, IsTheSameHoweverTheOutputsAndTheRowsToPrepareAreCut) {
 }
 
 TEST(Matmul, ThreadsOnDisjointOutputsGiveTheSameBytes) {
-  for (Isa isa : supported_isas()) {
-    const Kernels& k = kernels_for(isa);
-    for (WeightType type : kAllWeightTypes) {
-      const Product p(k, type, {9, 256, 512});
-      const std::vector<float> whole = p.run();
-      std::vector<float> y(whole.size());
-      std::vector<std::thread> threads;
-      for (std::int64_t o = 0; o < 256; o += 64) {
-        threads.emplace_back([&, o] {
-          MatmulArgs a = p.args(y, 256);
-          a.out_begin = o;
-          a.out_end = o + 64;
-          k.matmul(a);
-        });
-      }
-      for (std::thread& t : threads) t.join();
-      ASSERT_EQ(std::memcmp(y.data(), whole.data(), y.size() * 4), 0) << p.describe();
+  for (const auto& [k, type] : all_cases()) {
+    const Product p(k, type, {9, 256, 512});
+    const std::vector<float> whole = p.run();
+    std::vector<float> y(whole.size());
+    std::vector<std::thread> threads;
+    for (std::int64_t o = 0; o < 256; o += 64) {
+      threads.emplace_back([&, o] {
+        MatmulArgs a = p.args(y, 256);
+        a.out_begin = o;
+        a.out_end = o + 64;
+        k.matmul(a);
+      });
     }
+    for (std::thread& t : threads) t.join();
+    ASSERT_EQ(std::memcmp(y.data(), whole.data(), y.size() * 4), 0) << p.describe();
   }
 }
 
@@ -288,18 +308,16 @@ TEST(Matmul, WithoutBiasAddsNothing) {
 }
 
 TEST(Matmul, UnpackedRowsAreTheWeightsExactly) {
-  for (Isa isa : supported_isas()) {
-    for (WeightType type : kAllWeightTypes) {
-      for (Shape s : {Shape{1, 1, 32}, Shape{1, 77, 96}, Shape{1, 32, 45}, Shape{1, 40, 700}}) {
-        s.in = padded_in(type, s.in);
-        const Product p(kernels_for(isa), type, s);
-        std::vector<float> y(static_cast<std::size_t>(s.in));
-        for (std::int64_t o = 0; o < s.out; ++o) {
-          p.k.unpack_row(type, p.packed.data(), s.out, s.in, o, y.data());
-          for (std::int64_t i = 0; i < s.in; ++i) {
-            ASSERT_EQ(y[static_cast<std::size_t>(i)], static_cast<float>(raw_weight(type, p.raw, s.in, o, i)))
-                << p.describe() << " row " << o << " element " << i;
-          }
+  for (const auto& [k, type] : all_cases()) {
+    for (Shape s : {Shape{1, 1, 32}, Shape{1, 77, 96}, Shape{1, 32, 45}, Shape{1, 40, 700}}) {
+      s.in = padded_in(type, s.in);
+      const Product p(k, type, s);
+      std::vector<float> y(static_cast<std::size_t>(s.in));
+      for (std::int64_t o = 0; o < s.out; ++o) {
+        p.k.unpack_row(type, p.packed.data(), s.out, s.in, o, y.data());
+        for (std::int64_t i = 0; i < s.in; ++i) {
+          ASSERT_EQ(y[static_cast<std::size_t>(i)], static_cast<float>(raw_weight(type, p.raw, s.in, o, i)))
+              << p.describe() << " row " << o << " element " << i;
         }
       }
     }
@@ -333,17 +351,15 @@ TEST(Matmul, ActivationsAreTheSameBytes) {
 }
 
 TEST(Matmul, NotANumberReachesTheOutput) {
-  for (Isa isa : supported_isas()) {
-    for (WeightType type : kAllWeightTypes) {
-      for (float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
-        Product p(kernels_for(isa), type, {8, 40, padded_in(type, 64)});
-        p.x[static_cast<std::size_t>(5 * p.ldx + 63)] = bad;
-        p.prepare();
-        const std::vector<float> y = p.run();
-        for (std::int64_t r = 0; r < 8; ++r) {
-          for (std::int64_t o = 0; o < 40; ++o) {
-            ASSERT_EQ(std::isfinite(y[static_cast<std::size_t>(r * 40 + o)]), r != 5) << p.describe() << " row " << r;
-          }
+  for (const auto& [k, type] : all_cases()) {
+    for (float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
+      Product p(k, type, {8, 40, padded_in(type, 64)});
+      p.x[static_cast<std::size_t>(5 * p.ldx + 63)] = bad;
+      p.prepare();
+      const std::vector<float> y = p.run();
+      for (std::int64_t r = 0; r < 8; ++r) {
+        for (std::int64_t o = 0; o < 40; ++o) {
+          ASSERT_EQ(std::isfinite(y[static_cast<std::size_t>(r * 40 + o)]), r != 5) << p.describe() << " row " << r;
         }
       }
     }

@@ -138,11 +138,10 @@ void prepare_blocks(WeightType type, std::int64_t tile_rows, const float* x, std
   }
 }
 
+// And for the others.
 template <class Isa>
-void tiled_prepare(WeightType type, const float* x, std::int64_t ldx, std::int64_t rows, std::int64_t in,
-                   void* prepared, std::int64_t row_begin, std::int64_t row_end) {
-  const std::int64_t tile_rows = Isa::tile_rows(type);
-  if (is_quantised(type)) return prepare_blocks<Isa>(type, tile_rows, x, ldx, rows, in, prepared, row_begin, row_end);
+void prepare_words(WeightType type, std::int64_t tile_rows, const float* x, std::int64_t ldx, std::int64_t rows,
+                   std::int64_t in, void* prepared, std::int64_t row_begin, std::int64_t row_end) {
   const std::int64_t row_bytes = prepared_row_bytes<Isa>(type, in);
   for (std::int64_t r = row_begin; r < row_end; ++r) {
     const std::int64_t first = r / tile_rows * tile_rows, in_tile = std::min(tile_rows, rows - first);
@@ -150,6 +149,13 @@ void tiled_prepare(WeightType type, const float* x, std::int64_t ldx, std::int64
     Isa::prepare_row(type, x + r * ldx, in, reinterpret_cast<std::uint32_t*>(tile) + (r - first) * kStripWords,
                      in_tile * kStripWords);
   }
+}
+
+template <class Isa>
+void tiled_prepare(WeightType type, const float* x, std::int64_t ldx, std::int64_t rows, std::int64_t in,
+                   void* prepared, std::int64_t row_begin, std::int64_t row_end) {
+  (is_quantised(type) ? prepare_blocks<Isa> : prepare_words<Isa>)(type, Isa::tile_rows(type), x, ldx, rows, in, prepared,
+                                                                  row_begin, row_end);
 }
 
 // ---- inference: the product -----------------------------------------------------------------------------------------

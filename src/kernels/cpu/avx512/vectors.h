@@ -24,6 +24,11 @@ QW_INLINE __m512i bits(__m512bh v) { return (__m512i)v; }
 // 32 floats to bfloat16, in order.
 QW_INLINE __m512i to_bfloat(__m512 low, __m512 high) { return bits(_mm512_cvtne2ps_pbh(high, low)); }
 
+// Sixteen floats that bfloat16 holds, as floats.
+QW_INLINE __m512i rounded_to_bfloat(__m512 v) {
+  return _mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(v)), 16);
+}
+
 // Sixteen scales of weights, as block formats hold them: halves, powers of two (MXFP4), small integers.
 QW_INLINE __m512 halves(const char* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 QW_INLINE __m128i sixteen_bytes(const char* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
@@ -79,13 +84,6 @@ struct FloatOp {
   static QW_INLINE Vector columns(const char* p) { return _mm512_loadu_ps(p); }
   static QW_INLINE Vector broadcast(const std::uint32_t* p) { return _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(*p))); }
   static QW_INLINE __m512 multiply_add(Vector a, Vector b, __m512 sum) { return _mm512_fmadd_ps(a, b, sum); }
-};
-
-struct HalfOp : FloatOp {
-  static constexpr int kWordBytes = 32;
-  static QW_INLINE Vector columns(const char* p) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-  }
 };
 
 struct BfloatOp {  // pairs of k

@@ -51,14 +51,14 @@ Status scan(const Options& o) {
     auto read = KeywordList::parse(file);
     if (!read) return in_context(o.keywords, std::move(read).error());
     list = std::move(*read);
-    rules.keywords = &*list;
+    rules.words.push_back({&*list, o.redact ? GuardAction::kCover : GuardAction::kFlag, {}});
   }
   if (!o.pii.empty()) {
     auto kinds = PiiSet::parse(o.pii);
     if (!kinds) return in_context("govern scan: --pii", std::move(kinds).error());
     rules.pii = *kinds;
   }
-  if (o.redact) rules.on_keyword = rules.on_pii = GuardAction::kCover;
+  if (o.redact) rules.on_pii.fill(GuardAction::kCover);
   std::ifstream opened;
   if (o.file != "-") {
     opened.open(o.file, std::ios::binary);

@@ -1,6 +1,7 @@
 #include "governance/guard/text_guard.h"
 
 #include <algorithm>
+#include <tuple>
 
 namespace qw::governance {
 namespace {
@@ -9,55 +10,101 @@ bool continues(char byte) { return (static_cast<unsigned char>(byte) & 0xC0) == 
 
 }  // namespace
 
-TextGuard::TextGuard(const GuardRules& rules) : rules_(rules), finder_(rules.pii) {
-  if (rules_.keywords != nullptr) scanner_.emplace_back(*rules_.keywords);
+const char* name_of(GuardAction action) {
+  if (action == GuardAction::kBlock) return "block";
+  return action == GuardAction::kCover ? "mask" : "flag";
+}
+
+bool GuardRules::changes() const {
+  for (const GuardedWords& one : words)
+    for (std::uint32_t c = KeywordList::kExcept + 1; c < one.list->categories().size(); ++c)
+      if (one.of(c) != GuardAction::kFlag) return true;
+  for (std::size_t i = 0; i < kPiiKinds; ++i)
+    if (pii.has(static_cast<PiiKind>(i)) && on_pii[i] != GuardAction::kFlag) return true;
+  return false;
+}
+
+TextGuard::TextGuard(const GuardRules& rules, std::string_view before) : rules_(&rules), finder_(rules.pii, before) {
+  for (const GuardedWords& one : rules.words) scanners_.emplace_back(*one.list);
 }
 
 std::string TextGuard::push(std::string_view piece, std::vector<GuardFinding>& findings) {
+  if (blocked_) return {};
   held_ += piece;
   covered_.resize(held_.size());
   std::uint64_t settled = begin_ + held_.size();
-  for (KeywordScanner& scanner : scanner_) {
-    scanner.push(piece, words_);
-    settled = std::min(settled, scanner.settled());
+  std::vector<KeywordHit> words;
+  std::vector<PiiHit> data;
+  for (std::size_t i = 0; i < scanners_.size(); ++i) {
+    scanners_[i].push(piece, words);
+    note_words(i, words);
+    settled = std::min(settled, scanners_[i].settled());
   }
-  finder_.push(piece, data_);
-  note(findings);
-  return let_go(std::min(settled, finder_.settled()));
+  finder_.push(piece, data);
+  note_data(data);
+  return settle(std::min(settled, finder_.settled()), findings);
 }
 
 std::string TextGuard::finish(std::vector<GuardFinding>& findings) {
-  for (KeywordScanner& scanner : scanner_) scanner.finish(words_);
-  finder_.finish(data_);
-  note(findings);
-  return let_go(begin_ + held_.size());
+  if (blocked_) return {};
+  std::vector<KeywordHit> words;
+  std::vector<PiiHit> data;
+  for (std::size_t i = 0; i < scanners_.size(); ++i) {
+    scanners_[i].finish(words);
+    note_words(i, words);
+  }
+  finder_.finish(data);
+  note_data(data);
+  return settle(begin_ + held_.size() + 1, findings);
 }
 
 // Everything found begins in what is held.
-void TextGuard::note(std::vector<GuardFinding>& findings) {
-  const std::size_t first = findings.size();
-  const auto add = [&](std::uint64_t begin, std::uint64_t end, std::string kind, std::uint32_t line) {
-    findings.push_back({begin, end, std::move(kind), held_.substr(begin - begin_, end - begin), line});
-  };
-  for (const KeywordHit& hit : words_) {
-    add(hit.begin, hit.end, "keyword/" + rules_.keywords->categories()[hit.category],
-        rules_.keywords->line_of(hit.keyword));
-    if (rules_.on_keyword == GuardAction::kCover)
+void TextGuard::note(std::uint64_t begin, std::uint64_t end, std::string kind, GuardAction action, std::uint32_t line) {
+  pending_.push_back({begin, end, std::move(kind), action, held_.substr(begin - begin_, end - begin), line});
+}
+
+void TextGuard::note_words(std::size_t list, std::vector<KeywordHit>& hits) {
+  const GuardedWords& rule = rules_->words[list];
+  for (const KeywordHit& hit : hits) {
+    note(hit.begin, hit.end, "keyword/" + rule.list->categories()[hit.category], rule.of(hit.category),
+         rule.list->line_of(hit.keyword));
+    if (rule.of(hit.category) == GuardAction::kCover)
       std::fill(covered_.begin() + static_cast<std::ptrdiff_t>(hit.begin - begin_),
                 covered_.begin() + static_cast<std::ptrdiff_t>(hit.end - begin_), true);
   }
-  for (const PiiHit& hit : data_) {
-    add(hit.begin, hit.end, std::string("pii/") + name_of(hit.kind), 0);
-    if (rules_.on_pii != GuardAction::kCover) continue;
-    const std::string& text = findings.back().text;
+  hits.clear();
+}
+
+void TextGuard::note_data(std::vector<PiiHit>& hits) {
+  for (const PiiHit& hit : hits) {
+    const GuardAction action = rules_->on_pii[static_cast<std::size_t>(hit.kind)];
+    note(hit.begin, hit.end, std::string("pii/") + name_of(hit.kind), action, 0);
+    if (action != GuardAction::kCover) continue;
+    const std::string& text = pending_.back().text;
     const std::string shown = masked(text, {{0, text.size(), hit.kind}});
     for (std::size_t i = 0; i < text.size(); ++i)
       if (shown[i] != text[i]) covered_[hit.begin - begin_ + i] = true;
   }
-  words_.clear();
-  data_.clear();
-  std::sort(findings.begin() + static_cast<std::ptrdiff_t>(first), findings.end(),
-            [](const GuardFinding& a, const GuardFinding& b) { return a.begin < b.begin; });
+  hits.clear();
+}
+
+// Nothing that begins before `until` is found later: what begins there is told, and the first that is to be blocked
+// ends the text.
+std::string TextGuard::settle(std::uint64_t until, std::vector<GuardFinding>& findings) {
+  const auto place = [](const GuardFinding& f) { return std::tie(f.begin, f.end, f.kind, f.line); };
+  std::sort(pending_.begin(), pending_.end(),
+            [&](const GuardFinding& a, const GuardFinding& b) { return place(a) < place(b); });
+  auto told = pending_.begin();
+  std::uint64_t end = until;
+  for (; told != pending_.end() && told->begin < until && told->begin <= end; ++told) {
+    if (told->action == GuardAction::kBlock && !blocked_) {
+      blocked_ = true;
+      end = told->begin;
+    }
+  }
+  findings.insert(findings.end(), std::make_move_iterator(pending_.begin()), std::make_move_iterator(told));
+  pending_.erase(pending_.begin(), told);
+  return let_go(std::min(end, begin_ + held_.size()));
 }
 
 std::string TextGuard::let_go(std::uint64_t until) {
@@ -72,6 +119,15 @@ std::string TextGuard::let_go(std::uint64_t until) {
   held_.erase(0, size);
   covered_.erase(covered_.begin(), covered_.begin() + static_cast<std::ptrdiff_t>(size));
   begin_ = until;
+  return out;
+}
+
+Guarded guard_text(const GuardRules& rules, std::string_view text, std::vector<GuardFinding>& findings,
+                   std::string_view before) {
+  TextGuard guard(rules, before);
+  Guarded out{guard.push(text, findings)};
+  out.text += guard.finish(findings);
+  out.blocked = guard.blocked();
   return out;
 }
 

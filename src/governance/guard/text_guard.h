@@ -1,7 +1,9 @@
-// Lets a text through that comes in pieces, and tells of the keywords and personal data in it, or covers them too. What
-// may still become one is held back, and nothing else is.
+// Lets a text through that comes in pieces, and tells of the keywords and personal data in it, covers them, or ends the
+// text in front of them. What may still become one is held back, and nothing else is: what comes out, and what is told,
+// is the same wherever the text is cut.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -15,41 +17,73 @@ namespace qw::governance {
 enum class GuardAction : std::uint8_t {
   kFlag,   // told of
   kCover,  // and written as "*"; of numbers the last four characters stay, of e-mail addresses what follows the "@"
+  kBlock,  // and nothing of the text comes out from there on
+};
+const char* name_of(GuardAction action);  // "flag", "mask", "block"
+
+struct GuardedWords {
+  const KeywordList* list = nullptr;  // must outlive the guard
+  GuardAction action = GuardAction::kFlag;
+  std::vector<GuardAction> by_category;  // by KeywordList::categories(); empty: `action` for all
+  GuardAction of(std::uint32_t category) const { return by_category.empty() ? action : by_category[category]; }
 };
 
 struct GuardRules {
-  const KeywordList* keywords = nullptr;  // null: none are looked for. Must outlive the guard
-  GuardAction on_keyword = GuardAction::kFlag;
-  PiiSet pii;  // empty: none is looked for
-  GuardAction on_pii = GuardAction::kFlag;
+  std::vector<GuardedWords> words;
+  PiiSet pii;
+  std::array<GuardAction, kPiiKinds> on_pii{};  // kFlag
+  bool empty() const { return words.empty() && pii.empty(); }
+  // Whether anything that is found would not come out as it came.
+  bool changes() const;
 };
 
 struct GuardFinding {
   std::uint64_t begin = 0, end = 0;  // bytes since the text began, as it came
   std::string kind;                  // "keyword/CATEGORY" or "pii/KIND"
-  std::string text;                  // as it came
-  std::uint32_t line = 0;            // of keywords: where it stands in its file
+  GuardAction action = GuardAction::kFlag;
+  std::string text;        // as it came
+  std::uint32_t line = 0;  // of keywords: where it stands in its file
 };
 
 class TextGuard {
  public:
-  explicit TextGuard(const GuardRules& rules);
-  // What may go on of the text so far.
+  // `rules` must outlive the guard. `before`: what stands in front of the text and is none of it, but may say what a
+  // number in it is.
+  explicit TextGuard(const GuardRules& rules, std::string_view before = "");
+  // What may go on of the text so far; findings are added in order, once nothing can be found in front of them.
   std::string push(std::string_view piece, std::vector<GuardFinding>& findings);
   std::string finish(std::vector<GuardFinding>& findings);
+  // The text has ended in front of something that the rules block; what is pushed now is lost.
+  bool blocked() const { return blocked_; }
 
  private:
-  void note(std::vector<GuardFinding>& findings);
+  void note(std::uint64_t begin, std::uint64_t end, std::string kind, GuardAction action, std::uint32_t line);
+  void note_words(std::size_t list, std::vector<KeywordHit>& hits);
+  void note_data(std::vector<PiiHit>& hits);
+  std::string settle(std::uint64_t until, std::vector<GuardFinding>& findings);
   std::string let_go(std::uint64_t until);
 
-  GuardRules rules_;
-  std::vector<KeywordScanner> scanner_;  // one, or none
+  const GuardRules* rules_;
+  std::vector<KeywordScanner> scanners_;  // of each list
   PiiFinder finder_;
   std::uint64_t begin_ = 0;  // of what is held, since the text began
   std::string held_;
-  std::vector<bool> covered_;  // its bytes that are not to be seen
-  std::vector<KeywordHit> words_;
-  std::vector<PiiHit> data_;
+  std::vector<bool> covered_;          // its bytes that are not to be seen
+  std::vector<GuardFinding> pending_;  // in order; something may still be found in front of them
+  bool blocked_ = false;
 };
+
+// A whole text.
+struct Guarded {
+  std::string text;
+  bool blocked = false;
+};
+Guarded guard_text(const GuardRules& rules, std::string_view text, std::vector<GuardFinding>& findings,
+                   std::string_view before = "");
+
+// A JSON text, such as a tool's arguments: every name, text and number in it by itself, however it is escaped; names
+// can say what the numbers behind them are. A number that is covered becomes a text. The same, byte for byte, where
+// nothing is covered. Of a beginning of JSON (the answer was cut off) nothing is left where something would be covered.
+Guarded guard_json(const GuardRules& rules, std::string_view text, std::vector<GuardFinding>& findings);
 
 }  // namespace qw::governance

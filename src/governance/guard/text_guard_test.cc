@@ -17,10 +17,12 @@ class Guard : public ::testing::Test {
     for (std::size_t at = 0; at < text.size(); at += size) out += guard.push(text.substr(at, size), findings);
     out += guard.finish(findings);
     for (const auto& one : findings) findings_ += one.kind + " " + one.text + ";";
+    blocked_ = guard.blocked();
     return out;
   }
   KeywordList list_ = *KeywordList::parse("[arms]\nbomb\n炸药\n[except]\nbomb squad\n");
-  GuardRules rules_{.keywords = &list_, .pii = *PiiSet::parse("all")};
+  GuardRules rules_{.words = {{&list_, GuardAction::kFlag, {}}}, .pii = *PiiSet::parse("all")};
+  bool blocked_ = false;
   std::string findings_;
 };
 
@@ -36,12 +38,84 @@ TEST_F(Guard, FlagsAndChangesNothing) {
 }
 
 TEST_F(Guard, CoversWhatIsFound) {
-  rules_.on_keyword = rules_.on_pii = GuardAction::kCover;
+  rules_.words[0].action = GuardAction::kCover;
+  rules_.on_pii.fill(GuardAction::kCover);
   for (const std::size_t size : {1, 2, 7, 1000}) {
     EXPECT_EQ(through(kText, size),
               "The bomb squad has ***, a ****, card **** **** **** 1111 and *@b.org. Bombs are none");
     EXPECT_EQ(findings_, kFindings);
   }
+}
+
+TEST_F(Guard, EndsTheTextInFrontOfWhatIsBlocked) {
+  rules_.words[0].action = GuardAction::kBlock;
+  rules_.on_pii.fill(GuardAction::kCover);
+  for (const std::size_t size : {1, 2, 7, 1000}) {
+    EXPECT_EQ(through("Mail a@b.org of the bomb squad; a b.o.m.b of c@d.org", size),
+              "Mail *@b.org of the bomb squad; a ");
+    EXPECT_TRUE(blocked_);
+    EXPECT_EQ(findings_, "pii/email a@b.org;keyword/arms b.o.m.b;");
+  }
+}
+
+TEST_F(Guard, KindsAndCategoriesHaveTheirOwnActions) {
+  const KeywordList two = *KeywordList::parse("[one]\nred\n[two]\nblue\n");
+  rules_.words.push_back({&two, GuardAction::kFlag, {GuardAction::kFlag, GuardAction::kCover, GuardAction::kFlag}});
+  rules_.on_pii[static_cast<std::size_t>(PiiKind::kPaymentCard)] = GuardAction::kBlock;
+  EXPECT_EQ(through("bomb, red, blue and a@b.org, 4111111111111111", 1000), "bomb, ***, blue and a@b.org, ");
+  EXPECT_EQ(findings_,
+            "keyword/arms bomb;keyword/one red;keyword/two blue;pii/email a@b.org;pii/payment_card 4111111111111111;");
+  EXPECT_TRUE(rules_.changes());
+  rules_.words.pop_back();
+  rules_.on_pii.fill(GuardAction::kFlag);
+  EXPECT_FALSE(rules_.changes());
+}
+
+// Any text of parts that mean something, under any actions, cut anywhere.
+TEST_F(Guard, CutsMakeNoDifference) {
+  constexpr const char* kParts[] = {
+      "bomb", "bo",      "mb", " ",          "squad",     "炸",       "药",
+      "*",    "a@b.org", "@",  "4111 1111 ", "1111 1111", "passport", "E12345678",
+      ".",    ",",       "b.", "o",          "x",         "\xe7",     "IT60X0542811101000000123456"};
+  std::uint64_t state = 7;
+  const auto below = [&](std::uint64_t n) {
+    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+    return (state >> 33) % n;
+  };
+  int blocked = 0;
+  for (int round = 0; round < 3000; ++round) {
+    rules_.words[0].action = static_cast<GuardAction>(below(3));
+    for (GuardAction& action : rules_.on_pii) action = static_cast<GuardAction>(below(3));
+    std::string text;
+    for (std::uint64_t n = below(20); n > 0; --n) text += kParts[below(std::size(kParts))];
+    const std::string whole = through(text, 1000), findings = findings_;
+    const bool ended = blocked_;
+    blocked += ended ? 1 : 0;
+    for (const std::size_t size : {1, 2, 3, 5}) {
+      ASSERT_EQ(through(text, size), whole) << text;
+      ASSERT_EQ(findings_, findings) << text;
+      ASSERT_EQ(blocked_, ended) << text;
+    }
+  }
+  EXPECT_GT(blocked, 100);
+}
+
+TEST_F(Guard, JsonIsReadAsItsReaderReadsIt) {
+  rules_.words[0].action = GuardAction::kBlock;
+  rules_.on_pii.fill(GuardAction::kCover);
+  std::vector<GuardFinding> findings;
+  const std::string fine = R"({"a":  [1, "two\u0021"], "ssn": "none"})";
+  EXPECT_EQ(guard_json(rules_, fine, findings).text, fine);
+  EXPECT_TRUE(findings.empty());
+  const Guarded covered =
+      guard_json(rules_, R"({"ssn": 219099999, "to": ["\u0061@b.org"], "card": 4111111111111111})", findings);
+  EXPECT_EQ(covered.text, R"({"ssn": "*****9999", "to": ["*@b.org"], "card": "************1111"})");
+  EXPECT_FALSE(covered.blocked);
+  EXPECT_TRUE(guard_json(rules_, R"({"x": "b\u006fmb"})", findings).blocked);
+  EXPECT_TRUE(guard_json(rules_, R"({"b\u006fmb": 1})", findings).blocked);
+  EXPECT_TRUE(guard_json(rules_, R"({"x": "the b\u006fmb is)", findings).blocked);
+  EXPECT_EQ(guard_json(rules_, R"({"x": "\u0061@b.org, an)", findings).text, "");
+  EXPECT_EQ(guard_json(rules_, R"({"x": "an)", findings).text, R"({"x": "an)");
 }
 
 TEST_F(Guard, HoldsBackOnlyWhatMayBecomeSomething) {

@@ -122,6 +122,10 @@ Result<PiiSet> PiiSet::parse(std::string_view names) {
   return out;
 }
 
+PiiFinder::PiiFinder(PiiSet kinds, std::string_view before) : kinds_(kinds) {
+  for (const char c : before) context_ += small(c);
+}
+
 void PiiFinder::push(std::string_view bytes, std::vector<PiiHit>& found) {
   for (const char c : bytes) {
     const bool blank = c == ' ' && !run_.empty() && joins_blank(run_.back());

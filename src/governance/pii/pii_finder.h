@@ -40,6 +40,7 @@ class PiiSet {
   static Result<PiiSet> parse(std::string_view names);
   bool has(PiiKind kind) const { return has_[static_cast<std::size_t>(kind)]; }
   void add(PiiKind kind) { has_[static_cast<std::size_t>(kind)] = true; }
+  bool empty() const { return has_ == decltype(has_){}; }
 
  private:
   std::array<bool, kPiiKinds> has_{};
@@ -56,7 +57,8 @@ class PiiFinder {
   // Of what could be one thing, bytes; what is longer is looked at in pieces of this length.
   static constexpr std::size_t kLongest = 320;
 
-  explicit PiiFinder(PiiSet kinds) : kinds_(kinds) {}
+  // `before`: words that stand in front of the text and are none of it.
+  explicit PiiFinder(PiiSet kinds, std::string_view before = "");
   // Appends what is certain, in order; nothing overlaps.
   void push(std::string_view bytes, std::vector<PiiHit>& found);
   void finish(std::vector<PiiHit>& found);

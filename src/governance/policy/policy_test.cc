@@ -1,0 +1,147 @@
+// What a profile may say, what is asked of the service, and that a signature is of what it says.
+#include "governance/policy/policy.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "base/file.h"
+
+namespace qw::governance {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+std::string wrong_with(std::string_view members) {
+  const auto read =
+      Profile::parse(R"({"profile": "p", "version": 1, "date": "2026-11-29")" + std::string(members) + "}");
+  return read ? "" : read.error().message;
+}
+
+TEST(Profile, IsReadStrictly) {
+  EXPECT_EQ(wrong_with(""), "");
+  EXPECT_EQ(wrong_with(R"(, "labels": [])"), "labels: is not known here");
+  EXPECT_EQ(wrong_with(R"(, "watermark": {"force": true})"), "watermark.force: is not known here");
+  EXPECT_EQ(wrong_with(R"(, "watermark": {"forced": true})"), "watermark: is forced, and there is none");
+  EXPECT_EQ(wrong_with(R"(, "implicit_label": "gb")"), "implicit_label: must be none, gb45438 or c2pa");
+  EXPECT_THAT(wrong_with(R"(, "guard": {"output": {"pii": {"phone": "mask"}}})"),
+              HasSubstr("guard.output.pii: \"phone\" is no kind of personal data"));
+  EXPECT_EQ(wrong_with(R"(, "guard": {"output": {"pii": {"email": "hide"}}})"),
+            "guard.output.pii.email: must be flag, mask or block");
+  EXPECT_EQ(wrong_with(R"(, "keyword_packs": [{"file": "../x", "action": "block"}])"),
+            "keyword_packs.file: must be below the folder of packs");
+  EXPECT_EQ(wrong_with(R"(, "keyword_packs": [{"file": "x"}])"), "keyword_packs.action: is missing");
+  EXPECT_EQ(wrong_with(R"(, "required_approvals": ["a", "a"])"), "required_approvals: has a twice");
+  EXPECT_EQ(wrong_with(R"(, "operator_duties": ["cooking"])"), "operator_duties: cooking is no duty");
+  EXPECT_EQ(wrong_with(R"(, "incident_clocks": {"serious": 0})"),
+            "incident_clocks: must be an object of names and hours");
+  EXPECT_EQ(wrong_with(R"(, "retention": {"logs_days": 1.5})"),
+            "the profile: its numbers are whole, and its names are of ASCII");
+  EXPECT_EQ(wrong_with(R"(, "signature": {"public": "00", "sig": "00"})"),
+            "signature: must be a public key and a signature in hexadecimal");
+  EXPECT_EQ(Profile::parse(R"({"profile": "p", "date": "2026-11-29"})").error().message, "version: is missing");
+  EXPECT_EQ(Profile::parse("[]").error().message, "the profile: must be an object");
+}
+
+TEST(Profile, LaterKindsOverrideRegions) {
+  const auto p = Profile::parse(R"({"profile": "p", "version": 1, "date": "2026-11-29",
+      "guard": {"output": {"pii": {"eu": "flag", "iban": "block"}}}})");
+  ASSERT_TRUE(p) << p.error().message;
+  EXPECT_TRUE(p->output.pii.has(PiiKind::kEmail));
+  EXPECT_EQ(p->output.on_pii[static_cast<std::size_t>(PiiKind::kEmail)], GuardAction::kFlag);
+  EXPECT_EQ(p->output.on_pii[static_cast<std::size_t>(PiiKind::kIban)], GuardAction::kBlock);
+  EXPECT_TRUE(p->input.pii.empty());
+}
+
+class PolicyFiles : public testing::Test {
+ protected:
+  PolicyFiles() {
+    folder_ = std::filesystem::path(testing::TempDir()) / "qw_policy_test";
+    std::filesystem::remove_all(folder_);
+    std::filesystem::create_directories(folder_);
+  }
+  ~PolicyFiles() override { std::filesystem::remove_all(folder_); }
+  std::filesystem::path folder_;
+};
+
+TEST_F(PolicyFiles, ASignatureIsOfWhatTheProfileSays) {
+  const auto key = SigningKey::create(folder_ / "key");
+  ASSERT_TRUE(key) << key.error().message;
+  const auto other = SigningKey::create(folder_ / "other");
+  const auto plain = Profile::parse(shipped_profile("eu-public"));
+  ASSERT_TRUE(plain) << plain.error().message;
+  EXPECT_FALSE(plain->signed_by(key->public_key()));
+  const std::string file = plain->signed_file(*key);
+  const auto sealed = Profile::parse(file);
+  ASSERT_TRUE(sealed) << sealed.error().message;
+  EXPECT_TRUE(sealed->signed_by(key->public_key()));
+  EXPECT_FALSE(sealed->signed_by(other->public_key()));
+  EXPECT_EQ(sealed->hash, plain->hash);
+  for (std::size_t at = file.find("183"); at != std::string::npos; at = file.find("183", at + 1)) {
+    std::string changed = file;
+    changed.replace(at, 3, "182");
+    const auto read = Profile::parse(changed);
+    if (read) {
+      EXPECT_FALSE(read->signed_by(key->public_key()));
+    }
+  }
+}
+
+// Everything that the program ships can be read, and needs nothing but what its documents say.
+TEST_F(PolicyFiles, TheShippedOnesAskForWhatAServiceCanHave) {
+  ASSERT_TRUE(base::write_file_atomically(folder_ / "cn-keywords.txt", "[a]\n词\n"));
+  for (const std::string& name : shipped_profiles()) {
+    auto profile = Profile::parse(shipped_profile(name));
+    ASSERT_TRUE(profile) << name << ": " << profile.error().message;
+    EXPECT_EQ(profile->name, name);
+    const auto policy = Policy::load(*profile, folder_);
+    ASSERT_TRUE(policy) << name << ": " << policy.error().message;
+    EXPECT_THAT((*policy)->unmet({.audit_log = true, .watermark = "synthid"}), IsEmpty()) << name;
+    EXPECT_EQ((*policy)->unmet({}).empty(), name == "internal") << name;
+  }
+  EXPECT_EQ(shipped_profile("mars-public"), "");
+}
+
+TEST_F(PolicyFiles, WhatCannotBeHonouredIsNamed) {
+  const auto profile = Profile::parse(R"({"profile": "p", "version": 1, "date": "2026-11-29", "implicit_label": "c2pa",
+      "watermark": {"scheme": "gumbel", "forced": true}, "crypto": "sm3/sm2", "strikes": {"a_day": 5},
+      "operator_duties": ["strikes"]})");
+  ASSERT_TRUE(profile) << profile.error().message;
+  const auto policy = Policy::load(*profile, "");
+  EXPECT_THAT((*policy)->unmet({.audit_log = true, .watermark = "synthid"}),
+              ElementsAre(HasSubstr("labels in metadata (c2pa), which this program does not do"), HasSubstr("sm3/sm2"),
+                          HasSubstr("the watermark gumbel, and the key in use is of synthid")));
+}
+
+TEST_F(PolicyFiles, PacksAreAPartOfWhatIsFollowed) {
+  const auto profile = Profile::parse(R"({"profile": "p", "version": 1, "date": "2026-11-29",
+      "keyword_packs": [{"file": "words", "action": "block", "categories": {"mild": "flag"}, "where": "output"}]})");
+  ASSERT_TRUE(profile) << profile.error().message;
+  EXPECT_THAT(Policy::load(*profile, "").error().message, HasSubstr("--policy-packs"));
+  EXPECT_FALSE(Policy::load(*profile, folder_));
+  ASSERT_TRUE(base::write_file_atomically(folder_ / "words", "[hard]\nvile\n"));
+  EXPECT_THAT(Policy::load(*profile, folder_).error().message, HasSubstr("has no category mild"));
+  ASSERT_TRUE(base::write_file_atomically(folder_ / "words", "[hard]\nvile\n[mild]\ndarn\n"));
+  const auto one = Policy::load(*profile, folder_);
+  ASSERT_TRUE(one) << one.error().message;
+  EXPECT_TRUE((*one)->input().empty());
+  std::vector<GuardFinding> findings;
+  EXPECT_EQ(guard_text((*one)->output(), "darn, how vile it is", findings).text, "darn, how ");
+  EXPECT_EQ(findings.size(), 2u);
+  ASSERT_TRUE(base::write_file_atomically(folder_ / "words", "[hard]\nviler\n[mild]\ndarn\n"));
+  EXPECT_NE((*one)->hash(), (*Policy::load(*profile, folder_))->hash());
+
+  PolicySet set;
+  EXPECT_EQ(set.of("a"), nullptr);
+  set.add("a", std::move(*Policy::load(*profile, folder_)));
+  EXPECT_EQ(set.of("b"), nullptr);
+  set.add("", std::move(*Policy::load(*Profile::parse(shipped_profile("internal")), "")));
+  EXPECT_EQ(set.of("a")->profile().name, "p");
+  EXPECT_EQ(set.of("b")->profile().name, "internal");
+}
+
+}  // namespace
+}  // namespace qw::governance

@@ -1,0 +1,99 @@
+// What an organisation has decided its service must do, as data: one JSON object per file, strictly read
+// (docs/operations/policy.md says what each member means). Values; a profile that was parsed does not change.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "governance/audit/signing_key.h"
+#include "governance/guard/text_guard.h"
+#include "json/value.h"
+
+namespace qw::governance {
+
+// What stands in for a duty that the operator takes on by other means.
+enum class Duty : std::uint8_t {
+  kDisclosure,
+  kExplicitLabels,
+  kImplicitLabels,
+  kStrikes,
+  kMinors,
+  kCompanion,
+  kGuardModel,
+  kTrainingConsent,
+};
+inline constexpr std::size_t kDuties = 8;
+const char* name_of(Duty duty);  // "disclosure", "explicit_labels", ...
+
+struct KeywordPack {
+  std::string file;  // below the folder of packs
+  GuardAction action = GuardAction::kFlag;
+  std::vector<std::pair<std::string, GuardAction>> categories;  // that have another one
+  bool in_input = true, in_output = true;
+};
+
+struct GuardSide {
+  PiiSet pii;
+  std::array<GuardAction, kPiiKinds> on_pii{};
+  std::string reply;  // what is said instead of what was blocked; "": nothing
+};
+
+struct Profile {
+  std::string name;          // "eu-public"
+  std::int64_t version = 1;  // rises whenever anything changes
+  std::string date;          // of that version, 2026-11-29
+  std::string about;
+
+  std::string disclosure;                    // how people are told that this is a machine; "none"
+  std::vector<std::string> explicit_labels;  // styles
+  std::string implicit_label = "none";       // none, gb45438, c2pa
+  std::string watermark_scheme = "none";     // none, any, synthid, gumbel
+  bool watermark_forced = false;
+  std::int64_t watermark_min_tokens = 0;
+  std::string detector = "off";  // public, expert, off
+  std::vector<KeywordPack> packs;
+  GuardSide input, output;
+  bool retracts = true;       // a stream whose answer was blocked tells clients to take back what they show of it
+  bool tells_client = false;  // answers say what was found in them, where their extras were asked for
+  std::string guard_model, strictness = "strict";
+  std::int64_t strikes_in_a_row = 0, strikes_a_day = 0;  // 0: none are counted
+  std::vector<std::int64_t> minor_ages;
+  std::int64_t logs_days = 0, docs_years = 0;  // 0: nothing is asked
+  bool training_opt_in_default = false;
+  std::string crypto = "sha256/ed25519";                              // or sm3/sm2
+  std::vector<std::pair<std::string, std::int64_t>> incident_clocks;  // name, hours
+  std::vector<std::string> public_page_fields, required_approvals;
+  std::int64_t reminder_minutes = 0;  // of companions; 0: none
+  std::vector<Duty> operator_duties;
+
+  json::Value document;  // as it was read, without "signature"
+  Hash hash{};           // SHA-256 of that, canonical
+  struct Signed {
+    PublicKey key;
+    Signature signature{};
+  };
+  std::optional<Signed> signature;
+
+  // kBadInput with one line that names the member: unknown, missing, of a wrong type, or of a value that is none.
+  static Result<Profile> parse(std::string_view file);
+  static Result<Profile> read(const std::filesystem::path& path);
+
+  bool takes_on(Duty duty) const;
+  // Whether the file was signed by this key, and not changed since.
+  bool signed_by(const PublicKey& key) const;
+  // The file with a signature; whatever signature it had is gone.
+  std::string signed_file(const SigningKey& key) const;
+};
+
+// The profiles that come with the program, by name.
+const std::vector<std::string>& shipped_profiles();
+std::string_view shipped_profile(std::string_view name);  // the file; "": there is none
+
+}  // namespace qw::governance

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/sha256.h"
 #include "open_model.h"
+#include "policy.h"
 #include "text_source.h"
 
 namespace qw::app {
@@ -79,6 +80,12 @@ StartRecord::StartRecord(std::vector<std::string> models)
           all.push_back(json::Object{{"model", served_name(name)}, {"files", files_of(name, stop_)}});
         return json::Object{{"type", "start"}, {"version", QW_VERSION}, {"models", std::move(all)}};
       })) {}
+
+json::Object StartRecord::take(const governance::PolicySet* policies) {
+  json::Object out = record_.get();
+  if (policies != nullptr) out.set("policies", describe(*policies));
+  return out;
+}
 
 StartRecord::~StartRecord() { stop_.store(true, std::memory_order_relaxed); }
 

@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "governance/audit/audit_log.h"
+#include "governance/policy/policy.h"
 
 namespace qw::app {
 
@@ -25,7 +26,7 @@ class StartRecord {
   ~StartRecord();  // a record that nobody took is not made to its end
   StartRecord(const StartRecord&) = delete;
   StartRecord& operator=(const StartRecord&) = delete;
-  json::Object take() { return record_.get(); }  // once
+  json::Object take(const governance::PolicySet* policies);  // once; null: none is followed
 
  private:
   std::atomic<bool> stop_{false};

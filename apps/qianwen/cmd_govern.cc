@@ -1,6 +1,6 @@
 // qianwen govern audit key | verify | show | head | prove | check: the audit log of a service
 // (docs/operations/audit.md). qianwen govern watermark is in govern_watermark.cc,
-// qianwen govern scan in govern_scan.cc.
+// qianwen govern scan in govern_scan.cc, qianwen govern profile in govern_profile.cc.
 #include <cstdio>
 
 #include "base/file.h"
@@ -171,6 +171,7 @@ void add_govern(CLI::App& app, Outcome& outcome) {
     public_key(cmd, *o);
   }
   add_govern_scan(*govern, outcome);
+  add_govern_profile(*govern, outcome);
   add_govern_watermark(*govern, outcome);
 }
 

@@ -25,6 +25,7 @@
 #include "hosted_models.h"
 #include "login_options.h"
 #include "open_model.h"
+#include "policy.h"
 #include "reload.h"
 #include "text_source.h"
 
@@ -48,6 +49,7 @@ struct ServeOptions {
   bool log_json = false, no_prefix_cache = false, check = false, openapi = false, models_from_config = false;
   DraftChoice drafts{"auto"};
   LoginOptions login;
+  PolicyOptions policies;
 };
 
 Result<std::vector<NamedAdapter>> named_adapters(const ServeOptions& o) {
@@ -262,7 +264,9 @@ Status check_serve(const ServeOptions& o) {
   note(mcp_options(o).map([](auto&&) {}));
   if (!o.moderation_words.empty()) note(load_moderator(o.moderation_words).map([](auto&&) {}));
   note(check_audit(o.audit_log, o.audit_key));
-  note(load_marks(o.watermark_keys).map([](auto&&) {}));
+  const auto marks = load_marks(o.watermark_keys);
+  note(marks.map([](auto&&) {}));
+  if (marks) note(load_policies(o.policies, !o.audit_log.empty(), marks->get()).map([](auto&&) {}));
   std::error_code ignored;
   if (!o.adapter_folder.empty() && !std::filesystem::is_directory(o.adapter_folder, ignored))
     note(fail(ErrorKind::kBadInput, o.adapter_folder + ": no folder of adapters"));
@@ -299,6 +303,8 @@ Status serve(const ServeOptions& o) {
     QW_ASSIGN(store, open_store(url));
     QW_ASSIGN(accounts, api::Accounts::start(*store));
   }
+  QW_ASSIGN(const auto marks, load_marks(o.watermark_keys));
+  QW_ASSIGN(const auto policies, load_policies(o.policies, !o.audit_log.empty(), marks.get()));
   QW_ASSIGN(const auto audit, open_audit(o.audit_log, o.audit_key));
   std::optional<StartRecord> start;  // hashes the models' files while they are loaded
   if (audit != nullptr) start.emplace(o.models);
@@ -311,9 +317,9 @@ Status serve(const ServeOptions& o) {
   }
   api::ServiceOptions options;
   options.moderator = moderator.get();
-  if (audit != nullptr) QW_TRY(audit->append_and_wait(start->take()));
+  if (audit != nullptr) QW_TRY(audit->append_and_wait(start->take(policies.get())));
   options.audit = audit.get();
-  QW_ASSIGN(const auto marks, load_marks(o.watermark_keys));
+  options.policies = policies.get();
   options.marks = marks.get();
   FineTuner tuner(models, o.fine_tune_folder, o.threads);
   if (!o.fine_tune_folder.empty()) {
@@ -396,6 +402,7 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--audit-log", o->audit_log, "folder of an audit log: every answer is on record there, under signed heads, before its end is told (docs/operations/audit.md)");
   cmd->add_option("--audit-key", o->audit_key, "file of the key that signs the audit log (qianwen govern audit key FILE)");
   cmd->add_option("--watermark-keys", o->watermark_keys, "file of the keys that answers are marked with (qianwen govern watermark add); read again on SIGHUP (docs/operations/watermark.md)");
+  o->policies.add_to(*cmd);
   add_cache_type_option(*cmd, o->cache_type);
   add_draft_options(*cmd, o->drafts);
   cmd->add_flag("--no-prefix-cache", o->no_prefix_cache, "compute every prompt from its beginning");

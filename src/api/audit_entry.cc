@@ -3,6 +3,7 @@
 #include "base/decimal.h"
 #include "base/log.h"
 #include "governance/audit/audit_log.h"
+#include "governance/policy/policy.h"
 #include "store/store.h"
 
 namespace qw::api {
@@ -30,6 +31,7 @@ json::Object audit_entry(const char* type, const Exchange& exchange, const Serve
     entry.set("project", who->key.project_id);
     entry.set("key", who->key.id);
   }
+  if (const governance::Policy* policy = exchange.policy(); policy != nullptr) entry.set("policy", policy->hash());
   json::Array hashes;
   std::int64_t tokens = 0;
   for (const auto& ids : prompts) {

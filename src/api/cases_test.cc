@@ -49,11 +49,26 @@ class CasesTest : public test::AccountsServiceTest, public testing::WithParamInt
     served.chat_template = &thinking_;
     EXPECT_TRUE(models_.add(std::move(served)));
     words_ = std::move(*KeywordModerator::parse("[hate]\nvile\n"));
+    const auto packs = std::filesystem::temp_directory_path() / ("qw-cases-" + std::to_string(::getpid()));
+    std::filesystem::create_directories(packs);
+    EXPECT_TRUE(base::write_file_atomically(packs / "words", "[blocked]\n0123456789\nforbiddenword\n[masked]\n56789\n"));
+    auto profile = governance::Profile::parse(
+        R"({"profile": "cases", "version": 1, "date": "2026-11-29",
+            "keyword_packs": [{"file": "words", "action": "block", "categories": {"masked": "mask"}}]})");
+    EXPECT_TRUE(profile.has_value());
+    auto policy = governance::Policy::load(std::move(*profile), packs);
+    EXPECT_TRUE(policy.has_value()) << policy.error().message;
+    governed_.add("", std::move(*policy));
+    std::filesystem::remove_all(packs);
   }
-  ~CasesTest() override { service_.reset(); }  // before the runner
+  ~CasesTest() override {  // before the runner, and what the engine's answers look at
+    engine_->stop();
+    service_.reset();
+  }
   void SetUp() override {
     moderator_ = words_.get();
     marks_ = &keys_;
+    if (GetParam().filename() == "guard.case") policies_ = &governed_;
     fine_tuning_.runner = &runner_;
     fine_tuning_.poll = fine_tuning_.flush = std::chrono::milliseconds(5);
     AccountsServiceTest::SetUp();
@@ -109,6 +124,7 @@ class CasesTest : public test::AccountsServiceTest, public testing::WithParamInt
 
   chat::Template thinking_;
   Runner runner_;
+  governance::PolicySet governed_;
   std::unique_ptr<KeywordModerator> words_;
   const governance::MarkKeyHolder keys_{*governance::MarkKeys::parse(
       R"({"watermark_keys": [{"id": "wm-1", "tenant": "", "scheme": "synthid", "hash": "siphash", "context": 4,

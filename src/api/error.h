@@ -19,6 +19,9 @@ struct ApiError {
   std::int64_t retry_after_s = 1;      // of 429 and 503: when to try again; -1: waiting does not help
 };
 
+// The code of what a policy does not let through; protocols that have a word of their own for it say that.
+inline constexpr const char* kContentFilter = "content_filter";
+
 template <class T>
 using ApiResult = tl::expected<T, ApiError>;
 

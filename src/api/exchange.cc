@@ -11,6 +11,7 @@
 #include "api/auth.h"
 #include "api/request_log.h"
 #include "api/service_metrics.h"
+#include "governance/policy/policy.h"
 #include "governance/watermark/mark_key.h"
 
 namespace qw::api {
@@ -176,6 +177,10 @@ std::shared_ptr<const governance::MarkKey> Exchange::mark_key() const {
   if (marks_ == nullptr) return nullptr;
   const auto keys = marks_->now();
   return {keys, keys->of(tenant_of(*this))};  // holds all of them, as they were
+}
+
+const governance::Policy* Exchange::policy() const {
+  return policies_ == nullptr ? nullptr : policies_->of(tenant_of(*this));
 }
 
 std::string Exchange::part_id(std::string_view prefix) {

@@ -16,6 +16,8 @@
 namespace qw::governance {
 class AuditLog;
 class MarkKeyHolder;
+class Policy;
+class PolicySet;
 struct MarkKey;
 }
 namespace qw::store {
@@ -97,6 +99,11 @@ class Exchange {
   // That of whoever asks; null: answers are not marked.
   std::shared_ptr<const governance::MarkKey> mark_key() const;
 
+  // The policies that requests follow; null: none.
+  void governed_by(const governance::PolicySet* policies) { policies_ = policies; }
+  // That of whoever asks; null: none. Lives as long as the service.
+  const governance::Policy* policy() const;
+
   // Who asks, once that is known; without accounts both stay null.
   void belongs_to(Accounts& accounts, std::shared_ptr<const store::Principal> who) {
     accounts_ = &accounts;
@@ -142,6 +149,7 @@ class Exchange {
   governance::AuditLog* audit_ = nullptr;
   Preparation* preparation_ = nullptr;
   const governance::MarkKeyHolder* marks_ = nullptr;
+  const governance::PolicySet* policies_ = nullptr;
   std::shared_ptr<const store::Principal> who_;
   std::int32_t priority_ = 0;
   std::string answer_id_;

@@ -209,6 +209,7 @@ void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply
   exchange->recorded_by(options_.audit);
   exchange->prepared_by(&preparation_);
   exchange->marked_by(options_.marks);
+  exchange->governed_by(options_.policies);
   if (const auto parent = net::find_header(request.headers, "traceparent"); !parent.empty()) {
     exchange->add_header("traceparent", std::string(parent));
   }
@@ -253,6 +254,7 @@ std::unique_ptr<InnerCall> Service::dispatch(InnerRequest inner, std::function<v
   exchange->counted_by(metrics_, request->path);
   exchange->recorded_by(options_.audit);
   exchange->marked_by(options_.marks);
+  exchange->governed_by(options_.policies);
   exchange->logged_by(request_log_, request->method, true);
   exchange->set_priority(inner.priority);
   if (!inner.answer_id.empty()) exchange->set_answer_id(std::move(inner.answer_id), inner.answer_created);

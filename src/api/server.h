@@ -56,6 +56,8 @@ struct ServiceOptions {
   // The keys that answers are marked with; null: none is, and /v1/content_provenance answers 501. Must outlive the
   // service.
   const governance::MarkKeyHolder* marks = nullptr;
+  // What requests are let do and answers let say, by project; null: everything. Must outlive the service.
+  const governance::PolicySet* policies = nullptr;
   bool log_requests = false;  // each but those of the health pages, at level info (request_log.h)
   openai::FineTuneOptions fine_tuning;
   DeferredOptions deferred;

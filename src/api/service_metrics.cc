@@ -86,6 +86,16 @@ void ServiceMetrics::refused(store::Refusal refusal) {
       .add();
 }
 
+void ServiceMetrics::found(const char* side, const GuardCounts& counts, bool blocked) {
+  for (const GuardCount& one : counts)
+    metrics_
+        .counter("qianwen_guard_findings_total", "What guards found.",
+                 {{"side", side}, {"kind", one.kind}, {"action", name_of(one.action)}})
+        .add(one.count);
+  if (blocked)
+    metrics_.counter("qianwen_guard_blocked_total", "Requests and choices that guards ended.", {{"side", side}}).add();
+}
+
 ServiceMetrics::ModelSeries& ServiceMetrics::series_of(const std::string& model) {
   const auto known = models_.find(model);
   return known != models_.end() ? known->second : models_[model];

@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "api/generation/guard_counts.h"
 #include "api/served_model.h"
 #include "base/metrics.h"
 #include "engine/engine.h"
@@ -24,6 +25,8 @@ class ServiceMetrics {
   void answered(const std::string& path, int status);
   // A limit or a budget said no.
   void refused(store::Refusal refusal);
+  // What guards found in one side ("input", "output") of a request or choice, and whether they ended it.
+  void found(const char* side, const GuardCounts& counts, bool blocked);
   // A request of `model` ended. `tenant`: the project's id, or "".
   void finished(const std::string& model, const engine::Finished& finished);
   void used(const std::string& model, const std::string& tenant, const store::Tokens& tokens);

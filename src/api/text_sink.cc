@@ -20,10 +20,12 @@ engine::Verdict TextSink::on_token(const engine::TokenEvent& event) noexcept {
   std::string text = text_.push(event.id);
   ++pending_count_;
   if (details_) pending_.push_back({event.id, event.logprob, {event.top.begin(), event.top.end()}});
+  bool stops = false;
   if (!text.empty())
-    receiver_->on_piece({std::move(text), std::exchange(pending_count_, 0), std::exchange(pending_, {})});
+    stops = receiver_->on_piece({std::move(text), std::exchange(pending_count_, 0), std::exchange(pending_, {})}) ==
+            engine::Verdict::kStop;
   const bool repeats = loops_ != nullptr && loops_->answer_repeats();
-  return text_.stopped() || repeats ? engine::Verdict::kStop : engine::Verdict::kContinue;
+  return stops || text_.stopped() || repeats ? engine::Verdict::kStop : engine::Verdict::kContinue;
 }
 
 void TextSink::on_prompt_token(const engine::TokenEvent& event) noexcept {

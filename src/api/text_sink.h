@@ -31,7 +31,8 @@ inline constexpr std::int32_t kRepeats = -2;
 class TextReceiver {
  public:
   virtual ~TextReceiver() = default;
-  virtual void on_piece(TextPiece piece) noexcept = 0;
+  // kStop: nothing more is wanted. What was drawn with it may still come.
+  virtual engine::Verdict on_piece(TextPiece piece) noexcept = 0;
   // The prompt's tokens but the first, before any piece, if log-probabilities of it were asked for; not if it ended
   // before.
   virtual void on_prompt(std::vector<TokenDetail>) noexcept {}

@@ -30,6 +30,7 @@ json::Object usage(const AnswerRecord& record) {
 const char* stop_reason(const ChoiceResult& c) {
   if (c.reason == EndReason::kLength) return "max_tokens";
   if (c.reason == EndReason::kToolCalls) return "tool_use";
+  if (c.reason == EndReason::kFiltered) return "refusal";
   return c.stop.empty() ? "end_turn" : "stop_sequence";
 }
 json::Value stop_sequence(const ChoiceResult& c) { return c.stop.empty() ? json::Value() : json::Value(c.stop); }
@@ -75,6 +76,12 @@ class Writer final : public AnswerWriter {
       case Kind::kToolCallEnd:
         return close();
     }
+  }
+
+  // An event of our own, which clients that do not know it pass over: blocks before this index are not to be shown.
+  void retract(const AnswerRecord&, std::size_t) override {
+    close();
+    send(kRetract, {{"index", index_}});
   }
 
   void choice_ended(const AnswerRecord&, std::size_t) override { close(); }

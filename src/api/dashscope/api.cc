@@ -17,6 +17,7 @@ constexpr std::string_view kEmbedding = "services/embeddings/text-embedding/text
 constexpr std::string_view kRerank = "services/rerank/text-rerank/text-rerank";
 
 const char* code_of(const ApiError& error) {
+  if (error.code == kContentFilter) return "DataInspectionFailed";
   switch (error.status) {
     case 401:
       return "InvalidApiKey";

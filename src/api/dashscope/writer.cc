@@ -55,9 +55,20 @@ class Writer final : public AnswerWriter {
     piece.tokens = tokens;
     frame(record, choice, std::move(piece), "null");
   }
+  // Streams that are not incremental say it by themselves: each frame is all that is to be shown.
+  void retract(const AnswerRecord& record, std::size_t choice) override {
+    retracts_ = true;
+    frame(record, choice, {}, "null");
+    retracts_ = false;
+  }
   void choice_ended(const AnswerRecord&, std::size_t) override {}  // its frame has the final counts: finish
 
   void finish(const AnswerRecord& record) override {
+    if (is_refusal(record)) {
+      ApiError error{400, "invalid_request_error", "The answer was ended by the policy of this service.", "", ""};
+      error.code = kContentFilter;
+      return fail(error, streams_);
+    }
     if (streams_) {
       for (std::size_t i = 0; i < record.choices.size(); ++i)
         frame(record, i, options_.incremental ? Piece() : whole(record.choices[i]),
@@ -86,6 +97,11 @@ class Writer final : public AnswerWriter {
   }
 
  private:
+  // One choice, and nothing to say instead of it: clients know that as an error.
+  static bool is_refusal(const AnswerRecord& record) {
+    const ChoiceResult& c = record.choices[0];
+    return record.choices.size() == 1 && c.reason == EndReason::kFiltered && c.content.empty();
+  }
   struct Piece {
     std::string content, reasoning;
     json::Array calls;
@@ -101,8 +117,9 @@ class Writer final : public AnswerWriter {
     return piece;
   }
 
-  static json::Object text_output(const AnswerRecord& record, const Piece& piece, const char* reason) {
+  json::Object text_output(const AnswerRecord& record, const Piece& piece, const char* reason) const {
     json::Object out{{"text", piece.content}, {"finish_reason", reason}};
+    if (retracts_) out.set(kRetract, true);
     if (record.choices[0].repeats) out.set(kCutBy, kRepetition);
     if (!piece.reasoning.empty()) out.set("reasoning_content", piece.reasoning);
     return out;
@@ -116,6 +133,7 @@ class Writer final : public AnswerWriter {
     if (!piece.calls.empty()) message.set("tool_calls", std::move(piece.calls));
     json::Object choice{{"finish_reason", reason}, {"message", std::move(message)}};
     if (record.choices[index].repeats) choice.set(kCutBy, kRepetition);
+    if (retracts_) choice.set(kRetract, true);
     if (record.choices.size() > 1) choice.set("index", static_cast<std::int64_t>(index));
     if (options_.logprobs)
       choice.set("logprobs", json::Object{{"content", openai::chat_logprobs(*record.model->tokenizer, piece.tokens)}});
@@ -140,7 +158,7 @@ class Writer final : public AnswerWriter {
 
   const std::shared_ptr<Exchange> exchange_;
   const WriterOptions options_;
-  bool streams_ = false;
+  bool streams_ = false, retracts_ = false;
   std::int64_t frames_ = 0;
 };
 

@@ -6,6 +6,7 @@
 
 #include "api/audit_entry.h"
 #include "api/auth.h"
+#include "api/generation/output_guard.h"
 #include "api/service_metrics.h"
 #include "base/clock.h"
 
@@ -19,8 +20,12 @@ EndReason end_reason(engine::FinishReason reason, bool called_tools) {
 
 const char* outcome_name(EndReason reason) {
   if (reason == EndReason::kLength) return "length";
+  if (reason == EndReason::kFiltered) return "content_filter";
   return reason == EndReason::kToolCalls ? "tool_calls" : "stop";
 }
+
+// Between what stays of an answer and the reply that follows it.
+constexpr const char* kBeforeReply = "\n\n";
 
 }  // namespace
 
@@ -31,6 +36,7 @@ struct Answer::State {
   std::mutex mutex;
   AnswerRecord record;
   std::vector<std::optional<chat::OutputParser>> parsers;  // of each choice; absent: its text is all content
+  std::vector<OutputGuard> guards;                         // of each choice; none: nothing is looked for
   std::vector<bool> acknowledged;                          // of each choice: its prompt was
   std::vector<engine::RequestId> requests;
   std::size_t open = 0;
@@ -50,6 +56,8 @@ struct Answer::State {
   void count(std::size_t index, const engine::Finished& finished);
   void acknowledge(std::size_t index, std::int64_t tokens, bool reasoning);
   void emit(std::size_t index, const chat::OutputEvent& event, std::vector<TokenDetail>& tokens);
+  void guard(std::size_t index, const chat::OutputEvent& event, std::vector<TokenDetail>& tokens);
+  void block(std::size_t index, const std::string& reply);
 };
 
 // What the engine computed for a choice. A prompt is charged once however many choices it has, and not at all if the
@@ -95,10 +103,33 @@ void Answer::State::emit(std::size_t index, const chat::OutputEvent& event, std:
   if (event.kind != Kind::kToolCallEnd) tokens.clear();
 }
 
+// One event on its way through the choice's guard, if it has one.
+void Answer::State::guard(std::size_t index, const chat::OutputEvent& event, std::vector<TokenDetail>& tokens) {
+  if (guards.empty()) return emit(index, event, tokens);
+  for (const auto& passed : guards[index].pass(event)) emit(index, passed, tokens);
+}
+
+// Nothing of the choice follows but the reply; a stream's client is told to take back what it has.
+void Answer::State::block(std::size_t index, const std::string& reply) {
+  ChoiceResult& c = record.choices[index];
+  std::vector<TokenDetail> none;
+  c.reason = EndReason::kFiltered;
+  const bool said = !c.content.empty() || !c.reasoning.empty() || !c.calls.empty();
+  if (spec.policy->profile().retracts) {
+    c.content.clear();
+    c.reasoning.clear();
+    c.calls.clear();
+    c.tokens.clear();
+    if (spec.stream && said) writer->retract(record, index);
+  }
+  if (!reply.empty())
+    emit(index, {chat::OutputEvent::Kind::kContent, (c.content.empty() ? "" : kBeforeReply) + reply, -1}, none);
+}
+
 class Answer::Choice final : public TextReceiver {
  public:
   Choice(std::shared_ptr<Answer> answer, std::size_t index) : answer_(std::move(answer)), index_(index) {}
-  void on_piece(TextPiece piece) noexcept override { answer_->piece(index_, std::move(piece)); }
+  engine::Verdict on_piece(TextPiece piece) noexcept override { return answer_->piece(index_, std::move(piece)); }
   void on_prompt(std::vector<TokenDetail> tokens) noexcept override { answer_->prompt(index_, std::move(tokens)); }
   void on_end(const engine::Finished& finished, std::int32_t stop) noexcept override {
     answer_->ended(index_, finished, stop);
@@ -126,6 +157,11 @@ Answer::Answer(std::shared_ptr<Exchange> exchange, ModelLease model, std::unique
   s.cached_tokens.resize(s.prompt_tokens.size());
   if (s.spec.charge == nullptr) s.spec.charge = std::make_shared<Charge>();
   for (const auto n : s.spec.prompt_sizes) s.record.tokens.prompt += n;
+  if (const governance::Policy* policy = s.spec.policy; policy != nullptr) {
+    if (!policy->output().empty()) s.guards.assign(choices, OutputGuard(policy->output()));
+    s.record.tells_findings = policy->profile().tells_client;
+    s.record.input_findings = s.spec.input_findings;
+  }
   if (!s.spec.chat) return;
   for (auto& parser : s.parsers)
     parser.emplace(chat::OutputOptions{.reasoning = true,
@@ -181,25 +217,40 @@ void Answer::prompt(std::size_t index, std::vector<TokenDetail> tokens) {
   if (s.spec.stream) s.writer->prompt_read(s.record, index);
 }
 
-void Answer::piece(std::size_t index, TextPiece piece) {
+engine::Verdict Answer::piece(std::size_t index, TextPiece piece) {
   State& s = *state_;
   std::lock_guard lock(s.mutex);
-  if (s.failed) return;
+  if (s.failed) return engine::Verdict::kContinue;
   ChoiceResult& c = s.record.choices[index];
   auto& parser = s.parsers[index];
   if (!s.spec.stream) c.tokens.insert(c.tokens.end(), piece.tokens.begin(), piece.tokens.end());
   const bool thought = parser && parser->in_reasoning();
   s.record.tokens.output += piece.count;
+  const bool ended = c.reason == EndReason::kFiltered;  // the rest is counted, and nothing else
   if (parser) {
-    for (const auto& event : parser->push(piece.text)) s.emit(index, event, piece.tokens);
+    for (const auto& event : parser->push(piece.text)) s.guard(index, event, piece.tokens);
   } else {
-    s.emit(index, {chat::OutputEvent::Kind::kContent, piece.text, -1}, piece.tokens);
+    s.guard(index, {chat::OutputEvent::Kind::kContent, piece.text, -1}, piece.tokens);
   }
-  if (s.spec.stream && !piece.tokens.empty()) s.writer->held(s.record, index, piece.tokens);
+  const bool blocked = !s.guards.empty() && s.guards[index].blocked();
+  if (blocked && !ended) s.block(index, s.spec.policy->profile().output.reply);
+  if (s.spec.stream && !blocked && !piece.tokens.empty()) s.writer->held(s.record, index, piece.tokens);
   // The markers of a thinking block belong to it.
   const bool reasoning = thought || (parser && parser->in_reasoning());
   s.acknowledge(index, piece.count, reasoning);
   s.record.tokens.reasoning = s.reasoning_tokens;
+  return blocked ? engine::Verdict::kStop : engine::Verdict::kContinue;
+}
+
+void Answer::refuse() {
+  for (std::size_t i = 0; i < state_->record.choices.size(); ++i) {
+    {
+      std::lock_guard lock(state_->mutex);
+      if (state_->failed) return;
+      state_->block(i, state_->spec.policy->profile().input.reply);
+    }
+    ended(i, {}, -1);
+  }
 }
 
 void Answer::ended(std::size_t index, const engine::Finished& finished, std::int32_t stop) {
@@ -210,17 +261,27 @@ void Answer::ended(std::size_t index, const engine::Finished& finished, std::int
     if (s.failed) return;
     ChoiceResult& c = s.record.choices[index];
     std::vector<TokenDetail> none;
-    c.repeats = stop == kRepeats;
+    const bool was_blocked = c.reason == EndReason::kFiltered;
+    c.repeats = stop == kRepeats && !was_blocked;
     const bool cut = c.repeats || end_reason(finished.reason, false) == EndReason::kLength;
-    if (s.parsers[index]) {
-      for (const auto& event : s.parsers[index]->finish(cut)) s.emit(index, event, none);
+    if (s.parsers[index] && !was_blocked) {
+      for (const auto& event : s.parsers[index]->finish(cut)) s.guard(index, event, none);
+    }
+    if (!s.guards.empty()) {
+      for (const auto& event : s.guards[index].finish()) s.emit(index, event, none);
+      c.findings = s.guards[index].counts();
+      if (s.guards[index].blocked() && !was_blocked) s.block(index, s.spec.policy->profile().output.reply);
     }
     c.done = true;
-    c.reason = cut ? EndReason::kLength : end_reason(finished.reason, !c.calls.empty());
-    if (stop >= 0 && static_cast<std::size_t>(stop) < s.spec.stops.size())
-      c.stop = s.spec.stops[static_cast<std::size_t>(stop)];
-    if (finished.reason == engine::FinishReason::kCancelled) s.record.cancelled = true;
-    s.count(index, finished);
+    if (c.reason == EndReason::kFiltered) {
+      c.repeats = false;
+    } else {
+      c.reason = cut ? EndReason::kLength : end_reason(finished.reason, !c.calls.empty());
+      if (stop >= 0 && static_cast<std::size_t>(stop) < s.spec.stops.size())
+        c.stop = s.spec.stops[static_cast<std::size_t>(stop)];
+      if (finished.reason == engine::FinishReason::kCancelled) s.record.cancelled = true;
+    }
+    if (!s.spec.refused) s.count(index, finished);
     const bool last = s.open == 1;
     if (last) s.record.tokens = s.tokens_used();
     if (s.spec.stream) s.writer->choice_ended(s.record, index);
@@ -228,7 +289,11 @@ void Answer::ended(std::size_t index, const engine::Finished& finished, std::int
     if (!last) return;
   }
   const store::Tokens used = s.tokens_used();
-  if (s.exchange->metrics() != nullptr) s.exchange->metrics()->used(s.record.model->id, tenant_of(*s.exchange), used);
+  if (s.exchange->metrics() != nullptr) {
+    s.exchange->metrics()->used(s.record.model->id, tenant_of(*s.exchange), used);
+    for (const ChoiceResult& c : s.record.choices)
+      s.exchange->metrics()->found("output", c.findings, !s.spec.refused && c.reason == EndReason::kFiltered);
+  }
   const char* outcome = s.record.cancelled ? "cancelled" : outcome_name(s.record.choices[0].reason);
   s.exchange->note_use(s.record.model->id, used, outcome);
   s.spec.charge->settle(outcome, used, [self = shared_from_this()](bool entered) { self->complete(entered); });
@@ -238,6 +303,7 @@ void Answer::ended(std::size_t index, const engine::Finished& finished, std::int
 json::Object Answer::audit_record() const {
   const State& s = *state_;
   json::Object entry = s.spec.audit;
+  if (!s.spec.input_findings.empty()) entry.set("input_findings", to_json(s.spec.input_findings));
   json::Array choices;
   for (const ChoiceResult& c : s.record.choices) {
     json::Object one{{"content_hmac", concealed(*s.exchange, c.content)}, {"finish", c.done ? outcome_name(c.reason) : "cut_off"}};
@@ -245,6 +311,7 @@ json::Object Answer::audit_record() const {
     json::Array calls;
     for (const auto& call : c.calls) calls.push_back(json::Object{{"name", call.name}, {"arguments_hmac", concealed(*s.exchange, call.arguments)}});
     if (!calls.empty()) one.set("tool_calls", std::move(calls));
+    if (!c.findings.empty()) one.set("findings", to_json(c.findings));
     choices.push_back(std::move(one));
   }
   entry.set("choices", std::move(choices));

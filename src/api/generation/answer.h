@@ -12,6 +12,7 @@
 #include "api/accounts.h"
 #include "api/exchange.h"
 #include "api/generation/writer.h"
+#include "governance/policy/policy.h"
 
 namespace qw::api {
 
@@ -26,6 +27,9 @@ struct AnswerSpec {
   std::size_t choices_per_prompt = 1;      // choices i * this to (i + 1) * this - 1 answer prompt i
   std::shared_ptr<Charge> charge;          // settled when all choices have ended, before the end is told
   json::Object audit;                      // what the audit log is told beside the outcome; empty: nothing
+  const governance::Policy* policy = nullptr;  // that answers follow; null: none. Must outlive the answer
+  GuardCounts input_findings;
+  bool refused = false;  // nothing is computed: every choice is the policy's reply to what it blocks
 };
 
 class Answer : public std::enable_shared_from_this<Answer> {
@@ -41,6 +45,8 @@ class Answer : public std::enable_shared_from_this<Answer> {
   std::shared_ptr<TextReceiver> receiver(std::size_t index);
   // Remembers a running request, so that all are cancelled when the client goes away.
   void running(engine::RequestId id);
+  // Instead of choices that run: all of them end with the policy's reply (AnswerSpec::refused).
+  void refuse();
   // Cancels what runs and answers with the error (used when a later choice could not be submitted).
   void abandon(const ApiError& error);
 
@@ -48,7 +54,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
   class Choice;
   struct State;
   void prompt(std::size_t index, std::vector<TokenDetail> tokens);
-  void piece(std::size_t index, TextPiece piece);
+  engine::Verdict piece(std::size_t index, TextPiece piece);
   void ended(std::size_t index, const engine::Finished& finished, std::int32_t stop);
   void complete(bool entered);
   json::Object audit_record() const;

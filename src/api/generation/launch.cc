@@ -6,6 +6,7 @@
 #include "api/audit_entry.h"
 #include "api/auth.h"
 #include "api/generation/answer.h"
+#include "api/generation/input_guard.h"
 #include "api/generation/output_rules.h"
 #include "api/preparation.h"
 #include "governance/watermark/marker.h"
@@ -111,7 +112,7 @@ void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch l
     spec.audit = audit_entry("generation", *exchange, *launch.model, launch.prompts);
     add_sampling(spec.audit, launch.params);
   }
-  launch.mark = exchange->mark_key();
+  if (!spec.refused) launch.mark = exchange->mark_key();
   tell_mark(*exchange, launch, spec.audit);
   admit(exchange, need,
         [exchange, spec = std::move(spec), launch = std::move(launch), choices, wanted = need.output_tokens,
@@ -122,8 +123,12 @@ void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch l
           }
           spec.charge = std::move(charge);
           auto writer = make_writer({*launch.model, launch.prompts});
-          submit(std::make_shared<Answer>(exchange, launch.model, std::move(writer), std::move(spec), choices),
-                 *exchange, launch);
+          const bool refused = spec.refused;
+          const auto answer =
+              std::make_shared<Answer>(exchange, launch.model, std::move(writer), std::move(spec), choices);
+          if (!refused) return submit(answer, *exchange, launch);
+          answer->begin();
+          answer->refuse();
         });
 }
 
@@ -216,8 +221,11 @@ void with_rules(const ModelLease& model, const ConstraintRequest& wanted, const 
 }
 
 // With the model that chat asked for, loaded.
-void chat_with(const ModelLease& model, const std::shared_ptr<const ChatRequest>& asked,
+void chat_with(const ModelLease& model, std::shared_ptr<const ChatRequest> asked,
                const std::shared_ptr<Exchange>& exchange, const WriterFactory& writer) {
+  AnswerSpec spec;
+  asked = let_in(*model, std::move(asked), exchange, spec);
+  if (asked == nullptr) return;
   const ChatRequest& request = *asked;
   if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
   if (model->chat_template == nullptr) {
@@ -241,11 +249,10 @@ void chat_with(const ModelLease& model, const std::shared_ptr<const ChatRequest>
                            .breaks_loops = breaks_loops(*model, request)};
   with_rules(model, wanted, exchange,
              [asked, exchange, writer, left_out, next = std::make_shared<Launch>(std::move(next)),
-              opens_reasoning = prompt->opens_reasoning](OutputRules rules) {
+              spec = std::move(spec), opens_reasoning = prompt->opens_reasoning](OutputRules rules) mutable {
                name_list(*exchange, "X-Ignored-Params", asked->ignored);
                name_list(*exchange, "X-Unchecked-Tools", rules.unchecked());
                if (left_out > 0) exchange->add_header("X-Messages-Left-Out", std::to_string(left_out));
-               AnswerSpec spec;
                spec.stream = asked->stream;
                spec.starts_in_reasoning = opens_reasoning;
                spec.parse_tools = asked->tools_allowed();
@@ -256,8 +263,11 @@ void chat_with(const ModelLease& model, const std::shared_ptr<const ChatRequest>
 }
 
 // With the model that complete asked for, loaded.
-void complete_with(const ModelLease& model, const std::shared_ptr<const TextRequest>& asked,
+void complete_with(const ModelLease& model, std::shared_ptr<const TextRequest> asked,
                    const std::shared_ptr<Exchange>& exchange, const WriterFactory& writer) {
+  AnswerSpec spec;
+  asked = let_in(*model, std::move(asked), exchange, spec);
+  if (asked == nullptr) return;
   const TextRequest& request = *asked;
   if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
   std::vector<std::vector<engine::TokenId>> prompts = request.prompt_ids;
@@ -295,9 +305,8 @@ void complete_with(const ModelLease& model, const std::shared_ptr<const TextRequ
   }
   auto next = std::make_shared<Launch>(
       Launch{model, std::move(params), std::move(prompts), std::move(limits), request.n, {}, request.cache_salt});
-  with_rules(model, wanted, exchange, [asked, exchange, writer, next](OutputRules rules) {
+  with_rules(model, wanted, exchange, [asked, exchange, writer, next, spec = std::move(spec)](OutputRules rules) mutable {
     name_list(*exchange, "X-Ignored-Params", asked->ignored);
-    AnswerSpec spec;
     spec.chat = false;
     spec.stream = asked->stream;
     next->tells_prompt = asked->echo && asked->logprobs;

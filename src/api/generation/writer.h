@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "api/error.h"
+#include "api/generation/guard_counts.h"
 #include "api/served_model.h"
 #include "api/text_sink.h"
 #include "chat/output_parser.h"
@@ -16,11 +17,14 @@
 
 namespace qw::api {
 
-enum class EndReason : std::uint8_t { kStop, kLength, kToolCalls };
+enum class EndReason : std::uint8_t { kStop, kLength, kToolCalls, kFiltered };
 
 // How every protocol marks an answer that was ended because it repeated itself: "cut_by": "repetition", beside what it
 // says of one that reached its most tokens.
 inline constexpr const char *kCutBy = "cut_by", *kRepetition = "repetition";
+
+// In every protocol, of a stream: what it told of a choice before is not to be shown.
+inline constexpr const char* kRetract = "retract";
 
 struct ToolCall {
   std::string id, name, arguments;  // arguments: JSON text of an object
@@ -37,6 +41,7 @@ struct ChoiceResult {
   EndReason reason = EndReason::kStop;  // once it is done
   bool repeats = false;                 // it was ended (kLength) because it repeated itself
   std::string stop;                     // the caller's stop string that ended it; "" for every other end
+  GuardCounts findings;                 // once it is done
 };
 
 struct AnswerRecord {
@@ -49,6 +54,8 @@ struct AnswerRecord {
   bool cancelled = false;  // a choice was: the client left, or the service stops
   std::int64_t drafted = 0, accepted = 0;  // tokens guessed ahead, and those of them that were right
   engine::Timings timings;                 // of the choice that ended last
+  bool tells_findings = false;             // whoever asks for timings is told what guards found, too
+  GuardCounts input_findings;
 };
 
 class AnswerWriter {
@@ -64,6 +71,9 @@ class AnswerWriter {
                      std::span<const TokenDetail> tokens) = 0;
   // Tokens whose text is held back, or is none.
   virtual void held(const AnswerRecord&, std::size_t, std::span<const TokenDetail>) {}
+  // What was streamed of a choice is to be taken back by whoever shows it: it was blocked (kFiltered). The record has
+  // none of it any more; one text may follow, and its end.
+  virtual void retract(const AnswerRecord& record, std::size_t choice) = 0;
   virtual void choice_ended(const AnswerRecord& record, std::size_t choice) = 0;
 
   // The last call: the rest of a stream, or the whole answer.

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "api/server.h"
+#include "governance/policy/policy.h"
 #include "governance/watermark/mark_key.h"
 #include "json/value.h"
 #include "sampling/constraint.h"
@@ -128,6 +129,8 @@ class ServiceTest : public testing::Test {
     options.deferred.poll = std::chrono::milliseconds(20);
     options.moderator = moderator;
     options.marks = marks_;
+    options.policies = policies_;
+    options.audit = audit_;
     options.batches = batches;
     options.accounts = accounts;
     options.http.port = 0;
@@ -201,6 +204,8 @@ class ServiceTest : public testing::Test {
   ModelList models_;
   McpOptions mcp_;                                      // of the next start
   const governance::MarkKeyHolder* marks_ = nullptr;  // of the next start
+  const governance::PolicySet* policies_ = nullptr;   // of the next start
+  governance::AuditLog* audit_ = nullptr;             // of the next start
   std::unique_ptr<Service> service_;
   std::size_t max_body_ = 10'000;  // of the next start
   bool admin_apart_ = false;  // of the next start

@@ -46,6 +46,12 @@ class Writer final : public AnswerWriter {
   void held(const AnswerRecord& record, std::size_t, std::span<const TokenDetail> tokens) override {
     send(record, "", {}, tokens);
   }
+  void retract(const AnswerRecord& record, std::size_t) override {
+    json::Object out = line(record, "", {});
+    out.set(kRetract, true);
+    out.set("done", false);
+    exchange_->line(out);
+  }
   void choice_ended(const AnswerRecord&, std::size_t) override {}
 
   void finish(const AnswerRecord& record) override {
@@ -61,7 +67,7 @@ class Writer final : public AnswerWriter {
     json::Object out = line(record, streams_ ? "" : c.content, std::move(rest));
     if (options_.logprobs && !streams_) out.set("logprobs", openai::chat_logprobs(*record.model->tokenizer, c.tokens));
     out.set("done", true);
-    out.set("done_reason", c.reason == EndReason::kLength ? "length" : "stop");
+    out.set("done_reason", c.reason == EndReason::kToolCalls ? "stop" : openai::reason_name(c.reason));
     if (c.repeats) out.set(kCutBy, kRepetition);
     const engine::Timings& t = record.timings;
     out.set("total_duration", nanoseconds(t.total_ms));

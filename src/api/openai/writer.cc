@@ -134,6 +134,12 @@ class Writer final : public AnswerWriter {
     send_delta(record, choice, {}, logprobs_of(record, tokens, choice), nullptr);
   }
 
+  void retract(const AnswerRecord& record, std::size_t choice) override {
+    retracts_ = true;
+    send_delta(record, choice, {}, nullptr, nullptr);
+    retracts_ = false;
+  }
+
   void choice_ended(const AnswerRecord& record, std::size_t choice) override {
     streamed_ = true;
     send_echo(record, choice);
@@ -146,7 +152,7 @@ class Writer final : public AnswerWriter {
         json::Object last = head(record, options_.chat ? "chat.completion.chunk" : "text_completion");
         last.set("choices", json::Array{});
         last.set("usage", usage(record));
-        if (options_.timings) last.set("timings", timings(record.timings));
+        add_extras(last, record);
         exchange_->event(std::move(last));
       }
       exchange_->event_text("[DONE]");
@@ -157,7 +163,7 @@ class Writer final : public AnswerWriter {
     for (std::size_t i = 0; i < record.choices.size(); ++i) list.push_back(finished_choice(record, i));
     body.set("choices", std::move(list));
     body.set("usage", usage(record));
-    if (options_.timings) body.set("timings", timings(record.timings));
+    add_extras(body, record);
     exchange_->send_json(200, std::move(body));
   }
 
@@ -175,6 +181,16 @@ class Writer final : public AnswerWriter {
     out.set("created", record.created);
     out.set("model", record.model->id);
     return out;
+  }
+
+  // What is told to whoever asks for it.
+  void add_extras(json::Object& out, const AnswerRecord& record) const {
+    if (!options_.timings) return;
+    out.set("timings", timings(record.timings));
+    if (!record.tells_findings) return;
+    GuardCounts found;
+    for (const ChoiceResult& c : record.choices) add_counts(found, c.findings);
+    out.set("guard", json::Object{{"input", to_json(record.input_findings)}, {"output", to_json(found)}});
   }
 
   json::Value usage(const AnswerRecord& record) const {
@@ -243,6 +259,7 @@ class Writer final : public AnswerWriter {
     }
     choice.set("logprobs", std::move(logprobs));
     if (!reason.is_null() && record.choices[index].repeats) choice.set(kCutBy, kRepetition);
+    if (retracts_) choice.set(kRetract, true);
     choice.set("finish_reason", std::move(reason));
     json::Object chunk = head(record, options_.chat ? "chat.completion.chunk" : "text_completion");
     json::Array choices;
@@ -299,7 +316,7 @@ class Writer final : public AnswerWriter {
   std::vector<bool> role_sent_;
   std::vector<char> echo_sent_;
   std::vector<std::int64_t> offsets_;  // of the next token in each choice's text
-  bool streamed_ = false;
+  bool streamed_ = false, retracts_ = false;
 };
 
 }  // namespace
@@ -318,6 +335,7 @@ json::Array chat_logprobs(const tokenizer::Tokenizer& tokenizer, std::span<const
 
 const char* reason_name(EndReason reason) {
   if (reason == EndReason::kLength) return "length";
+  if (reason == EndReason::kFiltered) return "content_filter";
   return reason == EndReason::kToolCalls ? "tool_calls" : "stop";
 }
 

@@ -14,7 +14,7 @@ struct WriterOptions {
   bool chat = true;            // false: text completions
   bool include_usage = false;  // streams end with the counts
   bool logprobs = false;
-  bool timings = false;  // whole answers and ends of streams say how long their parts took
+  bool timings = false;  // whole answers and ends of streams say how long their parts took, and what guards found if they may
   std::vector<std::string> echoes;  // text completions: what is put before each choice, one per choice
   // And its tokens, where log-probabilities are told: by prompt, each of `choices_per_prompt` choices.
   std::vector<std::vector<engine::TokenId>> echoed_ids = {};
@@ -23,7 +23,7 @@ struct WriterOptions {
 
 std::unique_ptr<AnswerWriter> make_writer(std::shared_ptr<Exchange> exchange, WriterOptions options);
 
-// "stop", "length" or "tool_calls".
+// "stop", "length", "tool_calls" or "content_filter".
 const char* reason_name(EndReason reason);
 // The list of chat log-probabilities, which others write the same way.
 json::Array chat_logprobs(const tokenizer::Tokenizer& tokenizer, std::span<const TokenDetail> tokens);

@@ -43,6 +43,7 @@ class RoundWriter final : public AnswerWriter {
              std::span<const TokenDetail> tokens) override {
     builder_->event(record, event, tokens);
   }
+  void retract(const AnswerRecord&, std::size_t) override { builder_->retract(); }
   void choice_ended(const AnswerRecord&, std::size_t) override { builder_->round_ends(); }
   void finish(const AnswerRecord& record) override { builder_->finish(record); }
   void fail(const ApiError& error, bool) override { builder_->fail(error); }
@@ -125,6 +126,17 @@ void ResponseBuilder::event(const AnswerRecord& record, const chat::OutputEvent&
   }
 }
 
+// Items keep their places, as clients count them, and have nothing in them any more; the event is our own.
+void ResponseBuilder::retract() {
+  close();
+  for (std::size_t i = round_items_; i < items_.size(); ++i) {
+    items_[i].text.clear();
+    items_[i].list.clear();
+    items_[i].cut = true;
+  }
+  send("response.retract", {{"output_index", static_cast<std::int64_t>(round_items_)}});
+}
+
 // What a round gave that was not streamed.
 void ResponseBuilder::gather(const AnswerRecord& record) {
   begin(record.model->id, record.created);
@@ -169,7 +181,8 @@ void ResponseBuilder::finish(const AnswerRecord& record) {
   tokens_.cached += record.tokens.cached;
   tokens_.reasoning += record.tokens.reasoning;
   tokens_.output += record.tokens.output;
-  cut_ = c.reason == EndReason::kLength;
+  filtered_ = c.reason == EndReason::kFiltered;
+  cut_ = filtered_ || c.reason == EndReason::kLength;
   repeats_ = c.repeats;
   // What was cut off calls nothing.
   if (!cut_ && round_end_)
@@ -274,7 +287,7 @@ json::Object ResponseBuilder::response(const char* status) const {
       response_object(options_.request, {id_, model_, status, created_, kept, !exchange_->answer_id().empty()});
   if (ended) out.set("completed_at", base::unix_seconds());
   if (cut_) {
-    json::Object details{{"reason", "max_output_tokens"}};
+    json::Object details{{"reason", filtered_ ? kContentFilter : "max_output_tokens"}};
     if (repeats_) details.set(kCutBy, kRepetition);
     out.set("incomplete_details", std::move(details));
   }

@@ -80,6 +80,7 @@ class ResponseBuilder : public std::enable_shared_from_this<ResponseBuilder> {
   // Of the answer of one round.
   void round_begins(const AnswerRecord& record);
   void event(const AnswerRecord& record, const chat::OutputEvent& event, std::span<const TokenDetail> tokens);
+  void retract();
   void round_ends() { close(); }
   void finish(const AnswerRecord& record);
 
@@ -120,7 +121,7 @@ class ResponseBuilder : public std::enable_shared_from_this<ResponseBuilder> {
   std::size_t round_items_ = 0;  // where those of this round begin
   json::Array turn_;
   store::Tokens tokens_;
-  bool cut_ = false, repeats_ = false;
+  bool cut_ = false, repeats_ = false, filtered_ = false;
   std::int64_t sequence_ = 0;
 };
 

@@ -1,0 +1,33 @@
+// The policies of a service: which profiles are followed, by whom, and whether this service can.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "commands.h"
+#include "governance/policy/policy.h"
+#include "governance/watermark/mark_key.h"
+
+namespace qw::app {
+
+struct PolicyOptions {
+  std::string policy, packs, key;
+  std::vector<std::string> of_projects;
+  void add_to(CLI::App& cmd);
+};
+
+// A profile that comes with the program, by name, or a file's.
+Result<governance::Profile> open_profile(const std::string& name_or_file);
+// With its keyword packs: of `packs`, or beside the profile's file.
+Result<std::unique_ptr<const governance::Policy>> open_policy(const std::string& name_or_file,
+                                                              const std::string& packs);
+
+// Null if none is named. kRefused: one was not signed as it must be, or asks for what the service does not do.
+Result<std::unique_ptr<governance::PolicySet>> load_policies(const PolicyOptions& o, bool audit_log,
+                                                             const governance::MarkKeyHolder* marks);
+// What is followed, for the record of a start.
+json::Array describe(const governance::PolicySet& policies);
+
+}  // namespace qw::app

@@ -290,6 +290,17 @@ def scanned_texts():
         "IT60 X054 2811 1010 0000 0123 456, 10.0.0.1, ::1, SSN 219-09-9999, RSSMRA85T10A562S, 护照 E12345678")
 
 
+def policies():
+    for profile in sorted((ROOT / "policies").glob("*.json")):
+        put("governance_profile", profile.stem, profile.read_bytes())
+    signed = {"profile": "p", "version": 1, "date": "2026-11-29", "approvers": ["00" * 32], "guard": {"output": {"pii": {"all": "mask"}, "reply": "no"}},
+              "keyword_packs": [{"file": "w", "action": "block", "categories": {"a": "flag"}, "where": "output"}],
+              "signature": {"public": "11" * 32, "sig": "22" * 64}}
+    put("governance_profile", "signed", compact(signed))
+    put("governance_profile", "stops", compact({"stopped": [{"what": "model", "name": "m", "by": "b", "reason": "r", "since": 1},
+                                                            {"what": "all", "name": "", "by": "", "reason": "", "since": 1}]}))
+
+
 def evaluations():
     for task in sorted((ROOT / "src/eval/tasks").glob("*.toml")):
         put("eval_task_file", task.stem, task.read_bytes())
@@ -299,5 +310,5 @@ def evaluations():
     put("eval_items", "articles", " \n = A = \n x \n = = B = = \n\n y \n = C = \n")
 
 
-for make in (tokenizers, quantised, adapters, ggufs, shards, documents, templates, outputs, requests, tool_servers, watermark_keys, scanned_texts, evaluations):
+for make in (tokenizers, quantised, adapters, ggufs, shards, documents, templates, outputs, requests, tool_servers, watermark_keys, scanned_texts, policies, evaluations):
     make()

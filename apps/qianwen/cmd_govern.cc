@@ -1,6 +1,7 @@
 // qianwen govern audit key | verify | show | head | prove | check: the audit log of a service
 // (docs/operations/audit.md). qianwen govern watermark is in govern_watermark.cc,
-// qianwen govern scan in govern_scan.cc, qianwen govern profile in govern_profile.cc.
+// qianwen govern scan in govern_scan.cc, qianwen govern profile in govern_profile.cc,
+// qianwen govern approve and stop in govern_approve.cc.
 #include <cstdio>
 
 #include "base/file.h"
@@ -153,7 +154,7 @@ void add_govern(CLI::App& app, Outcome& outcome) {
   {
     const auto [cmd, o] = add("show", "print records, a JSON object a line", show);
     folder(cmd, *o);
-    cmd->add_option("--type", o->type, "of this type only: start, stop, generation, reading, detection");
+    cmd->add_option("--type", o->type, "of this type only: start, stop, generation, reading, refusal, detection, approval, switch");
     cmd->add_option("--limit", o->limit, "so many (0: all)");
   }
   {
@@ -172,6 +173,7 @@ void add_govern(CLI::App& app, Outcome& outcome) {
   }
   add_govern_scan(*govern, outcome);
   add_govern_profile(*govern, outcome);
+  add_govern_approve(*govern, outcome);
   add_govern_watermark(*govern, outcome);
 }
 

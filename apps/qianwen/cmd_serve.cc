@@ -38,7 +38,7 @@ constexpr const char* kFineTuneNeedsStore = "serve: --fine-tune-folder needs --s
 struct ServeOptions {
   std::vector<std::string> models, adapters, mcp_servers, mcp_patterns;
   std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto", adapter_folder, model_folder,
-              moderation_words, fine_tune_folder, tls_cert, tls_key, audit_log, audit_key, watermark_keys, loop_breaker = "on";
+              moderation_words, fine_tune_folder, tls_cert, tls_key, audit_log, audit_key, watermark_keys, loop_breaker = "on", stop_file;
   std::string admin_host = "127.0.0.1";
   int port = 8080, admin_port = -1, threads = 0, grace_seconds = 30, drain_delay = 0;
   std::int64_t context = 0, cache_tokens = 0, max_sequences = 16;
@@ -218,13 +218,15 @@ std::vector<std::string> models_of(const std::string& config) {
 
 // Until the program is to stop.
 void watch(const ServeOptions& o, HostedModels& models, net::ServerIdentity* identity,
-           governance::MarkKeyHolder* marks) {
+           governance::MarkKeyHolder* marks, api::StopSwitch* stops) {
   constexpr auto kTick = std::chrono::milliseconds(50);
   constexpr int kTicksPerLook = 20;  // at files: whoever replaces them has not finished sooner
   const bool at_terminal = ::isatty(STDIN_FILENO) == 1;
   reload_asked().store(false);
   for (int tick = 1; !interrupted().load(); ++tick) {
     std::this_thread::sleep_for(kTick);
+    if (stops != nullptr)
+      if (const auto looked = stops->look(); !looked) base::log_error("what is stopped: " + looked.error().message);
     const bool asked = reload_asked().exchange(false);
     if (asked && at_terminal && ::isatty(STDIN_FILENO) != 1) break;  // the terminal was closed
     if (asked) models.replace_changed(o.models_from_config ? models_of(o.config) : o.models);
@@ -266,7 +268,12 @@ Status check_serve(const ServeOptions& o) {
   note(check_audit(o.audit_log, o.audit_key));
   const auto marks = load_marks(o.watermark_keys);
   note(marks.map([](auto&&) {}));
-  if (marks) note(load_policies(o.policies, !o.audit_log.empty(), marks->get()).map([](auto&&) {}));
+  if (marks) {
+    const auto policies = load_policies(o.policies, !o.audit_log.empty(), marks->get());
+    note(policies.map([](auto&&) {}));
+    if (policies && *policies != nullptr) note(check_approvals(o.policies, **policies, o.host, o.audit_log, o.audit_key));
+  }
+  if (!o.stop_file.empty()) note(governance::StopList::read(o.stop_file).map([](auto&&) {}));
   std::error_code ignored;
   if (!o.adapter_folder.empty() && !std::filesystem::is_directory(o.adapter_folder, ignored))
     note(fail(ErrorKind::kBadInput, o.adapter_folder + ": no folder of adapters"));
@@ -305,6 +312,7 @@ Status serve(const ServeOptions& o) {
   }
   QW_ASSIGN(const auto marks, load_marks(o.watermark_keys));
   QW_ASSIGN(const auto policies, load_policies(o.policies, !o.audit_log.empty(), marks.get()));
+  if (policies != nullptr) QW_TRY(check_approvals(o.policies, *policies, o.host, o.audit_log, o.audit_key));
   QW_ASSIGN(const auto audit, open_audit(o.audit_log, o.audit_key));
   std::optional<StartRecord> start;  // hashes the models' files while they are loaded
   if (audit != nullptr) start.emplace(o.models);
@@ -319,6 +327,11 @@ Status serve(const ServeOptions& o) {
   options.moderator = moderator.get();
   if (audit != nullptr) QW_TRY(audit->append_and_wait(start->take(policies.get())));
   options.audit = audit.get();
+  std::unique_ptr<api::StopSwitch> stops;
+  if (!o.stop_file.empty()) {
+    QW_ASSIGN(stops, api::StopSwitch::open(o.stop_file, audit.get()));
+  }
+  options.stops = stops.get();
   options.policies = policies.get();
   options.marks = marks.get();
   FineTuner tuner(models, o.fine_tune_folder, o.threads);
@@ -352,7 +365,7 @@ Status serve(const ServeOptions& o) {
   if (o.admin_port >= 0) base::log_info("administration at " + o.admin_host + ":" + std::to_string(service->admin_port()));
   if (!o.log_json) print_banner(o.host, service->port(), models.list().find("")->id, identity != nullptr);
 
-  watch(o, models, identity.get(), marks.get());
+  watch(o, models, identity.get(), marks.get(), stops.get());
   service->announce_end();
   for (int tick = 0; tick < 20 * o.drain_delay; ++tick) std::this_thread::sleep_for(std::chrono::milliseconds(50));
   base::log_info("stopping: running answers may finish within " + std::to_string(o.grace_seconds) + " s");
@@ -403,6 +416,7 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--audit-key", o->audit_key, "file of the key that signs the audit log (qianwen govern audit key FILE)");
   cmd->add_option("--watermark-keys", o->watermark_keys, "file of the keys that answers are marked with (qianwen govern watermark add); read again on SIGHUP (docs/operations/watermark.md)");
   o->policies.add_to(*cmd);
+  cmd->add_option("--stop-file", o->stop_file, "file of what is stopped: administrators stop all, a model, an adapter or a project at once (POST /admin/stops, qianwen govern stop), and after each start it still is");
   add_cache_type_option(*cmd, o->cache_type);
   add_draft_options(*cmd, o->drafts);
   cmd->add_flag("--no-prefix-cache", o->no_prefix_cache, "compute every prompt from its beginning");

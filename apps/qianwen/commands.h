@@ -28,6 +28,7 @@ void add_data(CLI::App& app, Outcome& outcome);
 void add_embed(CLI::App& app, Outcome& outcome);
 void add_eval(CLI::App& app, Outcome& outcome);
 void add_govern(CLI::App& app, Outcome& outcome);
+void add_govern_approve(CLI::App& govern, Outcome& outcome);
 void add_govern_scan(CLI::App& govern, Outcome& outcome);
 void add_govern_profile(CLI::App& govern, Outcome& outcome);
 void add_govern_watermark(CLI::App& govern, Outcome& outcome);

@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <optional>
 
+#include "governance/policy/approvals.h"
+
 namespace qw::app {
 namespace {
 
@@ -82,6 +84,29 @@ Result<std::unique_ptr<PolicySet>> load_policies(const PolicyOptions& o, bool au
     out->add(one.project, std::move(policy));
   }
   return out;
+}
+
+Status check_approvals(const PolicyOptions& o, const PolicySet& policies, const std::string& host,
+                       const std::string& audit_log, const std::string& audit_key) {
+  if (host == "localhost" || host == "::1" || host.starts_with("127.")) return {};
+  for (const auto& [project, policy] : policies.all()) {
+    const Profile& p = policy->profile();
+    if (p.required_approvals.empty()) continue;
+    std::vector<PublicKey> keys = p.approvers;
+    if (keys.empty() && !o.key.empty()) {
+      QW_ASSIGN(keys.emplace_back(), PublicKey::read(o.key));
+    } else if (keys.empty()) {
+      QW_ASSIGN(const SigningKey key, SigningKey::read(audit_key));
+      keys.push_back(key.public_key());
+    }
+    QW_ASSIGN(const auto missing, missing_approvals(audit_log, *policy, keys));
+    if (missing.empty()) continue;
+    std::string names;
+    for (const std::string& name : missing) names += (names.empty() ? "" : ", ") + name;
+    return fail(ErrorKind::kRefused, "serve: the policy " + p.name + " goes to nobody outside this machine (--host " +
+                                         host + ") before it is approved: " + names + " (qianwen govern approve)");
+  }
+  return {};
 }
 
 json::Array describe(const PolicySet& policies) {

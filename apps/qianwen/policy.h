@@ -27,6 +27,9 @@ Result<std::unique_ptr<const governance::Policy>> open_policy(const std::string&
 // Null if none is named. kRefused: one was not signed as it must be, or asks for what the service does not do.
 Result<std::unique_ptr<governance::PolicySet>> load_policies(const PolicyOptions& o, bool audit_log,
                                                              const governance::MarkKeyHolder* marks);
+// kRefused: others than this machine's could reach `host`, and approvals that a policy requires are not in the log.
+Status check_approvals(const PolicyOptions& o, const governance::PolicySet& policies, const std::string& host,
+                       const std::string& audit_log, const std::string& audit_key);
 // What is followed, for the record of a start.
 json::Array describe(const governance::PolicySet& policies);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "api/service_metrics.h"
+#include "api/stop_switch.h"
 #include "net/ip_range.h"
 
 namespace qw::api {
@@ -181,7 +182,9 @@ bool may_use(const Exchange& exchange, const ServedModel& model) {
   return std::find(who->key.models.begin(), who->key.models.end(), model.id) != who->key.models.end();
 }
 
-ApiResult<ModelEntry> allowed_model(const Exchange& exchange, const ModelList& models, const std::string& name) {
+namespace {
+
+ApiResult<ModelEntry> usable_model(const Exchange& exchange, const ModelList& models, const std::string& name) {
   if (name.empty()) {
     for (const ModelEntry& model : models.all())
       if (may_use(exchange, *model)) return model;
@@ -194,6 +197,15 @@ ApiResult<ModelEntry> allowed_model(const Exchange& exchange, const ModelList& m
   if (!may_use(exchange, *model))
     return tl::unexpected(ApiError{403, "permission_error", "This key may not use the model `" + model->id + "`.",
                                    "model", "model_not_allowed"});
+  return model;
+}
+
+}  // namespace
+
+ApiResult<ModelEntry> allowed_model(const Exchange& exchange, const ModelList& models, const std::string& name) {
+  auto model = usable_model(exchange, models, name);
+  if (!model || exchange.stops() == nullptr) return model;
+  if (auto stopped = exchange.stops()->refusal(**model, tenant_of(exchange))) return tl::unexpected(std::move(*stopped));
   return model;
 }
 

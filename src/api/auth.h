@@ -44,7 +44,7 @@ std::string_view route_of(std::string_view path);
 // Whether `who` may do this from this address; null: nobody.
 ApiResult<void> check_access(const store::Principal* who, std::string_view action, std::string_view remote);
 
-// The model of that name ("": the first) if the exchange's key may use it; the list of what it may use.
+// The model of that name ("": the first) if the exchange's key may use it and the operator has not stopped it.
 ApiResult<ModelEntry> allowed_model(const Exchange& exchange, const ModelList& models, const std::string& name);
 bool may_use(const Exchange& exchange, const ServedModel& model);
 

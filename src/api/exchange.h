@@ -31,6 +31,7 @@ class Accounts;
 class Preparation;
 class RequestLog;
 class ServiceMetrics;
+class StopSwitch;
 struct RequestLine;
 
 // A fresh identifier such as "chatcmpl-3f2a...": prefix and 24 hexadecimal digits of randomness.
@@ -104,6 +105,10 @@ class Exchange {
   // That of whoever asks; null: none. Lives as long as the service.
   const governance::Policy* policy() const;
 
+  // What the operator stops; null: nothing can be.
+  void stopped_by(StopSwitch* stops) { stops_ = stops; }
+  StopSwitch* stops() const { return stops_; }
+
   // Who asks, once that is known; without accounts both stay null.
   void belongs_to(Accounts& accounts, std::shared_ptr<const store::Principal> who) {
     accounts_ = &accounts;
@@ -150,6 +155,7 @@ class Exchange {
   Preparation* preparation_ = nullptr;
   const governance::MarkKeyHolder* marks_ = nullptr;
   const governance::PolicySet* policies_ = nullptr;
+  StopSwitch* stops_ = nullptr;
   std::shared_ptr<const store::Principal> who_;
   std::int32_t priority_ = 0;
   std::string answer_id_;

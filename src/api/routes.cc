@@ -10,6 +10,7 @@
 #include "api/anthropic/request.h"
 #include "api/dashscope/request.h"
 #include "api/model_swap.h"
+#include "api/stop_switch.h"
 #include "api/ollama/request.h"
 #include "api/openai/batches.h"
 #include "api/openai/fine_tuning/job.h"
@@ -225,6 +226,10 @@ const Route kRoutes[] = {
     {"GET", "/auth/session", kService, "Who is logged in"},
     {"POST", "/auth/logout", kService, "End this session"},
     {"POST", "/auth/logout_all", kService, "End all sessions of a user"},
+    {"GET", "/admin/stops", kService, "List what is stopped"},
+    {"POST", "/admin/stops", kService, "Stop everything, a model, an adapter or a project", kJson,
+     &reads<&read_stop_request>},
+    {"POST", "/admin/stops/release", kService, "Let go on what was stopped", kJson, &reads<&read_stop_request>},
     {"GET", "/admin/models", kService, "List the models with their memory and use"},
     {"PUT", "/admin/models/{model}", kService, "Replace a model", kJson, &reads<&read_swap_request>},
 };

@@ -210,6 +210,7 @@ void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply
   exchange->prepared_by(&preparation_);
   exchange->marked_by(options_.marks);
   exchange->governed_by(options_.policies);
+  exchange->stopped_by(options_.stops);
   if (const auto parent = net::find_header(request.headers, "traceparent"); !parent.empty()) {
     exchange->add_header("traceparent", std::string(parent));
   }
@@ -255,6 +256,7 @@ std::unique_ptr<InnerCall> Service::dispatch(InnerRequest inner, std::function<v
   exchange->recorded_by(options_.audit);
   exchange->marked_by(options_.marks);
   exchange->governed_by(options_.policies);
+  exchange->stopped_by(options_.stops);
   exchange->logged_by(request_log_, request->method, true);
   exchange->set_priority(inner.priority);
   if (!inner.answer_id.empty()) exchange->set_answer_id(std::move(inner.answer_id), inner.answer_created);
@@ -303,6 +305,7 @@ void Service::route(const std::shared_ptr<const net::Request>& shared, const std
   if (admin_.handle(shared, exchange) || sessions_.handle(shared, exchange)) return;
   if (options_.adapters != nullptr && handle_adapters(*options_.adapters, models_, request, exchange)) return;
   if (options_.models != nullptr && handle_model_swap(*options_.models, request, exchange)) return;
+  if (options_.stops != nullptr && handle_stops(*options_.stops, background_, request, exchange)) return;
   exchange->send_error(nothing_at(request));
 }
 

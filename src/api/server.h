@@ -33,6 +33,7 @@
 #include "api/served_model.h"
 #include "api/service_metrics.h"
 #include "api/sessions.h"
+#include "api/stop_switch.h"
 #include "net/http_server.h"
 
 namespace qw::api {
@@ -58,6 +59,8 @@ struct ServiceOptions {
   const governance::MarkKeyHolder* marks = nullptr;
   // What requests are let do and answers let say, by project; null: everything. Must outlive the service.
   const governance::PolicySet* policies = nullptr;
+  // What the operator stops, for /admin/stops; null: there are no such routes. Must outlive the service.
+  StopSwitch* stops = nullptr;
   bool log_requests = false;  // each but those of the health pages, at level info (request_log.h)
   openai::FineTuneOptions fine_tuning;
   DeferredOptions deferred;

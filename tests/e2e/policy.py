@@ -4,11 +4,15 @@ argv: the program. Prints "ok ..." or "FAILED ..." per check.
 """
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+import urllib.request
 
-from service import call, check, start_service
+from service import call, check, start_service, wait_for
 
 program = sys.argv[1]
 
@@ -21,6 +25,11 @@ def refused(*words):
     """What a service says that does not start."""
     done = subprocess.run([program, "serve", "--port", "0", "-m", "mini", *map(str, words)], capture_output=True, text=True, timeout=60)
     return done.returncode, done.stderr
+
+
+def call_text(port, path):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
+        return answer.read().decode()
 
 
 with tempfile.TemporaryDirectory() as folder:
@@ -78,3 +87,66 @@ with tempfile.TemporaryDirectory() as folder:
         server.terminate()
         server.wait(timeout=60)
     check("policy: the log is whole", govern("audit", "verify", log, "--key", f"{key}.pub").returncode == 0)
+
+    # Nobody outside the machine before it is approved; a change is approved anew.
+    ours["required_approvals"] = ["assessment", "labels"]
+    file.write_text(json.dumps(ours))
+    govern("profile", "sign", file, "--key", signer, "-o", sealed)
+    public = ("--host", "0.0.0.0", "--policy", sealed, "--policy-key", f"{signer}.pub", "--audit-log", log, "--audit-key", key)
+
+    def approve(name, *more):
+        return govern("approve", name, "--policy", sealed, "--audit-log", log, "--audit-key", key, "--by", "Anna", *more)
+    code, said = refused(*public)
+    check("policy: no public listener without approvals", code == 4 and "assessment, labels" in said)
+    check("policy: one that nobody asked for", approve("lunch").returncode == 2)
+    approve("assessment", "--key", signer)
+    approve("labels")  # by the key of the log, which is not the one that profiles are signed by
+    code, said = refused(*public)
+    check("policy: approved by a key that counts", code == 4 and "approved: labels" in said)
+    approve("labels", "--key", signer)
+
+    stops = work / "stops.json"
+    words = ("-m", "mini", "--stop-file", str(stops), *map(str, public))
+    server, port = start_service(program, work / "log", *words)
+    try:
+        check("policy: then it is served", ask("hello")[0] == 200)
+        ended = {}
+
+        def long_answer():
+            ended["answer"] = ask("tell me a story", max_tokens=900, n=8, ignore_eos=True)
+            ended["after"] = time.monotonic()
+        running = threading.Thread(target=long_answer)
+        running.start()
+        while running.is_alive() and not re.search(r'^qianwen_requests_running\{model="mini"\} [1-9]', call_text(port, "/metrics"), re.M):
+            time.sleep(0.01)
+        began = time.monotonic()
+        status, told = call(port, "POST", "/admin/stops", {"what": "all", "reason": "drill"})
+        running.join(timeout=30)
+        check("policy: a running answer ends at once and says why", status == 200 and ended["answer"][0] == 503
+              and ended["answer"][1]["error"]["code"] == "stopped")
+        print(f"# ended {1000 * (ended['after'] - began):.0f} ms after the request to stop")
+        check("policy: new ones are refused", ask("hello")[0] == 503)
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+    server, port = start_service(program, work / "log", *words)
+    try:
+        check("policy: stopped after a start, too", ask("hello")[0] == 503)
+        check("policy: a command lists it", json.loads(govern("stopped", "--file", stops, "--json").stdout)["reason"] == "drill")
+        govern("release", "all", "--file", stops)
+        wait_for(work / "log", "released: everything")
+        check("policy: and releases it", ask("hello")[0] == 200)
+        govern("stop", "model", "mini", "--file", stops, "--by", "anna")
+        wait_for(work / "log", "stopped: the model mini")
+        check("policy: a model", ask("hello")[0] == 503)
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+    records = [json.loads(line) for line in (log / "records.jsonl").read_text().splitlines()]
+    check("policy: all of it is on record", [(r["action"], r["what"]) for r in records if r["type"] == "switch"]
+          == [("stop", "all"), ("stop", "all"), ("release", "all"), ("stop", "model")]
+          and len([r for r in records if r["type"] == "approval"]) == 3)
+    check("policy: and the log is whole", govern("audit", "verify", log, "--key", f"{key}.pub").returncode == 0)
+    (work / "words.txt").write_text("[arms]\nbomb\ngun\n")
+    code, said = refused(*public)
+    check("policy: a changed keyword pack is approved anew", code == 4 and "assessment, labels" in said)

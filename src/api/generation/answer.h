@@ -12,6 +12,7 @@
 #include "api/accounts.h"
 #include "api/exchange.h"
 #include "api/generation/writer.h"
+#include "api/stoppable.h"
 #include "governance/policy/policy.h"
 
 namespace qw::api {
@@ -32,11 +33,11 @@ struct AnswerSpec {
   bool refused = false;  // nothing is computed: every choice is the policy's reply to what it blocks
 };
 
-class Answer : public std::enable_shared_from_this<Answer> {
+class Answer final : public Stoppable, public std::enable_shared_from_this<Answer> {
  public:
   Answer(std::shared_ptr<Exchange> exchange, ModelLease model, std::unique_ptr<AnswerWriter> writer, AnswerSpec spec,
          std::size_t choices);
-  ~Answer();
+  ~Answer() override;
   // Sends what a stream begins with. Call once, before any choice can produce text.
   void begin();
   // Whether the log-probability of the token that ends a choice is told: of texts, not of chats.
@@ -47,8 +48,8 @@ class Answer : public std::enable_shared_from_this<Answer> {
   void running(engine::RequestId id);
   // Instead of choices that run: all of them end with the policy's reply (AnswerSpec::refused).
   void refuse();
-  // Cancels what runs and answers with the error (used when a later choice could not be submitted).
-  void abandon(const ApiError& error);
+  // Used too when a later choice could not be submitted.
+  void abandon(const ApiError& error) override;
 
  private:
   class Choice;

@@ -9,6 +9,7 @@
 #include "api/generation/input_guard.h"
 #include "api/generation/output_rules.h"
 #include "api/preparation.h"
+#include "api/stop_switch.h"
 #include "governance/watermark/marker.h"
 #include "tokenizer/prompt.h"
 
@@ -126,6 +127,9 @@ void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch l
           const bool refused = spec.refused;
           const auto answer =
               std::make_shared<Answer>(exchange, launch.model, std::move(writer), std::move(spec), choices);
+          if (StopSwitch* stops = exchange->stops(); stops != nullptr)
+            if (const auto stopped = stops->watch(answer, *launch.model, tenant_of(*exchange)))
+              return answer->abandon(*stopped);
           if (!refused) return submit(answer, *exchange, launch);
           answer->begin();
           answer->refuse();

@@ -131,6 +131,7 @@ class ServiceTest : public testing::Test {
     options.marks = marks_;
     options.policies = policies_;
     options.audit = audit_;
+    options.stops = stops_;
     options.batches = batches;
     options.accounts = accounts;
     options.http.port = 0;
@@ -206,6 +207,7 @@ class ServiceTest : public testing::Test {
   const governance::MarkKeyHolder* marks_ = nullptr;  // of the next start
   const governance::PolicySet* policies_ = nullptr;   // of the next start
   governance::AuditLog* audit_ = nullptr;             // of the next start
+  StopSwitch* stops_ = nullptr;                       // of the next start
   std::unique_ptr<Service> service_;
   std::size_t max_body_ = 10'000;  // of the next start
   bool admin_apart_ = false;  // of the next start

@@ -7,6 +7,9 @@
 #include <filesystem>
 
 #include "base/file.h"
+#include "governance/audit/audit_log.h"
+#include "governance/policy/approvals.h"
+#include "governance/policy/stop_list.h"
 
 namespace qw::governance {
 namespace {
@@ -141,6 +144,68 @@ TEST_F(PolicyFiles, PacksAreAPartOfWhatIsFollowed) {
   set.add("", std::move(*Policy::load(*Profile::parse(shipped_profile("internal")), "")));
   EXPECT_EQ(set.of("a")->profile().name, "p");
   EXPECT_EQ(set.of("b")->profile().name, "internal");
+}
+
+TEST(StopList, SaysWhatIsStopped) {
+  using What = Stop::What;
+  StopList list;
+  EXPECT_EQ(list.hit("m", "", "p"), nullptr);
+  EXPECT_TRUE(list.add({What::kModel, "m", "me", "why", 5}));
+  EXPECT_FALSE(list.add({What::kModel, "m", "you", "", 6}));
+  EXPECT_TRUE(list.add({What::kAdapter, "a", "", "", 5}));
+  EXPECT_TRUE(list.add({What::kProject, "p", "", "", 5}));
+  EXPECT_NE(list.hit("m", "", ""), nullptr);
+  EXPECT_NE(list.hit("x", "m", ""), nullptr);  // an adapter of it
+  EXPECT_NE(list.hit("a", "n", ""), nullptr);
+  EXPECT_EQ(list.hit("a", "", ""), nullptr);  // a model of that name
+  EXPECT_NE(list.hit("n", "", "p"), nullptr);
+  EXPECT_EQ(list.hit("n", "", "q"), nullptr);
+  const auto again = StopList::parse(list.dump());
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(again->dump(), list.dump());
+  EXPECT_TRUE(list.remove({What::kModel, "m", "", "", 0}));
+  EXPECT_FALSE(list.remove({What::kModel, "m", "", "", 0}));
+  EXPECT_TRUE(list.add({What::kAll, "", "", "", 5}));
+  EXPECT_NE(list.hit("n", "", "q"), nullptr);
+  for (const char* broken : {"", "[]", R"({"stopped": [{"what": "all", "name": "x", "since": 1}]})",
+                             R"({"stopped": [{"what": "model", "name": "", "since": 1}]})",
+                             R"({"stopped": [{"what": "moon", "name": "x", "since": 1}]})",
+                             R"({"stopped": [{"what": "all", "since": 1}, {"what": "all", "since": 1}]})"})
+    EXPECT_FALSE(StopList::parse(broken)) << broken;
+}
+
+TEST_F(PolicyFiles, ApprovalsAreOfOnePolicyBySomeoneWhoMay) {
+  const auto text = [](const char* about) {
+    return std::string(
+               R"({"profile": "p", "version": 1, "date": "2026-11-29", "required_approvals": ["one", "two"], "about": ")") +
+           about + "\"}";
+  };
+  const auto policy = Policy::load(*Profile::parse(text("a")), ""),
+             other = Policy::load(*Profile::parse(text("b")), "");
+  const auto key = SigningKey::create(folder_ / "key"), stranger = SigningKey::create(folder_ / "stranger");
+  const auto missing = [&] {
+    const auto found = missing_approvals(folder_ / "log", **policy, {key->public_key()});
+    EXPECT_TRUE(found) << found.error().message;
+    return *found;
+  };
+  EXPECT_THAT(missing(), ElementsAre("one", "two"));  // there is no log yet
+  const auto log = AuditLog::open(folder_ / "log", *key);
+  ASSERT_TRUE(log) << log.error().message;
+  const auto approve = [&](const char* name, const Policy& of, const SigningKey& by, bool withdrawn = false) {
+    ASSERT_TRUE((*log)->append_and_wait(signed_approval({name, of.hash(), "somebody", "", withdrawn}, by)));
+  };
+  approve("one", **policy, *key);
+  EXPECT_THAT(missing(), ElementsAre("two"));
+  approve("two", **policy, *stranger);
+  approve("two", **other, *key);
+  json::Object forged = signed_approval({"two", (*policy)->hash(), "somebody", "", true}, *key);
+  forged.set("withdrawn", false);
+  ASSERT_TRUE((*log)->append_and_wait(std::move(forged)));
+  EXPECT_THAT(missing(), ElementsAre("two"));
+  approve("two", **policy, *key);
+  EXPECT_THAT(missing(), IsEmpty());
+  approve("one", **policy, *key, true);
+  EXPECT_THAT(missing(), ElementsAre("one"));
 }
 
 }  // namespace

@@ -172,6 +172,17 @@ void read_packs(Members& in, std::vector<KeywordPack>& out) {
   }
 }
 
+void read_approvers(Members& in, std::vector<PublicKey>& out) {
+  const json::Value* list = in.find("approvers");
+  if (list == nullptr) return;
+  if (!list->is_array()) return in.reject("approvers", "must be a list of public keys");
+  for (const json::Value& item : list->as_array()) {
+    const auto bytes = item.is_string() ? hash_from_hex(item.as_string()) : std::nullopt;
+    if (!bytes) return in.reject("approvers", "must be a list of public keys");
+    out.emplace_back().bytes = *bytes;
+  }
+}
+
 void read_duties(Members& in, std::vector<Duty>& out) {
   std::vector<std::string> names;
   in.names("operator_duties", names);
@@ -246,6 +257,7 @@ void read_keeping(Members& in, Profile& out) {
   }
   in.names("public_page_fields", out.public_page_fields);
   in.names("required_approvals", out.required_approvals);
+  read_approvers(in, out.approvers);
   read_duties(in, out.operator_duties);
 }
 

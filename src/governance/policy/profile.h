@@ -70,6 +70,7 @@ struct Profile {
   std::string crypto = "sha256/ed25519";                              // or sm3/sm2
   std::vector<std::pair<std::string, std::int64_t>> incident_clocks;  // name, hours
   std::vector<std::string> public_page_fields, required_approvals;
+  std::vector<PublicKey> approvers;  // whose approvals count; none: those of the keys that the service goes by
   std::int64_t reminder_minutes = 0;  // of companions; 0: none
   std::vector<Duty> operator_duties;
 

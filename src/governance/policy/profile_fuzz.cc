@@ -1,13 +1,20 @@
-// Any bytes are a profile or an error of one line; what is one is written and read again as the same.
+// Any bytes are a profile or an error of one line; what is one is written and read again as the same. So are lists of
+// what is stopped.
 #include <cstdint>
 
 #include "base/result.h"
 #include "governance/audit/log_files.h"
 #include "governance/policy/policy.h"
+#include "governance/policy/stop_list.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace qw::governance;
-  const auto profile = Profile::parse({reinterpret_cast<const char*>(data), size});
+  const std::string_view bytes(reinterpret_cast<const char*>(data), size);
+  if (const auto stops = StopList::parse(bytes)) {
+    const auto same = StopList::parse(stops->dump());
+    QW_CHECK(same && same->dump() == stops->dump());
+  }
+  const auto profile = Profile::parse(bytes);
   if (!profile) {
     QW_CHECK(!profile.error().message.empty() && profile.error().message.find('\n') == std::string::npos);
     return 0;

@@ -90,6 +90,7 @@ async function send(text) {
       const choice = event.choices[0];
       if (!choice) return;
       if (choice.finish_reason) reason = choice.finish_reason;
+      if (choice.retract) content = view.body.textContent = view.reasoning.textContent = "";  // a policy blocked it
       if (choice.delta.reasoning_content) view.reasoning.textContent += choice.delta.reasoning_content;
       if (choice.delta.content) {
         content += choice.delta.content;
@@ -108,6 +109,7 @@ async function send(text) {
   else {  // nothing was answered: what was asked can be sent again
     chat.pop();
     view.box.remove();
+    if (reason === "content_filter") showError("The answer was ended by the policy of this service.");
   }
   const seconds = (performance.now() - started) / 1000;
   view.meta.textContent = [tokens ? tokens + " tokens, " + (tokens / seconds).toFixed(0) + " tokens/s" : "",

@@ -16,10 +16,9 @@ constexpr std::chrono::seconds kPatience{60};
 // An answer comes in one piece: nothing is heard until the model has written it.
 constexpr std::chrono::minutes kAnswerTime{30};
 
-Error refused() {
-  return {
-      ErrorKind::kUsage,
-      "eval: a service does not say how likely a text is: tasks of likelihoods and perplexity need the model itself"};
+Error refused(const std::string& what) {
+  return {ErrorKind::kUsage,
+          "eval: a service does not say how likely " + what + " is: such tasks need the model itself"};
 }
 
 std::string error_of(const net::Response& response) {
@@ -109,16 +108,84 @@ Result<std::string> ServedSubject::answer(const eval::Question& q) const {
   return out;
 }
 
-Result<std::vector<eval::Likelihood>> ServedSubject::likelihoods(std::span<const eval::Pair>, const Progress&) {
-  return tl::unexpected(refused());
+Result<json::Array> ServedSubject::tokens_of(const std::string& text) const {
+  const net::ClientRequest asked =
+      request("POST", "/tokenize", json::dump(json::Object{{"model", options_.model}, {"prompt", text}}));
+  QW_ASSIGN(json::Value said, call(asked));
+  json::Value* tokens = said.is_object() ? said.as_object().find("tokens") : nullptr;
+  if (tokens == nullptr || !tokens->is_array()) return fail(ErrorKind::kBadInput, asked.url + ": tells no tokens");
+  return std::move(tokens->as_array());
+}
+
+// The cut between context and continuation is that of a model of this machine (eval/engine_subject.cc).
+Result<eval::Likelihood> ServedSubject::likelihood(const eval::Pair& pair) const {
+  if (!pair.context.messages.empty()) return tl::unexpected(refused("what follows a conversation"));
+  const std::string& text = pair.context.text;
+  const std::string before(eval::context_proper(text));
+  if (before.empty()) return tl::unexpected(refused("a text with nothing before it"));
+  QW_ASSIGN(const json::Array context, tokens_of(before));
+  QW_ASSIGN(json::Array whole, tokens_of(text + pair.continuation));
+  if (whole.size() <= context.size())
+    return fail(ErrorKind::kBadInput,
+                "the continuation '" + pair.continuation + "' has no token of its own after its context");
+  const std::size_t n = whole.size();
+  const net::ClientRequest asked = request("POST", "/v1/completions",
+                                           json::dump(json::Object{{"model", options_.model},
+                                                                   {"prompt", std::move(whole)},
+                                                                   {"max_tokens", 0},
+                                                                   {"temperature", 0},
+                                                                   {"echo", true},
+                                                                   {"logprobs", 1}}));
+  QW_ASSIGN(const json::Value said, call(asked));
+  const json::Value* choice = first_of(said, "choices");
+  const json::Value* told = choice == nullptr ? nullptr : choice->find("logprobs");
+  const auto list = [&](const char* name) -> const json::Array* {
+    const json::Value* of = told == nullptr ? nullptr : told->find(name);
+    return of != nullptr && of->is_array() && of->as_array().size() >= n ? &of->as_array() : nullptr;
+  };
+  const json::Array *names = list("tokens"), *values = list("token_logprobs"), *tops = list("top_logprobs");
+  eval::Likelihood out;
+  for (std::size_t i = context.size(); names != nullptr && values != nullptr && tops != nullptr && i < n; ++i) {
+    const json::Value &name = (*names)[i], &value = (*values)[i], &top = (*tops)[i];
+    if (!name.is_string() || !value.is_number() || !top.is_object() || top.as_object().empty()) break;
+    const auto best =
+        std::max_element(top.as_object().begin(), top.as_object().end(), [](const auto& a, const auto& b) {
+          return a.second.is_number() && b.second.is_number() && a.second.as_double() < b.second.as_double();
+        });
+    out.sum += value.as_double();
+    out.greedy = out.greedy && best->first == name.as_string();
+    ++out.tokens;
+  }
+  if (out.tokens != static_cast<std::int64_t>(n - context.size()))
+    return fail(ErrorKind::kBadInput, asked.url + ": an answer without log-probabilities of the prompt");
+  return out;
+}
+
+Result<std::vector<eval::Likelihood>> ServedSubject::likelihoods(std::span<const eval::Pair> pairs,
+                                                                 const Progress& progress) {
+  std::vector<eval::Likelihood> out(pairs.size());
+  QW_TRY(each(pairs.size(), progress, [&](std::size_t i) -> Status {
+    QW_ASSIGN(out[i], likelihood(pairs[i]));
+    return {};
+  }));
+  return out;
 }
 Result<std::vector<eval::Likelihood>> ServedSubject::texts(std::span<const std::string>, const Progress&) {
-  return tl::unexpected(refused());
+  return tl::unexpected(refused("a whole text"));
 }
 
 Result<std::vector<std::string>> ServedSubject::answers(std::span<const eval::Question> questions,
                                                         const Progress& progress) {
   std::vector<std::string> out(questions.size());
+  QW_TRY(each(questions.size(), progress, [&](std::size_t i) -> Status {
+    QW_ASSIGN(out[i], answer(questions[i]));
+    return {};
+  }));
+  return out;
+}
+
+Status ServedSubject::each(std::size_t count, const Progress& progress,
+                           const std::function<Status(std::size_t i)>& one) const {
   std::mutex mutex;
   std::size_t next = 0, done = 0;
   std::optional<Error> error;
@@ -127,25 +194,23 @@ Result<std::vector<std::string>> ServedSubject::answers(std::span<const eval::Qu
       std::size_t mine;
       {
         const std::lock_guard lock(mutex);
-        if (error || next == questions.size()) return;
+        if (error || next == count) return;
         mine = next++;
       }
-      auto one = answer(questions[mine]);
+      const Status status = one(mine);
       const std::lock_guard lock(mutex);
-      if (!one) {
-        if (!error) error = one.error();
+      if (!status) {
+        if (!error) error = status.error();
         return;
       }
-      out[mine] = std::move(*one);
       ++done;
-      if (progress) progress(done, questions.size());
+      if (progress) progress(done, count);
     }
   };
   std::vector<std::thread> threads;
   for (int i = 0; i < options_.calls; ++i) threads.emplace_back(work);
   for (std::thread& t : threads) t.join();
-  if (error) return tl::unexpected(std::move(*error));
-  return out;
+  return error ? Status(tl::unexpected(std::move(*error))) : Status();
 }
 
 Result<std::string> ServedSubject::shown(const eval::Prompt& prompt) {

@@ -1,8 +1,12 @@
-// A model behind an OpenAI-compatible address as the subject of an evaluation: it writes answers, several at once. Such
-// services do not say how likely a given text is, so tasks that ask for that are refused.
+// A model behind an OpenAI-compatible address as the subject of an evaluation, asked several things at once. It writes
+// answers; and it says how likely a text is, where the service takes token ids in /v1/completions with `echo`,
+// `logprobs` and no tokens to write, and tells tokens at /tokenize (as qianwen serve and vLLM do). What takes more than
+// that is refused: texts with nothing before them, whole texts (whose windows depend on the model's context), and
+// conversations.
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -28,7 +32,7 @@ class ServedSubject final : public eval::Subject {
   Result<std::vector<eval::Likelihood>> likelihoods(std::span<const eval::Pair> pairs,
                                                     const Progress& progress) override;
   Result<std::vector<eval::Likelihood>> texts(std::span<const std::string> texts, const Progress& progress) override;
-  // One that the service refuses is an error; where it is busy (429, 503) or gone it is asked again for a minute.
+  // An answer that the service refuses is an error; where it is busy (429, 503) or gone it is asked again for a minute.
   Result<std::vector<std::string>> answers(std::span<const eval::Question> questions,
                                            const Progress& progress) override;
   Result<std::string> shown(const eval::Prompt& prompt) override;
@@ -40,6 +44,10 @@ class ServedSubject final : public eval::Subject {
   net::ClientRequest request(const char* method, const std::string& path, std::string body) const;
   Result<json::Value> call(const net::ClientRequest& request) const;
   Result<std::string> answer(const eval::Question& question) const;
+  Result<json::Array> tokens_of(const std::string& text) const;
+  Result<eval::Likelihood> likelihood(const eval::Pair& pair) const;
+  // `one(i)` of each i, by as many threads as there may be calls; the first error ends it.
+  Status each(std::size_t count, const Progress& progress, const std::function<Status(std::size_t i)>& one) const;
 
   ServedSubjectOptions options_;
   net::HttpClient client_;

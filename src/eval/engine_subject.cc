@@ -117,6 +117,8 @@ class Writer final : public engine::Sink {
 
 }  // namespace
 
+std::string_view context_proper(std::string_view context) { return strip_end(context); }
+
 struct EngineSubject::Job {
   std::vector<TokenId> input;
   std::vector<Target> targets;
@@ -162,7 +164,7 @@ Result<TokenId> EngineSubject::prefix() const {
 Result<EngineSubject::Split> EngineSubject::split(const Pair& pair) const {
   QW_ASSIGN(auto parts, parts_of(pair.context));
   std::string& last = parts.back().text;
-  const std::size_t kept = strip_end(last).size();
+  const std::size_t kept = context_proper(last).size();
   const std::string continuation = last.substr(kept) + pair.continuation;
   last.resize(kept);
   if (parts.size() == 1 && last.empty()) {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -24,6 +25,9 @@ struct Pair {
   Prompt context;
   std::string continuation;
 };
+
+// What is left of a context's text: white space at its end belongs to the continuation (lm-evaluation-harness cuts so).
+std::string_view context_proper(std::string_view context);
 
 struct Likelihood {
   double sum = 0;           // nats

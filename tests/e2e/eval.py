@@ -50,12 +50,17 @@ def evaluate(folder, task, *more):
         return results, lines(file.read())
 
 
-def choices(folder):
+def choice_task(folder):
     write(f"{folder}/items.jsonl", "".join(json.dumps({"q": p[:6], "c": [p[6:12], q[6:12]], "a": 0}) + "\n"
                                            for p, q in zip(POEMS, POEMS[1:] + POEMS[:1])))
     task = f"{folder}/lines.toml"
     write(task, 'kind = "choice"\nmeasures = ["acc", "acc_norm"]\n[data]\nitems = ["items.jsonl"]\n[prompt]\nseparator = ""\n'
                 'description = "唐诗。"\ncontext = "{{ q }}"\nchoice_list = "{{ c|tojson }}"\nanswer = "{{ a }}"\n')
+    return task
+
+
+def choices(folder):
+    task = choice_task(folder)
     results, samples = evaluate(folder, task, "--shots", "1")
     expected = []
     for sample in samples[:2]:
@@ -123,9 +128,18 @@ def served(folder):
                 with open(f"{folder}/samples.jsonl", encoding="utf-8") as file:
                     outputs.append([s["output"] for s in lines(file.read())])
             check(f"a served model answers as the model does {' '.join(way)}", outputs[0] == outputs[1] and any(outputs[0]), outputs)
+        task, found = choice_task(folder), []
+        for model in ("mini", f"http://127.0.0.1:{port}"):
+            run("eval", "-m", model, "--task", task, "--shots", "1", "--samples", f"{folder}/samples.jsonl")
+            with open(f"{folder}/samples.jsonl", encoding="utf-8") as file:
+                found.append([[c["loglikelihood"] for c in s["choices"]] for s in lines(file.read())])
+        apart = max(abs(a - b) for one, other in zip(*found) for a, b in zip(one, other))
+        check("and says how likely texts are as it does", len(found[1]) == 4 and apart < 1e-4, (apart, found))
         write(f"{folder}/text.txt", "x")
         said = run("eval", "-m", f"http://127.0.0.1:{port}", "--task", "text", "--data", folder, code=2)
-        check("and tasks of likelihoods are refused", "need the model itself" in said, said)
+        check("and whole texts are refused", "need the model itself" in said, said)
+        said = run("eval", "-m", f"http://127.0.0.1:{port}", "--task", task, "--chat", code=2)
+        check("and so is what follows a conversation", "need the model itself" in said, said)
     finally:
         server.terminate()
         server.wait()

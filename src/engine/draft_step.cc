@@ -6,6 +6,13 @@
 #include "engine/internal/sequence.h"
 
 namespace qw::engine {
+namespace {
+
+// What a processor may take before a guess is looked at, in its steps: two milliseconds or so. One that needs more lets the
+// other guesses go, and the next token comes by a step of its own.
+constexpr std::size_t kDraftSteps = std::size_t{1} << 21;
+
+}  // namespace
 
 // Asks for drafts of the sequences that decode.
 void Engine::draft() {
@@ -27,7 +34,7 @@ void Engine::draft() {
     ++decoding;
     rows += s->length() - s->computed;
     const std::int64_t room = s->limit() - s->length();
-    if (s->may_draft && room > 0 && static_cast<std::int64_t>(jobs_.size()) < spare)
+    if (s->may_draft && !s->unready && room > 0 && static_cast<std::int64_t>(jobs_.size()) < spare)
       jobs_.push_back({s->id, &s->sampler, room, &s->drafts, s->table.blocks(), s->table.capacity_tokens(), 0});
   }
   if (!jobs_.empty()) drafting_->propose(jobs_, std::min(rows + others, config_.max_rows), decoding);
@@ -58,7 +65,8 @@ void Engine::end_drafts(const StepPlan& plan, double ms) {
 // row is the row of the next: it is drawn as if a step of its own had computed it.
 void Engine::commit_drafts(Sequence& s, const Slice& slice, std::size_t k) {
   std::int64_t right = 0;
-  while (right < slice.drafts && s.token(s.length() - 1) == s.drafts[static_cast<std::size_t>(right)]) {
+  while (right < slice.drafts && s.token(s.length() - 1) == s.drafts[static_cast<std::size_t>(right)] &&
+         is_ready(s, kDraftSteps)) {
     ++s.computed;
     ++right;
     ++s.accepted;

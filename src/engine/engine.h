@@ -178,6 +178,9 @@ class Engine {
   void publish_stats();
   // step.cc
   bool advance();
+  // work_ahead.cc: what processors need before tokens can be drawn
+  bool work_ahead();
+  bool is_ready(const Sequence& sequence, std::size_t steps) const;
   const StepPlan& plan_next();
   void fill(Snapshot& view) const;
   std::int64_t prefill_rows() const;
@@ -226,6 +229,7 @@ class Engine {
   Planner planner_;
   std::unique_ptr<StepClock> clock_;
   std::unique_ptr<class Gathering> gathering_;
+  std::vector<Sequence*> constrained_;  // those whose processors are asked in this step
   bool resting_ = false;          // the last step had nothing to compute
 
   // Shared.

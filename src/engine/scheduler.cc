@@ -69,10 +69,11 @@ class Planner::Step {
   }
   std::int64_t pending(std::size_t i) const { return sequences_[i].length - sequences_[i].computed; }
   // Of these, what may be computed beside the prompts of others.
-  std::int64_t due(std::size_t i) const { return pending(i) - sequences_[i].gathers; }
+  std::int64_t due(std::size_t i) const { return pending(i) - waits(i); }
+  bool waits(std::size_t i) const { return sequences_[i].gathers || sequences_[i].unready; }
   bool decodes(std::size_t i) const {
     const SequenceView& s = sequences_[i];
-    if (!s.running || s.gathers || pending(i) < 1) return false;
+    if (!s.running || waits(i) || pending(i) < 1) return false;
     return pending(i) == 1 || blocks_for(limits_, s.length) > s.blocks + outstanding(limits_, s);
   }
   // Blocks which are free and promised to nobody.
@@ -135,7 +136,7 @@ class Planner::Step {
   void begin_answers() {
     for (std::size_t k = 0; k < m_.running_.size(); ++k) {  // preemption shortens the list from its end
       const std::size_t i = m_.running_[k];
-      m_.decoding_[i] = sequences_[i].gathers && pending(i) == 1;
+      m_.decoding_[i] = sequences_[i].gathers && !sequences_[i].unready && pending(i) == 1;
       if (m_.decoding_[i] && make_room(i)) take_rows(i, 1);
     }
   }
@@ -368,6 +369,7 @@ std::string violation(const Snapshot& snapshot, const StepPlan& plan) {
     if (slice.tokens < 1 || s.computed + slice.tokens > s.length) return about(s, "planned more tokens than known");
     if (slice.sample != (s.computed + slice.tokens == s.length)) return about(s, "samples in the wrong place");
     (s.gathers && slice.sample ? begins : others) = true;
+    if (s.unready && slice.sample) return about(s, "samples before it is ready");
     if (s.stop_at > s.computed && s.computed + slice.tokens > s.stop_at) return about(s, "runs past where it should stop");
     const std::int64_t taken = std::max<std::int64_t>(0, blocks_for(limits, s.computed + slice.tokens) - s.blocks);
     s.blocks += taken;
@@ -395,7 +397,10 @@ std::string violation(const Snapshot& snapshot, const StepPlan& plan) {
   if (drafts > limits.max_draft_rows) return "more draft rows planned than allowed";
   if (rows > limits.max_rows) return "more rows planned than allowed";
   if (begins && others) return "an answer begins that was to wait for the prompts of others";
-  const bool work = std::any_of(snapshot.sequences.begin(), snapshot.sequences.end(),
+  // Who is not ready may hold what others wait for.
+  const auto unready = [](const SequenceView& s) { return s.unready; };
+  const bool work = std::none_of(snapshot.sequences.begin(), snapshot.sequences.end(), unready) &&
+                    std::any_of(snapshot.sequences.begin(), snapshot.sequences.end(),
                                 [](const SequenceView& s) { return !s.resting && !s.held_back; });
   if (work && plan.slices.empty()) return "nothing planned though there is work";
   return violation_of_promises(after);

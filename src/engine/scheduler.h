@@ -17,6 +17,7 @@
 //   3. Running sequences with more to compute (prefill) get chunks of the rows that are left, best rank first.
 //   4. Sequences that gather compute all of their prompts but the last token, and this one only in a step in which rules 1
 //      to 3 found nothing to compute: so their answers begin together, once all prompts are read that there is room for.
+//      Those that are unready compute all but the last token, too, and wait with it until they are ready.
 //   5. Drafts of sequences whose last known token is computed get rows that are left, behind it, as far as blocks are free
 //      which nobody was promised. Nobody is preempted for a draft.
 //
@@ -61,6 +62,7 @@ struct SequenceView {
   bool resting = false;                // open, and all rows of its tokens are given: nothing to compute, its cache may be taken
   std::int64_t drafts = 0;             // tokens guessed to follow; length + drafts <= limit
   std::int64_t stop_at = 0;            // a slice ends here at the latest, if it is ahead: a snapshot of the state is taken
+  bool unready = false;                // what its next token is drawn with is still being worked out: its last row waits
   bool gathers = false;                // its first token waits for the prompts of others (internal/gathering.h)
   // While it waits: what the prefix cache has of it.
   std::int64_t cached = 0;             // tokens

@@ -33,6 +33,7 @@ bool Engine::advance() {
   take_inbox();
   expire();
   sweep();
+  const bool all_ready = work_ahead();
   if (drafting_ != nullptr) draft();
   look_for_a_crowd();
   const StepPlan& plan = plan_next();
@@ -57,7 +58,7 @@ bool Engine::advance() {
     sweep();
   }
   publish_stats();
-  resting_ = plan.slices.empty();
+  resting_ = plan.slices.empty() && all_ready;
   return live_ > 0;
 }
 
@@ -159,6 +160,7 @@ void Engine::fill(Snapshot& view) const {
     v.stop_at = next_snapshot(*s);
     if (const std::int64_t stop = next_telling_stop(*s, answers); stop > 0 && (v.stop_at <= s->computed || stop < v.stop_at)) v.stop_at = stop;
     v.gathers = gathers(*s);
+    v.unready = s->unready;
     if (!s->running && knows_prefix(*s)) {
       v.cached = s->match.tokens;
       v.cached_blocks = s->match.whole;

@@ -100,9 +100,23 @@ class ConstraintProcessor final : public LogitsProcessor {
 
   Status prepare(const History&, std::int64_t) override { return {}; }
 
+  // Finds the tokens that may come next, as far as that is not done.
+  bool work_ahead(std::size_t steps) override {
+    if (found_ != Found::kGoesOn) return true;
+    if (ended_) return true;
+    if (search_ == nullptr) {
+      allowed_.clear();
+      search_ = matcher_.search(allowed_);
+    }
+    found_ = search_->run(steps);
+    if (found_ != Found::kGoesOn) search_ = nullptr;
+    return found_ != Found::kGoesOn;
+  }
+
   Status apply(std::span<float> logits, const History&) override {
-    allowed_.clear();
-    if (!ended_ && !matcher_.allowed(allowed_)) return fail(ErrorKind::kBadInput, std::string(kTooManyWays));
+    if (ended_) allowed_.clear();
+    (void)work_ahead(std::numeric_limits<std::size_t>::max());
+    if (found_ == Found::kTooMuch) return fail(ErrorKind::kBadInput, std::string(kTooManyWays));
     if (matcher_.overflow()) return fail(ErrorKind::kBadInput, "the output is nested too deep for its grammar");
     if (ended_ || matcher_.may_end())
       for (const TokenId id : stop_ids_)
@@ -120,6 +134,8 @@ class ConstraintProcessor final : public LogitsProcessor {
   }
 
   Status accept(TokenId id) override {
+    search_ = nullptr;
+    found_ = Found::kGoesOn;
     if (std::find(stop_ids_.begin(), stop_ids_.end(), id) != stop_ids_.end()) {
       ended_ = true;
       return {};
@@ -134,7 +150,10 @@ class ConstraintProcessor final : public LogitsProcessor {
   const tokenizer::Tokenizer& tokenizer_;
   std::vector<TokenId> stop_ids_;
   grammar::Matcher matcher_;
-  grammar::TokenSet allowed_;
+  using Found = grammar::TokenClasses::Search::State;
+  grammar::TokenSet allowed_;                              // once it is found
+  std::unique_ptr<grammar::TokenClasses::Search> search_;  // of it, as long as it goes on
+  Found found_ = Found::kGoesOn;
   bool ended_ = false;  // a stop id was accepted
 };
 

@@ -32,6 +32,9 @@ class LogitsProcessor {
   virtual ~LogitsProcessor() = default;
   // Before the first token. `vocab` is the width of the logits rows. An error ends the request.
   virtual Status prepare(const History& prompt, std::int64_t vocab) = 0;
+  // Does of what the next apply needs about `steps` (of some nanoseconds each) at most; true once the rest is little. May be
+  // called any number of times, also not at all, between accept and apply: what apply gives does not depend on it.
+  virtual bool work_ahead(std::size_t /*steps*/) { return true; }
   // Changes the logits of the next token in place: -infinity forbids a token. Runs after bias and penalties, before
   // temperature. Must depend on nothing but its own state, `logits` and `history`. An error ends the request.
   virtual Status apply(std::span<float> logits, const History& history) = 0;

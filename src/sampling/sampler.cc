@@ -106,6 +106,10 @@ Status Sampler::prepare(std::int64_t vocab) {
   return {};
 }
 
+bool Sampler::work_ahead(std::size_t steps) const {
+  return std::all_of(processors_.begin(), processors_.end(), [&](const auto& p) { return p->work_ahead(steps); });
+}
+
 void Sampler::reserve(std::int64_t output_tokens) {
   tokens_.reserve(static_cast<std::size_t>(prompt_tokens_ + output_tokens));
   // Distinct tokens: a longer answer than this is rare, and 128 KB for each request are enough.

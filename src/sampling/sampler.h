@@ -48,6 +48,9 @@ class Sampler {
   // Makes room for this many output tokens in all, so that neither sample() nor accept() allocates before there are more
   // (processors apart).
   void reserve(std::int64_t output_tokens);
+  // LogitsProcessor::work_ahead of the processors, in turn: true once none has more to do than a little.
+  bool work_ahead(std::size_t steps) const;
+  bool has_processors() const { return !processors_.empty(); }
   // Chooses the token which follows the tokens so far. Overwrites `logits`. kFailed if a logit is NaN or +infinity, or
   // if nothing is allowed.
   Result<Sampled> sample(std::span<float> logits, SamplerScratch& scratch) const;

@@ -48,6 +48,7 @@ struct Life final : Sink {
   std::atomic<bool> done{false};
   RequestId id = 0;
   std::int64_t closes_after = 0;  // tokens still to be added, of an open one
+  std::size_t works = 0;          // steps that its processor needs before each token; 0: it has none
 
   Verdict on_token(const TokenEvent& e) noexcept override {
     tokens.push_back(e.id);
@@ -77,6 +78,25 @@ inline Request copy_of(const Request& r) {
   c.prompt_logprobs = r.prompt_logprobs, c.open = r.open, c.first_row = r.first_row, c.adapter = r.adapter;
   return c;
 }
+
+// Changes nothing, and takes its time for it.
+class Slow final : public sampling::LogitsProcessor {
+ public:
+  explicit Slow(std::size_t steps) : steps_(steps), left_(steps) {}
+  Status prepare(const sampling::History&, std::int64_t) override { return {}; }
+  bool work_ahead(std::size_t steps) override {
+    left_ -= std::min(left_, steps);
+    return left_ == 0;
+  }
+  Status apply(std::span<float>, const sampling::History&) override { return {}; }
+  Status accept(TokenId) override {
+    left_ = steps_;
+    return {};
+  }
+
+ private:
+  std::size_t steps_, left_;
+};
 
 struct House {
   kvcache::BlockPool pool;
@@ -151,6 +171,7 @@ inline std::shared_ptr<Life> random_life(base::Rng& rng, Clock::time_point now, 
     life->closes_after = static_cast<std::int64_t>(rng.below(12));
   }
   life->text = r.prompt;
+  if (rng.below(4) == 0) life->works = std::size_t{1} << (10 + 5 * rng.below(4));
   return life;
 }
 
@@ -291,6 +312,7 @@ struct Tally {
 
 inline void submit(Engine& engine, const std::shared_ptr<Life>& life) {
   Request r = copy_of(life->request);
+  if (life->works > 0) r.processors.push_back(std::make_unique<Slow>(life->works));
   r.sink = life;
   const auto id = engine.submit(std::move(r));
   ASSERT_TRUE(id) << id.error().message;

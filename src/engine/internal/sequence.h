@@ -39,6 +39,7 @@ struct Engine::Sequence {
   bool tells_prompt;                  // the log-probabilities of its prompt
   std::int64_t rows_given;            // of a request that wants rows or those: what was given is not given again
   bool may_draft;
+  bool unready = false;               // its processors have not worked out what its next token is drawn with
   bool postponed = false;             // what this step computed of it begins no answer: it gathers since
   std::vector<TokenId> drafts;        // guessed to follow, for the next step
   std::vector<TokenId> added;         // behind the prompt, of a request that is or was open

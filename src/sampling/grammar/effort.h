@@ -2,8 +2,10 @@
 // is refused on every machine, and whatever else runs there.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <functional>
+#include <limits>
 #include <utility>
 
 #include "base/result.h"
@@ -25,6 +27,7 @@ class Effort {
     if (steps > left_) left_ = 0;
     if (left_ == 0) return false;
     left_ -= steps;
+    until_pause_ -= std::min(steps, until_pause_);
     since_look_ += steps;
     if (since_look_ < kLook || !given_up_) return left_ > 0;
     since_look_ = 0;
@@ -34,6 +37,14 @@ class Effort {
     }
     return left_ > 0;
   }
+  // As spend, of what was worked out before: it counts like the first time, but takes no time.
+  bool account(std::size_t steps) {
+    left_ -= std::min(steps, left_);
+    return left_ > 0;
+  }
+  // Work that may be left in the middle is to be left (`due`) once about so many more steps were spent.
+  void pause_after(std::size_t steps) { until_pause_ = steps; }
+  bool due() const { return until_pause_ == 0; }
   bool spent() const { return left_ == 0; }
   std::size_t left() const { return left_; }
   // kInterrupted if nobody waits; kBadInput if it was too much.
@@ -45,7 +56,7 @@ class Effort {
  private:
   static constexpr std::size_t kLook = std::size_t{1} << 22;  // some milliseconds
   GivenUp given_up_;
-  std::size_t left_, since_look_ = 0;
+  std::size_t left_, since_look_ = 0, until_pause_ = std::numeric_limits<std::size_t>::max();
   bool abandoned_ = false;
 };
 

@@ -9,6 +9,7 @@
 
 #include "base/rng.h"
 #include "sampling/constraint.h"
+#include "sampling/grammar/matcher.h"
 #include "sampling/grammar/token_classes.h"
 
 namespace qw::sampling {
@@ -326,6 +327,42 @@ TEST(Constraint, WhatCanBeReadInManyWaysAtOnceIsEndedSoon) {
   ASSERT_TRUE(processor->apply(logits, {}).has_value());
   EXPECT_FALSE(std::isinf(logits[256])) << "aaa";
   EXPECT_TRUE(std::isinf(logits['!']));
+
+  // In pieces it is the same, and a piece is not much more than was asked for.
+  const auto again = compile_ways(61, "\"?\"");
+  ASSERT_TRUE(again.has_value());
+  grammar::Matcher matcher(*again);
+  ASSERT_TRUE(matcher.accept("?"));
+  grammar::TokenSet pieced((*again)->table().vocab()), whole = pieced;
+  auto search = matcher.search(pieced);
+  constexpr std::size_t kPiece = 200'000;
+  int pieces = 0;
+  std::size_t left = search->left();
+  auto state = grammar::TokenClasses::Search::State::kGoesOn;
+  for (; state == grammar::TokenClasses::Search::State::kGoesOn; ++pieces, left = search->left()) {
+    state = search->run(kPiece);
+    EXPECT_LE(left - search->left(), kPiece + 10'000) << pieces;
+  }
+  EXPECT_EQ(state, grammar::TokenClasses::Search::State::kDone);
+  EXPECT_GT(pieces, 10);
+  EXPECT_TRUE(matcher.allowed(whole));
+  EXPECT_TRUE(std::equal(pieced.words().begin(), pieced.words().end(), whole.words().begin()));
+  // Whoever comes later finds it worked out: it counts the same, and takes a piece or two.
+  grammar::TokenSet later((*again)->table().vocab());
+  auto known = matcher.search(later);
+  EXPECT_EQ(known->run(2 * kPiece), grammar::TokenClasses::Search::State::kDone);
+  EXPECT_LE(known->left(), left + 61 * 64) << "but for finding what is kept";
+  auto worker = make_constraint(*again, {});
+  ASSERT_TRUE(worker->accept('?').has_value());
+  std::vector<float> now(logits.size()), ahead(logits.size());
+  ASSERT_TRUE(worker->apply(now, {}).has_value());
+  auto other = make_constraint(*compile_ways(62, "\"?\""), {});
+  ASSERT_TRUE(other->accept('?').has_value());
+  int calls = 1;
+  while (!other->work_ahead(kPiece)) ++calls;
+  EXPECT_GT(calls, 10);
+  ASSERT_TRUE(other->apply(ahead, {}).has_value());
+  EXPECT_EQ(now, ahead) << "the tokens of one letter and three are the same for 61 ways and 62";
 }
 
 TEST(Constraint, GuidesAnyModel) {

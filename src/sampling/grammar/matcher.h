@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -22,15 +23,18 @@ class Matcher {
   void roll_back(std::size_t steps);
   std::size_t steps() const { return past_.size() - 1; }
 
-  // What finding the tokens that may come next may cost: this happens between the steps of everybody's answers, so some
-  // 70 ms, which is a dozen texts of bounded length at once over a large vocabulary.
+  // What finding the tokens that may come next may cost: some 70 ms, which is a dozen texts of bounded length at once
+  // over a large vocabulary.
   static constexpr std::size_t kMostMask = std::size_t{1} << 26;
 
   // Adds the tokens that may come next. `out` is made for table().vocab() tokens. False if it is too much: so many ways
   // are open.
   bool allowed(TokenSet& out) {
-    Effort effort({}, kMostMask);
-    return classes_->allowed(past_.back(), runner_, out, effort);
+    return search(out)->run(std::numeric_limits<std::size_t>::max()) == TokenClasses::Search::State::kDone;
+  }
+  // The same, to be done a piece at a time, before the next accept or roll_back.
+  std::unique_ptr<TokenClasses::Search> search(TokenSet& out) {
+    return std::make_unique<TokenClasses::Search>(*classes_, past_.back(), runner_, out, kMostMask);
   }
   bool may_end() const { return past_.back().ended; }
   bool must_end() const { return past_.back().items.empty(); }  // nothing can be read on

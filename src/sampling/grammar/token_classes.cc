@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <numeric>
+#include <utility>
 
 namespace qw::sampling::grammar {
 namespace {
@@ -18,6 +19,8 @@ constexpr int kMaxWarmed = 32;
 
 // What one byte from `before` places to `after` places costs: each of the new ones is looked for among the others.
 std::size_t step_cost(std::size_t before, std::size_t after) { return 32 * (1 + before) + after * after; }
+
+}  // namespace
 
 // Runs tokens given by ascending order from one start, sharing what neighbours have in common.
 class Walk {
@@ -55,8 +58,6 @@ class Walk {
   std::string_view last_;
   std::size_t done_ = 0;  // bytes of last_ that path_ holds
 };
-
-}  // namespace
 
 std::int64_t TokenSet::count() const {
   return std::accumulate(words_.begin(), words_.end(), std::int64_t{0},
@@ -120,96 +121,147 @@ void TokenClasses::sort_tokens(std::uint32_t node, bool whole, bool read_on, boo
     for (; order < behind; ++order) open.push_back(order);
 }
 
+// Works out a class; may be left and gone on with.
+class TokenClasses::Making {
+ public:
+  enum class Progress : std::uint8_t { kGoesOn, kDone, kNothing };
+  explicit Making(const TokenClasses& classes) : classes_(classes) {}
+  virtual ~Making() = default;
+  // kGoesOn: the effort is due for a pause; kNothing: it is spent.
+  virtual Progress run(Effort& effort) = 0;
+  virtual Class take() { return classes_.settle(std::move(accepted_), std::move(open_)); }
+
+ protected:
+  const TokenClasses& classes_;
+  std::vector<TokenId> accepted_;
+  std::vector<std::uint32_t> open_;
+};
+
 // The usual case, some six times quicker: one state after another, nothing when a call or a choice comes up.
-std::optional<TokenClasses::Class> TokenClasses::of_simple_state(State state, Effort& effort) const {
-  if (!grammar_.simple(state)) return {};
+class TokenClasses::OfSimpleState final : public Making {
+ public:
+  OfSimpleState(const TokenClasses& classes, State state) : Making(classes), path_(1, {state, false}) {}
+  // kNothing, with effort left: a state is not simple.
+  Progress run(Effort& effort) override {
+    const Grammar& grammar = classes_.grammar_;
+    if (!grammar.simple(path_[0].state)) return Progress::kNothing;
+    const auto nodes = classes_.table_->nodes();
+    while (node_ < nodes.size()) {
+      if (effort.due()) return Progress::kGoesOn;
+      const std::size_t d = nodes[node_].depth;
+      if (path_.size() <= d) path_.push_back({});
+      State next = -1;
+      for (const Grammar::Edge& e : grammar.edges(path_[d - 1].state)) {
+        if (e.first > nodes[node_].byte) break;
+        if (nodes[node_].byte <= e.last) next = e.target;
+      }
+      if (!effort.spend(kSimpleStep)) return Progress::kNothing;
+      bool escaped = false;
+      if (next >= 0) {
+        if (!grammar.simple(next)) return Progress::kNothing;
+        escaped = grammar.accepting(next);
+        if (grammar.edges(next).empty()) next = -1;
+      }
+      path_[d] = {next, path_[d - 1].left || escaped};
+      classes_.sort_tokens(node_, next >= 0 || escaped, next >= 0, path_[d].left, accepted_, open_);
+      node_ = next >= 0 ? node_ + 1 : nodes[node_].end;
+    }
+    return Progress::kDone;
+  }
+
+ private:
   struct Step {
     State state;  // -1: nothing reads on
     bool left;
   };
-  std::vector<Step> path(1, {state, false});
-  std::vector<TokenId> accepted;
-  std::vector<std::uint32_t> open;
-  const auto nodes = table_->nodes();
-  for (std::uint32_t n = 0; n < nodes.size();) {
-    const std::size_t d = nodes[n].depth;
-    if (path.size() <= d) path.push_back({});
-    State next = -1;
-    for (const Grammar::Edge& e : grammar_.edges(path[d - 1].state)) {
-      if (e.first > nodes[n].byte) break;
-      if (nodes[n].byte <= e.last) next = e.target;
-    }
-    if (!effort.spend(kSimpleStep)) return {};
-    bool escaped = false;
-    if (next >= 0) {
-      if (!grammar_.simple(next)) return {};
-      escaped = grammar_.accepting(next);
-      if (grammar_.edges(next).empty()) next = -1;
-    }
-    path[d] = {next, path[d - 1].left || escaped};
-    sort_tokens(n, next >= 0 || escaped, next >= 0, path[d].left, accepted, open);
-    n = next >= 0 ? n + 1 : nodes[n].end;
-  }
-  return settle(std::move(accepted), std::move(open));
-}
+  std::vector<Step> path_;
+  std::uint32_t node_ = 0;
+};
 
-std::optional<TokenClasses::Class> TokenClasses::of_any_state(State state, Effort& effort) const {
-  Runner runner(grammar_);
-  std::vector<Configurations> path(1);
-  std::vector<char> left(1, 0);  // [d]: somebody left the rule within the first d bytes
-  path[0].items.push_back({state, Stacks::kUnknown});
-  std::vector<TokenId> accepted;
-  std::vector<std::uint32_t> open;
-  const auto nodes = table_->nodes();
-  for (std::uint32_t n = 0; n < nodes.size();) {
-    const std::size_t d = nodes[n].depth;
-    if (path.size() <= d) {
-      path.emplace_back();
-      left.push_back(0);
+class TokenClasses::OfAnyState final : public Making {
+ public:
+  OfAnyState(const TokenClasses& classes, State state)
+      : Making(classes), runner_(classes.grammar_), path_(1), left_(1, 0) {
+    path_[0].items.push_back({state, Stacks::kUnknown});
+  }
+  Progress run(Effort& effort) override {
+    const auto nodes = classes_.table_->nodes();
+    while (node_ < nodes.size()) {
+      if (effort.due()) return Progress::kGoesOn;
+      const std::size_t d = nodes[node_].depth;
+      if (path_.size() <= d) {
+        path_.emplace_back();
+        left_.push_back(0);
+      }
+      runner_.step(path_[d - 1], nodes[node_].byte, path_[d]);
+      if (!effort.spend(step_cost(path_[d - 1].items.size(), path_[d].items.size()))) return Progress::kNothing;
+      const bool alive = !path_[d].items.empty(), escaped = path_[d].escaped;
+      left_[d] = static_cast<char>(left_[d - 1] != 0 || escaped);
+      classes_.sort_tokens(node_, alive || escaped, alive, left_[d] != 0, accepted_, open_);
+      node_ = alive ? node_ + 1 : nodes[node_].end;
     }
-    runner.step(path[d - 1], nodes[n].byte, path[d]);
-    if (!effort.spend(step_cost(path[d - 1].items.size(), path[d].items.size()))) return {};
-    const bool alive = !path[d].items.empty(), escaped = path[d].escaped;
-    left[d] = static_cast<char>(left[d - 1] != 0 || escaped);
-    sort_tokens(n, alive || escaped, alive, left[d] != 0, accepted, open);
-    n = alive ? n + 1 : nodes[n].end;
+    return Progress::kDone;
   }
-  return settle(std::move(accepted), std::move(open));
-}
 
-std::shared_ptr<const TokenClasses::Class> TokenClasses::of_state(State state, Effort& effort) const {
-  const Key key{state, -1, -1};
-  if (auto known = find(key)) return effort.spend(kLookUp + known->cost) ? known : nullptr;
-  const std::size_t before = effort.left();
-  auto made = of_simple_state(state, effort);
-  if (!made && !effort.spent()) made = of_any_state(state, effort);
-  if (!made) return nullptr;
-  made->cost = before - effort.left();
-  return keep(key, std::move(*made));
-}
+ private:
+  Runner runner_;
+  std::vector<Configurations> path_;
+  std::vector<char> left_;  // [d]: somebody left the rule within the first d bytes
+  std::uint32_t node_ = 0;
+};
 
-std::shared_ptr<const TokenClasses::Class> TokenClasses::in_context(State state, State back, State below,
-                                                                    const Class& alone, Effort& effort) const {
-  const Key key{state, back, below};
-  if (auto known = find(key)) return effort.spend(kLookUp + known->cost) ? known : nullptr;
-  const std::size_t before = effort.left();
-  Runner runner(grammar_);
-  Configurations start;
-  const Stacks::Id under = below < 0 ? Stacks::kUnknown : runner.stacks().push(Stacks::kUnknown, below);
-  start.items.push_back({state, runner.stacks().push(under, back)});
-  Walk walk(runner, *table_, std::move(start), effort);
-  std::vector<TokenId> accepted;
-  std::vector<std::uint32_t> open;
-  for (const std::uint32_t order : alone.open) {
-    const Walk::Outcome outcome = walk.run(order);
-    if (outcome == Walk::Outcome::kAccepted) accepted.push_back(table_->id(order));
-    if (outcome == Walk::Outcome::kOpen) open.push_back(order);
-    if (!effort.spend(kLookUp)) return nullptr;
+class TokenClasses::OfState final : public Making {
+ public:
+  OfState(const TokenClasses& classes, State state) : Making(classes), simple_(classes, state), any_(classes, state) {}
+  Progress run(Effort& effort) override {
+    if (is_simple_) {
+      const Progress progress = simple_.run(effort);
+      if (progress != Progress::kNothing || effort.spent()) return progress;
+      is_simple_ = false;
+    }
+    return any_.run(effort);
   }
-  Class made = settle(std::move(accepted), std::move(open));
-  made.cost = before - effort.left();
-  return keep(key, std::move(made));
-}
+  Class take() override { return is_simple_ ? simple_.take() : any_.take(); }
+
+ private:
+  bool is_simple_ = true;
+  OfSimpleState simple_;
+  OfAnyState any_;
+};
+
+// Of the tokens that a state alone leaves open, with the two innermost returns (-1: not known).
+class TokenClasses::InContext final : public Making {
+ public:
+  InContext(const TokenClasses& classes, const Key& key, std::shared_ptr<const Class> alone, Effort& effort)
+      : Making(classes),
+        alone_(std::move(alone)),
+        runner_(classes.grammar_),
+        walk_(runner_, *classes.table_, start(key), effort) {}
+  Progress run(Effort& effort) override {
+    for (; at_ < alone_->open.size(); ++at_) {
+      if (effort.due()) return Progress::kGoesOn;
+      const std::uint32_t order = alone_->open[at_];
+      const Walk::Outcome outcome = walk_.run(order);
+      if (outcome == Walk::Outcome::kAccepted) accepted_.push_back(classes_.table_->id(order));
+      if (outcome == Walk::Outcome::kOpen) open_.push_back(order);
+      if (!effort.spend(kLookUp)) return Progress::kNothing;
+    }
+    return Progress::kDone;
+  }
+
+ private:
+  Configurations start(const Key& key) {
+    Configurations out;
+    const Stacks::Id under = key.below < 0 ? Stacks::kUnknown : runner_.stacks().push(Stacks::kUnknown, key.below);
+    out.items.push_back({key.state, runner_.stacks().push(under, key.back)});
+    return out;
+  }
+
+  std::shared_ptr<const Class> alone_;
+  Runner runner_;
+  Walk walk_;
+  std::size_t at_ = 0;
+};
 
 bool TokenClasses::warm(Effort& effort) const {
   int warmed = 0;
@@ -220,38 +272,107 @@ bool TokenClasses::warm(Effort& effort) const {
     ++warmed;
     const Key key{s, -1, -1};
     if (!effort.spend(grammar_.states())) return false;
-    auto made = of_simple_state(s, effort);
-    if (!made && !effort.spent()) made = of_any_state(s, effort);
-    if (!made) return false;
-    keep(key, std::move(*made));
+    OfState making(*this, s);
+    if (making.run(effort) != Making::Progress::kDone) return false;
+    keep(key, making.take());
   }
   return true;
 }
 
-bool TokenClasses::allowed(const Configurations& at, Runner& runner, TokenSet& out, Effort& effort) const {
-  const auto take = [&](const Class& c) {
-    if (!c.many.words().empty()) out.add(c.many);
-    for (const TokenId id : c.few) out.add(id);
-  };
-  for (const Configuration& c : at.items) {
-    const auto alone = of_state(c.state, effort);
-    if (alone == nullptr || !effort.spend(out.words().size())) return false;
-    take(*alone);
-    if (alone->open.empty() || c.stack < 0) continue;  // at the bottom nothing follows
-    const Stacks& stacks = runner.stacks();
-    const Stacks::Id under = stacks.below(c.stack);
-    const auto nested = in_context(c.state, stacks.back(c.stack), under < 0 ? -1 : stacks.back(under), *alone, effort);
-    if (nested == nullptr) return false;
-    take(*nested);
-    if (nested->open.empty() || under < 0) continue;
+TokenClasses::Search::Search(const TokenClasses& classes, const Configurations& at, Runner& runner, TokenSet& out,
+                             std::size_t most)
+    : classes_(classes), at_(at), runner_(runner), out_(out), effort_({}, most) {}
+TokenClasses::Search::~Search() = default;
+
+void TokenClasses::Search::take(const Class& c) {
+  if (!c.many.words().empty()) out_.add(c.many);
+  for (const TokenId id : c.few) out_.add(id);
+}
+
+TokenClasses::Search::State TokenClasses::Search::run(std::size_t steps) {
+  effort_.pause_after(steps);
+  for (; item_ < at_.items.size(); ++item_) {
+    const Configuration& c = at_.items[item_];
+    if (const State s = find_alone(c); s != State::kDone) return s;
+    if (!alone_->open.empty() && c.stack >= 0) {  // at the bottom nothing follows
+      if (const State s = find_nested(c); s != State::kDone) return s;
+      if (!nested_->open.empty() && runner_.stacks().below(c.stack) >= 0)
+        if (const State s = walk_open(c); s != State::kDone) return s;
+    }
+    alone_ = nested_ = nullptr;
+    walk_ = nullptr;
+    order_ = 0;
+  }
+  return effort_.spent() ? State::kTooMuch : State::kDone;
+}
+
+// The class of the state alone.
+TokenClasses::Search::State TokenClasses::Search::find_alone(const Configuration& c) {
+  if (alone_ != nullptr) return State::kDone;
+  const Key key{c.state, -1, -1};
+  if (making_ == nullptr) {
+    if (auto known = classes_.find(key)) {
+      if (!effort_.account(known->cost) || !effort_.spend(kLookUp)) return State::kTooMuch;
+      alone_ = std::move(known);
+    } else {
+      before_ = effort_.left();
+      making_ = std::make_unique<OfState>(classes_, c.state);
+    }
+  }
+  if (alone_ == nullptr) {
+    const auto progress = making_->run(effort_);
+    if (progress == Making::Progress::kGoesOn) return State::kGoesOn;
+    if (progress == Making::Progress::kNothing) return State::kTooMuch;
+    Class made = std::exchange(making_, nullptr)->take();
+    made.cost = before_ - effort_.left();
+    alone_ = classes_.keep(key, std::move(made));
+  }
+  if (!effort_.spend(out_.words().size())) return State::kTooMuch;
+  take(*alone_);
+  return State::kDone;
+}
+
+// And with what it returns to.
+TokenClasses::Search::State TokenClasses::Search::find_nested(const Configuration& c) {
+  if (nested_ != nullptr) return State::kDone;
+  const Stacks& stacks = runner_.stacks();
+  const Stacks::Id under = stacks.below(c.stack);
+  const Key key{c.state, stacks.back(c.stack), under < 0 ? -1 : stacks.back(under)};
+  if (making_ == nullptr) {
+    if (auto known = classes_.find(key)) {
+      if (!effort_.account(known->cost) || !effort_.spend(kLookUp)) return State::kTooMuch;
+      nested_ = std::move(known);
+    } else {
+      before_ = effort_.left();
+      making_ = std::make_unique<InContext>(classes_, key, alone_, effort_);
+    }
+  }
+  if (nested_ == nullptr) {
+    const auto progress = making_->run(effort_);
+    if (progress == Making::Progress::kGoesOn) return State::kGoesOn;
+    if (progress == Making::Progress::kNothing) return State::kTooMuch;
+    Class made = std::exchange(making_, nullptr)->take();
+    made.cost = before_ - effort_.left();
+    nested_ = classes_.keep(key, std::move(made));
+  }
+  take(*nested_);
+  return State::kDone;
+}
+
+// What only all that lies below can tell is run.
+TokenClasses::Search::State TokenClasses::Search::walk_open(const Configuration& c) {
+  if (walk_ == nullptr) {
     Configurations start;
     start.items.push_back(c);
-    Walk walk(runner, *table_, std::move(start), effort);
-    for (const std::uint32_t order : nested->open)
-      if (!out.has(table_->id(order)) && walk.run(order) == Walk::Outcome::kAccepted) out.add(table_->id(order));
-    if (effort.spent()) return false;
+    walk_ = std::make_unique<Walk>(runner_, *classes_.table_, std::move(start), effort_);
   }
-  return true;
+  for (; order_ < nested_->open.size(); ++order_) {
+    if (effort_.due()) return State::kGoesOn;
+    const TokenId id = classes_.table_->id(nested_->open[order_]);
+    if (!out_.has(id) && walk_->run(nested_->open[order_]) == Walk::Outcome::kAccepted) out_.add(id);
+    if (effort_.spent()) return State::kTooMuch;
+  }
+  return State::kDone;
 }
 
 }  // namespace qw::sampling::grammar

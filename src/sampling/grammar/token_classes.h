@@ -49,10 +49,8 @@ class TokenClasses {
   // large vocabulary, the others microseconds. Call it where a wait hurts nobody. False, and not all of them are, once
   // `effort` is spent.
   bool warm(Effort& effort) const;
-  // Adds to `out` the tokens that can be read from `at`. `runner` knows the stacks of `at`. Thread-safe. False, and not
-  // all of them were, once `effort` is spent; what is known already counts as if it were worked out, so that this does
-  // not depend on who was here before.
-  bool allowed(const Configurations& at, Runner& runner, TokenSet& out, Effort& effort) const;
+  // Finds the tokens that can be read from where a text stands.
+  class Search;
   // Bytes that the kept classes take.
   std::size_t bytes() const;
 
@@ -73,12 +71,12 @@ class TokenClasses {
   };
   std::shared_ptr<const Class> find(const Key& key) const;
   std::shared_ptr<const Class> keep(const Key& key, Class made) const;
-  // All of these: nothing if the effort was spent.
-  std::shared_ptr<const Class> of_state(State state, Effort& effort) const;
-  std::optional<Class> of_simple_state(State state, Effort& effort) const;  // nor if it is not simple
-  std::optional<Class> of_any_state(State state, Effort& effort) const;
-  std::shared_ptr<const Class> in_context(State state, State back, State below, const Class& alone,
-                                          Effort& effort) const;
+  // Classes in the making.
+  class Making;
+  class OfSimpleState;
+  class OfAnyState;
+  class InContext;
+  class OfState;
   void sort_tokens(std::uint32_t node, bool whole, bool read_on, bool left, std::vector<TokenId>& accepted,
                    std::vector<std::uint32_t>& open) const;
   Class settle(std::vector<TokenId> accepted, std::vector<std::uint32_t> open) const;
@@ -88,6 +86,40 @@ class TokenClasses {
   mutable std::shared_mutex mutex_;
   mutable std::unordered_map<Key, std::shared_ptr<const Class>, Hash> kept_;
   mutable std::size_t kept_bytes_ = 0;
+};
+
+// A piece at a time, as it may take long. Different searches over the same classes may run on different threads.
+class TokenClasses::Search {
+ public:
+  // Adds to `out` what may be read from `at`, for `most` steps of effort at most. `runner` knows the stacks of `at`.
+  // All must stay as they are until the end.
+  Search(const TokenClasses& classes, const Configurations& at, Runner& runner, TokenSet& out, std::size_t most);
+  ~Search();
+  Search(Search&&) = delete;
+
+  enum class State : std::uint8_t { kGoesOn, kDone, kTooMuch };
+  // Works for about `steps` steps more (a single one may be larger: a byte read in thousands of ways). kTooMuch: not
+  // all of them were found, `most` was spent; what is known already counts as if it were worked out, so that this does
+  // not depend on who was here before.
+  State run(std::size_t steps);
+  std::size_t left() const { return effort_.left(); }
+
+ private:
+  State find_alone(const Configuration& c);
+  State find_nested(const Configuration& c);
+  State walk_open(const Configuration& c);
+  void take(const Class& c);
+
+  const TokenClasses& classes_;
+  const Configurations& at_;
+  Runner& runner_;
+  TokenSet& out_;
+  Effort effort_;
+  std::size_t item_ = 0, order_ = 0;             // of at_; of nested_->open
+  std::shared_ptr<const Class> alone_, nested_;  // of the item, once they are known
+  std::unique_ptr<Making> making_;               // one of them
+  std::size_t before_ = 0;                       // effort left when that began
+  std::unique_ptr<class Walk> walk_;
 };
 
 }  // namespace qw::sampling::grammar

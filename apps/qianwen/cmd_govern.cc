@@ -1,7 +1,7 @@
 // qianwen govern audit key | verify | show | head | prove | check: the audit log of a service
 // (docs/operations/audit.md). qianwen govern watermark is in govern_watermark.cc,
 // qianwen govern scan in govern_scan.cc, qianwen govern profile in govern_profile.cc,
-// qianwen govern approve and stop in govern_approve.cc.
+// qianwen govern approve and stop in govern_approve.cc, qianwen govern label in govern_label.cc.
 #include <cstdio>
 
 #include "base/file.h"
@@ -174,6 +174,7 @@ void add_govern(CLI::App& app, Outcome& outcome) {
   add_govern_scan(*govern, outcome);
   add_govern_profile(*govern, outcome);
   add_govern_approve(*govern, outcome);
+  add_govern_label(*govern, outcome);
   add_govern_watermark(*govern, outcome);
 }
 

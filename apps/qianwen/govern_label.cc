@@ -1,0 +1,159 @@
+// qianwen govern label write | check: labels of generated content in files (docs/operations/labels.md).
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+
+#include "base/file.h"
+#include "commands.h"
+#include "governance/label/label_file.h"
+#include "governance/label/notice.h"
+
+namespace qw::app {
+namespace {
+
+using namespace governance;
+
+struct Options {
+  std::vector<std::string> files;
+  std::string file, out, producer, id, kind = "generated", notice;
+  bool json = false;
+};
+
+// A file of a few megabytes can unpack to any size: what reading one may take beside what the program has.
+constexpr std::uint64_t kMostMemory = std::uint64_t{2} << 30;
+
+void limit_memory() {
+  std::ifstream in("/proc/self/statm");
+  std::uint64_t pages = 0;
+  if (!(in >> pages)) return;
+  const std::uint64_t most = pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) + kMostMemory;
+  struct rlimit now {};
+  if (::getrlimit(RLIMIT_AS, &now) != 0) return;
+  now.rlim_cur = std::min<rlim_t>(now.rlim_cur, most);
+  ::setrlimit(RLIMIT_AS, &now);
+}
+
+// Of texts that readers see as they are.
+std::optional<NoticeForm> form_of(const std::string& name, std::optional<LabelFormat> format) {
+  if (format == LabelFormat::kMarkdown) return NoticeForm::kMarkdown;
+  if (format == LabelFormat::kHtml) return NoticeForm::kHtml;
+  if (!format && name.ends_with(".txt")) return NoticeForm::kText;
+  return std::nullopt;
+}
+
+const char* label_of_kind(const std::string& kind) {
+  if (kind == "generated") return "1";
+  return kind == "possible" ? "2" : "3";
+}
+
+Result<std::string> read(const std::string& name) { return base::read_file(name, kMostLabelledBytes); }
+
+tl::unexpected<Error> unknown(const std::string& name) {
+  return fail(ErrorKind::kUsage,
+              name + ": no format that carries a label (json, md, html, docx, xlsx, pptx, pdf, png, jpeg)");
+}
+
+Status write(const Options& o) {
+  QW_ASSIGN(std::string file, read(o.file));
+  const auto format = format_of(o.file, file);
+  const auto form = form_of(o.file, format);
+  if (!format && !form) return unknown(o.file);
+  if (!o.notice.empty()) {
+    if (!form) return fail(ErrorKind::kUsage, o.file + ": --notice goes with texts (md, html, txt)");
+    const char* known = notice_in(o.notice);
+    auto noticed = with_notice(*form, file, known != nullptr ? known : o.notice);
+    if (!noticed) return in_context(o.file, std::move(noticed).error());
+    file = std::move(*noticed);
+  }
+  std::string id;
+  if (format) {
+    if (o.producer.empty()) return fail(ErrorKind::kUsage, "govern label write: --producer is missing");
+    AigcLabel label;
+    label.label = label_of_kind(o.kind);
+    label.producer = o.producer;
+    id = label.produce_id = o.id.empty() ? new_produce_id() : o.id;
+    auto labelled = with_label(*format, file, label);
+    if (!labelled) return in_context(o.file, std::move(labelled).error());
+    file = std::move(*labelled);
+  } else if (o.notice.empty()) {
+    return fail(ErrorKind::kUsage,
+                o.file + ": a plain text carries no label, only words: --notice zh, en, it or a text");
+  }
+  QW_TRY(base::write_file_atomically(o.out.empty() ? o.file : o.out, file));
+  if (!id.empty()) std::puts(id.c_str());
+  return {};
+}
+
+// One line, or an object, for each file.
+Result<bool> check_one(const std::string& name, bool json) {
+  QW_ASSIGN(const std::string file, read(name));
+  const auto format = format_of(name, file);
+  const auto form = form_of(name, format);
+  if (!format && !form) return unknown(name);
+  LabelReport report;
+  if (format) report = read_labels(*format, file);
+  std::optional<bool> words;
+  if (form) {
+    const auto told = tells_readers(*form, file);
+    if (told) words = *told;
+  }
+  const char* verdict = format ? name_of(report.verdict) : "no_carrier";
+  if (json) {
+    json::Array labels;
+    for (const AigcLabel& label : report.labels) labels.emplace_back(to_json(label));
+    json::Object out{{"file", name}, {"verdict", verdict}, {"labels", std::move(labels)}};
+    if (format) out.set("format", name_of(*format));
+    if (!report.finding.empty()) out.set("finding", report.finding);
+    if (words) out.set("explicit", *words);
+    std::puts(json::dump(json::Value(std::move(out))).c_str());
+  } else {
+    std::printf("%s: %s", name.c_str(), verdict);
+    if (!report.finding.empty()) std::printf(" (%s)", report.finding.c_str());
+    for (const AigcLabel& label : report.labels) std::printf("  %s", compact_json(label).c_str());
+    if (words) std::printf("  %s", *words ? "its words say so too" : "its words do not say so");
+    std::printf("\n");
+  }
+  return format ? report.verdict == LabelVerdict::kCompliant : words.value_or(false);
+}
+
+Status check(const Options& o) {
+  std::size_t without = 0;
+  for (const std::string& name : o.files) {
+    QW_ASSIGN(const bool fine, check_one(name, o.json));
+    if (!fine) ++without;
+  }
+  if (without == 0) return {};
+  return fail(ErrorKind::kRefused, "govern label check: " + std::to_string(without) + " of " +
+                                       std::to_string(o.files.size()) + " without a label in order");
+}
+
+}  // namespace
+
+void add_govern_label(CLI::App& govern, Outcome& outcome) {
+  CLI::App* label = govern.add_subcommand("label", "labels of generated content in files (GB 45438-2025)");
+  label->require_subcommand(1);
+  const auto o = std::make_shared<Options>();
+  const auto runs = [&outcome, o](Status (*work)(const Options&)) {
+    return [&outcome, o, work] {
+      limit_memory();
+      if (const Status status = work(*o); !status) outcome.code = report(status.error());
+    };
+  };
+  CLI::App* write_command = label->add_subcommand("write", "label a file; prints the content's number");
+  write_command->add_option("file", o->file, "json, md, html, docx, xlsx, pptx, pdf, png, jpeg, or txt")->required();
+  write_command->add_option("--producer", o->producer, "the provider's name or its code of 27 characters");
+  write_command->add_option("--id", o->id, "the content's number (default: a new one)");
+  write_command->add_option("--kind", o->kind, "what is known: generated, possible, suspected")
+      ->check(CLI::IsMember({"generated", "possible", "suspected"}));
+  write_command->add_option("--notice", o->notice, "words for readers too, of md, html and txt: zh, en, it, or a text");
+  write_command->add_option("-o,--out", o->out, "where to (default: the file itself)");
+  write_command->callback(runs(write));
+  CLI::App* check_command = label->add_subcommand("check", "whether files have one label in order; exit code 4 if not");
+  check_command->add_option("files", o->files, "files")->required();
+  check_command->add_flag("--json", o->json, "an object a line for each file");
+  check_command->callback(runs(check));
+}
+
+}  // namespace qw::app

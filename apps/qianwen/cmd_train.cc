@@ -55,6 +55,11 @@ std::string clock_text(double seconds) {
   return text;
 }
 
+std::optional<double> reward_of(const train::EvalRecord& r) { return r.reward; }
+std::optional<double> reward_of(const train::StepRecord& r) {
+  return r.rollouts && r.rollouts->answers > 0 ? std::optional(r.rollouts->reward) : std::nullopt;
+}
+
 // ", 87% right, margin 0.41"; "" where there are none.
 template <class Record>
 std::string measures_text(const Record& r) {
@@ -66,6 +71,11 @@ std::string measures_text(const Record& r) {
   }
   if (r.margin) {
     std::snprintf(text, sizeof(text), ", margin %.3f", *r.margin);
+    out += text;
+  }
+  const std::optional<double> reward = reward_of(r);
+  if (reward) {
+    std::snprintf(text, sizeof(text), ", reward %.3f", *reward);
     out += text;
   }
   return out;
@@ -83,7 +93,7 @@ train::Callbacks callbacks(Printer& printer, std::int64_t steps) {
   c.on_eval = [&printer](const train::EvalRecord& r) {
     printer.machine(train::to_json(r));
     if (!printer.for_person()) return;
-    if (r.accuracy || r.margin) {
+    if (r.accuracy || r.margin || r.reward) {
       std::fprintf(stderr, "eval at step %lld: loss %.4f%s%s\n", static_cast<long long>(r.step), r.eval_loss,
                    measures_text(r).c_str(), r.best ? " (best so far)" : "");
       return;
@@ -149,7 +159,7 @@ Status train_model(const Options& o) {
                  trainer->peak_flops() / 1e9,
                  trainer->steps_done() > 0 ? (", resumed at step " + std::to_string(trainer->steps_done())).c_str() : "");
   if (printer.for_person() && trainer->examples_left_out() > 0)
-    std::fprintf(stderr, "%lld examples are longer than %lld rows and are left out\n",
+    std::fprintf(stderr, "%lld examples do not fit %lld rows and are left out\n",
                  static_cast<long long>(trainer->examples_left_out()), static_cast<long long>(config->sequence_length));
   QW_TRY(trainer->run(callbacks(printer, config->steps)));
   if (printer.for_person())

@@ -21,7 +21,7 @@ bool is_plain_name(std::string_view name) {
 Status read_reader(ConfigTable& t, SourceConfig& source) {
   ReaderOptions& reader = source.reader;
   int format = 0, separator = 0, invalid = 0, han = 0;
-  QW_TRY(t.read_choice("format", {"text", "jsonl", "chat", "poems", "sharegpt", "alpaca", "prompt_completion", "preference", "rating", "class"}, format));
+  QW_TRY(t.read_choice("format", {"text", "jsonl", "chat", "poems", "sharegpt", "alpaca", "prompt_completion", "preference", "rating", "class", "prompts"}, format));
   QW_TRY(t.read_choice("separator", {"blank_line", "line", "file"}, separator));
   QW_TRY(t.read_choice("invalid_utf8", {"replace", "drop", "refuse"}, invalid));
   QW_TRY(t.read_choice("han", {"keep", "simplified"}, han));

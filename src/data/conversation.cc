@@ -152,6 +152,22 @@ Result<Conversation> classified(const json::Value& line) {
   return Conversation{as_chat(std::move(messages), line), {}, 0, 0, *label};
 }
 
+// What is expected stands where the assistant answers.
+Result<Conversation> verified(const json::Value& line) {
+  QW_ASSIGN(json::Array messages, part_of(line, "prompt", "user"));
+  if (messages.empty()) return wrong("prompt", "is empty");
+  const std::size_t context = messages.size();
+  const json::Value* answer = line.find("answer");
+  std::string expected;
+  if (answer != nullptr && answer->is_number())
+    expected = json::dump(*answer);
+  else {
+    QW_ASSIGN(expected, text_of(line, "answer", false));
+  }
+  messages.push_back(message("assistant", expected));
+  return Conversation{as_chat(std::move(messages), line), {}, context, 0, {}};
+}
+
 }  // namespace
 
 Result<Conversation> conversation_of(const json::Value& line, ConversationForm form) {
@@ -169,6 +185,8 @@ Result<Conversation> conversation_of(const json::Value& line, ConversationForm f
       return rated(line);
     case ConversationForm::kClassified:
       return classified(line);
+    case ConversationForm::kVerified:
+      return verified(line);
   }
   return fail(ErrorKind::kBadInput, "unknown form");
 }

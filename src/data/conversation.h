@@ -17,6 +17,7 @@ enum class ConversationForm : std::uint8_t {
                 // {"input": {"messages"}, "preferred_output": messages, "non_preferred_output": messages}
   kRated,       // {"prompt": P, "completion": P, "label": true | false}
   kClassified,  // {"text": P, "label": L} or {"messages": messages, "label": L}; L: a name or a number
+  kVerified,    // {"prompt": P, "answer": T}; T: a text or a number that an answer is judged by, "" if it is not there
 };
 
 struct Conversation {

@@ -85,6 +85,16 @@ TEST(Conversation, Classified) {
   EXPECT_EQ(talk->label, json::Value(2));
 }
 
+// What answers are judged by stands where the assistant would answer.
+TEST(Conversation, Verified) {
+  const auto c = read(R"({"prompt":"2+3?","answer":"so #### 5"})", ConversationForm::kVerified);
+  ASSERT_TRUE(c) << c.error().message;
+  EXPECT_EQ(shown(c->chat), "user:2+3? assistant:so #### 5 ");
+  EXPECT_EQ(c->context, 1u);
+  EXPECT_EQ(shown(read(R"({"prompt":"p","answer":-7})", ConversationForm::kVerified)->chat), "user:p assistant:-7 ");
+  EXPECT_EQ(shown(read(R"({"prompt":"p"})", ConversationForm::kVerified)->chat), "user:p assistant: ");
+}
+
 TEST(Conversation, WhatIsWrongIsNamed) {
   using enum ConversationForm;
   const std::tuple<const char*, ConversationForm, const char*> cases[] = {
@@ -106,6 +116,9 @@ TEST(Conversation, WhatIsWrongIsNamed) {
       {R"({"prompt":"x","chosen":"y","rejected":"z","margin":1e300})", kPreference, "\"margin\""},
       {R"({"text":"x"})", kClassified, "\"label\" is neither a name nor a number"},
       {R"({"label":"x"})", kClassified, "\"messages\" is missing"},
+      {R"({"answer":"x"})", kVerified, "\"prompt\" is missing"},
+      {R"({"prompt":[],"answer":"x"})", kVerified, "\"prompt\" is empty"},
+      {R"({"prompt":"x","answer":["y"]})", kVerified, "\"answer\" is not a text"},
       {R"({"prompt":"x","completion":[],"label":true})", kRated, "needs a prompt and an answer"}};
   for (const auto& [line, form, why] : cases) {
     const auto c = read(line, form);

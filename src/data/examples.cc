@@ -19,6 +19,7 @@ std::uint64_t answer_of(const TokenShard& shard, std::uint64_t document) {
 
 std::int64_t ExampleStream::rows_of(const TokenShard& shard, std::uint64_t document) const {
   const auto tokens = static_cast<std::int64_t>(shard.end(document) - shard.begin(document));
+  if (reading_ == Reading::kPrompts) return static_cast<std::int64_t>(answer_of(shard, document) - shard.begin(document));
   return reading_ == Reading::kWhole ? tokens : std::max<std::int64_t>(0, tokens - 1);
 }
 
@@ -135,6 +136,14 @@ void ExampleStream::append_mismatched(std::int64_t number, PackedBatch& batch) c
     batch.kept += kept ? 1 : 0;
   }
   batch.cu_seqlens.push_back(static_cast<std::int32_t>(batch.tokens.size()));
+}
+
+std::vector<TokenId> ExampleStream::expected(std::int64_t number) const {
+  const Example& example = examples_[static_cast<std::size_t>(number)];
+  const TokenShard& shard = shard_of(example);
+  std::vector<TokenId> out;
+  for (auto at = answer_of(shard, example.document); at < shard.end(example.document); ++at) out.push_back(shard.token(at));
+  return out;
 }
 
 float ExampleStream::value(std::int64_t number) const {

@@ -1,5 +1,5 @@
 // Examples out of shards whose documents are not simply texts: preference pairs (document 2i is the answer that was
-// preferred to document 2i + 1), rated answers and documents of classes (one document each).
+// preferred to document 2i + 1), rated answers, documents of classes and prompts (one document each).
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,8 @@ namespace qw::data {
 
 // kAnswers: what counts is what is said in a document after its prompt; a row is a token and the one to predict.
 // kWhole: every token is a row, the last one too, and nothing is predicted: for heads that judge a whole document.
-enum class Reading : std::uint8_t { kAnswers, kWhole };
+// kPrompts: as kWhole, of the prompt alone: who trains draws the answers.
+enum class Reading : std::uint8_t { kAnswers, kWhole, kPrompts };
 
 // The examples of some sources, numbered through, and the order in which they are seen: epoch after epoch for ever,
 // each example as often as its source's weight says, shuffled by (seed, epoch).
@@ -31,6 +32,8 @@ class ExampleStream {
   // kRatings: appends the prompt of an example and behind it the answer of another, cut to the longest that an example
   // may be. Which other one depends on the seed alone, and every answer stands behind one foreign prompt.
   void append_mismatched(std::int64_t number, PackedBatch& batch) const;
+  // kPrompts: the tokens behind the prompt, what its answers are judged by.
+  std::vector<TokenId> expected(std::int64_t number) const;
   // The value of its first document.
   float value(std::int64_t number) const;
   bool liked(std::int64_t number) const { return value(number) > 0.5f; }  // kRatings

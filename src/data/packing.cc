@@ -19,14 +19,14 @@ tl::unexpected<Error> bad_ledger(const std::filesystem::path& path, const char* 
 }
 
 const char* method_for(Holds holds) {
-  static constexpr const char* kTables[] = {"", "[preference] or [reward]", "[kto]", "[classes]"};
+  static constexpr const char* kTables[] = {"", "[preference] or [reward]", "[kto]", "[classes]", "[grpo]"};
   return kTables[static_cast<std::size_t>(holds)];
 }
 
 Result<Holds> holds_in(const json::Value& source, const std::filesystem::path& ledger) {
   const json::Value* said = source.find("holds");
   if (said == nullptr) return Holds::kTexts;
-  for (const Holds holds : {Holds::kPairs, Holds::kRatings, Holds::kClasses})
+  for (const Holds holds : {Holds::kPairs, Holds::kRatings, Holds::kClasses, Holds::kPrompts})
     if (*said == json::Value(holds_name(holds))) return holds;
   return bad_ledger(ledger, "a source holds what is not known here");
 }
@@ -81,7 +81,7 @@ Status open_part(const std::filesystem::path& folder, const json::Value& source,
 }  // namespace
 
 const char* holds_name(Holds holds) {
-  static constexpr const char* kNames[] = {"texts", "pairs", "ratings", "classes"};
+  static constexpr const char* kNames[] = {"texts", "pairs", "ratings", "classes", "prompts"};
   return kNames[static_cast<std::size_t>(holds)];
 }
 

@@ -23,8 +23,9 @@ enum class Holds : std::uint8_t {
   kPairs,    // preference pairs (examples.h); value of the preferred one: the margin that is asked for
   kRatings,  // answers that were liked (value 1) or not (0)
   kClasses,  // documents of a class each (value: its number)
+  kPrompts,  // prompts, each followed by what its answers are judged by; that is what counts of them
 };
-const char* holds_name(Holds holds);  // "texts", "pairs", "ratings", "classes": in ledgers and messages
+const char* holds_name(Holds holds);  // "texts", "pairs", "ratings", "classes", "prompts": in ledgers and messages
 
 struct DatasetSource {
   std::string name;

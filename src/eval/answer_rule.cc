@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "eval/internal/pattern.h"
+#include "eval/pattern.h"
 #include "eval/internal/words.h"
 
 namespace qw::eval {

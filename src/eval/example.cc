@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "base/rng.h"
-#include "eval/internal/pattern.h"
+#include "eval/pattern.h"
 #include "eval/internal/words.h"
 
 namespace qw::eval {

@@ -1,5 +1,5 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include "eval/internal/pattern.h"
+#include "eval/pattern.h"
 
 #include <pcre2.h>
 

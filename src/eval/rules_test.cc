@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "eval/answer_rule.h"
-#include "eval/internal/pattern.h"
+#include "eval/pattern.h"
 #include "eval/internal/words.h"
 #include "eval/statistics.h"
 

@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "data/config_table.h"
-#include "eval/internal/pattern.h"
+#include "eval/pattern.h"
 
 namespace qw::eval {
 namespace {

@@ -118,6 +118,7 @@ Status Trainer::save_checkpoint(const std::filesystem::path& path) {
   if (s.since_best > 0) state.set("since_best", s.since_best);
   if (s.config.rollback.most > 0 && s.mean_loss) state.set("mean_loss", *s.mean_loss);
   if (s.best_loss < std::numeric_limits<double>::infinity()) state.set("best_loss", s.best_loss);
+  if (auto kept = s.method->state(); !kept.empty()) state.set("method", std::move(kept));
   state.set("identity", identity(s.config, s.model(), s.lora.get(), s.dataset, *s.method));
   state.set("config", s.config.source);
   return write_tensors(path, tensors, {{"format", kFormat}, {"state", json::dump(json::Value(std::move(state)))}});
@@ -144,6 +145,9 @@ Status Trainer::load_checkpoint(const std::filesystem::path& path) {
   if (s.has_average()) QW_TRY(load("average.", s.average));
   const data::Cursor cursor{static_cast<std::uint64_t>(state.find("epoch")->as_int()), state.find("sequence")->as_int()};
   QW_TRY(s.method->open(cursor));
+  if (const json::Value* kept = state.find("method"); kept != nullptr) {
+    if (auto status = s.method->restore(*kept); !status) return in_context(path.string(), std::move(status).error());
+  }
   s.step = state.find("step")->as_int();
   s.tokens = state.find("tokens")->as_int();
   const json::Value* best = state.find("best_loss");

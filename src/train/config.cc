@@ -112,6 +112,41 @@ Status read_distill(ConfigTable t, DistillConfig& c) {
   return t.finish();
 }
 
+Status read_reward(ConfigTable& t, AnswerReward& r) {
+  if (!t.has("kind")) return fail(ErrorKind::kBadInput, t.name("kind") + " is missing");
+  int check = 0;
+  QW_TRY(t.read_choice("kind", {"number", "exact", "regex", "json_schema", "program", "overlong"}, check));
+  r.check = static_cast<AnswerCheck>(check);
+  QW_TRY(t.read("weight", r.weight, -1e6, 1e6));
+  // Where a kind has no use for a key it stays unknown.
+  if (r.check == AnswerCheck::kExact || r.check == AnswerCheck::kRegex) QW_TRY(t.read("pattern", r.pattern));
+  if (r.check == AnswerCheck::kJsonSchema) QW_TRY(t.read("schema", r.schema));
+  if (r.check == AnswerCheck::kProgram) QW_TRY(t.read("seconds", r.seconds, 0.01, 3600));
+  if (r.check == AnswerCheck::kOverlong) {
+    if (!t.has("tokens")) return fail(ErrorKind::kBadInput, t.name("tokens") + " is missing");
+    QW_TRY(t.read("tokens", r.tokens, 1, kLongSequence));
+  }
+  return t.finish();
+}
+
+Status read_grpo(ConfigTable t, GrpoConfig& c) {
+  int average = static_cast<int>(c.average);
+  QW_TRY(t.read_choice("average", {"grpo", "dapo", "dr_grpo", "gspo"}, average));
+  c.average = static_cast<GrpoAverage>(average);
+  if (c.average == GrpoAverage::kGspo) c.clip_low = 3e-4, c.clip_high = 4e-4;
+  QW_TRY(t.read("group", c.group, 2, 1 << 16));
+  QW_TRY(t.read("max_tokens", c.max_tokens, 1, kLongSequence));
+  QW_TRY(t.read("clip_low", c.clip_low, 0, 1));
+  QW_TRY(t.read("clip_high", c.clip_high, 0, 1e6));
+  QW_TRY(t.read("beta", c.beta, 0, 1e6));
+  QW_TRY(t.read("updates", c.updates, 1, 1'000'000));
+  QW_TRY(t.read("redraws", c.redraws, 0, 1'000'000));
+  QW_ASSIGN(auto rewards, t.tables("reward"));
+  if (rewards.empty()) return fail(ErrorKind::kBadInput, "no [[" + t.name("reward") + "]] is given");
+  for (auto& reward : rewards) QW_TRY(read_reward(reward, c.rewards.emplace_back()));
+  return t.finish();
+}
+
 Status read_tables(ConfigTable& top, TrainConfig& c) {
   QW_ASSIGN(auto optimizer, top.table("optimizer"));
   QW_TRY(read_optimizer(std::move(optimizer), c.optimizer));
@@ -153,6 +188,10 @@ Status read_tables(ConfigTable& top, TrainConfig& c) {
     QW_ASSIGN(auto distill, top.table("distill"));
     QW_TRY(read_distill(std::move(distill), c.distill.emplace()));
   }
+  if (top.has("grpo")) {
+    QW_ASSIGN(auto grpo, top.table("grpo"));
+    QW_TRY(read_grpo(std::move(grpo), c.grpo.emplace()));
+  }
   if (top.has("classes")) {
     QW_ASSIGN(auto classes, top.table("classes"));
     QW_TRY(classes.finish());
@@ -163,12 +202,25 @@ Status read_tables(ConfigTable& top, TrainConfig& c) {
   return {};
 }
 
+Status check_grpo(const TrainConfig& c) {
+  const GrpoConfig& g = *c.grpo;
+  if (c.init_from.empty())
+    return fail(ErrorKind::kBadInput, "[grpo] needs init_from: answers of fresh weights teach nothing");
+  if (c.batch_sequences * c.accumulation % g.group != 0)
+    return fail(ErrorKind::kBadInput, "grpo.group must divide the answers of a step, batch_sequences * accumulation = " +
+                                          std::to_string(c.batch_sequences * c.accumulation));
+  if (g.max_tokens >= c.sequence_length)
+    return fail(ErrorKind::kBadInput, "grpo.max_tokens leaves no room for a prompt in sequence_length");
+  return {};
+}
+
 // What a step learns from.
 Status check_method(const TrainConfig& c) {
   const std::pair<bool, const char*> methods[] = {{c.preference.has_value(), "[preference]"},
                                                   {c.kto.has_value(), "[kto]"},
                                                   {c.reward.has_value(), "[reward]"},
                                                   {c.distill.has_value(), "[distill]"},
+                                                  {c.grpo.has_value(), "[grpo]"},
                                                   {c.classes, "[classes]"}};
   const char* first = nullptr;
   for (const auto& [given, name] : methods) {
@@ -180,6 +232,7 @@ Status check_method(const TrainConfig& c) {
     return fail(ErrorKind::kBadInput, "[preference] needs init_from: fresh weights prefer nothing");
   if (c.kto && c.init_from.empty())
     return fail(ErrorKind::kBadInput, "[kto] needs init_from: it compares with the model before training");
+  if (c.grpo) QW_TRY(check_grpo(c));
   if (!judges(c)) return {};
   if (c.init_from.empty())
     return fail(ErrorKind::kBadInput, std::string(first) + " needs init_from: the body of a language model");
@@ -246,6 +299,7 @@ Result<TrainConfig> train_config(const json::Object& object) {
   QW_TRY(read_tables(top, c));
   QW_TRY(top.finish());
   QW_TRY(check_together(c));
+  if (c.grpo && c.grpo->max_tokens == 0) c.grpo->max_tokens = std::max<std::int64_t>(1, c.sequence_length / 2);
   return c;
 }
 

@@ -100,6 +100,30 @@ struct DistillConfig {
   double hard = 0;      // share of the likelihood of the text's own tokens
 };
 
+// What an answer that was drawn is judged by (answer_rewards.h).
+enum class AnswerCheck : std::uint8_t { kNumber, kExact, kRegex, kJsonSchema, kProgram, kOverlong };
+struct AnswerReward {
+  AnswerCheck check = AnswerCheck::kExact;
+  double weight = 1;
+  std::string pattern{};    // kRegex: what must match, kExact: what of the answer counts; empty: the prompt's own; all of it
+  std::string schema{};     // kJsonSchema; empty: the prompt's own
+  double seconds = 3;       // kProgram
+  std::int64_t tokens = 0;  // kOverlong: so many before the longest answer it begins to cost
+};
+
+// Learning from answers of the model's own (grpo.h).
+enum class GrpoAverage : std::uint8_t { kGrpo, kDapo, kDrGrpo, kGspo };
+struct GrpoConfig {
+  GrpoAverage average = GrpoAverage::kDapo;
+  std::int64_t group = 8;                      // answers to one prompt
+  std::int64_t max_tokens = 0;                 // of an answer; 0 = half of sequence_length
+  double clip_low = 0.2, clip_high = 0.2;      // how far a ratio may move from 1
+  double beta = 0;                             // of the divergence from the model before training
+  std::int64_t updates = 1;                    // steps that learn from the same answers
+  std::int64_t redraws = 0;                    // how often groups whose rewards are all equal give way to other prompts
+  std::vector<AnswerReward> rewards;
+};
+
 struct TrainConfig {
   std::filesystem::path output;        // checkpoints and the exported model go here
   std::string data;                    // data configuration (TOML); built when its output is absent
@@ -110,6 +134,7 @@ struct TrainConfig {
   std::optional<KtoConfig> kto;
   std::optional<RewardConfig> reward;
   std::optional<DistillConfig> distill;
+  std::optional<GrpoConfig> grpo;
   bool classes = false;                // a head of scores, one a label of the data (scores.h)
   json::Object model;                  // config.json keys; may be empty with init_from
   std::uint64_t seed = 1;

@@ -4,15 +4,16 @@
 
 namespace qw::train {
 
-ExampleMethod::ExampleMethod(const MethodContext& context, data::Holds holds, data::Reading reading)
-    : c_(context), holds_(holds), reading_(reading) {
+ExampleMethod::ExampleMethod(const MethodContext& context, data::Holds holds, data::Reading reading,
+                             std::int64_t rows)
+    : c_(context), holds_(holds), reading_(reading), rows_(rows > 0 ? rows : context.config.sequence_length) {
   batches_.resize(static_cast<std::size_t>(c_.config.accumulation));
   numbers_.resize(batches_.size());
 }
 
 Result<data::ExampleStream> ExampleMethod::stream(const std::vector<data::DatasetSource>& sources,
                                                   const data::Cursor& at) const {
-  return data::ExampleStream::create(sources, holds_, reading_, c_.config.sequence_length, c_.config.seed, at);
+  return data::ExampleStream::create(sources, holds_, reading_, rows_, c_.config.seed, at);
 }
 
 Status ExampleMethod::open(const data::Cursor& at) {

@@ -172,8 +172,10 @@ Result<std::unique_ptr<Trainer>> Trainer::create(TrainConfig config, const data:
 
 Result<StepRecord> Trainer::step() {
   Method& method = *state_->method;
+  const auto start = Clock::now();
   QW_TRY(method.draw());
-  return update_on(method.batches(), [&method](StepRecord& record) { return method.learn(record); });
+  const double drawn_in = seconds_since(start);
+  return update_on(method.batches(), [&method](StepRecord& record) { return method.learn(record); }, drawn_in);
 }
 
 Result<StepRecord> Trainer::step_on(std::span<const data::PackedBatch> batches) {
@@ -183,7 +185,7 @@ Result<StepRecord> Trainer::step_on(std::span<const data::PackedBatch> batches) 
 Result<EvalRecord> Trainer::evaluate() { return state_->method->evaluate(); }
 
 Result<StepRecord> Trainer::update_on(std::span<const data::PackedBatch> batches,
-                                      const std::function<Status(StepRecord&)>& learn) {
+                                      const std::function<Status(StepRecord&)>& learn, double drawn_in) {
   State& s = *state_;
   const auto start = Clock::now();
   std::int64_t rows = 0;
@@ -230,7 +232,8 @@ Result<StepRecord> Trainer::update_on(std::span<const data::PackedBatch> batches
   }
   s.tokens += rows;
   const double seconds = std::max(1e-9, seconds_since(start));
-  s.seconds_a_step = s.seconds_a_step == 0 ? seconds : kSmoothing * s.seconds_a_step + (1 - kSmoothing) * seconds;
+  const double whole = seconds + drawn_in;
+  s.seconds_a_step = s.seconds_a_step == 0 ? whole : kSmoothing * s.seconds_a_step + (1 - kSmoothing) * whole;
   record.step = s.step;
   record.tokens = s.tokens;
   record.tps = static_cast<double>(rows) / seconds;
@@ -296,6 +299,29 @@ Status Trainer::export_adapter(const std::filesystem::path& folder) {
   return state_->lora->write(state_->served_weights(), folder);
 }
 
+namespace {
+
+void set_rollouts(const RolloutRecord& r, json::Object& o) {
+  if (r.answers > 0) {
+    o.set("reward", r.reward);
+    o.set("reward_deviation", r.reward_deviation);
+    json::Object each;
+    for (const auto& [name, mean] : r.rewards) each.set(name, mean);
+    o.set("rewards", std::move(each));
+    o.set("answers", r.answers);
+    o.set("answer_tokens", r.tokens);
+    o.set("cut_share", r.cut_share);
+    o.set("equal_share", r.equal_share);
+    o.set("redrawn_share", r.redrawn_share);
+    o.set("sampler_gap", r.sampler_gap);
+    o.set("draw_seconds", r.draw_seconds);
+  }
+  o.set("clipped_share", r.clipped_share);
+  if (r.kl) o.set("kl", *r.kl);
+}
+
+}  // namespace
+
 json::Object to_json(const StepRecord& r) {
   json::Object o;
   o.set("step", r.step);
@@ -309,6 +335,7 @@ json::Object to_json(const StepRecord& r) {
   if (r.accuracy) o.set("accuracy", *r.accuracy);
   if (r.margin) o.set("margin", *r.margin);
   if (r.drift) o.set("drift", *r.drift);
+  if (r.rollouts) set_rollouts(*r.rollouts, o);
   if (r.skipped) o.set("skipped", true);
   return o;
 }
@@ -329,7 +356,8 @@ template <class Record>
 void set_measures(const Record& r, json::Object& o) {
   if (r.accuracy) o.set("accuracy", *r.accuracy);
   if (r.margin) o.set("margin", *r.margin);
-  if (!r.accuracy && !r.margin) o.set("bits_per_byte", r.bits_per_byte);
+  if (r.reward) o.set("reward", *r.reward);
+  if (!r.accuracy && !r.margin && !r.reward) o.set("bits_per_byte", r.bits_per_byte);
 }
 
 }  // namespace
@@ -347,7 +375,7 @@ json::Object to_json(const EvalRecord& r) {
     entry.set("eval_loss", source.loss);
     set_measures(source, entry);
     entry.set("tokens", source.tokens);
-    if (!source.accuracy && !source.margin) entry.set("bytes", source.bytes);
+    if (!source.accuracy && !source.margin && !source.reward) entry.set("bytes", source.bytes);
     sources.emplace_back(std::move(entry));
   }
   o.set("sources", std::move(sources));

@@ -28,6 +28,23 @@
 
 namespace qw::train {
 
+// Of the answers that a step with config.grpo learns from.
+struct RolloutRecord {
+  // Of those drawn for this step (none when it learns again from the last one's):
+  std::int64_t answers = 0;
+  double reward = 0, reward_deviation = 0;              // mean; mean over the groups that stayed of their deviation
+  std::vector<std::pair<std::string, double>> rewards;  // the mean of each, without its weight
+  double tokens = 0;                                    // mean of an answer
+  double cut_share = 0;      // of answers that did not end by themselves
+  double equal_share = 0;    // of groups that teach nothing, as their rewards are all equal
+  double redrawn_share = 0;  // of groups drawn that gave way to others
+  double sampler_gap = 0;    // mean |log p by the engine that drew - log p by the trainer| of a token
+  double draw_seconds = 0;
+  // Of the step:
+  double clipped_share = 0;  // of tokens
+  std::optional<double> kl;  // with beta: mean divergence from the model before training, of a token
+};
+
 struct StepRecord {
   std::int64_t step = 0;         // counts from 1
   double loss = 0;               // mean nats over the labels that count in this optimizer step
@@ -40,6 +57,7 @@ struct StepRecord {
   // config.kto `margin` is by how much more liked answers have gained than others (none if a step has but one kind), and
   // `drift` the mean gain of answers behind foreign prompts.
   std::optional<double> accuracy, margin, drift;
+  std::optional<RolloutRecord> rollouts;
   bool skipped = false;          // not finite, and skip_non_finite is set: weights stayed as they were
   bool broken = false;           // with rollback: not finite, or risen too far. Nothing was learnt, the step does not count
 };
@@ -49,12 +67,13 @@ struct SourceEval {
   std::int64_t tokens = 0, bytes = 0;  // labels predicted; bytes of text they stand for (special tokens out)
   double loss = 0;                     // mean nats over all labels
   double bits_per_byte = 0;            // of the text, special tokens out
-  std::optional<double> accuracy, margin;  // as in StepRecord; `loss` is then the method's, and there are no bytes
+  std::optional<double> accuracy, margin, reward;  // as in EvalRecord; `loss` is then the method's, and there are no bytes
 };
 struct EvalRecord {
   std::int64_t step = 0;
   double eval_loss = 0, bits_per_byte = 0;  // over all sources together
   std::optional<double> accuracy, margin;   // as in StepRecord
+  std::optional<double> reward;             // of the likeliest answers; eval_loss is then the reward less than 0
   std::vector<SourceEval> sources;
   bool best = false;                        // lowest eval_loss so far
 };
@@ -114,8 +133,9 @@ class Trainer {
  private:
   struct State;
   explicit Trainer(std::unique_ptr<State>);
-  // `learn` adds the gradients of the batches and sets the record's loss.
-  Result<StepRecord> update_on(std::span<const data::PackedBatch> batches, const std::function<Status(StepRecord&)>& learn);
+  // `learn` adds the gradients of the batches and sets the record's loss; `drawn_in`: seconds that drawing them took.
+  Result<StepRecord> update_on(std::span<const data::PackedBatch> batches, const std::function<Status(StepRecord&)>& learn,
+                               double drawn_in = 0);
   // Saves <output>/checkpoints/step-NNNNNNNN.safetensors and removes those beyond checkpoint.keep.
   Status save_numbered(const Callbacks& callbacks);
   Status roll_back(const StepRecord& broken, const Callbacks& callbacks);

@@ -68,3 +68,17 @@ recipe lines '[distill]' 'teacher = "kinds.gguf"'
 check "a teacher with another head is refused" "! '$program' train lines.toml --json >lines.log 2>&1 && grep -q 'is not a language model' lines.log"
 "$program" convert base mini.gguf --type q8_0 --json >/dev/null
 check "distillation from a quantised teacher" "'$program' train lines.toml --set distill.teacher=mini.gguf --set distill.temperature=2.0 --set distill.hard=0.2 --json >lines.log 2>&1 && falls lines"
+
+for i in 1 2 3 4 5 6 7 8; do printf '{"prompt":"写一首诗 %s","answer":"月"}\n' $i; done >asked.jsonl
+data asked prompts
+recipe asked '[grpo]' 'group = 8' 'max_tokens = 16' '[[grpo.reward]]' 'kind = "regex"' '[[grpo.reward]]' 'kind = "overlong"' 'tokens = 4' 'weight = 0.1' '[lora]' 'rank = 8'
+# rises NAME: the mean reward of the last three steps is above that of the first three.
+rises() {
+  python3 - "$1.run/log.jsonl" <<'P'
+import json, sys
+steps = [r for r in map(json.loads, open(sys.argv[1])) if "rewards" in r]
+rewards = [r["rewards"]["regex"] for r in steps]
+sys.exit(0 if len(rewards) == 12 and sum(rewards[-3:]) > sum(rewards[:3]) and max(r["sampler_gap"] for r in steps) < 0.05 else 1)
+P
+}
+check "answers of its own: grpo with an adapter, drawn by the engine that serves" "'$program' train asked.toml --set steps=12 --set batch_sequences=16 --set optimizer.lr=0.003 --json >asked.log 2>&1 && rises asked && grep -q '\"eval_loss\"' asked.log"

@@ -45,6 +45,7 @@ Holds holds_of(const SourceConfig& source) {
     case ConversationForm::kPreference: return Holds::kPairs;
     case ConversationForm::kRated: return Holds::kRatings;
     case ConversationForm::kClassified: return Holds::kClasses;
+    case ConversationForm::kVerified: return Holds::kPrompts;
     default: return Holds::kTexts;
   }
 }

@@ -21,7 +21,8 @@ class ExampleMethod : public Method {
   MethodSize size() const override;
 
  protected:
-  ExampleMethod(const MethodContext& context, data::Holds holds, data::Reading reading);
+  // `rows`: of the longest example; 0: sequence_length.
+  ExampleMethod(const MethodContext& context, data::Holds holds, data::Reading reading, std::int64_t rows = 0);
 
   MethodContext c_;
   std::optional<data::ExampleStream> examples_, heldout_;
@@ -33,6 +34,7 @@ class ExampleMethod : public Method {
 
   data::Holds holds_;
   data::Reading reading_;
+  std::int64_t rows_;
 };
 
 }  // namespace qw::train

@@ -14,6 +14,8 @@
 
 namespace qw::train {
 
+class Lora;
+
 // What of a trainer its method works with; all of it outlives the method.
 struct MethodContext {
   const TrainConfig& config;
@@ -25,6 +27,8 @@ struct MethodContext {
   const std::int64_t& step;             // done so far
   const kernels::Kernels& kernels;
   base::ThreadPool& pool;
+  const models::Model& model;
+  const Lora* lora;  // null: all weights are trained
 
   // log p of the label of every row; the graph is then ready for backward.
   Result<std::vector<float>> logprobs(const ops::ParameterBuffer& by, const data::PackedBatch& batch) const;
@@ -50,6 +54,10 @@ class Method {
   virtual MethodSize size() const = 0;
   // What must be equal for a run to go on, by the table's name in the recipe.
   virtual json::Object identity() const { return {}; }
+  // What of the data that were drawn steps to come still need; goes into checkpoints. Empty: nothing.
+  virtual json::Object state() const { return {}; }
+  // After open(). kBadInput: it is not what state() gives.
+  virtual Status restore(const json::Value&) { return {}; }
 };
 
 // As config says.
@@ -58,6 +66,7 @@ std::unique_ptr<Method> make_text_method(const MethodContext& context);
 std::unique_ptr<Method> make_preference_method(const MethodContext& context);
 std::unique_ptr<Method> make_kto_method(const MethodContext& context);
 std::unique_ptr<Method> make_distill_method(const MethodContext& context);
+std::unique_ptr<Method> make_grpo_method(const MethodContext& context);
 std::unique_ptr<Method> make_score_method(const MethodContext& context);  // rewards and classes
 
 // The mean over all labels that count in all these batches: gradients, and record.loss.

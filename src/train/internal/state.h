@@ -48,7 +48,7 @@ struct Trainer::State {
     return parameter < n ? model().parameters()[parameter].own_name() : lora->names()[parameter - n];
   }
   MethodContext context() const {
-    return {config, dataset, tokenizer, *graph, weights, served_weights(), step, kernels, pool};
+    return {config, dataset, tokenizer, *graph, weights, served_weights(), step, kernels, pool, model(), lora.get()};
   }
   bool has_average() const { return config.ema > 0; }
   // What evaluation and export use.

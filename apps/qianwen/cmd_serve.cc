@@ -22,6 +22,7 @@
 #include "commands.h"
 #include "data/config_table.h"
 #include "fine_tuner.h"
+#include "governance/label/aigc_label.h"
 #include "hosted_models.h"
 #include "login_options.h"
 #include "open_model.h"
@@ -38,7 +39,7 @@ constexpr const char* kFineTuneNeedsStore = "serve: --fine-tune-folder needs --s
 struct ServeOptions {
   std::vector<std::string> models, adapters, mcp_servers, mcp_patterns;
   std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto", adapter_folder, model_folder,
-              moderation_words, fine_tune_folder, tls_cert, tls_key, audit_log, audit_key, watermark_keys, loop_breaker = "on", stop_file;
+              moderation_words, fine_tune_folder, tls_cert, tls_key, audit_log, audit_key, watermark_keys, label_producer, loop_breaker = "on", stop_file;
   std::string admin_host = "127.0.0.1";
   int port = 8080, admin_port = -1, threads = 0, grace_seconds = 30, drain_delay = 0;
   std::int64_t context = 0, cache_tokens = 0, max_sequences = 16;
@@ -161,6 +162,20 @@ Result<std::unique_ptr<api::KeywordModerator>> load_moderator(const std::string&
 // Of each model's cache, in memory before it is needed: some thousand tokens of a small model.
 constexpr std::int64_t kCacheBytesAhead = std::int64_t{1} << 30;
 
+Status check_producer(const std::string& producer) {
+  if (producer.empty()) return {};
+  governance::AigcLabel label;
+  label.producer = producer;
+  label.produce_id = "1";
+  if (const std::string fault = governance::fault_of(label); !fault.empty())
+    return fail(ErrorKind::kUsage, "--label-producer: " + fault);
+  return {};
+}
+
+governance::ServiceAbilities abilities(const ServeOptions& o) {
+  return {.audit_log = !o.audit_log.empty(), .labels = !o.label_producer.empty(), .watermark = ""};
+}
+
 HostingOptions hosting_options(const ServeOptions& o) {
   HostingOptions out;
   out.load.threads = o.threads;
@@ -266,10 +281,11 @@ Status check_serve(const ServeOptions& o) {
   note(mcp_options(o).map([](auto&&) {}));
   if (!o.moderation_words.empty()) note(load_moderator(o.moderation_words).map([](auto&&) {}));
   note(check_audit(o.audit_log, o.audit_key));
+  note(check_producer(o.label_producer));
   const auto marks = load_marks(o.watermark_keys);
   note(marks.map([](auto&&) {}));
   if (marks) {
-    const auto policies = load_policies(o.policies, !o.audit_log.empty(), marks->get());
+    const auto policies = load_policies(o.policies, abilities(o), marks->get());
     note(policies.map([](auto&&) {}));
     if (policies && *policies != nullptr) note(check_approvals(o.policies, **policies, o.host, o.audit_log, o.audit_key));
   }
@@ -311,7 +327,8 @@ Status serve(const ServeOptions& o) {
     QW_ASSIGN(accounts, api::Accounts::start(*store));
   }
   QW_ASSIGN(const auto marks, load_marks(o.watermark_keys));
-  QW_ASSIGN(const auto policies, load_policies(o.policies, !o.audit_log.empty(), marks.get()));
+  QW_TRY(check_producer(o.label_producer));
+  QW_ASSIGN(const auto policies, load_policies(o.policies, abilities(o), marks.get()));
   if (policies != nullptr) QW_TRY(check_approvals(o.policies, *policies, o.host, o.audit_log, o.audit_key));
   QW_ASSIGN(const auto audit, open_audit(o.audit_log, o.audit_key));
   std::optional<StartRecord> start;  // hashes the models' files while they are loaded
@@ -334,6 +351,7 @@ Status serve(const ServeOptions& o) {
   options.stops = stops.get();
   options.policies = policies.get();
   options.marks = marks.get();
+  options.label_producer = o.label_producer;
   FineTuner tuner(models, o.fine_tune_folder, o.threads);
   if (!o.fine_tune_folder.empty()) {
     if (store == nullptr) return fail(ErrorKind::kUsage, kFineTuneNeedsStore);
@@ -416,6 +434,7 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--audit-key", o->audit_key, "file of the key that signs the audit log (qianwen govern audit key FILE)");
   cmd->add_option("--watermark-keys", o->watermark_keys, "file of the keys that answers are marked with (qianwen govern watermark add); read again on SIGHUP (docs/operations/watermark.md)");
   o->policies.add_to(*cmd);
+  cmd->add_option("--label-producer", o->label_producer, "the provider's name or code of 27 characters: answers carry the label of GB 45438-2025 (docs/operations/labels.md)");
   cmd->add_option("--stop-file", o->stop_file, "file of what is stopped: administrators stop all, a model, an adapter or a project at once (POST /admin/stops, qianwen govern stop), and after each start it still is");
   add_cache_type_option(*cmd, o->cache_type);
   add_draft_options(*cmd, o->drafts);

@@ -61,7 +61,8 @@ Result<std::unique_ptr<const Policy>> open_policy(const std::string& name_or_fil
   return Policy::load(std::move(profile), folder);
 }
 
-Result<std::unique_ptr<PolicySet>> load_policies(const PolicyOptions& o, bool audit_log, const MarkKeyHolder* marks) {
+Result<std::unique_ptr<PolicySet>> load_policies(const PolicyOptions& o, ServiceAbilities service,
+                                                 const MarkKeyHolder* marks) {
   QW_ASSIGN(const auto named, named_policies(o));
   if (named.empty()) return std::unique_ptr<PolicySet>();
   std::optional<PublicKey> key;
@@ -74,8 +75,8 @@ Result<std::unique_ptr<PolicySet>> load_policies(const PolicyOptions& o, bool au
     if (key && !policy->profile().signed_by(*key))
       return fail(ErrorKind::kRefused, "serve: the policy " + one.policy + " is not signed by " + o.key);
     const auto mark = marks == nullptr ? nullptr : marks->now()->of(one.project);
-    const auto unmet =
-        policy->unmet({.audit_log = audit_log, .watermark = mark == nullptr ? "" : name_of(mark->scheme)});
+    service.watermark = mark == nullptr ? "" : name_of(mark->scheme);
+    const auto unmet = policy->unmet(service);
     if (!unmet.empty()) {
       std::string lines = "serve: " + unmet.front();
       for (std::size_t i = 1; i < unmet.size(); ++i) lines += "; " + unmet[i];

@@ -24,8 +24,10 @@ Result<governance::Profile> open_profile(const std::string& name_or_file);
 Result<std::unique_ptr<const governance::Policy>> open_policy(const std::string& name_or_file,
                                                               const std::string& packs);
 
-// Null if none is named. kRefused: one was not signed as it must be, or asks for what the service does not do.
-Result<std::unique_ptr<governance::PolicySet>> load_policies(const PolicyOptions& o, bool audit_log,
+// `service`: but for its watermark, which `marks` tell by project. Null if none is named. kRefused: one was not signed
+// as it must be, or asks for what the service does not do.
+Result<std::unique_ptr<governance::PolicySet>> load_policies(const PolicyOptions& o,
+                                                             governance::ServiceAbilities service,
                                                              const governance::MarkKeyHolder* marks);
 // kRefused: others than this machine's could reach `host`, and approvals that a policy requires are not in the log.
 Status check_approvals(const PolicyOptions& o, const governance::PolicySet& policies, const std::string& host,

@@ -11,6 +11,7 @@
 #include "api/auth.h"
 #include "api/request_log.h"
 #include "api/service_metrics.h"
+#include "governance/label/aigc_label.h"
 #include "governance/policy/policy.h"
 #include "governance/watermark/mark_key.h"
 
@@ -124,7 +125,8 @@ void Exchange::send_json(int status, const json::Value& body) {
   count(status);
   net::Headers headers = headers_;
   headers.emplace_back("Content-Type", "application/json");
-  reply_->send({status, std::move(headers), json::dump(body, json::WriteStyle::compact())});
+  const bool bare = label_.is_null() || status != 200;
+  reply_->send({status, std::move(headers), json::dump(bare ? body : labelled(body), json::WriteStyle::compact())});
 }
 
 void Exchange::send_error(const ApiError& error) {
@@ -159,14 +161,35 @@ void Exchange::begin_bytes(net::Headers more) {
   reply_->begin_stream({200, std::move(headers), ""}, "");
 }
 
-void Exchange::event(const json::Value& data) { event_text(json::dump(data, json::WriteStyle::compact())); }
+std::string Exchange::told(const json::Value& data) {
+  if (label_.is_null() || std::exchange(label_told_, true)) return json::dump(data, json::WriteStyle::compact());
+  return json::dump(labelled(data), json::WriteStyle::compact());
+}
+
+const std::string& Exchange::label_answer() {
+  if (producer_ == nullptr || !content_id_.empty()) return content_id_;
+  governance::AigcLabel label;
+  label.producer = *producer_;
+  label.produce_id = content_id_ = governance::new_produce_id();
+  label_ = governance::to_json(label);
+  add_header("X-AIGC", governance::compact_json(label));
+  return content_id_;
+}
+
+json::Value Exchange::labelled(const json::Value& body) const {
+  json::Value out = body;
+  if (!label_.is_null() && out.is_object() && out.find("aigc") == nullptr) out.as_object().set("aigc", label_);
+  return out;
+}
+
+void Exchange::event(const json::Value& data) { event_text(told(data)); }
 void Exchange::event_text(std::string_view data) { reply_->write("data: " + std::string(data) + "\n\n"); }
 void Exchange::named_event(std::string_view name, const json::Value& data) {
-  std::string text = event_text_of(name, data);
+  std::string text = "event: " + std::string(name) + "\ndata: " + told(data) + "\n\n";
   if (listener_) return listener_(std::move(text));
   reply_->write(std::move(text));
 }
-void Exchange::line(const json::Value& data) { reply_->write(json::dump(data, json::WriteStyle::compact()) + "\n"); }
+void Exchange::line(const json::Value& data) { reply_->write(told(data) + "\n"); }
 void Exchange::end_events() { reply_->finish(); }
 
 std::string event_text_of(std::string_view name, const json::Value& data) {

@@ -19,11 +19,11 @@ class MarkKeyHolder;
 class Policy;
 class PolicySet;
 struct MarkKey;
-}
+}  // namespace qw::governance
 namespace qw::store {
 struct Principal;
 struct Tokens;
-}
+}  // namespace qw::store
 
 namespace qw::api {
 
@@ -52,7 +52,7 @@ class Exchange {
   Exchange& operator=(const Exchange&) = delete;
 
   void add_header(std::string name, std::string value);  // before the answer begins
-  void send(net::Response response);  // as it is
+  void send(net::Response response);                     // as it is
   void send_json(int status, const json::Value& body);
   void send_error(const ApiError& error);
   void shape_errors(ErrorShape shape) { shape_ = shape; }  // from now on; OpenAI's at first
@@ -100,6 +100,14 @@ class Exchange {
   // That of whoever asks; null: answers are not marked.
   std::shared_ptr<const governance::MarkKey> mark_key() const;
 
+  // Who answers are labelled as the work of (governance/label/aigc_label.h); null: they carry no label.
+  void labelled_by(const std::string* producer) { producer_ = producer; }
+  // From now on what is told of an answer says that a machine wrote it: the header X-AIGC, and a member `aigc` of whole
+  // answers and of the first event of streams. The content's number, the same however often it is asked for; "":
+  // answers carry no label.
+  const std::string& label_answer();
+  json::Value labelled(const json::Value& body) const;  // with that member, if it is an object without one
+
   // The policies that requests follow; null: none.
   void governed_by(const governance::PolicySet* policies) { policies_ = policies; }
   // That of whoever asks; null: none. Lives as long as the service.
@@ -141,6 +149,7 @@ class Exchange {
  private:
   void count(int status);
   void begin_stream(const char* content_type, std::string heartbeat);
+  std::string told(const json::Value& data);  // as text, with the label if it is the first event
   std::shared_ptr<net::Reply> reply_;
   std::string request_id_;
   net::Headers headers_;
@@ -154,6 +163,10 @@ class Exchange {
   governance::AuditLog* audit_ = nullptr;
   Preparation* preparation_ = nullptr;
   const governance::MarkKeyHolder* marks_ = nullptr;
+  const std::string* producer_ = nullptr;
+  std::string content_id_;
+  json::Value label_;  // null: there is none
+  bool label_told_ = false;
   const governance::PolicySet* policies_ = nullptr;
   StopSwitch* stops_ = nullptr;
   std::shared_ptr<const store::Principal> who_;

@@ -1,4 +1,6 @@
 // Whose key marks whose answers, and that it can be turned while the service runs.
+#include <set>
+
 #include "api/internal/test_accounts.h"
 
 namespace qw::api {
@@ -59,6 +61,52 @@ TEST_F(ProvenanceTest, AnswersOfEveryProtocolAreMarked) {
     EXPECT_EQ(answer.status, 200) << path << answer.body;
     EXPECT_NE(answer.head.find("X-Watermark: gumbel"), std::string::npos) << path;
   }
+}
+
+TEST_F(ProvenanceTest, AnswersOfEveryProtocolAreLabelledOnceAndUnderANumberOfTheirOwn) {
+  label_producer_ = "Example";
+  restart();
+  std::set<std::string> numbers;
+  for (const bool streams : {false, true}) {
+    const std::string stream = streams ? "true" : "false";
+    for (const auto& [path, body] :
+         {std::pair{"/v1/chat/completions",
+                    R"({"messages": [{"role": "user", "content": "abc"}], "stream": )" + stream + "}"},
+          {"/v1/completions", R"({"model": "alphabet", "prompt": "abc", "stream": )" + stream + "}"},
+          {"/v1/messages", R"({"model": "alphabet", "max_tokens": 9, "messages": [{"role": "user", "content": "abc"}],
+                               "stream": )" +
+                               stream + "}"},
+          {"/v1/responses", R"({"model": "alphabet", "input": "abc", "stream": )" + stream + "}"},
+          {"/api/chat",
+           R"({"model": "alphabet", "messages": [{"role": "user", "content": "abc"}], "stream": )" + stream + "}"}}) {
+      const auto answer = ask("POST", path, body, bearer(key_));
+      ASSERT_EQ(answer.status, 200) << path << answer.body;
+      const auto at = answer.head.find("X-AIGC: ");
+      ASSERT_NE(at, std::string::npos) << path;
+      const std::string header = answer.head.substr(at + 8, answer.head.find("\r\n", at) - at - 8);
+      const auto label = json::parse(header);
+      ASSERT_TRUE(label) << header;
+      EXPECT_EQ(*label->find("ContentProducer"), json::Value("Example"));
+      EXPECT_TRUE(numbers.insert(label->find("ProduceID")->as_string()).second) << path;
+      const std::size_t first = answer.body.find("\"aigc\":" + header);
+      ASSERT_NE(first, std::string::npos) << path << answer.body;
+      if (streams) {
+        EXPECT_LT(first, answer.body.find('\n', answer.body.find('{'))) << path;  // of the first event
+      }
+    }
+  }
+  EXPECT_EQ(ask("GET", "/v1/models", "", bearer(key_)).head.find("X-AIGC"), std::string::npos);
+}
+
+TEST_F(ProvenanceTest, WhatIsKeptOfAResponseKeepsItsLabel) {
+  label_producer_ = "Example";
+  restart();
+  const auto answer = ask("POST", "/v1/responses", R"({"model": "alphabet", "input": "abc"})", bearer(key_));
+  const auto body = json::parse(answer.body);
+  ASSERT_TRUE(body && body->find("aigc") != nullptr) << answer.body;
+  const auto kept = json::parse(ask("GET", "/v1/responses/" + body->find("id")->as_string(), "", bearer(key_)).body);
+  ASSERT_TRUE(kept && kept->find("aigc") != nullptr);
+  EXPECT_EQ(*kept->find("aigc"), *body->find("aigc"));
 }
 
 }  // namespace

@@ -209,6 +209,7 @@ void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply
   exchange->recorded_by(options_.audit);
   exchange->prepared_by(&preparation_);
   exchange->marked_by(options_.marks);
+  if (!options_.label_producer.empty()) exchange->labelled_by(&options_.label_producer);
   exchange->governed_by(options_.policies);
   exchange->stopped_by(options_.stops);
   if (const auto parent = net::find_header(request.headers, "traceparent"); !parent.empty()) {
@@ -255,6 +256,7 @@ std::unique_ptr<InnerCall> Service::dispatch(InnerRequest inner, std::function<v
   exchange->counted_by(metrics_, request->path);
   exchange->recorded_by(options_.audit);
   exchange->marked_by(options_.marks);
+  if (!options_.label_producer.empty()) exchange->labelled_by(&options_.label_producer);
   exchange->governed_by(options_.policies);
   exchange->stopped_by(options_.stops);
   exchange->logged_by(request_log_, request->method, true);

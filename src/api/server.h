@@ -57,6 +57,7 @@ struct ServiceOptions {
   // The keys that answers are marked with; null: none is, and /v1/content_provenance answers 501. Must outlive the
   // service.
   const governance::MarkKeyHolder* marks = nullptr;
+  std::string label_producer;  // who answers are labelled as the work of; "": they are not labelled
   // What requests are let do and answers let say, by project; null: everything. Must outlive the service.
   const governance::PolicySet* policies = nullptr;
   // What the operator stops, for /admin/stops; null: there are no such routes. Must outlive the service.

@@ -64,6 +64,12 @@ void tell_mark(Exchange& exchange, const Launch& launch, json::Object& audit) {
     audit.set("watermark", marks(launch) ? json::Value(launch.mark->id) : json::Value());
 }
 
+// A machine's answer gets its label, and a number that the audit log knows it by.
+void tell_label(Exchange& exchange, json::Object& audit) {
+  const std::string& number = exchange.label_answer();
+  if (!number.empty() && !audit.empty()) audit.set("produce_id", number);
+}
+
 // Submits the choices; the answer takes care of everything that follows.
 void submit(const std::shared_ptr<Answer>& answer, const Exchange& exchange, const Launch& launch) {
   const auto& [model, params, prompts, limits, n, rules, cache_salt, tells_prompt, mark] = launch;
@@ -115,6 +121,7 @@ void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch l
   }
   if (!spec.refused) launch.mark = exchange->mark_key();
   tell_mark(*exchange, launch, spec.audit);
+  tell_label(*exchange, spec.audit);
   admit(exchange, need,
         [exchange, spec = std::move(spec), launch = std::move(launch), choices, wanted = need.output_tokens,
          make_writer](std::shared_ptr<Charge> charge, std::int64_t granted) mutable {

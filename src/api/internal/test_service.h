@@ -129,6 +129,7 @@ class ServiceTest : public testing::Test {
     options.deferred.poll = std::chrono::milliseconds(20);
     options.moderator = moderator;
     options.marks = marks_;
+    options.label_producer = label_producer_;
     options.policies = policies_;
     options.audit = audit_;
     options.stops = stops_;
@@ -205,6 +206,7 @@ class ServiceTest : public testing::Test {
   ModelList models_;
   McpOptions mcp_;                                      // of the next start
   const governance::MarkKeyHolder* marks_ = nullptr;  // of the next start
+  std::string label_producer_;                        // of the next start
   const governance::PolicySet* policies_ = nullptr;   // of the next start
   governance::AuditLog* audit_ = nullptr;             // of the next start
   StopSwitch* stops_ = nullptr;                       // of the next start

@@ -78,7 +78,9 @@ std::vector<std::string> Policy::unmet(const ServiceAbilities& service) const {
   };
   not_done(!p.disclosure.empty() && p.disclosure != "none", Duty::kDisclosure, "telling people that this is a machine");
   not_done(!p.explicit_labels.empty(), Duty::kExplicitLabels, "labels that people see");
-  not_done(p.implicit_label != "none", Duty::kImplicitLabels, "labels in metadata (" + p.implicit_label + ")");
+  not_done(p.implicit_label == "c2pa", Duty::kImplicitLabels, "labels in metadata (c2pa)");
+  if (p.implicit_label == "gb45438" && !service.labels && !p.takes_on(Duty::kImplicitLabels))
+    lacks("labels in metadata (--label-producer)");
   not_done(p.strikes_in_a_row > 0 || p.strikes_a_day > 0, Duty::kStrikes, "counting strikes");
   not_done(!p.minor_ages.empty(), Duty::kMinors, "a mode for minors");
   not_done(p.reminder_minutes > 0, Duty::kCompanion, "reminders in long conversations");

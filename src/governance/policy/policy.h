@@ -16,6 +16,7 @@ namespace qw::governance {
 // What a service has that profiles may ask for.
 struct ServiceAbilities {
   bool audit_log = false;
+  bool labels = false;    // answers carry the label of GB 45438
   std::string watermark;  // the scheme of the key in use, "synthid" or "gumbel"; "": none
 };
 

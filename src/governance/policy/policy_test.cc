@@ -102,7 +102,7 @@ TEST_F(PolicyFiles, TheShippedOnesAskForWhatAServiceCanHave) {
     EXPECT_EQ(profile->name, name);
     const auto policy = Policy::load(*profile, folder_);
     ASSERT_TRUE(policy) << name << ": " << policy.error().message;
-    EXPECT_THAT((*policy)->unmet({.audit_log = true, .watermark = "synthid"}), IsEmpty()) << name;
+    EXPECT_THAT((*policy)->unmet({.audit_log = true, .labels = true, .watermark = "synthid"}), IsEmpty()) << name;
     EXPECT_EQ((*policy)->unmet({}).empty(), name == "internal") << name;
   }
   EXPECT_EQ(shipped_profile("mars-public"), "");
@@ -114,7 +114,7 @@ TEST_F(PolicyFiles, WhatCannotBeHonouredIsNamed) {
       "operator_duties": ["strikes"]})");
   ASSERT_TRUE(profile) << profile.error().message;
   const auto policy = Policy::load(*profile, "");
-  EXPECT_THAT((*policy)->unmet({.audit_log = true, .watermark = "synthid"}),
+  EXPECT_THAT((*policy)->unmet({.audit_log = true, .labels = true, .watermark = "synthid"}),
               ElementsAre(HasSubstr("labels in metadata (c2pa), which this program does not do"), HasSubstr("sm3/sm2"),
                           HasSubstr("the watermark gumbel, and the key in use is of synthid")));
 }

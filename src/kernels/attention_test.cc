@@ -400,18 +400,18 @@ TEST_P(AttentionTest, DecodeAgreesOverSegments) {
 TEST_P(AttentionTest, SegmentsInAnyOrderAreDecodeBitForBit) {
   for (CacheType type : kCacheTypes) {
     for (auto [keys, window, group] : {std::array<std::int64_t, 3>{5, 0, 2}, {1024, 0, 1}, {3500, 0, 3}, {3500, 2000, 70}, {2050, 2, 4}}) {
-      Cache cache(k_, type, 2, 64, 32, keys, 1.5F);
+      Cache cache(k_, type, 3, 64, 32, keys, 1.5F);
       cache.window = window;
-      const std::int64_t n = 2 * group * 64, size = k_.attention_partial_floats(cache.args(group, nullptr, nullptr));
+      const std::int64_t n = 3 * group * 64;
       const auto q = random_values(n, 46, 1.5F);
       std::vector<float> whole(static_cast<std::size_t>(n)), parts(whole.size());
       k_.attention_decode(cache.args(group, q.data(), whole.data()));
       const AttentionSegments segments = attention_segments(keys, window);
-      std::vector<float> partials(static_cast<std::size_t>((segments.end - segments.begin) * size));
-      for (std::int64_t head = 0; head < 2; ++head) {
+      for (const std::int64_t head : {0, 1}) {  // one kv head, then the two others together
         auto args = cache.args(group, q.data(), parts.data());
-        args.head_begin = head, args.head_end = head + 1;
-        std::fill(partials.begin(), partials.end(), NAN);
+        args.head_begin = head, args.head_end = 2 * head + 1;
+        const std::int64_t size = k_.attention_partial_floats(args);
+        std::vector<float> partials(static_cast<std::size_t>((segments.end - segments.begin) * size), NAN);
         for (std::int64_t s = segments.end; s-- > segments.begin;)
           k_.attention_segment(args, s, partials.data() + (s - segments.begin) * size);
         k_.attention_join(args, partials.data());

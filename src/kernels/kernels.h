@@ -209,9 +209,9 @@ struct Kernels {
   void (*attention_train_backward)(const AttentionTrainArgs&);
   void (*attention_decode)(const AttentionDecodeArgs&);
   void (*attention_prefill)(const AttentionPrefillArgs&);
-  // The same as attention_decode in parts: every segment that holds a visible key (attention_segments) of kv head
-  // head_begin, in any order and on any thread, each into its own `partial` of attention_partial_floats floats; then they
-  // are joined, in ascending order, into o.
+  // The same as attention_decode in parts: every segment that holds a visible key (attention_segments), in any order and on
+  // any thread, each into its own `partial` of attention_partial_floats floats; then they are joined, in ascending order,
+  // into o. All for kv heads [head_begin, head_end), whose keys lie side by side: several are read faster than one.
   std::int64_t (*attention_partial_floats)(const AttentionDecodeArgs&);
   void (*attention_segment)(const AttentionDecodeArgs&, std::int64_t segment, float* partial);
   void (*attention_join)(const AttentionDecodeArgs&, const float* partials);

@@ -139,7 +139,7 @@ void RunningExecutor::State::choose_blocks(const Op& op) {
 void RunningExecutor::State::attend_chosen(const Op& op, std::int64_t i, std::int64_t kv_head, int worker) {
   IndexWork& w = index_work;
   const AttentionSpec& s = op.attention;
-  kernels::AttentionDecodeArgs a = attention_args(op, {w.choosing[index(i)], 1}, kv_head);
+  kernels::AttentionDecodeArgs a = attention_args(op, {w.choosing[index(i)], 1}, kv_head, 1);
   kernels::CacheRun* const seen = w.runs.data() + std::int64_t{worker} * (op.index.blocks + 1);
   const std::int64_t n = visible_runs(op.index, w.chosen.data() + i * op.index.blocks, a.n_keys, seen);
   std::byte* const k = w.gathered.data() + 2 * w.half * worker;
@@ -176,7 +176,7 @@ void RunningExecutor::State::attend_indexed(const Op& op) {
     Run run = runs[index(i)];
     const std::int64_t all = op.index.all_seen() - batch.positions[index(run.first)];  // of its rows, how many see everything
     run.rows = static_cast<std::int32_t>(std::min<std::int64_t>(run.rows, all));
-    if (run.rows > 0) attend(op, run, head);
+    if (run.rows > 0) attend(op, run, head, 1);
   });
 }
 

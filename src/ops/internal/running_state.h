@@ -44,11 +44,13 @@ struct RunningExecutor::State {
   };
   std::vector<Preparing> preparing;  // by op, of products
   std::vector<std::int32_t> region;  // by op (running_rows.cc): ops of one region are done together
-  // What segments leave until they are joined: of a lone row's attention by kv head and segment, or of each worker's rows
+  // What segments leave until they are joined: of a lone row's attention by part of the kv heads and segment, or of each worker's rows
   // that see several chunks, by row and segment.
   tensor::Buffer segment_sums;
   std::int64_t worker_sums = 0;  // floats of each worker, of the second kind
   bool in_segments = false;     // the step's attention is shared out by segments
+  std::int64_t lone_rows = 0;   // runs of one row, and what they see in all, in times of the longest's
+  double lone_total = 0;
   struct Angles {
     RopeSpec spec;
     std::vector<float> frequencies;
@@ -154,10 +156,10 @@ struct RunningExecutor::State {
   void show_experts_out(const Op& op);
   void expert_in(const Op& op, const Group& group, std::byte* scratch, std::int64_t cut, std::int64_t cuts);
   void expert_out(const Op& op, const Group& group, std::byte* scratch, std::int64_t cut, std::int64_t cuts);
-  kernels::AttentionDecodeArgs attention_args(const Op& op, const Run& run, std::int64_t kv_head) const;
-  void attend(const Op& op, const Run& run, std::int64_t kv_head);
+  kernels::AttentionDecodeArgs attention_args(const Op& op, const Run& run, std::int64_t kv_head, std::int64_t n) const;
+  void attend(const Op& op, const Run& run, std::int64_t kv_head, std::int64_t n);  // kv heads [kv_head, kv_head + n)
   void attend_in_segments(const Op& op, const Run& run);
-  kernels::AttentionDecodeArgs segment_args(const Op& op, std::int32_t row, std::int64_t kv_head, std::int64_t segment) const;
+  kernels::AttentionDecodeArgs segment_args(const Op& op, std::int32_t row, std::int64_t kv_head, std::int64_t segment, std::int64_t n) const;
   void attend_chunks(const Op& op, const Run& run, std::int64_t kv_head, int worker);
   void plan_chunks(const Op& op);
   void plan_segments();

@@ -553,26 +553,32 @@ void decode(const AttentionDecodeArgs& a) { prefill({a, 1, 0, 0}); }
 // A segment's sums, for every kQueries heads of the group.
 QW_INLINE std::int64_t sums_floats(std::int64_t ld, std::int64_t head_dim) { return ld * (padded(head_dim) + 2); }
 
-std::int64_t partial_floats(const AttentionDecodeArgs& a) {
-  if (a.type == CacheType::kF32) return kernels_for(Isa::kAvx512).attention_partial_floats(a);
+// Of one kv head.
+std::int64_t head_floats(const AttentionDecodeArgs& a) {
   return sums_floats(round_up(a.heads / a.kv_heads, kTile), a.head_dim);
 }
+std::int64_t partial_floats(const AttentionDecodeArgs& a) {
+  if (a.type == CacheType::kF32) return kernels_for(Isa::kAvx512).attention_partial_floats(a);
+  return (a.head_end - a.head_begin) * head_floats(a);
+}
 
-// Calls body(queries, floats before them) for every kQueries heads of kv head head_begin.
+// Calls body(kv head, queries, floats before them) for every kQueries heads of each kv head's group.
 template <class Body>
-QW_INLINE void over_group(const AttentionDecodeArgs& a, Body body) {
+QW_INLINE void over_groups(const AttentionDecodeArgs& a, Body body) {
   const std::int64_t group = a.heads / a.kv_heads;
   Queries x;
-  for (std::int64_t begin = 0; begin < group; begin += kQueries) {
-    x.count = lower(kQueries, group - begin);
-    x.ld = round_up(x.count, kTile);
-    for (std::int64_t i = 0; i < x.count; ++i) {
-      const std::int64_t at = (a.head_begin * group + begin + i) * a.head_dim;
-      x.q[i] = a.q + at;
-      x.o[i] = a.o + at;
-      place(a, x, i, a.n_keys);
+  for (std::int64_t h = a.head_begin; h < a.head_end; ++h) {
+    for (std::int64_t begin = 0; begin < group; begin += kQueries) {
+      x.count = lower(kQueries, group - begin);
+      x.ld = round_up(x.count, kTile);
+      for (std::int64_t i = 0; i < x.count; ++i) {
+        const std::int64_t at = (h * group + begin + i) * a.head_dim;
+        x.q[i] = a.q + at;
+        x.o[i] = a.o + at;
+        place(a, x, i, a.n_keys);
+      }
+      body(h, x, (h - a.head_begin) * head_floats(a) + sums_floats(begin, a.head_dim));
     }
-    body(x, sums_floats(begin, a.head_dim));
   }
 }
 
@@ -580,9 +586,9 @@ void segment(const AttentionDecodeArgs& a, std::int64_t s, float* partial) {
   if (a.type == CacheType::kF32) return kernels_for(Isa::kAvx512).attention_segment(a, s, partial);
   const TileUse tiles;
   Scratch w;
-  over_group(a, [&](Queries& x, std::int64_t before) {
+  over_groups(a, [&](std::int64_t h, Queries& x, std::int64_t before) {
     ready(a, x, w);
-    attend_segment(a, a.head_begin, x, w, s, carve_sums(partial + before, x.ld));
+    attend_segment(a, h, x, w, s, carve_sums(partial + before, x.ld));
   });
 }
 
@@ -591,7 +597,7 @@ void join_segments(const AttentionDecodeArgs& a, const float* partials) {
   const AttentionSegments segments = attention_segments(a.n_keys, a.window);
   const std::int64_t size = partial_floats(a);
   alignas(64) float joined[(kMaxHeadDim + 2) * kQueries];
-  over_group(a, [&](Queries& x, std::int64_t before) {
+  over_groups(a, [&](std::int64_t, Queries& x, std::int64_t before) {
     const Sums total = carve_sums(joined, x.ld);
     __builtin_memcpy(joined, partials + before, static_cast<std::size_t>(sums_floats(x.ld, a.head_dim)) * sizeof(float));
     for (std::int64_t s = 1; s < segments.end - segments.begin; ++s) {

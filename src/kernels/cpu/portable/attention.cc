@@ -139,24 +139,25 @@ void decode(const AttentionDecodeArgs& a) {
 
 constexpr std::int64_t kPartialFloats = sizeof(Partial) / sizeof(float);
 
-std::int64_t partial_floats(const AttentionDecodeArgs& a) { return a.heads / a.kv_heads * kPartialFloats; }
+std::int64_t query_heads(const AttentionDecodeArgs& a) { return (a.head_end - a.head_begin) * (a.heads / a.kv_heads); }
+std::int64_t partial_floats(const AttentionDecodeArgs& a) { return query_heads(a) * kPartialFloats; }
 
 void segment(const AttentionDecodeArgs& a, std::int64_t s, float* partial) {
-  const std::int64_t group = a.heads / a.kv_heads;
-  for (std::int64_t g = 0; g < group; ++g) {
-    const std::int64_t h = a.head_begin * group + g;
-    attend_segment(a, a.head_begin, a.q + h * a.head_dim, s, reinterpret_cast<Partial*>(partial)[g]);
+  const std::int64_t group = a.heads / a.kv_heads, first = a.head_begin * group;
+  for (std::int64_t i = 0; i < query_heads(a); ++i) {
+    const std::int64_t h = first + i;
+    attend_segment(a, h / group, a.q + h * a.head_dim, s, reinterpret_cast<Partial*>(partial)[i]);
   }
 }
 
 void join_segments(const AttentionDecodeArgs& a, const float* partials) {
-  const std::int64_t group = a.heads / a.kv_heads;
+  const std::int64_t heads = query_heads(a), first = a.head_begin * (a.heads / a.kv_heads);
   const AttentionSegments segments = attention_segments(a.n_keys, a.window);
   const auto* parts = reinterpret_cast<const Partial*>(partials);
-  for (std::int64_t g = 0; g < group; ++g) {
-    Partial total = parts[g];
-    for (std::int64_t s = 1; s < segments.end - segments.begin; ++s) join(total, parts[s * group + g], a.head_dim);
-    write_output(total, a.head_dim, a.o + (a.head_begin * group + g) * a.head_dim);
+  for (std::int64_t i = 0; i < heads; ++i) {
+    Partial total = parts[i];
+    for (std::int64_t s = 1; s < segments.end - segments.begin; ++s) join(total, parts[s * heads + i], a.head_dim);
+    write_output(total, a.head_dim, a.o + (first + i) * a.head_dim);
   }
 }
 

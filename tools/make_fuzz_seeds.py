@@ -301,6 +301,46 @@ def policies():
                                                             {"what": "all", "name": "", "by": "", "reason": "", "since": 1}]}))
 
 
+def labelled_files():
+    """A byte for the format (governance/label/label_file.h), then a file."""
+    import io
+    import struct
+    import zipfile
+    import zlib
+
+    label = compact({"Label": "1", "ContentProducer": "V", "ProduceID": "1", "ReservedCode1": "", "ContentPropagator": "",
+                     "PropagateID": "", "ReservedCode2": ""}).strip()
+    xmp = ('<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+           f'xmlns:T="http://www.tc260.org.cn/ns/AIGC/1.0/"><T:AIGC>{label}</T:AIGC></rdf:Description></rdf:RDF></x:xmpmeta>').encode()
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packed = io.BytesIO()
+    office = "http://schemas.openxmlformats.org/officeDocument/2006/"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("[Content_Types].xml", "<Types/>")
+        file.writestr("_rels/.rels", f'<Relationships><Relationship Id="a" Type="{office}relationships/custom-properties" Target="p.xml"/></Relationships>')
+        file.writestr("p.xml", f'<Properties><property pid="2" name="AIGC"><lpwstr>{label}</lpwstr></property></Properties>')
+    pdf, places = b"%PDF-1.4\n", []
+    for number, body in enumerate((b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [] /Count 0 >>", b"<< /AIGC (" + label.encode() + b") >>"), 1):
+        places.append(len(pdf))
+        pdf += b"%d 0 obj\n%s\nendobj\n" % (number, body)
+    table = len(pdf)
+    pdf += b"xref\n0 4\n0000000000 65535 f \n" + b"".join(b"%010d 00000 n \n" % p for p in places)
+    pdf += b"trailer\n<< /Size 4 /Root 1 0 R /Info 3 0 R >>\nstartxref\n%d\n%%%%EOF\n" % table
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
+    text = b"XML:com.adobe.xmp\0"
+    app1 = b"http://ns.adobe.com/xap/1.0/\0" + xmp
+    files = [("json", f'{{"a": 1, "AIGC": {label}}}'.encode()), ("markdown", f"---\nt: x\nAIGC: {label}\n---\ntext\n".encode()),
+             ("html", f"<html><head><script>x</script><meta name=AIGC content='{label}'></head></html>".encode()), ("ooxml", packed.getvalue()),
+             ("pdf", pdf), ("png", b"\x89PNG\r\n\x1a\n" + head + chunk(b"iTXt", text + bytes(4) + xmp) + chunk(b"IEND", b"")),
+             ("jpeg", b"\xff\xd8\xff\xe1" + struct.pack(">H", len(app1) + 2) + app1 + b"\xff\xda\0\2x\xff\xd9"),
+             ("png_packed", b"\x89PNG\r\n\x1a\n" + head + chunk(b"iTXt", text + b"\1\0\0\0" + zlib.compress(xmp)) + chunk(b"IEND", b""))]
+    for i, (name, data) in enumerate(files):
+        put("governance_label_file", name, bytes([5 if name == "png_packed" else i]) + data)
+
+
 def evaluations():
     for task in sorted((ROOT / "src/eval/tasks").glob("*.toml")):
         put("eval_task_file", task.stem, task.read_bytes())
@@ -310,5 +350,5 @@ def evaluations():
     put("eval_items", "articles", " \n = A = \n x \n = = B = = \n\n y \n = C = \n")
 
 
-for make in (tokenizers, quantised, adapters, ggufs, shards, documents, templates, outputs, requests, tool_servers, watermark_keys, scanned_texts, policies, evaluations):
+for make in (tokenizers, quantised, adapters, ggufs, shards, documents, templates, outputs, requests, tool_servers, watermark_keys, scanned_texts, policies, labelled_files, evaluations):
     make()

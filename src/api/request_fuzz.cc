@@ -10,6 +10,7 @@
 #include "api/openai/request.h"
 #include "api/openai/responses/request.h"
 #include "api/openai/tokens.h"
+#include "api/provenance.h"
 #include "base/result.h"
 #include "chat/messages.h"
 #include "net/http.h"

@@ -25,6 +25,10 @@ TEST(ConfigTable, UnknownKeysAreNamed) {
 }
 
 TEST(ConfigTable, SyntaxErrorsNameTheLine) {
+  // Letters where a blank might stand: what the library calls impossible to happen.
+  EXPECT_FALSE(parse_toml("key\u024A", "c.toml"));
+  EXPECT_FALSE(parse_toml("\u00E9 = 1", "c.toml"));
+  EXPECT_EQ(parse_toml("a = \"\"\"x\\\n  \u00E9\"\"\"  # \u00E9", "c.toml")->find("a")->as_string(), "x\u00E9");
   const auto bad = parse_toml("a = 1\nb = = 2\n", "c.toml");
   ASSERT_FALSE(bad);
   EXPECT_THAT(bad.error().message, HasSubstr("c.toml:2: "));

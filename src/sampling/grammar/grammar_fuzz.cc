@@ -1,5 +1,6 @@
 // Grammars are foreign bytes: EBNF, regular expressions and JSON schemas of requests. What can be read is compiled and
-// run a little.
+// run a little. A grammar may cost far less here than in a request (kMost), so that inputs are many: what is too much is
+// refused in the same places.
 #include <cstdint>
 #include <memory>
 #include <string_view>
@@ -7,6 +8,7 @@
 #include "base/rng.h"
 #include "json/value.h"
 #include "sampling/grammar/ebnf.h"
+#include "sampling/grammar/effort.h"
 #include "sampling/grammar/grammar.h"
 #include "sampling/grammar/json_schema.h"
 #include "sampling/grammar/regex.h"
@@ -15,10 +17,13 @@
 namespace {
 
 using qw::sampling::grammar::Configurations;
+using qw::sampling::grammar::Effort;
 using qw::sampling::grammar::Grammar;
 using qw::sampling::grammar::Runner;
 using qw::sampling::grammar::Source;
 using qw::sampling::grammar::Stacks;
+
+constexpr std::size_t kMost = std::size_t{1} << 22;  // of 2^31
 
 void run(const Source& source, std::size_t seed) {
   auto grammar = Grammar::compile(source);
@@ -42,11 +47,12 @@ void run(const Source& source, std::size_t seed) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size < 2 || size > 4096) return 0;
   const std::string_view text(reinterpret_cast<const char*>(data) + 1, size - 1);
+  Effort effort({}, kMost);
   if (data[0] % 3 == 0) {
-    if (auto source = qw::sampling::grammar::parse_ebnf(text)) run(*source, size);
+    if (auto source = qw::sampling::grammar::parse_ebnf(text, &effort)) run(*source, size);
     return 0;
   }
-  Source source;
+  Source source(&effort);
   if (data[0] % 3 == 1) {
     const auto node = qw::sampling::grammar::parse_regex(text, source, qw::sampling::grammar::Anchoring::kSearch);
     if (!node) return 0;

@@ -2,22 +2,17 @@
 
 #include <algorithm>
 
+#include "base/trim.h"
+
 namespace qw::chat {
 namespace {
 
 constexpr std::string_view kNames[] = {"Safe", "Controversial", "Unsafe"};
 
-std::string_view trimmed(std::string_view text) {
-  constexpr std::string_view kSpace = " \t\r\n";
-  const std::size_t begin = text.find_first_not_of(kSpace);
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
-}
-
 // What follows `name` at the beginning of the line; nothing if the line begins otherwise.
 std::optional<std::string_view> field(std::string_view line, std::string_view name) {
   if (!line.starts_with(name)) return std::nullopt;
-  return trimmed(line.substr(name.size()));
+  return base::trimmed(line.substr(name.size()));
 }
 
 // The text up to `separator`, which is taken off the front of `rest` with it.
@@ -25,7 +20,7 @@ std::string_view cut(std::string_view& rest, char separator) {
   const std::size_t end = std::min(rest.find(separator), rest.size());
   const std::string_view part = rest.substr(0, end);
   rest.remove_prefix(std::min(end + 1, rest.size()));
-  return trimmed(part);
+  return base::trimmed(part);
 }
 
 tl::unexpected<Error> bad(const std::string& what) { return fail(ErrorKind::kBadInput, "the guard's answer " + what); }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/trim.h"
 #include "net/http.h"
 
 namespace qw::net {
@@ -16,11 +17,7 @@ bool same_word(std::string_view a, std::string_view b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) { return lower(x) == lower(y); });
 }
 
-std::string_view trim(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-  return text;
-}
+constexpr std::string_view kBlanks = " \t";
 
 auto bad(const std::string& what) { return fail(ErrorKind::kBadInput, "multipart body: " + what); }
 
@@ -31,17 +28,18 @@ struct Parameter {
 };
 bool split_header(std::string_view text, std::string_view& value, std::vector<Parameter>& parameters) {
   const auto first = std::min(text.find(';'), text.size());
-  value = trim(text.substr(0, first));
+  value = base::trimmed(text.substr(0, first), kBlanks);
   std::size_t at = first;
   while (at < text.size()) {
     ++at;  // the semicolon
     const auto equals = text.find_first_of("=;", at);
     if (equals == std::string_view::npos || text[equals] == ';') {  // a word without a value means nothing here
-      if (!trim(text.substr(at, equals == std::string_view::npos ? equals : equals - at)).empty()) return false;
+      if (!base::trimmed(text.substr(at, equals == std::string_view::npos ? equals : equals - at), kBlanks).empty())
+        return false;
       at = std::min(equals, text.size());
       continue;
     }
-    Parameter one{trim(text.substr(at, equals - at)), {}};
+    Parameter one{base::trimmed(text.substr(at, equals - at), kBlanks), {}};
     at = equals + 1;
     while (at < text.size() && text[at] == ' ') ++at;
     if (at < text.size() && text[at] == '"') {
@@ -53,11 +51,11 @@ bool split_header(std::string_view text, std::string_view& value, std::vector<Pa
       if (at == text.size()) return false;
       ++at;
       const auto next = std::min(text.find(';', at), text.size());
-      if (!trim(text.substr(at, next - at)).empty()) return false;
+      if (!base::trimmed(text.substr(at, next - at), kBlanks).empty()) return false;
       at = next;
     } else {
       const auto next = std::min(text.find(';', at), text.size());
-      one.value = trim(text.substr(at, next - at));
+      one.value = base::trimmed(text.substr(at, next - at), kBlanks);
       at = next;
     }
     parameters.push_back(std::move(one));
@@ -108,7 +106,8 @@ Status read_head(std::string_view head, FormPart& part) {
     head.remove_prefix(std::min(end + 2, head.size()));
     const auto colon = line.find(':');
     if (colon == std::string_view::npos) return bad("a header line without a colon in the head of a part");
-    const std::string_view name = trim(line.substr(0, colon)), value = trim(line.substr(colon + 1));
+    const std::string_view name = base::trimmed(line.substr(0, colon), kBlanks),
+                           value = base::trimmed(line.substr(colon + 1), kBlanks);
     if (same_word(name, "content-type")) part.content_type = value;
     if (same_word(name, "content-transfer-encoding") && !same_word(value, "binary") && !same_word(value, "8bit") &&
         !same_word(value, "7bit"))

@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/trim.h"
 #include "base/utf8.h"
 #include "governance/keywords/symbol_stream.h"
 
@@ -16,12 +17,6 @@ namespace qw::governance {
 namespace {
 
 constexpr std::size_t kFewestSyllables = 3;  // of a keyword that is looked for in pinyin: two are too many other words
-
-std::string_view trimmed(std::string_view line) {
-  constexpr std::string_view kBlank = " \t\r";
-  const auto begin = line.find_first_not_of(kBlank);
-  return begin == std::string_view::npos ? "" : line.substr(begin, line.find_last_not_of(kBlank) + 1 - begin);
-}
 
 // Han characters in Latin letters, by ICU.
 class Pinyin {
@@ -73,7 +68,7 @@ class KeywordList::Reader {
     for (std::size_t at = 0; at < file.size();) {
       const auto end = std::min(file.find('\n', at), file.size());
       ++number_;
-      QW_TRY(line(trimmed(file.substr(at, end - at))));
+      QW_TRY(line(base::trimmed(file.substr(at, end - at))));
       at = end + 1;
     }
     if (words_ == 0) return wrong("there are no words");

@@ -6,6 +6,7 @@
 #include <array>
 #include <chrono>
 
+#include "base/trim.h"
 #include "governance/pii/identifiers.h"
 
 namespace qw::governance {
@@ -93,10 +94,7 @@ std::string new_produce_id() {
 
 bool has_explicit_words(std::string_view text) {
   constexpr int kNear = 64;
-  constexpr std::string_view kBlanks = " \t\r\n\v\f";
-  const std::size_t begin = text.find_first_not_of(kBlanks);
-  if (begin == std::string_view::npos) return false;
-  text = text.substr(begin, text.find_last_not_of(kBlanks) + 1 - begin);
+  text = base::trimmed(text, " \t\r\n\v\f");
   const auto inside = [&](std::size_t at) { return at < text.size() && (text[at] & 0xC0) == 0x80; };
   std::size_t head = 0, tail = text.size();
   for (int i = 0; i < kNear && head < text.size(); ++i) do

@@ -1,18 +1,13 @@
 #include <algorithm>
 #include <optional>
 
+#include "base/trim.h"
 #include "governance/label/internal/carrier.h"
 
 namespace qw::governance::internal {
 namespace {
 
 bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
-
-std::string_view trimmed(std::string_view s) {
-  while (!s.empty() && is_blank(s.front())) s.remove_prefix(1);
-  while (!s.empty() && is_blank(s.back())) s.remove_suffix(1);
-  return s;
-}
 
 // The next line from `at`, its end left out; `at` moves behind it.
 std::string_view next_line(std::string_view text, std::size_t& at) {
@@ -25,7 +20,7 @@ std::string_view next_line(std::string_view text, std::size_t& at) {
 
 // A text of front matter in one of YAML's quotes, or without where nothing in it could mean something else.
 std::optional<std::string> scalar(std::string_view s) {
-  s = trimmed(s);
+  s = base::trimmed(s);
   if (s.starts_with('"')) {
     const auto value = json::parse(s);  // YAML's double quotes hold more than JSON's: the rest is not guessed at
     return value && value->is_string() ? std::optional(value->as_string()) : std::nullopt;
@@ -52,7 +47,7 @@ std::optional<Line> key_and_value(std::string_view line) {
   if (colon == std::string_view::npos) return std::nullopt;
   auto key = scalar(line.substr(0, colon));
   if (!key) return std::nullopt;
-  return Line{std::move(*key), trimmed(line.substr(colon + 1))};
+  return Line{std::move(*key), base::trimmed(line.substr(colon + 1))};
 }
 
 struct Place {
@@ -74,12 +69,12 @@ Carrier read_mapping(std::string_view text, std::size_t& at, std::size_t end) {
   while (at < end) {
     std::size_t next = at;
     const std::string_view line = next_line(text, next);
-    if (trimmed(line).empty() || !is_blank(line.front())) break;
+    if (base::trimmed(line).empty() || !is_blank(line.front())) break;
     at = next;
     const auto member = key_and_value(line);
     const auto value = member ? scalar(member->value) : std::nullopt;
     if (!value || members.find(member->key) != nullptr)
-      fault = "a line of AIGC cannot be read: " + std::string(trimmed(line).substr(0, 40));
+      fault = "a line of AIGC cannot be read: " + std::string(base::trimmed(line).substr(0, 40));
     else
       members.set(member->key, *value);
   }

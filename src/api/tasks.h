@@ -9,13 +9,15 @@
 #include <string_view>
 #include <vector>
 
+#include "tokenizer/retrieval_prompt.h"
 #include "tokenizer/tokenizer.h"
 
 namespace qw::api {
 
-// What the makers of the models put where a caller says nothing.
-inline constexpr std::string_view kDefaultInstruction =
-    "Given a web search query, retrieve relevant passages that answer the query";
+using tokenizer::embedding_prompt;
+using tokenizer::kDefaultInstruction;
+using tokenizer::kEmbeddingEnd;
+using tokenizer::ranking_prompt;
 
 struct EmbeddingTask {
   std::int64_t width = 0;  // numbers of a whole embedding
@@ -27,17 +29,6 @@ struct EmbeddingTask {
 struct RankTask {
   std::int64_t yes = 0, no = -1;
 };
-
-// Ends a text whose embedding is wanted.
-inline constexpr std::string_view kEmbeddingEnd = "<|endoftext|>";
-
-// The text, after "Instruct: <instruction>\nQuery:" if there is an instruction, and <|endoftext|>, whose row the
-// embedding is, where the vocabulary has it. Special tokens in either are ordinary text.
-std::vector<tokenizer::TokenId> embedding_prompt(const tokenizer::Tokenizer& tokenizer, std::string_view text,
-                                                 std::string_view instruction);
-// The question whether the document answers the query, up to where "yes" or "no" follows.
-std::vector<tokenizer::TokenId> ranking_prompt(const tokenizer::Tokenizer& tokenizer, std::string_view instruction,
-                                               std::string_view query, std::string_view document);
 
 // Of a language model: the tokens "yes" and "no". Nothing if they are no single tokens.
 std::optional<RankTask> ranking_by_tokens(const tokenizer::Tokenizer& tokenizer);

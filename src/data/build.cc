@@ -11,6 +11,7 @@
 #include "data/poem_chat.h"
 #include "data/poem_forms.h"
 #include "data/token_shard.h"
+#include "tokenizer/retrieval_prompt.h"
 
 namespace qw::data {
 namespace {
@@ -33,6 +34,8 @@ struct Builder {
                   ShardWriter& writer) const;
   Status add_chat(const json::Object& chat, const SourceConfig& source, std::uint64_t line, ShardWriter& writer,
                   std::size_t context = 0, float value = 0) const;
+  Status add_retrieval(const SourceConfig& source, const Document& document, ShardWriter& writer) const;
+  Status add_ids(const std::vector<TokenId>& ids, float value, ShardWriter& writer) const;
   Result<json::Object> build_source(const SourceConfig& source) const;
 };
 
@@ -78,9 +81,31 @@ Result<FormBalance> count_forms(const SourceConfig& source) {
   }
 }
 
+Status Builder::add_ids(const std::vector<TokenId>& ids, float value, ShardWriter& writer) const {
+  std::uint32_t bytes = 0;
+  for (const TokenId id : ids)
+    if (!tokenizer.is_special(id)) bytes += static_cast<std::uint32_t>(tokenizer.token_bytes(id).size());
+  return writer.add(ids, bytes, std::vector<std::uint8_t>(ids.size(), 1), value);
+}
+
+// As the service asks for embeddings and rankings.
+Status Builder::add_retrieval(const SourceConfig& source, const Document& document, ShardWriter& writer) const {
+  const std::vector<std::string>& texts = document.texts;
+  if (holds_of(source) == Holds::kRetrieval) {
+    for (std::size_t i = 0; i < texts.size(); ++i)
+      QW_TRY(add_ids(tokenizer::embedding_prompt(tokenizer, texts[i], i == 0 ? source.instruction : ""),
+                     i == 0 ? static_cast<float>(texts.size()) : 0, writer));
+    return {};
+  }
+  for (std::size_t i = 1; i < texts.size(); ++i)
+    QW_TRY(add_ids(tokenizer::ranking_prompt(tokenizer, source.instruction, texts[0], texts[i]), i == 1 ? 1 : 0, writer));
+  return {};
+}
+
 Status Builder::add_document(const SourceConfig& source, const Document& document, const FormBalance& balance,
                              ShardWriter& writer) const {
   if (source.exercises != Exercises::kNone) return add_poem(source, document, balance, writer);
+  if (!document.texts.empty()) return add_retrieval(source, document, writer);
   if (is_chat(source)) {
     QW_TRY(add_chat(document.chat, source, document.line, writer, document.context, document.value));
     return holds_of(source) == Holds::kPairs ? add_chat(document.rejected, source, document.line, writer, document.context) : Status{};
@@ -158,6 +183,8 @@ Result<json::Object> Builder::build_source(const SourceConfig& source) const {
   if (const Holds holds = holds_of(source); holds != Holds::kTexts) record.set("holds", holds_name(holds));
   if (!source.reader.labels.empty())
     record.set("labels", json::Array(source.reader.labels.begin(), source.reader.labels.end()));
+  if (const Holds holds = holds_of(source); holds == Holds::kRetrieval || holds == Holds::kRankings)
+    record.set("instruction", source.instruction);
   record.set("heldout_tail", source.heldout_tail);
   record.set("train", shard_record(train_path, &train));
   record.set("heldout", shard_record(heldout_path, tail ? &*tail : nullptr));

@@ -31,6 +31,7 @@ struct SourceConfig {
   std::int64_t max_documents = 0;  // 0 = all
   Exercises exercises = Exercises::kNone;  // not kNone: format = "poems", text documents become conversations
   bool mixed_scripts = false;    // poems: requests in simplified and in traditional characters
+  std::string instruction;       // retrieval and ranking: what the query is asked for
   bool in_tokenizer = true;      // whether the tokenizer learns from it
 };
 

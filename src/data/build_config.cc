@@ -5,6 +5,7 @@
 #include "base/sha256.h"
 #include "data/build.h"
 #include "data/config_table.h"
+#include "tokenizer/retrieval_prompt.h"
 
 namespace qw::data {
 namespace {
@@ -21,7 +22,7 @@ bool is_plain_name(std::string_view name) {
 Status read_reader(ConfigTable& t, SourceConfig& source) {
   ReaderOptions& reader = source.reader;
   int format = 0, separator = 0, invalid = 0, han = 0;
-  QW_TRY(t.read_choice("format", {"text", "jsonl", "chat", "poems", "sharegpt", "alpaca", "prompt_completion", "preference", "rating", "class", "prompts"}, format));
+  QW_TRY(t.read_choice("format", {"text", "jsonl", "chat", "poems", "sharegpt", "alpaca", "prompt_completion", "preference", "rating", "class", "prompts", "retrieval", "ranking"}, format));
   QW_TRY(t.read_choice("separator", {"blank_line", "line", "file"}, separator));
   QW_TRY(t.read_choice("invalid_utf8", {"replace", "drop", "refuse"}, invalid));
   QW_TRY(t.read_choice("han", {"keep", "simplified"}, han));
@@ -42,6 +43,10 @@ Status read_reader(ConfigTable& t, SourceConfig& source) {
     for (const auto& label : reader.labels)
       if (std::count(reader.labels.begin(), reader.labels.end(), label) > 1)
         return fail(ErrorKind::kBadInput, t.name("labels") + " names " + label + " twice");
+  }
+  if (conversations && (reader.form == ConversationForm::kRetrieval || reader.form == ConversationForm::kRanking)) {
+    source.instruction = tokenizer::kDefaultInstruction;
+    QW_TRY(t.read("instruction", source.instruction));
   }
   reader.separator = static_cast<Separator>(separator);
   reader.invalid_utf8 = static_cast<InvalidUtf8>(invalid);

@@ -75,7 +75,7 @@ Result<Conversation> share_gpt(const json::Value& line) {
     QW_ASSIGN(const std::string_view role, role_of(from));
     messages.push_back(message(role, value));
   }
-  return Conversation{as_chat(std::move(messages), line), {}, 0, 0, {}};
+  return Conversation{as_chat(std::move(messages), line), {}, 0, 0, {}, {}};
 }
 
 Result<Conversation> alpaca(const json::Value& line) {
@@ -97,13 +97,13 @@ Result<Conversation> alpaca(const json::Value& line) {
   }
   messages.push_back(message("user", input.empty() ? instruction : instruction + "\n" + input));
   messages.push_back(message("assistant", output));
-  return Conversation{as_chat(std::move(messages), line), {}, 0, 0, {}};
+  return Conversation{as_chat(std::move(messages), line), {}, 0, 0, {}, {}};
 }
 
 Result<Conversation> prompt_completion(const json::Value& line) {
   QW_ASSIGN(const json::Array prompt, part_of(line, "prompt", "user"));
   QW_ASSIGN(const json::Array completion, part_of(line, "completion", "assistant"));
-  return Conversation{as_chat(joined(prompt, completion), line), {}, prompt.size(), 0, {}};
+  return Conversation{as_chat(joined(prompt, completion), line), {}, prompt.size(), 0, {}, {}};
 }
 
 Result<Conversation> rated(const json::Value& line) {
@@ -141,7 +141,7 @@ Result<Conversation> preference(const json::Value& line) {
     margin = static_cast<float>(asked->as_double());
   }
   return Conversation{as_chat(joined(prompt, chosen, shared), tools_of),
-                      as_chat(joined(prompt, rejected, shared), tools_of), prompt.size(), margin, {}};
+                      as_chat(joined(prompt, rejected, shared), tools_of), prompt.size(), margin, {}, {}};
 }
 
 Result<Conversation> classified(const json::Value& line) {
@@ -149,7 +149,7 @@ Result<Conversation> classified(const json::Value& line) {
   QW_ASSIGN(json::Array messages, part_of(line, text ? "text" : "messages", "user"));
   const json::Value* label = line.find("label");
   if (label == nullptr || (!label->is_string() && !label->is_int())) return wrong("label", "is neither a name nor a number");
-  return Conversation{as_chat(std::move(messages), line), {}, 0, 0, *label};
+  return Conversation{as_chat(std::move(messages), line), {}, 0, 0, *label, {}};
 }
 
 // What is expected stands where the assistant answers.
@@ -165,7 +165,24 @@ Result<Conversation> verified(const json::Value& line) {
     QW_ASSIGN(expected, text_of(line, "answer", false));
   }
   messages.push_back(message("assistant", expected));
-  return Conversation{as_chat(std::move(messages), line), {}, context, 0, {}};
+  return Conversation{as_chat(std::move(messages), line), {}, context, 0, {}, {}};
+}
+
+Result<Conversation> retrieval(const json::Value& line) {
+  Conversation out;
+  for (const char* member : {"query", "positive"}) {
+    QW_ASSIGN(const std::string text, text_of(line, member, true));
+    if (text.empty()) return wrong(member, "is empty");
+    out.texts.push_back(text);
+  }
+  const json::Value* negatives = line.find("negatives");
+  if (negatives == nullptr || negatives->is_null()) return out;
+  if (!negatives->is_array()) return wrong("negatives", "is not an array");
+  for (const json::Value& text : negatives->as_array()) {
+    if (!text.is_string() || text.as_string().empty()) return wrong("negatives", "must hold texts");
+    out.texts.push_back(text.as_string());
+  }
+  return out;
 }
 
 }  // namespace
@@ -187,6 +204,9 @@ Result<Conversation> conversation_of(const json::Value& line, ConversationForm f
       return classified(line);
     case ConversationForm::kVerified:
       return verified(line);
+    case ConversationForm::kRetrieval:
+    case ConversationForm::kRanking:
+      return retrieval(line);
   }
   return fail(ErrorKind::kBadInput, "unknown form");
 }

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "json/value.h"
@@ -18,6 +20,8 @@ enum class ConversationForm : std::uint8_t {
   kRated,       // {"prompt": P, "completion": P, "label": true | false}
   kClassified,  // {"text": P, "label": L} or {"messages": messages, "label": L}; L: a name or a number
   kVerified,    // {"prompt": P, "answer": T}; T: a text or a number that an answer is judged by, "" if it is not there
+  kRetrieval,   // {"query": T, "positive": T, "negatives": [T, ...]}: a document that answers the query, others that do not
+  kRanking,     // the same line, each document beside the query
 };
 
 struct Conversation {
@@ -26,6 +30,7 @@ struct Conversation {
   std::size_t context = 0;  // so many messages at the beginning are not learnt from, whoever says them
   float value = 0;          // kRated: 1 if the answer was liked; kPreference: "margin"
   json::Value label;        // kClassified: a text or a whole number
+  std::vector<std::string> texts;  // kRetrieval, kRanking: the query, the one that answers it, the others
 };
 
 // kBadInput: a member is missing or is not what the form says.

@@ -95,6 +95,13 @@ TEST(Conversation, Verified) {
   EXPECT_EQ(shown(read(R"({"prompt":"p"})", ConversationForm::kVerified)->chat), "user:p assistant: ");
 }
 
+TEST(Conversation, Retrieval) {
+  const auto c = read(R"({"query":"q","positive":"p","negatives":["a","b"]})", ConversationForm::kRetrieval);
+  ASSERT_TRUE(c) << c.error().message;
+  EXPECT_EQ(c->texts, (std::vector<std::string>{"q", "p", "a", "b"}));
+  EXPECT_EQ(read(R"({"query":"q","positive":"p"})", ConversationForm::kRanking)->texts.size(), 2u);
+}
+
 TEST(Conversation, WhatIsWrongIsNamed) {
   using enum ConversationForm;
   const std::tuple<const char*, ConversationForm, const char*> cases[] = {
@@ -116,6 +123,9 @@ TEST(Conversation, WhatIsWrongIsNamed) {
       {R"({"prompt":"x","chosen":"y","rejected":"z","margin":1e300})", kPreference, "\"margin\""},
       {R"({"text":"x"})", kClassified, "\"label\" is neither a name nor a number"},
       {R"({"label":"x"})", kClassified, "\"messages\" is missing"},
+      {R"({"query":"x"})", kRetrieval, "\"positive\" is missing"},
+      {R"({"query":"x","positive":""})", kRanking, "\"positive\" is empty"},
+      {R"({"query":"x","positive":"y","negatives":[1]})", kRetrieval, "\"negatives\" must hold texts"},
       {R"({"answer":"x"})", kVerified, "\"prompt\" is missing"},
       {R"({"prompt":[],"answer":"x"})", kVerified, "\"prompt\" is empty"},
       {R"({"prompt":"x","answer":["y"]})", kVerified, "\"answer\" is not a text"},

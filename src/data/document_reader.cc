@@ -165,6 +165,7 @@ Status DocumentReader::State::conversation(simdjson::dom::element root, Document
     if (const json::Value* messages = chat->find("messages")) QW_TRY(check_messages(*messages));
   document.chat = std::move(c.chat);
   document.rejected = std::move(c.rejected);
+  document.texts = std::move(c.texts);
   document.context = c.context;
   document.value = c.value;
   if (options.form == ConversationForm::kClassified) {

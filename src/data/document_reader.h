@@ -42,6 +42,7 @@ struct ReaderOptions {
 struct Document {
   std::string text;        // kText, kJsonl
   json::Object chat;       // kChat, kConversation: the variables a chat template gets ("messages", "tools")
+  std::vector<std::string> texts;  // of retrieval and ranking: the query, the document that answers it, the others
   json::Object rejected;   // of preferences: the other answer's
   std::size_t context = 0;  // so many messages at the beginning are not learnt from
   float value = 0;          // of a rated answer: 1 if it was liked; of preferences: the margin; of classes: which

@@ -28,10 +28,10 @@ Result<ExampleStream> ExampleStream::create(const std::vector<DatasetSource>& so
   ExampleStream out(sources, holds, reading, sequence_length, seed);
   const std::string what = holds_name(holds);
   for (std::uint32_t s = 0; s < sources.size(); ++s) {
-    if (sources[s].holds != holds || sources[s].shard.documents() % out.documents_each() != 0)
+    if (sources[s].holds != holds)
       return fail(ErrorKind::kBadInput,
                   sources[s].name + ": holds " + holds_name(sources[s].holds) + ", and " + what + " are asked for");
-    out.collect(s);
+    QW_TRY(out.collect(s));
   }
   if (out.examples_.empty())
     return fail(ErrorKind::kBadInput,
@@ -44,12 +44,27 @@ Result<ExampleStream> ExampleStream::create(const std::vector<DatasetSource>& so
   return out;
 }
 
-void ExampleStream::collect(std::uint32_t source) {
+std::uint64_t ExampleStream::documents_at(const TokenShard& shard, std::uint64_t first) const {
+  std::uint64_t n = 1;
+  if (holds_ == Holds::kPairs) n = 2;
+  if (holds_ == Holds::kRetrieval) {
+    const float said = shard.value(first);
+    if (!(said >= 2 && said <= static_cast<float>(shard.documents() - first))) return 0;
+    n = static_cast<std::uint64_t>(said);
+  }
+  return first + n <= shard.documents() ? n : 0;
+}
+
+Status ExampleStream::collect(std::uint32_t source) {
   const TokenShard& shard = (*sources_)[source].shard;
-  for (std::uint64_t first = 0; first < shard.documents(); first += documents_each()) {
+  std::uint64_t n = 0;
+  for (std::uint64_t first = 0; first < shard.documents(); first += n) {
+    n = documents_at(shard, first);
+    if (n == 0)
+      return fail(ErrorKind::kBadInput, (*sources_)[source].name + ": its documents are no whole " + holds_name(holds_));
     std::int64_t rows = 0;
     bool counts = true;
-    for (std::uint64_t d = first; d < first + documents_each(); ++d) {
+    for (std::uint64_t d = first; d < first + n; ++d) {
       rows += rows_of(shard, d);
       counts &= reading_ == Reading::kWhole ? rows_of(shard, d) > 0 : answer_of(shard, d) < shard.end(d);
     }
@@ -60,6 +75,12 @@ void ExampleStream::collect(std::uint32_t source) {
     examples_.push_back({source, first});
     rows_ += rows;
   }
+  return {};
+}
+
+std::int64_t ExampleStream::documents(std::int64_t number) const {
+  const Example& example = examples_[static_cast<std::size_t>(number)];
+  return static_cast<std::int64_t>(documents_at(shard_of(example), example.document));
 }
 
 // In a shuffled row of all examples, each takes the answer of the one before it. (Neighbours in a file often answer one
@@ -101,7 +122,7 @@ void ExampleStream::next(std::int64_t examples, PackedBatch& batch, std::vector<
 void ExampleStream::append(std::int64_t number, PackedBatch& batch) const {
   const Example& example = examples_[static_cast<std::size_t>(number)];
   const TokenShard& shard = shard_of(example);
-  for (std::uint64_t d = example.document; d < example.document + documents_each(); ++d) {
+  for (std::uint64_t d = example.document; d < example.document + documents_at(shard, example.document); ++d) {
     const auto rows = static_cast<std::uint32_t>(rows_of(shard, d));
     if (reading_ == Reading::kAnswers) {
       append_piece(shard, {example.source, rows, shard.begin(d)}, batch);

@@ -1,5 +1,6 @@
 // Examples out of shards whose documents are not simply texts: preference pairs (document 2i is the answer that was
-// preferred to document 2i + 1), rated answers, documents of classes and prompts (one document each).
+// preferred to document 2i + 1), queries with documents to find, rated answers, documents of classes, prompts and questions of
+// ranking (one document each).
 #pragma once
 
 #include <cstdint>
@@ -27,16 +28,19 @@ class ExampleStream {
                                       std::int64_t sequence_length, std::uint64_t seed, Cursor cursor);
   // Fills `batch` with all documents of the next examples and `numbers` with which examples these are.
   void next(std::int64_t examples, PackedBatch& batch, std::vector<std::int64_t>& numbers);
-  // Appends the documents of an example; of a pair the preferred answer comes first.
+  // Appends the documents of an example; of a pair the preferred answer comes first, of retrieval the query and the
+  // document that answers it.
   void append(std::int64_t number, PackedBatch& batch) const;
   // kRatings: appends the prompt of an example and behind it the answer of another, cut to the longest that an example
   // may be. Which other one depends on the seed alone, and every answer stands behind one foreign prompt.
   void append_mismatched(std::int64_t number, PackedBatch& batch) const;
   // kPrompts: the tokens behind the prompt, what its answers are judged by.
   std::vector<TokenId> expected(std::int64_t number) const;
+  // How many documents append() adds.
+  std::int64_t documents(std::int64_t number) const;
   // The value of its first document.
   float value(std::int64_t number) const;
-  bool liked(std::int64_t number) const { return value(number) > 0.5f; }  // kRatings
+  bool liked(std::int64_t number) const { return value(number) > 0.5f; }  // kRatings, kRankings
 
   std::int64_t examples() const { return static_cast<std::int64_t>(examples_.size()); }
   std::int64_t left_out() const { return left_out_; }
@@ -53,10 +57,11 @@ class ExampleStream {
   ExampleStream(const std::vector<DatasetSource>& sources, Holds holds, Reading reading, std::int64_t sequence_length,
                 std::uint64_t seed)
       : sources_(&sources), holds_(holds), reading_(reading), sequence_length_(sequence_length), seed_(seed) {}
-  std::uint64_t documents_each() const { return holds_ == Holds::kPairs ? 2 : 1; }
+  // Of the example that begins there; 0: it is not whole.
+  std::uint64_t documents_at(const TokenShard& shard, std::uint64_t first) const;
   const TokenShard& shard_of(const Example& example) const { return (*sources_)[example.source].shard; }
   std::int64_t rows_of(const TokenShard& shard, std::uint64_t document) const;
-  void collect(std::uint32_t source);
+  Status collect(std::uint32_t source);
   void choose_others();
   void begin_epoch();
   const std::vector<DatasetSource>* sources_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <numeric>
 
 #include "base/sha256.h"
@@ -19,14 +20,15 @@ tl::unexpected<Error> bad_ledger(const std::filesystem::path& path, const char* 
 }
 
 const char* method_for(Holds holds) {
-  static constexpr const char* kTables[] = {"", "[preference] or [reward]", "[kto]", "[classes]", "[grpo]"};
+  static constexpr const char* kTables[] = {"", "[preference] or [reward]", "[kto]", "[classes]", "[grpo]", "[embedding]", "[ranking]"};
   return kTables[static_cast<std::size_t>(holds)];
 }
 
 Result<Holds> holds_in(const json::Value& source, const std::filesystem::path& ledger) {
   const json::Value* said = source.find("holds");
   if (said == nullptr) return Holds::kTexts;
-  for (const Holds holds : {Holds::kPairs, Holds::kRatings, Holds::kClasses, Holds::kPrompts})
+  for (const Holds holds : {Holds::kPairs, Holds::kRatings, Holds::kClasses, Holds::kPrompts, Holds::kRetrieval,
+                            Holds::kRankings})
     if (*said == json::Value(holds_name(holds))) return holds;
   return bad_ledger(ledger, "a source holds what is not known here");
 }
@@ -43,6 +45,15 @@ Status read_labels(const json::Value& source, const std::filesystem::path& ledge
   }
   if (!labels.empty() && labels != names) return bad_ledger(ledger, "its sources have different labels");
   labels = std::move(names);
+  return {};
+}
+
+Status read_instruction(const json::Value& source, const std::filesystem::path& ledger, std::optional<std::string>& out) {
+  const json::Value* said = source.find("instruction");
+  if (said == nullptr) return {};
+  if (!said->is_string()) return bad_ledger(ledger, "instruction is not a text");
+  if (out && *out != said->as_string()) return bad_ledger(ledger, "its sources have different instructions");
+  out = said->as_string();
   return {};
 }
 
@@ -81,7 +92,7 @@ Status open_part(const std::filesystem::path& folder, const json::Value& source,
 }  // namespace
 
 const char* holds_name(Holds holds) {
-  static constexpr const char* kNames[] = {"texts", "pairs", "ratings", "classes", "prompts"};
+  static constexpr const char* kNames[] = {"texts", "pairs", "ratings", "classes", "prompts", "retrieval", "rankings"};
   return kNames[static_cast<std::size_t>(holds)];
 }
 
@@ -105,7 +116,12 @@ Result<Dataset> open_dataset(const std::filesystem::path& folder) {
   dataset.tokenizer_folder = tokenizer->as_string();
   dataset.vocab = vocab->as_int();
   dataset.ledger_sha256 = base::sha256_hex(text);
-  for (const auto& source : sources->as_array()) QW_TRY(read_labels(source, path, dataset.labels));
+  std::optional<std::string> instruction;
+  for (const auto& source : sources->as_array()) {
+    QW_TRY(read_labels(source, path, dataset.labels));
+    QW_TRY(read_instruction(source, path, instruction));
+  }
+  dataset.instruction = instruction.value_or("");
   for (const auto& source : sources->as_array()) {
     QW_TRY(open_part(folder, source, "train", dataset, dataset.train));
     QW_TRY(open_part(folder, source, "heldout", dataset, dataset.heldout));

@@ -24,8 +24,11 @@ enum class Holds : std::uint8_t {
   kRatings,  // answers that were liked (value 1) or not (0)
   kClasses,  // documents of a class each (value: its number)
   kPrompts,  // prompts, each followed by what its answers are judged by; that is what counts of them
+  kRetrieval,  // examples of a query, a document that answers it and others that do not; value of the query: how many
+               // documents the example has, itself one
+  kRankings,   // questions whether a document answers a query, that do (value 1) or not (0)
 };
-const char* holds_name(Holds holds);  // "texts", "pairs", "ratings", "classes", "prompts": in ledgers and messages
+const char* holds_name(Holds holds);  // "texts", "pairs", "ratings", "classes", "prompts", "retrieval", "rankings": in ledgers and messages
 
 struct DatasetSource {
   std::string name;
@@ -38,6 +41,7 @@ struct DatasetSource {
 struct Dataset {
   std::vector<DatasetSource> train, heldout;   // sources without documents are left out
   std::vector<std::string> labels;             // names of classes, in order; the same ones in all sources that hold classes
+  std::string instruction;                     // of sources that hold retrieval or rankings, the same in all of them
   std::string tokenizer_hash;
   std::filesystem::path tokenizer_folder;
   std::int64_t vocab = 0;

@@ -84,6 +84,15 @@ Result<std::unique_ptr<Model>> model_with_scores(const Model& body, const std::v
   return made;
 }
 
+Result<std::unique_ptr<Model>> model_with_embeddings(const Model& body) {
+  json::Object config = body.hf_config();
+  config.set("architectures", json::Array{"Model"});
+  QW_ASSIGN(auto made, model_from_hf_config(config, 0));
+  if (made->traits().head.kind != HeadKind::kEmbedding)
+    return fail(ErrorKind::kBadInput, body.traits().architecture + ": gives no embeddings here");
+  return made;
+}
+
 Result<std::unique_ptr<Model>> model_from_gguf_metadata(const json::Object& metadata, bool has_output_weight,
                                                         std::int64_t vocab) {
   const json::Object language = language_metadata(metadata);

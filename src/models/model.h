@@ -148,6 +148,8 @@ Result<std::unique_ptr<Model>> model_from_hf_config(const json::Object& config, 
 // The body of a language model with a head of scores (HeadKind::kClasses) in place of its own: one of each label; without
 // labels a single one, a reward. Its other parameters have the names they had. kBadInput when the architecture has no such head.
 Result<std::unique_ptr<Model>> model_with_scores(const Model& body, const std::vector<std::string>& labels);
+// The body of a language model that gives its last hidden rows (HeadKind::kEmbedding). Its parameters have the names they had.
+Result<std::unique_ptr<Model>> model_with_embeddings(const Model& body);
 // Makes a model from GGUF metadata (general.architecture and its keys). `has_output_weight` tells whether the head is
 // a tensor of its own; `vocab` is the row count of token_embd.weight.
 Result<std::unique_ptr<Model>> model_from_gguf_metadata(const json::Object& metadata, bool has_output_weight,

@@ -5,7 +5,9 @@
 #include <cstring>
 
 #include "base/file.h"
+#include "formats/embedding_config.h"
 #include "models/load.h"
+#include "tokenizer/retrieval_prompt.h"
 #include "train/internal/state.h"
 #include "train/internal/tensor_file.h"
 
@@ -235,6 +237,10 @@ Status Trainer::export_model(const std::filesystem::path& folder) {
   QW_TRY(base::write_file_atomically(folder / "config.json", json::dump(json::Value(config), style) + "\n"));
   QW_TRY(base::write_file_atomically(folder / "generation_config.json", json::dump(json::Value(generation), style) + "\n"));
   QW_TRY(tokenizer::save_tokenizer_folder(spec, folder));  // adds the token ids to generation_config.json
+  if (s.config.embedding) {
+    const auto& t = s.model().traits();
+    QW_TRY(formats::write_embedding_config({true, tokenizer::query_prefix(s.dataset.instruction)}, t.width, t.context, folder));
+  }
   // The weights come last: a folder that has them is complete.
   return write_tensors(folder / "model.safetensors", tensors, {{"format", "pt"}});
 }

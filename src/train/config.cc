@@ -147,6 +147,14 @@ Status read_grpo(ConfigTable t, GrpoConfig& c) {
   return t.finish();
 }
 
+Status read_embedding(ConfigTable t, EmbeddingConfig& c) {
+  QW_TRY(t.read("temperature", c.temperature, 0.001, 100));
+  QW_TRY(t.read("margin", c.margin, 0, 2));
+  QW_TRY(t.read("queries", c.queries));
+  QW_TRY(t.read("documents", c.documents));
+  return t.finish();
+}
+
 Status read_tables(ConfigTable& top, TrainConfig& c) {
   QW_ASSIGN(auto optimizer, top.table("optimizer"));
   QW_TRY(read_optimizer(std::move(optimizer), c.optimizer));
@@ -192,6 +200,15 @@ Status read_tables(ConfigTable& top, TrainConfig& c) {
     QW_ASSIGN(auto grpo, top.table("grpo"));
     QW_TRY(read_grpo(std::move(grpo), c.grpo.emplace()));
   }
+  if (top.has("embedding")) {
+    QW_ASSIGN(auto embedding, top.table("embedding"));
+    QW_TRY(read_embedding(std::move(embedding), c.embedding.emplace()));
+  }
+  if (top.has("ranking")) {
+    QW_ASSIGN(auto ranking, top.table("ranking"));
+    QW_TRY(ranking.finish());
+    c.ranking = true;
+  }
   if (top.has("classes")) {
     QW_ASSIGN(auto classes, top.table("classes"));
     QW_TRY(classes.finish());
@@ -221,6 +238,8 @@ Status check_method(const TrainConfig& c) {
                                                   {c.reward.has_value(), "[reward]"},
                                                   {c.distill.has_value(), "[distill]"},
                                                   {c.grpo.has_value(), "[grpo]"},
+                                                  {c.embedding.has_value(), "[embedding]"},
+                                                  {c.ranking, "[ranking]"},
                                                   {c.classes, "[classes]"}};
   const char* first = nullptr;
   for (const auto& [given, name] : methods) {
@@ -233,6 +252,11 @@ Status check_method(const TrainConfig& c) {
   if (c.kto && c.init_from.empty())
     return fail(ErrorKind::kBadInput, "[kto] needs init_from: it compares with the model before training");
   if (c.grpo) QW_TRY(check_grpo(c));
+  if ((c.embedding || c.ranking) && c.init_from.empty())
+    return fail(ErrorKind::kBadInput, std::string(first) + " needs init_from: a model that has read much");
+  if (c.embedding && c.lora) return fail(ErrorKind::kBadInput, "[embedding] takes the head away, which [lora] cannot");
+  if (c.embedding && !c.generation.empty())
+    return fail(ErrorKind::kBadInput, "[generation] says how a model is sampled, and one by [embedding] generates no text");
   if (!judges(c)) return {};
   if (c.init_from.empty())
     return fail(ErrorKind::kBadInput, std::string(first) + " needs init_from: the body of a language model");

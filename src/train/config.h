@@ -100,6 +100,14 @@ struct DistillConfig {
   double hard = 0;      // share of the likelihood of the text's own tokens
 };
 
+// Embeddings that find documents (retrieval.h).
+struct EmbeddingConfig {
+  double temperature = 0.05;
+  double margin = 0.1;    // others that are closer than the right one by more than this count as right too, and are left out
+  bool queries = true;    // other queries of a step are what a query is not like
+  bool documents = true;  // and other documents what its document is not like
+};
+
 // What an answer that was drawn is judged by (answer_rewards.h).
 enum class AnswerCheck : std::uint8_t { kNumber, kExact, kRegex, kJsonSchema, kProgram, kOverlong };
 struct AnswerReward {
@@ -135,6 +143,8 @@ struct TrainConfig {
   std::optional<RewardConfig> reward;
   std::optional<DistillConfig> distill;
   std::optional<GrpoConfig> grpo;
+  std::optional<EmbeddingConfig> embedding;
+  bool ranking = false;                // whether a document answers a query, by "yes" or "no" (ranking_method.cc)
   bool classes = false;                // a head of scores, one a label of the data (scores.h)
   json::Object model;                  // config.json keys; may be empty with init_from
   std::uint64_t seed = 1;

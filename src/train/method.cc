@@ -9,6 +9,8 @@ std::unique_ptr<Method> make_method(const MethodContext& context) {
   if (context.config.kto) return make_kto_method(context);
   if (context.config.distill) return make_distill_method(context);
   if (context.config.grpo) return make_grpo_method(context);
+  if (context.config.embedding) return make_embedding_method(context);
+  if (context.config.ranking) return make_ranking_method(context);
   if (judges(context.config)) return make_score_method(context);
   return make_text_method(context);
 }

@@ -240,7 +240,7 @@ TEST_F(ScoreTest, WhatDoesNotFitIsNamed) {
   auto plain = config_with({"steps=1"});
   plain.init_from = (language.output / "model").string();
   EXPECT_THAT(Trainer::create(plain, *dataset_, kernels_here(), pool).error().message,
-              HasSubstr("trained by [reward] or [classes] only"));
+              HasSubstr("trained by [reward], [classes] or [embedding] only"));
   auto other = judging("reward", {});
   other.init_from = plain.init_from;
   EXPECT_THAT(Trainer::create(other, *pairs_, kernels_here(), pool).error().message, HasSubstr("has another head"));

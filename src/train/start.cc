@@ -6,6 +6,7 @@
 
 #include "base/rng.h"
 #include "base/sha256.h"
+#include "formats/embedding_config.h"
 #include "formats/hf_folder.h"
 #include "formats/model_file.h"
 #include "models/load.h"
@@ -36,6 +37,9 @@ void initialise_one(const models::ParameterSpec& spec, std::size_t p, std::uint6
 
 // The model a folder describes, with the head it has.
 Result<std::unique_ptr<models::Model>> model_of(const std::string& path) {
+  QW_ASSIGN(const auto source, formats::ModelSource::open(path));
+  QW_ASSIGN(const auto embedding, formats::read_embedding_config(source));
+  if (embedding) return models::model_from_source(source);
   QW_ASSIGN(const auto folder, formats::HfFolder::open(path));
   auto model = models::model_from_hf_config(folder.config(), 0);
   if (!model) return in_context(path + "/config.json", std::move(model).error());
@@ -65,9 +69,14 @@ std::string fingerprint_of(const models::Model& model, const std::vector<tensor:
 Result<std::unique_ptr<models::Model>> make_model(const TrainConfig& config, const data::Dataset& dataset) {
   if (config.init_from.empty()) return models::model_from_hf_config(config.model, 0);
   QW_ASSIGN(auto model, model_of(config.init_from));
+  const models::HeadTraits& head = model->traits().head;
+  if (config.embedding) {
+    if (head.kind == models::HeadKind::kEmbedding) return model;
+    if (head.kind == models::HeadKind::kLanguage) return models::model_with_embeddings(*model);
+    return fail(ErrorKind::kBadInput, config.init_from + ": has a head, which embeddings have not");
+  }
   if (!judges(config)) return model;
   const std::vector<std::string> labels = config.classes ? dataset.labels : std::vector<std::string>();
-  const models::HeadTraits& head = model->traits().head;
   if (head.kind == models::HeadKind::kLanguage) return models::model_with_scores(*model, labels);
   const auto wanted = static_cast<std::int32_t>(std::max<std::size_t>(1, labels.size()));
   if (head.kind != models::HeadKind::kClasses || head.outputs != wanted ||

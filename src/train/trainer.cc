@@ -124,9 +124,9 @@ Result<std::unique_ptr<Trainer>> Trainer::create(TrainConfig config, const data:
     QW_ASSIGN(s.whole_model, make_model(s.config, dataset));
   }
   const models::Model& model = s.model();
-  if (!judges(s.config) && model.traits().head.kind != models::HeadKind::kLanguage)
+  if (!judges(s.config) && !s.config.embedding && model.traits().head.kind != models::HeadKind::kLanguage)
     return fail(ErrorKind::kUsage, std::string("train: a model with the head \"") + models::head_name(model.traits().head.kind) +
-                                       "\" is trained by [reward] or [classes] only");
+                                       "\" is trained by [reward], [classes] or [embedding] only");
   if (model.traits().vocab < dataset.vocab)
     return fail(ErrorKind::kUsage, "model.vocab_size is " + std::to_string(model.traits().vocab) +
                                        ", the tokenizer has " + std::to_string(dataset.vocab) + " ids");
@@ -355,6 +355,7 @@ namespace {
 template <class Record>
 void set_measures(const Record& r, json::Object& o) {
   if (r.accuracy) o.set("accuracy", *r.accuracy);
+  if (r.mrr) o.set("mrr", *r.mrr);
   if (r.margin) o.set("margin", *r.margin);
   if (r.reward) o.set("reward", *r.reward);
   if (!r.accuracy && !r.margin && !r.reward) o.set("bits_per_byte", r.bits_per_byte);

@@ -67,12 +67,13 @@ struct SourceEval {
   std::int64_t tokens = 0, bytes = 0;  // labels predicted; bytes of text they stand for (special tokens out)
   double loss = 0;                     // mean nats over all labels
   double bits_per_byte = 0;            // of the text, special tokens out
-  std::optional<double> accuracy, margin, reward;  // as in EvalRecord; `loss` is then the method's, and there are no bytes
+  std::optional<double> accuracy, margin, mrr, reward;  // as in EvalRecord; `loss` is then the method's, and there are no bytes
 };
 struct EvalRecord {
   std::int64_t step = 0;
   double eval_loss = 0, bits_per_byte = 0;  // over all sources together
   std::optional<double> accuracy, margin;   // as in StepRecord
+  std::optional<double> mrr;                // of embeddings: the mean of 1 / the place at which the right document is found
   std::optional<double> reward;             // of the likeliest answers; eval_loss is then the reward less than 0
   std::vector<SourceEval> sources;
   bool best = false;                        // lowest eval_loss so far

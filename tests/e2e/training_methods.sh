@@ -82,3 +82,26 @@ sys.exit(0 if len(rewards) == 12 and sum(rewards[-3:]) > sum(rewards[:3]) and ma
 P
 }
 check "answers of its own: grpo with an adapter, drawn by the engine that serves" "'$program' train asked.toml --set steps=12 --set batch_sequences=16 --set optimizer.lr=0.003 --json >asked.log 2>&1 && rises asked && grep -q '\"eval_loss\"' asked.log"
+
+i=0
+for line in 月 花 山 水 风 雨 春 秋; do
+  i=$((i + 1))
+  printf '{"query":"%s","positive":"第%s首","negatives":["无%s"]}\n' $line $i $i
+done >finds.jsonl
+data finds retrieval 'instruction = "Find"'
+sed -i 's/heldout_tail = 0.25//' finds.data.toml
+recipe finds '[embedding]'
+check "embeddings" "'$program' train finds.toml --set steps=12 --set batch_sequences=4 --set optimizer.lr=0.00002 --json >finds.log 2>&1 && python3 -c \"import json; l=[json.loads(x) for x in open('finds.run/log.jsonl')]; l=[x['loss'] for x in l if 'loss' in x]; exit(len(l) != 12 or l[-1] >= l[0])\""
+printf '{"text":"%s"}\n' 第1首 第2首 第3首 >found.jsonl
+check "the folder embeds, the query nearest to its own document" \
+  "'$program' embed -m finds.run/model --lines --file found.jsonl >found.json && '$program' embed -m finds.run/model --instruct Find -p 月 >asked.json && python3 -c \"import json; q=json.load(open('asked.json')); d=[sum(a*b for a,b in zip(q,json.loads(x))) for x in open('found.json')]; exit(d[0] != max(d))\""
+
+"$program" tokenizer extend base words --add yes --add no --plain --json >/dev/null || echo "FAILED mini learns two words"
+for i in 1 2 3 4 5 6 7 8; do printf '{"query":"诗%s","positive":"明月","negatives":["好的"]}\n' $i; done >ranks.jsonl
+data ranks ranking 'instruction = "R"'
+sed -i 's/"base"/"words"/; s/heldout_tail = 0.25//' ranks.data.toml
+recipe ranks '[ranking]'
+sed -i 's/"base"/"words"/; s/sequence_length = 64/sequence_length = 400/' ranks.toml
+check "rankings" "'$program' train ranks.toml --set optimizer.lr=0.00003 --json >ranks.log 2>&1 && falls ranks"
+printf '{"text":"好的"}\n{"text":"明月"}\n' >two.jsonl
+check "the folder ranks" "'$program' rerank -m ranks.run/model --instruct R --query 诗9 --file two.jsonl --top-n 1 | grep -q 明月"

@@ -10,12 +10,13 @@ namespace qw::data {
 namespace {
 
 Digest digest_of(const Document& document) {
-  const bool chat = !document.chat.empty();
-  const std::string hex =
-      base::sha256_hex(chat ? json::dump(json::Value(document.chat), json::WriteStyle::compact()) +
-                                  json::dump(json::Value(document.rejected), json::WriteStyle::compact()) +
-                                  (document.value != 0 ? std::to_string(document.value) : "")
-                            : document.text);
+  std::string all = document.text;
+  if (!document.texts.empty()) all = json::dump(json::Array(document.texts.begin(), document.texts.end()));
+  else if (!document.chat.empty())
+    all = json::dump(json::Value(document.chat), json::WriteStyle::compact()) +
+          json::dump(json::Value(document.rejected), json::WriteStyle::compact()) +
+          (document.value != 0 ? std::to_string(document.value) : "");
+  const std::string hex = base::sha256_hex(all);
   return {first_bits(hex), first_bits(std::string_view(hex).substr(16))};
 }
 
@@ -46,6 +47,8 @@ Holds holds_of(const SourceConfig& source) {
     case ConversationForm::kRated: return Holds::kRatings;
     case ConversationForm::kClassified: return Holds::kClasses;
     case ConversationForm::kVerified: return Holds::kPrompts;
+    case ConversationForm::kRetrieval: return Holds::kRetrieval;
+    case ConversationForm::kRanking: return Holds::kRankings;
     default: return Holds::kTexts;
   }
 }

@@ -67,6 +67,8 @@ std::unique_ptr<Method> make_preference_method(const MethodContext& context);
 std::unique_ptr<Method> make_kto_method(const MethodContext& context);
 std::unique_ptr<Method> make_distill_method(const MethodContext& context);
 std::unique_ptr<Method> make_grpo_method(const MethodContext& context);
+std::unique_ptr<Method> make_embedding_method(const MethodContext& context);
+std::unique_ptr<Method> make_ranking_method(const MethodContext& context);
 std::unique_ptr<Method> make_score_method(const MethodContext& context);  // rewards and classes
 
 // The mean over all labels that count in all these batches: gradients, and record.loss.

@@ -60,7 +60,7 @@ constexpr const char* kDeleted = "id object deleted";
 constexpr const char* kRanking = "id model results usage";
 constexpr const char* kScores = "id object created model data usage";
 constexpr const char* kTokens = "count max_model_len tokens token_strs";
-constexpr const char* kTexts = "id object created model choices usage";
+constexpr const char* kTexts = "id object created model choices usage timings? guard?";
 constexpr const char* kBatch =
     "id object endpoint model errors input_file_id completion_window status output_file_id error_file_id created_at "
     "in_progress_at expires_at finalizing_at completed_at failed_at expired_at cancelling_at cancelled_at "

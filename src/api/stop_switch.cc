@@ -59,8 +59,8 @@ Status StopSwitch::look() {
   const std::vector<Stop> before = stopped();
   const std::vector<Stop> now = list->all();
   take_up(std::move(*list));
-  const auto in = [](const std::vector<Stop>& list_, const Stop& stop) {
-    return std::any_of(list_.begin(), list_.end(), [&](const Stop& other) { return other.same_as(stop); });
+  const auto in = [](const std::vector<Stop>& among, const Stop& stop) {
+    return std::any_of(among.begin(), among.end(), [&](const Stop& other) { return other.same_as(stop); });
   };
   Status recorded;
   for (const Stop& stop : now)

@@ -70,10 +70,10 @@ std::vector<std::string> Policy::unmet(const ServiceAbilities& service) const {
   std::vector<std::string> out;
   const Profile& p = profile_;
   const auto lacks = [&](const std::string& what) { out.push_back("the policy " + p.name + " asks for " + what); };
-  // What this program does not do by itself is somebody's duty, or not done.
+  // What a service does not do by itself is somebody's duty, or not done.
   const auto not_done = [&](bool asked, Duty duty, const std::string& what) {
     if (asked && !p.takes_on(duty))
-      lacks(what + ", which this program does not do: an operator who does names " + name_of(duty) +
+      lacks(what + ", which this service does not do: an operator who does names " + name_of(duty) +
             " in operator_duties");
   };
   not_done(!p.disclosure.empty() && p.disclosure != "none", Duty::kDisclosure, "telling people that this is a machine");

@@ -115,7 +115,7 @@ TEST_F(PolicyFiles, WhatCannotBeHonouredIsNamed) {
   ASSERT_TRUE(profile) << profile.error().message;
   const auto policy = Policy::load(*profile, "");
   EXPECT_THAT((*policy)->unmet({.audit_log = true, .labels = true, .watermark = "synthid"}),
-              ElementsAre(HasSubstr("labels in metadata (c2pa), which this program does not do"), HasSubstr("sm3/sm2"),
+              ElementsAre(HasSubstr("labels in metadata (c2pa), which this service does not do"), HasSubstr("sm3/sm2"),
                           HasSubstr("the watermark gumbel, and the key in use is of synthid")));
 }
 

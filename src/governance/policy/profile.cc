@@ -261,7 +261,7 @@ void read_keeping(Members& in, Profile& out) {
   read_duties(in, out.operator_duties);
 }
 
-void read_signature(Members& in, std::optional<Profile::Signed>& out) {
+void read_signature(Members& in, std::optional<ProfileSignature>& out) {
   in.object("signature", [&](Members& sealed) {
     std::string key, text;
     sealed.text("public", key, true);
@@ -270,7 +270,7 @@ void read_signature(Members& in, std::optional<Profile::Signed>& out) {
                second = text.size() == 128 ? hash_from_hex(std::string_view(text).substr(64)) : std::nullopt;
     const auto bytes = hash_from_hex(key);
     if (!bytes || !first || !second) return sealed.reject("", "must be a public key and a signature in hexadecimal");
-    Profile::Signed& made = out.emplace();
+    ProfileSignature& made = out.emplace();
     made.key.bytes = *bytes;
     std::copy(first->begin(), first->end(), made.signature.begin());
     std::copy(second->begin(), second->end(), made.signature.begin() + 32);

@@ -45,6 +45,11 @@ struct GuardSide {
   std::string reply;  // what is said instead of what was blocked; "": nothing
 };
 
+struct ProfileSignature {
+  PublicKey key;
+  Signature signature{};
+};
+
 struct Profile {
   std::string name;          // "eu-public"
   std::int64_t version = 1;  // rises whenever anything changes
@@ -70,17 +75,13 @@ struct Profile {
   std::string crypto = "sha256/ed25519";                              // or sm3/sm2
   std::vector<std::pair<std::string, std::int64_t>> incident_clocks;  // name, hours
   std::vector<std::string> public_page_fields, required_approvals;
-  std::vector<PublicKey> approvers;  // whose approvals count; none: those of the keys that the service goes by
+  std::vector<PublicKey> approvers;   // whose approvals count; none: those of the keys that the service goes by
   std::int64_t reminder_minutes = 0;  // of companions; 0: none
   std::vector<Duty> operator_duties;
 
   json::Value document;  // as it was read, without "signature"
   Hash hash{};           // SHA-256 of that, canonical
-  struct Signed {
-    PublicKey key;
-    Signature signature{};
-  };
-  std::optional<Signed> signature;
+  std::optional<ProfileSignature> signature;
 
   // kBadInput with one line that names the member: unknown, missing, of a wrong type, or of a value that is none.
   static Result<Profile> parse(std::string_view file);

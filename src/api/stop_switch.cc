@@ -1,6 +1,7 @@
 #include "api/stop_switch.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "api/field_reader.h"
@@ -17,6 +18,7 @@ namespace {
 using governance::Stop;
 
 constexpr std::string_view kPath = "/admin/stops", kRelease = "/admin/stops/release";
+constexpr std::chrono::milliseconds kYoung{100};
 
 ApiError stopped_error(const Stop& stop) {
   const bool project = stop.what == Stop::What::kProject;
@@ -51,10 +53,12 @@ Status StopSwitch::look() {
   const std::lock_guard writing(writing_);
   std::error_code error;
   const auto written = std::filesystem::last_write_time(file_, error);
-  if (!error && written == seen_) return {};
+  // The clock of files stands still for some milliseconds: a time that is young may be that of two changes.
+  const bool old = std::filesystem::file_time_type::clock::now() - written > kYoung;
+  if (!error && written == seen_ && old) return {};
   if (error && seen_ == std::filesystem::file_time_type{}) return {};
   auto list = governance::StopList::read(file_);
-  seen_ = error ? std::filesystem::file_time_type{} : written;  // what cannot be read is told of once
+  seen_ = error ? std::filesystem::file_time_type{} : written;
   if (!list) return tl::unexpected(std::move(list).error());
   const std::vector<Stop> before = stopped();
   const std::vector<Stop> now = list->all();

@@ -46,10 +46,9 @@ Result<Stop> stop_of(const Options& o) {
 
 Status change(const Options& o, bool stopped) {
   QW_ASSIGN(const Stop stop, stop_of(o));
-  QW_ASSIGN(StopList list, StopList::read(o.file));
-  if (!(stopped ? list.add(stop) : list.remove(stop)))
-    return fail(ErrorKind::kUsage, description(stop) + (stopped ? " is stopped already" : " is not stopped"));
-  return list.write(o.file);
+  QW_ASSIGN(const auto list, change_stops(o.file, stop, stopped));
+  if (!list) return fail(ErrorKind::kUsage, description(stop) + (stopped ? " is stopped already" : " is not stopped"));
+  return {};
 }
 Status stop(const Options& o) { return change(o, true); }
 Status release(const Options& o) { return change(o, false); }

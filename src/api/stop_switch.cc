@@ -40,12 +40,11 @@ Result<std::unique_ptr<StopSwitch>> StopSwitch::open(std::filesystem::path file,
 
 Status StopSwitch::set(Stop stop, bool stopped) {
   const std::lock_guard writing(writing_);
-  QW_ASSIGN(governance::StopList list, governance::StopList::read(file_));
-  if (!(stopped ? list.add(stop) : list.remove(stop))) return {};
-  QW_TRY(list.write(file_));
+  QW_ASSIGN(auto list, governance::change_stops(file_, stop, stopped));
+  if (!list) return {};
   std::error_code ignored;
   seen_ = std::filesystem::last_write_time(file_, ignored);
-  take_up(std::move(list));
+  take_up(std::move(*list));
   return record(stop, stopped);
 }
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <thread>
 
 #include "base/file.h"
 #include "governance/audit/audit_log.h"
@@ -172,6 +173,26 @@ TEST(StopList, SaysWhatIsStopped) {
                              R"({"stopped": [{"what": "moon", "name": "x", "since": 1}]})",
                              R"({"stopped": [{"what": "all", "since": 1}, {"what": "all", "since": 1}]})"})
     EXPECT_FALSE(StopList::parse(broken)) << broken;
+}
+
+// Whoever changes the list at the same time, a service and a command say, loses nothing of the other's.
+TEST_F(PolicyFiles, StopsOfSeveralWritersAreAllKept) {
+  const auto file = folder_ / "stops";
+  constexpr int kWriters = 4, kEach = 25;
+  std::vector<std::thread> writers;
+  for (int w = 0; w < kWriters; ++w)
+    writers.emplace_back([&, w] {
+      for (int i = 0; i < kEach; ++i) {
+        const Stop stop{Stop::What::kModel, std::to_string(w) + "-" + std::to_string(i), "", "", 1};
+        const auto list = change_stops(file, stop, true);
+        ASSERT_TRUE(list && *list);
+      }
+    });
+  for (auto& writer : writers) writer.join();
+  const auto list = StopList::read(file);
+  ASSERT_TRUE(list);
+  EXPECT_EQ(list->all().size(), std::size_t{kWriters} * kEach);
+  EXPECT_FALSE(*change_stops(file, list->all()[0], true));  // it was
 }
 
 TEST_F(PolicyFiles, ApprovalsAreOfOnePolicyBySomeoneWhoMay) {

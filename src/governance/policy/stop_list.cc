@@ -1,7 +1,12 @@
 #include "governance/policy/stop_list.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <cerrno>
 
 #include "base/file.h"
 
@@ -99,6 +104,23 @@ const Stop* StopList::hit(std::string_view model, std::string_view base, std::st
     if (here) return &stop;
   }
   return nullptr;
+}
+
+Result<std::optional<StopList>> change_stops(const std::filesystem::path& path, Stop stop, bool stopped) {
+  const std::string lock_path = path.string() + ".lock";
+  const int lock = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (lock < 0) return fail(ErrorKind::kFailed, lock_path + ": cannot be opened");
+  const auto change = [&]() -> Result<std::optional<StopList>> {
+    while (::flock(lock, LOCK_EX) != 0)
+      if (errno != EINTR) return fail(ErrorKind::kFailed, lock_path + ": cannot be locked");
+    QW_ASSIGN(StopList list, StopList::read(path));
+    if (!(stopped ? list.add(std::move(stop)) : list.remove(stop))) return std::optional<StopList>();
+    QW_TRY(list.write(path));
+    return std::optional(std::move(list));
+  };
+  auto out = change();
+  ::close(lock);  // which unlocks it
+  return out;
 }
 
 }  // namespace qw::governance

@@ -45,4 +45,8 @@ class StopList {
   std::vector<Stop> stops_;
 };
 
+// Stops or releases in a file, alone among all processes that do (they wait for each other at FILE.lock): the list
+// after; nullopt: that is how it was. kBadInput, kFailed: the file cannot be read or written, and is as it was.
+Result<std::optional<StopList>> change_stops(const std::filesystem::path& path, Stop stop, bool stopped);
+
 }  // namespace qw::governance

@@ -2,6 +2,7 @@
 // (docs/operations/audit.md). qianwen govern watermark is in govern_watermark.cc,
 // qianwen govern scan in govern_scan.cc, qianwen govern profile in govern_profile.cc,
 // qianwen govern approve and stop in govern_approve.cc, qianwen govern label in govern_label.cc.
+#include <algorithm>
 #include <cstdio>
 
 #include "base/file.h"
@@ -15,6 +16,7 @@ using namespace governance;
 
 struct Options {
   std::string folder, key, anchor, type, proof;
+  std::vector<std::string> where;
   std::uint64_t seq = 0, limit = 0;
   bool json = false;
 };
@@ -68,7 +70,29 @@ Status verify(const Options& o) {
   return fail(ErrorKind::kBadInput, o.folder + ": the audit log is not whole");
 }
 
+// Whether the member `name` of a record, where `.` goes into objects, is `value`: a text as it is, anything else as
+// JSON.
+bool says(const json::Value& record, std::string_view name, const std::string& value) {
+  const json::Value* found = &record;
+  while (found != nullptr) {
+    const auto dot = name.find('.');
+    found = found->find(name.substr(0, dot));
+    if (dot == std::string_view::npos) break;
+    name.remove_prefix(dot + 1);
+  }
+  if (found == nullptr) return false;
+  return found->is_string() ? found->as_string() == value : json::dump(*found) == value;
+}
+
 Status show(const Options& o) {
+  std::vector<std::pair<std::string, std::string>> wanted;
+  if (!o.type.empty()) wanted.emplace_back("type", o.type);
+  for (const std::string& one : o.where) {
+    const auto equals = one.find('=');
+    if (equals == std::string::npos || equals == 0)
+      return fail(ErrorKind::kUsage, "govern audit show: --where " + one + ": expected NAME=VALUE");
+    wanted.emplace_back(one.substr(0, equals), one.substr(equals + 1));
+  }
   QW_ASSIGN(LineReader reader, LineReader::open(std::filesystem::path(o.folder) / kRecordsFile));
   std::string line;
   bool whole = false;
@@ -76,10 +100,10 @@ Status show(const Options& o) {
   while (o.limit == 0 || shown < o.limit) {
     QW_ASSIGN(const bool more, reader.next(line, whole));
     if (!more) break;
-    if (!o.type.empty()) {
+    if (!wanted.empty()) {
       const auto record = json::parse(line);
-      const json::Value* type = record ? record->find("type") : nullptr;
-      if (type == nullptr || !type->is_string() || type->as_string() != o.type) continue;
+      const auto fits = [&](const auto& one) { return says(*record, one.first, one.second); };
+      if (!record || !std::all_of(wanted.begin(), wanted.end(), fits)) continue;
     }
     std::puts(line.c_str());
     ++shown;
@@ -154,7 +178,11 @@ void add_govern(CLI::App& app, Outcome& outcome) {
   {
     const auto [cmd, o] = add("show", "print records, a JSON object a line", show);
     folder(cmd, *o);
-    cmd->add_option("--type", o->type, "of this type only: start, stop, generation, reading, refusal, detection, approval, switch");
+    cmd->add_option("--type", o->type,
+                    "of this type only: start, stop, generation, reading, refusal, detection, approval, switch");
+    cmd->add_option("--where", o->where,
+                    "NAME=VALUE: of which this member is that, as produce_id=..., request=... or used.output=3; all of "
+                    "them if there are several");
     cmd->add_option("--limit", o->limit, "so many (0: all)");
   }
   {

@@ -137,6 +137,10 @@ with tempfile.TemporaryDirectory() as folder:
     check("audit: a proof of one record", proof.returncode == 0 and json.loads(proof.stdout) == records()[3])
     lines = govern("show", log, "--type", "generation", "--limit", 2).stdout.splitlines()
     check("audit: records by type", [json.loads(line)["type"] for line in lines] == ["generation"] * 2)
+    one = json.loads(lines[0])
+    lines = govern("show", log, "--where", f"request={one['request']}", "--where", f"used.output={one['used']['output']}").stdout.splitlines()
+    check("audit: the record of a request", lines and all(json.loads(line)["request"] == one["request"] for line in lines))
+    check("audit: none of a request that was not", govern("show", log, "--where", "request=req_none").stdout == "")
     text = (log / "records.jsonl").read_bytes()
     found = 0
     for _ in range(20):

@@ -10,6 +10,7 @@
 #include <array>
 #include <utility>
 
+#include "kernels/cpu/avx512/block_product.h"
 #include "kernels/cpu/avx512/vectors.h"
 #include "kernels/internal/tiles.h"
 

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "governance/policy/approvals.h"
+#include "net/ip_range.h"
 
 namespace qw::app {
 namespace {
@@ -89,7 +90,7 @@ Result<std::unique_ptr<PolicySet>> load_policies(const PolicyOptions& o, Service
 
 Status check_approvals(const PolicyOptions& o, const PolicySet& policies, const std::string& host,
                        const std::string& audit_log, const std::string& audit_key) {
-  if (host == "localhost" || host == "::1" || host.starts_with("127.")) return {};
+  if (net::is_loopback_host(host)) return {};
   for (const auto& [project, policy] : policies.all()) {
     const Profile& p = policy->profile();
     if (p.required_approvals.empty()) continue;

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "hub/download.h"
+#include "net/ip_range.h"
 
 namespace qw::hub {
 namespace {
@@ -20,8 +21,6 @@ std::string environment(const char* name) {
   const char* value = std::getenv(name);
   return value != nullptr ? value : "";
 }
-
-bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
 
 std::string endpoint_of(Service service, std::string stated) {
   if (stated.empty()) stated = environment(service == Service::kHuggingFace ? "HF_ENDPOINT" : "MODELSCOPE_DOMAIN");
@@ -91,7 +90,7 @@ Result<Hub> Hub::create(Service service, HubOptions options) {
   for (const char c : options.token) {
     if (c <= ' ' || c > '~') return fail(ErrorKind::kUsage, "the token has bytes that no token has");
   }
-  if (!options.token.empty() && !url->tls && !is_loopback(url->host))
+  if (!options.token.empty() && !url->tls && !net::is_loopback_host(url->host))
     return fail(ErrorKind::kUsage, options.endpoint + ": a token is sent by https only; unset it or use an https address");
   QW_ASSIGN(auto client, net::HttpClient::create(options.net));
   return Hub(service, std::move(options), std::move(client));

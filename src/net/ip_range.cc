@@ -75,6 +75,11 @@ bool is_public_address(std::string_view address) {
   return std::none_of(kNot.begin(), kNot.end(), [&](const IpRange& range) { return range.contains(address); });
 }
 
+bool is_loopback_host(std::string_view host) {
+  static const IpRange loopback = *IpRange::parse("127.0.0.0/8");
+  return host == "localhost" || host == "::1" || (host.find(':') == std::string_view::npos && loopback.contains(host));
+}
+
 std::string_view address_of(std::string_view remote) { return remote.substr(0, remote.rfind(':')); }
 
 }  // namespace qw::net

@@ -24,6 +24,10 @@ class IpRange {
 // an IPv4 address of those written as IPv6 in whichever way. false for what is no address.
 bool is_public_address(std::string_view address);
 
+// Whether what is named is this machine alone: "localhost", "::1", or an address of 127.0.0.0/8. A name that only begins
+// like one ("127.example.org") is somebody's.
+bool is_loopback_host(std::string_view host);
+
 // "127.0.0.1" of "127.0.0.1:52114", "::1" of "::1:52114".
 std::string_view address_of(std::string_view remote);
 

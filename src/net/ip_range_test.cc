@@ -43,6 +43,13 @@ TEST(IpRange, TellsThePublicInternetFromTheRest) {
     EXPECT_FALSE(is_public_address(address)) << address;
 }
 
+TEST(IpRange, TellsThisMachineFromNamesThatLookLikeIt) {
+  for (const char* host : {"localhost", "::1", "127.0.0.1", "127.255.0.3"}) EXPECT_TRUE(is_loopback_host(host)) << host;
+  for (const char* host :
+       {"127.example.org", "127.0.0.1.example.org", "127.", "128.0.0.1", "0.0.0.0", "::", "localhost.org", ""})
+    EXPECT_FALSE(is_loopback_host(host)) << host;
+}
+
 TEST(IpRange, APortIsCutOff) {
   EXPECT_EQ(address_of("127.0.0.1:80"), "127.0.0.1");
   EXPECT_EQ(address_of("::1:52114"), "::1");

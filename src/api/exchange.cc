@@ -176,10 +176,9 @@ const std::string& Exchange::label_answer() {
   return content_id_;
 }
 
-json::Value Exchange::labelled(const json::Value& body) const {
-  json::Value out = body;
-  if (!label_.is_null() && out.is_object() && out.find("aigc") == nullptr) out.as_object().set("aigc", label_);
-  return out;
+json::Value Exchange::labelled(json::Value body) const {
+  if (!label_.is_null() && body.is_object() && body.find("aigc") == nullptr) body.as_object().set("aigc", label_);
+  return body;
 }
 
 void Exchange::event(const json::Value& data) { event_text(told(data)); }
@@ -191,10 +190,6 @@ void Exchange::named_event(std::string_view name, const json::Value& data) {
 }
 void Exchange::line(const json::Value& data) { reply_->write(told(data) + "\n"); }
 void Exchange::end_events() { reply_->finish(); }
-
-std::string event_text_of(std::string_view name, const json::Value& data) {
-  return "event: " + std::string(name) + "\ndata: " + json::dump(data, json::WriteStyle::compact()) + "\n\n";
-}
 
 std::shared_ptr<const governance::MarkKey> Exchange::mark_key() const {
   if (marks_ == nullptr) return nullptr;

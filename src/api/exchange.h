@@ -106,7 +106,7 @@ class Exchange {
   // answers and of the first event of streams. The content's number, the same however often it is asked for; "":
   // answers carry no label.
   const std::string& label_answer();
-  json::Value labelled(const json::Value& body) const;  // with that member, if it is an object without one
+  json::Value labelled(json::Value body) const;  // with that member, if it is an object without one
 
   // The policies that requests follow; null: none.
   void governed_by(const governance::PolicySet* policies) { policies_ = policies; }
@@ -180,8 +180,6 @@ class Exchange {
 // What every protocol does first
 // ---------------------------------------------------------------------------------------
 
-// An event as text: event: NAME, data: {...}
-std::string event_text_of(std::string_view name, const json::Value& data);
 // Whether the request's method is one of `methods` ("GET", "GET, DELETE"); false after answering 405. Who takes GET
 // takes HEAD.
 bool only(std::string_view methods, const net::Request& request, Exchange& exchange);

@@ -205,13 +205,8 @@ void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply
   });
   auto exchange = std::make_shared<Exchange>(counted, request_id(request));
   if (const ErrorShape shape = error_shape(request); shape != nullptr) exchange->shape_errors(shape);
-  exchange->counted_by(metrics_, request.path);
-  exchange->recorded_by(options_.audit);
+  equip(*exchange, request.path);
   exchange->prepared_by(&preparation_);
-  exchange->marked_by(options_.marks);
-  if (!options_.label_producer.empty()) exchange->labelled_by(&options_.label_producer);
-  exchange->governed_by(options_.policies);
-  exchange->stopped_by(options_.stops);
   if (const auto parent = net::find_header(request.headers, "traceparent"); !parent.empty()) {
     exchange->add_header("traceparent", std::string(parent));
   }
@@ -244,6 +239,15 @@ void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply
   });
 }
 
+void Service::equip(Exchange& exchange, std::string path) {
+  exchange.counted_by(metrics_, std::move(path));
+  exchange.recorded_by(options_.audit);
+  exchange.marked_by(options_.marks);
+  if (!options_.label_producer.empty()) exchange.labelled_by(&options_.label_producer);
+  exchange.governed_by(options_.policies);
+  exchange.stopped_by(options_.stops);
+}
+
 std::unique_ptr<InnerCall> Service::dispatch(InnerRequest inner, std::function<void(net::Response)> then) {
   auto reply = std::make_shared<InnerReply>(std::move(then));
   auto call = std::make_unique<InnerReplyCall>(reply);
@@ -253,12 +257,7 @@ std::unique_ptr<InnerCall> Service::dispatch(InnerRequest inner, std::function<v
   request->headers = {{"Content-Type", "application/json"}};
   request->body = std::move(inner.body);
   auto exchange = std::make_shared<Exchange>(std::move(reply), new_id("req_"));
-  exchange->counted_by(metrics_, request->path);
-  exchange->recorded_by(options_.audit);
-  exchange->marked_by(options_.marks);
-  if (!options_.label_producer.empty()) exchange->labelled_by(&options_.label_producer);
-  exchange->governed_by(options_.policies);
-  exchange->stopped_by(options_.stops);
+  equip(*exchange, request->path);
   exchange->logged_by(request_log_, request->method, true);
   exchange->set_priority(inner.priority);
   if (!inner.answer_id.empty()) exchange->set_answer_id(std::move(inner.answer_id), inner.answer_created);

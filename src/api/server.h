@@ -89,6 +89,7 @@ class Service {
   Service(const ModelList& models, ServiceOptions options);
   enum class Door : std::uint8_t { kAll, kPublic, kAdmin };  // which listener a request came to
   void handle(Door door, net::Request request, std::shared_ptr<net::Reply> reply);
+  void equip(Exchange& exchange, std::string path);  // with what every exchange has of this service
   void route_prepared(const std::shared_ptr<const net::Request>& request, const std::shared_ptr<Exchange>& exchange);
   void route(const std::shared_ptr<const net::Request>& request, const std::shared_ptr<Exchange>& exchange);
   std::unique_ptr<InnerCall> dispatch(InnerRequest request, std::function<void(net::Response)> then);

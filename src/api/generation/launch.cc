@@ -46,8 +46,8 @@ struct Launch {
   std::vector<std::int64_t> limits;  // output tokens of a choice, by prompt
   std::int64_t n = 1;
   std::shared_ptr<const OutputRules> rules;
-  std::string cache_salt;  // the client's own, beside the tenant's
-  bool tells_prompt = false;  // log-probabilities of the prompts, too
+  std::string cache_salt;                                     // the client's own, beside the tenant's
+  bool tells_prompt = false;                                  // log-probabilities of the prompts, too
   std::shared_ptr<const governance::MarkKey> mark = nullptr;  // null: the answer is not marked
 };
 
@@ -60,8 +60,7 @@ bool marks(const Launch& launch) {
 void tell_mark(Exchange& exchange, const Launch& launch, json::Object& audit) {
   if (launch.mark == nullptr) return;
   exchange.add_header("X-Watermark", marks(launch) ? name_of(launch.mark->scheme) : "none");
-  if (!audit.empty())
-    audit.set("watermark", marks(launch) ? json::Value(launch.mark->id) : json::Value());
+  if (!audit.empty()) audit.set("watermark", marks(launch) ? json::Value(launch.mark->id) : json::Value());
 }
 
 // A machine's answer gets its label, and a number that the audit log knows it by.
@@ -89,10 +88,10 @@ void submit(const std::shared_ptr<Answer>& answer, const Exchange& exchange, con
       request.cache_salt = request.tenant + '\n' + cache_salt;  // tenants never see from timings what others asked
       auto loops = rules->loop_watch();
       request.processors = rules->processors(params.stop_ids, loops);
-      if (marks(launch)) request.processors.push_back(governance::make_marker(mark, model->tokenizer->find("</think>")));
+      if (marks(launch))
+        request.processors.push_back(governance::make_marker(mark, model->tokenizer->find("</think>")));
       request.sink = std::make_shared<TextSink>(*model->tokenizer, request.params, true, answer->receiver(index),
-                                                std::move(loops),
-                                                  answer->tells_stop());
+                                                std::move(loops), answer->tells_stop());
       auto id = model->engine->submit(std::move(request));
       if (!id) return answer->abandon(not_taken(*model, id.error()));
       answer->running(*id);
@@ -316,14 +315,15 @@ void complete_with(const ModelLease& model, std::shared_ptr<const TextRequest> a
   }
   auto next = std::make_shared<Launch>(
       Launch{model, std::move(params), std::move(prompts), std::move(limits), request.n, {}, request.cache_salt});
-  with_rules(model, wanted, exchange, [asked, exchange, writer, next, spec = std::move(spec)](OutputRules rules) mutable {
-    name_list(*exchange, "X-Ignored-Params", asked->ignored);
-    spec.chat = false;
-    spec.stream = asked->stream;
-    next->tells_prompt = asked->echo && asked->logprobs;
-    next->rules = std::make_shared<const OutputRules>(std::move(rules));
-    launch(exchange, std::move(spec), std::move(*next), asked->max_tokens.has_value(), writer);
-  });
+  with_rules(model, wanted, exchange,
+             [asked, exchange, writer, next, spec = std::move(spec)](OutputRules rules) mutable {
+               name_list(*exchange, "X-Ignored-Params", asked->ignored);
+               spec.chat = false;
+               spec.stream = asked->stream;
+               next->tells_prompt = asked->echo && asked->logprobs;
+               next->rules = std::make_shared<const OutputRules>(std::move(rules));
+               launch(exchange, std::move(spec), std::move(*next), asked->max_tokens.has_value(), writer);
+             });
 }
 
 }  // namespace

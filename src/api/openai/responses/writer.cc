@@ -194,7 +194,8 @@ void ResponseBuilder::finish(const AnswerRecord& record) {
 // Keeping it may wait for the disk: elsewhere. The record does not outlive this call.
 void ResponseBuilder::end(const char* status) {
   exchange_->take_errors({});
-  json::Object whole = exchange_->labelled(response(status)).as_object();  // it is kept with its label, too
+  json::Value labelled = exchange_->labelled(response(status));  // it is kept with its label, too
+  json::Object whole = std::move(labelled.as_object());
   if (!options_.request.store || exchange_->accounts() == nullptr)
     return tell_end(*exchange_, whole, status, streams_, sequence_);
   store::Document document;

@@ -9,6 +9,7 @@
 #include "commands.h"
 #include "data/config_table.h"
 #include "data_setup.h"
+#include "ranks.h"
 #include "train/trainer.h"
 
 namespace qw::app {
@@ -118,6 +119,13 @@ train::Callbacks callbacks(Printer& printer, std::int64_t steps) {
   return c;
 }
 
+// Of a process that tells nothing.
+train::Callbacks quiet_callbacks() {
+  train::Callbacks c;
+  c.stop = [] { return interrupted().load(); };
+  return c;
+}
+
 // The folder of shards, built first when the recipe names a data configuration whose output is not there.
 Result<std::filesystem::path> shards_folder(const train::TrainConfig& config, const Options& o) {
   if (!config.shards.empty()) return std::filesystem::path(config.shards);
@@ -132,30 +140,42 @@ Result<std::filesystem::path> shards_folder(const train::TrainConfig& config, co
   return data.output;
 }
 
-Status train_model(const Options& o) {
+// Rank 0 builds data that are not there; on other hosts the folder has to be seen as well.
+Result<data::Dataset> open_data(const train::TrainConfig& config, const Options& o, LaunchedRanks* ranks) {
+  std::optional<std::filesystem::path> folder;
+  double turn = 0;
+  if (ranks != nullptr && ranks->rank() != 0) QW_TRY(ranks->add_up(std::span(&turn, 1)));
+  QW_ASSIGN(folder, shards_folder(config, o));
+  if (ranks != nullptr && ranks->rank() == 0) QW_TRY(ranks->add_up(std::span(&turn, 1)));
+  return data::open_dataset(*folder);
+}
+
+Status train_model(const Options& o, LaunchedRanks* ranks) {
+  const bool leads = ranks == nullptr || ranks->rank() == 0;
   QW_ASSIGN(auto object, data::load_toml(o.config));
   for (const auto& assignment : o.overrides) QW_TRY(data::apply_override(object, assignment));
   if (o.threads > 0) object.set("threads", o.threads);
   auto config = train::train_config(object);
   if (!config) return in_context(o.config, std::move(config).error());
-  if (!o.resume && !train::list_checkpoints(config->output).empty())
+  if (leads && !o.resume && !train::list_checkpoints(config->output).empty())
     return fail(ErrorKind::kUsage, config->output.string() +
                                        ": has checkpoints of an earlier run; use --resume, or --set output=ANOTHER");
-  QW_ASSIGN(const auto folder, shards_folder(*config, o));
-  QW_ASSIGN(const auto dataset, data::open_dataset(folder));
+  QW_ASSIGN(const auto dataset, open_data(*config, o, ranks));
   QW_ASSIGN(const auto isa, base::chosen_isa());
   const auto& kernels = kernels::kernels_for(isa);
-  base::ThreadPool pool(static_cast<int>(config->threads));
-  QW_ASSIGN(auto trainer, train::Trainer::create(*config, dataset, kernels, pool));
+  base::ThreadPool pool(config->threads == 0 && ranks != nullptr ? threads_each(*ranks) : static_cast<int>(config->threads));
+  QW_ASSIGN(auto trainer, train::Trainer::create(*config, dataset, kernels, pool, ranks));
   if (o.resume) QW_TRY(trainer->resume());
+  if (!leads) return trainer->run(quiet_callbacks());
   std::error_code code;
   std::filesystem::create_directories(config->output, code);
   Printer printer(config->output / "log.jsonl", o.json);
   if (printer.for_person())
-    std::fprintf(stderr, "%.2f M parameters, %.2f M of them trained, %lld steps, %lld rows an epoch, %d threads, %s, peak %.0f GFLOP/s%s\n",
+    std::fprintf(stderr, "%.2f M parameters, %.2f M of them trained, %lld steps, %lld rows an epoch, %s%d threads, %s, peak %.0f GFLOP/s%s\n",
                  static_cast<double>(trainer->parameter_count()) / 1e6,
                  static_cast<double>(trainer->trained_parameter_count()) / 1e6, static_cast<long long>(config->steps),
-                 static_cast<long long>(trainer->rows_in_epoch()), pool.size(), kernels.name,
+                 static_cast<long long>(trainer->rows_in_epoch()),
+                 ranks != nullptr ? (std::to_string(ranks->size()) + " processes, of each " ).c_str() : "", pool.size(), kernels.name,
                  trainer->peak_flops() / 1e9,
                  trainer->steps_done() > 0 ? (", resumed at step " + std::to_string(trainer->steps_done())).c_str() : "");
   if (printer.for_person() && trainer->examples_left_out() > 0)
@@ -169,8 +189,13 @@ Status train_model(const Options& o) {
 }
 
 int run_train(const Options& o) {
-  const auto status = train_model(o);
-  return status ? 0 : report(status.error());
+  auto ranks = open_ranks();
+  if (!ranks) return report_for_all(nullptr, ranks.error());
+  const auto status = train_model(o, ranks->get());
+  if (status) return 0;
+  // A stop is agreed upon, and its checkpoint is written: everyone leaves.
+  if (status.error().kind != ErrorKind::kInterrupted) return report_for_all(ranks->get(), status.error());
+  return *ranks == nullptr || (*ranks)->rank() == 0 ? report(status.error()) : exit_code(status.error().kind);
 }
 
 }  // namespace

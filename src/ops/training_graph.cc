@@ -87,6 +87,8 @@ struct TrainingGraph::State {
   TrainingBatch batch;
   std::int64_t rows = 0;
   bool ready = false;  // forward ran, backward did not
+  std::function<void(std::size_t)> on_final;
+  std::vector<std::vector<std::size_t>> final_at;  // by op: parameters to whose gradients it is the last to add, backward
 
   State(Program p, std::vector<tensor::Shape> parameters, TrainingOptions o, const Machine& m)
       : machine(m),
@@ -187,6 +189,32 @@ struct TrainingGraph::State {
     std::size_t id = model_parameters;
     for (std::size_t j = 0; j < adapter; ++j) id += options.adapters[j].magnitude ? 3 : 2;
     return id;
+  }
+  // Parameters to whose gradients an op may add.
+  std::vector<std::size_t> parameters_of(std::size_t i) const {
+    const Op& op = program.ops[i];
+    std::vector<std::size_t> out;
+    for (const Weight w : {op.weight, op.bias, op.index.key_norm})
+      if (w.present()) out.push_back(index(w.id));
+    for (std::int32_t e = 0; op.kind == OpKind::kExperts && e < op.experts.experts; ++e)
+      for (const Weight first : {op.experts.gate, op.experts.up, op.experts.down}) out.push_back(index(first.id + e));
+    for (std::int32_t t = 0; op.kind == OpKind::kNgrams && t < op.ngrams.tables; ++t)
+      out.push_back(index(op.ngrams.table.id + t));
+    if (const int a = plan.ops[i].adapter; a >= 0)
+      for (std::size_t j = 0; j < (options.adapters[index(a)].magnitude ? 3u : 2u); ++j)
+        out.push_back(adapter_parameter(index(a)) + j);
+    return out;
+  }
+  void find_final_ops() {
+    final_at.assign(program.ops.size(), {});
+    std::vector<std::size_t> last(shapes.size(), program.ops.size() - 1);  // of no op's: final once the head is through
+    for (std::size_t i = program.ops.size(); i-- > 0;)
+      for (const std::size_t p : parameters_of(i)) last[p] = i;
+    for (std::size_t p = 0; p < last.size(); ++p) final_at[last[p]].push_back(p);
+  }
+  void tell_final(std::size_t i) const {
+    if (!on_final) return;
+    for (const std::size_t p : final_at[i]) on_final(p);
   }
   float* weight_gradient(Weight w, bool train) { return train ? gradients.data(index(w.id)) : nullptr; }
 
@@ -701,6 +729,10 @@ TrainingGraph::~TrainingGraph() = default;
 const std::vector<tensor::Shape>& TrainingGraph::parameter_shapes() const { return state_->held_shapes; }
 std::size_t TrainingGraph::adapter_parameter(std::size_t adapter) const { return state_->adapter_parameter(adapter); }
 ParameterBuffer& TrainingGraph::gradients() { return state_->gradients; }
+void TrainingGraph::on_final_gradient(std::function<void(std::size_t)> told) {
+  if (told && state_->final_at.empty()) state_->find_final_ops();
+  state_->on_final = std::move(told);
+}
 const float* TrainingGraph::final_hidden() const {
   QW_CHECK(state_->ready);
   return state_->value({state_->plan.hidden, 0});
@@ -708,6 +740,14 @@ const float* TrainingGraph::final_hidden() const {
 std::int64_t TrainingGraph::final_width() const { return state_->program.ops.back().in[0].width; }
 double TrainingGraph::balance_loss() const { return state_->balance_loss; }
 std::span<const float> TrainingGraph::row_nll() const { return {state_->nll.data(), index(state_->rows)}; }
+
+std::vector<std::size_t> TrainingGraph::final_gradient_order() const {
+  if (state_->final_at.empty()) state_->find_final_ops();
+  std::vector<std::size_t> order;
+  for (std::size_t i = state_->final_at.size(); i-- > 0;)
+    order.insert(order.end(), state_->final_at[i].begin(), state_->final_at[i].end());
+  return order;
+}
 
 std::int64_t TrainingGraph::arena_bytes() const {
   std::int64_t bytes = static_cast<std::int64_t>(state_->arena.size() + state_->attention_scratch.size() +
@@ -748,7 +788,11 @@ void TrainingGraph::logits(std::span<const std::int32_t> rows, float* out) {
 
 void TrainingGraph::State::run_backward_below_head(double balance) {
   weigh_balance(balance);
-  for (std::size_t i = program.ops.size() - 1; i-- > 0;) run_backward(i);
+  tell_final(program.ops.size() - 1);
+  for (std::size_t i = program.ops.size() - 1; i-- > 0;) {
+    run_backward(i);
+    tell_final(i);
+  }
   ready = false;
 }
 

@@ -18,6 +18,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -75,6 +76,11 @@ class TrainingGraph {
   std::size_t adapter_parameter(std::size_t adapter) const;
   // Accumulates with +=; same table as parameter_shapes(). Empty when forward_only.
   ParameterBuffer& gradients();
+  // Every backward from now on tells each parameter, once, as soon as nothing in it will add to the parameter's gradient any
+  // more, on the thread that drives the graph: from the head down to the embedding. Empty: nobody is told.
+  void on_final_gradient(std::function<void(std::size_t parameter)> told);
+  // All parameters in that order.
+  std::vector<std::size_t> final_gradient_order() const;
   // Bytes of activations, gradients of activations and workspaces held.
   std::int64_t arena_bytes() const;
 

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <numeric>
@@ -69,7 +70,22 @@ void expect_gradients(const Case& c, const Fixture& f = {}) {
   fill_random(weights, 7, 0.4);
   ASSERT_TRUE(graph->forward(weights, f.batch()));
   const float scale = 0.25f;
+  // What is told to be final does not change any more, and all of it is told, in the order that is foretold.
+  std::vector<std::vector<float>> told(weights.size());
+  std::vector<std::size_t> order;
+  graph->on_final_gradient([&](std::size_t p) {
+    order.push_back(p);
+    told[p].assign(graph->gradients().tensor(p).begin(), graph->gradients().tensor(p).end());
+  });
   const double loss = graph->backward(scale, c.row_weights);
+  graph->on_final_gradient({});
+  EXPECT_EQ(order, graph->final_gradient_order());
+  std::sort(order.begin(), order.end());
+  ASSERT_EQ(order.size(), weights.size());
+  for (std::size_t p = 0; p < weights.size(); ++p) {
+    EXPECT_EQ(order[p], p);
+    EXPECT_TRUE(std::equal(told[p].begin(), told[p].end(), graph->gradients().tensor(p).begin())) << "parameter " << p;
+  }
 
   auto parameters = as_double(weights);
   const auto held = parameters;

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 
 #include "base/file.h"
 #include "formats/embedding_config.h"
 #include "models/load.h"
 #include "tokenizer/retrieval_prompt.h"
+#include "train/internal/moments.h"
 #include "train/internal/state.h"
 #include "train/internal/tensor_file.h"
 
@@ -36,16 +38,21 @@ json::Object identity(const TrainConfig& config, const models::Model& model, con
   static constexpr const char* kKinds[] = {"adamw", "muon", "sgd", "adafactor", "adamw_8bit"};
   o.set("optimizer.kind", kKinds[static_cast<std::size_t>(config.optimizer.kind)]);
   o.set("ema", config.ema);
+  if (config.parallel.parts > 1) o.set("parallel.parts", config.parallel.parts);
   for (const auto& [key, value] : method.identity()) o.set(key, value);
   return o;
 }
 
-Result<json::Value> parse_state(const formats::Safetensors& file, const std::filesystem::path& path) {
+Result<std::string> state_text(const formats::Safetensors& file, const std::filesystem::path& path) {
   const json::Value *format = file.metadata().find("format"), *state = file.metadata().find("state");
   if (format == nullptr || !format->is_string() || format->as_string() != kFormat || state == nullptr ||
       !state->is_string())
     return fail(ErrorKind::kBadInput, path.string() + ": not a training checkpoint of this program");
-  auto parsed = json::parse(state->as_string());
+  return std::string(state->as_string());
+}
+
+Result<json::Value> parse_state(const std::string& text, const std::filesystem::path& path) {
+  auto parsed = json::parse(text);
   if (!parsed) return in_context(path.string() + ": state", std::move(parsed).error());
   for (const char* key : {"step", "tokens", "epoch", "sequence"}) {
     const json::Value* v = parsed->find(key);
@@ -57,8 +64,7 @@ Result<json::Value> parse_state(const formats::Safetensors& file, const std::fil
   return parsed;
 }
 
-Status read_codes(const formats::Safetensors& file, const std::string& name, std::span<std::uint8_t> out) {
-  if (out.empty()) return {};
+Status read_codes(const formats::Safetensors& file, const std::string& name, std::span<std::byte> out) {
   QW_ASSIGN(const tensor::ConstView view, file.tensor(name));
   if (view.dtype != tensor::DType::kU8 || view.shape != tensor::Shape{static_cast<std::int64_t>(out.size())})
     return fail(ErrorKind::kBadInput, file.path().string() + ": " + name + " is not a list of " + std::to_string(out.size()) + " bytes");
@@ -73,6 +79,52 @@ Status check_identity(const json::Object& ours, const json::Value& theirs, const
       return fail(ErrorKind::kUsage, path.string() + ": cannot go on from here, " + key + " differs from the configuration");
   }
   return {};
+}
+
+// Reads tensors of a file that rank 0 has, for all.
+struct Reader {
+  const formats::Safetensors* file;  // at rank 0
+  Communicator* ranks;               // null: alone
+
+  Status floats(const std::string& name, const tensor::Shape& shape, float* out) const {
+    if (file != nullptr) QW_TRY(read_tensor(*file, name, shape, out));
+    return hand_out(std::as_writable_bytes(std::span(out, static_cast<std::size_t>(shape.elements()))));
+  }
+  Status codes(const std::string& name, std::span<std::byte> out) const {
+    if (file != nullptr) QW_TRY(read_codes(*file, name, out));
+    return hand_out(out);
+  }
+
+ private:
+  Status hand_out(std::span<std::byte> bytes) const { return ranks != nullptr ? ranks->broadcast(bytes) : Status{}; }
+};
+
+constexpr std::pair<Moment, const char*> kFloatMoments[] = {{Moment::kFirst, "m."}, {Moment::kSecond, "v."}};
+constexpr std::pair<Moment, const char*> kCodeMoments[] = {{Moment::kFirstCodes, "m8."}, {Moment::kSecondCodes, "v8."}};
+
+Status read_moment(const Reader& from, const std::string& name, GradientSum& share, Optimizer& optimizer, Moment moment,
+                   std::size_t p) {
+  const tensor::Shape shape = whole_shape(optimizer, moment, p);
+  if (shape.elements() == 0) return {};
+  const bool codes = moment == Moment::kFirstCodes || moment == Moment::kSecondCodes;
+  const bool whole = share.owned().empty();
+  std::vector<float> room(whole ? 0 : static_cast<std::size_t>(codes ? (shape.elements() + 3) / 4 : shape.elements()));
+  const std::span<std::byte> own = held(optimizer, moment, p);
+  float* const floats = whole ? reinterpret_cast<float*>(own.data()) : room.data();
+  const std::span<std::byte> bytes = whole ? own : std::as_writable_bytes(std::span(room)).first(static_cast<std::size_t>(shape.elements()) * (codes ? 1 : 4));
+  QW_TRY(codes ? from.codes(name, bytes) : from.floats(name, shape, floats));
+  if (!whole) take_share(share, optimizer, moment, p, bytes);
+  return {};
+}
+
+// The newest checkpoint, as rank 0 sees it; empty: none.
+Result<std::filesystem::path> newest_checkpoint(const std::filesystem::path& output, Communicator* ranks) {
+  std::string path;
+  if (ranks == nullptr || ranks->rank() == 0) {
+    if (const auto found = list_checkpoints(output); !found.empty()) path = found.back().string();
+  }
+  if (ranks != nullptr) QW_TRY(broadcast(*ranks, path));
+  return std::filesystem::path(path);
 }
 
 }  // namespace
@@ -90,9 +142,6 @@ std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path&
 
 Status Trainer::save_checkpoint(const std::filesystem::path& path) {
   State& s = *state_;
-  std::error_code code;
-  std::filesystem::create_directories(path.parent_path(), code);
-  if (code) return fail(ErrorKind::kFailed, path.parent_path().string() + ": cannot create: " + code.message());
   std::vector<NamedTensor> tensors;
   const auto add = [&](const char* kind, const ops::ParameterBuffer& buffer) {
     for (std::size_t i = 0; i < buffer.size(); ++i)
@@ -100,18 +149,29 @@ Status Trainer::save_checkpoint(const std::filesystem::path& path) {
         tensors.push_back({kind + s.name(i), buffer.shape(i), buffer.data(i)});
   };
   add("weight.", s.weights);
-  add("m.", s.optimizer->first_moments());
-  add("v.", s.optimizer->second_moments());
-  const auto add_codes = [&](const char* kind, std::size_t i, std::span<const std::uint8_t> codes) {
-    if (!codes.empty())
-      tensors.push_back({kind + s.name(i), tensor::Shape{static_cast<std::int64_t>(codes.size())}, nullptr, tensor::DType::kU8,
-                         std::as_bytes(codes)});
+  const auto add_moment = [&](Moment moment, const char* kind, std::size_t i, tensor::DType type) {
+    const tensor::Shape shape = whole_shape(*s.optimizer, moment, i);
+    if (shape.elements() == 0) return;
+    tensors.push_back({kind + s.name(i), shape, nullptr, type, held(*s.optimizer, moment, i)});
+    if (!s.share->owned().empty())
+      tensors.back().made = [&s, moment, i](std::vector<std::byte>& whole) {
+        return collect(*s.share, *s.optimizer, moment, i, whole);
+      };
   };
-  for (std::size_t i = 0; i < s.weights.size(); ++i) {
-    add_codes("m8.", i, s.optimizer->first_codes(i));
-    add_codes("v8.", i, s.optimizer->second_codes(i));
-  }
+  for (const auto& [moment, kind] : kFloatMoments)
+    for (std::size_t i = 0; i < s.weights.size(); ++i) add_moment(moment, kind, i, tensor::DType::kF32);
+  for (std::size_t i = 0; i < s.weights.size(); ++i)
+    for (const auto& [moment, kind] : kCodeMoments) add_moment(moment, kind, i, tensor::DType::kU8);
   if (s.has_average()) add("average.", s.average);
+  if (!s.leads()) {
+    std::vector<std::byte> none;
+    for (const NamedTensor& tensor : tensors)
+      if (tensor.made) QW_TRY(tensor.made(none));
+    return {};
+  }
+  std::error_code code;
+  std::filesystem::create_directories(path.parent_path(), code);
+  if (code) return fail(ErrorKind::kFailed, path.parent_path().string() + ": cannot create: " + code.message());
   json::Object state;
   state.set("step", s.step);
   state.set("tokens", s.tokens);
@@ -128,22 +188,26 @@ Status Trainer::save_checkpoint(const std::filesystem::path& path) {
 
 Status Trainer::load_checkpoint(const std::filesystem::path& path) {
   State& s = *state_;
-  QW_ASSIGN(const auto file, formats::Safetensors::open(path));
-  QW_ASSIGN(const auto state, parse_state(file, path));
+  std::optional<formats::Safetensors> file;
+  std::string text;
+  if (s.leads()) {
+    QW_ASSIGN(file, formats::Safetensors::open(path));
+    QW_ASSIGN(text, state_text(*file, path));
+  }
+  if (!s.alone()) QW_TRY(broadcast(*s.ranks, text));
+  QW_ASSIGN(const auto state, parse_state(text, path));
   QW_TRY(check_identity(identity(s.config, s.model(), s.lora.get(), s.dataset, *s.method), *state.find("identity"), path));
+  const Reader from{file ? &*file : nullptr, s.alone() ? nullptr : s.ranks};
   const auto load = [&](const char* kind, ops::ParameterBuffer& buffer) -> Status {
     for (std::size_t i = 0; i < buffer.size(); ++i)
-      if (buffer.elements(i) > 0)
-        QW_TRY(read_tensor(file, kind + s.name(i), buffer.shape(i), buffer.data(i)));
+      if (buffer.elements(i) > 0) QW_TRY(from.floats(kind + s.name(i), buffer.shape(i), buffer.data(i)));
     return {};
   };
   QW_TRY(load("weight.", s.weights));
-  QW_TRY(load("m.", s.optimizer->first_moments()));
-  QW_TRY(load("v.", s.optimizer->second_moments()));
-  for (std::size_t i = 0; i < s.weights.size(); ++i) {
-    QW_TRY(read_codes(file, "m8." + s.name(i), s.optimizer->first_codes(i)));
-    QW_TRY(read_codes(file, "v8." + s.name(i), s.optimizer->second_codes(i)));
-  }
+  for (const auto& moments : {kFloatMoments, kCodeMoments})
+    for (std::size_t k = 0; k < 2; ++k)
+      for (std::size_t i = 0; i < s.weights.size(); ++i)
+        QW_TRY(read_moment(from, moments[k].second + s.name(i), *s.share, *s.optimizer, moments[k].first, i));
   if (s.has_average()) QW_TRY(load("average.", s.average));
   const data::Cursor cursor{static_cast<std::uint64_t>(state.find("epoch")->as_int()), state.find("sequence")->as_int()};
   QW_TRY(s.method->open(cursor));
@@ -163,10 +227,10 @@ Status Trainer::load_checkpoint(const std::filesystem::path& path) {
 }
 
 Status Trainer::resume() {
-  const auto found = list_checkpoints(state_->config.output);
-  if (found.empty())
+  QW_ASSIGN(const auto newest, newest_checkpoint(state_->config.output, state_->alone() ? nullptr : state_->ranks));
+  if (newest.empty())
     return fail(ErrorKind::kUsage, (state_->config.output / "checkpoints").string() + ": no checkpoint to resume from");
-  return load_checkpoint(found.back());
+  return load_checkpoint(newest);
 }
 
 Status Trainer::save_numbered(const Callbacks& callbacks) {
@@ -176,6 +240,7 @@ Status Trainer::save_numbered(const Callbacks& callbacks) {
   const auto path = s.config.output / "checkpoints" / (std::string(kPrefix) + number + std::string(kSuffix));
   QW_TRY(save_checkpoint(path));
   s.rollbacks = 0;
+  if (!s.leads()) return {};
   auto found = list_checkpoints(s.config.output);
   for (std::size_t i = 0; i + static_cast<std::size_t>(s.config.checkpoint.keep) < found.size(); ++i) {
     std::error_code code;
@@ -189,18 +254,18 @@ Status Trainer::save_numbered(const Callbacks& callbacks) {
 // interrupted before its next checkpoint breaks at the same place again, and goes the same way.
 Status Trainer::roll_back(const StepRecord& broken, const Callbacks& callbacks) {
   State& s = *state_;
-  const auto found = list_checkpoints(s.config.output);
+  QW_ASSIGN(const auto newest, newest_checkpoint(s.config.output, s.alone() ? nullptr : s.ranks));
   char what[120];
   std::snprintf(what, sizeof(what), "step %lld: loss %g, gradient norm %g", static_cast<long long>(broken.step), broken.loss,
                 broken.grad_norm);
-  if (found.empty()) return fail(ErrorKind::kFailed, std::string(what) + ", and there is no checkpoint to go back to yet");
+  if (newest.empty()) return fail(ErrorKind::kFailed, std::string(what) + ", and there is no checkpoint to go back to yet");
   if (s.rollbacks >= s.config.rollback.most)
     return fail(ErrorKind::kFailed, std::string(what) + ", after " + std::to_string(s.rollbacks) + " times back to " +
-                                        found.back().filename().string() + "; lower optimizer.lr");
+                                        newest.filename().string() + "; lower optimizer.lr");
   const std::int64_t rollbacks = s.rollbacks + 1;
   const data::Cursor behind = s.method->cursor();
   const double best = s.best_loss;  // best.safetensors may be of an evaluation after the checkpoint
-  QW_TRY(load_checkpoint(found.back()));
+  QW_TRY(load_checkpoint(newest));
   QW_TRY(s.method->open(behind));
   s.best_loss = std::min(best, s.best_loss);
   s.rollbacks = rollbacks;

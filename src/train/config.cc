@@ -173,6 +173,12 @@ Status read_tables(ConfigTable& top, TrainConfig& c) {
   QW_TRY(rollback.read("most", c.rollback.most, 0, 1'000'000));
   QW_TRY(rollback.read("rise", c.rollback.rise, 0, 1e9));
   QW_TRY(rollback.finish());
+  QW_ASSIGN(auto parallel, top.table("parallel"));
+  QW_TRY(parallel.read("parts", c.parallel.parts, 0, 1 << 20));
+  QW_TRY(parallel.read("zero", c.parallel.zero, 0, 2));
+  QW_TRY(parallel.read("bucket_mib", c.parallel.bucket_mib, 1, 1 << 20));
+  QW_TRY(parallel.read("overlap", c.parallel.overlap));
+  QW_TRY(parallel.finish());
   QW_ASSIGN(auto generation, top.table("generation"));
   QW_TRY(read_generation(std::move(generation), c.generation));
   if (top.has("lora")) {
@@ -252,6 +258,8 @@ Status check_method(const TrainConfig& c) {
   if (c.kto && c.init_from.empty())
     return fail(ErrorKind::kBadInput, "[kto] needs init_from: it compares with the model before training");
   if (c.grpo) QW_TRY(check_grpo(c));
+  if ((c.grpo || c.embedding) && (c.parallel.parts > 1 || c.parallel.zero > 0))
+    return fail(ErrorKind::kBadInput, std::string("[parallel]: ") + first + " is trained by one process, in one part");
   if ((c.embedding || c.ranking) && c.init_from.empty())
     return fail(ErrorKind::kBadInput, std::string(first) + " needs init_from: a model that has read much");
   if (c.embedding && c.lora) return fail(ErrorKind::kBadInput, "[embedding] takes the head away, which [lora] cannot");
@@ -276,6 +284,9 @@ Status check_together(const TrainConfig& c) {
     return fail(ErrorKind::kBadInput, "with init_from the model comes from there; remove [model]");
   if (c.eval.patience > 0 && c.eval.every == 0)
     return fail(ErrorKind::kBadInput, "eval.patience counts evaluations; set eval.every");
+  if (c.parallel.parts > c.accumulation)
+    return fail(ErrorKind::kBadInput, "parallel.parts deals out the micro-batches of a step, and accumulation = " +
+                                          std::to_string(c.accumulation) + " is fewer");
   if (c.rollback.most > 0 && c.checkpoint.every == 0)
     return fail(ErrorKind::kBadInput, "rollback.most goes back to checkpoints; set checkpoint.every");
   if (c.rollback.most > 0 && c.skip_non_finite)

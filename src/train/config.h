@@ -59,6 +59,14 @@ struct RollbackConfig {
   double rise = 1;        // nats above the running mean of losses at which a loss counts as broken; 0 = only what is not finite
 };
 
+// One run on several processes (internal/gradient_sum.h).
+struct ParallelConfig {
+  std::int64_t parts = 0;       // in which the micro-batches of a step are dealt out; 0 = as many as processes, with zero = 2 as micro-batches
+  std::int64_t zero = 0;        // 1: each process keeps its share of the moments, 2: of the gradients too
+  std::int64_t bucket_mib = 16; // of gradients that are summed at once
+  bool overlap = true;          // with the backward pass
+};
+
 // Low-rank adapters beside frozen weights.
 struct LoraConfig {
   std::int64_t rank = 16;
@@ -162,6 +170,7 @@ struct TrainConfig {
   CheckpointConfig checkpoint;
   EvalConfig eval;
   RollbackConfig rollback;
+  ParallelConfig parallel;
   formats::GenerationConfig generation;  // sampling that the exported model asks for; empty: that of init_from, if any
   json::Object source;                 // the whole configuration as given, for checkpoints
 };

@@ -1,5 +1,6 @@
 // Learning what a teacher says of the same texts, row by row, a chunk of rows at a time.
 #include <algorithm>
+#include <numeric>
 
 #include "train/distill.h"
 #include "train/internal/method.h"
@@ -79,16 +80,20 @@ Status DistillMethod::learn(StepRecord& record) {
   for (const auto& batch : batches()) kept += batch.kept;
   if (kept == 0)
     return fail(ErrorKind::kBadInput, "step " + std::to_string(c_.step + 1) + ": no label counts in this batch");
-  double sum = 0;
-  for (const auto& batch : batches()) {
+  std::vector<double> sums(batches().size());
+  const Status learnt = c_.share.each(sums.size(), [&](std::size_t b) -> Status {
+    const data::PackedBatch& batch = batches()[b];
     const ops::TrainingBatch given{batch.tokens, batch.positions, batch.cu_seqlens, batch.labels};
     QW_TRY(teacher_->forward(given));
     QW_TRY(c_.graph.forward(c_.weights, given));
-    sum += c_.graph.backward_logits(
+    sums[b] = c_.graph.backward_logits(
         1.0f / static_cast<float>(kept),
         [&](std::span<const std::int32_t> rows, std::span<float> logits) { return chunk(batch, rows, logits); });
-  }
-  record.loss = sum / static_cast<double>(kept);
+    return {};
+  });
+  QW_TRY(learnt);
+  QW_TRY(c_.share.add_up(sums));
+  record.loss = std::accumulate(sums.begin(), sums.end(), 0.0) / static_cast<double>(kept);
   return {};
 }
 

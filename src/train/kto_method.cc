@@ -63,16 +63,21 @@ Numbers KtoMethod::block(const data::ExampleStream& from, std::int64_t at) const
 }
 
 Result<std::vector<double>> KtoMethod::score(const data::ExampleStream& from) const {
-  std::vector<double> out;
-  for (std::int64_t at = 0; at < from.examples(); at += c_.config.batch_sequences) {
+  std::vector<double> out(2 * static_cast<std::size_t>(from.examples()));
+  for (std::int64_t at = 0, number = 0; at < from.examples(); at += c_.config.batch_sequences, ++number) {
+    if (!c_.share.mine(static_cast<std::size_t>(number))) continue;
     const Numbers of = block(from, at);
     std::vector<double> foreign(of.size());
     QW_ASSIGN(const auto own, sums(c_.weights, from, of, false));
     if (config().drift) {
       QW_ASSIGN(foreign, sums(c_.weights, from, of, true));
     }
-    for (std::size_t i = 0; i < of.size(); ++i) out.insert(out.end(), {own[i], foreign[i]});
+    for (std::size_t i = 0; i < of.size(); ++i) {
+      out[2 * static_cast<std::size_t>(of[i])] = own[i];
+      out[2 * static_cast<std::size_t>(of[i]) + 1] = foreign[i];
+    }
   }
+  QW_TRY(c_.share.add_up(out));
   return out;
 }
 
@@ -85,13 +90,19 @@ Status KtoMethod::find_references() {
 Status KtoMethod::learn(StepRecord& record) {
   double count = 0, drift = 0;
   for (const Numbers& of : numbers_) count += static_cast<double>(of.size());
-  for (const Numbers& of : numbers_) {
-    if (!config().drift) break;
+  std::vector<double> of_batch(numbers_.size());
+  for (std::size_t b = 0; config().drift && b < numbers_.size(); ++b) {
+    const Numbers& of = numbers_[b];
+    if (!c_.share.mine(b)) continue;
     QW_ASSIGN(const auto foreign, sums(c_.weights, *examples_, of, true));
-    for (std::size_t i = 0; i < of.size(); ++i) drift += (foreign[i] - references_.train(2 * of[i] + 1)) / count;
+    for (std::size_t i = 0; i < of.size(); ++i) of_batch[b] += (foreign[i] - references_.train(2 * of[i] + 1)) / count;
   }
-  double ratio[2] = {}, seen[2] = {};  // of answers that were not liked, and of those that were
-  for (std::size_t b = 0; b < batches_.size(); ++b) {
+  QW_TRY(c_.share.add_up(of_batch));
+  for (const double part : of_batch) drift += part;
+  // Of each batch: the loss, and of answers that were not liked and of those that were the ratios and how many.
+  std::vector<double> told(5 * batches_.size());
+  const Status learnt = c_.share.each(batches_.size(), [&](std::size_t b) -> Status {
+    double* const of = told.data() + 5 * b;
     const data::PackedBatch& batch = batches_[b];
     QW_ASSIGN(const std::vector<float> logprobs, c_.logprobs(c_.weights, batch));
     const std::vector<AnswerScore> answers = answer_scores(batch, logprobs);
@@ -100,14 +111,25 @@ Status KtoMethod::learn(StepRecord& record) {
       const bool liked = examples_->liked(numbers_[b][d]);
       const double r = answers[d].logprob - references_.train(2 * numbers_[b][d]);
       const KtoLoss loss = kto_loss(config(), r, drift, liked);
-      record.loss += loss.loss / count;
-      ratio[liked ? 1 : 0] += r;
-      seen[liked ? 1 : 0] += 1;
+      of[0] += loss.loss;
+      of[liked ? 2 : 1] += r;
+      of[liked ? 4 : 3] += 1;
       // backward() weighs -log p.
       std::fill(row_weights.begin() + batch.cu_seqlens[d], row_weights.begin() + batch.cu_seqlens[d + 1],
                 static_cast<float>(-loss.d_logprob));
     }
     c_.graph.backward(static_cast<float>(1 / count), row_weights);
+    return {};
+  });
+  QW_TRY(learnt);
+  QW_TRY(c_.share.add_up(told));
+  double ratio[2] = {}, seen[2] = {};
+  for (std::size_t i = 0; i < told.size(); i += 5) {
+    record.loss += told[i] / count;
+    for (std::size_t liked = 0; liked < 2; ++liked) {
+      ratio[liked] += told[i + 1 + liked];
+      seen[liked] += told[i + 3 + liked];
+    }
   }
   if (config().drift) record.drift = drift;
   if (seen[0] > 0 && seen[1] > 0) record.margin = ratio[1] / seen[1] - ratio[0] / seen[0];
@@ -121,17 +143,22 @@ Result<EvalRecord> KtoMethod::evaluate() {
   QW_TRY(find_references());
   const std::int64_t n = heldout_->examples();
   double drift = 0;
-  std::vector<double> ratios;
+  std::vector<double> ratios(static_cast<std::size_t>(n)), drifts(ratios.size());
   std::vector<SourceEval> of(c_.dataset.heldout.size());
-  for (std::int64_t at = 0; at < n; at += c_.config.batch_sequences) {
+  for (std::int64_t at = 0, number = 0; at < n; at += c_.config.batch_sequences, ++number) {
+    if (!c_.share.mine(static_cast<std::size_t>(number))) continue;
     const Numbers block_of = block(*heldout_, at);
+    const auto place = static_cast<std::size_t>(at);
     QW_ASSIGN(const auto own, sums(c_.served, *heldout_, block_of, false));
-    for (std::size_t i = 0; i < own.size(); ++i) ratios.push_back(own[i] - references_.heldout(2 * block_of[i]));
+    for (std::size_t i = 0; i < own.size(); ++i) ratios[place + i] = own[i] - references_.heldout(2 * block_of[i]);
     if (!config().drift) continue;
     QW_ASSIGN(const auto foreign, sums(c_.served, *heldout_, block_of, true));
     for (std::size_t i = 0; i < foreign.size(); ++i)
-      drift += (foreign[i] - references_.heldout(2 * block_of[i] + 1)) / static_cast<double>(n);
+      drifts[place + i] = (foreign[i] - references_.heldout(2 * block_of[i] + 1)) / static_cast<double>(n);
   }
+  QW_TRY(c_.share.add_up(ratios));
+  QW_TRY(c_.share.add_up(drifts));
+  for (const double d : drifts) drift += d;
   struct Sums {
     double loss = 0, answers = 0, ratio[2] = {}, seen[2] = {};
     std::optional<double> margin() const {

@@ -11,20 +11,19 @@
 namespace qw::train {
 namespace {
 
-// Elementwise work is cut every 16384 floats (64 KiB an operand: four of them stay in a 256 KiB second-level cache), at
-// the same places whatever the thread count.
-constexpr std::int64_t kChunk = 16384;
+constexpr std::int64_t kChunk = kUpdateChunk;
+using Range = Communicator::Range;
 
 struct Chunk {
   std::size_t parameter;
   std::int64_t begin, end;
 };
 
-std::vector<Chunk> cut(const std::vector<tensor::Shape>& shapes) {
+std::vector<Chunk> cut(const std::vector<Range>& ranges) {
   std::vector<Chunk> chunks;
-  for (std::size_t p = 0; p < shapes.size(); ++p)
-    for (std::int64_t at = 0; at < shapes[p].elements(); at += kChunk)
-      chunks.push_back({p, at, std::min(at + kChunk, shapes[p].elements())});
+  for (std::size_t p = 0; p < ranges.size(); ++p)
+    for (std::int64_t at = ranges[p].begin; at < ranges[p].end; at += kChunk)
+      chunks.push_back({p, at, std::min(at + kChunk, ranges[p].end)});
   return chunks;
 }
 
@@ -68,12 +67,43 @@ UpdateRule plain_rule(OptimizerKind kind, bool decays) {
   return decays ? UpdateRule::kAdamw : UpdateRule::kAdamwNoDecay;
 }
 
+bool updates_whole(UpdateRule rule) {
+  return rule == UpdateRule::kMuon || rule == UpdateRule::kAdafactor || rule == UpdateRule::kAdafactorNoDecay;
+}
+
+std::vector<double> squares_of(const ops::ParameterBuffer& gradients, const std::vector<UpdateRule>& rules,
+                               const std::vector<Communicator::Range>& owned, const kernels::Kernels& kernels,
+                               base::ThreadPool& pool) {
+  std::vector<Range> all(gradients.size());
+  for (std::size_t p = 0; p < all.size(); ++p)
+    if (rules[p] != UpdateRule::kFrozen) all[p] = {0, gradients.elements(p)};
+  const std::vector<Chunk> chunks = cut(all);
+  std::vector<double> out(chunks.size());
+  pool.parallel_for(static_cast<std::int64_t>(chunks.size()), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
+      const Chunk& c = chunks[i];
+      const bool ours = owned.empty() || (owned[c.parameter].begin <= c.begin && c.begin < owned[c.parameter].end);
+      if (ours) out[i] = kernels.sum_squares(gradients.data(c.parameter) + c.begin, c.end - c.begin);
+    }
+  });
+  return out;
+}
+
+double norm_of(const ops::ParameterBuffer& gradients, const std::vector<UpdateRule>& rules, const std::vector<double>& squares) {
+  double sum = 0;
+  auto next = squares.begin();
+  for (std::size_t p = 0; p < gradients.size(); ++p) {
+    if (rules[p] == UpdateRule::kFrozen) continue;
+    double of = 0;
+    for (std::int64_t at = 0; at < gradients.elements(p); at += kChunk) of += *next++;
+    sum += of;
+  }
+  return std::sqrt(sum);
+}
+
 double gradient_norm(const ops::ParameterBuffer& gradients, const std::vector<UpdateRule>& rules,
                      const kernels::Kernels& kernels, base::ThreadPool& pool) {
-  double sum = 0;
-  for (std::size_t p = 0; p < gradients.size(); ++p)
-    if (rules[p] != UpdateRule::kFrozen) sum += sum_squares(gradients.data(p), gradients.elements(p), kernels, pool);
-  return std::sqrt(sum);
+  return norm_of(gradients, rules, squares_of(gradients, rules, {}, kernels, pool));
 }
 
 // ---- Newton-Schulz -------------------------------------------------------------------------------------------------
@@ -162,6 +192,9 @@ struct Optimizer::State {
   tensor::Buffer update;  // of one matrix under Muon, or of one parameter under Adafactor
   std::vector<float> lr_ratios;
   std::vector<std::vector<std::uint8_t>> m_codes{}, v_codes{};  // by parameter
+  std::vector<Range> owned{};
+  std::vector<tensor::Shape> first_shapes{}, second_shapes{};  // of all, whoever owns them
+  std::vector<std::int64_t> codes{};
 
   void adamw(ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients, std::int64_t step, double lr,
              double gradient_scale);
@@ -181,46 +214,59 @@ struct Optimizer::State {
 
 Optimizer::Optimizer(const std::vector<tensor::Shape>& shapes, std::vector<UpdateRule> rules,
                      const OptimizerConfig& config, kernels::GemmPrecision muon_precision,
-                     const kernels::Kernels& kernels, base::ThreadPool& pool, std::vector<float> lr_ratios)
+                     const kernels::Kernels& kernels, base::ThreadPool& pool, std::vector<float> lr_ratios,
+                     std::vector<Range> owned)
     : state_(new State{config, std::move(rules), {}, kernels, pool, {}, {}, nullptr, {}, std::move(lr_ratios)}) {
   State& s = *state_;
   for (std::size_t p = 0; p < s.rules.size(); ++p)
     if (is_8bit(s.rules[p]) && shapes[p].elements() < kLeast8bit)
       s.rules[p] = s.rules[p] == UpdateRule::kAdamw8bit ? UpdateRule::kAdamw : UpdateRule::kAdamwNoDecay;
+  QW_CHECK(s.rules.size() == shapes.size() && (s.lr_ratios.empty() || s.lr_ratios.size() == shapes.size()));
+  if (owned.empty())
+    for (const tensor::Shape& shape : shapes) owned.push_back({0, shape.elements()});
+  QW_CHECK(owned.size() == shapes.size());
+  s.owned = std::move(owned);
   s.m_codes.resize(s.rules.size());
   s.v_codes.resize(s.rules.size());
-  QW_CHECK(s.rules.size() == shapes.size() && (s.lr_ratios.empty() || s.lr_ratios.size() == shapes.size()));
-  std::vector<tensor::Shape> first, second, adam_shapes;
+  s.codes.resize(s.rules.size());
+  std::vector<Range> adam(shapes.size());
   std::int64_t small = 0, large = 0, most = 0;
   for (std::size_t p = 0; p < shapes.size(); ++p) {
     const UpdateRule rule = s.rules[p];
-    const bool adam = rule == UpdateRule::kAdamw || rule == UpdateRule::kAdamwNoDecay;
+    const bool adamw = rule == UpdateRule::kAdamw || rule == UpdateRule::kAdamwNoDecay;
     const bool adafactor = rule == UpdateRule::kAdafactor || rule == UpdateRule::kAdafactorNoDecay;
-    const bool small_moments = is_8bit(rule);
-    if (small_moments) {
-      s.m_codes[p].resize(static_cast<std::size_t>(shapes[p].elements()));
+    const bool momentum = adamw || rule == UpdateRule::kMuon || (is_sgd(rule) && config.momentum > 0);
+    if (adamw || is_8bit(rule)) adam[p] = s.owned[p];
+    const tensor::Shape none{0};
+    if (is_8bit(rule)) {
+      s.codes[p] = shapes[p].elements();
+      s.first_shapes.push_back(tensor::Shape{blocks_of(shapes[p].elements())});
+      s.second_shapes.push_back(s.first_shapes.back());
+      s.m_codes[p].resize(static_cast<std::size_t>(s.owned[p].length()));
       s.v_codes[p].resize(s.m_codes[p].size());
-      first.push_back(tensor::Shape{blocks_of(shapes[p].elements())});
-      second.push_back(first.back());
-      adam_shapes.push_back(shapes[p]);
       continue;
     }
-    const bool momentum = adam || rule == UpdateRule::kMuon || (is_sgd(rule) && config.momentum > 0);
-    first.push_back(momentum ? shapes[p] : tensor::Shape{0});
-    if (adafactor && shapes[p].rank() == 2) second.push_back({shapes[p][0] + shapes[p][1]});
-    else second.push_back(adam || adafactor ? shapes[p] : tensor::Shape{0});
-    if (adam) adam_shapes.push_back(shapes[p]);
-    else adam_shapes.push_back(tensor::Shape{0});
-    if (adafactor) most = std::max(most, shapes[p].elements());
-    if (rule != UpdateRule::kMuon) continue;
+    s.first_shapes.push_back(momentum ? shapes[p] : none);
+    if (adafactor && shapes[p].rank() == 2) s.second_shapes.push_back({shapes[p][0] + shapes[p][1]});
+    else s.second_shapes.push_back(adamw || adafactor ? shapes[p] : none);
+    if (updates_whole(rule) && s.owned[p].length() > 0) most = std::max(most, shapes[p].elements());
+    if (rule != UpdateRule::kMuon || s.owned[p].length() == 0) continue;
     QW_CHECK(shapes[p].rank() == 2);
     small = std::max(small, std::min(shapes[p][0], shapes[p][1]));
     large = std::max(large, std::max(shapes[p][0], shapes[p][1]));
-    most = std::max(most, shapes[p].elements());
   }
-  s.m = ops::ParameterBuffer(first);
-  s.v = ops::ParameterBuffer(second);
-  s.chunks = cut(adam_shapes);
+  const auto held = [&](std::vector<tensor::Shape> whole) {
+    for (std::size_t p = 0; p < shapes.size(); ++p) {
+      const std::int64_t n = s.owned[p].length();
+      if (n == shapes[p].elements() || whole[p].elements() == 0) continue;
+      QW_CHECK(n == 0 || !updates_whole(s.rules[p]));
+      whole[p] = tensor::Shape{is_8bit(s.rules[p]) ? blocks_of(n) : n};
+    }
+    return whole;
+  };
+  s.m = ops::ParameterBuffer(held(s.first_shapes));
+  s.v = ops::ParameterBuffer(held(s.second_shapes));
+  s.chunks = cut(adam);
   if (large > 0) s.newton_schulz = std::make_unique<NewtonSchulz>(small, large, muon_precision, kernels, pool);
   if (most > 0) s.update = tensor::Buffer(static_cast<std::size_t>(most) * sizeof(float));
 }
@@ -237,6 +283,9 @@ std::int64_t Optimizer::moment_bytes() const {
              static_cast<std::int64_t>(sizeof(float)) * (state_->m.elements(p) + state_->v.elements(p));
   return bytes;
 }
+tensor::Shape Optimizer::first_shape(std::size_t parameter) const { return state_->first_shapes[parameter]; }
+tensor::Shape Optimizer::second_shape(std::size_t parameter) const { return state_->second_shapes[parameter]; }
+std::int64_t Optimizer::codes(std::size_t parameter) const { return state_->codes[parameter]; }
 const std::vector<UpdateRule>& Optimizer::rules() const { return state_->rules; }
 
 void Optimizer::State::adamw(ops::ParameterBuffer& weights, const ops::ParameterBuffer& gradients, std::int64_t step,
@@ -255,8 +304,9 @@ void Optimizer::State::adamw(ops::ParameterBuffer& weights, const ops::Parameter
                       static_cast<float>(config.eps), decays ? static_cast<float>(rate * config.weight_decay) : 0.0f,
                       correction1, correction2, static_cast<float>(gradient_scale));
       };
+      const std::int64_t held = c.begin - owned[c.parameter].begin;
       if (is_8bit(rules[c.parameter])) by_block(c, move);
-      else move(c.begin, c.end - c.begin, m.data(c.parameter) + c.begin, v.data(c.parameter) + c.begin);
+      else move(c.begin, c.end - c.begin, m.data(c.parameter) + held, v.data(c.parameter) + held);
     }
   });
 }
@@ -267,8 +317,8 @@ void Optimizer::State::by_block(const Chunk& c, const Update& move) {
   const DynamicCode &with_sign = DynamicCode::with_sign(), &without = DynamicCode::without_sign();
   std::array<float, DynamicCode::kBlock> first, second;
   for (std::int64_t at = c.begin; at < c.end; at += DynamicCode::kBlock) {
-    const std::int64_t n = std::min(DynamicCode::kBlock, c.end - at), block = at / DynamicCode::kBlock;
-    std::uint8_t *mc = m_codes[c.parameter].data() + at, *vc = v_codes[c.parameter].data() + at;
+    const std::int64_t held = at - owned[c.parameter].begin, n = std::min(DynamicCode::kBlock, c.end - at), block = held / DynamicCode::kBlock;
+    std::uint8_t *mc = m_codes[c.parameter].data() + held, *vc = v_codes[c.parameter].data() + held;
     float &m_scale = m.data(c.parameter)[block], &v_scale = v.data(c.parameter)[block];
     with_sign.open(mc, n, m_scale, first.data());
     without.open(vc, n, v_scale, second.data());
@@ -307,10 +357,10 @@ void Optimizer::State::sgd(std::size_t p, ops::ParameterBuffer& weights, const o
                            double gradient_scale) {
   const auto mu = static_cast<float>(config.momentum), scale = static_cast<float>(gradient_scale), pull = static_cast<float>(lr);
   const float keep = rules[p] == UpdateRule::kSgd ? static_cast<float>(1 - lr * config.weight_decay) : 1.0f;
-  float* w = weights.data(p);
+  float* w = weights.data(p) + owned[p].begin;
   float* velocity = config.momentum > 0 ? m.data(p) : nullptr;
-  const float* g = gradients.data(p);
-  pool.parallel_for(weights.elements(p), kChunk, [&](std::int64_t begin, std::int64_t end) {
+  const float* g = gradients.data(p) + owned[p].begin;
+  pool.parallel_for(owned[p].length(), kChunk, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       float move = scale * g[i];
       if (velocity != nullptr) move = velocity[i] = mu * velocity[i] + move;
@@ -385,6 +435,7 @@ void Optimizer::step(ops::ParameterBuffer& weights, const ops::ParameterBuffer& 
   s.adamw(weights, gradients, step, s.config.lr * lr_factor, gradient_scale);
   const double muon_lr = (s.config.muon_lr > 0 ? s.config.muon_lr : s.config.lr) * lr_factor;
   for (std::size_t p = 0; p < s.rules.size(); ++p) {
+    if (s.owned[p].length() == 0) continue;
     const double lr = s.rate(p, s.config.lr * lr_factor);
     switch (s.rules[p]) {
       case UpdateRule::kFrozen:

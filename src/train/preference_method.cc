@@ -32,9 +32,10 @@ Status PairMethod::draw() {
 }
 
 Status PairMethod::learn(StepRecord& record) {
-  double count = 0, right = 0, margin = 0;
+  double count = 0;
   for (const auto& batch : batches_) count += static_cast<double>(batch.cu_seqlens.size() - 1) / 2;
-  for (std::size_t b = 0; b < batches_.size(); ++b) {
+  std::vector<double> sums(3 * batches_.size());  // loss, pairs that are right and margins of each batch
+  const Status learnt = c_.share.each(batches_.size(), [&](std::size_t b) -> Status {
     const data::PackedBatch& batch = batches_[b];
     QW_ASSIGN(const std::vector<float> logprobs, c_.logprobs(c_.weights, batch));
     std::vector<AnswerScore> answers = answer_scores(batch, logprobs);
@@ -44,15 +45,24 @@ Status PairMethod::learn(StepRecord& record) {
         for (std::size_t i = 0; i < 2; ++i)
           answers[d + i].reference = references_.train(2 * numbers_[b][d / 2] + static_cast<std::int64_t>(i));
       const PairLoss loss = pair_loss(*c_.config.preference, answers[d], answers[d + 1]);
-      record.loss += loss.loss / count;
-      right += loss.margin > 0 ? 1 : 0;
-      margin += loss.margin;
+      sums[3 * b] += loss.loss;
+      sums[3 * b + 1] += loss.margin > 0 ? 1 : 0;
+      sums[3 * b + 2] += loss.margin;
       // backward() weighs -log p.
       for (auto r = batch.cu_seqlens[d]; r < batch.cu_seqlens[d + 2]; ++r)
         row_weights[static_cast<std::size_t>(r)] =
             static_cast<float>(-(r < batch.cu_seqlens[d + 1] ? loss.d_chosen : loss.d_rejected));
     }
     c_.graph.backward(static_cast<float>(1 / count), row_weights);
+    return {};
+  });
+  QW_TRY(learnt);
+  QW_TRY(c_.share.add_up(sums));
+  double right = 0, margin = 0;
+  for (std::size_t i = 0; i < sums.size(); i += 3) {
+    record.loss += sums[i] / count;
+    right += sums[i + 1];
+    margin += sums[i + 2];
   }
   record.accuracy = right / count;
   record.margin = margin / count;
@@ -60,14 +70,17 @@ Status PairMethod::learn(StepRecord& record) {
 }
 
 Result<std::vector<double>> PairMethod::score(const data::ExampleStream& pairs) const {
-  std::vector<double> out;
+  std::vector<double> out(2 * static_cast<std::size_t>(pairs.examples()));
   data::PackedBatch batch;
-  for (std::int64_t i = 0; i < pairs.examples(); i += c_.config.batch_sequences) {
+  for (std::int64_t i = 0, block = 0; i < pairs.examples(); i += c_.config.batch_sequences, ++block) {
+    if (!c_.share.mine(static_cast<std::size_t>(block))) continue;
     batch.clear();
     for (std::int64_t j = i; j < std::min(pairs.examples(), i + c_.config.batch_sequences); ++j) pairs.append(j, batch);
     QW_ASSIGN(const std::vector<float> logprobs, c_.logprobs(c_.weights, batch));
-    for (const AnswerScore& answer : answer_scores(batch, logprobs)) out.push_back(answer.logprob);
+    auto place = static_cast<std::size_t>(2 * i);
+    for (const AnswerScore& answer : answer_scores(batch, logprobs)) out[place++] = answer.logprob;
   }
+  QW_TRY(c_.share.add_up(out));
   return out;
 }
 
@@ -89,11 +102,25 @@ Result<EvalRecord> PairMethod::evaluate() {
   };
   std::vector<Sums> of(c_.dataset.heldout.size());
   data::PackedBatch batch;
+  std::vector<double> given(4 * static_cast<std::size_t>(heldout_->examples()));  // log p and tokens of both answers
   for (std::int64_t i = 0; i < heldout_->examples(); ++i) {
+    if (!c_.share.mine(static_cast<std::size_t>(i))) continue;
     batch.clear();
     heldout_->append(i, batch);
     QW_ASSIGN(const std::vector<float> logprobs, c_.logprobs(c_.served, batch));
-    std::vector<AnswerScore> both = answer_scores(batch, logprobs);
+    auto place = given.begin() + 4 * i;
+    for (const AnswerScore& answer : answer_scores(batch, logprobs)) {
+      *place++ = answer.logprob;
+      *place++ = static_cast<double>(answer.tokens);
+    }
+  }
+  QW_TRY(c_.share.add_up(given));
+  for (std::int64_t i = 0; i < heldout_->examples(); ++i) {
+    AnswerScore both[2];
+    for (std::size_t d = 0; d < 2; ++d) {
+      both[d].logprob = given[4 * static_cast<std::size_t>(i) + 2 * d];
+      both[d].tokens = static_cast<std::int64_t>(given[4 * static_cast<std::size_t>(i) + 2 * d + 1]);
+    }
     if (refers())
       for (std::size_t d = 0; d < 2; ++d) both[d].reference = references_.heldout(2 * i + static_cast<std::int64_t>(d));
     const PairLoss loss = pair_loss(*c_.config.preference, both[0], both[1]);

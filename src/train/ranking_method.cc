@@ -57,9 +57,11 @@ ScoreLoss RankingMethod::loss(std::span<const float> logits, std::int32_t answer
 }
 
 Status RankingMethod::learn(StepRecord& record) {
-  double count = 0, right = 0, margin = 0;
+  double count = 0;
   for (const auto& batch : batches_) count += static_cast<double>(batch.kept);
-  for (const data::PackedBatch& batch : batches_) {
+  std::vector<double> sums(3 * batches_.size());  // loss, questions that are right and margins of each batch
+  const Status learnt = c_.share.each(batches_.size(), [&](std::size_t b) -> Status {
+    const data::PackedBatch& batch = batches_[b];
     QW_TRY(c_.graph.forward(c_.weights, {batch.tokens, batch.positions, batch.cu_seqlens, batch.labels}));
     const auto chunk = [&](std::span<const std::int32_t> rows, std::span<float> logits) {
       const std::size_t vocab = logits.size() / rows.size();
@@ -72,12 +74,21 @@ Status RankingMethod::learn(StepRecord& record) {
         row[static_cast<std::size_t>(no_)] = static_cast<float>(d[0]);
         row[static_cast<std::size_t>(yes_)] = static_cast<float>(d[1]);
         sum += lost.loss;
-        right += lost.right ? 1 : 0;
-        margin += lost.margin;
+        sums[3 * b + 1] += lost.right ? 1 : 0;
+        sums[3 * b + 2] += lost.margin;
       }
       return sum;
     };
-    record.loss += c_.graph.backward_logits(static_cast<float>(1 / count), chunk) / count;
+    sums[3 * b] = c_.graph.backward_logits(static_cast<float>(1 / count), chunk);
+    return {};
+  });
+  QW_TRY(learnt);
+  QW_TRY(c_.share.add_up(sums));
+  double right = 0, margin = 0;
+  for (std::size_t i = 0; i < sums.size(); i += 3) {
+    record.loss += sums[i] / count;
+    right += sums[i + 1];
+    margin += sums[i + 2];
   }
   record.accuracy = right / count;
   record.margin = margin / count;
@@ -96,22 +107,31 @@ Result<EvalRecord> RankingMethod::evaluate() {
   }
   data::PackedBatch batch;
   std::vector<float> logits(static_cast<std::size_t>(c_.model.traits().vocab));
+  std::vector<double> given(3 * static_cast<std::size_t>(heldout_->examples()));
   for (std::int64_t i = 0; i < heldout_->examples(); ++i) {
     SourceEval& of = record.sources[heldout_->source_of(i)];
     if (c_.config.eval.max_tokens > 0 && of.tokens >= c_.config.eval.max_tokens) continue;
     batch.clear();
     heldout_->append(i, batch);
+    of.tokens += std::ssize(batch.tokens);
+    counts[heldout_->source_of(i)] += 1;
+    if (!c_.share.mine(static_cast<std::size_t>(i))) continue;
     set_answers(*heldout_, std::span(&i, 1), batch);
     QW_TRY(c_.graph.forward(c_.served, {batch.tokens, batch.positions, batch.cu_seqlens, batch.labels}));
     const auto last = static_cast<std::int32_t>(batch.tokens.size() - 1);
     c_.graph.logits(std::span(&last, 1), logits.data());
     double d[2];
     const ScoreLoss lost = loss(logits, batch.labels.back(), d);
-    of.loss += lost.loss;
-    *of.accuracy += lost.right ? 1 : 0;
-    *of.margin += lost.margin;
-    of.tokens += std::ssize(batch.tokens);
-    counts[heldout_->source_of(i)] += 1;
+    double* const place = given.data() + 3 * i;
+    place[0] = lost.loss, place[1] = lost.right ? 1 : 0, place[2] = lost.margin;
+  }
+  QW_TRY(c_.share.add_up(given));
+  for (std::int64_t i = 0; i < heldout_->examples(); ++i) {  // 0 of those that were left out
+    SourceEval& of = record.sources[heldout_->source_of(i)];
+    const double* const place = given.data() + 3 * i;
+    of.loss += place[0];
+    *of.accuracy += place[1];
+    *of.margin += place[2];
   }
   double all = 0;
   record.accuracy = record.margin = 0;

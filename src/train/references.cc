@@ -43,6 +43,15 @@ Result<std::vector<double>> read(const formats::Safetensors& file, const char* n
   return joined(out);
 }
 
+// From the process that has read the file to the others.
+Status hand_out(GradientSum& share, std::vector<double>& sums) {
+  if (share.size() == 1) return {};
+  std::uint64_t n = sums.size();
+  QW_TRY(share.ranks()->broadcast(std::as_writable_bytes(std::span(&n, 1))));
+  sums.resize(n);
+  return share.ranks()->broadcast(std::as_writable_bytes(std::span(sums)));
+}
+
 }  // namespace
 
 Status References::find(const MethodContext& context, const Score& train, const Score& heldout) {
@@ -53,14 +62,16 @@ Status References::find(const MethodContext& context, const Score& train, const 
     QW_ASSIGN(const std::vector<double> of_train, train());
     QW_ASSIGN(const std::vector<double> of_heldout, heldout());
     const std::vector<float> a = split(of_train), b = split(of_heldout);
-    std::error_code code;
-    std::filesystem::create_directories(context.config.output, code);
-    std::vector<NamedTensor> tensors{{"train", shape_of(a), a.data()}};
-    if (!b.empty()) tensors.push_back({"heldout", shape_of(b), b.data()});
-    QW_TRY(write_tensors(path, tensors, {{"format", kFormat}, {"ledger_sha256", ledger}}));
+    if (context.share.leads()) {
+      std::error_code code;
+      std::filesystem::create_directories(context.config.output, code);
+      std::vector<NamedTensor> tensors{{"train", shape_of(a), a.data()}};
+      if (!b.empty()) tensors.push_back({"heldout", shape_of(b), b.data()});
+      QW_TRY(write_tensors(path, tensors, {{"format", kFormat}, {"ledger_sha256", ledger}}));
+    }
     train_ = joined(a);
     heldout_ = joined(b);
-  } else {
+  } else if (context.share.leads()) {
     QW_ASSIGN(const auto file, formats::Safetensors::open(path));
     const json::Value *format = file.metadata().find("format"), *of = file.metadata().find("ledger_sha256");
     if (format == nullptr || *format != json::Value(kFormat) || of == nullptr || *of != ledger)
@@ -70,6 +81,8 @@ Status References::find(const MethodContext& context, const Score& train, const 
       QW_ASSIGN(heldout_, read(file, "heldout"));
     }
   }
+  QW_TRY(hand_out(context.share, train_));
+  QW_TRY(hand_out(context.share, heldout_));
   known_ = true;
   return {};
 }

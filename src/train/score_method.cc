@@ -54,25 +54,35 @@ ScoreLoss ScoreMethod::loss(const data::ExampleStream& of, std::int64_t number, 
 }
 
 Status ScoreMethod::learn(StepRecord& record) {
-  double count = 0, right = 0, margin = 0;
+  double count = 0;
   for (const auto& of : numbers_) count += static_cast<double>(of.size());
   const std::size_t each = documents_ * outputs_;
   std::vector<double> d_scores(each);
-  for (std::size_t b = 0; b < batches_.size(); ++b) {
+  std::vector<double> sums(3 * batches_.size());  // loss, examples that are right and margins of each batch
+  const Status learnt = c_.share.each(batches_.size(), [&](std::size_t b) -> Status {
     const data::PackedBatch& batch = batches_[b];
     QW_ASSIGN(const std::vector<float> given, scores(c_.weights, batch));
     std::vector<float> d_rows(batch.tokens.size() * outputs_);
     for (std::size_t e = 0; e < numbers_[b].size(); ++e) {
       const ScoreLoss lost = loss(*examples_, numbers_[b][e], std::span(given).subspan(e * each, each), d_scores);
-      record.loss += lost.loss / count;
-      right += lost.right ? 1 : 0;
-      margin += lost.margin;
+      sums[3 * b] += lost.loss;
+      sums[3 * b + 1] += lost.right ? 1 : 0;
+      sums[3 * b + 2] += lost.margin;
       for (std::size_t i = 0; i < each; ++i) {
         const auto last = static_cast<std::size_t>(batch.cu_seqlens[e * documents_ + i / outputs_ + 1] - 1);
         d_rows[last * outputs_ + i % outputs_] = static_cast<float>(d_scores[i] / count);
       }
     }
     c_.graph.backward_rows(d_rows);
+    return {};
+  });
+  QW_TRY(learnt);
+  QW_TRY(c_.share.add_up(sums));
+  double right = 0, margin = 0;
+  for (std::size_t i = 0; i < sums.size(); i += 3) {
+    record.loss += sums[i] / count;
+    right += sums[i + 1];
+    margin += sums[i + 2];
   }
   record.accuracy = right / count;
   record.margin = margin / count;
@@ -90,17 +100,27 @@ Result<EvalRecord> ScoreMethod::evaluate() {
   std::vector<Sums> of(c_.dataset.heldout.size());
   std::vector<double> d_scores(documents_ * outputs_);
   data::PackedBatch batch;
+  const std::size_t each = documents_ * outputs_;
+  std::vector<double> all_given((each + 1) * static_cast<std::size_t>(heldout_->examples()));  // scores, and tokens
   for (std::int64_t i = 0; i < heldout_->examples(); ++i) {
+    if (!c_.share.mine(static_cast<std::size_t>(i))) continue;
     batch.clear();
     heldout_->append(i, batch);
-    QW_ASSIGN(const std::vector<float> given, scores(c_.served, batch));
+    QW_ASSIGN(const std::vector<float> of_one, scores(c_.served, batch));
+    const auto place = all_given.begin() + i * static_cast<std::ptrdiff_t>(each + 1);
+    *std::copy(of_one.begin(), of_one.end(), place) = static_cast<double>(batch.tokens.size());
+  }
+  QW_TRY(c_.share.add_up(all_given));
+  for (std::int64_t i = 0; i < heldout_->examples(); ++i) {
+    const auto place = all_given.begin() + i * static_cast<std::ptrdiff_t>(each + 1);
+    const std::vector<float> given(place, place + static_cast<std::ptrdiff_t>(each));
     const ScoreLoss lost = loss(*heldout_, i, given, d_scores);
     for (Sums* sums : {&all, &of[heldout_->source_of(i)]}) {
       sums->loss += lost.loss;
       sums->right += lost.right ? 1 : 0;
       sums->margin += lost.margin;
       sums->examples += 1;
-      sums->tokens += static_cast<std::int64_t>(batch.tokens.size());
+      sums->tokens += static_cast<std::int64_t>(place[static_cast<std::ptrdiff_t>(each)]);
     }
   }
   const auto mean = [](double sum, const Sums& sums) { return sum / std::max(1.0, sums.examples); };

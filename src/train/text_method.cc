@@ -1,6 +1,7 @@
 // Learning what texts say: next-token likelihood. Evaluation: nats over all labels, and bits over the bytes of text
 // that were predicted.
 #include <numbers>
+#include <numeric>
 #include <optional>
 
 #include "train/internal/method.h"
@@ -11,6 +12,12 @@ namespace {
 struct Sums {
   double nll = 0, text_nll = 0;  // over all labels; over labels that stand for text
   std::int64_t tokens = 0, bytes = 0;
+  void add(const Sums& other) {
+    nll += other.nll;
+    text_nll += other.text_nll;
+    tokens += other.tokens;
+    bytes += other.bytes;
+  }
 };
 
 void count(const data::PackedBatch& batch, std::span<const float> logprobs, const tokenizer::Tokenizer& tokenizer,
@@ -61,10 +68,15 @@ class TextMethod final : public Method {
 Status TextMethod::sum_up(const data::DatasetSource& source, Sums& sums) const {
   const std::int64_t room = c_.config.sequence_length * c_.config.batch_sequences, most = c_.config.eval.max_tokens;
   data::PackedBatch batch;
+  std::vector<double> of;  // four sums of each batch, 0 where another process has it
   const auto flush = [&]() -> Status {
     if (batch.tokens.empty()) return {};
-    QW_ASSIGN(const std::vector<float> logprobs, c_.logprobs(c_.served, batch));
-    count(batch, logprobs, c_.tokenizer, sums);
+    Sums of_batch;
+    if (c_.share.mine(of.size() / 4)) {
+      QW_ASSIGN(const std::vector<float> logprobs, c_.logprobs(c_.served, batch));
+      count(batch, logprobs, c_.tokenizer, of_batch);
+    }
+    of.insert(of.end(), {of_batch.nll, of_batch.text_nll, static_cast<double>(of_batch.tokens), static_cast<double>(of_batch.bytes)});
     batch.clear();
     return {};
   };
@@ -80,7 +92,11 @@ Status TextMethod::sum_up(const data::DatasetSource& source, Sums& sums) const {
       taken += piece.length;
     }
   }
-  return flush();
+  QW_TRY(flush());
+  QW_TRY(c_.share.add_up(of));
+  for (std::size_t i = 0; i < of.size(); i += 4)
+    sums.add({of[i], of[i + 1], static_cast<std::int64_t>(of[i + 2]), static_cast<std::int64_t>(of[i + 3])});
+  return {};
 }
 
 Result<EvalRecord> TextMethod::evaluate() {
@@ -96,10 +112,7 @@ Result<EvalRecord> TextMethod::evaluate() {
     told.bytes = sums.bytes;
     told.loss = mean(sums.nll, sums.tokens);
     told.bits_per_byte = bits(sums.text_nll, sums.bytes);
-    all.nll += sums.nll;
-    all.text_nll += sums.text_nll;
-    all.tokens += sums.tokens;
-    all.bytes += sums.bytes;
+    all.add(sums);
   }
   record.eval_loss = mean(all.nll, all.tokens);
   record.bits_per_byte = bits(all.text_nll, all.bytes);
@@ -115,12 +128,16 @@ Status learn_texts(const MethodContext& context, std::span<const data::PackedBat
   for (const auto& batch : batches) kept += batch.kept;
   if (kept == 0)
     return fail(ErrorKind::kBadInput, "step " + std::to_string(context.step + 1) + ": no label counts in this batch");
-  double nll = 0;
-  for (const auto& batch : batches) {
+  std::vector<double> nll(batches.size());  // of each, so that the sum is the same whoever learnt from it
+  const Status learnt = context.share.each(batches.size(), [&](std::size_t b) -> Status {
+    const data::PackedBatch& batch = batches[b];
     QW_TRY(context.graph.forward(context.weights, {batch.tokens, batch.positions, batch.cu_seqlens, batch.labels}));
-    nll += context.graph.backward(1.0f / static_cast<float>(kept));
-  }
-  record.loss = nll / static_cast<double>(kept);
+    nll[b] = context.graph.backward(1.0f / static_cast<float>(kept));
+    return {};
+  });
+  QW_TRY(learnt);
+  QW_TRY(context.share.add_up(nll));
+  record.loss = std::accumulate(nll.begin(), nll.end(), 0.0) / static_cast<double>(kept);
   return {};
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/cpu.h"
+#include "base/sha256.h"
 #include "ops/gemm.h"
 #include "train/internal/start.h"
 #include "train/internal/state.h"
@@ -30,17 +31,51 @@ std::string shortened(double value) {
   return text;
 }
 
-// Weights and gradients, and two moments of 4 bytes or, with 8 bits, of little more than one.
-double bytes_a_parameter(OptimizerKind kind) { return kind == OptimizerKind::kAdamw8bit ? 10.1 : 16; }
+// Weights and gradients, and two moments of 4 bytes or, with 8 bits, of little more than one; what is shared out among
+// processes counts for this one's share.
+double bytes_a_parameter(const TrainConfig& config, double processes) {
+  const double moments = config.optimizer.kind == OptimizerKind::kAdamw8bit ? 2.1 : 8;
+  return 4 + (config.parallel.zero > 1 ? 4 / processes : 4) + (config.parallel.zero > 0 ? moments / processes : moments);
+}
 
-Status check_memory(const std::vector<tensor::Shape>& trained, OptimizerKind kind) {
+Status check_memory(const std::vector<tensor::Shape>& trained, const TrainConfig& config, const Communicator* ranks) {
   double parameters = 0;
   for (const auto& shape : trained) parameters += static_cast<double>(shape.elements());
-  const double need = bytes_a_parameter(kind) * parameters, have = static_cast<double>(base::available_memory_bytes());
+  const double here = ranks != nullptr ? ranks->on_host() : 1;
+  const double need = here * bytes_a_parameter(config, ranks != nullptr ? ranks->size() : 1) * parameters;
+  const double have = static_cast<double>(base::available_memory_bytes());
   if (need > have)
     return fail(ErrorKind::kResource, "training this model needs " + shortened(need / 1e9) +
                                           " GB for weights, gradients and moments, there are " + shortened(have / 1e9));
   return {};
+}
+
+// What is divided among processes is micro-batches.
+Status check_ranks(const TrainConfig& c, const Communicator& ranks) {
+  if (ranks.size() == 1) return {};
+  const std::string n = std::to_string(ranks.size());
+  const std::int64_t parts = c.parallel.parts > 0 ? c.parallel.parts : c.accumulation;
+  if (parts < ranks.size())
+    return fail(ErrorKind::kUsage, std::string(c.parallel.parts > 0 ? "parallel.parts" : "accumulation") + " = " +
+                                       std::to_string(parts) + " is less than the " + n + " processes: some would have nothing to do");
+  if (c.grpo || c.embedding)
+    return fail(ErrorKind::kUsage, std::string(c.grpo ? "[grpo]" : "[embedding]") + " is trained by one process, not by " + n);
+  return {};
+}
+
+// Before the first step: that all processes are about to train the same model in the same way.
+Status check_all_same(Communicator& ranks, const TrainConfig& config, const data::Dataset& dataset,
+                      const kernels::Kernels& kernels, const ops::ParameterBuffer& weights) {
+  if (ranks.size() == 1) return {};
+  json::Object recipe = config.source;  // but for what may differ from host to host
+  for (const char* own : {"threads", "output", "data", "shards"}) recipe.erase(own);
+  QW_TRY(check_same(ranks, "recipe", base::sha256_hex(json::dump(json::Value(std::move(recipe))))));
+  QW_TRY(check_same(ranks, "set of data (ledger)", dataset.ledger_sha256));
+  QW_TRY(check_same(ranks, "instruction set (QW_ISA)", kernels.name));
+  base::Sha256 hash;
+  for (std::size_t p = 0; p < weights.size(); ++p)  // the beginning of each: enough to tell any two starts apart
+    hash.update(std::as_bytes(weights.tensor(p).first(std::min<std::size_t>(1024, weights.tensor(p).size()))));
+  return check_same(ranks, "start (init_from)", hash.hex());
 }
 
 }  // namespace
@@ -111,12 +146,14 @@ Trainer::Trainer(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Trainer::~Trainer() = default;
 
 Result<std::unique_ptr<Trainer>> Trainer::create(TrainConfig config, const data::Dataset& dataset,
-                                                 const kernels::Kernels& kernels, base::ThreadPool& pool) {
+                                                 const kernels::Kernels& kernels, base::ThreadPool& pool,
+                                                 Communicator* ranks) {
+  if (ranks != nullptr) QW_TRY(check_ranks(config, *ranks));
   QW_ASSIGN(auto spec, tokenizer::load_tokenizer_folder(dataset.tokenizer_folder));
   if (data::tokenizer_hash(spec) != dataset.tokenizer_hash)
     return fail(ErrorKind::kUsage, dataset.tokenizer_folder.string() + ": not the tokenizer that the shards were made with");
   QW_ASSIGN(auto tokenizer, tokenizer::Tokenizer::create(std::move(spec)));
-  auto state = std::make_unique<State>(std::move(config), dataset, kernels, pool, std::move(tokenizer));
+  auto state = std::make_unique<State>(std::move(config), dataset, kernels, pool, std::move(tokenizer), ranks);
   State& s = *state;
   if (s.config.lora) {
     QW_ASSIGN(s.lora, Lora::create(s.config));
@@ -131,7 +168,7 @@ Result<std::unique_ptr<Trainer>> Trainer::create(TrainConfig config, const data:
     return fail(ErrorKind::kUsage, "model.vocab_size is " + std::to_string(model.traits().vocab) +
                                        ", the tokenizer has " + std::to_string(dataset.vocab) + " ids");
   const auto shapes = shapes_of(model);
-  QW_TRY(check_memory(s.lora != nullptr ? s.lora->shapes() : shapes, s.config.optimizer.kind));
+  QW_TRY(check_memory(s.lora != nullptr ? s.lora->shapes() : shapes, s.config, ranks));
   ops::RecordingExecutor recorder(shapes);
   model.forward(recorder);
   ops::TrainingOptions options;
@@ -162,8 +199,10 @@ Result<std::unique_ptr<Trainer>> Trainer::create(TrainConfig config, const data:
     s.average = ops::ParameterBuffer(s.weights.shapes());
     std::copy(s.weights.all().begin(), s.weights.all().end(), s.average.all().begin());
   }
-  s.optimizer = std::make_unique<Optimizer>(s.weights.shapes(), std::move(rules), s.config.optimizer,
-                                            s.gemm_precision(), kernels, pool, std::move(lr_ratios));
+  if (ranks != nullptr) QW_TRY(check_all_same(*ranks, s.config, dataset, kernels, s.weights));
+  s.share = std::make_unique<GradientSum>(*s.graph, rules, s.config.parallel, ranks, pool);
+  s.optimizer = std::make_unique<Optimizer>(s.weights.shapes(), std::move(rules), s.config.optimizer, s.gemm_precision(),
+                                            kernels, pool, std::move(lr_ratios), s.share->owned());
   s.method = make_method(s.context());
   QW_TRY(s.method->open({}));
   s.peak_flops = measure_peak_flops(s.gemm_precision(), kernels, pool);
@@ -194,11 +233,13 @@ Result<StepRecord> Trainer::update_on(std::span<const data::PackedBatch> batches
     rows += static_cast<std::int64_t>(batch.tokens.size());
     flops += training_flops(s.model(), s.lora != nullptr, batch);
   }
-  s.graph->gradients().zero();
+  s.share->begin();
   StepRecord record;
   QW_TRY(learn(record));
   if (s.lora != nullptr) s.lora->mask(s.graph->gradients());
-  record.grad_norm = gradient_norm(s.graph->gradients(), s.optimizer->rules(), s.kernels, s.pool);
+  auto squares = squares_of(s.graph->gradients(), s.optimizer->rules(), s.share->owned(), s.kernels, s.pool);
+  if (!s.share->owned().empty()) QW_TRY(s.share->add_up(squares));
+  record.grad_norm = norm_of(s.graph->gradients(), s.optimizer->rules(), squares);
   const double factor = schedule_factor(s.config.schedule, s.step, s.config.steps);
   record.lr = s.config.optimizer.lr * factor;
   const bool finite = std::isfinite(record.loss) && std::isfinite(record.grad_norm);
@@ -221,6 +262,7 @@ Result<StepRecord> Trainer::update_on(std::span<const data::PackedBatch> batches
     const double clip = s.config.optimizer.clip;
     const double scale = clip > 0 ? std::min(1.0, clip / (record.grad_norm + 1e-6)) : 1.0;
     s.optimizer->step(s.weights, s.graph->gradients(), s.step, factor, scale);
+    QW_TRY(s.share->gather(s.weights));
     if (s.has_average()) {
       const auto keep = static_cast<float>(s.config.ema);
       float* average = s.average.all().data();
@@ -237,7 +279,8 @@ Result<StepRecord> Trainer::update_on(std::span<const data::PackedBatch> batches
   record.step = s.step;
   record.tokens = s.tokens;
   record.tps = static_cast<double>(rows) / seconds;
-  record.mfu = flops / seconds / s.peak_flops;
+  record.mfu = flops / seconds / (s.peak_flops * s.share->size());
+  if (!s.alone()) record.waited = s.share->waited();
   record.seconds_left = s.seconds_a_step * static_cast<double>(std::max<std::int64_t>(0, s.config.steps - s.step));
   return record;
 }
@@ -248,8 +291,9 @@ Status Trainer::run(const Callbacks& callbacks) {
   const auto due = [&](std::int64_t every) { return s.step == s.config.steps || (every > 0 && s.step % every == 0); };
   const auto patient = [&s] { return s.config.eval.patience == 0 || s.since_best < s.config.eval.patience; };
   while (s.step < s.config.steps && patient()) {
-    const bool stop = callbacks.stop && callbacks.stop();
-    if (stop) {
+    double stop = callbacks.stop && callbacks.stop() ? 1 : 0;  // of one: of all
+    QW_TRY(s.share->add_up(std::span(&stop, 1)));
+    if (stop > 0) {
       QW_TRY(save_numbered(callbacks));
       return fail(ErrorKind::kInterrupted, "stopped after step " + std::to_string(s.step) + "; --resume goes on from there");
     }
@@ -271,6 +315,7 @@ Status Trainer::run(const Callbacks& callbacks) {
   }
   // What was best is what comes out; the checkpoints of the end stay.
   if (!patient()) QW_TRY(load_checkpoint(checkpoints / "best.safetensors"));
+  if (!s.leads()) return {};
   return s.lora != nullptr ? export_adapter(s.config.output / "adapter") : export_model(s.config.output / "model");
 }
 
@@ -297,90 +342,6 @@ std::int64_t Trainer::trained_parameter_count() const {
 
 Status Trainer::export_adapter(const std::filesystem::path& folder) {
   return state_->lora->write(state_->served_weights(), folder);
-}
-
-namespace {
-
-void set_rollouts(const RolloutRecord& r, json::Object& o) {
-  if (r.answers > 0) {
-    o.set("reward", r.reward);
-    o.set("reward_deviation", r.reward_deviation);
-    json::Object each;
-    for (const auto& [name, mean] : r.rewards) each.set(name, mean);
-    o.set("rewards", std::move(each));
-    o.set("answers", r.answers);
-    o.set("answer_tokens", r.tokens);
-    o.set("cut_share", r.cut_share);
-    o.set("equal_share", r.equal_share);
-    o.set("redrawn_share", r.redrawn_share);
-    o.set("sampler_gap", r.sampler_gap);
-    o.set("draw_seconds", r.draw_seconds);
-  }
-  o.set("clipped_share", r.clipped_share);
-  if (r.kl) o.set("kl", *r.kl);
-}
-
-}  // namespace
-
-json::Object to_json(const StepRecord& r) {
-  json::Object o;
-  o.set("step", r.step);
-  o.set("loss", r.loss);
-  o.set("lr", r.lr);
-  o.set("grad_norm", r.grad_norm);
-  o.set("tokens", r.tokens);
-  o.set("tps", r.tps);
-  o.set("mfu", r.mfu);
-  o.set("seconds_left", r.seconds_left);
-  if (r.accuracy) o.set("accuracy", *r.accuracy);
-  if (r.margin) o.set("margin", *r.margin);
-  if (r.drift) o.set("drift", *r.drift);
-  if (r.rollouts) set_rollouts(*r.rollouts, o);
-  if (r.skipped) o.set("skipped", true);
-  return o;
-}
-
-json::Object to_json(const RollbackRecord& r) {
-  json::Object o;
-  o.set("rollback_to", r.to);
-  o.set("broken_step", r.step);
-  if (std::isfinite(r.loss)) o.set("broken_loss", r.loss);
-  if (std::isfinite(r.grad_norm)) o.set("broken_grad_norm", r.grad_norm);
-  return o;
-}
-
-namespace {
-
-// Of texts: bits per byte; of all else, what the method tells.
-template <class Record>
-void set_measures(const Record& r, json::Object& o) {
-  if (r.accuracy) o.set("accuracy", *r.accuracy);
-  if (r.mrr) o.set("mrr", *r.mrr);
-  if (r.margin) o.set("margin", *r.margin);
-  if (r.reward) o.set("reward", *r.reward);
-  if (!r.accuracy && !r.margin && !r.reward) o.set("bits_per_byte", r.bits_per_byte);
-}
-
-}  // namespace
-
-json::Object to_json(const EvalRecord& r) {
-  json::Object o;
-  o.set("step", r.step);
-  o.set("eval_loss", r.eval_loss);
-  set_measures(r, o);
-  o.set("best", r.best);
-  json::Array sources;
-  for (const auto& source : r.sources) {
-    json::Object entry;
-    entry.set("name", source.name);
-    entry.set("eval_loss", source.loss);
-    set_measures(source, entry);
-    entry.set("tokens", source.tokens);
-    if (!source.accuracy && !source.margin && !source.reward) entry.set("bytes", source.bytes);
-    sources.emplace_back(std::move(entry));
-  }
-  o.set("sources", std::move(sources));
-  return o;
 }
 
 }  // namespace qw::train

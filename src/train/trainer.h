@@ -5,7 +5,7 @@
 //   QW_TRY(trainer->run(callbacks));
 //
 // Weights after a step are a function of configuration, data and instruction set: thread count, interruption and resume
-// do not change a byte. The room prints nothing; progress comes through callbacks on the thread that called run().
+// do not change a byte, nor does the number of processes where config.parallel.parts is given. The room prints nothing; progress comes through callbacks on the thread that called run().
 #pragma once
 
 #include <cstdint>
@@ -24,6 +24,7 @@
 #include "kernels/kernels.h"
 #include "models/model.h"
 #include "ops/parameter_buffer.h"
+#include "train/communicator.h"
 #include "train/config.h"
 
 namespace qw::train {
@@ -50,14 +51,15 @@ struct StepRecord {
   double loss = 0;               // mean nats over the labels that count in this optimizer step
   double lr = 0, grad_norm = 0;  // norm before clipping
   std::int64_t tokens = 0;       // training rows seen so far, all steps
-  double tps = 0;                // rows a second in this step
-  double mfu = 0;                // achieved / measured peak of matrix products at this precision
+  double tps = 0;                // rows a second in this step, of all processes together
+  double mfu = 0;                // achieved / measured peak of matrix products at this precision, of all processes
   double seconds_left = 0;       // estimate for the rest of the run
   // With config.preference: how many of the pairs the model has the right way round, and by how much on average. With
   // config.kto `margin` is by how much more liked answers have gained than others (none if a step has but one kind), and
   // `drift` the mean gain of answers behind foreign prompts.
   std::optional<double> accuracy, margin, drift;
   std::optional<RolloutRecord> rollouts;
+  std::optional<double> waited;  // of several processes: seconds in which this one only waited for gradients of others
   bool skipped = false;          // not finite, and skip_non_finite is set: weights stayed as they were
   bool broken = false;           // with rollback: not finite, or risen too far. Nothing was learnt, the step does not count
 };
@@ -100,9 +102,12 @@ struct Callbacks {
 
 class Trainer {
  public:
-  // `dataset`, `kernels` and `pool` must outlive the trainer.
+  // `dataset`, `kernels`, `pool` and `ranks` must outlive the trainer. With `ranks` every process of the run makes one and
+  // calls the same of its methods in the same order; rank 0 alone reads and writes what is in config.output. kUsage when the
+  // processes do not have the same recipe, data, initial weights or instruction set.
   static Result<std::unique_ptr<Trainer>> create(TrainConfig config, const data::Dataset& dataset,
-                                                 const kernels::Kernels& kernels, base::ThreadPool& pool);
+                                                 const kernels::Kernels& kernels, base::ThreadPool& pool,
+                                                 Communicator* ranks = nullptr);
   ~Trainer();
 
   // Continues from the newest checkpoint in <output>/checkpoints. kUsage when there is none, or when it was made with

@@ -9,6 +9,7 @@
 #include "data/packing.h"
 #include "ops/training_graph.h"
 #include "tokenizer/tokenizer.h"
+#include "train/internal/gradient_sum.h"
 #include "train/preference.h"
 #include "train/trainer.h"
 
@@ -29,6 +30,7 @@ struct MethodContext {
   base::ThreadPool& pool;
   const models::Model& model;
   const Lora* lora;  // null: all weights are trained
+  GradientSum& share;  // of this process in steps and evaluations
 
   // log p of the label of every row; the graph is then ready for backward.
   Result<std::vector<float>> logprobs(const ops::ParameterBuffer& by, const data::PackedBatch& batch) const;

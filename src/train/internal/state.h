@@ -7,6 +7,7 @@
 
 #include "ops/training_graph.h"
 #include "tokenizer/tokenizer.h"
+#include "train/internal/gradient_sum.h"
 #include "train/internal/lora.h"
 #include "train/internal/method.h"
 #include "train/optimizer.h"
@@ -15,18 +16,21 @@
 namespace qw::train {
 
 struct Trainer::State {
-  State(TrainConfig c, const data::Dataset& d, const kernels::Kernels& k, base::ThreadPool& p, tokenizer::Tokenizer t)
-      : config(std::move(c)), dataset(d), kernels(k), pool(p), tokenizer(std::move(t)) {}
+  State(TrainConfig c, const data::Dataset& d, const kernels::Kernels& k, base::ThreadPool& p, tokenizer::Tokenizer t,
+        Communicator* r)
+      : config(std::move(c)), dataset(d), kernels(k), pool(p), tokenizer(std::move(t)), ranks(r) {}
 
   TrainConfig config;
   const data::Dataset& dataset;
   const kernels::Kernels& kernels;
   base::ThreadPool& pool;
   tokenizer::Tokenizer tokenizer;
+  Communicator* ranks;                         // null: this process is alone
   std::unique_ptr<Lora> lora;                  // with config.lora: has the model, and outlives the graph
   std::unique_ptr<models::Model> whole_model;  // without
   std::unique_ptr<ops::TrainingGraph> graph;
   ops::ParameterBuffer weights, average;  // average: empty tensors without ema
+  std::unique_ptr<GradientSum> share;
   std::unique_ptr<Optimizer> optimizer;
   std::unique_ptr<Method> method;
 
@@ -48,8 +52,11 @@ struct Trainer::State {
     return parameter < n ? model().parameters()[parameter].own_name() : lora->names()[parameter - n];
   }
   MethodContext context() const {
-    return {config, dataset, tokenizer, *graph, weights, served_weights(), step, kernels, pool, model(), lora.get()};
+    return {config, dataset, tokenizer, *graph, weights, served_weights(), step, kernels, pool, model(), lora.get(), *share};
   }
+  // Whether this process writes files; the others follow what it says of them.
+  bool leads() const { return ranks == nullptr || ranks->rank() == 0; }
+  bool alone() const { return ranks == nullptr || ranks->size() == 1; }
   bool has_average() const { return config.ema > 0; }
   // What evaluation and export use.
   const ops::ParameterBuffer& served_weights() const { return has_average() ? average : weights; }

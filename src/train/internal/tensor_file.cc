@@ -28,7 +28,11 @@ Status write_tensors(const std::filesystem::path& path, const std::vector<NamedT
   for (const auto& t : tensors) infos.push_back({t.name, t.stored_as, t.shape});
   QW_ASSIGN(auto writer, formats::SafetensorsWriter::create(path, std::move(infos), metadata));
   for (const auto& t : tensors) {
-    if (!t.raw.empty()) QW_TRY(writer.append(t.raw));
+    if (t.made) {
+      std::vector<std::byte> bytes;
+      QW_TRY(t.made(bytes));
+      QW_TRY(writer.append(bytes));
+    } else if (!t.raw.empty()) QW_TRY(writer.append(t.raw));
     else if (t.stored_as == tensor::DType::kBF16) QW_TRY(write_bf16(writer, t));
     else QW_TRY(writer.append(std::as_bytes(std::span(t.data, static_cast<std::size_t>(t.shape.elements())))));
   }

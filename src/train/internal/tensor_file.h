@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,8 @@ struct NamedTensor {
   const float* data = nullptr;
   tensor::DType stored_as = tensor::DType::kF32;  // kF32, kBF16, or what `raw` is
   std::span<const std::byte> raw = {};            // in place of `data`: written as it is
+  // In place of both: fills what is written as it is, when its turn comes.
+  std::function<Status(std::vector<std::byte>&)> made = {};
 };
 
 // Replaces `path` atomically: after a crash or on a full disk the previous file is intact.

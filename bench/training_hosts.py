@@ -143,17 +143,18 @@ BACKWARD = 2 / 3  # of a micro-batch's time
 
 class Cost:
     """Seconds of a step. micro: of one micro-batch; update: of the optimizer; rate: bytes a second of a cable, out and in at once;
-    copy: bytes a second at which processes of this machine hand on without a cable; message: of one message; buckets: of a model."""
+    copy: bytes a second at which processes of this machine hand on without a cable; message: of one message; buckets: of a model;
+    reached: of a cable's rate."""
 
-    def __init__(self, micro, update, copy, message, parameters, bucket=16 << 20):
-        self.micro, self.update, self.copy, self.message, self.bytes = micro, update, copy, message, 4 * parameters
+    def __init__(self, micro, update, copy, message, parameters, bucket=16 << 20, reached=1.0):
+        self.micro, self.update, self.copy, self.message, self.bytes, self.reached = micro, update, copy, message, 4 * parameters, reached
         self.buckets = max(1, round(self.bytes / bucket))
 
     def exchange(self, hosts, rate):
         if hosts == 1:
             return 0
         moved = 2 * self.bytes * (hosts - 1) / hosts
-        return moved / rate + moved / self.copy + 2 * self.buckets * (hosts - 1) * self.message
+        return moved / (self.reached * rate) + moved / self.copy + 2 * self.buckets * (hosts - 1) * self.message
 
     def step(self, hosts, rate, accumulation, overlap=True, zero=0, crowd=1):
         """`accumulation`: of the whole step; `crowd`: hosts a processor, where they are not machines."""
@@ -164,7 +165,7 @@ class Cost:
 
 
 def fit(results):
-    """From one host, and from two without a cable's limit."""
+    """From one host, and from two without a cable's limit and with one of a gigabit, both without overlap."""
     of = {tuple(sorted(r["case"].items())): r for r in results}
     get = lambda **c: of[tuple(sorted({"zero": 0, "overlap": True, "rate": 0, **c}.items()))]["seconds"]
     micro = get(hosts=1, accumulation=2) - get(hosts=1, accumulation=1)
@@ -172,6 +173,8 @@ def fit(results):
     cost = Cost(micro, update, 1e12, 20e-6, PARAMETERS)
     left = get(hosts=2, accumulation=2, overlap=False) - micro - update
     cost.copy = cost.bytes / max(left, 1e-4)  # 2 (N-1)/N of the bytes
+    left = get(hosts=2, rate=1000, accumulation=2, overlap=False) - micro - update - cost.exchange(2, 1e15)
+    cost.reached = cost.bytes / 125e6 / max(left, 1e-4)
     return cost
 
 
@@ -185,21 +188,21 @@ def predictions(results, cost):
 
 
 # Qwen3-0.6B on hosts that compute 2 TFLOP/s each in such steps and take 64 micro-batches of 1024 tokens a step between them, or
-# 8 each; 20 microseconds a message.
+# 8 each; 20 microseconds a message, 80 % of a cable's rate.
 CURVES = [("100 Gbit/s", 100e9 / 8), ("25 Gbit/s", 25e9 / 8), ("10 Gbit/s", 10e9 / 8), ("1 Gbit/s", 1e9 / 8)]
 HOSTS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000]
 LARGE, FLOPS, TOKENS, EACH = 596_049_920, 2e12, 1024, 8
 
 
 def large_cost():
-    return Cost(6 * LARGE * TOKENS / FLOPS, 28 * LARGE / 100e9, 10e9, 20e-6, LARGE)
+    return Cost(6 * LARGE * TOKENS / FLOPS, 28 * LARGE / 100e9, 10e9, 20e-6, LARGE, reached=0.8)
 
 
 def report(options):
     results = json.loads((pathlib.Path(options.out) / "results.json").read_text())
     cost = fit(results)
     lines = [f"Fitted: a micro-batch {1e3 * cost.micro:.0f} ms, an update {1e3 * cost.update:.0f} ms, copies between processes of this machine "
-             f"{cost.copy / 1e9:.2f} GB/s; {PARAMETERS / 1e6:.1f} M parameters, {cost.bytes / 1e6:.0f} MB of gradients.", "",
+             f"{cost.copy / 1e9:.2f} GB/s, {100 * cost.reached:.0f} % of a cable's rate; {PARAMETERS / 1e6:.1f} M parameters, {cost.bytes / 1e6:.0f} MB of gradients.", "",
              "| hosts | cable | micro-batches | zero | overlap | step, measured | waited | step, model | model / measured |", "|---|---|---|---|---|---|---|---|---|"]
     for c, r, predicted in predictions(results, cost):
         lines.append(f"| {c['hosts']} | {str(c['rate']) + ' Mbit/s' if c['rate'] else 'none'} | {c['accumulation']} | {c['zero']} | {'yes' if c['overlap'] else 'no'} | "

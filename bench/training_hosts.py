@@ -168,7 +168,8 @@ def fit(results):
     """From one host, and from two without a cable's limit and with one of a gigabit, both without overlap."""
     of = {tuple(sorted(r["case"].items())): r for r in results}
     get = lambda **c: of[tuple(sorted({"zero": 0, "overlap": True, "rate": 0, **c}.items()))]["seconds"]
-    micro = get(hosts=1, accumulation=2) - get(hosts=1, accumulation=1)
+    both = get(hosts=1, accumulation=2)
+    micro = min(both - get(hosts=1, accumulation=1), both / 2)
     update = max(0.0, get(hosts=1, accumulation=1) - micro)
     cost = Cost(micro, update, 1e12, 20e-6, PARAMETERS)
     left = get(hosts=2, accumulation=2, overlap=False) - micro - update

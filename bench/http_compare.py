@@ -5,6 +5,7 @@ usage: bench/http_compare.py PROGRAM INSTANT [--llama LLAMA_SERVER] [--rounds 3]
 
   nginx         nginx sends a file as long as our short answer (what a request through the kernel and a good server costs)
   instant       INSTANT (bench/instant_service.cc): our service with a model that takes no time; a chat completion of one token
+  text          the same as a completion of a text: without a template, and with a tokenizer of bytes the shortest way there is
   stream        the same, streamed, 16 tokens
   live          our GET /health/live
   mini          our service with the shipped model, a completion of one token
@@ -133,6 +134,7 @@ def main():
                 start(["nginx", "-c", work / "nginx.conf"], f"http://127.0.0.1:{port}/answer.json")
                 targets.append(("nginx", f"http://127.0.0.1:{port}/answer.json", None))
             targets.append(("instant", f"{instant}/v1/chat/completions", CHAT))
+            targets.append(("text", f"{instant}/v1/completions", TEXT))
             targets.append(("stream", f"{instant}/v1/chat/completions", {**CHAT, "max_tokens": 16, "stream": True}))
             targets.append(("live", f"{instant}/health/live", None))
             maker = pathlib.Path(o.instant).resolve().parent / "make_random_checkpoint"

@@ -34,8 +34,19 @@ void FieldReader::refuse(std::initializer_list<const char*> names) {
   }
 }
 
+namespace {
+// As Object::find. Most of what is asked for is not there, which the first letter tells in bodies of a few members.
+const json::Value* member(const json::Object& object, const char* name) {
+  constexpr std::size_t kFew = 16;
+  if (object.size() > kFew) return object.find(name);
+  for (const auto& [key, value] : object)
+    if (key[0] == *name && key == name) return &value;
+  return nullptr;
+}
+}  // namespace
+
 const json::Value* FieldReader::find(const char* name) {
-  const json::Value* value = object_->find(name);
+  const json::Value* value = member(*object_, name);
   if (value == nullptr) return nullptr;
   if (asked_.empty()) asked_.reserve(std::min(object_->size(), kUsualFields));
   if (std::find(asked_.begin(), asked_.end(), value) == asked_.end()) asked_.push_back(value);

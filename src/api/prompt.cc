@@ -20,25 +20,25 @@ Result<ChatPrompt> chat_prompt(const chat::Template& chat_template, json::Object
   variables.erase("unk_token");
   std::vector<std::string_view> guarded = tokenizer::control_tokens(tokenizer);
   std::erase(guarded, marker);
-  auto pieces = chat::render_prompt(chat_template, variables, std::move(guarded));
+  auto pieces = chat::render_prompt(chat_template, variables, guarded);
   if (!pieces) return in_context("the chat template refused", std::move(pieces).error());
   std::vector<tokenizer::PromptPart> parts;
-  std::string text;
-  for (const chat::PromptPiece& piece : *pieces) {
-    parts.push_back({piece.text, piece.plain});
-    text += piece.text;
-  }
+  for (const chat::PromptPiece& piece : *pieces) parts.push_back({piece.text, piece.plain});
+  std::string joined;
+  if (pieces->size() > 1)
+    for (const chat::PromptPiece& piece : *pieces) joined += piece.text;
+  const bool opens_reasoning = chat::prompt_opens_reasoning(pieces->size() == 1 ? pieces->front().text : joined);
   if (!prefix.empty()) {
-    if (chat::prompt_opens_reasoning(text))
+    if (opens_reasoning)
       return fail(ErrorKind::kBadInput, "an answer that is begun for the model goes with thinking switched off");
     parts.push_back({prefix, true});
   }
-  return ChatPrompt{tokenizer::encode_prompt(tokenizer, parts), chat::prompt_opens_reasoning(text)};
+  return ChatPrompt{tokenizer::encode_prompt(tokenizer, parts), opens_reasoning};
 }
 
-Result<ChatPrompt> chat_prompt(const chat::Template& chat_template, const chat::Conversation& conversation,
+Result<ChatPrompt> chat_prompt(const chat::Template& chat_template, chat::Conversation conversation,
                                const tokenizer::Tokenizer& tokenizer, std::string_view prefix) {
-  QW_ASSIGN(json::Object variables, chat::template_variables(conversation));
+  QW_ASSIGN(json::Object variables, chat::template_variables(std::move(conversation)));
   return chat_prompt(chat_template, std::move(variables), tokenizer, {}, prefix);
 }
 

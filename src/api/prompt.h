@@ -21,7 +21,7 @@ struct ChatPrompt {
 // template sees bos_token, eos_token and pad_token as transformers gives them. Errors: kBadInput naming the message, or
 // what the template refused.
 // `prefix`: how the answer begins, after what the template writes; ordinary text.
-Result<ChatPrompt> chat_prompt(const chat::Template& chat_template, const chat::Conversation& conversation,
+Result<ChatPrompt> chat_prompt(const chat::Template& chat_template, chat::Conversation conversation,
                                const tokenizer::Tokenizer& tokenizer, std::string_view prefix = {});
 
 // The part after the checks: for variables that are taken as they are. `marker`: a control token which callers may

@@ -17,14 +17,16 @@ std::string shown(std::string_view text) {
   return json::dump(json::Value(text.substr(0, text.size() > kMost ? kMost : text.size())), {-1, true, ", ", ": "});
 }
 
-Result<std::string> role_of(const json::Object& message, const std::string& where) {
-  const json::Value* role = message.find("role");
+// The role that templates know it by, which the message then has.
+Result<std::string> convert_role(json::Object* message, const std::string& where) {
+  const json::Value* role = message->find("role");
   if (!role || !role->is_string()) return wrong(where + ".role", "a string is required");
-  const std::string& name = role->as_string();
+  const std::string name = role->as_string();
   if (name == "system" || name == "user" || name == "assistant" || name == "tool") return name;
-  if (name == "developer") return std::string("system");
-  if (name == "function") return std::string("tool");
-  return wrong(where + ".role", "unknown role " + shown(name));
+  const char* known = name == "developer" ? "system" : name == "function" ? "tool" : nullptr;
+  if (known == nullptr) return wrong(where + ".role", "unknown role " + shown(name));
+  message->set("role", known);
+  return std::string(known);
 }
 
 Result<std::string> part_text(const json::Value& part, const std::string& where) {
@@ -42,13 +44,14 @@ Result<std::string> part_text(const json::Value& part, const std::string& where)
   return text->as_string();
 }
 
-Result<std::string> content_of(const json::Object& message, std::string_view role, const std::string& where) {
-  const json::Value* content = message.find("content");
+Status convert_content(json::Object* message, std::string_view role, const std::string& where) {
+  const json::Value* content = message->find("content");
+  if (content && content->is_string()) return {};
   if (!content || content->is_null()) {
-    if (role == "assistant") return std::string();
-    return wrong(where + ".content", "text is required");
+    if (role != "assistant") return wrong(where + ".content", "text is required");
+    message->set("content", "");
+    return {};
   }
-  if (content->is_string()) return content->as_string();
   if (!content->is_array()) return wrong(where + ".content", "a string or a list of parts is required");
   std::string text;
   for (std::size_t i = 0; i < content->as_array().size(); ++i) {
@@ -56,7 +59,8 @@ Result<std::string> content_of(const json::Object& message, std::string_view rol
     if (i > 0) text += '\n';
     text += part;
   }
-  return text;
+  message->set("content", std::move(text));
+  return {};
 }
 
 Result<json::Value> arguments_of(const json::Value* given, const std::string& where) {
@@ -119,26 +123,21 @@ Status convert_reasoning(json::Object* message, const std::string& where) {
 
 }  // namespace
 
-Result<json::Array> template_messages(const json::Array& messages) {
+Result<json::Array> template_messages(json::Array messages) {
   if (messages.empty()) return wrong("messages", "at least one message is required");
-  json::Array out;
-  out.reserve(messages.size());
   for (std::size_t i = 0; i < messages.size(); ++i) {
     const std::string where = "messages[" + std::to_string(i) + "]";
     if (!messages[i].is_object()) return wrong(where, "an object is required");
-    json::Object message = messages[i].as_object();
-    QW_ASSIGN(const std::string role, role_of(message, where));
-    QW_ASSIGN(std::string content, content_of(message, role, where));
-    message.set("role", role);
-    message.set("content", std::move(content));
-    QW_TRY(convert_tool_calls(&message, role, where));
-    QW_TRY(convert_reasoning(&message, where));
-    out.emplace_back(std::move(message));
+    json::Object* const message = &messages[i].as_object();
+    QW_ASSIGN(const std::string role, convert_role(message, where));
+    QW_TRY(convert_content(message, role, where));
+    QW_TRY(convert_tool_calls(message, role, where));
+    QW_TRY(convert_reasoning(message, where));
   }
-  return out;
+  return messages;
 }
 
-Result<json::Array> template_tools(const json::Value& tools) {
+Result<json::Array> template_tools(json::Value tools) {
   if (tools.is_null()) return json::Array();
   if (!tools.is_array()) return wrong("tools", "a list is required");
   for (std::size_t i = 0; i < tools.as_array().size(); ++i) {
@@ -157,22 +156,22 @@ Result<json::Array> template_tools(const json::Value& tools) {
     if (parameters && !parameters->is_null() && !parameters->is_object())
       return wrong(where + ".function.parameters", "a JSON schema object is required");
   }
-  return tools.as_array();
+  return std::move(tools.as_array());
 }
 
-Result<json::Object> template_variables(const Conversation& conversation) {
+Result<json::Object> template_variables(Conversation conversation) {
   json::Object out;
-  QW_ASSIGN(json::Array messages, template_messages(conversation.messages));
+  QW_ASSIGN(json::Array messages, template_messages(std::move(conversation.messages)));
   out.set("messages", std::move(messages));
-  QW_ASSIGN(json::Array tools, template_tools(conversation.tools ? *conversation.tools : json::Value()));
+  QW_ASSIGN(json::Array tools, template_tools(std::move(conversation.tools).value_or(json::Value())));
   // Templates ask `if tools` or `tools is defined`; transformers passes None when there are none.
   out.set("tools", tools.empty() ? json::Value() : json::Value(std::move(tools)));
   out.set("documents", nullptr);
   out.set("add_generation_prompt", conversation.add_generation_prompt);
-  for (const auto& [name, value] : conversation.variables) {
+  for (auto& [name, value] : conversation.variables) {
     if (name == "messages" || name == "tools" || name == "add_generation_prompt")
       return wrong("template variable " + shown(name), "is set by the conversation itself");
-    out.set(name, value);
+    out.set(name, std::move(value));
   }
   return out;
 }

@@ -19,10 +19,10 @@ namespace qw::chat {
 //   reasoning_content  also filled from "reasoning" or "thinking"
 //   tool_calls function.arguments given as a string becomes the object it spells ("" is {}), because templates print or
 //              walk it; a string that is no JSON object is an error
-Result<json::Array> template_messages(const json::Array& messages);
+Result<json::Array> template_messages(json::Array messages);
 
 // Tools of type "function", each with a name; passed through otherwise. null gives an empty list.
-Result<json::Array> template_tools(const json::Value& tools);
+Result<json::Array> template_tools(json::Value tools);
 
 struct Conversation {
   json::Array messages;              // as the client sent them
@@ -33,6 +33,6 @@ struct Conversation {
 
 // All variables of one rendering: messages, tools (null if there are none), documents (null), add_generation_prompt and
 // `variables`, which may not repeat those names except `documents`.
-Result<json::Object> template_variables(const Conversation& conversation);
+Result<json::Object> template_variables(Conversation conversation);
 
 }  // namespace qw::chat

@@ -78,10 +78,10 @@ constexpr std::size_t kMaxControlTokens = 4000;  // what fits there
 
 class Disguise {
  public:
-  explicit Disguise(std::vector<std::string_view> tokens) : tokens_(std::move(tokens)) {
-    std::erase_if(tokens_, [](std::string_view t) { return t.empty(); });
-    std::stable_sort(tokens_.begin(), tokens_.end(), [](const auto& a, const auto& b) { return a.size() > b.size(); });
-    for (const std::string_view t : tokens_) first_bytes_[static_cast<unsigned char>(t[0])] = true;
+  // `tokens` must live as long.
+  explicit Disguise(const std::vector<std::string_view>& tokens) : tokens_(tokens) {
+    for (const std::string_view t : tokens_)
+      if (!t.empty()) first_bytes_[static_cast<unsigned char>(t[0])] = true;
   }
   // Whether apply() would give the value as it is, which spares a copy of most conversations.
   bool leaves(const json::Value& value) const;
@@ -91,11 +91,15 @@ class Disguise {
  private:
   bool leaves(std::string_view text) const;
   std::string apply(std::string_view text) const;
-  // The token that the text has at `at`, or the end.
-  std::vector<std::string_view>::const_iterator token_at(std::string_view text, std::size_t at) const {
-    if (!first_bytes_[static_cast<unsigned char>(text[at])]) return tokens_.end();
-    return std::find_if(tokens_.begin(), tokens_.end(),
-                        [&](std::string_view t) { return text.substr(at).starts_with(t); });
+  // The longest token that the text has at `at`, or nullptr.
+  const std::string_view* token_at(std::string_view text, std::size_t at) const {
+    if (!first_bytes_[static_cast<unsigned char>(text[at])]) return nullptr;
+    const std::string_view* longest = nullptr;
+    for (const std::string_view& t : tokens_) {
+      const bool longer = t.size() > (longest != nullptr ? longest->size() : 0);
+      if (longer && text.substr(at).starts_with(t)) longest = &t;
+    }
+    return longest;
   }
   static std::uint32_t code(std::size_t index) {
     return static_cast<std::uint32_t>(index) +
@@ -109,7 +113,7 @@ class Disguise {
     return index < tokens_.size() ? &tokens_[index] : nullptr;
   }
 
-  std::vector<std::string_view> tokens_;  // longest first
+  const std::vector<std::string_view>& tokens_;
   bool first_bytes_[256] = {};
 };
 
@@ -117,8 +121,8 @@ std::string Disguise::apply(std::string_view text) const {
   std::string out;
   out.reserve(text.size());
   for (std::size_t at = 0; at < text.size();) {
-    if (const auto hit = token_at(text, at); hit != tokens_.end()) {
-      internal::append_char(&out, code(static_cast<std::size_t>(hit - tokens_.begin())));
+    if (const std::string_view* hit = token_at(text, at)) {
+      internal::append_char(&out, code(static_cast<std::size_t>(hit - tokens_.data())));
       at += hit->size();
       continue;
     }
@@ -130,7 +134,7 @@ std::string Disguise::apply(std::string_view text) const {
 
 bool Disguise::leaves(std::string_view text) const {
   for (std::size_t at = 0; at < text.size();) {
-    if (token_at(text, at) != tokens_.end()) return false;
+    if (token_at(text, at) != nullptr) return false;
     if (static_cast<unsigned char>(text[at]) < 0x80) {
       ++at;
     } else if (token(internal::decode_char(text, &at))) {
@@ -197,18 +201,20 @@ Result<ChosenTemplate> choose_template(const TemplateSources& sources, bool for_
 }
 
 Result<std::vector<PromptPiece>> render_prompt(const Template& chat_template, const json::Object& variables,
-                                               std::vector<std::string_view> control_tokens,
+                                               const std::vector<std::string_view>& control_tokens,
                                                const RenderLimits& limits) {
   if (control_tokens.size() > kMaxControlTokens) return fail(ErrorKind::kBadInput, "too many control tokens");
-  const Disguise disguise(std::move(control_tokens));
+  const Disguise disguise(control_tokens);
   const auto own = [](std::string_view name) {
     return name == "bos_token" || name == "eos_token" || name == "pad_token" || name == "unk_token";
   };
   const bool harmless = std::all_of(variables.begin(), variables.end(),
                                     [&](const auto& v) { return own(v.first) || disguise.leaves(v.second); });
   if (harmless) {
-    QW_ASSIGN(const Rendered rendered, chat_template.render(variables, limits));
-    return disguise.lift(rendered.text);
+    QW_ASSIGN(Rendered rendered, chat_template.render(variables, limits));
+    std::vector<PromptPiece> whole;
+    if (!rendered.text.empty()) whole.push_back({std::move(rendered.text), false});
+    return whole;
   }
   json::Object safe;
   for (const auto& [name, value] : variables) safe.set(name, own(name) ? value : disguise.apply(value));

@@ -46,7 +46,7 @@ struct PromptPiece {
 // code points (U+FDD0... and, beyond 32 tokens, U+10F000...), so a template sees other lengths, and those code points
 // are dropped from callers' strings.
 Result<std::vector<PromptPiece>> render_prompt(const Template& chat_template, const json::Object& variables,
-                                               std::vector<std::string_view> control_tokens,
+                                               const std::vector<std::string_view>& control_tokens,
                                                const RenderLimits& limits = {});
 
 }  // namespace qw::chat

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/internal/adapter_table.h"
+#include "engine/internal/bell_desk.h"
 #include "engine/internal/drafting.h"
 #include "engine/internal/gathering.h"
 #include "engine/internal/sequence.h"
@@ -68,9 +69,13 @@ Engine::Engine(StepExecutor& executor, kvcache::BlockPool& pool, EngineConfig co
     s.raw.reserve(static_cast<std::size_t>(executor_.vocab()));
   }
   publish_stats();
+  BellDesk::of_process().open(this, [this] { wake_.notify_one(); });
 }
 
-Engine::~Engine() { stop(); }
+Engine::~Engine() {
+  BellDesk::of_process().close(this);
+  stop();
+}
 
 // ---- the outside: any thread ----------------------------------------------------------------------------------------
 
@@ -138,7 +143,7 @@ Result<RequestId> Engine::submit(Request request) {
   has_mail_ = true;
   if (open) room_[id] = follows;
   ++live_;
-  wake_.notify_one();
+  BellDesk::of_process().ring_soon(this);
   return id;
 }
 

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <thread>
 
+#include "base/put_off.h"
 #include "engine/internal/fake_executor.h"
 
 namespace qw::engine {
@@ -552,6 +554,29 @@ TEST(EngineThreads, SinkMaySubmitAndCancel) {
   lock.unlock();
   house.engine->stop();
   EXPECT_EQ(counter->finished, 2);
+}
+
+// A thread that puts things off wakes the engine once behind what it hands in, also where the work is dropped undone.
+TEST(Engine, RequestsHandedInOneAfterTheOtherWakeItOnce) {
+  House house;
+  house.engine->start();
+  std::vector<std::function<void()>> later;
+  base::put_off_by([&](std::function<void()> work) { later.push_back(std::move(work)); });
+  std::vector<std::shared_ptr<Log>> logs;
+  for (const bool dropped : {false, true}) {
+    for (int i = 0; i < 3; ++i) {
+      logs.push_back(std::make_shared<Log>());
+      ASSERT_TRUE(house.engine->submit(request_of({{1, 2, 3}, {}, 5}, logs.back())));
+    }
+    ASSERT_EQ(later.size(), 1u);
+    if (!dropped) later[0]();
+    later.clear();
+    while (house.engine->stats().finished[static_cast<std::size_t>(FinishReason::kLength)] < static_cast<std::int64_t>(logs.size()))
+      std::this_thread::yield();
+  }
+  base::put_off_by({});
+  house.engine->stop();
+  for (const auto& log : logs) EXPECT_EQ(log->reason(), FinishReason::kLength);
 }
 
 }  // namespace

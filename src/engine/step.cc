@@ -3,6 +3,7 @@
 #include <atomic>
 #include <utility>
 
+#include "base/put_off.h"
 #include "engine/engine.h"
 #include "engine/internal/drafting.h"
 #include "engine/internal/gathering.h"
@@ -47,7 +48,10 @@ bool Engine::advance() {
       const bool gathered = gathering_->on();
       look_for_a_crowd();
       if (!gathered && gathering_->on()) postpone(plan);
-      commit(plan);
+      {
+        const base::PuttingOff once;  // whom the sinks wake is woken once for all of them
+        commit(plan);
+      }
       // Rows that tell of a prompt cost more than others, and say nothing of those.
       if (batch_->told_rows.empty())
         clock_->add(static_cast<std::int64_t>(batch_->tokens.size()), seconds_between(began, config_.now()));

@@ -101,13 +101,15 @@ class Builder {
     return true;
   }
   bool open(bool is_object) {
+    if (frames_.capacity() == 0) frames_.reserve(kUsualDepth);
     frames_.emplace_back().is_object = is_object;
     return true;
   }
   bool close() {
-    Frame done = std::move(frames_.back());
+    Frame& top = frames_.back();
+    Value done = top.is_object ? Value(std::move(top.object)) : Value(std::move(top.array));
     frames_.pop_back();
-    return done.is_object ? add(Value(std::move(done.object))) : add(Value(std::move(done.array)));
+    return add(std::move(done));
   }
   bool add(Value value) {
     if (frames_.empty()) {
@@ -129,6 +131,7 @@ class Builder {
     return false;
   }
 
+  static constexpr std::size_t kUsualDepth = 4;
   std::vector<Frame> frames_;
   std::string text_;  // of the string or number being read
   Value root_;

@@ -1,11 +1,14 @@
 #include "net/http_server.h"
 
+#include <algorithm>
 #include <boost/asio.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "base/put_off.h"
+#include "net/internal/reply_state.h"
 #include "net/internal/session.h"
 
 namespace qw::net {
@@ -14,32 +17,47 @@ namespace {
 namespace asio = boost::asio;
 using tcp = asio::ip::tcp;
 using boost::system::error_code;
-constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+using internal::kAwait;
+using internal::Task;
+using internal::Timer;
 
 }  // namespace
 
 struct HttpServer::Impl : internal::ServerState, std::enable_shared_from_this<HttpServer::Impl> {
-  Impl(ServerOptions o, Handler h)
-      : ServerState(std::move(o), std::move(h)), io(std::max(1, options.threads)), acceptor(io) {}
+  // A thread and its connections, which stay with it: nothing of a connection runs at the same time, nor do threads
+  // wait for each other's queue or wake each other.
+  struct Loop {
+    asio::io_context io{1};
+    std::shared_ptr<internal::Wakes> wakes = std::make_shared<internal::Wakes>(io);  // each connection holds it
+    std::thread thread;
+  };
 
-  asio::io_context io;
-  tcp::acceptor acceptor;
+  Impl(ServerOptions o, Handler h)
+      : ServerState(std::move(o), std::move(h)),
+        loops(static_cast<std::size_t>(std::max(1, options.threads))),
+        acceptor(loops[0].io) {}
+
+  std::vector<Loop> loops;
+  asio::basic_socket_acceptor<tcp, internal::Executor> acceptor;
   std::uint16_t port = 0;
-  std::vector<std::thread> threads;
   bool stopped = false;
 
-  asio::awaitable<void> accept_loop();
+  // That with the fewest connections.
+  Loop& quietest() {
+    return *std::min_element(loops.begin(), loops.end(),
+                             [](const Loop& a, const Loop& b) { return a.wakes.use_count() < b.wakes.use_count(); });
+  }
+  Task<void> accept_loop();
 };
 
-asio::awaitable<void> HttpServer::Impl::accept_loop() {
+Task<void> HttpServer::Impl::accept_loop() {
   auto self = shared_from_this();
   for (;;) {
-    // Each connection gets a strand: its coroutine and its timers never run at the same time.
-    auto strand = asio::make_strand(io);
-    auto [accept_error, socket] = co_await acceptor.async_accept(strand, kAwait);
+    Loop& loop = quietest();
+    auto [accept_error, socket] = co_await acceptor.async_accept(loop.io, kAwait);
     if (accept_error == asio::error::operation_aborted || !acceptor.is_open()) co_return;
     if (accept_error) {  // out of file descriptors and the like: leave the backlog alone for a moment
-      asio::steady_timer pause(io, std::chrono::milliseconds(100));
+      Timer pause(acceptor.get_executor(), std::chrono::milliseconds(100));
       co_await pause.async_wait(kAwait);
       continue;
     }
@@ -51,7 +69,7 @@ asio::awaitable<void> HttpServer::Impl::accept_loop() {
     if (open >= options.max_connections) {
       internal::turn_away(self, std::move(socket));
     } else {
-      internal::begin_session(self, std::move(socket));
+      internal::begin_session(self, std::move(socket), loop.wakes);
     }
   }
 }
@@ -72,7 +90,7 @@ Result<std::unique_ptr<HttpServer>> HttpServer::start(ServerOptions options, Han
   auto impl = std::make_shared<Impl>(std::move(options), std::move(handler));
   const std::string where = impl->options.host + ":" + std::to_string(impl->options.port);
   error_code error;
-  tcp::resolver resolver(impl->io);
+  tcp::resolver resolver(impl->loops[0].io);
   const auto found = resolver.resolve(impl->options.host, std::to_string(impl->options.port), error);
   if (error || found.empty()) return fail(ErrorKind::kFailed, "cannot listen on " + where + ": " + error.message());
   const tcp::endpoint endpoint = *found.begin();
@@ -83,9 +101,13 @@ Result<std::unique_ptr<HttpServer>> HttpServer::start(ServerOptions options, Han
   if (error) return fail(ErrorKind::kFailed, "cannot listen on " + where + ": " + error.message());
   impl->port = impl->acceptor.local_endpoint().port();
   asio::co_spawn(
-      impl->io, [impl] { return impl->accept_loop(); }, asio::detached);
-  for (int i = 0; i < std::max(1, impl->options.threads); ++i) {
-    impl->threads.emplace_back([raw = impl.get()] { raw->io.run(); });
+      impl->loops[0].io, [impl] { return impl->accept_loop(); }, asio::detached);
+  for (Impl::Loop& loop : impl->loops) {
+    loop.thread = std::thread([&io = loop.io] {
+      const auto work = asio::make_work_guard(io);  // it waits for connections
+      base::put_off_by([&io](std::function<void()> later) { asio::post(io, std::move(later)); });
+      io.run();
+    });
   }
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }
@@ -101,7 +123,7 @@ std::size_t HttpServer::connections() const {
 
 bool HttpServer::drain(std::chrono::milliseconds grace) {
   impl_->draining.store(true);
-  asio::post(impl_->io, [impl = impl_] {
+  asio::post(impl_->loops[0].io, [impl = impl_] {
     error_code ignored;
     impl->acceptor.close(ignored);
   });
@@ -121,12 +143,15 @@ void HttpServer::stop() {
     for (internal::OpenSession* session : impl_->sessions) session->shut(/*hard=*/true);
     impl_->all_closed.wait_for(lock, std::chrono::seconds(2), [&] { return impl_->sessions.empty(); });
   }
-  impl_->io.stop();
-  for (auto& thread : impl_->threads) thread.join();
-  impl_->threads.clear();
+  for (Impl::Loop& loop : impl_->loops) loop.io.stop();
+  for (Impl::Loop& loop : impl_->loops) {
+    if (loop.thread.joinable()) loop.thread.join();
+  }
   // Coroutines that were cancelled but had no thread to end on: let them end, so that nothing keeps the server alive.
-  impl_->io.restart();
-  impl_->io.poll();
+  for (Impl::Loop& loop : impl_->loops) {
+    loop.io.restart();
+    loop.io.poll();
+  }
 }
 
 }  // namespace qw::net

@@ -69,6 +69,11 @@ void tell_label(Exchange& exchange, json::Object& audit) {
   if (!number.empty() && !audit.empty()) audit.set("produce_id", number);
 }
 
+// Outputs of fewer tokens are never found to repeat themselves.
+std::int32_t fewest_repeating(const sampling::LoopLimits& limits) {
+  return limits.copies > 1 ? std::min(limits.in_thinking, limits.in_answer) : 1;
+}
+
 // Submits the choices; the answer takes care of everything that follows.
 void submit(const std::shared_ptr<Answer>& answer, const Exchange& exchange, const Launch& launch) {
   const auto& [model, params, prompts, limits, n, rules, cache_salt, tells_prompt, mark] = launch;
@@ -86,7 +91,7 @@ void submit(const std::shared_ptr<Answer>& answer, const Exchange& exchange, con
       request.adapter = model->adapter;
       set_owner(exchange, request);
       request.cache_salt = request.tenant + '\n' + cache_salt;  // tenants never see from timings what others asked
-      auto loops = rules->loop_watch();
+      auto loops = limits[p] < fewest_repeating(model->loops) ? nullptr : rules->loop_watch();
       request.processors = rules->processors(params.stop_ids, loops);
       if (marks(launch))
         request.processors.push_back(governance::make_marker(mark, model->tokenizer->find("</think>")));
@@ -121,24 +126,31 @@ void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch l
   if (!spec.refused) launch.mark = exchange->mark_key();
   tell_mark(*exchange, launch, spec.audit);
   tell_label(*exchange, spec.audit);
+  const auto begin = [exchange, choices, wanted = need.output_tokens](
+                         AnswerSpec& answered, Launch& launched, const WriterFactory& writer,
+                         std::shared_ptr<Charge> charge, std::int64_t granted) {
+    if (granted < wanted) {
+      const std::int64_t each = std::max<std::int64_t>(1, granted / static_cast<std::int64_t>(choices));
+      for (std::int64_t& limit : launched.limits) limit = std::min(limit, each);
+    }
+    answered.charge = std::move(charge);
+    const bool refused = answered.refused;
+    const auto answer = std::make_shared<Answer>(exchange, launched.model, writer({*launched.model, launched.prompts}),
+                                                 std::move(answered), choices);
+    if (StopSwitch* stops = exchange->stops(); stops != nullptr)
+      if (const auto stopped = stops->watch(answer, *launched.model, tenant_of(*exchange)))
+        return answer->abandon(*stopped);
+    if (!refused) return submit(answer, *exchange, launched);
+    answer->begin();
+    answer->refuse();
+  };
+  // Without accounts nobody is waited for, and nothing need be kept meanwhile.
+  if (exchange->accounts() == nullptr)
+    return begin(spec, launch, make_writer, std::make_shared<Charge>(), need.output_tokens);
   admit(exchange, need,
-        [exchange, spec = std::move(spec), launch = std::move(launch), choices, wanted = need.output_tokens,
-         make_writer](std::shared_ptr<Charge> charge, std::int64_t granted) mutable {
-          if (granted < wanted) {
-            const std::int64_t each = std::max<std::int64_t>(1, granted / static_cast<std::int64_t>(choices));
-            for (std::int64_t& limit : launch.limits) limit = std::min(limit, each);
-          }
-          spec.charge = std::move(charge);
-          auto writer = make_writer({*launch.model, launch.prompts});
-          const bool refused = spec.refused;
-          const auto answer =
-              std::make_shared<Answer>(exchange, launch.model, std::move(writer), std::move(spec), choices);
-          if (StopSwitch* stops = exchange->stops(); stops != nullptr)
-            if (const auto stopped = stops->watch(answer, *launch.model, tenant_of(*exchange)))
-              return answer->abandon(*stopped);
-          if (!refused) return submit(answer, *exchange, launch);
-          answer->begin();
-          answer->refuse();
+        [begin, spec = std::move(spec), launch = std::move(launch), make_writer](std::shared_ptr<Charge> charge,
+                                                                                 std::int64_t granted) mutable {
+          begin(spec, launch, make_writer, std::move(charge), granted);
         });
 }
 
@@ -221,13 +233,17 @@ ApiResult<ChatPrompt> fitting_prompt(const ServedModel& model, const ChatRequest
 
 // Makes the rules of an output, elsewhere if that takes long, then goes on with them. `wanted` may point into what
 // `then` holds.
+template <class Then>
 void with_rules(const ModelLease& model, const ConstraintRequest& wanted, const std::shared_ptr<Exchange>& exchange,
-                std::function<void(OutputRules rules)> then) {
-  prepare(exchange, !OutputRules::made_at_once(*model, wanted), [model, wanted, exchange, then = std::move(then)] {
-    auto rules = OutputRules::make(*model, wanted, [&exchange] { return exchange->reply().closed(); });
-    if (!rules) return exchange->send_error(rules.error());
-    then(std::move(*rules));
-  });
+                Then then) {
+  const auto make = [](const ServedModel& of, const ConstraintRequest& what, Exchange& asking, Then& go_on) {
+    auto rules = OutputRules::make(of, what, [&asking] { return asking.reply().closed(); });
+    if (!rules) return asking.send_error(rules.error());
+    go_on(std::move(*rules));
+  };
+  if (OutputRules::made_at_once(*model, wanted)) return make(*model, wanted, *exchange, then);
+  prepare(exchange, true,
+          [model, wanted, exchange, make, then = std::move(then)]() mutable { make(*model, wanted, *exchange, then); });
 }
 
 // With the model that chat asked for, loaded.
@@ -331,7 +347,7 @@ void complete_with(const ModelLease& model, std::shared_ptr<const TextRequest> a
 ApiResult<ChatPrompt> prompt_of(const ServedModel& model, const ChatRequest& request) {
   chat::Conversation conversation{request.messages, {}, request.opens_answer, request.template_variables};
   if (request.tools_allowed()) conversation.tools = request.tools;
-  auto prompt = chat_prompt(*model.chat_template, conversation, *model.tokenizer, request.prefix);
+  auto prompt = chat_prompt(*model.chat_template, std::move(conversation), *model.tokenizer, request.prefix);
   if (!prompt) return tl::unexpected(bad_request("messages", prompt.error().message));
   return std::move(*prompt);
 }

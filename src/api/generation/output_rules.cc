@@ -23,6 +23,9 @@ sampling::ToolShape shape_of(const json::Value& tool) {
   return {name_of(tool), parameters != nullptr ? *parameters : json::Value()};
 }
 
+// Text as it comes, whatever the rest says.
+bool is_free(const ConstraintRequest& request) { return !request.output->form.restricts() && request.tools == nullptr; }
+
 // All that the output must be, thinking included.
 sampling::ConstraintSpec spec_of(const ServedModel& model, const ConstraintRequest& request) {
   sampling::ConstraintSpec spec = request.output->form;
@@ -67,6 +70,7 @@ ApiResult<OutputRules> OutputRules::make(const ServedModel& model, const Constra
   out.thinking_budget_ = request.output->thinking_budget;
   out.opens_reasoning_ = request.opens_reasoning;
   if (request.breaks_loops) out.loops_ = model.loops;
+  if (is_free(request)) return out;
   sampling::ConstraintSpec spec = spec_of(model, request);
   if (!spec.restricts()) return out;
   if (model.constraints == nullptr)
@@ -93,6 +97,7 @@ ApiResult<OutputRules> OutputRules::make(const ServedModel& model, const Constra
 }
 
 bool OutputRules::made_at_once(const ServedModel& model, const ConstraintRequest& request) {
+  if (is_free(request)) return true;
   const sampling::ConstraintSpec spec = spec_of(model, request);
   return !spec.restricts() || model.constraints == nullptr || model.constraints->knows(spec);
 }

@@ -8,15 +8,15 @@
 #include <memory>
 #include <optional>
 
+#include "net/internal/server_loop.h"
 #include "net/internal/server_tls.h"
 
 namespace qw::net::internal {
 
 class Connection {
  public:
-  using Plain = boost::beast::tcp_stream;
-  using executor_type = Plain::executor_type;
-  using Socket = boost::asio::ip::tcp::socket;
+  using executor_type = Executor;
+  using Plain = boost::beast::basic_stream<boost::asio::ip::tcp, Executor>;
 
   // `tls` null: in the clear.
   Connection(Socket socket, std::shared_ptr<ServerIdentity::Tls> tls)

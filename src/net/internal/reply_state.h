@@ -9,6 +9,8 @@
 #include <string>
 
 #include "net/http_server.h"
+#include "net/internal/server_loop.h"
+#include "net/internal/wake_list.h"
 
 namespace qw::net::internal {
 
@@ -18,8 +20,12 @@ namespace asio = boost::asio;
 class ReplyState : public Reply, public std::enable_shared_from_this<ReplyState> {
  public:
   // `server` is kept alive: whoever holds a reply may outlive the server object, and the timer needs its context.
-  ReplyState(std::shared_ptr<void> server, asio::any_io_executor executor, std::size_t max_pending)
-      : server_(std::move(server)), wake_(executor, asio::steady_timer::time_point::max()), max_pending_(max_pending) {}
+  ReplyState(std::shared_ptr<void> server, Executor executor, std::shared_ptr<WakeList<ReplyState>> wakes,
+             std::size_t max_pending)
+      : server_(std::move(server)),
+        wakes_(std::move(wakes)),
+        wake_(executor, Timer::time_point::max()),
+        max_pending_(max_pending) {}
 
   void send(Response response) override {
     std::lock_guard lock(mutex_);
@@ -120,7 +126,7 @@ class ReplyState : public Reply, public std::enable_shared_from_this<ReplyState>
   }
   Response& head() { return head_; }
   const std::string& heartbeat() const { return heartbeat_; }
-  asio::steady_timer& wake() { return wake_; }
+  Timer& wake() { return wake_; }
   bool begun() const {
     std::lock_guard lock(mutex_);
     return begun_;
@@ -133,17 +139,15 @@ class ReplyState : public Reply, public std::enable_shared_from_this<ReplyState>
   }
 
  private:
-  void notify() {  // the timer belongs to the connection's executor
+  void notify() {  // the timer belongs to the connection's thread
     news_ = true;
-    if (!std::exchange(asleep_, false)) return;
-    asio::post(wake_.get_executor(), [self = weak_from_this()] {
-      if (auto s = self.lock()) s->wake_.cancel();
-    });
+    if (std::exchange(asleep_, false)) wakes_->add(shared_from_this());
   }
 
   std::shared_ptr<void> server_;  // first, so that it goes last
+  std::shared_ptr<WakeList<ReplyState>> wakes_;
   mutable std::mutex mutex_;
-  asio::steady_timer wake_;
+  Timer wake_;
   std::size_t max_pending_;
   Response head_;
   std::string heartbeat_;

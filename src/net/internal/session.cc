@@ -22,7 +22,6 @@ namespace ssl = asio::ssl;
 using tcp = asio::ip::tcp;
 using boost::system::error_code;
 using Clock = std::chrono::steady_clock;
-constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 // Beside the head and pieces of a body as they come: what a read takes at once.
 constexpr std::size_t kReadBytes = 64 * 1024;
 // What is read ahead of a client that may be gone or may ask again, while it is being answered through TLS.
@@ -35,7 +34,7 @@ constexpr std::chrono::milliseconds kGoodbye{250};
 // Connections over the limit that are told so; beyond, a flood is closed without a word.
 constexpr int kMaxTurnedAway = 64;
 // An answer that takes longer is watched for a client that goes away; before, that would cost more than it saves.
-constexpr std::chrono::milliseconds kWatchAfter{2};
+constexpr std::chrono::milliseconds kWatchAfter{20};
 // The status line, framing and connection of a head, generously.
 constexpr std::size_t kUsualHeadBytes = 160;
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
@@ -89,12 +88,14 @@ std::shared_ptr<ServerIdentity::Tls> tls_of(const ServerState& server) {
 
 class Session : public OpenSession, public std::enable_shared_from_this<Session> {
  public:
-  Session(std::shared_ptr<ServerState> server, tcp::socket socket)
+  Session(std::shared_ptr<ServerState> server, Socket socket, std::shared_ptr<Wakes> wakes)
       : server_(std::move(server)),
+        wakes_(std::move(wakes)),
         stream_(std::move(socket), tls_of(*server_)),
         // Bounds what belongs to no body, too: the heads of chunks, and trailers.
         buffer_(server_->options.max_header_bytes + kReadBytes),
-        deadline_(stream_.get_executor()) {
+        deadline_(stream_.get_executor()),
+        look_(stream_.get_executor()) {
     error_code ignored;
     const auto end = stream_.socket().remote_endpoint(ignored);
     remote_ = ignored ? "unknown" : end.address().to_string() + ":" + std::to_string(end.port());
@@ -110,7 +111,7 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
 
   Connection::executor_type executor() { return stream_.get_executor(); }
 
-  asio::awaitable<void> run() {
+  Task<void> run() {
     const bool begun = co_await begin();
     while (begun && !server_->draining.load()) {
       const bool again = co_await one_request();
@@ -143,7 +144,7 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
   }
 
   // With TLS: the handshake. False: there is nobody to serve.
-  asio::awaitable<bool> begin() {
+  Task<bool> begin() {
     if (!stream_.secure()) co_return true;
     idle_ = true;
     begin_reading(server_->options.handshake_timeout);
@@ -154,14 +155,14 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
   }
 
   // A client that does not know that it must speak TLS here understands this.
-  asio::awaitable<void> refuse_plain_http() {
+  Task<void> refuse_plain_http() {
     const std::string text = whole(server_->error(400, "this port speaks TLS: use https://"), false, false);
     stream_.plain().expires_after(server_->options.write_timeout);
     auto [error, n] = co_await asio::async_write(stream_.plain(), asio::buffer(text), kAwait);
     linger_ = !error;
   }
 
-  asio::awaitable<void> say_goodbye() {
+  Task<void> say_goodbye() {
     begin_reading(kGoodbye);
     auto [error] = co_await stream_.async_goodbye(kAwait);
     ended(error);
@@ -204,7 +205,7 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
   }
 
   // What the client still sends is of no use any more.
-  asio::awaitable<void> read_away() {
+  Task<void> read_away() {
     idle_ = true;
     std::vector<char> waste(kReadBytes);
     begin_reading(kLinger);
@@ -216,7 +217,7 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
   }
 
   // Reads one request and answers it; false when the connection must end.
-  asio::awaitable<bool> one_request() {
+  Task<bool> one_request() {
     const ServerOptions& options = server_->options;
     Parser parser;
     parser.header_limit(static_cast<std::uint32_t>(options.max_header_bytes));
@@ -260,7 +261,7 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
     const bool head_only = request.method == "HEAD";
 
     interim_ = message.version() >= 11;
-    auto state = std::make_shared<ReplyState>(server_, stream_.get_executor(), options.max_pending_bytes);
+    auto state = std::make_shared<ReplyState>(server_, stream_.get_executor(), wakes_, options.max_pending_bytes);
     server_->handler(std::move(request), std::make_shared<ReplyHandle>(state, server_->unanswered));
     const bool again = co_await answer(state, keep_alive, head_only, buffer_.size() > 0);
     co_return again;
@@ -296,7 +297,7 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
     return std::nullopt;
   }
 
-  asio::awaitable<bool> refuse(error_code error, bool nothing_received) {
+  Task<bool> refuse(error_code error, bool nothing_received) {
     const std::optional<Response> answer = refusal(error, nothing_received);
     if (answer) co_await send_whole(*answer, false, false);
     co_return false;
@@ -306,7 +307,7 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
     if (!stream_.socket().non_blocking()) stream_.socket().non_blocking(true, error);
   }
 
-  asio::awaitable<bool> write_all(std::string_view bytes) {
+  Task<bool> write_all(std::string_view bytes) {
     if (!stream_.secure()) {  // most of what is written fits at once, without a deadline or a turn of the loop
       error_code error;
       do_not_block(error);
@@ -321,14 +322,14 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
 
   // `response` must live until this is done. (Arguments of awaited calls are named objects throughout this file: GCC 12
   // destroys some temporaries of co_await expressions twice.)
-  asio::awaitable<bool> send_whole(const Response& response, bool keep_alive, bool head_only) {
+  Task<bool> send_whole(const Response& response, bool keep_alive, bool head_only) {
     const std::string text = whole(response, keep_alive, head_only);
     const bool sent = co_await write_all(text);
     linger_ = sent && !keep_alive;
     co_return (sent && keep_alive);
   }
 
-  asio::awaitable<bool> answer(std::shared_ptr<ReplyState> state, bool keep_alive, bool head_only, bool pipelined) {
+  Task<bool> answer(std::shared_ptr<ReplyState> state, bool keep_alive, bool head_only, bool pipelined) {
     // Pipelined bytes make "readable" mean nothing.
     watch_at_ = pipelined ? Clock::time_point::max() : Clock::now() + kWatchAfter;
     reply_ = state;
@@ -344,16 +345,35 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
     co_return again;
   }
 
-  asio::awaitable<void> end_watch() {
+  Task<void> end_watch() {
     error_code ignored;
     stream_.socket().cancel(ignored);  // nothing else is pending here
-    co_await asio::post(stream_.get_executor(), asio::use_awaitable);
-    asio::steady_timer moment(stream_.get_executor());
+    co_await asio::post(stream_.get_executor(), kAwaitTask);
+    Timer moment(stream_.get_executor());
     while (reads_ahead_) {  // it was between two steps
       moment.expires_after(std::chrono::milliseconds(1));
       co_await moment.async_wait(kAwait);
       stream_.socket().cancel(ignored);
     }
+  }
+
+  // The answer in progress is watched once it has taken long. The timer is left running for the next ones, so most
+  // answers leave it alone.
+  void watch_later() {
+    if (look_armed_ || watching_ || watch_at_ == Clock::time_point::max()) return;
+    look_armed_ = true;
+    look_.expires_at(watch_at_);
+    look_.async_wait([weak = weak_from_this()](error_code error) {
+      const auto self = weak.lock();
+      if (!self || error) return;
+      self->look_armed_ = false;
+      if (self->reply_) self->look();
+    });
+  }
+  void look() {
+    if (Clock::now() < watch_at_) return watch_later();
+    watching_ = std::make_shared<bool>(true);
+    watch(reply_, watching_);
   }
 
   void watch(std::shared_ptr<ReplyState> state, std::shared_ptr<bool> watching) {
@@ -414,7 +434,7 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
   }
 
   // Sends what the handler's threads produce; returns whether the connection may be used again.
-  asio::awaitable<bool> pump(std::shared_ptr<ReplyState> state, bool keep_alive, bool head_only) {
+  Task<bool> pump(std::shared_ptr<ReplyState> state, bool keep_alive, bool head_only) {
     bool head_sent = false;
     for (;;) {
       auto next = state->take();
@@ -445,23 +465,12 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
       }
       state->sent();
       const bool beats = head_sent && !state->heartbeat().empty();
-      const bool watch_next = !watching_ && watch_at_ != Clock::time_point::max();
-      if (watch_next && Clock::now() >= watch_at_) {
-        watching_ = std::make_shared<bool>(true);
-        watch(state, watching_);
-        continue;
-      }
-      if (watch_next) {
-        state->wake().expires_at(watch_at_);
-      } else if (beats) {
-        state->wake().expires_after(server_->options.heartbeat);
-      } else {
-        state->wake().expires_at(asio::steady_timer::time_point::max());
-      }
+      if (beats) state->wake().expires_after(server_->options.heartbeat);
       if (asks_ || !state->may_sleep()) continue;
+      watch_later();
       stream_.plain().expires_never();
       auto [error] = co_await state->wake().async_wait(kAwait);
-      if (!error && beats && !watch_next) {
+      if (!error && beats) {
         const std::string beat = chunk(state->heartbeat());
         const bool sent = co_await write_all(beat);
         if (!sent) co_return false;
@@ -470,12 +479,13 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
   }
 
   std::shared_ptr<ServerState> server_;
+  std::shared_ptr<Wakes> wakes_;
   Connection stream_;
   std::string remote_;
   beast::flat_buffer buffer_;  // received, and not looked at yet
   bool idle_ = false;
-  asio::steady_timer deadline_;  // of reading
-  bool armed_ = false;           // it runs, until interrupt_at_ or sooner
+  Timer deadline_;      // of reading
+  bool armed_ = false;  // it runs, until interrupt_at_ or sooner
   Clock::time_point interrupt_at_;
   std::uint64_t reading_ = 0;        // counts up, so that a deadline knows its own read
   std::uint64_t reading_began_ = 0;  // equal while a read is in progress
@@ -486,11 +496,13 @@ class Session : public OpenSession, public std::enable_shared_from_this<Session>
   bool linger_ = false;                // the last answer was sent whole
   std::shared_ptr<ReplyState> reply_;  // the answer in progress
   std::shared_ptr<bool> watching_;     // of the answer in progress, once it is watched
-  Clock::time_point watch_at_;
+  Clock::time_point watch_at_;         // when that is to be; max: never
+  Timer look_;                         // goes off about then
+  bool look_armed_ = false;
 };
 
 // Holds nothing of the server, which may end before.
-asio::awaitable<void> tell_and_close(std::unique_ptr<Connection> connection, std::string text) {
+Task<void> tell_and_close(std::unique_ptr<Connection> connection, std::string text) {
   Connection::Plain& plain = connection->plain();
   plain.expires_after(kLinger);
   error_code error;
@@ -517,14 +529,14 @@ Response ServerState::error(int status, const std::string& message) const {
   return options.error_response ? options.error_response(status, message) : default_error(status, message);
 }
 
-void begin_session(std::shared_ptr<ServerState> server, tcp::socket socket) {
-  const auto session = std::make_shared<Session>(std::move(server), std::move(socket));
+void begin_session(std::shared_ptr<ServerState> server, Socket socket, std::shared_ptr<Wakes> wakes) {
+  const auto session = std::make_shared<Session>(std::move(server), std::move(socket), std::move(wakes));
   const auto executor = session->executor();
   asio::co_spawn(
       executor, [session] { return session->run(); }, asio::detached);
 }
 
-void turn_away(std::shared_ptr<ServerState> server, tcp::socket socket) {
+void turn_away(std::shared_ptr<ServerState> server, Socket socket) {
   if (server->turned_away >= kMaxTurnedAway) return;
   ++server->turned_away;
   auto connection = std::make_unique<Connection>(std::move(socket), tls_of(*server));

@@ -10,6 +10,8 @@
 #include <string>
 
 #include "net/http_server.h"
+#include "net/internal/server_loop.h"
+#include "net/internal/wake_list.h"
 
 namespace qw::net::internal {
 
@@ -38,9 +40,13 @@ struct ServerState {
   Response error(int status, const std::string& message) const;
 };
 
-// Both own themselves until they end. The socket's executor is a strand: nothing of a connection runs at the same time.
-void begin_session(std::shared_ptr<ServerState> server, boost::asio::ip::tcp::socket socket);
+class ReplyState;
+using Wakes = WakeList<ReplyState>;
+
+// Both own themselves until they end. The socket's executor is one thread's: nothing of a connection runs at the same
+// time. `wakes` is that thread's, and held as long as the connection lasts.
+void begin_session(std::shared_ptr<ServerState> server, Socket socket, std::shared_ptr<Wakes> wakes);
 // Tells a client that there is no place for it.
-void turn_away(std::shared_ptr<ServerState> server, boost::asio::ip::tcp::socket socket);
+void turn_away(std::shared_ptr<ServerState> server, Socket socket);
 
 }  // namespace qw::net::internal

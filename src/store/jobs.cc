@@ -6,11 +6,11 @@ namespace qw::store {
 namespace {
 
 #define QW_JOB_COLUMNS \
-  "id, project_id, kind, status, priority, attempts, created_us, changed_us, cancel_wanted, spec, state"
+  "id, project_id, kind, status, priority, attempts, created_us, changed_us, cancel_wanted, spec, state, pause_wanted"
 
 Job job_of(const Row& r) {
-  return {r.text(0),    r.text(1),    r.text(2),         r.text(3), r.integer(4), r.integer(5),
-          r.integer(6), r.integer(7), r.integer(8) != 0, r.text(9), r.text(10)};
+  return {r.text(0),    r.text(1),    r.text(2),         r.text(3),          r.integer(4), r.integer(5),
+          r.integer(6), r.integer(7), r.integer(8) != 0, r.integer(11) != 0, r.text(9),    r.text(10)};
 }
 tl::unexpected<Error> missing(const std::string& id) { return fail(ErrorKind::kBadInput, "there is no job " + id); }
 
@@ -37,9 +37,10 @@ Status add_records(Connection& c, const std::string& id, std::int64_t now, const
 // kResource if the project has all the jobs it may have. Its row is locked, so that two that come together are counted.
 Status check_room(Connection& c, const std::string& project) {
   QW_TRY(c.run("SELECT id FROM projects WHERE id = $1" + std::string(c.for_update()), {project}));
-  QW_ASSIGN(const Rows limits, c.run("SELECT jobs FROM subjects WHERE subject = $1 AND jobs > 0", {"project:" + project}));
-  QW_ASSIGN(const Rows open, c.run("SELECT COUNT(*) FROM jobs WHERE project_id = $1 AND status IN ('queued', 'running')",
-                                   {project}));
+  QW_ASSIGN(const Rows limits,
+            c.run("SELECT jobs FROM subjects WHERE subject = $1 AND jobs > 0", {"project:" + project}));
+  QW_ASSIGN(const Rows open,
+            c.run("SELECT COUNT(*) FROM jobs WHERE project_id = $1 AND status IN ('queued', 'running')", {project}));
   const std::int64_t most = limits.empty() ? Jobs::kUsualMostOpen : limits[0].integer(0);
   if (open[0].integer(0) < most) return {};
   return fail(ErrorKind::kResource, "the project has " + std::to_string(open[0].integer(0)) +
@@ -107,27 +108,54 @@ Result<std::optional<Job>> Jobs::claim(const std::string& kind, const std::strin
   });
 }
 
-Result<bool> Jobs::advance(const std::string& id, const std::string& instance, std::int64_t lease_us,
-                           const std::string& state, const std::vector<JobRecord>& records) {
-  return work_.transact([&](Connection& c) -> Result<bool> {
+Result<JobWish> Jobs::advance(const std::string& id, const std::string& instance, std::int64_t lease_us,
+                              const std::string& state, const std::vector<JobRecord>& records) {
+  return work_.transact([&](Connection& c) -> Result<JobWish> {
     QW_ASSIGN(const std::int64_t now, work_.now_us(c));
     QW_ASSIGN(const Job job, own(c, id, instance));
     QW_TRY(c.run("UPDATE jobs SET lease_us = $1, changed_us = $2, state = $3 WHERE id = $4",
                  {now + lease_us, now, state, id}));
     QW_TRY(add_records(c, id, now, records));
-    return job.cancel_wanted;
+    return job.cancel_wanted ? JobWish::kCancel : job.pause_wanted ? JobWish::kPause : JobWish::kNone;
   });
 }
 
 Status Jobs::finish(const std::string& id, const std::string& instance, const std::string& status,
                     const std::string& state, const std::vector<JobRecord>& records) {
-  if (status == "queued" || status == "running") return fail(ErrorKind::kBadInput, "a job does not end as " + status);
+  if (status == "queued" || status == "running" || status == "paused")
+    return fail(ErrorKind::kBadInput, "a job does not end as " + status);
   return work_.transact([&](Connection& c) -> Status {
     QW_ASSIGN(const std::int64_t now, work_.now_us(c));
     QW_TRY(own(c, id, instance));
     QW_TRY(c.run("UPDATE jobs SET status = $1, instance = '', lease_us = 0, changed_us = $2, state = $3 WHERE id = $4",
                  {status, now, state, id}));
     return add_records(c, id, now, records);
+  });
+}
+
+Status Jobs::hold(const std::string& id, const std::string& instance, const std::string& state,
+                  const std::vector<JobRecord>& records) {
+  return work_.transact([&](Connection& c) -> Status {
+    QW_ASSIGN(const std::int64_t now, work_.now_us(c));
+    QW_ASSIGN(const Job job, own(c, id, instance));
+    const bool pause = job.pause_wanted && !job.cancel_wanted;
+    QW_TRY(c.run("UPDATE jobs SET status = $1, instance = '', lease_us = 0, changed_us = $2, state = $3 WHERE id = $4",
+                 {pause ? "paused" : "queued", now, state, id}));
+    return add_records(c, id, now, records);
+  });
+}
+
+Result<bool> Jobs::prepare(const std::string& id, const std::string& state, const std::vector<JobRecord>& records,
+                           const std::string& ended) {
+  return work_.transact([&](Connection& c) -> Result<bool> {
+    QW_ASSIGN(const std::int64_t now, work_.now_us(c));
+    QW_ASSIGN(const Rows rows,
+              c.run("UPDATE jobs SET state = $1, changed_us = $2, status = CASE WHEN $3 = '' THEN status ELSE $3 END "
+                    "WHERE id = $4 AND state = '' AND status IN ('queued', 'paused') RETURNING id",
+                    {state, now, ended, id}));
+    if (rows.empty()) return false;
+    QW_TRY(add_records(c, id, now, records));
+    return true;
   });
 }
 
@@ -151,11 +179,40 @@ Result<std::int64_t> Jobs::release_of_others(const std::string& instance) {
 Result<Job> Jobs::cancel(const std::string& project_id, const std::string& kind, const std::string& id) {
   return work_.transact([&](Connection& c) -> Result<Job> {
     QW_ASSIGN(const std::int64_t now, work_.now_us(c));
-    QW_ASSIGN(const Rows rows,
-              c.run("UPDATE jobs SET cancel_wanted = CASE WHEN status = 'running' THEN 1 ELSE cancel_wanted END, "
-                    "changed_us = $1, status = CASE WHEN status = 'queued' THEN 'cancelled' ELSE status END "
-                    "WHERE id = $2 AND project_id = $3 AND kind = $4 RETURNING " QW_JOB_COLUMNS,
-                    {now, id, project_id, kind}));
+    QW_ASSIGN(
+        const Rows rows,
+        c.run("UPDATE jobs SET cancel_wanted = CASE WHEN status = 'running' THEN 1 ELSE cancel_wanted END, "
+              "changed_us = $1, status = CASE WHEN status IN ('queued', 'paused') THEN 'cancelled' ELSE status END "
+              "WHERE id = $2 AND project_id = $3 AND kind = $4 RETURNING " QW_JOB_COLUMNS,
+              {now, id, project_id, kind}));
+    if (rows.empty()) return missing(id);
+    return job_of(rows[0]);
+  });
+}
+
+Result<Job> Jobs::pause(const std::string& project_id, const std::string& kind, const std::string& id) {
+  return work_.transact([&](Connection& c) -> Result<Job> {
+    QW_ASSIGN(const std::int64_t now, work_.now_us(c));
+    QW_ASSIGN(
+        const Rows rows,
+        c.run("UPDATE jobs SET pause_wanted = CASE WHEN status IN ('queued', 'running') THEN 1 ELSE pause_wanted END, "
+              "changed_us = CASE WHEN status IN ('queued', 'running') THEN $1 ELSE changed_us END, "
+              "status = CASE WHEN status = 'queued' THEN 'paused' ELSE status END "
+              "WHERE id = $2 AND project_id = $3 AND kind = $4 RETURNING " QW_JOB_COLUMNS,
+              {now, id, project_id, kind}));
+    if (rows.empty()) return missing(id);
+    return job_of(rows[0]);
+  });
+}
+
+Result<Job> Jobs::resume(const std::string& project_id, const std::string& kind, const std::string& id) {
+  return work_.transact([&](Connection& c) -> Result<Job> {
+    QW_ASSIGN(const std::int64_t now, work_.now_us(c));
+    QW_ASSIGN(const Rows rows, c.run("UPDATE jobs SET pause_wanted = 0, "
+                                     "changed_us = CASE WHEN status = 'paused' THEN $1 ELSE changed_us END, "
+                                     "status = CASE WHEN status = 'paused' THEN 'queued' ELSE status END "
+                                     "WHERE id = $2 AND project_id = $3 AND kind = $4 RETURNING " QW_JOB_COLUMNS,
+                                     {now, id, project_id, kind}));
     if (rows.empty()) return missing(id);
     return job_of(rows[0]);
   });
@@ -163,10 +220,9 @@ Result<Job> Jobs::cancel(const std::string& project_id, const std::string& kind,
 
 Status Jobs::forget(const std::string& project_id, const std::string& kind, const std::string& id) {
   return work_.transact([&](Connection& c) -> Status {
-    QW_ASSIGN(const Rows rows,
-              c.run("UPDATE jobs SET spec = '' WHERE id = $1 AND project_id = $2 AND kind = $3 AND "
-                    "status NOT IN ('queued', 'running') RETURNING id",
-                    {id, project_id, kind}));
+    QW_ASSIGN(const Rows rows, c.run("UPDATE jobs SET spec = '' WHERE id = $1 AND project_id = $2 AND kind = $3 AND "
+                                     "status NOT IN ('queued', 'running', 'paused') RETURNING id",
+                                     {id, project_id, kind}));
     if (rows.empty()) return missing(id);
     QW_TRY(c.run("DELETE FROM job_records WHERE job_id = $1", {id}));
     return {};

@@ -21,11 +21,12 @@ class Work;
 
 struct Job {
   std::string id, project_id, kind;
-  std::string status;         // "queued", "running", then whatever finish() says
+  std::string status;         // "queued", "running", "paused", then whatever finish() says
   std::int64_t priority = 0;  // higher goes first
   std::int64_t attempts = 0;  // how often it was claimed
   std::int64_t created_us = 0, changed_us = 0;
   bool cancel_wanted = false;  // whoever runs it should end it
+  bool pause_wanted = false;   // or lay it aside
   std::string spec, state;
 };
 struct JobRecord {
@@ -33,6 +34,9 @@ struct JobRecord {
   std::int64_t number = 0, created_us = 0;
   std::string body;
 };
+
+// What is wanted of whoever runs a job.
+enum class JobWish : std::uint8_t { kNone, kPause, kCancel };
 
 class Jobs {
  public:
@@ -51,17 +55,29 @@ class Jobs {
 
   // The best job of `kind` that waits or whose lease ran out; nothing if there is none.
   Result<std::optional<Job>> claim(const std::string& kind, const std::string& instance, std::int64_t lease_us);
-  // Writes state and records, renews the lease, and tells whether the job should end. kRefused: another has it.
-  Result<bool> advance(const std::string& id, const std::string& instance, std::int64_t lease_us,
-                       const std::string& state, const std::vector<JobRecord>& records);
+  // Writes state and records, renews the lease, and tells what is wanted of the job. kRefused: another has it.
+  Result<JobWish> advance(const std::string& id, const std::string& instance, std::int64_t lease_us,
+                          const std::string& state, const std::vector<JobRecord>& records);
   Status finish(const std::string& id, const std::string& instance, const std::string& status, const std::string& state,
                 const std::vector<JobRecord>& records = {});
+  // Lays it aside as "paused", where nobody claims it until resume(); if that came meanwhile, or it is to be cancelled,
+  // it is given back instead.
+  Status hold(const std::string& id, const std::string& instance, const std::string& state,
+              const std::vector<JobRecord>& records = {});
+  // The first state of a job that waits and that nobody has begun, with records; `ended` not "": it ends as that.
+  // False: somebody was first.
+  Result<bool> prepare(const std::string& id, const std::string& state, const std::vector<JobRecord>& records,
+                       const std::string& ended = "");
   // Gives it back, to be claimed at once (a service that stops).
   Status release(const std::string& id, const std::string& instance);
   // Gives back what every other service had, for the only one there is (Store::serve_alone). Returns how many.
   Result<std::int64_t> release_of_others(const std::string& instance);
-  // A waiting job ends as "cancelled"; a running one is asked to.
+  // A waiting or paused job ends as "cancelled"; a running one is asked to.
   Result<Job> cancel(const std::string& project_id, const std::string& kind, const std::string& id);
+  // A waiting job is paused; a running one is asked to be. What has ended stays as it is.
+  Result<Job> pause(const std::string& project_id, const std::string& kind, const std::string& id);
+  // A paused job waits again, behind nobody it was before; one that is asked to pause goes on.
+  Result<Job> resume(const std::string& project_id, const std::string& kind, const std::string& id);
   // Drops what was asked and what was recorded of a job that has ended; that there was one stays.
   Status forget(const std::string& project_id, const std::string& kind, const std::string& id);
   Result<std::vector<JobRecord>> records(const std::string& id, const std::string& stream, std::int64_t from,

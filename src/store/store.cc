@@ -20,7 +20,9 @@ Store::Store(std::unique_ptr<Work> work, std::string lock_path)
       ledger_(std::make_unique<Ledger>(*work_)),
       files_(std::make_unique<Files>(*work_)),
       jobs_(std::make_unique<Jobs>(*work_)),
-      documents_(std::make_unique<Documents>(*work_)) {}
+      documents_(std::make_unique<Documents>(*work_)),
+      rollouts_(std::make_unique<Rollouts>(*work_)),
+      feedback_(std::make_unique<FeedbackBook>(*work_)) {}
 
 Store::~Store() {
   if (lock_ >= 0) ::close(lock_);

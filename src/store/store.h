@@ -12,9 +12,11 @@
 
 #include "base/result.h"
 #include "store/documents.h"
+#include "store/feedback.h"
 #include "store/files.h"
 #include "store/jobs.h"
 #include "store/ledger.h"
+#include "store/rollouts.h"
 #include "store/tenants.h"
 
 namespace qw::store {
@@ -45,6 +47,8 @@ class Store {
   Files& files() { return *files_; }
   Jobs& jobs() { return *jobs_; }
   Documents& documents() { return *documents_; }
+  Rollouts& rollouts() { return *rollouts_; }
+  FeedbackBook& feedback() { return *feedback_; }
 
   // Takes the right to be the only service over this store, until the store is closed; false: several may be, as they
   // may over PostgreSQL. kRefused: another process serves from the same file.
@@ -68,6 +72,8 @@ class Store {
   std::unique_ptr<Files> files_;
   std::unique_ptr<Jobs> jobs_;
   std::unique_ptr<Documents> documents_;
+  std::unique_ptr<Rollouts> rollouts_;
+  std::unique_ptr<FeedbackBook> feedback_;
 };
 
 }  // namespace qw::store

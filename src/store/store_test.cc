@@ -185,8 +185,9 @@ TEST_P(StoreTest, AJobOfADeadServiceGoesOnElsewhere) {
   EXPECT_EQ(jobs.claim("batch", "two", 1000)->value().id, low->id);
   EXPECT_FALSE(jobs.claim("batch", "two", 1000)->has_value());
   EXPECT_FALSE(jobs.claim("fine_tuning", "two", 1000)->has_value());
-  EXPECT_FALSE(*jobs.advance(high->id, "one", 1000, "line 2",
-                             {{"output", 0, 0, "a"}, {"output", 0, 0, "b"}, {"events", 0, 0, "e"}}));
+  EXPECT_EQ(*jobs.advance(high->id, "one", 1000, "line 2",
+                          {{"output", 0, 0, "a"}, {"output", 0, 0, "b"}, {"events", 0, 0, "e"}}),
+            JobWish::kNone);
   now_us_ += 1001;
   const auto taken = jobs.claim("batch", "three", 1000);
   EXPECT_EQ((*taken)->id, high->id);
@@ -195,7 +196,7 @@ TEST_P(StoreTest, AJobOfADeadServiceGoesOnElsewhere) {
   // The one that was thought dead comes back: nothing it says counts.
   EXPECT_EQ(jobs.advance(high->id, "one", 1000, "line 9", {{"output", 0, 0, "x"}}).error().kind, ErrorKind::kRefused);
   ASSERT_TRUE(jobs.cancel(p, "batch", high->id)->cancel_wanted);
-  EXPECT_TRUE(*jobs.advance(high->id, "three", 1000, "line 3", {{"output", 0, 0, "c"}}));
+  EXPECT_EQ(*jobs.advance(high->id, "three", 1000, "line 3", {{"output", 0, 0, "c"}}), JobWish::kCancel);
   ASSERT_TRUE(jobs.finish(high->id, "three", "cancelled", "end").has_value());
   const auto output = jobs.records(high->id, "output", 0, 10);
   ASSERT_EQ(output->size(), 3u);
@@ -208,6 +209,58 @@ TEST_P(StoreTest, AJobOfADeadServiceGoesOnElsewhere) {
   ASSERT_TRUE(jobs.release(low->id, "two").has_value());
   EXPECT_EQ(jobs.cancel(p, "batch", low->id)->status, "cancelled");
   EXPECT_FALSE(jobs.find("another", "batch", low->id).has_value());
+}
+
+TEST_P(StoreTest, AJobIsLaidAsideAndGoesOn) {
+  Store& store = open();
+  Jobs& jobs = store.jobs();
+  const std::string p = project();
+  const std::string id = jobs.add("j-", p, "k", "spec")->id;
+  EXPECT_EQ(jobs.pause(p, "k", id)->status, "paused");
+  EXPECT_FALSE(jobs.claim("k", "one", 1000)->has_value()) << "nobody claims it";
+  EXPECT_EQ(*jobs.release_of_others("another"), 0);
+  EXPECT_EQ(jobs.resume(p, "k", id)->status, "queued");
+  ASSERT_TRUE(jobs.claim("k", "one", 1000)->has_value());
+  EXPECT_EQ(jobs.pause(p, "k", id)->status, "running");
+  EXPECT_EQ(*jobs.advance(id, "one", 1000, "half", {}), JobWish::kPause);
+  EXPECT_FALSE(jobs.finish(id, "one", "paused", "").has_value());
+  ASSERT_TRUE(jobs.hold(id, "one", "half", {{"events", 0, 0, "held"}}).has_value());
+  const auto held = jobs.find(p, "k", id);
+  EXPECT_EQ(held->status, "paused");
+  EXPECT_EQ(held->state, "half");
+  EXPECT_EQ(jobs.records(id, "events", 0, 9)->size(), 1u);
+  now_us_ += 10'000;
+  EXPECT_FALSE(jobs.claim("k", "two", 1000)->has_value()) << "whatever becomes of its lease";
+  EXPECT_FALSE(jobs.forget(p, "k", id).has_value()) << "it has not ended";
+  ASSERT_TRUE(jobs.resume(p, "k", id).has_value());
+  ASSERT_TRUE(jobs.claim("k", "two", 1000)->has_value());
+  ASSERT_TRUE(jobs.pause(p, "k", id).has_value());
+  ASSERT_TRUE(jobs.resume(p, "k", id).has_value());  // before whoever runs it could heed the first
+  ASSERT_TRUE(jobs.hold(id, "two", "more").has_value());
+  EXPECT_EQ(jobs.find(p, "k", id)->status, "queued");
+  ASSERT_TRUE(jobs.pause(p, "k", id).has_value());
+  EXPECT_EQ(jobs.cancel(p, "k", id)->status, "cancelled");
+  EXPECT_EQ(jobs.resume(p, "k", id)->status, "cancelled") << "what has ended stays as it is";
+  EXPECT_EQ(jobs.pause(p, "k", id)->status, "cancelled");
+  EXPECT_FALSE(jobs.pause("another", "k", id).has_value());
+}
+
+TEST_P(StoreTest, AWaitingJobIsPreparedOnceAndNotWhileItRuns) {
+  Store& store = open();
+  Jobs& jobs = store.jobs();
+  const std::string p = project();
+  const std::string first = jobs.add("j-", p, "k", "")->id;
+  EXPECT_TRUE(*jobs.prepare(first, "seen", {{"events", 0, 0, "a"}}));
+  EXPECT_FALSE(*jobs.prepare(first, "again", {{"events", 0, 0, "b"}}));
+  EXPECT_EQ(jobs.find(p, "k", first)->state, "seen");
+  EXPECT_EQ(jobs.records(first, "events", 0, 9)->size(), 1u);
+  ASSERT_TRUE(jobs.claim("k", "one", 1000)->has_value());
+  const std::string second = jobs.add("j-", p, "k", "")->id;
+  EXPECT_TRUE(*jobs.prepare(second, "bad", {}, "failed"));
+  EXPECT_EQ(jobs.find(p, "k", second)->status, "failed");
+  const std::string third = jobs.add("j-", p, "k", "")->id;
+  ASSERT_TRUE(jobs.claim("k", "one", 1000)->has_value());
+  EXPECT_FALSE(*jobs.prepare(third, "late", {}));
 }
 
 TEST_P(StoreTest, DocumentsHaveChildrenAndExpire) {

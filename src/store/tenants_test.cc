@@ -316,8 +316,12 @@ TEST_P(TenantsTest, AKeyIsMadeOnceForEachRepeat) {
 TEST_P(TenantsTest, MembersMayTrain) {
   const auto roles = *tenants().roles();
   for (const auto& role : roles) {
-    EXPECT_EQ(covers(role.allow, "fine_tuning.write"), role.name != "viewer") << role.name;
-    EXPECT_EQ(covers(role.allow, "files.write"), role.name != "viewer") << role.name;
+    const bool all = role.name == "owner", member = role.name == "member";
+    EXPECT_EQ(covers(role.allow, "fine_tuning.write"), all || member) << role.name;
+    EXPECT_EQ(covers(role.allow, "files.write"), all || member || role.name == "releaser") << role.name;
+    EXPECT_EQ(covers(role.allow, "reviews.write"), all || role.name == "reviewer") << role.name;
+    EXPECT_EQ(covers(role.allow, "rollouts.write"), all || role.name == "releaser") << role.name;
+    EXPECT_EQ(covers(role.allow, "feedback.write"), all || member || role.name == "reviewer") << role.name;
   }
 }
 

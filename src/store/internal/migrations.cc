@@ -113,6 +113,45 @@ ALTER TABLE sessions ADD COLUMN idle_us BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE sessions ADD COLUMN used_us BIGINT NOT NULL DEFAULT 0;
 CREATE TABLE login_attempts (subject TEXT PRIMARY KEY, tat_us BIGINT NOT NULL);
 )sql",
+    // 6: jobs that are laid aside, which are unfinished all the same
+    R"sql(
+ALTER TABLE jobs ADD COLUMN pause_wanted BIGINT NOT NULL DEFAULT 0;
+DROP INDEX jobs_open;
+CREATE INDEX jobs_open ON jobs (project_id) WHERE status IN ('queued', 'running', 'paused');
+)sql",
+    // 7: what is rolled out, what people think of answers, data sets made of it, and who looks after them
+    R"sql(
+CREATE TABLE rollouts (
+  project_id TEXT NOT NULL REFERENCES projects(id), name TEXT NOT NULL, stable TEXT NOT NULL, candidate TEXT NOT NULL,
+  previous TEXT NOT NULL, share BIGINT NOT NULL, salt TEXT NOT NULL, evaluation TEXT NOT NULL, version BIGINT NOT NULL,
+  changed_us BIGINT NOT NULL, PRIMARY KEY (project_id, name));
+CREATE TABLE rollout_events (
+  project_id TEXT NOT NULL REFERENCES projects(id), name TEXT NOT NULL, number BIGINT NOT NULL, created_us BIGINT NOT NULL,
+  action TEXT NOT NULL, by_key TEXT NOT NULL, reason TEXT NOT NULL, stable TEXT NOT NULL, candidate TEXT NOT NULL,
+  previous TEXT NOT NULL, share BIGINT NOT NULL, salt TEXT NOT NULL, evaluation TEXT NOT NULL, version BIGINT NOT NULL,
+  PRIMARY KEY (project_id, name, number));
+CREATE TABLE feedback (
+  id TEXT PRIMARY KEY, project_id TEXT NOT NULL REFERENCES projects(id), answer_id TEXT NOT NULL, model TEXT NOT NULL,
+  rating TEXT NOT NULL, comment TEXT NOT NULL, correction TEXT NOT NULL, status TEXT NOT NULL, by_key TEXT NOT NULL,
+  by_user TEXT NOT NULL, reviewer TEXT NOT NULL, note TEXT NOT NULL, prompt TEXT NOT NULL, answer TEXT NOT NULL,
+  digest TEXT NOT NULL, created_us BIGINT NOT NULL, changed_us BIGINT NOT NULL);
+CREATE INDEX feedback_project ON feedback (project_id, status, created_us);
+CREATE TABLE datasets (
+  id TEXT PRIMARY KEY, project_id TEXT NOT NULL REFERENCES projects(id), name TEXT NOT NULL, number BIGINT NOT NULL,
+  sha256 TEXT NOT NULL, examples BIGINT NOT NULL, pairs BIGINT NOT NULL, examples_file TEXT NOT NULL,
+  pairs_file TEXT NOT NULL, examples_sha256 TEXT NOT NULL, pairs_sha256 TEXT NOT NULL, by_key TEXT NOT NULL,
+  erased BIGINT NOT NULL, created_us BIGINT NOT NULL, UNIQUE (project_id, name, number));
+CREATE TABLE dataset_items (
+  dataset_id TEXT NOT NULL REFERENCES datasets(id), number BIGINT NOT NULL, feedback_id TEXT NOT NULL, digest TEXT NOT NULL,
+  PRIMARY KEY (dataset_id, number));
+CREATE INDEX dataset_items_feedback ON dataset_items (feedback_id);
+UPDATE roles SET allow = 'inference,models.read,files.*,batches.*,responses.*,fine_tuning.*,feedback.*,lineage.read,usage.read'
+  WHERE name = 'member' AND built_in = 1;
+INSERT INTO roles (name, allow, deny, built_in) VALUES
+  ('reviewer', 'models.read,feedback.*,reviews.*,datasets.*,lineage.read', '', 1),
+  ('releaser', 'models.read,files.*,evaluations.*,rollouts.*,lineage.read', '', 1)
+  ON CONFLICT (name) DO NOTHING;
+)sql",
 };
 
 void replace_all(std::string& text, std::string_view from, std::string_view to) {
@@ -219,9 +258,23 @@ const std::vector<TableInfo>& tables() {
       {"file_parts", {"file_id", "part", "data"}, 2},
       {"jobs",
        {"id", "project_id", "kind", "status", "priority", "instance", "lease_us", "attempts", "created_us",
-        "changed_us", "cancel_wanted", "spec", "state"}},
+        "changed_us", "cancel_wanted", "spec", "state", "pause_wanted"}},
       {"job_records", {"job_id", "stream", "number", "created_us", "body"}, 3},
       {"documents", {"id", "project_id", "kind", "parent", "created_us", "expires_us", "body"}},
+      {"rollouts",
+       {"project_id", "name", "stable", "candidate", "previous", "share", "salt", "evaluation", "version", "changed_us"},
+       2},
+      {"rollout_events",
+       {"project_id", "name", "number", "created_us", "action", "by_key", "reason", "stable", "candidate", "previous",
+        "share", "salt", "evaluation", "version"},
+       3},
+      {"feedback",
+       {"id", "project_id", "answer_id", "model", "rating", "comment", "correction", "status", "by_key", "by_user",
+        "reviewer", "note", "prompt", "answer", "digest", "created_us", "changed_us"}},
+      {"datasets",
+       {"id", "project_id", "name", "number", "sha256", "examples", "pairs", "examples_file", "pairs_file",
+        "examples_sha256", "pairs_sha256", "by_key", "erased", "created_us"}},
+      {"dataset_items", {"dataset_id", "number", "feedback_id", "digest"}, 2},
   };
   return all;
 }

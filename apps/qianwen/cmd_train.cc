@@ -1,4 +1,4 @@
-// qianwen train CONFIG.toml [--resume] [--set a.b=c]
+// qianwen train CONFIG.toml [--resume] [--set a.b=c]; train --estimate CONFIG.toml; train report RUN_DIR (train_tools.h)
 //
 // One command from raw text to a model: when the shards that the recipe names are not there yet, they are built first.
 #include <cstdio>
@@ -11,6 +11,7 @@
 #include "data_setup.h"
 #include "ranks.h"
 #include "train/trainer.h"
+#include "train_tools.h"
 
 namespace qw::app {
 namespace {
@@ -203,13 +204,34 @@ int run_train(const Options& o) {
 void add_train(CLI::App& app, Outcome& outcome) {
   auto* command = app.add_subcommand("train", "Trains a model by a recipe; builds its data first when needed");
   auto options = std::make_shared<Options>();
-  command->add_option("config", options->config, "training recipe (TOML)")->required();
+  command->add_option("config", options->config, "training recipe (TOML)");
   command->add_flag("--resume", options->resume, "go on from the newest checkpoint");
   command->add_option("--set", options->overrides, "override a key: a.b=c");
   command->add_option("--corpus", options->corpus, "folder of the corpora (also: QW_CORPUS)");
   command->add_option("--threads", options->threads, "0 = one per CPU");
   command->add_flag("--json", options->json, "JSON lines on standard output");
-  command->callback([&outcome, options] { outcome.code = run_train(*options); });
+  auto estimate = std::make_shared<EstimateOptions>();
+  command->add_flag("--estimate", estimate->wanted, "say what memory and time it would take, and train nothing");
+  command->add_option("--calibrate", estimate->calibrate, "with --estimate: seconds that steps are timed for (0: not at all)")
+      ->check(CLI::Range(0.0, 3600.0));
+  auto* reports = add_train_report(*command, outcome);
+  command->callback([&outcome, options, estimate, reports] {
+    if (reports->parsed()) return;
+    if (options->config.empty()) {
+      outcome.code = report({ErrorKind::kUsage, "train: give a recipe (TOML), or: train report RUN_DIR"});
+      return;
+    }
+    if (!estimate->wanted) {
+      outcome.code = run_train(*options);
+      return;
+    }
+    estimate->config = options->config;
+    estimate->overrides = options->overrides;
+    estimate->threads = options->threads;
+    estimate->json = options->json;
+    estimate->shards = [options](const train::TrainConfig& config) { return shards_folder(config, *options); };
+    if (const auto told = estimate_run(*estimate); !told) outcome.code = report(told.error());
+  });
 }
 
 }  // namespace qw::app

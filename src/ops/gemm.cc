@@ -76,6 +76,11 @@ void GemmWorkspace::plan(std::int64_t m, std::int64_t n, std::int64_t k) {
   need(k);
 }
 
+std::int64_t GemmWorkspace::planned_bytes() const {
+  return static_cast<std::int64_t>(packed_bytes_ + scratch_bytes_ * static_cast<std::size_t>(machine_.pool.size()) + 64) +
+         opened_ * static_cast<std::int64_t>(sizeof(float));
+}
+
 void GemmWorkspace::allocate() {
   memory_ = tensor::Buffer(packed_bytes_ + scratch_bytes_ * static_cast<std::size_t>(machine_.pool.size()) + 64);
   room_ = tensor::Buffer(static_cast<std::size_t>(opened_) * sizeof(float));

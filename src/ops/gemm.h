@@ -37,6 +37,7 @@ class GemmWorkspace {
   // Takes the planned memory; plan() afterwards is a bug.
   void allocate();
   std::int64_t bytes() const { return static_cast<std::int64_t>(memory_.size() + room_.size()); }
+  std::int64_t planned_bytes() const;  // what allocate() takes
 
  private:
   friend void gemm(const Machine&, GemmWorkspace&, kernels::GemmArgs);

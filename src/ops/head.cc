@@ -40,6 +40,27 @@ kernels::GemmArgs dw_args(kernels::GemmPrecision p, std::int64_t rows, std::int6
 
 }  // namespace
 
+void Head::plan(GemmWorkspace& workspace, std::int64_t chunk, std::int64_t vocab, std::int64_t d, bool backward) {
+  workspace.plan(chunk, std::min(kPieceRows, vocab), d);
+  if (!backward) return;
+  workspace.plan(chunk, d, std::min(kPieceRows, vocab));
+  workspace.plan(vocab, d, chunk);
+}
+
+std::int64_t Head::need(const Machine& machine, kernels::GemmPrecision precision, std::int64_t vocab, std::int64_t d,
+                        bool backward) {
+  const std::int64_t chunk = std::clamp(kChunkFloats / vocab, kMinRows, kMaxRows);
+  GemmWorkspace workspace(machine, precision);
+  plan(workspace, chunk, vocab, d, backward);
+  std::size_t bytes = static_cast<std::size_t>(chunk * (vocab + d * (backward ? 2 : 1))) * sizeof(float);
+  for (std::int64_t begin = 0; begin < vocab; begin += kPieceRows) {
+    const std::int64_t rows = std::min(kPieceRows, vocab - begin);
+    bytes += machine.kernels.gemm_packed_b_bytes(precision, rows, d);
+    if (backward) bytes += machine.kernels.gemm_packed_b_bytes(precision, d, rows);
+  }
+  return workspace.planned_bytes() + static_cast<std::int64_t>(bytes);
+}
+
 Head::Head(const Machine& machine, kernels::GemmPrecision precision, std::int64_t vocab, std::int64_t d, bool backward)
     : machine_(machine),
       precision_(precision),
@@ -53,15 +74,11 @@ Head::Head(const Machine& machine, kernels::GemmPrecision precision, std::int64_
     piece.forward = tensor::Buffer(k.gemm_packed_b_bytes(precision, piece.rows, d));
     if (backward) piece.backward = tensor::Buffer(k.gemm_packed_b_bytes(precision, d, piece.rows));
   }
-  workspace_.plan(chunk_, std::min(kPieceRows, vocab), d);
+  plan(workspace_, chunk_, vocab, d, backward);
   logits_ = float_buffer(chunk_ * vocab);
   rows_h_ = float_buffer(chunk_ * d);
   rows_.resize(static_cast<std::size_t>(chunk_));
-  if (backward) {
-    workspace_.plan(chunk_, d, std::min(kPieceRows, vocab));
-    workspace_.plan(vocab, d, chunk_);
-    rows_dh_ = float_buffer(chunk_ * d);
-  }
+  if (backward) rows_dh_ = float_buffer(chunk_ * d);
   workspace_.allocate();
 }
 

@@ -22,6 +22,9 @@ class Head {
   Head(const Machine& machine, kernels::GemmPrecision precision, std::int64_t vocab, std::int64_t d, bool backward);
   std::int64_t chunk_rows() const { return chunk_; }
   std::int64_t bytes() const;
+  // What such a head takes, without making it.
+  static std::int64_t need(const Machine& machine, kernels::GemmPrecision precision, std::int64_t vocab, std::int64_t d,
+                           bool backward);
   std::int64_t vocab() const { return vocab_; }
 
   // Logits of the named rows of h [*, d]: out [rows.size(), vocab].
@@ -44,6 +47,7 @@ class Head {
   // From dlogits (in logits_) of a chunk whose hidden rows are gathered.
   void chunk_backward(std::span<const std::int32_t> rows, float* dh, float* dw);
   void gather(const float* h, std::span<const std::int32_t> rows);
+  static void plan(GemmWorkspace& workspace, std::int64_t chunk, std::int64_t vocab, std::int64_t d, bool backward);
   // W in pieces of so many rows, so that no more of one that must be opened is open at a time.
   struct Piece {
     std::int64_t begin, rows;

@@ -49,6 +49,34 @@ std::vector<tensor::Shape> held(std::vector<tensor::Shape> shapes, const Trainin
   return shapes;
 }
 
+bool stored_in(const TrainingOptions& options, Weight w) {
+  return w.present() && index(w.id) < options.stored.size() && !options.stored[index(w.id)].empty();
+}
+
+// Room for the largest product of a program. `shapes`: with adapters.
+void plan_products(const Program& program, const std::vector<tensor::Shape>& shapes, const TrainingOptions& options,
+                   const TrainingPlan& plan, GemmWorkspace& workspace) {
+  const auto plan_open = [&](Weight w) {
+    if (stored_in(options, w) && Matrix(options.stored[index(w.id)]).f32 == nullptr)
+      workspace.plan_open(shapes[index(w.id)].elements());
+  };
+  for (std::size_t i = 0; i < program.ops.size(); ++i) {
+    const Op& op = program.ops[i];
+    if (op.kind == OpKind::kExperts) {
+      for (std::int32_t e = 0; e < op.experts.experts; ++e)
+        for (const Weight first : {op.experts.gate, op.experts.up, op.experts.down}) plan_open({first.id + e});
+      linear_plan(workspace, options.max_tokens, op.out.width, op.experts.width, 0);
+      linear_plan(workspace, options.max_tokens, op.experts.width, op.out.width, 0);
+    }
+    if (op.kind == OpKind::kLinear) {
+      const int a = plan.ops[i].adapter;
+      plan_open(op.weight);
+      const tensor::Shape& shape = shapes[index(op.weight.id)];
+      linear_plan(workspace, options.max_tokens, shape[1], shape[0], a < 0 ? 0 : options.adapters[index(a)].rank);
+    }
+  }
+}
+
 Status check_ids(std::span<const std::int32_t> ids, std::int64_t low, std::int64_t high, const char* what) {
   for (std::size_t i = 0; i < ids.size(); ++i)
     if (ids[i] < low || ids[i] >= high)
@@ -59,6 +87,31 @@ Status check_ids(std::span<const std::int32_t> ids, std::int64_t low, std::int64
 }
 
 }  // namespace
+
+TrainingNeed training_need(const Program& program, const std::vector<tensor::Shape>& parameters,
+                           const TrainingOptions& options, const kernels::Kernels& kernels, base::ThreadPool& pool) {
+  const Machine machine{kernels, pool};
+  const auto shapes = with_adapters(parameters, options.adapters);
+  const TrainingPlan plan = make_training_plan(program, options);
+  constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
+  TrainingNeed out;
+  for (const tensor::Shape& shape : held(shapes, options)) out.parameters += (shape.elements() + 15) / 16 * 16 * kFloat;
+  out.activations = plan.arena.bytes();
+  GemmWorkspace workspace(machine, options.precision);
+  plan_products(program, shapes, options, plan, workspace);
+  std::size_t attention = 0;
+  std::int64_t delta = 0, angles = 0;
+  for (const Op& op : program.ops) {
+    if (op.kind == OpKind::kAttention)
+      attention = std::max(attention, attention_scratch_bytes(machine, options.max_tokens, op.attention.head_dim));
+    if (op.kind == OpKind::kDeltaRule) delta = std::max(delta, delta_rule_scratch_floats(machine, op.delta));
+  }
+  for (const RopeSpec& spec : plan.rope_specs) angles += options.max_tokens * spec.rotary;
+  out.workspaces = workspace.planned_bytes() + static_cast<std::int64_t>(attention) + (delta + angles) * kFloat;
+  if (const Weight w = program.ops.back().weight; w.present())
+    out.head = Head::need(machine, options.precision, shapes[index(w.id)][0], shapes[index(w.id)][1], !options.forward_only);
+  return out;
+}
 
 struct TrainingGraph::State {
   Machine machine;
@@ -111,7 +164,7 @@ struct TrainingGraph::State {
     take_workspaces();
   }
 
-  bool is_stored(Weight w) const { return w.present() && index(w.id) < options.stored.size() && !options.stored[index(w.id)].empty(); }
+  bool is_stored(Weight w) const { return stored_in(options, w); }
   void open_weight(Weight w) {
     if (!is_stored(w) || Matrix(options.stored[index(w.id)]).f32 != nullptr || opened[index(w.id)].size() > 0) return;
     opened[index(w.id)] = float_buffer(shapes[index(w.id)].elements());
@@ -144,20 +197,9 @@ struct TrainingGraph::State {
       if (op.kind == OpKind::kAttention && op.index.ratio > 0 && !indexed_attention)
         indexed_attention.emplace(op.index, op.attention, options.max_tokens, machine.pool.size());
       if (op.kind == OpKind::kDeltaRule) delta = std::max(delta, delta_rule_scratch_floats(machine, op.delta));
-      if (op.kind == OpKind::kExperts) {
-        routings[i] = Routing(options.max_tokens, op.experts);
-        for (std::int32_t e = 0; e < op.experts.experts; ++e)
-          for (const Weight first : {op.experts.gate, op.experts.up, op.experts.down}) plan_open({first.id + e});
-        linear_plan(workspace, options.max_tokens, op.out.width, op.experts.width, 0);
-        linear_plan(workspace, options.max_tokens, op.experts.width, op.out.width, 0);
-      }
-      if (op.kind == OpKind::kLinear) {
-        const int a = plan.ops[i].adapter;
-        plan_open(op.weight);
-        linear_plan(workspace, options.max_tokens, weight_shape(op.weight)[1], weight_shape(op.weight)[0],
-                    a < 0 ? 0 : options.adapters[index(a)].rank);
-      }
+      if (op.kind == OpKind::kExperts) routings[i] = Routing(options.max_tokens, op.experts);
     }
+    plan_products(program, shapes, options, plan, workspace);
     attention_scratch = tensor::Buffer(attention);
     delta_scratch = float_buffer(delta);
     workspace.allocate();
@@ -171,9 +213,6 @@ struct TrainingGraph::State {
   float* value(Value v) const { return buffer(plan.value[index(v.id)]); }
   float* gradient(Value v) const { return buffer(plan.gradient[index(v.id)]); }
   std::int64_t count(Value v) const { return rows * v.width; }
-  void plan_open(Weight w) {
-    if (is_stored(w) && Matrix(options.stored[index(w.id)]).f32 == nullptr) workspace.plan_open(weight_shape(w).elements());
-  }
   // For products and look-ups by token.
   Matrix matrix(Weight w) const {
     return is_stored(w) ? Matrix(options.stored[index(w.id)]) : Matrix(weights->data(index(w.id)));

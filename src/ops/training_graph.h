@@ -62,6 +62,17 @@ struct TrainingBatch {
   std::span<const std::int32_t> labels;  // [N], the token row r must predict (already shifted); -1 = ignored
 };
 
+// Bytes that a graph takes.
+struct TrainingNeed {
+  std::int64_t parameters = 0;   // of one table of parameter_shapes(), float32: weights, gradients, each moment
+  std::int64_t activations = 0;  // with their gradients, for max_tokens rows
+  std::int64_t workspaces = 0;   // of products, attention and the like
+  std::int64_t head = 0;         // logits of a chunk of rows, and the packed weights of the head
+};
+// Of a graph made with these, without making it.
+TrainingNeed training_need(const Program& program, const std::vector<tensor::Shape>& parameters,
+                           const TrainingOptions& options, const kernels::Kernels& kernels, base::ThreadPool& pool);
+
 class TrainingGraph {
  public:
   TrainingGraph(Program program, std::vector<tensor::Shape> parameters, TrainingOptions options,

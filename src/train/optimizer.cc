@@ -272,6 +272,40 @@ Optimizer::Optimizer(const std::vector<tensor::Shape>& shapes, std::vector<Updat
 }
 Optimizer::~Optimizer() = default;
 
+OptimizerNeed optimizer_need(const std::vector<tensor::Shape>& shapes, const std::vector<UpdateRule>& rules,
+                             const OptimizerConfig& config, kernels::GemmPrecision muon_precision,
+                             const kernels::Kernels& kernels, base::ThreadPool& pool) {
+  constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
+  OptimizerNeed out;
+  std::int64_t small = 0, large = 0, most = 0;
+  for (std::size_t p = 0; p < shapes.size(); ++p) {
+    const UpdateRule rule = rules[p];
+    const std::int64_t n = shapes[p].elements();
+    const bool adafactor = rule == UpdateRule::kAdafactor || rule == UpdateRule::kAdafactorNoDecay;
+    if (is_8bit(rule) && n >= kLeast8bit) {
+      out.moments += 2 * (n + kFloat * blocks_of(n));
+    } else if (is_8bit(rule) || rule == UpdateRule::kAdamw || rule == UpdateRule::kAdamwNoDecay) {
+      out.moments += 2 * kFloat * n;
+    } else if (adafactor) {
+      out.moments += kFloat * (shapes[p].rank() == 2 ? shapes[p][0] + shapes[p][1] : n);
+    } else if (rule == UpdateRule::kMuon || (is_sgd(rule) && config.momentum > 0)) {
+      out.moments += kFloat * n;
+    }
+    if (adafactor || rule == UpdateRule::kMuon) most = std::max(most, n);
+    if (rule != UpdateRule::kMuon) continue;
+    small = std::max(small, std::min(shapes[p][0], shapes[p][1]));
+    large = std::max(large, std::max(shapes[p][0], shapes[p][1]));
+  }
+  out.workspaces = kFloat * most;
+  if (large == 0) return out;
+  ops::GemmWorkspace products({kernels, pool}, muon_precision);
+  products.plan(small, small, large);
+  products.plan(small, small, small);
+  products.plan(small, large, small);
+  out.workspaces += products.planned_bytes() + kFloat * 2 * (small * large + small * small);
+  return out;
+}
+
 ops::ParameterBuffer& Optimizer::first_moments() { return state_->m; }
 ops::ParameterBuffer& Optimizer::second_moments() { return state_->v; }
 std::span<std::uint8_t> Optimizer::first_codes(std::size_t parameter) { return state_->m_codes[parameter]; }

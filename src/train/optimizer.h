@@ -59,6 +59,16 @@ class NewtonSchulz {
   std::unique_ptr<State> state_;
 };
 
+// Bytes that an optimizer takes.
+struct OptimizerNeed {
+  std::int64_t moments = 0;     // moment_bytes()
+  std::int64_t workspaces = 0;  // of Muon and Adafactor
+};
+// Of one that is made with these, without making it.
+OptimizerNeed optimizer_need(const std::vector<tensor::Shape>& shapes, const std::vector<UpdateRule>& rules,
+                             const OptimizerConfig& config, kernels::GemmPrecision muon_precision,
+                             const kernels::Kernels& kernels, base::ThreadPool& pool);
+
 class Optimizer {
  public:
   Optimizer(const std::vector<tensor::Shape>& shapes, std::vector<UpdateRule> rules, const OptimizerConfig& config,

@@ -327,6 +327,9 @@ std::int64_t Trainer::rows_in_epoch() const { return state_->method->size().rows
 std::int64_t Trainer::examples_left_out() const { return state_->method->size().left_out; }
 double Trainer::peak_flops() const { return state_->peak_flops; }
 
+std::int64_t Trainer::graph_bytes() const { return state_->graph->arena_bytes(); }
+std::int64_t Trainer::moment_bytes() const { return state_->optimizer->moment_bytes(); }
+
 std::int64_t Trainer::parameter_count() const {
   std::int64_t n = state_->lora != nullptr ? trained_parameter_count() : 0;
   for (const auto& parameter : state_->model().parameters()) n += parameter.shape.elements();

@@ -132,6 +132,8 @@ class Trainer {
   ops::ParameterBuffer& weights();  // those that are trained, in the table of the training graph
   std::int64_t parameter_count() const;          // of the model, adapters included
   std::int64_t trained_parameter_count() const;
+  std::int64_t graph_bytes() const;   // of activations, head and workspaces
+  std::int64_t moment_bytes() const;  // of the optimizer
   std::int64_t sequences_in_epoch() const;
   std::int64_t rows_in_epoch() const;
   double peak_flops() const;  // measured when the trainer was made

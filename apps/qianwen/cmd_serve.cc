@@ -22,6 +22,7 @@
 #include "commands.h"
 #include "data/config_table.h"
 #include "fine_tuner.h"
+#include "model_gate.h"
 #include "governance/label/aigc_label.h"
 #include "hosted_models.h"
 #include "login_options.h"
@@ -34,6 +35,7 @@ namespace qw::app {
 namespace {
 
 constexpr const char* kLoginNeedsStore = "serve: --oidc-issuer needs --store, where users are kept";
+constexpr const char* kKeepNeedsStore = "serve: --keep-answers needs --store, where they are kept";
 constexpr const char* kFineTuneNeedsStore = "serve: --fine-tune-folder needs --store, where its jobs are kept";
 
 struct ServeOptions {
@@ -41,7 +43,7 @@ struct ServeOptions {
   std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto", adapter_folder, model_folder,
               moderation_words, fine_tune_folder, tls_cert, tls_key, audit_log, audit_key, watermark_keys, label_producer, loop_breaker = "on", stop_file;
   std::string admin_host = "127.0.0.1";
-  int port = 8080, admin_port = -1, threads = 0, grace_seconds = 30, drain_delay = 0;
+  int port = 8080, admin_port = -1, threads = 0, grace_seconds = 30, drain_delay = 0, keep_answers = 0;
   std::int64_t context = 0, cache_tokens = 0, max_sequences = 16;
   std::uint64_t memory = 0;
   std::int64_t unload_after = 0;
@@ -302,6 +304,7 @@ Status check_serve(const ServeOptions& o) {
   note(o.login.make().map([](auto&&) {}));
   if (!o.login.provider.issuer.empty() && url.empty()) note(fail(ErrorKind::kUsage, kLoginNeedsStore));
   if (!o.fine_tune_folder.empty() && url.empty()) note(fail(ErrorKind::kUsage, kFineTuneNeedsStore));
+  if (o.keep_answers > 0 && url.empty()) note(fail(ErrorKind::kUsage, kKeepNeedsStore));
   if (!url.empty()) {
     const auto state = store::Store::look(url);
     note(state.map([](auto&&) {}));
@@ -353,13 +356,17 @@ Status serve(const ServeOptions& o) {
   options.marks = marks.get();
   options.label_producer = o.label_producer;
   FineTuner tuner(models, o.fine_tune_folder, o.threads);
+  ModelGate gate(models, o.fine_tune_folder, o.threads);
   if (!o.fine_tune_folder.empty()) {
     if (store == nullptr) return fail(ErrorKind::kUsage, kFineTuneNeedsStore);
     QW_TRY(tuner.list_finished());
     options.fine_tuning.runner = &tuner;
+    options.gates = &gate;
   }
   QW_ASSIGN(options.mcp, mcp_options(o));
   options.accounts = accounts.get();
+  options.keep_answer_days = o.keep_answers;
+  if (o.keep_answers > 0 && store == nullptr) return fail(ErrorKind::kUsage, kKeepNeedsStore);
   QW_ASSIGN(const auto login_provider, o.login.make());
   if (login_provider != nullptr && store == nullptr) return fail(ErrorKind::kUsage, kLoginNeedsStore);
   options.login_provider = login_provider.get();
@@ -425,6 +432,8 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--model-folder", o->model_folder, "administrators may have served models replaced by those of this folder while the service runs (PUT /admin/models/NAME)");
   cmd->add_option("--moderation-words", o->moderation_words, "lists of words for /v1/moderations: lines, after a line [category] each (without: that route answers 501)");
   cmd->add_option("--fine-tune-folder", o->fine_tune_folder, "models are trained here for /v1/fine_tuning/jobs, at idle priority, and served from here (without: that route answers 501)");
+  cmd->add_option("--keep-answers", o->keep_answers, "days that answers of chats are kept in the store, for /v1/feedback (0: not at all)")
+      ->check(CLI::Range(0, 3650));
   o->login.add_to(*cmd);
   cmd->add_option("--loop-breaker", o->loop_breaker, "ends thinking and answers that repeat themselves, unless a request says otherwise (on, off)")
       ->check(CLI::IsMember({"on", "off"}));

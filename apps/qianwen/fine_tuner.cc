@@ -8,7 +8,10 @@
 #include "api/field_reader.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/sha256.h"
+#include "chat/messages.h"
 #include "child_process.h"
+#include "data/chat_tokens.h"
 #include "data/packing.h"
 #include "json/value.h"
 #include "text_source.h"
@@ -21,6 +24,7 @@ namespace {
 namespace fs = std::filesystem;
 using api::openai::FineTuneAsk;
 using api::openai::FineTuneEnd;
+using api::openai::FineTuneEstimate;
 using api::openai::FineTuneOrder;
 using api::openai::FineTuneStep;
 using api::openai::FineTuneWatch;
@@ -33,6 +37,7 @@ constexpr std::int64_t kEpochs = 3, kSequenceLength = 1024;
 constexpr std::int64_t kLeastBatch = 1, kMostBatch = 8, kStepsInEpoch = 16;
 // Checkpoints and evaluations in a run: what a kill costs at most, in tenths.
 constexpr std::int64_t kParts = 10;
+constexpr const char* kEstimatePrefix = "estimating-";  // of folders that nobody needs after an estimate
 constexpr const char* kServed = "served.json";  // of a job that is done: which model it made
 
 // Writes a file of the store to disk, whole or not at all.
@@ -100,6 +105,60 @@ std::string train_toml(const FineTuneAsk& ask, const fs::path& job, const std::s
   return text;
 }
 
+// Set as long as it lives.
+class Flag {
+ public:
+  explicit Flag(std::atomic<bool>& flag) : flag_(flag) { flag_ = true; }
+  ~Flag() { flag_ = false; }
+  Flag(const Flag&) = delete;
+  Flag& operator=(const Flag&) = delete;
+
+ private:
+  std::atomic<bool>& flag_;
+};
+
+struct Batches {
+  std::int64_t size = 0, steps = 0;
+};
+
+Batches batches_of(const FineTuneAsk& ask, std::int64_t sequences) {
+  Batches out;
+  out.size = std::min(sequences, ask.batch_size.value_or(std::clamp(sequences / kStepsInEpoch, kLeastBatch, kMostBatch)));
+  out.steps = std::max<std::int64_t>(1, ask.epochs.value_or(kEpochs) * sequences / out.size);
+  return out;
+}
+
+// Examples as `data build` makes tokens of them.
+class Measure final : public api::openai::ExampleMeasure {
+ public:
+  Measure(tokenizer::Tokenizer tokenizer, chat::Template form) : tokenizer_(std::move(tokenizer)), form_(std::move(form)) {}
+  Result<api::openai::ExampleSize> add(const json::Object& line) override {
+    const json::Value* messages = line.find("messages");
+    if (messages == nullptr || !messages->is_array()) return fail(ErrorKind::kBadInput, "there are no messages");
+    QW_ASSIGN(json::Array read, chat::template_messages(messages->as_array()));
+    json::Object variables{{"messages", std::move(read)}};
+    if (const json::Value* tools = line.find("tools")) variables.set("tools", *tools);
+    QW_ASSIGN(const data::ChatTokens tokens, data::tokenize_chat(form_, variables, tokenizer_));
+    const auto n = static_cast<std::int64_t>(tokens.ids.size());
+    for (std::int64_t rows = n - 1; rows > 0; rows -= kSequenceLength) {
+      data::Piece& piece = pieces_.emplace_back();
+      piece.length = static_cast<std::uint32_t>(std::min(rows, kSequenceLength));
+      rows_ += piece.length;
+    }
+    return api::openai::ExampleSize{n, std::count(tokens.kept.begin(), tokens.kept.end(), std::uint8_t{1})};
+  }
+  std::int64_t sequence_length() const override { return kSequenceLength; }
+  std::int64_t rows() const { return rows_; }
+  // As training packs them, but for the order in which it meets them.
+  std::int64_t sequences() const { return static_cast<std::int64_t>(data::best_fit(pieces_, kSequenceLength).size()); }
+
+ private:
+  tokenizer::Tokenizer tokenizer_;
+  chat::Template form_;
+  std::vector<data::Piece> pieces_;
+  std::int64_t rows_ = 0;
+};
+
 // The folder of the base's tokenizer, which a file is put into first.
 Result<std::string> tokenizer_folder(const std::string& base, const fs::path& job) {
   std::error_code error;
@@ -114,6 +173,42 @@ Result<std::string> tokenizer_folder(const std::string& base, const fs::path& jo
 Status write_text(const fs::path& path, const std::string& text) {
   std::ofstream out(path, std::ios::binary | std::ios::trunc);
   if (!(out << text).flush()) return fail(ErrorKind::kFailed, path.string() + " cannot be written");
+  return {};
+}
+
+// The first lines of a file of the store: enough for a few steps.
+Status write_head(store::Files& files, const std::string& id, const fs::path& to) {
+  constexpr std::size_t kEnough = 256 << 10;
+  std::string text;
+  for (std::int64_t at = 0; text.size() < kEnough || text.find('\n') == std::string::npos;) {
+    QW_ASSIGN(const std::string piece, files.read(id, at));
+    if (piece.empty()) break;
+    text += piece;
+    at += static_cast<std::int64_t>(piece.size());
+  }
+  if (text.size() > kEnough) {
+    const auto end = text.rfind('\n', kEnough);
+    text.resize(end == std::string::npos ? text.find('\n') + 1 : end + 1);
+  }
+  return write_text(to, text);
+}
+
+// What `train --estimate --json` printed.
+Status take_estimate(const std::string& line, api::openai::FineTuneEstimate& out) {
+  const auto value = json::parse(line);
+  if (!value || !value->is_object()) return fail(ErrorKind::kFailed, "the estimate cannot be read: " + line.substr(0, 200));
+  out.memory_bytes = api::integer_member(*value, "memory_bytes");
+  out.available_bytes = api::integer_member(*value, "available_bytes");
+  out.checkpoint_bytes = api::integer_member(*value, "checkpoint_bytes");
+  out.calibrated_steps = api::integer_member(*value, "calibrated_steps");
+  out.measured_peak_bytes = api::integer_member(*value, "measured_peak_bytes");
+  if (const json::Value* memory = value->find("memory"); memory != nullptr && memory->is_object()) out.memory = memory->as_object();
+  const auto number = [&](const char* key) -> std::optional<double> {
+    const json::Value* found = value->find(key);
+    return found != nullptr && found->is_number() ? std::optional(found->as_double()) : std::nullopt;
+  };
+  out.seconds_a_step = number("seconds_a_step");
+  out.seconds = number("seconds");
   return {};
 }
 
@@ -140,6 +235,7 @@ Result<std::optional<FineTuneEnd>> child(const std::vector<std::string>& words, 
   if (ended.code == 0) return std::optional<FineTuneEnd>();
   if (*order == FineTuneOrder::kCancel) return FineTuneEnd::kCancelled;
   if (*order == FineTuneOrder::kLeave) return FineTuneEnd::kLeft;
+  if (*order == FineTuneOrder::kPause) return FineTuneEnd::kPaused;
   if (ended.code > 128)
     return fail(ErrorKind::kFailed, "training was ended by signal " + std::to_string(ended.code - 128));
   return fail(ErrorKind::kFailed, last_line(log));
@@ -155,6 +251,7 @@ Result<std::optional<FineTuneEnd>> wait_for_earlier(const fs::path& job, FineTun
   if (!order) return tl::unexpected(order.error());
   if (*order == FineTuneOrder::kCancel) return FineTuneEnd::kCancelled;
   if (*order == FineTuneOrder::kLeave) return FineTuneEnd::kLeft;
+  if (*order == FineTuneOrder::kPause) return FineTuneEnd::kPaused;
   return std::optional<FineTuneEnd>();
 }
 
@@ -171,6 +268,10 @@ void tell(const std::string& line, std::int64_t steps, FineTuneWatch& watch) {
   step.total_steps = steps;
   step.train_loss = number("loss");
   step.trained_tokens = api::integer_member(*value, "tokens");
+  step.learning_rate = number("lr");
+  step.gradient_norm = number("grad_norm");
+  step.tokens_per_second = number("tps");
+  step.seconds_left = number("seconds_left");
   const json::Value* sources = value->find("sources");
   const bool evaluated = sources != nullptr && sources->is_array() && !sources->as_array().empty();
   if (evaluated) step.valid_loss = number("eval_loss");
@@ -190,9 +291,12 @@ Status FineTuner::list_finished() {
   std::error_code error;
   fs::create_directories(folder_, error);
   if (error) return fail(ErrorKind::kFailed, folder_.string() + ": " + error.message());
-  for (const auto& entry : fs::directory_iterator(folder_, error)) {
-    if (!fs::exists(entry.path() / kServed, error)) continue;
-    if (const Status served = serve(entry.path()); !served) base::log_warning(served.error().message);
+  std::vector<fs::path> folders;
+  for (const auto& entry : fs::directory_iterator(folder_, error)) folders.push_back(entry.path());
+  for (const fs::path& path : folders) {
+    if (path.filename().string().starts_with(kEstimatePrefix)) fs::remove_all(path, error);  // of a service that was killed
+    if (!fs::exists(path / kServed, error)) continue;
+    if (const Status served = serve(path); !served) base::log_warning(served.error().message);
   }
   return {};
 }
@@ -218,9 +322,86 @@ Result<std::string> FineTuner::base_of(const FineTuneAsk& ask) const {
   return ask.lora_rank ? models_.model_path(ask.base) : models_.trainable_folder(ask.base);
 }
 
+Result<std::unique_ptr<api::openai::ExampleMeasure>> FineTuner::measure(const FineTuneAsk& ask) const {
+  QW_ASSIGN(const std::string base, base_of(ask));
+  QW_ASSIGN(auto spec, tokenizer_of(base));
+  QW_ASSIGN(auto tokenizer, tokenizer::Tokenizer::create(std::move(spec)));
+  QW_ASSIGN(auto form, chat::Template::parse(std::string(data::kChatMlTrainingTemplate)));
+  return std::unique_ptr<api::openai::ExampleMeasure>(std::make_unique<Measure>(std::move(tokenizer), std::move(form)));
+}
+
+// The first of its examples, a few steps on them, and the numbers of all of them.
+Result<FineTuneEstimate> FineTuner::estimate(const FineTuneAsk& ask, const api::openai::ExampleMeasure& measure,
+                                             store::Files& files, const std::function<bool()>& go_on) {
+  const auto& counted = static_cast<const Measure&>(measure);
+  FineTuneEstimate out;
+  out.sequences = counted.sequences();
+  if (out.sequences == 0) return fail(ErrorKind::kBadInput, "there is nothing to learn in the training file");
+  const Batches batches = batches_of(ask, out.sequences);
+  out.batch_size = batches.size;
+  out.steps = batches.steps;
+  out.epochs = ask.epochs.value_or(kEpochs);
+  out.trained_tokens = counted.rows() * out.steps * out.batch_size / out.sequences;
+  out.most_trained_tokens = out.steps * out.batch_size * kSequenceLength;
+  out.busy = training_.load();
+  QW_ASSIGN(const std::string base, base_of(ask));
+  const fs::path job = folder_ / (kEstimatePrefix + ask.job_id);
+  std::error_code error;
+  fs::remove_all(job, error);
+  fs::create_directories(job, error);
+  if (error) return fail(ErrorKind::kFailed, job.string() + ": " + error.message());
+  const auto made = [&]() -> Status {
+    QW_TRY(write_head(files, ask.training_file, job / "training.jsonl"));
+    FineTuneAsk small = ask;
+    small.validation_file.clear();
+    QW_ASSIGN(const std::string tokenizer, tokenizer_folder(base, job));
+    QW_TRY(write_text(job / "data.toml", data_toml(small, job, tokenizer)));
+    QW_TRY(write_text(job / "train.toml", train_toml(small, job, base, out.batch_size, out.steps)));
+    std::string told;
+    for (const auto& words : {std::vector<std::string>{"data", "build", (job / "data.toml").string(), "--corpus", job.string()},
+                              std::vector<std::string>{"train", "--estimate", (job / "train.toml").string(), "--json",
+                                                       "--calibrate", "1.5", "--threads", std::to_string(threads_)}}) {
+      QW_ASSIGN(const ChildRun ended, run_self(words, job / "log", [&](const std::string& line) { told = line; }, go_on));
+      if (ended.told) return fail(ErrorKind::kInterrupted, "the estimate was given up");
+      if (ended.code != 0) return fail(ErrorKind::kFailed, last_line(job / "log"));
+    }
+    return take_estimate(told, out);
+  }();
+  fs::remove_all(job, error);
+  if (!made) return tl::unexpected(made.error());
+  return out;
+}
+
+void FineTuner::forget(const std::string& job_id) {
+  std::error_code error;
+  const fs::path job = folder_ / job_id;
+  if (fs::exists(job, error) && !fs::exists(job / kServed, error)) fs::remove_all(job, error);
+}
+
+Result<std::string> FineTuner::digest(const FineTuneAsk& ask) const {
+  return digest_of(folder_ / ask.job_id / (ask.lora_rank ? "run/adapter" : "run/model"));
+}
+
+Result<std::string> digest_of(const fs::path& path) {
+  std::error_code error;
+  if (!fs::is_directory(path, error)) return base::sha256_file_hex(path);
+  std::vector<fs::path> names;
+  for (const auto& entry : fs::directory_iterator(path, error)) names.push_back(entry.path());
+  if (error) return fail(ErrorKind::kFailed, path.string() + ": " + error.message());
+  std::sort(names.begin(), names.end());
+  base::Sha256 sha;
+  for (const fs::path& file : names) {
+    if (!fs::is_regular_file(file, error)) continue;
+    QW_ASSIGN(const std::string one, base::sha256_file_hex(file));
+    sha.update(one + "  " + file.filename().string() + "\n");  // as sha256sum lists them
+  }
+  return sha.hex();
+}
+
 Result<FineTuneEnd> FineTuner::run(const FineTuneAsk& ask, store::Files& files, FineTuneWatch& watch) {
   QW_ASSIGN(const std::string base, base_of(ask));
   const fs::path job = folder_ / ask.job_id;
+  const Flag trains(training_);
   std::error_code error;
   if (fs::exists(job / kServed, error)) return FineTuneEnd::kDone;  // only its end was not written
   fs::create_directories(job, error);
@@ -244,15 +425,14 @@ Result<FineTuneEnd> FineTuner::run(const FineTuneAsk& ask, store::Files& files, 
   const std::int64_t sequences =
       data::Epoch(dataset.train, kSequenceLength, static_cast<std::uint64_t>(ask.seed), 0).sequences();
   if (sequences == 0) return fail(ErrorKind::kBadInput, "there is nothing to learn in the training file");
-  const std::int64_t batch =
-      std::min(sequences, ask.batch_size.value_or(std::clamp(sequences / kStepsInEpoch, kLeastBatch, kMostBatch)));
-  const std::int64_t steps = std::max<std::int64_t>(1, ask.epochs.value_or(kEpochs) * sequences / batch);
+  const auto [batch, steps] = batches_of(ask, sequences);
   watch.say(std::to_string(sequences) + " sequences of at most " + std::to_string(kSequenceLength) +
             " tokens, batches of " + std::to_string(batch) + ", " + std::to_string(steps) + " steps");
   QW_TRY(write_text(job / "train.toml", train_toml(ask, job, base, batch, steps)));
   QW_ASSIGN(const FineTuneOrder order, watch.plan(steps * batch * kSequenceLength));
   if (order == FineTuneOrder::kCancel) return given_up(FineTuneEnd::kCancelled);
   if (order == FineTuneOrder::kLeave) return FineTuneEnd::kLeft;
+  if (order == FineTuneOrder::kPause) return FineTuneEnd::kPaused;
   std::vector<std::string> words{"train", (job / "train.toml").string(), "--json", "--threads",
                                  std::to_string(threads_)};
   // Whole ones: the folder may also hold one that was being written.

@@ -2,6 +2,7 @@
 // model, or the adapter beside its base, is served when it is done, and again at every start.
 #pragma once
 
+#include <atomic>
 #include <filesystem>
 #include <string>
 
@@ -9,6 +10,9 @@
 #include "hosted_models.h"
 
 namespace qw::app {
+
+// SHA-256 over the files of a folder, each by its own and its name, as `sha256sum *` lists them; of a file its own.
+Result<std::string> digest_of(const std::filesystem::path& path);
 
 class FineTuner final : public api::openai::FineTuneRunner {
  public:
@@ -21,6 +25,12 @@ class FineTuner final : public api::openai::FineTuneRunner {
   Status list_finished();
 
   Status check(const api::openai::FineTuneAsk& ask) const override;
+  Result<std::unique_ptr<api::openai::ExampleMeasure>> measure(const api::openai::FineTuneAsk& ask) const override;
+  Result<api::openai::FineTuneEstimate> estimate(const api::openai::FineTuneAsk& ask,
+                                                 const api::openai::ExampleMeasure& measure, store::Files& files,
+                                                 const std::function<bool()>& go_on) override;
+  void forget(const std::string& job_id) override;
+  Result<std::string> digest(const api::openai::FineTuneAsk& ask) const override;
   Result<api::openai::FineTuneEnd> run(const api::openai::FineTuneAsk& ask, store::Files& files,
                                        api::openai::FineTuneWatch& watch) override;
 
@@ -31,6 +41,7 @@ class FineTuner final : public api::openai::FineTuneRunner {
   HostedModels& models_;
   const std::filesystem::path folder_;
   const int threads_;
+  std::atomic<bool> training_{false};
 };
 
 }  // namespace qw::app

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "base/clock.h"
@@ -216,6 +217,20 @@ Result<std::string> HostedModels::model_path(const std::string& name) const {
   if (model == nullptr)
     return fail(ErrorKind::kUsage, "training starts from models, and " + name + " is an adapter of one");
   return resolve_model(model->path_now());
+}
+
+Result<HostedModels::Place> HostedModels::place_of(const std::string& name) const {
+  const std::lock_guard lock(mutex_);
+  for (const auto& model : models_) {
+    std::optional<std::string> adapter;  // "": the model itself
+    if (model->name == name) adapter = "";
+    for (const NamedAdapter& one : model->adapters_now())
+      if (one.name == name) adapter = one.path;
+    if (!adapter) continue;
+    QW_ASSIGN(const std::string path, resolve_model(model->path_now()));
+    return Place{path, *adapter, !model->project.empty() || !adapter->empty()};
+  }
+  return fail(ErrorKind::kUsage, "there is no model " + name);
 }
 
 Result<std::string> HostedModels::trainable_folder(const std::string& name) const {

@@ -48,6 +48,13 @@ class HostedModels final : public api::AdapterDesk, public api::ModelDesk {
   Result<std::string> trainable_folder(const std::string& name) const;
   // Its folder or file, on which adapters can be trained. kUsage: it is an adapter itself. Any thread.
   Result<std::string> model_path(const std::string& name) const;
+  // Where a served model lies: its folder or file, and of an adapter its own beside its base's. kUsage: there is none of
+  // that name. Any thread.
+  struct Place {
+    std::string base, adapter;
+    bool trained = false;  // of one project's own
+  };
+  Result<Place> place_of(const std::string& name) const;
   // Loads all that are listed where there is no limit, else the first, which shows that it can be.
   Status load_first();
   const api::ModelList& list() const { return list_; }

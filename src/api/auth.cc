@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "api/rollouts/table.h"
 #include "api/service_metrics.h"
 #include "api/stop_switch.h"
 #include "net/ip_range.h"
@@ -54,6 +55,12 @@ constexpr Route kRoutes[] = {
     {"/v1/batches", "batches."},
     {"/v1/fine_tuning", "fine_tuning."},
     {"/v1/usage", "usage.read"},
+    {"/v1/feedback", "feedback."},
+    {"/v1/reviews", "reviews."},
+    {"/v1/datasets", "datasets."},
+    {"/v1/lineage", "lineage.read"},
+    {"/v1/evaluations", "evaluations."},
+    {"/v1/rollouts", "rollouts."},
 };
 
 const Route* find_route(std::string_view path) {
@@ -184,7 +191,23 @@ bool may_use(const Exchange& exchange, const ServedModel& model) {
 
 namespace {
 
+// The version that a name of a rollout stands for, for who asks. Who may use the name may use what it stands for.
+ApiResult<ModelEntry> version_of(const Exchange& exchange, const ModelList& models, const std::string& name,
+                                 const RolloutTable::Choice& choice) {
+  const auto& allowed = exchange.who()->key.models;
+  if (!allowed.empty() && std::find(allowed.begin(), allowed.end(), name) == allowed.end())
+    return tl::unexpected(ApiError{403, "permission_error", "This key may not use the model `" + name + "`.", "model", "model_not_allowed"});
+  ModelEntry model = models.find(choice.model);
+  if (model == nullptr || (!model->project.empty() && model->project != exchange.who()->key.project_id))
+    return tl::unexpected(ApiError{503, "server_error", "The model `" + choice.model + "`, which answers to `" + name + "`, is not served here.", "model", "version_not_served"});
+  if (exchange.metrics() != nullptr) exchange.metrics()->rolled_out(exchange.who()->key.project_id, name, choice.candidate, choice.model);
+  return model;
+}
+
 ApiResult<ModelEntry> usable_model(const Exchange& exchange, const ModelList& models, const std::string& name) {
+  if (exchange.rollouts() != nullptr && exchange.who() != nullptr && !name.empty())
+    if (const auto choice = exchange.rollouts()->choose(exchange.who()->key.project_id, name, exchange.subject()))
+      return version_of(exchange, models, name, *choice);
   if (name.empty()) {
     for (const ModelEntry& model : models.all())
       if (may_use(exchange, *model)) return model;

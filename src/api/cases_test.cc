@@ -7,6 +7,7 @@
 
 #include "api/internal/case_file.h"
 #include "api/internal/test_accounts.h"
+#include "api/internal/test_measure.h"
 #include "api/keyword_moderator.h"
 #include "api/routes.h"
 #include "base/file.h"
@@ -31,13 +32,33 @@ std::vector<std::filesystem::path> case_files() {
 class Runner final : public openai::FineTuneRunner {
  public:
   Status check(const openai::FineTuneAsk&) const override { return {}; }
-  Result<openai::FineTuneEnd> run(const openai::FineTuneAsk&, store::Files&, openai::FineTuneWatch& watch) override {
+  Result<std::unique_ptr<openai::ExampleMeasure>> measure(const openai::FineTuneAsk&) const override {
+    return std::unique_ptr<openai::ExampleMeasure>(std::make_unique<test::WordMeasure>());
+  }
+  Result<openai::FineTuneEstimate> estimate(const openai::FineTuneAsk&, const openai::ExampleMeasure&, store::Files&,
+                                            const std::function<bool()>&) override {
+    return test::ten_steps();
+  }
+  void forget(const std::string&) override {}
+  Result<std::string> digest(const openai::FineTuneAsk&) const override { return std::string(); }
+  Result<openai::FineTuneEnd> run(const openai::FineTuneAsk& ask, store::Files&, openai::FineTuneWatch& watch) override {
+    // Called so, it waits the first time until somebody lays it aside.
+    while (ask.name.find(":slow:") != std::string::npos && !laid_aside_) {
+      QW_ASSIGN(const auto order, watch.go_on());
+      if (order == openai::FineTuneOrder::kLeave) return openai::FineTuneEnd::kLeft;
+      laid_aside_ = order == openai::FineTuneOrder::kPause;
+      if (laid_aside_) return openai::FineTuneEnd::kPaused;
+      ::usleep(1'000);
+    }
     for (int step = 1; step <= 3; ++step) {
-      watch.step({step, 3, 1.0 / step, std::nullopt, step * 8});
+      watch.step({step, 3, 1.0 / step, std::nullopt, step * 8, {}, {}, {}, {}});
       QW_TRY(watch.go_on());
     }
     return openai::FineTuneEnd::kDone;
   }
+
+ private:
+  bool laid_aside_ = false;
 };
 
 class CasesTest : public test::AccountsServiceTest, public testing::WithParamInterface<std::filesystem::path> {

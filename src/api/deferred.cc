@@ -243,10 +243,11 @@ class DeferredRunner::Work {
   void renew() {
     renew_at_ = Clock::now() + std::min(runner_.options_.poll, runner_.options_.lease / 3);
     for (auto at = open_.begin(); at != open_.end();) {
-      const auto cancel = jobs().advance(at->first, runner_.instance_, lease_us(), "", {});
-      const bool lost = !cancel && cancel.error().kind == ErrorKind::kRefused;
-      if (cancel && *cancel) end(at->first, "cancelled", "", at->second.fresh);
-      if (lost || (cancel && *cancel)) {
+      const auto wish = jobs().advance(at->first, runner_.instance_, lease_us(), "", {});
+      const bool lost = !wish && wish.error().kind == ErrorKind::kRefused;
+      const bool cancelled = wish && *wish == store::JobWish::kCancel;
+      if (cancelled) end(at->first, "cancelled", "", at->second.fresh);
+      if (lost || cancelled) {
         at = open_.erase(at);  // which ends its call
       } else {
         ++at;

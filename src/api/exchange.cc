@@ -244,4 +244,10 @@ void name_ignored(Exchange& exchange, const std::vector<std::string>& names) {
   name_list(exchange, "X-Ignored-Params", names);
 }
 
+std::string Exchange::subject() const {
+  if (who_ == nullptr) return subject_;
+  if (!subject_.empty()) return who_->key.id + "\n" + subject_;
+  return who_->key.user_id.empty() ? who_->key.id : who_->key.user_id;
+}
+
 }  // namespace qw::api

@@ -30,6 +30,7 @@ namespace qw::api {
 class Accounts;
 class Preparation;
 class RequestLog;
+class RolloutTable;
 class ServiceMetrics;
 class StopSwitch;
 struct RequestLine;
@@ -117,6 +118,13 @@ class Exchange {
   void stopped_by(StopSwitch* stops) { stops_ = stops; }
   StopSwitch* stops() const { return stops_; }
 
+  // Names that stand for versions of models; null: there are none.
+  void rolled_out_by(const RolloutTable* table) { rollouts_ = table; }
+  const RolloutTable* rollouts() const { return rollouts_; }
+  // Whom a version is chosen for: who the client says asks, else the key's user, else the key.
+  void stick_to(std::string subject) { subject_ = std::move(subject); }
+  std::string subject() const;
+
   // Who asks, once that is known; without accounts both stay null.
   void belongs_to(Accounts& accounts, std::shared_ptr<const store::Principal> who) {
     accounts_ = &accounts;
@@ -169,6 +177,8 @@ class Exchange {
   bool label_told_ = false;
   const governance::PolicySet* policies_ = nullptr;
   StopSwitch* stops_ = nullptr;
+  const RolloutTable* rollouts_ = nullptr;
+  std::string subject_;
   std::shared_ptr<const store::Principal> who_;
   std::int32_t priority_ = 0;
   std::string answer_id_;

@@ -2,7 +2,9 @@
 #include <atomic>
 #include <thread>
 
+
 #include "api/internal/test_accounts.h"
+#include "api/internal/test_measure.h"
 
 namespace qw::api {
 namespace {
@@ -14,6 +16,19 @@ using openai::FineTuneWatch;
 
 class Runner final : public openai::FineTuneRunner {
  public:
+  Result<std::unique_ptr<openai::ExampleMeasure>> measure(const FineTuneAsk&) const override {
+    return std::unique_ptr<openai::ExampleMeasure>(std::make_unique<test::WordMeasure>());
+  }
+  Result<openai::FineTuneEstimate> estimate(const FineTuneAsk&, const openai::ExampleMeasure&, store::Files&,
+                                            const std::function<bool()>&) override {
+    ++estimates;
+    openai::FineTuneEstimate out = test::ten_steps();
+    out.memory_bytes = needs;
+    return out;
+  }
+  void forget(const std::string& id) override { forgotten = id; }
+  Result<std::string> digest(const FineTuneAsk&) const override { return std::string("abc"); }
+
   Status check(const FineTuneAsk& ask) const override {
     if (ask.base == "vectors") return fail(ErrorKind::kUsage, "vectors are not trained here");
     return {};
@@ -30,17 +45,20 @@ class Runner final : public openai::FineTuneRunner {
         QW_ASSIGN(const auto order, watch.go_on());
         if (order == FineTuneOrder::kCancel) return FineTuneEnd::kCancelled;
         if (order == FineTuneOrder::kLeave) return FineTuneEnd::kLeft;
+        if (order == FineTuneOrder::kPause) return FineTuneEnd::kPaused;
         std::this_thread::sleep_for(std::chrono::milliseconds(2));
       }
-      watch.step({step, 10, 1.0 / step, std::nullopt, step * 7});
+      watch.step({step, 10, 1.0 / step, std::nullopt, step * 7, 1e-4, 2.0, 50.0, 10.0 - step});
       QW_TRY(watch.go_on());
     }
     if (!late_failure.empty()) return fail(ErrorKind::kFailed, late_failure);
-    watch.step({10, 10, std::nullopt, 0.25, 0});
+    watch.step({10, 10, std::nullopt, 0.25, 0, {}, {}, {}, {}});
     return FineTuneEnd::kDone;
   }
   std::atomic<bool> open{true};
-  std::atomic<int> runs{0};
+  std::atomic<int> runs{0}, estimates{0};
+  std::int64_t needs = 1 << 20;
+  std::string forgotten;
   std::string failure, late_failure, text;
   FineTuneAsk asked;
 };
@@ -124,7 +142,7 @@ TEST_F(FineTuningTest, AJobTrainsAndTellsWhatItDid) {
   EXPECT_EQ(at(older[0], "type").as_string(), "metrics");
   EXPECT_EQ(dump(at(older[0], "data").find("valid_loss")), "0.25");
   EXPECT_EQ(at(older.back(), "message").as_string(), "Created fine-tuning job: " + id);
-  EXPECT_EQ(older.size(), 3u + 11u);
+  EXPECT_EQ(older.size(), 4u + 11u);
   const auto checkpoints = get("/" + id + "/checkpoints");
   ASSERT_EQ(at(checkpoints, "data").as_array().size(), 1u);
   EXPECT_EQ(at(at(checkpoints, "data").as_array()[0], "fine_tuned_model_checkpoint").as_string(), name);
@@ -151,6 +169,113 @@ TEST_F(FineTuningTest, FilesThatAreWrongFailTheJobAndSayWhere) {
       wait(at(create(file(kLine), 200, R"(,"validation_file":")" + file("\n") + "\""), "id").as_string(), "failed");
   EXPECT_EQ(at(at(other, "error"), "param").as_string(), "validation_file");
   EXPECT_EQ(runner_.runs, 0);
+}
+
+TEST_F(FineTuningTest, WhatIsInAFileIsCountedAndToldLineByLine) {
+  const auto line = [](const std::string& question, const std::string& answer) {
+    return R"({"messages":[{"role":"user","content":")" + question + R"("},{"role":"assistant","content":")" + answer + "\"}]}\n";
+  };
+  const std::string good = line("a b", "c d e") + line("a b", "c d e") + line("a b c d e", "f g h i j");
+  const std::string id = at(create(file(good), 200, R"(,"validation_file":")" + file(line("a b", "c d e") + line("x", "y")) + "\""), "id").as_string();
+  const auto job = wait(id, "succeeded");
+  EXPECT_EQ(dump(job.find("validation")),
+            R"({"valid": true, "examples": 3, "wrong_lines": 0, "duplicates": 1, "tokens": 20})");
+  const auto report = get("/" + id + "/validation");
+  const json::Value& training = at(report, "training_file");
+  EXPECT_EQ(dump(training.find("tokens")),
+            R"({"total": 20, "learnt": 11, "longest": 10, "longest_line": 3, "cut_examples": 1})");
+  EXPECT_EQ(at(training, "sha256").as_string().size(), 64u);
+  EXPECT_EQ(dump(at(report, "validation_file").find("also_in_training")), "1");
+  EXPECT_EQ(dump(at(job, "estimate").find("steps")), "10");
+  EXPECT_EQ(dump(at(job, "estimate").find("cost")), "null");
+
+  const auto failed = wait(at(create(file(good + "[]\n" + R"({"messages":[{"role":"user","content":7}]})" "\n" + line("unwritable", "b"))), "id").as_string(), "failed");
+  const auto wrong = at(get("/" + at(failed, "id").as_string() + "/validation"), "training_file");
+  std::string told;
+  for (const json::Value& problem : at(wrong, "problems").as_array())
+    told += dump(problem.find("line")) + " " + at(problem, "code").as_string() + " " + dump(problem.find("where")) + "\n";
+  EXPECT_EQ(told, "4 not_json null\n5 bad_message \"messages[0].content\"\n6 template \"messages\"\n");
+  EXPECT_EQ(dump(wrong.find("wrong_lines")), "3");
+}
+
+TEST_F(FineTuningTest, AFileThatIsWrongFailsTheJobWhileAnotherIsTrained) {
+  runner_.open = false;
+  const std::string busy = at(create(file(kLine)), "id").as_string();
+  wait(busy, "running");
+  wait(at(create(file("{no\n")), "id").as_string(), "failed");
+  const std::string waiting = at(create(file(kLine)), "id").as_string();
+  wait_until([&] { return !at(get("/" + waiting), "validation").is_null(); });
+  EXPECT_EQ(at(get("/" + waiting), "status").as_string(), "queued");
+  runner_.open = true;
+  wait(waiting, "succeeded");
+  int created = 0;
+  const auto events = get("/" + waiting + "/events?limit=100");
+  for (const auto& event : at(events, "data").as_array()) created += at(event, "message").as_string().starts_with("Created") ? 1 : 0;
+  EXPECT_EQ(created, 1);
+}
+
+TEST_F(FineTuningTest, AnEstimateBeginsNothingAndKnowsThePrice) {
+  ASSERT_TRUE(store_->ledger().set_price({.model = "alphabet", .currency = "CNY", .trained = 1000}));
+  const auto told = ask_json("/v1/fine_tuning/estimate", R"({"model":"alphabet","training_file":")" + file(kLine) + "\"}", 200, bearer(key_));
+  EXPECT_EQ(dump(at(told, "estimate").find("cost")), R"({"currency": "CNY", "expected": 7e-05, "most": 1.0})");
+  EXPECT_EQ(dump(at(told, "estimate").find("seconds")), "5.0");
+  EXPECT_EQ(dump(at(at(told, "validation"), "training_file").find("examples")), "1");
+  const auto bad = ask_json("/v1/fine_tuning/estimate", R"({"model":"alphabet","training_file":")" + file("no\n") + "\"}", 200, bearer(key_));
+  EXPECT_TRUE(at(bad, "estimate").is_null());
+  ask_json("/v1/fine_tuning/estimate", R"({"model":"alphabet","training_file":"file-none"})", 400, bearer(key_));
+  EXPECT_EQ(runner_.runs, 0);
+  EXPECT_EQ(runner_.estimates, 1);
+  EXPECT_TRUE(at(get(""), "data").as_array().empty());
+}
+
+TEST_F(FineTuningTest, AJobThatDoesNotFitFailsBeforeItTrains) {
+  runner_.needs = std::int64_t{1} << 40;
+  const auto job = wait(at(create(file(kLine)), "id").as_string(), "failed");
+  EXPECT_EQ(at(at(job, "error"), "code").as_string(), "insufficient_memory");
+  EXPECT_EQ(runner_.runs, 0);
+}
+
+TEST_F(FineTuningTest, APausedJobWaitsThroughARestartAndGoesOn) {
+  runner_.open = false;
+  const std::string id = at(create(file(kLine)), "id").as_string();
+  wait_until([&] { return !at(get("/" + id), "trained_tokens").is_null(); });
+  ask_json(kJobs + "/" + id + "/pause", "", 200, bearer(key_));
+  const auto paused = wait(id, "paused");
+  EXPECT_TRUE(at(paused, "finished_at").is_null());
+  EXPECT_TRUE(at(paused, "estimated_finish").is_null());
+  restart();
+  runner_.open = true;
+  ::usleep(50'000);
+  EXPECT_EQ(at(get("/" + id), "status").as_string(), "paused");
+  EXPECT_EQ(runner_.runs, 1);
+  ask_json(kJobs + "/" + id + "/resume", "", 200, bearer(key_));
+  wait(id, "succeeded");
+  EXPECT_EQ(runner_.runs, 2);
+  ask_json(kJobs + "/" + id + "/pause", "", 400, bearer(key_));
+  ask_json(kJobs + "/" + id + "/resume", "", 400, bearer(key_));
+  ask_json(kJobs + "/ftjob-none/pause", "", 404, bearer(key_));
+}
+
+TEST_F(FineTuningTest, APausedJobIsCancelledAndItsFilesGo) {
+  runner_.open = false;
+  const std::string id = at(create(file(kLine)), "id").as_string();
+  wait(id, "running");
+  ask_json(kJobs + "/" + id + "/pause", "", 200, bearer(key_));
+  wait(id, "paused");
+  EXPECT_EQ(at(ask_json(kJobs + "/" + id + "/cancel", "", 200, bearer(key_)), "status").as_string(), "cancelled");
+  EXPECT_EQ(runner_.forgotten, id);
+}
+
+TEST_F(FineTuningTest, EventsTellHowFastItGoesAndWhenItEnds) {
+  runner_.open = false;
+  const std::string id = at(create(file(kLine)), "id").as_string();
+  wait_until([&] { return !at(get("/" + id), "estimated_finish").is_null(); });
+  const auto events = get("/" + id + "/events?limit=1");
+  const json::Value& data = at(at(events, "data").as_array()[0], "data");
+  for (const char* member : {"train_loss", "learning_rate", "gradient_norm", "tokens_per_second", "seconds_left"})
+    EXPECT_NE(data.find(member), nullptr) << member << " " << dump(&data);
+  runner_.open = true;
+  EXPECT_TRUE(at(wait(id, "succeeded"), "estimated_finish").is_null());
 }
 
 TEST_F(FineTuningTest, WhatTheRunnerSaysIsTheJobsError) {

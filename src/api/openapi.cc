@@ -67,11 +67,21 @@ constexpr const char* kBatch =
     "request_counts usage metadata";
 constexpr const char* kJob =
     "id object created_at finished_at status model fine_tuned_model organization_id training_file validation_file "
-    "result_files trained_tokens estimated_finish seed method hyperparameters integrations metadata error";
+    "result_files trained_tokens estimated_finish seed method hyperparameters integrations metadata error validation "
+    "estimate";
 constexpr const char* kResponse =
     "id object created_at completed_at status background error incomplete_details instructions max_output_tokens model "
     "output parallel_tool_calls previous_response_id reasoning store temperature text tool_choice tools top_p "
     "truncation metadata usage";
+constexpr const char* kFeedback =
+    "id object created_at status answer_id model rating comment correction messages answer by reviewer note sha256";
+constexpr const char* kDataset =
+    "id object created_at name number sha256 examples pairs examples_file pairs_file examples_sha256 pairs_sha256 by erased "
+    "items?";
+constexpr const char* kEvaluation =
+    "id object created_at finished_at status model task_file data_files metric limit chat at_least at_most task value items "
+    "passed task_sha256 data_sha256 model_sha256 sha256 error";
+constexpr const char* kRollout = "object name model candidate share evaluation previous version changed_at";
 constexpr const char* kDashscope = "output usage? request_id";
 constexpr Members kMembers[] = {
     {"/v1/chat/completions", "POST", kTexts},
@@ -112,8 +122,36 @@ constexpr Members kMembers[] = {
     {"/v1/fine_tuning/jobs", "GET", kList},
     {"/v1/fine_tuning/jobs/{job_id}", "GET", kJob},
     {"/v1/fine_tuning/jobs/{job_id}/cancel", "POST", kJob},
+    {"/v1/fine_tuning/jobs/{job_id}/pause", "POST", kJob},
+    {"/v1/fine_tuning/jobs/{job_id}/resume", "POST", kJob},
+    {"/v1/fine_tuning/jobs/{job_id}/validation", "GET",
+     "object fine_tuning_job_id valid training_file validation_file"},
+    {"/v1/fine_tuning/estimate", "POST", "object model validation estimate"},
     {"/v1/fine_tuning/jobs/{job_id}/events", "GET", kList},
     {"/v1/fine_tuning/jobs/{job_id}/checkpoints", "GET", kList},
+    {"/v1/feedback", "POST", kFeedback},
+    {"/v1/feedback/{feedback_id}", "GET", kFeedback},
+    {"/v1/feedback/{feedback_id}", "DELETE", "id object deleted datasets"},
+    {"/v1/reviews", "GET", kList},
+    {"/v1/reviews/{feedback_id}", "GET", kFeedback},
+    {"/v1/reviews/{feedback_id}/edit", "POST", kFeedback},
+    {"/v1/reviews/{feedback_id}/accept", "POST", kFeedback},
+    {"/v1/reviews/{feedback_id}/reject", "POST", kFeedback},
+    {"/v1/datasets", "POST", kDataset},
+    {"/v1/datasets", "GET", kList},
+    {"/v1/datasets/{dataset_id}", "GET", kDataset},
+    {"/v1/lineage/{model*}", "GET", "object model model_sha256 base job dataset evaluations rollouts holds breaks"},
+    {"/v1/evaluations", "POST", kEvaluation},
+    {"/v1/evaluations", "GET", kList},
+    {"/v1/evaluations/{evaluation_id}", "GET", kEvaluation},
+    {"/v1/rollouts", "POST", kRollout},
+    {"/v1/rollouts", "GET", "object data has_more"},
+    {"/v1/rollouts/{name}", "GET", kRollout},
+    {"/v1/rollouts/{name}", "DELETE", "name object deleted"},
+    {"/v1/rollouts/{name}/canary", "POST", kRollout},
+    {"/v1/rollouts/{name}/promote", "POST", kRollout},
+    {"/v1/rollouts/{name}/rollback", "POST", kRollout},
+    {"/v1/rollouts/{name}/history", "GET", "object data has_more"},
     {"/v1/usage", "GET", "object data has_more next"},
     {"/v1/usage/rows", "GET", "object data has_more next"},
     {"/v1/messages", "POST", "id type role model content stop_reason stop_sequence usage"},

@@ -9,7 +9,10 @@
 #include "api/admin/operations.h"
 #include "api/anthropic/request.h"
 #include "api/dashscope/request.h"
+#include "api/feedback/api.h"
 #include "api/model_swap.h"
+#include "api/rollouts/api.h"
+#include "api/rollouts/evaluations.h"
 #include "api/stop_switch.h"
 #include "api/ollama/request.h"
 #include "api/openai/batches.h"
@@ -137,7 +140,12 @@ const Route kRoutes[] = {
     {"POST", "/v1/fine_tuning/jobs", kOpenAi, "Train a model", kJson, &reads<&openai::read_fine_tune_request>},
     {"GET", "/v1/fine_tuning/jobs", kOpenAi, "List jobs", kJson, nullptr, {kAfter, kOrder, kLimit}},
     {"GET", "/v1/fine_tuning/jobs/{job_id}", kOpenAi, "Show a job"},
+    {"POST", "/v1/fine_tuning/estimate", kOpenAi, "What training a model would take; nothing is begun", kJson,
+     &reads<&openai::read_fine_tune_request>},
     {"POST", "/v1/fine_tuning/jobs/{job_id}/cancel", kOpenAi, "Cancel a job"},
+    {"POST", "/v1/fine_tuning/jobs/{job_id}/pause", kOpenAi, "Lay a job aside: what it trained is saved, its memory freed"},
+    {"POST", "/v1/fine_tuning/jobs/{job_id}/resume", kOpenAi, "Go on with a paused job"},
+    {"GET", "/v1/fine_tuning/jobs/{job_id}/validation", kOpenAi, "What is in a job's files, and wrong with them"},
     {"GET",
      "/v1/fine_tuning/jobs/{job_id}/events",
      kOpenAi,
@@ -152,6 +160,37 @@ const Route kRoutes[] = {
      kJson,
      nullptr,
      {kAfter, kOrder, kLimit}},
+
+    {"POST", "/v1/feedback", kService, "Say what an answer that is kept was worth", kJson, &reads<&read_feedback_request>},
+    {"GET", "/v1/feedback/{feedback_id}", kService, "Show feedback"},
+    {"DELETE", "/v1/feedback/{feedback_id}", kService, "Erase the texts of feedback, in data sets too"},
+    {"GET",
+     "/v1/reviews",
+     kService,
+     "The queue of feedback, oldest first",
+     kJson,
+     nullptr,
+     {{"status", R"({"enum": ["", "open", "accepted", "rejected", "erased"]})"}, kAfter, kLimit}},
+    {"GET", "/v1/reviews/{feedback_id}", kService, "Show feedback of the queue"},
+    {"POST", "/v1/reviews/{feedback_id}/edit", kService, "Write what an answer should have been", kJson, &reads<&read_edit_request>},
+    {"POST", "/v1/reviews/{feedback_id}/accept", kService, "Let be learnt from it", kJson, &reads<&read_decision_request>},
+    {"POST", "/v1/reviews/{feedback_id}/reject", kService, "Let it be", kJson, &reads<&read_decision_request>},
+    {"POST", "/v1/datasets", kService, "Make a version of a data set of all that was accepted", kJson, &reads<&read_dataset_request>},
+    {"GET", "/v1/datasets", kService, "List data sets", kJson, nullptr, {kAfter, kLimit}},
+    {"GET", "/v1/datasets/{dataset_id}", kService, "Show a data set with the digests of its items"},
+    {"GET", "/v1/lineage/{model*}", kService, "From a model that was trained here back to ratings"},
+    {"POST", "/v1/evaluations", kService, "Judge a model by a task, and whether it reaches a bound", kJson,
+     &reads<&read_evaluation_request>},
+    {"GET", "/v1/evaluations", kService, "List evaluations", kJson, nullptr, {kAfter, kLimit}},
+    {"GET", "/v1/evaluations/{evaluation_id}", kService, "Show an evaluation"},
+    {"POST", "/v1/rollouts", kService, "Give a name to the version of a model that answers to it", kJson, &reads<&read_rollout_request>},
+    {"GET", "/v1/rollouts", kService, "List rollouts"},
+    {"GET", "/v1/rollouts/{name}", kService, "Show a rollout"},
+    {"DELETE", "/v1/rollouts/{name}", kService, "Take the name away"},
+    {"POST", "/v1/rollouts/{name}/canary", kService, "Let a candidate answer a share of those who ask", kJson, &reads<&read_canary_request>},
+    {"POST", "/v1/rollouts/{name}/promote", kService, "Let the candidate answer everybody", kJson, &reads<&read_reason_request>},
+    {"POST", "/v1/rollouts/{name}/rollback", kService, "Go back to what answered before", kJson, &reads<&read_reason_request>},
+    {"GET", "/v1/rollouts/{name}/history", kService, "List what was done to a rollout", kJson, nullptr, {kAfter, kLimit}},
 
     {"POST", "/v1/messages", kAnthropic, "Answer a conversation", kJsonOrEvents, &reads_messages},
     {"POST", "/v1/messages/count_tokens", kAnthropic, "Count a conversation's tokens", kJson, &reads_messages_to_count},

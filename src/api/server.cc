@@ -85,11 +85,17 @@ Service::Service(const ModelList& models, ServiceOptions options)
       provenance_(models, background_, options_.marks),
       batches_(background_),
       fine_tuning_(models, background_, options_.fine_tuning),
+      rollout_table_(options_.accounts == nullptr ? nullptr : std::make_unique<RolloutTable>(options_.accounts->store(), options_.rollout_poll)),
+      rollouts_(models, background_),
+      evaluations_(models, background_, options_.gates),
+      feedback_(background_),
       admin_(background_),
       sessions_(background_, options_.sessions, options_.login_provider),
       metrics_(std::make_shared<ServiceMetrics>(models)),
       request_log_(options_.log_requests ? std::make_shared<RequestLog>() : nullptr) {
   responses_.tools_by(&mcp_);
+  rollouts_.uses(rollout_table_.get());
+  openai_.keeps_answers(&background_, options_.keep_answer_days);
 }
 
 Result<std::unique_ptr<Service>> Service::start(const ModelList& models, ServiceOptions options) {
@@ -127,6 +133,7 @@ Result<std::unique_ptr<Service>> Service::start(const ModelList& models, Service
     service->tasks_.deferred_to(service->deferred_.get());
     service->batches_.runs_by(service->batch_runner_.get());
     service->fine_tuning_.start(*accounts);
+    service->evaluations_.start(*accounts);
   }
   return service;
 }
@@ -138,6 +145,7 @@ Service::~Service() {
   if (deferred_) deferred_->stop();
   if (response_events_) response_events_->stop();
   fine_tuning_.stop();
+  evaluations_.stop();
   mcp_.stop();
   preparation_.stop();
   background_.stop();
@@ -152,6 +160,7 @@ bool Service::drain(std::chrono::milliseconds grace) {
   if (deferred_) deferred_->stop();
   if (response_events_) response_events_->stop();
   fine_tuning_.stop();
+  evaluations_.stop();
   const auto left = [&] {
     return std::max(std::chrono::milliseconds(0), std::chrono::duration_cast<std::chrono::milliseconds>(
                                                       deadline - std::chrono::steady_clock::now()));
@@ -246,6 +255,7 @@ void Service::equip(Exchange& exchange, std::string path) {
   if (!options_.label_producer.empty()) exchange.labelled_by(&options_.label_producer);
   exchange.governed_by(options_.policies);
   exchange.stopped_by(options_.stops);
+  exchange.rolled_out_by(rollout_table_.get());
 }
 
 std::unique_ptr<InnerCall> Service::dispatch(InnerRequest inner, std::function<void(net::Response)> then) {
@@ -301,7 +311,8 @@ void Service::route(const std::shared_ptr<const net::Request>& shared, const std
     return;
   if (openai_.handle(request, exchange) || files_.handle(shared, exchange) || batches_.handle(shared, exchange) ||
       responses_.handle(shared, exchange) || moderations_.handle(request, exchange) || provenance_.handle(request, exchange) ||
-      fine_tuning_.handle(shared, exchange))
+      fine_tuning_.handle(shared, exchange) || evaluations_.handle(shared, exchange) || rollouts_.handle(shared, exchange) ||
+      feedback_.handle(shared, exchange))
     return;
   if (admin_.handle(shared, exchange) || sessions_.handle(shared, exchange)) return;
   if (options_.adapters != nullptr && handle_adapters(*options_.adapters, models_, request, exchange)) return;

@@ -18,6 +18,7 @@
 #include "api/dashscope/tasks.h"
 #include "api/deferred.h"
 #include "api/dispatch.h"
+#include "api/feedback/api.h"
 #include "api/mcp_desk.h"
 #include "api/model_swap.h"
 #include "api/ollama/api.h"
@@ -30,6 +31,8 @@
 #include "api/preparation.h"
 #include "api/provenance.h"
 #include "api/request_log.h"
+#include "api/rollouts/api.h"
+#include "api/rollouts/evaluations.h"
 #include "api/served_model.h"
 #include "api/service_metrics.h"
 #include "api/sessions.h"
@@ -64,6 +67,9 @@ struct ServiceOptions {
   StopSwitch* stops = nullptr;
   bool log_requests = false;  // each but those of the health pages, at level info (request_log.h)
   openai::FineTuneOptions fine_tuning;
+  GateRunner* gates = nullptr;        // judges models for /v1/evaluations; null: that route answers 501. Must outlive the service
+  std::int64_t keep_answer_days = 0;  // so long the store has answers of chats, for feedback; 0: it has none
+  std::chrono::milliseconds rollout_poll{2'000};  // how often it is looked what other services rolled out
   DeferredOptions deferred;
   SessionOptions sessions;
   oidc::Provider* login_provider = nullptr;  // vouches for people, beside passwords. Must outlive the service
@@ -116,6 +122,10 @@ class Service {
   std::unique_ptr<openai::BatchRunner> batch_runner_;
   openai::BatchesApi batches_;
   openai::FineTuningApi fine_tuning_;
+  std::unique_ptr<RolloutTable> rollout_table_;  // null without accounts
+  RolloutsApi rollouts_;
+  EvaluationsApi evaluations_;
+  FeedbackApi feedback_;
   admin::Api admin_;
   SessionsApi sessions_;
   std::shared_ptr<ServiceMetrics> metrics_;

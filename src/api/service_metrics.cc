@@ -142,4 +142,11 @@ void ServiceMetrics::used(const std::string& model, const std::string& tenant, c
   }
 }
 
+void ServiceMetrics::rolled_out(const std::string& project, const std::string& rollout, bool candidate, const std::string& model) {
+  metrics_
+      .counter("qianwen_rollout_requests_total", "Requests that a rollout sent to a version of its model.",
+               {{"project", project}, {"rollout", rollout}, {"version", candidate ? "candidate" : "stable"}, {"model", model}})
+      .add();
+}
+
 }  // namespace qw::api

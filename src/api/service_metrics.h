@@ -30,6 +30,8 @@ class ServiceMetrics {
   // A request of `model` ended. `tenant`: the project's id, or "".
   void finished(const std::string& model, const engine::Finished& finished);
   void used(const std::string& model, const std::string& tenant, const store::Tokens& tokens);
+  // A rollout sent a request to a version.
+  void rolled_out(const std::string& project, const std::string& rollout, bool candidate, const std::string& model);
   std::string exposition() const { return metrics_.exposition(); }
 
  private:

@@ -125,6 +125,8 @@ class ServiceTest : public testing::Test {
                      openai::FineTuneOptions fine_tuning = {}) {
     ServiceOptions options;
     options.fine_tuning = fine_tuning;
+    options.gates = gates_;
+    options.keep_answer_days = keep_days_;
     options.mcp = mcp_;
     options.deferred.poll = std::chrono::milliseconds(20);
     options.moderator = moderator;
@@ -197,6 +199,8 @@ class ServiceTest : public testing::Test {
     return *found;
   }
 
+  GateRunner* gates_ = nullptr;      // of the next start
+  std::int64_t keep_days_ = 0;       // too
   AlphabetModel model_;
   tokenizer::Tokenizer tokenizer_;
   chat::Template template_;

@@ -1,6 +1,7 @@
 #include "api/openai/api.h"
 
 #include "api/auth.h"
+#include "api/feedback/kept_answers.h"
 #include "api/generation/launch.h"
 #include "api/openai/writer.h"
 #include "json/value.h"
@@ -14,6 +15,13 @@ json::Value model_entry(const ModelEntry& model) {
   if (!model->base.empty()) out.set("parent", model->base);
   out.set("loaded", loaded_now(model) != nullptr);
   return out;
+}
+
+// Whom a rollout's version is chosen for.
+void stick(const json::Object& body, Exchange& exchange) {
+  for (const char* member : {"safety_identifier", "user"})
+    if (const json::Value* who = body.find(member); who != nullptr && who->is_string() && !who->as_string().empty())
+      return exchange.stick_to(who->as_string());
 }
 
 }  // namespace
@@ -69,6 +77,12 @@ void Api::chat(const json::Object& body, const std::shared_ptr<Exchange>& exchan
   options.include_usage = request->include_usage;
   options.timings = request->timings;
   options.logprobs = request->logprobs;
+  stick(body, *exchange);
+  const json::Value* store = body.find("store");
+  if (days_kept_ > 0 && exchange->who() != nullptr && (store == nullptr || *store != json::Value(false)))
+    options.keep = [this, exchange, messages = request->messages](const std::string& id, const AnswerRecord& record, std::function<void()> then) {
+      keep_answer(*background_, exchange, id, messages, record, days_kept_, std::move(then));
+    };
   start_chat(models_, exchange, std::move(*request),
              [exchange, options](const LaunchedPrompts&) { return make_writer(exchange, options); });
 }
@@ -76,6 +90,7 @@ void Api::chat(const json::Object& body, const std::shared_ptr<Exchange>& exchan
 void Api::complete(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const {
   auto request = read_completion_request(body);
   if (!request) return exchange->send_error(request.error());
+  stick(body, *exchange);
   WriterOptions options;
   options.chat = false;
   options.include_usage = request->include_usage;

@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "api/background.h"
 #include "api/exchange.h"
 #include "api/openai/request.h"
 #include "api/served_model.h"
@@ -16,6 +17,11 @@ class Api {
  public:
   // `models` must outlive this object and every request it began.
   explicit Api(const ModelList& models) : models_(models) {}
+  // Answers of chats are kept so many days in the store, for feedback; must outlive what it began.
+  void keeps_answers(Background* background, std::int64_t days) {
+    background_ = background;
+    days_kept_ = days;
+  }
   // True if the path belongs to this protocol; the exchange is then answered, now or later.
   bool handle(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
 
@@ -29,6 +35,8 @@ class Api {
   void detokenize(const json::Object& body, const std::shared_ptr<Exchange>& exchange) const;
   void list_models(const std::shared_ptr<Exchange>& exchange) const;
   const ModelList& models_;
+  Background* background_ = nullptr;
+  std::int64_t days_kept_ = 0;
 };
 
 }  // namespace qw::api::openai

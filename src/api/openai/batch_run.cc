@@ -112,10 +112,10 @@ class Run {
   void set(const char* key, json::Value value) { state_.set(key, std::move(value)); }
 
   Status advance() {
-    QW_ASSIGN(const bool cancel, jobs().advance(job_.id, context_.instance, lease_us(), json::dump(state_), records_));
+    QW_ASSIGN(const auto wish, jobs().advance(job_.id, context_.instance, lease_us(), json::dump(state_), records_));
     records_.clear();
     last_written_ = Clock::now();
-    cancelled_ = cancelled_ || cancel;
+    cancelled_ = cancelled_ || wish == store::JobWish::kCancel;
     return {};
   }
 

@@ -147,24 +147,13 @@ class Writer final : public AnswerWriter {
   }
 
   void finish(const AnswerRecord& record) override {
+    if (!options_.keep || record.cancelled) return tell_end(record);
+    // The writer may go before what was answered is kept: what is told then is put together now.
     if (streamed_) {
-      if (options_.include_usage || options_.timings) {
-        json::Object last = head(record, options_.chat ? "chat.completion.chunk" : "text_completion");
-        last.set("choices", json::Array{});
-        last.set("usage", usage(record));
-        add_extras(last, record);
-        exchange_->event(std::move(last));
-      }
-      exchange_->event_text("[DONE]");
-      return exchange_->end_events();
+      json::Value last = last_event(record);
+      return options_.keep(id_, record, [exchange = exchange_, last = std::move(last)] { end_stream(*exchange, last); });
     }
-    json::Object body = head(record, options_.chat ? "chat.completion" : "text_completion");
-    json::Array list;
-    for (std::size_t i = 0; i < record.choices.size(); ++i) list.push_back(finished_choice(record, i));
-    body.set("choices", std::move(list));
-    body.set("usage", usage(record));
-    add_extras(body, record);
-    exchange_->send_json(200, std::move(body));
+    options_.keep(id_, record, [exchange = exchange_, body = json::Value(whole(record))] { exchange->send_json(200, body); });
   }
 
   void fail(const ApiError& error, bool begun) override {
@@ -174,6 +163,36 @@ class Writer final : public AnswerWriter {
   }
 
  private:
+  void tell_end(const AnswerRecord& record) {
+    if (streamed_) return end_stream(*exchange_, last_event(record));
+    exchange_->send_json(200, whole(record));
+  }
+
+  // What the last event of a stream counts; null: nobody asked for it.
+  json::Value last_event(const AnswerRecord& record) const {
+    if (!options_.include_usage && !options_.timings) return nullptr;
+    json::Object last = head(record, options_.chat ? "chat.completion.chunk" : "text_completion");
+    last.set("choices", json::Array{});
+    last.set("usage", usage(record));
+    add_extras(last, record);
+    return last;
+  }
+  static void end_stream(Exchange& exchange, const json::Value& last) {
+    if (!last.is_null()) exchange.event(last);
+    exchange.event_text("[DONE]");
+    exchange.end_events();
+  }
+
+  json::Object whole(const AnswerRecord& record) {
+    json::Object body = head(record, options_.chat ? "chat.completion" : "text_completion");
+    json::Array list;
+    for (std::size_t i = 0; i < record.choices.size(); ++i) list.push_back(finished_choice(record, i));
+    body.set("choices", std::move(list));
+    body.set("usage", usage(record));
+    add_extras(body, record);
+    return body;
+  }
+
   json::Object head(const AnswerRecord& record, const char* object) const {
     json::Object out;
     out.set("id", id_);

@@ -1,6 +1,7 @@
 // Answers as OpenAI writes them: chat.completion and text_completion, one JSON object or a stream of chunks.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -19,6 +20,8 @@ struct WriterOptions {
   // And its tokens, where log-probabilities are told: by prompt, each of `choices_per_prompt` choices.
   std::vector<std::vector<engine::TokenId>> echoed_ids = {};
   std::size_t choices_per_prompt = 1;
+  // Is told of an answer before its end is, and calls what tells that; empty: the end is told at once.
+  std::function<void(const std::string& id, const AnswerRecord& record, std::function<void()> then)> keep = {};
 };
 
 std::unique_ptr<AnswerWriter> make_writer(std::shared_ptr<Exchange> exchange, WriterOptions options);

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "api/field_reader.h"
+#include "api/openai/fine_tuning/preflight.h"
 #include "base/clock.h"
 
 namespace qw::api::openai {
@@ -153,7 +154,7 @@ json::Value fine_tune_object(const store::Job& job) {
     const std::string phase = text_member(state, "phase");
     status = phase.empty() ? "validating_files" : status == "queued" ? "queued" : phase;
   }
-  const bool ended = job.status != "queued" && job.status != "running";
+  const bool ended = job.status != "queued" && job.status != "running" && job.status != "paused";
   json::Object hyperparameters{{"n_epochs", of(spec, "n_epochs")},
                                {"batch_size", of(spec, "batch_size")},
                                {"learning_rate_multiplier", of(spec, "learning_rate_multiplier")}};
@@ -172,14 +173,16 @@ json::Value fine_tune_object(const store::Job& job) {
                       {"validation_file", validation.empty() ? json::Value() : json::Value(validation)},
                       {"result_files", results.is_array() ? results : json::Value(json::Array{})},
                       {"trained_tokens", of(state, "trained_tokens")},
-                      {"estimated_finish", nullptr},
+                      {"estimated_finish", of(state, "estimated_finish")},
                       {"seed", fine_tune_ask(job).seed},
                       {"method", json::Object{{"type", "supervised"},
                                               {"supervised", json::Object{{"hyperparameters", hyperparameters}}}}},
                       {"hyperparameters", hyperparameters},
                       {"integrations", json::Array{}},
                       {"metadata", of(spec, "metadata")},
-                      {"error", of(state, "error")}};
+                      {"error", of(state, "error")},
+                      {"validation", check_summary(state.find("validation"))},
+                      {"estimate", of(state, "estimate")}};
 }
 
 json::Value fine_tune_event(const store::Job& job, const store::JobRecord& record) {

@@ -6,32 +6,17 @@
 #include <vector>
 
 #include "api/field_reader.h"
-#include "api/file_lines.h"
 #include "api/openai/fine_tuning/job.h"
-#include "chat/messages.h"
+#include "api/openai/fine_tuning/preflight.h"
+#include "base/clock.h"
 
 namespace qw::api::openai {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t kMostErrors = 20;  // named of a file that is wrong
 constexpr std::int64_t kRecordsAtOnce = 500;
 constexpr std::chrono::milliseconds kLookAgain{200};
-
-// What is wrong with a line of training data; "": nothing.
-std::string line_error(const std::string& text) {
-  const auto value = json::parse(text);
-  if (!value) return "is not JSON: " + value.error().message;
-  const json::Value* messages = value->find("messages");
-  if (messages == nullptr || !messages->is_array() || messages->as_array().empty()) return "has no 'messages'";
-  if (const auto read = chat::template_messages(messages->as_array()); !read) return read.error().message;
-  if (const json::Value* tools = value->find("tools"); tools != nullptr)
-    if (const auto read = chat::template_tools(*tools); !read) return read.error().message;
-  for (const json::Value& message : messages->as_array())
-    if (text_member(message, "role") == "assistant") return "";
-  return "has no message of the assistant, so nothing to learn";
-}
 
 class Run final : public FineTuneWatch {
  public:
@@ -45,28 +30,27 @@ class Run final : public FineTuneWatch {
       set("phase", "validating_files");
       QW_TRY(write());
     }
-    if (cancelled_) return finish("cancelled", "The job was cancelled.");
+    if (cancelled_) return cancelled();
     if (text_member(state_, "phase") == "validating_files") {
-      for (const auto& [param, file] :
-           {std::pair("training_file", ask_.training_file), std::pair("validation_file", ask_.validation_file)}) {
-        QW_ASSIGN(const std::string wrong, file.empty() ? Result<std::string>("") : judge_file(file));
-        if (!wrong.empty()) return fail_job("invalid_file_format", wrong, param);
-      }
-      event("info", "Files validated; training begins.");
-      set("phase", "running");
-      QW_TRY(write());
+      QW_ASSIGN(const bool goes_on, begin());
+      if (!goes_on) return {};
     }
     if (context_.options.runner == nullptr) return fail_job("no_runner", "This service trains no models.", "");
     const auto end = context_.options.runner->run(ask_, store().files(), *this);
     if (broken_) return tl::unexpected(*broken_);  // of the store: the job goes on when it is back
-    const bool charged = settle(!end ? "error" : *end == FineTuneEnd::kDone ? "trained" : *end == FineTuneEnd::kLeft ? "interrupted" : "cancelled");
+    const bool charged = settle(!end                           ? "error"
+                                : *end == FineTuneEnd::kDone   ? "trained"
+                                : *end == FineTuneEnd::kLeft   ? "interrupted"
+                                : *end == FineTuneEnd::kPaused ? "paused"
+                                                               : "cancelled");
     if (!charged) return fail(ErrorKind::kFailed, "the store could not enter what job " + job_.id + " cost");
     if (!end) return fail_job(refused_ ? "insufficient_quota" : "training_failed", end.error().message, "");
     if (*end == FineTuneEnd::kLeft) {
       QW_TRY(write());
       return jobs().release(job_.id, context_.accounts.instance());
     }
-    if (*end == FineTuneEnd::kCancelled) return finish("cancelled", "The job was cancelled.");
+    if (*end == FineTuneEnd::kPaused) return hold();
+    if (*end == FineTuneEnd::kCancelled) return cancelled();
     return succeed();
   }
 
@@ -85,6 +69,14 @@ class Run final : public FineTuneWatch {
     data.set("total_steps", s.total_steps);
     add("train_loss", s.train_loss);
     add("valid_loss", s.valid_loss);
+    const auto tell = [&](const char* name, const std::optional<double>& value) {
+      if (value) data.set(name, *value);
+    };
+    tell("learning_rate", s.learning_rate);
+    tell("gradient_norm", s.gradient_norm);
+    tell("tokens_per_second", s.tokens_per_second);
+    tell("seconds_left", s.seconds_left);
+    if (s.seconds_left) set("estimated_finish", base::unix_seconds() + static_cast<std::int64_t>(*s.seconds_left));
     if (s.trained_tokens > 0) {
       set("trained_tokens", s.trained_tokens);
       acknowledge();
@@ -124,6 +116,7 @@ class Run final : public FineTuneWatch {
       }
     }
     if (cancelled_) return FineTuneOrder::kCancel;
+    if (paused_) return FineTuneOrder::kPause;
     return context_.stopping() ? FineTuneOrder::kLeave : FineTuneOrder::kGoOn;
   }
 
@@ -153,7 +146,8 @@ class Run final : public FineTuneWatch {
     if (charge_ == nullptr) return true;
     std::promise<bool> done;
     const bool failed = std::string_view(outcome) == "error";
-    charge_->settle(outcome, failed ? store::Tokens() : charge_->acknowledged(), [&](bool entered) { done.set_value(entered); });
+    charge_->settle(outcome, failed ? store::Tokens() : charge_->acknowledged(),
+                    [&](bool entered) { done.set_value(entered); });
     charge_.reset();
     return done.get_future().get();
   }
@@ -172,15 +166,30 @@ class Run final : public FineTuneWatch {
 
   Status write() {
     const auto lease = std::chrono::microseconds(context_.options.lease).count();
-    QW_ASSIGN(const bool cancel, jobs().advance(job_.id, context_.accounts.instance(), lease, json::dump(state_), records_));
+    QW_ASSIGN(const auto wish,
+              jobs().advance(job_.id, context_.accounts.instance(), lease, json::dump(state_), records_));
     records_.clear();
     last_written_ = Clock::now();
-    cancelled_ = cancelled_ || cancel;
+    cancelled_ = cancelled_ || wish == store::JobWish::kCancel;
+    paused_ = wish == store::JobWish::kPause;
     return {};
+  }
+
+  Status cancelled() {
+    if (context_.options.runner != nullptr) context_.options.runner->forget(job_.id);
+    return finish("cancelled", "The job was cancelled.");
+  }
+
+  Status hold() {
+    event("info", "The job was paused after step " + std::to_string(integer_member(state_, "last_step")) +
+                      ": it goes on from there when it is resumed.");
+    set("estimated_finish", nullptr);
+    return jobs().hold(job_.id, context_.accounts.instance(), json::dump(state_), records_);
   }
 
   Status finish(const char* status, const std::string& message, const char* level = "info") {
     event(level, message);
+    set("estimated_finish", nullptr);
     return jobs().finish(job_.id, context_.accounts.instance(), status, json::dump(state_), records_);
   }
 
@@ -191,33 +200,61 @@ class Run final : public FineTuneWatch {
     return finish("failed", message, "error");
   }
 
-  // Errors: of the store. The value: what is wrong with the file, or "".
-  Result<std::string> judge_file(const std::string& id) {
-    const auto file = store().files().find(job_.project_id, id);
-    if (!file && file.error().kind != ErrorKind::kBadInput) return tl::unexpected(file.error());
-    if (!file) return "The file " + id + " was deleted.";
-    std::string wrong;
-    std::size_t errors = 0;
-    std::int64_t lines = 0;
-    FileLines text(store().files(), id);
-    while (errors < kMostErrors) {
-      const auto line = text.next();
-      if (!line && line.error().kind != ErrorKind::kBadInput) return tl::unexpected(line.error());
-      const std::string error = !line ? line.error().message : *line ? line_error(**line) : "";
-      if (!error.empty()) {
-        ++errors;
-        wrong += (wrong.empty() ? "" : "; ") + (line ? "line " + std::to_string(text.number()) + " " : "") + error;
-      }
-      if (!line || !*line) break;
-      ++lines;
-      if (Clock::now() - last_written_ > context_.options.lease / 3) QW_TRY(write());
+  // Keeps the lease while something long is done here.
+  Status alive() {
+    if (Clock::now() - last_written_ > context_.options.lease / 3) QW_TRY(write());
+    return {};
+  }
+
+  // Its files are judged, and what it will take is told. False: the job has ended with that, was paused or given back.
+  Result<bool> begin() {
+    FineTuneRunner* runner = context_.options.runner;
+    auto check = check_files(store(), runner, ask_, [this] { return alive(); });
+    if (!check && check.error().kind == ErrorKind::kUsage)
+      return ended(fail_job("model_unusable", check.error().message, "model"));
+    if (!check) return tl::unexpected(check.error());
+    set("validation", to_json(*check));
+    if (!check->fine()) return ended(fail_job("invalid_file_format", check->problem(), check->param()));
+    event("info",
+          "Files validated: " + std::to_string(check->training.examples) + " examples" +
+              (check->training.counted ? ", " + std::to_string(check->training.tokens) + " tokens" : "") +
+              (check->training.duplicates > 0 ? ", " + std::to_string(check->training.duplicates) + " of them twice"
+                                              : "") +
+              ".");
+    if (runner != nullptr && check->measure != nullptr) {
+      FineTuneOrder order = FineTuneOrder::kGoOn;
+      const auto estimate = runner->estimate(ask_, *check->measure, store().files(), [&] {
+        const auto said = go_on();
+        order = said ? *said : FineTuneOrder::kLeave;
+        return order == FineTuneOrder::kGoOn;
+      });
+      if (broken_) return tl::unexpected(*broken_);
+      if (order == FineTuneOrder::kCancel) return ended(cancelled());
+      if (order == FineTuneOrder::kPause) return ended(hold());
+      if (order == FineTuneOrder::kLeave) return ended(jobs().release(job_.id, context_.accounts.instance()));
+      if (!estimate) return ended(fail_job("training_failed", estimate.error().message, ""));
+      QW_ASSIGN(json::Object told, estimate_object(store(), ask_, *estimate));
+      set("estimate", std::move(told));
+      if (!estimate->fits())
+        return ended(fail_job("insufficient_memory",
+                              "This job needs " + std::to_string(estimate->memory_bytes >> 20) +
+                                  " MiB of memory, there are " + std::to_string(estimate->available_bytes >> 20) + ".",
+                              ""));
     }
-    if (lines == 0 && wrong.empty()) return "The file " + id + " has no lines.";
-    return wrong;
+    event("info", "Training begins.");
+    set("phase", "running");
+    QW_TRY(write());
+    return true;
+  }
+  static Result<bool> ended(const Status& status) {
+    if (!status) return tl::unexpected(status.error());
+    return false;
   }
 
   Status succeed() {
     QW_ASSIGN(const std::string results, write_results());
+    QW_ASSIGN(const std::string digest, context_.options.runner->digest(ask_));
+    set("model_sha256", digest);
     set("result_files", json::Array{results});
     set("fine_tuned_model", ask_.name);
     json::Object metrics{{"step", integer_member(state_, "last_step")}};
@@ -266,7 +303,7 @@ class Run final : public FineTuneWatch {
   std::vector<store::JobRecord> records_;
   Clock::time_point last_written_ = Clock::now();
   std::optional<Error> broken_;
-  bool cancelled_ = false;
+  bool cancelled_ = false, paused_ = false;
   bool refused_ = false;  // by a budget
   std::shared_ptr<Charge> charge_;
   std::int64_t charged_ = 0;       // tokens that were settled before this service had the job

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/cpu.h"
+#include "tokenizer/tokenizer.h"
 
 namespace qw::train {
 namespace {
@@ -106,7 +107,11 @@ Result<Estimate> estimate(TrainConfig config, const data::Dataset& dataset, cons
   if (config.distill) out.left_out.emplace_back("teacher");
   if (config.grpo) out.left_out.emplace_back("answers");
   QW_ASSIGN(out.memory, memory_need(config, dataset, kernels, pool));
-  out.program = resident_bytes();
+  {  // part of the program: of a large vocabulary it weighs more than a small model
+    QW_ASSIGN(auto spec, tokenizer::load_tokenizer_folder(dataset.tokenizer_folder));
+    QW_ASSIGN(const auto tokenizer, tokenizer::Tokenizer::create(std::move(spec)));
+    out.program = resident_bytes();
+  }
   out.available = static_cast<std::int64_t>(base::available_memory_bytes());
   out.checkpoint = out.memory.weights + out.memory.moments;
   if (seconds <= 0 || out.memory.total() > out.available) return out;

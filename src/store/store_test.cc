@@ -316,7 +316,7 @@ TEST_P(StoreTest, ABackupRestoresEverything) {
   EXPECT_EQ((*target)->ledger().budgets()->at(0).spent, 50);
   EXPECT_EQ((*target)->ledger().usage({}, 0, 10)->at(0).cost, 50);
   EXPECT_EQ(*(*target)->files().read(file->id, 0), std::string("a\0\n\xff;b", 6));
-  EXPECT_EQ((*target)->tenants().roles()->size(), 4u);
+  EXPECT_EQ((*target)->tenants().roles()->size(), 6u);
   const auto again = folder_ / "again";
   ASSERT_TRUE((*target)->backup(again).has_value());
   EXPECT_TRUE(*base::read_file(again) == *base::read_file(backup));
@@ -390,7 +390,7 @@ TEST(Backup, DamageIsSeenBeforeAnythingIsBelieved) {
     return {};
   };
   ASSERT_TRUE(parse_backup(whole, reader).has_value());
-  EXPECT_EQ(rows, 1 + 1 + 3 + 1 + 1 + 1);  // organisation, project, roles, user, its role, key
+  EXPECT_EQ(rows, 1 + 1 + 5 + 1 + 1 + 1);  // organisation, project, roles, user, its role, key
   rows = 0;
   for (std::size_t cut = 0; cut < whole.size(); cut += 7)
     EXPECT_FALSE(parse_backup(whole.substr(0, cut), reader).has_value());

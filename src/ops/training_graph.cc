@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "ops/attention.h"
 #include "ops/delta_rule.h"
@@ -11,6 +12,7 @@
 #include "ops/experts.h"
 #include "ops/head.h"
 #include "ops/indexed_attention.h"
+#include "ops/internal/program_flops.h"
 #include "ops/internal/training_plan.h"
 #include "ops/linear.h"
 #include "ops/ngrams.h"
@@ -122,6 +124,8 @@ struct TrainingGraph::State {
   std::vector<tensor::Shape> held_shapes;  // of those in ParameterBuffers; [0]: stored
   std::vector<tensor::Buffer> opened;  // by parameter: stored ones that other ops than products read, as float32
   TrainingPlan plan;
+  ProgramFlops cost;
+  double flops = 0;  // of passes that nobody asked about yet
   ParameterBuffer gradients;
   tensor::Buffer arena, attention_scratch, delta_scratch;
   GemmWorkspace workspace;
@@ -152,6 +156,7 @@ struct TrainingGraph::State {
         held_shapes(held(shapes, options)),
         opened(shapes.size()),
         plan(make_training_plan(program, options)),
+        cost(program, plan, shapes, options),
         gradients(options.forward_only ? std::vector<tensor::Shape>{} : held_shapes),
         arena(static_cast<std::size_t>(plan.arena.bytes())),
         workspace(m, options.precision),
@@ -788,6 +793,11 @@ std::vector<std::size_t> TrainingGraph::final_gradient_order() const {
   return order;
 }
 
+double TrainingGraph::take_flops() { return std::exchange(state_->flops, 0); }
+double TrainingGraph::forward_flops(std::span<const std::int32_t> cu_seqlens) const {
+  return state_->cost.forward(cu_seqlens);
+}
+
 std::int64_t TrainingGraph::arena_bytes() const {
   std::int64_t bytes = static_cast<std::int64_t>(state_->arena.size() + state_->attention_scratch.size() +
                                                 state_->delta_scratch.size()) +
@@ -808,6 +818,7 @@ Status TrainingGraph::forward(const ParameterBuffer& weights, const TrainingBatc
     rope_angles(s.machine, s.plan.rope_specs[i], s.angles[i].frequencies, batch.positions.data(), nullptr, s.rows,
                 floats(s.angles[i].cos), floats(s.angles[i].sin));
   for (std::size_t i = 0; i < s.program.ops.size(); ++i) s.run_forward(i);
+  s.flops += s.cost.forward(batch.cu_seqlens);
   s.ready = true;
   return {};
 }
@@ -832,6 +843,7 @@ void TrainingGraph::State::run_backward_below_head(double balance) {
     run_backward(i);
     tell_final(i);
   }
+  flops += cost.backward(batch.cu_seqlens);
   ready = false;
 }
 

@@ -122,6 +122,13 @@ class TrainingGraph {
   // After backward: -log p(label_r) of each row, 0 where ignored. [N]
   std::span<const float> row_nll() const;
 
+  // Floating-point operations of all passes since the last call, counted on the recorded program: two for a multiply-add of products,
+  // attention, experts, short convolutions and delta rules; what works on single values, and what is computed a second
+  // time to save memory, is left out.
+  double take_flops();
+  // The same of one pass forward over documents of these borders.
+  double forward_flops(std::span<const std::int32_t> cu_seqlens) const;
+
  private:
   struct State;
   std::unique_ptr<State> state_;

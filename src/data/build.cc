@@ -142,6 +142,24 @@ Result<json::Array> file_records(const SourceConfig& source) {
   return files;
 }
 
+// What was done to its texts, in order; the counts stand beside it.
+json::Array processing_of(const SourceConfig& source, Dedup dedup) {
+  json::Array out;
+  static constexpr const char* kInvalid[] = {"ill-formed UTF-8 replaced", "documents with ill-formed UTF-8 dropped",
+                                             "ill-formed UTF-8 refused"};
+  out.emplace_back(kInvalid[static_cast<std::size_t>(source.reader.invalid_utf8)]);
+  out.emplace_back("documents without text dropped");
+  if (source.reader.simplify_han) out.emplace_back("traditional characters made simplified");
+  out.emplace_back("texts longer than " + std::to_string(source.reader.max_document_bytes) + " bytes cut");
+  if (dedup != Dedup::kNone)
+    out.emplace_back(dedup == Dedup::kWithin ? "exact copies within the source dropped"
+                                             : "exact copies of earlier documents of all sources dropped");
+  if (source.exercises != Exercises::kNone) out.emplace_back("poems made into exercises in conversation form");
+  if (source.max_documents > 0)
+    out.emplace_back("only the first " + std::to_string(source.max_documents) + " documents taken");
+  return out;
+}
+
 Result<json::Object> Builder::build_source(const SourceConfig& source) const {
   const auto train_path = config.output / (source.name + ".train.shard");
   const auto heldout_path = config.output / (source.name + ".heldout.shard");
@@ -171,6 +189,7 @@ Result<json::Object> Builder::build_source(const SourceConfig& source) const {
   record.set("name", source.name);
   record.set("licence", source.licence);
   record.set("origin", source.origin);
+  if (!source.provenance.empty()) record.set("provenance", source.provenance);
   QW_ASSIGN(auto files, file_records(source));
   record.set("files", std::move(files));
   const ReaderCounts counts = reader.counts();
@@ -179,6 +198,7 @@ Result<json::Object> Builder::build_source(const SourceConfig& source) const {
   record.set("duplicates_dropped", reader.duplicates());
   record.set("empty_dropped", counts.empty);
   record.set("invalid_utf8", counts.invalid_utf8);
+  record.set("processing", processing_of(source, config.dedup));
   record.set("weight", source.weight);
   if (const Holds holds = holds_of(source); holds != Holds::kTexts) record.set("holds", holds_name(holds));
   if (!source.reader.labels.empty())
@@ -269,6 +289,7 @@ Result<json::Object> build_data(const DataConfig& config, const ProgressFn& prog
   }
   json::Object ledger;
   ledger.set("format", "qianwen-ledger-1");
+  if (!config.dataset.empty()) ledger.set("dataset", config.dataset);
   ledger.set("config_sha256", config.fingerprint);
   ledger.set("tokenizer_sha256", hash);
   ledger.set("tokenizer", config.tokenizer.folder.string());

@@ -33,6 +33,7 @@ struct SourceConfig {
   bool mixed_scripts = false;    // poems: requests in simplified and in traditional characters
   std::string instruction;       // retrieval and ranking: what the query is asked for
   bool in_tokenizer = true;      // whether the tokenizer learns from it
+  json::Object provenance;       // what is stated of it (provenance.h); for the ledger
 };
 
 struct TokenizerConfig {
@@ -51,6 +52,7 @@ struct DataConfig {
   std::string chat_template;         // Jinja source with generation marks; empty = ChatML
   TokenizerConfig tokenizer;
   std::vector<SourceConfig> sources;
+  json::Object dataset;              // what is stated of all of it: id, version, name, ...
   std::string fingerprint;           // SHA-256 of the configuration without the corpus folder
 };
 

@@ -5,6 +5,7 @@
 #include "base/sha256.h"
 #include "data/build.h"
 #include "data/config_table.h"
+#include "data/provenance.h"
 #include "tokenizer/retrieval_prompt.h"
 
 namespace qw::data {
@@ -80,6 +81,10 @@ Result<SourceConfig> read_source(ConfigTable& t, const std::filesystem::path& co
   QW_TRY(t.read("heldout_tail", source.heldout_tail, 0, 1));
   QW_TRY(t.read("max_documents", source.max_documents, 0, kAnyCount));
   QW_TRY(t.read("in_tokenizer", source.in_tokenizer));
+  if (t.has("provenance")) {
+    QW_ASSIGN(auto provenance, t.table("provenance"));
+    QW_ASSIGN(source.provenance, read_provenance(std::move(provenance)));
+  }
   QW_TRY(t.finish());
   return source;
 }
@@ -119,6 +124,10 @@ Result<DataConfig> data_config(const json::Object& object, const std::filesystem
   }
   QW_ASSIGN(auto tokenizer, top.table("tokenizer"));
   QW_TRY(read_tokenizer(tokenizer, config.tokenizer));
+  if (top.has("dataset")) {
+    QW_ASSIGN(auto dataset, top.table("dataset"));
+    QW_ASSIGN(config.dataset, read_dataset_facts(std::move(dataset)));
+  }
   QW_ASSIGN(auto sources, top.tables("source"));
   if (sources.empty()) return fail(ErrorKind::kBadInput, "no [[source]] is given");
   for (auto& table : sources) {

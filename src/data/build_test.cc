@@ -105,6 +105,47 @@ TEST_F(BuildTest, TheSameInputsGiveTheSameBytes) {
     EXPECT_EQ(*base::read_file(folder_ / "out" / name), before[i++]) << name;
 }
 
+TEST_F(BuildTest, TheLedgerHasWhatIsStatedAndNothingElse) {
+  const auto object = config_object(R"([dataset]
+id = "ds-1"
+version = "3"
+)");
+  json::Object stated = object;
+  stated.find("source")->as_array()[0].as_object().set(
+      "provenance", json::Object{{"kind", "crawled"},
+                                 {"collected_from", "2025-03"},
+                                 {"languages", json::Array{"en"}},
+                                 {"personal_data", "possible"},
+                                 {"crawler", json::Object{{"name", "walker"}, {"robots", "respected"}}},
+                                 {"filters", json::Object{{"sampled", 100}, {"illegal", 2}, {"passed", 98}}}});
+  const auto config = data_config(stated, folder_);
+  ASSERT_TRUE(config) << config.error().message;
+  const auto ledger = build_data(*config, {});
+  ASSERT_TRUE(ledger) << ledger.error().message;
+  EXPECT_EQ(ledger->find("dataset")->find("version")->as_string(), "3");
+  const auto& sources = ledger->find("sources")->as_array();
+  EXPECT_EQ(sources[0].find("provenance")->find("crawler")->find("robots")->as_string(), "respected");
+  EXPECT_EQ(sources[0].find("provenance")->find("filters")->find("illegal")->as_int(), 2);
+  EXPECT_EQ(sources[0].find("provenance")->find("publisher"), nullptr);
+  EXPECT_EQ(sources[1].find("provenance"), nullptr);
+  EXPECT_GT(sources[1].find("processing")->as_array().size(), 2u);
+}
+
+TEST_F(BuildTest, StatementsThatMakeNoSenseAreNamed) {
+  const auto message = [&](json::Object provenance) {
+    json::Object object = config_object();
+    object.find("source")->as_array()[1].as_object().set("provenance", std::move(provenance));
+    const auto config = data_config(object, folder_);
+    return config ? "" : config.error().message;
+  };
+  EXPECT_THAT(message({{"kind", "stolen"}}), HasSubstr("source[1].provenance.kind"));
+  EXPECT_THAT(message({{"first_used", "soon"}}), HasSubstr("first_used must be a date"));
+  EXPECT_THAT(message({{"publisher", ""}}), HasSubstr("publisher is empty"));
+  EXPECT_THAT(message({{"filters", json::Object{{"illegal", 3}}}}), HasSubstr("filters.sampled is missing"));
+  EXPECT_THAT(message({{"filters", json::Object{{"sampled", 3}, {"illegal", 4}}}}), HasSubstr("is less than"));
+  EXPECT_THAT(message({{"crawler", json::Object{{"nmae", "x"}}}}), HasSubstr("nmae"));
+}
+
 TEST_F(BuildTest, AChangedConfigurationIsNoticed) {
   const auto config = *data_config(config_object(), folder_);
   ASSERT_TRUE(build_data(config, {}));

@@ -115,6 +115,7 @@ Result<Dataset> open_dataset(const std::filesystem::path& folder) {
   dataset.tokenizer_hash = hash->as_string();
   dataset.tokenizer_folder = tokenizer->as_string();
   dataset.vocab = vocab->as_int();
+  dataset.ledger = text;
   dataset.ledger_sha256 = base::sha256_hex(text);
   std::optional<std::string> instruction;
   for (const auto& source : sources->as_array()) {

@@ -45,7 +45,8 @@ struct Dataset {
   std::string tokenizer_hash;
   std::filesystem::path tokenizer_folder;
   std::int64_t vocab = 0;
-  std::string ledger_sha256;                   // identifies the data in checkpoints
+  std::string ledger;                          // the file
+  std::string ledger_sha256;                   // of it; identifies the data in checkpoints
 };
 Result<Dataset> open_dataset(const std::filesystem::path& folder);
 

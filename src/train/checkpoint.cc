@@ -1,6 +1,7 @@
 // Checkpoints: one safetensors file with weights, moments and (with ema) the average, and the rest of the state as
 // JSON in its metadata. Random draws are functions of (seed, position), so the data cursor and the step are all of it.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <optional>
@@ -127,6 +128,24 @@ Result<std::filesystem::path> newest_checkpoint(const std::filesystem::path& out
   return std::filesystem::path(path);
 }
 
+// Checkpoints of before operations were counted have none: then it is known that they are not.
+void read_flops(const json::Value& state, std::int64_t step, double& learning, double& evaluation,
+                std::int64_t& uncounted) {
+  const json::Value* flops = state.find("flops");
+  const auto number = [&](const char* key) {
+    const json::Value* found = flops == nullptr ? nullptr : flops->find(key);
+    const bool good = found != nullptr && found->is_number() && std::isfinite(found->as_double());
+    return good ? std::optional(found->as_double()) : std::nullopt;
+  };
+  const auto of_learning = number("learning"), of_evaluation = number("evaluation");
+  learning = of_learning.value_or(0);
+  evaluation = of_evaluation.value_or(0);
+  const json::Value* missing = state.find("uncounted_steps");
+  uncounted = !of_learning                                  ? step
+              : missing != nullptr && missing->is_int()     ? missing->as_int()
+                                                            : 0;
+}
+
 }  // namespace
 
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& output) {
@@ -180,6 +199,8 @@ Status Trainer::save_checkpoint(const std::filesystem::path& path) {
   if (s.since_best > 0) state.set("since_best", s.since_best);
   if (s.config.rollback.most > 0 && s.mean_loss) state.set("mean_loss", *s.mean_loss);
   if (s.best_loss < std::numeric_limits<double>::infinity()) state.set("best_loss", s.best_loss);
+  state.set("flops", json::Object{{"learning", s.learning_flops}, {"evaluation", s.evaluation_flops}});
+  if (s.uncounted_steps > 0) state.set("uncounted_steps", s.uncounted_steps);
   if (auto kept = s.method->state(); !kept.empty()) state.set("method", std::move(kept));
   state.set("identity", identity(s.config, s.model(), s.lora.get(), s.dataset, *s.method));
   state.set("config", s.config.source);
@@ -216,6 +237,7 @@ Status Trainer::load_checkpoint(const std::filesystem::path& path) {
   }
   s.step = state.find("step")->as_int();
   s.tokens = state.find("tokens")->as_int();
+  read_flops(state, s.step, s.learning_flops, s.evaluation_flops, s.uncounted_steps);
   const json::Value* best = state.find("best_loss");
   const json::Value* since = state.find("since_best");
   s.since_best = since != nullptr && since->is_int() ? since->as_int() : 0;

@@ -179,6 +179,11 @@ Status read_tables(ConfigTable& top, TrainConfig& c) {
   QW_TRY(parallel.read("bucket_mib", c.parallel.bucket_mib, 1, 1 << 20));
   QW_TRY(parallel.read("overlap", c.parallel.overlap));
   QW_TRY(parallel.finish());
+  QW_ASSIGN(auto energy, top.table("energy"));
+  QW_TRY(energy.read("watts_a_thread", c.energy.watts_a_thread, 0, 10'000));
+  QW_TRY(energy.read("host", c.energy.host, 1, 10));
+  QW_TRY(energy.read("pue", c.energy.pue, 1, 10));
+  QW_TRY(energy.finish());
   QW_ASSIGN(auto generation, top.table("generation"));
   QW_TRY(read_generation(std::move(generation), c.generation));
   if (top.has("lora")) {

@@ -67,6 +67,13 @@ struct ParallelConfig {
   bool overlap = true;          // with the backward pass
 };
 
+// What energy is reckoned with where the machine's counters cannot be read, and what is added to what they show.
+struct EnergyConfig {
+  double watts_a_thread = 6;  // of a busy thread: server processors take 200 to 500 W for 32 to 96 cores
+  double host = 1.25;         // memory, disks, fans and power supplies beside the processors
+  double pue = 1.2;           // the building
+};
+
 // Low-rank adapters beside frozen weights.
 struct LoraConfig {
   std::int64_t rank = 16;
@@ -171,6 +178,7 @@ struct TrainConfig {
   EvalConfig eval;
   RollbackConfig rollback;
   ParallelConfig parallel;
+  EnergyConfig energy;
   formats::GenerationConfig generation;  // sampling that the exported model asks for; empty: that of init_from, if any
   json::Object source;                 // the whole configuration as given, for checkpoints
 };

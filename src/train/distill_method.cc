@@ -20,6 +20,7 @@ class DistillMethod final : public Method {
   Status learn(StepRecord& record) override;
   Result<EvalRecord> evaluate() override { return texts_->evaluate(); }
   MethodSize size() const override { return texts_->size(); }
+  double take_other_flops() override { return teacher_ == nullptr ? 0 : teacher_->take_flops(); }
   json::Object identity() const override {
     json::Object told = to_json(config());
     told.set("teacher_sha256", teacher_->fingerprint());

@@ -43,6 +43,7 @@ class GrpoMethod final : public ExampleMethod {
   Status draw() override;
   Status learn(StepRecord& record) override;
   Result<EvalRecord> evaluate() override;
+  double take_other_flops() override { return rollouts_.take_flops(); }
   json::Object identity() const override;
   json::Object state() const override;
   Status restore(const json::Value& state) override;

@@ -128,7 +128,11 @@ Result<std::vector<Rollout>> Rollouts::answers(std::span<const Question> questio
     }
     while (engine.step()) {
     }
-    for (const auto& collector : collectors) {
+    for (std::size_t i = 0; i < collectors.size(); ++i) {
+      const auto& collector = collectors[i];
+      const std::int32_t read[] = {
+          0, static_cast<std::int32_t>(questions[at + i].prompt.size() + collector->rollout.tokens.size())};
+      flops_ += c_.graph.forward_flops(read);
       if (!error && collector->error) error = collector->error;
       out.push_back(std::move(collector->rollout));
     }

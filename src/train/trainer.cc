@@ -214,14 +214,23 @@ Result<StepRecord> Trainer::step() {
   const auto start = Clock::now();
   QW_TRY(method.draw());
   const double drawn_in = seconds_since(start);
-  return update_on(method.batches(), [&method](StepRecord& record) { return method.learn(record); }, drawn_in);
+  auto record = update_on(method.batches(), [&method](StepRecord& told) { return method.learn(told); }, drawn_in);
+  if (!record) return record;
+  QW_ASSIGN(const double flops, state_->take_flops());
+  if (!record->broken) state_->learning_flops += flops;
+  return record;
 }
 
 Result<StepRecord> Trainer::step_on(std::span<const data::PackedBatch> batches) {
   return update_on(batches, [&](StepRecord& record) { return learn_texts(state_->context(), batches, record); });
 }
 
-Result<EvalRecord> Trainer::evaluate() { return state_->method->evaluate(); }
+Result<EvalRecord> Trainer::evaluate() {
+  auto record = state_->method->evaluate();
+  if (!record) return record;
+  QW_ASSIGN(state_->last_evaluation_flops, state_->take_flops());
+  return record;
+}
 
 Result<StepRecord> Trainer::update_on(std::span<const data::PackedBatch> batches,
                                       const std::function<Status(StepRecord&)>& learn, double drawn_in) {
@@ -285,7 +294,39 @@ Result<StepRecord> Trainer::update_on(std::span<const data::PackedBatch> batches
   return record;
 }
 
+Status Trainer::begin_record() {
+  State& s = *state_;
+  json::Object model{{"parameters", parameter_count()}, {"trained_parameters", trained_parameter_count()}};
+  const json::Object described = s.model().hf_config();
+  for (const char* key : {"model_type", "num_hidden_layers", "hidden_size", "vocab_size"})
+    if (const json::Value* found = described.find(key); found != nullptr) model.set(key, *found);
+  model.set("precision", s.config.precision == Precision::kBf16 ? "bf16" : "f32");
+  if (s.lora != nullptr) model.set("adapter_rank", s.config.lora->rank);
+  QW_ASSIGN(s.record, ComputeRecord::begin(s.config, s.dataset, std::move(model),
+                                           {std::string(s.kernels.name), s.pool.size(), s.peak_flops,
+                                            s.ranks == nullptr ? 1 : s.ranks->size(),
+                                            s.ranks == nullptr ? 1 : s.ranks->on_host()},
+                                           s.step));
+  return {};
+}
+
 Status Trainer::run(const Callbacks& callbacks) {
+  State& s = *state_;
+  if (s.leads()) QW_TRY(begin_record());
+  if (Status trained = run_steps(callbacks); !trained) {
+    if (s.record == nullptr) return trained;
+    const bool stopped = trained.error().kind == ErrorKind::kInterrupted;
+    if (const Status kept = s.record->write(s.compute(), stopped ? "interrupted" : "failed"); !kept)
+      trained.error().message += "; and " + kept.error().message;
+    return trained;
+  }
+  if (!s.leads()) return {};
+  const auto folder = s.config.output / (s.lora != nullptr ? "adapter" : "model");
+  QW_TRY(s.lora != nullptr ? export_adapter(folder) : export_model(folder));
+  return s.record->finish(s.compute(), folder);
+}
+
+Status Trainer::run_steps(const Callbacks& callbacks) {
   State& s = *state_;
   const auto checkpoints = s.config.output / "checkpoints";
   const auto due = [&](std::int64_t every) { return s.step == s.config.steps || (every > 0 && s.step % every == 0); };
@@ -303,8 +344,10 @@ Status Trainer::run(const Callbacks& callbacks) {
       continue;
     }
     if (callbacks.on_step) callbacks.on_step(record);
+    if (s.record != nullptr) QW_TRY(s.record->tell(s.compute()));
     if (due(s.config.eval.every) && !s.dataset.heldout.empty()) {
       QW_ASSIGN(auto eval, evaluate());
+      s.evaluation_flops += s.last_evaluation_flops;  // who evaluates besides is no part of the run
       eval.best = eval.eval_loss < s.best_loss;
       if (eval.best) s.best_loss = eval.eval_loss;
       s.since_best = eval.best ? 0 : s.since_best + 1;
@@ -315,8 +358,7 @@ Status Trainer::run(const Callbacks& callbacks) {
   }
   // What was best is what comes out; the checkpoints of the end stay.
   if (!patient()) QW_TRY(load_checkpoint(checkpoints / "best.safetensors"));
-  if (!s.leads()) return {};
-  return s.lora != nullptr ? export_adapter(s.config.output / "adapter") : export_model(s.config.output / "model");
+  return {};
 }
 
 std::int64_t Trainer::steps_done() const { return state_->step; }

@@ -113,7 +113,8 @@ class Trainer {
   // Continues from the newest checkpoint in <output>/checkpoints. kUsage when there is none, or when it was made with
   // another model, tokenizer, data or batch shape; the message names what differs.
   Status resume();
-  // Trains up to config.steps, evaluates, saves, and exports to <output>/model, or an adapter to <output>/adapter.
+  // Trains up to config.steps, evaluates, saves, and exports to <output>/model, or an adapter to <output>/adapter. What it
+  // cost and comes from is <output>/compute.json, also beside what is exported (docs/formats/compute_record.md).
   Status run(const Callbacks& callbacks);
 
   // The parts of run(), for tests and for other loops.
@@ -146,6 +147,8 @@ class Trainer {
                                double drawn_in = 0);
   // Saves <output>/checkpoints/step-NNNNNNNN.safetensors and removes those beyond checkpoint.keep.
   Status save_numbered(const Callbacks& callbacks);
+  Status begin_record();
+  Status run_steps(const Callbacks& callbacks);
   Status roll_back(const StepRecord& broken, const Callbacks& callbacks);
   std::unique_ptr<State> state_;
 };

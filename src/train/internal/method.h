@@ -54,6 +54,8 @@ class Method {
   virtual Status learn(StepRecord& record) = 0;
   virtual Result<EvalRecord> evaluate() = 0;
   virtual MethodSize size() const = 0;
+  // Operations since the last call beside those of the context's graph: a teacher's, an engine's that draws.
+  virtual double take_other_flops() { return 0; }
   // What must be equal for a run to go on, by the table's name in the recipe.
   virtual json::Object identity() const { return {}; }
   // What of the data that were drawn steps to come still need; goes into checkpoints. Empty: nothing.

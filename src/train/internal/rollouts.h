@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "engine/loaded_model.h"
@@ -33,6 +34,8 @@ class Rollouts {
   // Between begin and end. The same for any number of threads, whatever else is asked.
   Result<std::vector<Rollout>> answers(std::span<const Question> questions, float temperature);
   Status end();
+  // Operations since the last call, as if each prompt had been read anew (the engine reads what prompts share once).
+  double take_flops() { return std::exchange(flops_, 0); }
 
  private:
   Status load(std::span<const tensor::ConstView> weights);
@@ -42,6 +45,7 @@ class Rollouts {
   std::int64_t max_tokens_;
   std::unique_ptr<engine::LoadedModel> loaded_;
   std::int32_t adapter_ = -1;
+  double flops_ = 0;
 };
 
 }  // namespace qw::train

@@ -7,6 +7,7 @@
 
 #include "ops/training_graph.h"
 #include "tokenizer/tokenizer.h"
+#include "train/internal/compute_record.h"
 #include "train/internal/gradient_sum.h"
 #include "train/internal/lora.h"
 #include "train/internal/method.h"
@@ -40,6 +41,21 @@ struct Trainer::State {
   std::optional<double> mean_loss;  // running, of the steps that were learnt from
   std::int64_t rollbacks = 0;       // to the newest checkpoint; not part of checkpoints
   double peak_flops = 0;
+  // Operations that led to the weights as they are, by phase (part of checkpoints), and all that this object did.
+  double learning_flops = 0, evaluation_flops = 0, spent_flops = 0, last_evaluation_flops = 0;
+  std::int64_t uncounted_steps = 0;  // done before operations were counted
+  std::unique_ptr<ComputeRecord> record;
+
+  // What was done since the last call, by all processes.
+  Result<double> take_flops() {
+    double flops = graph->take_flops() + method->take_other_flops();
+    QW_TRY(share->add_up(std::span(&flops, 1)));
+    spent_flops += flops;
+    return flops;
+  }
+  ComputeProgress compute() const {
+    return {step, tokens, learning_flops, evaluation_flops, spent_flops, uncounted_steps};
+  }
   double seconds_a_step = 0;  // smoothed, for the time left; not part of checkpoints
 
   kernels::GemmPrecision gemm_precision() const {

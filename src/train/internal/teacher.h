@@ -22,6 +22,7 @@ class Teacher {
   // After forward: [rows, vocab()].
   void logits(std::span<const std::int32_t> rows, float* out) { graph_->logits(rows, out); }
   std::int64_t vocab() const { return model_->traits().vocab; }
+  double take_flops() { return graph_->take_flops(); }
   const std::string& fingerprint() const { return fingerprint_; }
 
  private:

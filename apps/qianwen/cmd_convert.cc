@@ -17,6 +17,7 @@
 #include "formats/safetensors.h"
 #include "gguf_tokenizer.h"
 #include "json/value.h"
+#include "licences.h"
 #include "likelihood.h"
 #include "models/load.h"
 #include "open_model.h"
@@ -244,8 +245,9 @@ void print_quality(const json::Value& q) {
 
 Status convert(const ConvertOptions& o) {
   QW_ASSIGN(OpenedModel in, open_model(o.in));
+  tell_licences(licensed_parts(in.path, o.adapter));
   QW_ASSIGN(auto report, write_model(o, in));
-
+  QW_TRY(carry_records(in.path, o.adapter, o.out, o.type.empty() ? "converted" : "converted to " + o.type));
   json::Object out{{"in", in.path}, {"out", o.out}, {"in_bytes", report.in_bytes}, {"out_bytes", report.out_bytes}};
   if (!o.file.empty()) {
     QW_ASSIGN(const std::string text, read_text(o.file));

@@ -9,6 +9,7 @@
 #include "commands.h"
 #include "data/config_table.h"
 #include "data_setup.h"
+#include "licences.h"
 #include "ranks.h"
 #include "train/trainer.h"
 #include "train_tools.h"
@@ -151,6 +152,14 @@ Result<data::Dataset> open_data(const train::TrainConfig& config, const Options&
   return data::open_dataset(*folder);
 }
 
+// What the model is made of may be given on, as far as that is known: before hours go by, not after.
+void tell_parts(const train::TrainConfig& config, const data::Dataset& dataset) {
+  std::vector<governance::LicensedPart> parts;
+  if (!config.init_from.empty()) parts = licensed_parts(config.init_from, "");
+  for (auto& data : data_parts(dataset.ledger)) parts.push_back(std::move(data));
+  tell_licences(parts);
+}
+
 Status train_model(const Options& o, LaunchedRanks* ranks) {
   const bool leads = ranks == nullptr || ranks->rank() == 0;
   QW_ASSIGN(auto object, data::load_toml(o.config));
@@ -162,6 +171,7 @@ Status train_model(const Options& o, LaunchedRanks* ranks) {
     return fail(ErrorKind::kUsage, config->output.string() +
                                        ": has checkpoints of an earlier run; use --resume, or --set output=ANOTHER");
   QW_ASSIGN(const auto dataset, open_data(*config, o, ranks));
+  if (leads) tell_parts(*config, dataset);
   QW_ASSIGN(const auto isa, base::chosen_isa());
   const auto& kernels = kernels::kernels_for(isa);
   base::ThreadPool pool(config->threads == 0 && ranks != nullptr ? threads_each(*ranks) : static_cast<int>(config->threads));

@@ -1,0 +1,31 @@
+// Licences of what a model is made of, where they are looked for, and what stands in the way; and the records that go
+// along with a model when its files are written anew.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "governance/ledger/licence.h"
+
+namespace qw::app {
+
+// As a model's or adapter's files state it: the key of a GGUF file, `license` of config.json or of the front matter of
+// README.md, or the words that a LICENSE file begins with. "": nowhere.
+std::string stated_licence(const std::string& path);
+
+// The model at `path`, the data of its ledger if there is one beside it, and the same of an adapter ("": none).
+std::vector<governance::LicensedPart> licensed_parts(const std::string& path, const std::string& adapter);
+
+// Of the sources of a data ledger (its bytes); nothing if it is none.
+std::vector<governance::LicensedPart> data_parts(const std::string& ledger);
+
+// Tells what speaks against giving on a model of these parts on standard error, a line each.
+void tell_licences(const std::vector<governance::LicensedPart>& parts);
+
+// Records of compute and data of the model (or of the adapter that was put into it) go along to `out`, as of what was
+// derived from it by `how`. Nothing is written where there are none.
+Status carry_records(const std::string& in, const std::string& adapter, const std::string& out, const std::string& how);
+
+}  // namespace qw::app

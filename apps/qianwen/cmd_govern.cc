@@ -1,12 +1,14 @@
 // qianwen govern audit key | verify | show | head | prove | check: the audit log of a service
 // (docs/operations/audit.md). qianwen govern watermark is in govern_watermark.cc,
 // qianwen govern scan in govern_scan.cc, qianwen govern profile in govern_profile.cc,
-// qianwen govern approve and stop in govern_approve.cc, qianwen govern label in govern_label.cc.
+// qianwen govern approve and stop in govern_approve.cc, qianwen govern label in govern_label.cc, qianwen govern ledger
+// in govern_ledger.cc, qianwen govern incident in govern_incident.cc, qianwen govern
+// dossier in govern_dossier.cc.
 #include <algorithm>
 #include <cstdio>
 
 #include "base/file.h"
-#include "commands.h"
+#include "govern_commands.h"
 #include "governance/audit/verify.h"
 
 namespace qw::app {
@@ -178,8 +180,9 @@ void add_govern(CLI::App& app, Outcome& outcome) {
   {
     const auto [cmd, o] = add("show", "print records, a JSON object a line", show);
     folder(cmd, *o);
-    cmd->add_option("--type", o->type,
-                    "of this type only: start, stop, generation, reading, refusal, detection, approval, switch");
+    cmd->add_option(
+        "--type", o->type,
+        "of this type only: start, stop, generation, reading, refusal, detection, approval, switch, ledger, incident");
     cmd->add_option("--where", o->where,
                     "NAME=VALUE: of which this member is that, as produce_id=..., request=... or used.output=3; all of "
                     "them if there are several");
@@ -203,6 +206,9 @@ void add_govern(CLI::App& app, Outcome& outcome) {
   add_govern_profile(*govern, outcome);
   add_govern_approve(*govern, outcome);
   add_govern_label(*govern, outcome);
+  add_govern_ledger(*govern, outcome);
+  add_govern_incident(*govern, outcome);
+  add_govern_dossier(*govern, outcome);
   add_govern_watermark(*govern, outcome);
 }
 

@@ -75,7 +75,18 @@ json::Object to_json(const Lineage& lineage) {
           {"thresholds", std::move(readings)}};
 }
 
-void print_lineage(const json::Value& record, const Lineage& lineage) {
+bool lineage_is_derived(const json::Value& record) {
+  return field_text(record, "format").value_or("") == "qianwen-compute-derived-1";
+}
+
+// The run that made the weights: of what was only written anew, that of its source.
+const json::Value& run_of(const json::Value& record) {
+  const json::Value* source = member_at(record, "parent.record");
+  return lineage_is_derived(record) && source != nullptr && source->is_object() ? run_of(*source) : record;
+}
+
+void print_lineage(const json::Value& whole, const Lineage& lineage) {
+  const json::Value& record = run_of(whole);
   for (const Generation& g : lineage.generations) {
     std::printf("%s%-28s %-8s own %s FLOP, with what it comes from %s",
                 &g == &lineage.generations.front() ? "" : "from ", g.name.empty() ? "this model" : g.name.c_str(),

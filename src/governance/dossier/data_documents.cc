@@ -84,7 +84,7 @@ Section data_table(const DossierInput& in, const ModelEvidence& m, std::string t
       if ((f.asked_by & regime) == 0) continue;
       Cell cell = field(in, m, i, f.key);
       if (!cell.recorded && *f.only_for != '\0') continue;  // of other kinds of sources
-      table.rows.push_back({plain(f.title), std::move(cell)});
+      table.rows.push_back({plain(chinese ? f.title_zh : f.title), std::move(cell)});
     }
     for (const std::string& warning : warnings_of(ledger->sources()[i]))
       table.rows.push_back({plain(chinese ? "警示" : "Warning"), in.evidence.about(*m.data, "", warning)});

@@ -25,8 +25,8 @@ struct Regime {
 std::span<const Regime> regimes();
 
 struct DatasetField {
-  const char* key;    // "licence"; "provenance.kind"; "provenance.crawler.name"
-  const char* title;  // for people
+  const char* key;               // "licence"; "provenance.kind"; "provenance.crawler.name"
+  const char *title, *title_zh;  // for people
   unsigned asked_by;
   const char* only_for;  // of sources of this kind alone; "": of all
 };

@@ -301,6 +301,25 @@ def policies():
                                                             {"what": "all", "name": "", "by": "", "reason": "", "since": 1}]}))
 
 
+def assessments():
+    """A byte for the kind of file (governance/assess/assess_fuzz.cc), then a file."""
+    for plan in sorted((ROOT / "policies/plans").glob("*.json")):
+        put("governance_assess", plan.stem, b"\0" + plan.read_bytes())
+    plan = {"plan": "p", "version": 1, "date": "2026-11-29", "types": [{"id": "A.1", "title": "t"}],
+            "banks": [{"name": "b", "title": "t", "least": 1, "least_each": {"A": 1}, "max_age_days": 9, "source": "s"}],
+            "tests": [{"name": "t", "title": "t", "bank": "b", "judges": ["people", "pii"], "sample": 2, "at_least": 9, "source": "s"}]}
+    put("governance_assess", "plan", "\0" + compact(plan))
+    put("governance_assess", "lines", '\1{"bank": "b", "updated": "2026-11-29"}\n{"id": 1, "type": "A.1", "prompt": "q"}\n{"prompt": "r"}\n')
+    put("governance_assess", "choices", '\2[{"id": 1, "question": "q", "options": ["x", "y"], "answer": 1}]')
+    put("governance_assess", "table", '\3id,prompt,type,label,focus,note\n1,"q, r",contrast_a,,x,\n')
+    put("governance_assess", "answer", '\4{"answer":"a","blocked":false,"item":1}')
+    put("governance_assess", "judgement", '\4{"by":"b","item":1,"judge":"people","measure":"refused","says":true,"ts":"t","why":""}')
+    put("governance_assess", "sample", '\4{"answer":1,"bank":"b","id":"1","options":["x","y"],"prompt":"q","type":"t"}')
+    put("governance_assess", "report", "\5" + compact({"report": "qianwen assessment", "plan": plan, "tests": [{"name": "t", "share": 900000, "low": 1}],
+        "requirements": [], "comparison": {"tests": []}, "signature": {"public": "11" * 32, "sig": "22" * 64}}))
+    put("governance_assess", "said", "\6\u62b1\u6b49 I can't help. The answer is B</think>")
+
+
 def labelled_files():
     """A byte for the format (governance/label/label_file.h), then a file."""
     import io
@@ -350,5 +369,5 @@ def evaluations():
     put("eval_items", "articles", " \n = A = \n x \n = = B = = \n\n y \n = C = \n")
 
 
-for make in (tokenizers, quantised, adapters, ggufs, shards, documents, templates, outputs, requests, tool_servers, watermark_keys, scanned_texts, policies, labelled_files, evaluations):
+for make in (tokenizers, quantised, adapters, ggufs, shards, documents, templates, outputs, requests, tool_servers, watermark_keys, scanned_texts, policies, assessments, labelled_files, evaluations):
     make()

@@ -3,7 +3,6 @@
 
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
 
@@ -11,27 +10,20 @@
 #include "commands.h"
 #include "eval/builtin.h"
 #include "eval/compare.h"
-#include "eval/engine_subject.h"
 #include "eval/run.h"
 #include "json/value.h"
 #include "open_model.h"
-#include "served_subject.h"
+#include "ready_subject.h"
 #include "text_source.h"
 
 namespace qw::app {
 namespace {
 
-// Room for the unshared ends of 64 prompts, and one of the longest.
-constexpr std::int64_t kCacheTokens = 8192;
-// More than any prompt of the tasks that come along, with examples.
-constexpr std::int64_t kContext = 4096;
-constexpr std::int64_t kSequences = 64;
-
 struct EvalOptions {
-  std::vector<std::string> models, tasks, compare, set;
-  std::string data, samples, adapter, served_model, cache_type = "auto";
-  std::int64_t limit = 0, shots = -1, context = 0;
-  int threads = 0, calls = 8;
+  std::vector<std::string> models, tasks, compare;
+  std::string data, samples;
+  SubjectOptions subject;
+  std::int64_t limit = 0, shots = -1;
   bool chat = false, run_code = false, show_prompts = false, groups = false, list = false;
 };
 
@@ -58,74 +50,6 @@ Result<std::vector<NamedTask>> tasks_of(const EvalOptions& o) {
     QW_ASSIGN(auto task, eval::parse_task(text, name));
     out.push_back({std::move(task), o.data.empty() ? path.parent_path() : std::filesystem::path(o.data)});
   }
-  return out;
-}
-
-Result<json::Object> template_variables(const EvalOptions& o) {
-  json::Object out;
-  for (const std::string& pair : o.set) {
-    const std::size_t equals = pair.find('=');
-    if (equals == std::string::npos || equals == 0)
-      return fail(ErrorKind::kUsage, "eval: --set expects key=value, not " + pair);
-    auto value = json::parse(pair.substr(equals + 1));
-    out.set(pair.substr(0, equals), value ? std::move(*value) : json::Value(pair.substr(equals + 1)));
-  }
-  return out;
-}
-
-// A model and what asks it: here, or behind an address.
-struct ReadySubject {
-  ReadyModel model;
-  std::unique_ptr<eval::Subject> subject;
-  const eval::EngineSubject* local = nullptr;  // the subject, if it is here
-  std::int64_t context = 0;                    // 0: the service's
-
-  std::int64_t shortened() const { return local == nullptr ? 0 : local->shortened(); }
-};
-
-bool is_address(const std::string& model) { return model.starts_with("http://") || model.starts_with("https://"); }
-
-Result<std::unique_ptr<ReadySubject>> open_served(const EvalOptions& o, const std::string& address) {
-  if (!o.adapter.empty() || o.context > 0)
-    return fail(ErrorKind::kUsage, "eval: --adapter and --context are for models of this machine");
-  ServedSubjectOptions options;
-  options.address = address;
-  options.model = o.served_model;
-  if (const char* key = std::getenv("OPENAI_API_KEY")) options.key = key;
-  options.calls = o.calls;
-  options.interrupted = &interrupted();
-  QW_ASSIGN(options.template_variables, template_variables(o));
-  auto out = std::make_unique<ReadySubject>();
-  QW_ASSIGN(out->subject, ServedSubject::open(std::move(options)));
-  return out;
-}
-
-Result<std::unique_ptr<ReadySubject>> load_subject(const EvalOptions& o, const std::string& name) {
-  if (is_address(name)) return open_served(o, name);
-  auto out = std::make_unique<ReadySubject>();
-  engine::LoadOptions load;
-  {
-    QW_ASSIGN(const OpenedModel opened, open_model(name));
-    out->context = std::min(opened.model->traits().context, o.context > 0 ? o.context : kContext);
-    load = usual_options(*opened.model, out->context);
-  }
-  load.threads = o.threads;
-  load.cache_dtype = cache_dtype(o.cache_type);
-  load.cache_tokens = std::max(out->context, kCacheTokens);
-  load.engine.max_sequences = kSequences;
-  load.logit_rows = load.engine.max_rows;  // any row of a step may be asked for
-  QW_ASSIGN(out->model, load_adapted_model(name, load, o.adapter));
-  if (!out->model.loaded->engine().generates()) return fail(ErrorKind::kBadInput, name + ": is no language model");
-  eval::EngineSubjectOptions options;
-  options.context = std::min(out->context, out->model.loaded->engine().max_read_tokens());
-  out->context = options.context;
-  options.stop_ids = out->model.defaults.stop_ids;
-  options.adapter = out->model.adapter;
-  options.interrupted = &interrupted();
-  if (out->model.chat_template) options.chat_template = &*out->model.chat_template;
-  QW_ASSIGN(options.template_variables, template_variables(o));
-  out->subject =
-      std::make_unique<eval::EngineSubject>(out->model.loaded->engine(), *out->model.tokenizer, std::move(options));
   return out;
 }
 
@@ -194,7 +118,7 @@ std::function<void(std::string_view, std::size_t, std::size_t)> progress_line() 
 }
 
 Result<Records> evaluate(const EvalOptions& o, const std::string& name, const std::vector<NamedTask>& tasks) {
-  QW_ASSIGN(const auto ready, load_subject(o, name));
+  QW_ASSIGN(const auto ready, load_subject(o.subject, name));
   Records records;
   for (const NamedTask& t : tasks) {
     eval::RunOptions run;
@@ -293,21 +217,21 @@ void add_eval(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--shots", o->shots, "examples before each item (default: the task's)")
       ->check(CLI::NonNegativeNumber);
   cmd->add_flag("--chat", o->chat, "ask through the model's chat template, each example a turn");
-  cmd->add_option("--set", o->set, "a variable of the chat template, key=value (value as JSON)");
+  cmd->add_option("--set", o->subject.set, "a variable of the chat template, key=value (value as JSON)");
   cmd->add_option("--samples", o->samples, "write what each item gave here (JSON lines)");
   cmd->add_flag("--show-prompts", o->show_prompts, "print what the model would read, and compute nothing");
   cmd->add_flag("--groups", o->groups, "print each group (subject) too");
   cmd->add_option("--compare", o->compare, "compare two files of --samples, question by question")->expected(2);
   cmd->add_flag("--list", o->list, "print the tasks that come with the program");
   cmd->add_flag("--run-code", o->run_code, "allow programs the model writes to be run, confined (HumanEval, MBPP)");
-  cmd->add_option("--served-model", o->served_model,
+  cmd->add_option("--served-model", o->subject.served_model,
                   "which of a service's models (default: its first); OPENAI_API_KEY is its key");
-  cmd->add_option("--calls", o->calls, "calls of a service at once")->check(CLI::Range(1, 256));
-  cmd->add_option("--adapter,--lora", o->adapter, "LoRA adapter in use: a PEFT folder or a GGUF file");
-  cmd->add_option("--context", o->context, "longest prompt in tokens (default: the model's, at most 4096)")
+  cmd->add_option("--calls", o->subject.calls, "calls of a service at once")->check(CLI::Range(1, 256));
+  cmd->add_option("--adapter,--lora", o->subject.adapter, "LoRA adapter in use: a PEFT folder or a GGUF file");
+  cmd->add_option("--context", o->subject.context, "longest prompt in tokens (default: the model's, at most 4096)")
       ->check(CLI::PositiveNumber);
-  add_cache_type_option(*cmd, o->cache_type);
-  cmd->add_option("-t,--threads", o->threads, "threads (default: one per processor)");
+  add_cache_type_option(*cmd, o->subject.cache_type);
+  cmd->add_option("-t,--threads", o->subject.threads, "threads (default: one per processor)");
   cmd->callback([o, &outcome] {
     if (auto status = evaluate_all(*o); !status) outcome.code = report(status.error());
   });

@@ -2,8 +2,8 @@
 // (docs/operations/audit.md). qianwen govern watermark is in govern_watermark.cc,
 // qianwen govern scan in govern_scan.cc, qianwen govern profile in govern_profile.cc,
 // qianwen govern approve and stop in govern_approve.cc, qianwen govern label in govern_label.cc, qianwen govern ledger
-// in govern_ledger.cc, qianwen govern incident in govern_incident.cc, qianwen govern
-// dossier in govern_dossier.cc.
+// in govern_ledger.cc, qianwen govern incident in govern_incident.cc, qianwen govern dossier
+// in govern_dossier.cc, qianwen govern assess in govern_assess.cc.
 #include <algorithm>
 #include <cstdio>
 
@@ -182,7 +182,8 @@ void add_govern(CLI::App& app, Outcome& outcome) {
     folder(cmd, *o);
     cmd->add_option(
         "--type", o->type,
-        "of this type only: start, stop, generation, reading, refusal, detection, approval, switch, ledger, incident");
+        "of this type only: start, stop, generation, reading, refusal, detection, approval, assessment, switch, ledger, "
+        "incident");
     cmd->add_option("--where", o->where,
                     "NAME=VALUE: of which this member is that, as produce_id=..., request=... or used.output=3; all of "
                     "them if there are several");
@@ -209,6 +210,7 @@ void add_govern(CLI::App& app, Outcome& outcome) {
   add_govern_ledger(*govern, outcome);
   add_govern_incident(*govern, outcome);
   add_govern_dossier(*govern, outcome);
+  add_govern_assess(*govern, outcome);
   add_govern_watermark(*govern, outcome);
 }
 

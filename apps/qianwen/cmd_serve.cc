@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "admin.h"
+#include "assessment_gate.h"
 #include "audit.h"
 #include "watermark.h"
 #include "api/keyword_moderator.h"
@@ -254,6 +255,12 @@ void watch(const ServeOptions& o, HostedModels& models, net::ServerIdentity* ide
 
 // What a start would read, as far as that goes without loading models or changing anything. All that is wrong is told;
 // the first of it is the result.
+std::vector<std::string> paths_of(const std::vector<NamedAdapter>& adapters) {
+  std::vector<std::string> out;
+  for (const NamedAdapter& adapter : adapters) out.push_back(adapter.path);
+  return out;
+}
+
 Status check_serve(const ServeOptions& o) {
   Status first;
   std::string found;  // told if all is well
@@ -267,9 +274,7 @@ Status check_serve(const ServeOptions& o) {
   };
   const auto adapters = named_adapters(o);
   note(adapters.map([](auto&&) {}));
-  std::vector<std::string> paths;
-  if (adapters)
-    for (const NamedAdapter& adapter : *adapters) paths.push_back(adapter.path);
+  const std::vector<std::string> paths = adapters ? paths_of(*adapters) : std::vector<std::string>();
   for (const std::string& name : o.models) {
     const auto bytes = memory_need(name, hosting_options(o).load, paths, o.drafts);
     note(bytes.map([](auto&&) {}));
@@ -289,7 +294,13 @@ Status check_serve(const ServeOptions& o) {
   if (marks) {
     const auto policies = load_policies(o.policies, abilities(o), marks->get());
     note(policies.map([](auto&&) {}));
-    if (policies && *policies != nullptr) note(check_approvals(o.policies, **policies, o.host, o.audit_log, o.audit_key));
+    if (policies && *policies != nullptr) {
+      note(check_approvals(o.policies, **policies, o.host, o.audit_log, o.audit_key));
+      const auto gate = AssessmentGate::make(o.policies, **policies, o.host, o.audit_key);
+      note(gate.map([](auto&&) {}));
+      if (gate && *gate != nullptr)
+        for (const std::string& name : o.models) note((*gate)->admit(name, paths));
+    }
   }
   if (!o.stop_file.empty()) note(governance::StopList::read(o.stop_file).map([](auto&&) {}));
   std::error_code ignored;
@@ -332,11 +343,21 @@ Status serve(const ServeOptions& o) {
   QW_ASSIGN(const auto marks, load_marks(o.watermark_keys));
   QW_TRY(check_producer(o.label_producer));
   QW_ASSIGN(const auto policies, load_policies(o.policies, abilities(o), marks.get()));
-  if (policies != nullptr) QW_TRY(check_approvals(o.policies, *policies, o.host, o.audit_log, o.audit_key));
+  std::unique_ptr<AssessmentGate> assessed;
+  if (policies != nullptr) {
+    QW_TRY(check_approvals(o.policies, *policies, o.host, o.audit_log, o.audit_key));
+    QW_ASSIGN(assessed, AssessmentGate::make(o.policies, *policies, o.host, o.audit_key));
+  }
   QW_ASSIGN(const auto audit, open_audit(o.audit_log, o.audit_key));
   std::optional<StartRecord> start;  // hashes the models' files while they are loaded
   if (audit != nullptr) start.emplace(o.models);
-  HostedModels models(hosting_options(o));
+  HostingOptions hosting = hosting_options(o);
+  if (assessed != nullptr) {
+    hosting.admit = [&](const std::string& model, const std::vector<std::string>& paths) { return assessed->admit(model, paths); };
+    if (o.memory > 0)  // not all are loaded at once; all must have been assessed
+      for (const std::string& name : o.models) QW_TRY(assessed->admit(name, paths_of(adapters)));
+  }
+  HostedModels models(std::move(hosting));
   for (const std::string& name : o.models) QW_TRY(models.add(name, adapters));
   QW_TRY(models.load_first());
   std::unique_ptr<api::KeywordModerator> moderator;
@@ -345,7 +366,11 @@ Status serve(const ServeOptions& o) {
   }
   api::ServiceOptions options;
   options.moderator = moderator.get();
-  if (audit != nullptr) QW_TRY(audit->append_and_wait(start->take(policies.get())));
+  if (audit != nullptr) {
+    json::Object record = start->take(policies.get());
+    if (assessed != nullptr) record.set("assessments", assessed->admitted());
+    QW_TRY(audit->append_and_wait(std::move(record)));
+  }
   options.audit = audit.get();
   std::unique_ptr<api::StopSwitch> stops;
   if (!o.stop_file.empty()) {

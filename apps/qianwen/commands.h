@@ -29,6 +29,8 @@ void add_embed(CLI::App& app, Outcome& outcome);
 void add_eval(CLI::App& app, Outcome& outcome);
 void add_govern(CLI::App& app, Outcome& outcome);
 void add_govern_approve(CLI::App& govern, Outcome& outcome);
+void add_govern_assess(CLI::App& govern, Outcome& outcome);
+void add_govern_review(CLI::App& assess, Outcome& outcome);
 void add_govern_scan(CLI::App& govern, Outcome& outcome);
 void add_govern_profile(CLI::App& govern, Outcome& outcome);
 void add_govern_label(CLI::App& govern, Outcome& outcome);

@@ -266,6 +266,7 @@ engine::ModelHost::Source HostedModels::source_of(Hosted* hosted, const std::str
           [this, hosted, path] { return memory_need(path, options_.load, hosted->adapter_paths(), options_.drafts); },
           [this, hosted, path]() -> Result<std::unique_ptr<engine::ModelHost::Resident>> {
             std::string stamp = stamp_of(path);  // before reading: what is written meanwhile is a change
+            if (options_.admit) QW_TRY(options_.admit(path, hosted->adapter_paths()));
             QW_ASSIGN(ReadyModel ready, load_model(path, options_.load, hosted->adapter_paths(), options_.drafts));
             ready.name = hosted->name;
             base::log_info("loaded " + ready.name + " in " + std::to_string(static_cast<int>(ready.load_ms)) + " ms");
@@ -376,6 +377,7 @@ Status HostedModels::load_now(const std::string& name, const std::string& path, 
   if (project == nullptr) {
     QW_ASSIGN(file, path_within(options_.adapter_folder, path, "adapters", "--adapter-folder"));
   }
+  if (options_.admit) QW_TRY(options_.admit(base->path_now(), {file}));
   auto ready = read_adapter(base->path_now(), file, options_.load.threads);
   if (!ready) return in_context("the adapter " + name, ready.error());
   if (const auto lease = host_.peek(base->name); lease != nullptr) {

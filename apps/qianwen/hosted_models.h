@@ -2,6 +2,7 @@
 // the adapters that came with it or came later.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -28,6 +29,8 @@ struct HostingOptions {
   bool breaks_loops = true;    // of what repeats itself, where a request does not say
   std::string adapter_folder;  // clients may have adapters loaded from here; "": from nowhere
   std::string model_folder;    // and served models replaced by those of here
+  // Asked before a model is loaded, with the adapters that come with it, and before one adapter is; empty: all may.
+  std::function<Status(const std::string& model, const std::vector<std::string>& adapters)> admit;
 };
 
 class HostedModels final : public api::AdapterDesk, public api::ModelDesk {

@@ -41,6 +41,9 @@ void PolicyOptions::add_to(CLI::App& cmd) {
                  "PROJECT=POLICY: of this project instead, by its id; may be given more than once");
   cmd.add_option("--policy-packs", packs, "folder of the keyword packs that profiles name (default: beside the file)");
   cmd.add_option("--policy-key", key, "public key that profiles must be signed with (qianwen govern profile sign)");
+  cmd.add_option("--assessment", assessments,
+                 "report of an assessment that a profile asks for, or a folder of them, which is looked at anew before each "
+                 "model is loaded; may be given more than once");
 }
 
 Result<Profile> open_profile(const std::string& name_or_file) {
@@ -88,6 +91,18 @@ Result<std::unique_ptr<PolicySet>> load_policies(const PolicyOptions& o, Service
   return out;
 }
 
+Result<std::vector<PublicKey>> usual_keys(const PolicyOptions& o, const std::string& audit_key) {
+  std::vector<PublicKey> out;
+  if (!o.key.empty()) {
+    QW_ASSIGN(out.emplace_back(), PublicKey::read(o.key));
+    return out;
+  }
+  if (audit_key.empty()) return out;
+  QW_ASSIGN(const SigningKey key, SigningKey::read(audit_key));
+  out.push_back(key.public_key());
+  return out;
+}
+
 Status check_approvals(const PolicyOptions& o, const PolicySet& policies, const std::string& host,
                        const std::string& audit_log, const std::string& audit_key) {
   if (net::is_loopback_host(host)) return {};
@@ -95,11 +110,8 @@ Status check_approvals(const PolicyOptions& o, const PolicySet& policies, const 
     const Profile& p = policy->profile();
     if (p.required_approvals.empty()) continue;
     std::vector<PublicKey> keys = p.approvers;
-    if (keys.empty() && !o.key.empty()) {
-      QW_ASSIGN(keys.emplace_back(), PublicKey::read(o.key));
-    } else if (keys.empty()) {
-      QW_ASSIGN(const SigningKey key, SigningKey::read(audit_key));
-      keys.push_back(key.public_key());
+    if (keys.empty()) {
+      QW_ASSIGN(keys, usual_keys(o, audit_key));
     }
     QW_ASSIGN(const auto missing, missing_approvals(audit_log, *policy, keys));
     if (missing.empty()) continue;

@@ -14,7 +14,7 @@ namespace qw::app {
 
 struct PolicyOptions {
   std::string policy, packs, key;
-  std::vector<std::string> of_projects;
+  std::vector<std::string> of_projects, assessments;
   void add_to(CLI::App& cmd);
 };
 
@@ -32,6 +32,8 @@ Result<std::unique_ptr<governance::PolicySet>> load_policies(const PolicyOptions
 // kRefused: others than this machine's could reach `host`, and approvals that a policy requires are not in the log.
 Status check_approvals(const PolicyOptions& o, const governance::PolicySet& policies, const std::string& host,
                        const std::string& audit_log, const std::string& audit_key);
+// Whose word counts where a profile names nobody: the policy key's, or else the audit log's.
+Result<std::vector<governance::PublicKey>> usual_keys(const PolicyOptions& o, const std::string& audit_key);
 // What is followed, for the record of a start.
 json::Array describe(const governance::PolicySet& policies);
 

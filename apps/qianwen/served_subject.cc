@@ -7,6 +7,8 @@
 #include <thread>
 #include <vector>
 
+#include "base/decimal.h"
+
 namespace qw::app {
 namespace {
 
@@ -19,6 +21,15 @@ constexpr std::chrono::minutes kAnswerTime{30};
 Error refused(const std::string& what) {
   return {ErrorKind::kUsage,
           "eval: a service does not say how likely " + what + " is: such tasks need the model itself"};
+}
+
+constexpr const char* kFiltered = "content_filter";
+
+std::string code_of(const net::Response& response) {
+  const auto body = json::parse(response.body);
+  const json::Value* error = body ? body->find("error") : nullptr;
+  const json::Value* code = error == nullptr ? nullptr : error->find("code");
+  return code != nullptr && code->is_string() ? code->as_string() : "";
 }
 
 std::string error_of(const net::Response& response) {
@@ -67,7 +78,7 @@ net::ClientRequest ServedSubject::request(const char* method, const std::string&
   return out;
 }
 
-Result<json::Value> ServedSubject::call(const net::ClientRequest& request) const {
+Result<json::Value> ServedSubject::call(const net::ClientRequest& request, bool* filtered) const {
   const auto begun = std::chrono::steady_clock::now();
   for (auto pause = std::chrono::milliseconds(250);; pause = std::min(pause * 2, std::chrono::milliseconds(8000))) {
     const auto response = client_.get(request, kMaxAnswerBytes, options_.interrupted);
@@ -75,6 +86,10 @@ Result<json::Value> ServedSubject::call(const net::ClientRequest& request) const
       auto body = json::parse(response->body);
       if (!body) return in_context(request.url, body.error());
       return std::move(*body);
+    }
+    if (response && filtered != nullptr && response->status == 400 && code_of(*response) == kFiltered) {
+      *filtered = true;
+      return json::Value();
     }
     const bool later =
         response ? response->status == 429 || response->status == 503 : response.error().kind == ErrorKind::kFailed;
@@ -86,7 +101,9 @@ Result<json::Value> ServedSubject::call(const net::ClientRequest& request) const
 }
 
 Result<std::string> ServedSubject::answer(const eval::Question& q) const {
-  json::Object body{{"model", options_.model}, {"temperature", 0}, {"max_tokens", q.max_tokens}};
+  json::Object body{{"model", options_.model}, {"max_tokens", q.max_tokens}};
+  body.set("temperature", q.temperature > 0 ? json::Value(base::shortest(q.temperature)) : json::Value(0));
+  if (q.temperature > 0) body.set("seed", static_cast<std::int64_t>(q.seed));
   if (!q.stop.empty())
     body.set("stop", json::Array(q.stop.begin(),
                                  q.stop.begin() + static_cast<std::ptrdiff_t>(std::min(kMaxStops, q.stop.size()))));
@@ -98,12 +115,17 @@ Result<std::string> ServedSubject::answer(const eval::Question& q) const {
     body.set("prompt", q.prompt.text);
   }
   const net::ClientRequest asked = request("POST", chat ? "/v1/chat/completions" : "/v1/completions", json::dump(body));
-  QW_ASSIGN(const json::Value said, call(asked));
+  bool filtered = false;
+  QW_ASSIGN(const json::Value said, call(asked, options_.blocked.empty() ? nullptr : &filtered));
+  if (filtered) return options_.blocked;
   const json::Value* choice = first_of(said, "choices");
+  const json::Value* reason = choice == nullptr ? nullptr : choice->find("finish_reason");
+  filtered = reason != nullptr && *reason == json::Value(kFiltered);
   if (choice != nullptr && chat) choice = choice->find("message");
   const json::Value* text = choice == nullptr ? nullptr : choice->find(chat ? "content" : "text");
   if (text == nullptr) return fail(ErrorKind::kBadInput, asked.url + ": an answer without text");
   std::string out = text->is_string() ? text->as_string() : "";  // null: nothing but thoughts
+  if (filtered && !options_.blocked.empty()) return options_.blocked + out;
   for (const std::string& stop : q.stop) out.resize(std::min(out.size(), out.find(stop)));
   return out;
 }

@@ -22,6 +22,9 @@ struct ServedSubjectOptions {
   std::string key;      // a bearer token; "": none
   int calls = 8;        // at once
   json::Object template_variables;
+  // What stands in front of an answer that the service's policy blocked (400 or a finish_reason content_filter); "":
+  // a refused request is an error, and nothing is said of an answer.
+  std::string blocked;
   const std::atomic<bool>* interrupted = nullptr;
 };
 
@@ -42,7 +45,8 @@ class ServedSubject final : public eval::Subject {
   ServedSubject(ServedSubjectOptions options, net::HttpClient client)
       : options_(std::move(options)), client_(std::move(client)) {}
   net::ClientRequest request(const char* method, const std::string& path, std::string body) const;
-  Result<json::Value> call(const net::ClientRequest& request) const;
+  // `filtered`: a request that a policy refuses is no error, and it is so.
+  Result<json::Value> call(const net::ClientRequest& request, bool* filtered = nullptr) const;
   Result<std::string> answer(const eval::Question& question) const;
   Result<json::Array> tokens_of(const std::string& text) const;
   Result<eval::Likelihood> likelihood(const eval::Pair& pair) const;

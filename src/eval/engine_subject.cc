@@ -279,7 +279,8 @@ Result<std::vector<std::string>> EngineSubject::answers(std::span<const Question
       ++shortened_;
       r.prompt.erase(r.prompt.begin(), r.prompt.end() - room);
     }
-    r.params.temperature = 0;
+    r.params.temperature = q.temperature;
+    r.params.seed = q.seed;
     r.params.stop_ids = options_.stop_ids;
     r.params.stop = q.stop;
     r.max_tokens = q.max_tokens;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/csv.h"
 #include "base/utf8.h"
 #include "data/byte_reader.h"
 
@@ -102,12 +103,12 @@ Result<std::vector<Item>> json_items(std::string_view bytes, const std::string& 
 
 Result<std::vector<Item>> csv_items(std::string_view bytes, const std::string& name,
                                     const std::vector<std::string>& columns) {
-  auto rows = parse_csv(bytes);
+  auto rows = base::parse_csv(bytes);
   if (!rows) return in_context(name, rows.error());
   std::vector<Item> out;
   std::vector<std::string> names = columns;
   for (std::size_t r = 0; r < rows->size(); ++r) {
-    CsvRow& row = (*rows)[r];
+    base::CsvRow& row = (*rows)[r];
     if (r == 0 && columns.empty()) {
       names = std::move(row.fields);
       continue;

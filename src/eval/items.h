@@ -28,11 +28,4 @@ Result<std::vector<Item>> parse_items(std::string_view bytes, const std::string&
 // keeps. No file of the items: kBadInput which names all that would do; of examples: none.
 Result<std::vector<Item>> read_items(const Task& task, const std::filesystem::path& folder, Split split);
 
-struct CsvRow {
-  std::size_t line = 0;  // where it begins, from 1
-  std::vector<std::string> fields;
-};
-// As RFC 4180 has them; lines may end either way. kBadInput: a quote that is not closed, or followed by text.
-Result<std::vector<CsvRow>> parse_csv(std::string_view bytes);
-
 }  // namespace qw::eval

@@ -39,6 +39,8 @@ struct Question {
   Prompt prompt;
   std::vector<std::string> stop;  // the answer ends before the first of them
   std::int64_t max_tokens = 256;
+  float temperature = 0;   // 0: the most likely token each time
+  std::uint64_t seed = 0;  // of the draws, else; below 2^63
 };
 
 class Subject {
@@ -52,7 +54,6 @@ class Subject {
   // Of whole texts, with nothing before them: a text longer than the context is read in windows which meet (each token
   // is counted once, and has as much before it as fits).
   virtual Result<std::vector<Likelihood>> texts(std::span<const std::string> texts, const Progress& progress) = 0;
-  // The most likely token each time.
   virtual Result<std::vector<std::string>> answers(std::span<const Question> questions, const Progress& progress) = 0;
   // The text the model reads.
   virtual Result<std::string> shown(const Prompt& prompt) = 0;

@@ -102,18 +102,6 @@ TEST(TaskFile, ThoseThatComeAlongAreAllFilesOfTheFolderAndParse) {
   EXPECT_EQ(builtin_task("nothing").error().kind, ErrorKind::kUsage);
 }
 
-TEST(Csv, RowsAndErrors) {
-  const auto rows = parse_csv("\xEF\xBB\xBFq,\"a,\"\"b\"\"\",\r\n\"two\nlines\",x,y\n\nlast,,");
-  ASSERT_TRUE(rows);
-  ASSERT_EQ(rows->size(), 3u);
-  EXPECT_EQ((*rows)[0].fields, (std::vector<std::string>{"q", "a,\"b\"", ""}));
-  EXPECT_EQ((*rows)[1].fields, (std::vector<std::string>{"two\nlines", "x", "y"}));
-  EXPECT_EQ((*rows)[2].line, 5u);
-  EXPECT_EQ((*rows)[2].fields, (std::vector<std::string>{"last", "", ""}));
-  EXPECT_EQ(parse_csv("a\n\"b").error().message, "line 2: a quote is not closed");
-  EXPECT_EQ(parse_csv("\"b\"c").error().message, "line 1: text follows a closing quote");
-}
-
 TEST(Items, FormsOfFiles) {
   DataSpec spec;
   spec.columns = {"question", "A"};

@@ -17,58 +17,12 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "governance/audit/log_files.h"
+#include "governance/internal/growing_file.h"
 
 namespace qw::governance {
 namespace {
 
 namespace fs = std::filesystem;
-
-Error system_error(const fs::path& path) {
-  return {errno == ENOSPC || errno == EDQUOT ? ErrorKind::kResource : ErrorKind::kFailed,
-          path.string() + ": " + std::strerror(errno)};
-}
-
-// A file that grows at its end, and can be taken back to where it was.
-class GrowingFile {
- public:
-  Status open(fs::path path) {
-    path_ = std::move(path);
-    fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    struct stat info {};
-    if (fd_ < 0 || ::fstat(fd_, &info) != 0) return tl::unexpected(system_error(path_));
-    size_ = static_cast<std::uint64_t>(info.st_size);
-    return {};
-  }
-  ~GrowingFile() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Status add(std::string_view bytes) {
-    std::uint64_t at = size_;
-    while (!bytes.empty()) {
-      const ssize_t n = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(at));
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return tl::unexpected(system_error(path_));
-      bytes.remove_prefix(static_cast<std::size_t>(n));
-      at += static_cast<std::uint64_t>(n);
-    }
-    size_ = at;
-    return {};
-  }
-  Status sync() { return ::fdatasync(fd_) == 0 ? Status() : Status(tl::unexpected(system_error(path_))); }
-  Status cut(std::uint64_t size) {
-    if (::ftruncate(fd_, static_cast<off_t>(size)) != 0 || ::fdatasync(fd_) != 0)
-      return tl::unexpected(system_error(path_));
-    size_ = size;
-    return {};
-  }
-  std::uint64_t size() const { return size_; }
-  const fs::path& path() const { return path_; }
-
- private:
-  int fd_ = -1;
-  std::uint64_t size_ = 0;
-  fs::path path_;
-};
 
 struct Waiting {
   json::Object event;
@@ -173,10 +127,12 @@ Status AuditLog::State::read_records(const Head& last) {
     tree.add(leaf);
     more_leaves.append(reinterpret_cast<const char*>(leaf.data()), leaf.size());
     if (n == last.size && tree.root() != last.root)
-      return fail(ErrorKind::kBadInput, records.path().string() + ": the first " + std::to_string(n) + " records are not those that the last head signs");
+      return fail(ErrorKind::kBadInput, records.path().string() + ": the first " + std::to_string(n) +
+                                            " records are not those that the last head signs");
   }
   if (n < last.size)
-    return fail(ErrorKind::kBadInput, records.path().string() + ": holds " + std::to_string(n) + " records, the last head signs " + std::to_string(last.size));
+    return fail(ErrorKind::kBadInput, records.path().string() + ": holds " + std::to_string(n) +
+                                          " records, the last head signs " + std::to_string(last.size));
   if (bytes < records.size()) QW_TRY(records.cut(bytes));
   return leaves.add(more_leaves);
 }

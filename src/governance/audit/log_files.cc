@@ -9,6 +9,8 @@
 #include <cstring>
 #include <ctime>
 
+#include "governance/internal/signature_text.h"
+
 namespace qw::governance {
 namespace {
 
@@ -37,17 +39,6 @@ json::Object head_object(const Head& h) {
           {"root", to_hex(h.root)},
           {"size", static_cast<std::int64_t>(h.size)},
           {"ts", h.ts}};
-}
-
-// 128 hex digits.
-std::optional<Signature> signature_from_hex(std::string_view hex) {
-  Signature out;
-  if (hex.size() != 2 * out.size()) return std::nullopt;
-  const auto first = hash_from_hex(hex.substr(0, 64)), second = hash_from_hex(hex.substr(64));
-  if (!first || !second) return std::nullopt;
-  std::copy(first->begin(), first->end(), out.begin());
-  std::copy(second->begin(), second->end(), out.begin() + 32);
-  return out;
 }
 
 }  // namespace

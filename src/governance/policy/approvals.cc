@@ -1,9 +1,9 @@
 #include "governance/policy/approvals.h"
 
-#include <algorithm>
 #include <map>
 
 #include "governance/audit/log_files.h"
+#include "governance/internal/signature_text.h"
 
 namespace qw::governance {
 namespace {
@@ -28,17 +28,11 @@ std::optional<Approval> approval_in(const json::Value& record, const std::vector
   const json::Value* withdrawn = record.find("withdrawn");
   if (withdrawn == nullptr || !withdrawn->is_bool()) return std::nullopt;
   Approval out{text("approval"), text("policy"), text("by"), text("note"), withdrawn->as_bool()};
-  const std::string sig = text("sig");
-  if (sig.size() != 128) return std::nullopt;
-  const auto first = hash_from_hex(std::string_view(sig).substr(0, 64)),
-             second = hash_from_hex(std::string_view(sig).substr(64));
-  if (!first || !second) return std::nullopt;
-  Signature signature{};
-  std::copy(first->begin(), first->end(), signature.begin());
-  std::copy(second->begin(), second->end(), signature.begin() + 32);
+  const auto signature = signature_from_hex(text("sig"));
+  if (!signature) return std::nullopt;
   const std::string by_key = text("key");
   for (const PublicKey& key : keys)
-    if (key.id() == by_key && key.verifies(signed_text(out), signature)) return out;
+    if (key.id() == by_key && key.verifies(signed_text(out), *signature)) return out;
   return std::nullopt;
 }
 

@@ -1,11 +1,13 @@
 #include "governance/policy/profile.h"
 
 #include <algorithm>
-#include <set>
 
 #include "base/file.h"
 #include "builtin_policies.h"
+#include "governance/assess/plan.h"
 #include "governance/audit/log_files.h"
+#include "governance/internal/members.h"
+#include "governance/internal/signature_text.h"
 
 namespace qw::governance {
 namespace {
@@ -16,103 +18,6 @@ constexpr std::array<const char*, kDuties> kDutyNames = {"disclosure",  "explici
                                                          "guard_model", "training_consent"};
 // In front of what is signed, so that no other thing that this kind of key signs can be taken for a profile.
 constexpr const char* kSignedAs = "qianwen policy profile\n";
-
-using Words = std::initializer_list<std::string_view>;
-
-// The members of one object, each read once; the first thing that is wrong is kept.
-class Members {
- public:
-  Members(const json::Value& value, std::string where, Status& wrong) : where_(std::move(where)), wrong_(wrong) {
-    if (value.is_object())
-      object_ = &value.as_object();
-    else
-      reject("", "must be an object");
-  }
-  Members(const Members&) = delete;
-  Members& operator=(const Members&) = delete;
-  ~Members() {
-    if (object_ == nullptr) return;
-    for (const auto& [name, value] : *object_)
-      if (!seen_.contains(name)) reject(name, "is not known here");
-  }
-
-  void reject(const std::string& name, const std::string& what) {
-    std::string at = where_;
-    if (!name.empty()) at += (at.empty() ? "" : ".") + name;
-    if (wrong_) wrong_ = fail(ErrorKind::kBadInput, (at.empty() ? "the profile" : at) + ": " + what);
-  }
-  const json::Value* find(const char* name, bool needed = false) {
-    seen_.insert(name);
-    const json::Value* value = object_ == nullptr ? nullptr : object_->find(name);
-    if (value == nullptr && needed && object_ != nullptr) reject(name, "is missing");
-    return value;
-  }
-  void text(const char* name, std::string& out, bool needed = false, std::size_t most = 2000) {
-    const json::Value* value = find(name, needed);
-    if (value == nullptr) return;
-    if (!value->is_string() || value->as_string().size() > most)
-      return reject(name, "must be a text of at most " + std::to_string(most) + " bytes");
-    out = value->as_string();
-  }
-  void choice(const char* name, std::string& out, Words known) {
-    const json::Value* value = find(name);
-    if (value == nullptr) return;
-    if (!value->is_string() || std::find(known.begin(), known.end(), value->as_string()) == known.end())
-      return reject(name, "must be " + listed(known));
-    out = value->as_string();
-  }
-  void flag(const char* name, bool& out) {
-    const json::Value* value = find(name);
-    if (value == nullptr) return;
-    if (!value->is_bool()) return reject(name, "must be true or false");
-    out = value->as_bool();
-  }
-  void count(const char* name, std::int64_t& out, std::int64_t low, std::int64_t high, bool needed = false) {
-    const json::Value* value = find(name, needed);
-    if (value == nullptr) return;
-    if (!value->is_int() || value->as_int() < low || value->as_int() > high)
-      return reject(name, "must be a whole number from " + std::to_string(low) + " to " + std::to_string(high));
-    out = value->as_int();
-  }
-  // Names of small letters, digits, "_" and "-".
-  void names(const char* name, std::vector<std::string>& out) {
-    const json::Value* value = find(name);
-    if (value == nullptr) return;
-    if (!value->is_array()) return reject(name, "must be a list of names");
-    for (const json::Value& item : value->as_array()) {
-      if (!item.is_string() || !is_name(item.as_string())) return reject(name, "must be a list of names");
-      if (std::find(out.begin(), out.end(), item.as_string()) != out.end())
-        return reject(name, "has " + item.as_string() + " twice");
-      out.push_back(item.as_string());
-    }
-  }
-  template <class Read>
-  void object(const char* name, Read read) {
-    if (const json::Value* value = find(name); value != nullptr) {
-      Members inner(*value, under(name), wrong_);
-      if (value->is_object()) read(inner);
-    }
-  }
-  std::string under(const std::string& name) const { return where_.empty() ? name : where_ + "." + name; }
-  Status& wrong() { return wrong_; }
-
-  static bool is_name(std::string_view text) {
-    return !text.empty() && text.size() <= 64 &&
-           text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") == std::string_view::npos;
-  }
-  static std::string listed(Words known) {
-    std::string out;
-    for (auto word = known.begin(); word != known.end(); ++word)
-      out += (word == known.begin() ? "" : word + 1 == known.end() ? " or " : ", ") + std::string(*word);
-    return out;
-  }
-
- private:
-  const json::Object* object_ = nullptr;
-  std::string where_;
-  Status& wrong_;
-  std::set<std::string, std::less<>> seen_;
-};
 
 std::optional<GuardAction> action_named(const json::Value& value) {
   for (const GuardAction action : {GuardAction::kFlag, GuardAction::kCover, GuardAction::kBlock})
@@ -163,24 +68,43 @@ void read_pack(Members& in, KeywordPack& out) {
 }
 
 void read_packs(Members& in, std::vector<KeywordPack>& out) {
-  const json::Value* list = in.find("keyword_packs");
+  in.objects("keyword_packs", [&](Members& pack) { read_pack(pack, out.emplace_back()); });
+}
+
+void read_keys(Members& in, const char* name, std::vector<PublicKey>& out) {
+  const json::Value* list = in.find(name);
   if (list == nullptr) return;
-  if (!list->is_array()) return in.reject("keyword_packs", "must be a list of objects");
+  if (!list->is_array()) return in.reject(name, "must be a list of public keys");
   for (const json::Value& item : list->as_array()) {
-    Members pack(item, in.under("keyword_packs"), in.wrong());
-    if (item.is_object()) read_pack(pack, out.emplace_back());
+    const auto bytes = item.is_string() ? hash_from_hex(item.as_string()) : std::nullopt;
+    if (!bytes) return in.reject(name, "must be a list of public keys");
+    out.emplace_back().bytes = *bytes;
   }
 }
 
-void read_approvers(Members& in, std::vector<PublicKey>& out) {
-  const json::Value* list = in.find("approvers");
-  if (list == nullptr) return;
-  if (!list->is_array()) return in.reject("approvers", "must be a list of public keys");
-  for (const json::Value& item : list->as_array()) {
-    const auto bytes = item.is_string() ? hash_from_hex(item.as_string()) : std::nullopt;
-    if (!bytes) return in.reject("approvers", "must be a list of public keys");
-    out.emplace_back().bytes = *bytes;
+void read_assessment(Members& in, AssessmentRule& out) {
+  in.text("plan", out.plan, true, 64);
+  std::string told;
+  in.text("plan_sha256", told);
+  if (told.empty()) {
+    const auto plan = Plan::parse(shipped_plan(out.plan));
+    if (!plan) return in.reject("plan", "does not come with the program, so plan_sha256 is needed");
+    out.plan_hash = plan->hash;
+  } else {
+    const auto hash = hash_from_hex(told);
+    if (!hash) return in.reject("plan_sha256", "must be 64 hexadecimal digits");
+    out.plan_hash = *hash;
   }
+  in.count("max_age_days", out.max_age_days, 0, 3650);
+  if (const json::Value* list = in.find("requirements"); list != nullptr) {
+    if (!list->is_array()) return in.reject("requirements", "must be a list of ids");
+    for (const json::Value& id : list->as_array()) {
+      if (!id.is_string() || id.as_string().empty()) return in.reject("requirements", "must be a list of ids");
+      out.requirements.push_back(id.as_string());
+    }
+  }
+  read_keys(in, "assessors", out.assessors);
+  in.flag("declared", out.declared);
 }
 
 void read_duties(Members& in, std::vector<Duty>& out) {
@@ -191,13 +115,6 @@ void read_duties(Members& in, std::vector<Duty>& out) {
     if (known == kDutyNames.end()) return in.reject("operator_duties", name + " is no duty");
     out.push_back(static_cast<Duty>(known - kDutyNames.begin()));
   }
-}
-
-bool is_date(std::string_view text) {
-  if (text.size() != 10) return false;
-  for (std::size_t i = 0; i < text.size(); ++i)
-    if (i == 4 || i == 7 ? text[i] != '-' : text[i] < '0' || text[i] > '9') return false;
-  return true;
 }
 
 void read_marks(Members& in, Profile& out) {
@@ -257,7 +174,8 @@ void read_keeping(Members& in, Profile& out) {
   }
   in.names("public_page_fields", out.public_page_fields);
   in.names("required_approvals", out.required_approvals);
-  read_approvers(in, out.approvers);
+  read_keys(in, "approvers", out.approvers);
+  in.object("assessment", [&](Members& rule) { read_assessment(rule, out.assessment.emplace()); });
   read_duties(in, out.operator_duties);
 }
 
@@ -266,25 +184,12 @@ void read_signature(Members& in, std::optional<ProfileSignature>& out) {
     std::string key, text;
     sealed.text("public", key, true);
     sealed.text("sig", text, true);
-    const auto first = text.size() == 128 ? hash_from_hex(std::string_view(text).substr(0, 64)) : std::nullopt,
-               second = text.size() == 128 ? hash_from_hex(std::string_view(text).substr(64)) : std::nullopt;
+    const auto signature = signature_from_hex(text);
     const auto bytes = hash_from_hex(key);
-    if (!bytes || !first || !second) return sealed.reject("", "must be a public key and a signature in hexadecimal");
+    if (!bytes || !signature) return sealed.reject("", "must be a public key and a signature in hexadecimal");
     ProfileSignature& made = out.emplace();
     made.key.bytes = *bytes;
-    std::copy(first->begin(), first->end(), made.signature.begin());
-    std::copy(second->begin(), second->end(), made.signature.begin() + 32);
-  });
-}
-
-// What canonical JSON cannot hold.
-bool is_plain(const json::Value& value) {
-  if (value.is_double()) return false;
-  if (value.is_array()) return std::all_of(value.as_array().begin(), value.as_array().end(), is_plain);
-  if (!value.is_object()) return true;
-  return std::all_of(value.as_object().begin(), value.as_object().end(), [](const json::Member& member) {
-    return std::all_of(member.first.begin(), member.first.end(), [](char c) { return c > 0; }) &&
-           is_plain(member.second);
+    made.signature = *signature;
   });
 }
 

@@ -45,6 +45,16 @@ struct GuardSide {
   std::string reply;  // what is said instead of what was blocked; "": nothing
 };
 
+// What a model must have been assessed for before it answers the public (governance/assess/gate.h).
+struct AssessmentRule {
+  std::string plan;
+  Hash plan_hash{};                       // of the plan that comes with the program under that name, or as it is told
+  std::int64_t max_age_days = 0;          // of the report; 0: any
+  std::vector<std::string> requirements;  // ids; none: all of the plan's
+  std::vector<PublicKey> assessors;       // whose reports count; none: those whose approvals do
+  bool declared = false;                  // reports of a service, whose files were told and not seen, count too
+};
+
 struct ProfileSignature {
   PublicKey key;
   Signature signature{};
@@ -75,7 +85,8 @@ struct Profile {
   std::string crypto = "sha256/ed25519";                              // or sm3/sm2
   std::vector<std::pair<std::string, std::int64_t>> incident_clocks;  // name, hours
   std::vector<std::string> public_page_fields, required_approvals;
-  std::vector<PublicKey> approvers;   // whose approvals count; none: those of the keys that the service goes by
+  std::vector<PublicKey> approvers;  // whose approvals count; none: those of the keys that the service goes by
+  std::optional<AssessmentRule> assessment;
   std::int64_t reminder_minutes = 0;  // of companions; 0: none
   std::vector<Duty> operator_duties;
 

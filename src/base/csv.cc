@@ -1,6 +1,8 @@
-#include "eval/items.h"
+#include "base/csv.h"
 
-namespace qw::eval {
+#include <algorithm>
+
+namespace qw::base {
 
 Result<std::vector<CsvRow>> parse_csv(std::string_view bytes) {
   if (bytes.starts_with("\xEF\xBB\xBF")) bytes.remove_prefix(3);
@@ -45,4 +47,19 @@ Result<std::vector<CsvRow>> parse_csv(std::string_view bytes) {
   return rows;
 }
 
-}  // namespace qw::eval
+std::string csv_row(const std::vector<std::string>& fields) {
+  std::string out;
+  for (std::size_t i = 0; i < fields.size(); ++i) {
+    if (i > 0) out += ',';
+    if (fields[i].find_first_of(",\"\r\n") == std::string::npos) {
+      out += fields[i];
+      continue;
+    }
+    out += '"';
+    for (const char c : fields[i]) out += c == '"' ? std::string("\"\"") : std::string(1, c);
+    out += '"';
+  }
+  return out + "\n";
+}
+
+}  // namespace qw::base

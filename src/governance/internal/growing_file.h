@@ -1,0 +1,67 @@
+// Files that records are added to.
+#pragma once
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/result.h"
+
+namespace qw::governance {
+
+inline Error system_error(const std::filesystem::path& path) {
+  return {errno == ENOSPC || errno == EDQUOT ? ErrorKind::kResource : ErrorKind::kFailed,
+          path.string() + ": " + std::strerror(errno)};
+}
+
+// A file that grows at its end, and can be taken back to where it was.
+class GrowingFile {
+ public:
+  Status open(std::filesystem::path path) {
+    path_ = std::move(path);
+    fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    struct stat info {};
+    if (fd_ < 0 || ::fstat(fd_, &info) != 0) return tl::unexpected(system_error(path_));
+    size_ = static_cast<std::uint64_t>(info.st_size);
+    return {};
+  }
+  ~GrowingFile() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Status add(std::string_view bytes) {
+    std::uint64_t at = size_;
+    while (!bytes.empty()) {
+      const ssize_t n = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(at));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return tl::unexpected(system_error(path_));
+      bytes.remove_prefix(static_cast<std::size_t>(n));
+      at += static_cast<std::uint64_t>(n);
+    }
+    size_ = at;
+    return {};
+  }
+  Status sync() { return ::fdatasync(fd_) == 0 ? Status() : Status(tl::unexpected(system_error(path_))); }
+  Status cut(std::uint64_t size) {
+    if (::ftruncate(fd_, static_cast<off_t>(size)) != 0 || ::fdatasync(fd_) != 0)
+      return tl::unexpected(system_error(path_));
+    size_ = size;
+    return {};
+  }
+  std::uint64_t size() const { return size_; }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  int fd_ = -1;
+  std::uint64_t size_ = 0;
+  std::filesystem::path path_;
+};
+
+}  // namespace qw::governance

@@ -14,6 +14,9 @@ namespace {
 // requests that the first cache keeps open at a time are then answered sooner (docs/lessons/speed.md has other
 // distances).
 constexpr int kAhead = 1024, kFarAhead = 4096;
+struct Ahead {
+  int near = kAhead, far = kFarAhead;  // near = 0: nobody asks
+};
 
 // kSigned: bytes are the levels themselves, for products of signed bytes; else with what makes them unsigned added.
 template <WeightType kType, bool kSigned>
@@ -122,11 +125,12 @@ struct Opener {
 
   // kFar: from memory too, where nobody else does.
   template <bool kFar>
-  static QW_INLINE void ask_ahead(const char* block) {
+  static QW_INLINE void ask_ahead(const char* block, Ahead ahead = {}) {
+    if (ahead.near == 0) return;
 #pragma GCC unroll 32
     for (int line = 0; line < c.block * kTileColumns; line += 64) {
-      __builtin_prefetch(block + kAhead + line);
-      if constexpr (kFar) __builtin_prefetch(block + kFarAhead + line, 0, 2);
+      __builtin_prefetch(block + ahead.near + line);
+      if constexpr (kFar) __builtin_prefetch(block + ahead.far + line, 0, 2);
     }
   }
 

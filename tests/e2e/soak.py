@@ -94,6 +94,21 @@ def open_files(pid):
     return len(list(pathlib.Path(f"/proc/{pid}/fd").iterdir()))
 
 
+def files_at_rest(port, pid):
+    """Open files once every thread has had a connection (its first brings what the thread waits with) and all are closed."""
+    connections = [http.client.HTTPConnection("127.0.0.1", port, timeout=20) for _ in range(24)]
+    for connection in connections:
+        connection.request("GET", "/health/live")
+        connection.getresponse().read()
+    for connection in connections:
+        connection.close()
+    files, last = open_files(pid), None
+    while files != last:
+        time.sleep(1)
+        files, last = open_files(pid), files
+    return files
+
+
 def main():
     program, seconds = sys.argv[1], float(sys.argv[2])
     with tempfile.TemporaryDirectory() as folder:
@@ -101,7 +116,7 @@ def main():
         server, port = start_service(program, log, "-m", "mini", "--cache-tokens", "2048", "--max-sequences", "8", "--grace", "20")
         try:
             counts = Counts()
-            files = open_files(server.pid)
+            files = files_at_rest(port, server.pid)
             until = time.monotonic() + seconds
             clients = [threading.Thread(target=client, args=(port, i, until, counts)) for i in range(24)]
             for thread in clients:

@@ -79,7 +79,8 @@ TEST(ComputeLedger, ARunThatGoesOnIsForetold) {
   running.set("planned_steps", 240);
   const auto lineage = lineage_of(json::Value(running));
   ASSERT_TRUE(lineage);
-  const auto& r = reading(read_thresholds(*lineage), "1e23");
+  const auto readings = read_thresholds(*lineage);
+  const auto& r = reading(readings, "1e23");
   EXPECT_EQ(r.level, Level::kBelow);
   EXPECT_EQ(r.at_end, Level::kNear);
   EXPECT_EQ(reading(read_thresholds(*lineage), "third").level, Level::kBelow);  // there is no original

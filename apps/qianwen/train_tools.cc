@@ -45,17 +45,8 @@ void print_estimate(const train::Estimate& e) {
               static_cast<long long>(e.rows_a_step), static_cast<long long>(e.rows));
   std::printf("memory      %12s  of %s that there are%s\n", mib(e.bytes()).c_str(), mib(e.available).c_str(),
               e.memory.total() > e.available ? ": it does not fit" : "");
-  const std::pair<const char*, std::int64_t> parts[] = {{"base", e.memory.base},
-                                                        {"weights", e.memory.weights},
-                                                        {"gradients", e.memory.gradients},
-                                                        {"moments", e.memory.moments},
-                                                        {"activations", e.memory.activations},
-                                                        {"head", e.memory.head},
-                                                        {"workspaces", e.memory.workspaces},
-                                                        {"scratch", e.memory.scratch},
-                                                        {"program", e.program}};
-  for (const auto& [name, bytes] : parts)
-    if (bytes > 0) std::printf("  %-11s %10s\n", name, mib(bytes).c_str());
+  for (const auto& [name, bytes] : train::memory_parts(e))
+    if (bytes > 0) std::printf("  %-11s %10s\n", name.c_str(), mib(bytes).c_str());
   for (const std::string& name : e.left_out) std::printf("  %-11s not counted\n", name.c_str());
   std::printf("disk        %12s  a checkpoint\n", mib(e.checkpoint).c_str());
   if (!e.seconds) {

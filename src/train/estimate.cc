@@ -121,16 +121,21 @@ Result<Estimate> estimate(TrainConfig config, const data::Dataset& dataset, cons
   return out;
 }
 
+std::vector<std::pair<std::string, std::int64_t>> memory_parts(const Estimate& e) {
+  return {{"base", e.memory.base},
+          {"weights", e.memory.weights},
+          {"gradients", e.memory.gradients},
+          {"moments", e.memory.moments},
+          {"activations", e.memory.activations},
+          {"head", e.memory.head},
+          {"workspaces", e.memory.workspaces},
+          {"scratch", e.memory.scratch},
+          {"program", e.program}};
+}
+
 json::Object to_json(const Estimate& e) {
-  json::Object memory{{"base", e.memory.base},
-                      {"weights", e.memory.weights},
-                      {"gradients", e.memory.gradients},
-                      {"moments", e.memory.moments},
-                      {"activations", e.memory.activations},
-                      {"head", e.memory.head},
-                      {"workspaces", e.memory.workspaces},
-                      {"scratch", e.memory.scratch},
-                      {"program", e.program}};
+  json::Object memory;
+  for (const auto& [name, bytes] : memory_parts(e)) memory.set(name, bytes);
   json::Object out{{"steps", e.steps},
                    {"rows_a_step", e.rows_a_step},
                    {"rows", e.rows},

@@ -7,6 +7,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "json/value.h"
@@ -53,6 +54,8 @@ struct Estimate {
 Result<Estimate> estimate(TrainConfig config, const data::Dataset& dataset, const kernels::Kernels& kernels,
                           base::ThreadPool& pool, double seconds);
 
+// What the memory is for: names as in to_json, and bytes.
+std::vector<std::pair<std::string, std::int64_t>> memory_parts(const Estimate& estimate);
 json::Object to_json(const Estimate& estimate);
 
 }  // namespace qw::train

@@ -16,6 +16,19 @@ Result<data::ExampleStream> ExampleMethod::stream(const std::vector<data::Datase
   return data::ExampleStream::create(sources, holds_, reading_, rows_, c_.config.seed, at);
 }
 
+Status ExampleMethod::judge(std::vector<double>& sums, double count, StepRecord& record) {
+  QW_TRY(c_.share.add_up(sums));
+  double right = 0, margin = 0;
+  for (std::size_t i = 0; i < sums.size(); i += 3) {
+    record.loss += sums[i] / count;
+    right += sums[i + 1];
+    margin += sums[i + 2];
+  }
+  record.accuracy = right / count;
+  record.margin = margin / count;
+  return {};
+}
+
 Status ExampleMethod::open(const data::Cursor& at) {
   QW_ASSIGN(auto opened, stream(c_.dataset.train, at));
   examples_.emplace(std::move(opened));

@@ -77,16 +77,7 @@ Status ScoreMethod::learn(StepRecord& record) {
     return {};
   });
   QW_TRY(learnt);
-  QW_TRY(c_.share.add_up(sums));
-  double right = 0, margin = 0;
-  for (std::size_t i = 0; i < sums.size(); i += 3) {
-    record.loss += sums[i] / count;
-    right += sums[i + 1];
-    margin += sums[i + 2];
-  }
-  record.accuracy = right / count;
-  record.margin = margin / count;
-  return {};
+  return judge(sums, count, record);
 }
 
 Result<EvalRecord> ScoreMethod::evaluate() {

@@ -24,6 +24,10 @@ class ExampleMethod : public Method {
   // `rows`: of the longest example; 0: sequence_length.
   ExampleMethod(const MethodContext& context, data::Holds holds, data::Reading reading, std::int64_t rows = 0);
 
+  // Into the record, of all processes: `sums` has of each batch the sum of losses, of examples judged right, and of
+  // margins, and is added up; `count`: examples of the step.
+  Status judge(std::vector<double>& sums, double count, StepRecord& record);
+
   MethodContext c_;
   std::optional<data::ExampleStream> examples_, heldout_;
   std::vector<data::PackedBatch> batches_;

@@ -22,7 +22,9 @@ Store::Store(std::unique_ptr<Work> work, std::string lock_path)
       jobs_(std::make_unique<Jobs>(*work_)),
       documents_(std::make_unique<Documents>(*work_)),
       rollouts_(std::make_unique<Rollouts>(*work_)),
-      feedback_(std::make_unique<FeedbackBook>(*work_)) {}
+      feedback_(std::make_unique<FeedbackBook>(*work_)),
+      complaints_(std::make_unique<Complaints>(*work_)),
+      personal_data_(std::make_unique<PersonalData>(*work_)) {}
 
 Store::~Store() {
   if (lock_ >= 0) ::close(lock_);

@@ -11,12 +11,14 @@
 #include <string>
 
 #include "base/result.h"
+#include "store/complaints.h"
 #include "store/documents.h"
 #include "store/feedback.h"
 #include "store/files.h"
 #include "store/jobs.h"
 #include "store/ledger.h"
 #include "store/rollouts.h"
+#include "store/personal_data.h"
 #include "store/tenants.h"
 
 namespace qw::store {
@@ -49,6 +51,8 @@ class Store {
   Documents& documents() { return *documents_; }
   Rollouts& rollouts() { return *rollouts_; }
   FeedbackBook& feedback() { return *feedback_; }
+  Complaints& complaints() { return *complaints_; }
+  PersonalData& personal_data() { return *personal_data_; }
 
   // Takes the right to be the only service over this store, until the store is closed; false: several may be, as they
   // may over PostgreSQL. kRefused: another process serves from the same file.
@@ -74,6 +78,8 @@ class Store {
   std::unique_ptr<Documents> documents_;
   std::unique_ptr<Rollouts> rollouts_;
   std::unique_ptr<FeedbackBook> feedback_;
+  std::unique_ptr<Complaints> complaints_;
+  std::unique_ptr<PersonalData> personal_data_;
 };
 
 }  // namespace qw::store

@@ -152,6 +152,20 @@ INSERT INTO roles (name, allow, deny, built_in) VALUES
   ('releaser', 'models.read,files.*,evaluations.*,rollouts.*,lineage.read', '', 1)
   ON CONFLICT (name) DO NOTHING;
 )sql",
+    // 8: what people complain of; members may take along and erase what is theirs
+    R"sql(
+CREATE TABLE complaints (
+  id TEXT PRIMARY KEY, project_id TEXT NOT NULL, user_id TEXT NOT NULL, receipt TEXT NOT NULL, kind TEXT NOT NULL,
+  appeal_of TEXT NOT NULL, about TEXT NOT NULL, contact TEXT NOT NULL, text TEXT NOT NULL, status TEXT NOT NULL,
+  answer TEXT NOT NULL, answered_by TEXT NOT NULL, created_us BIGINT NOT NULL, due_us BIGINT NOT NULL,
+  answered_us BIGINT NOT NULL, closed_us BIGINT NOT NULL, erased_us BIGINT NOT NULL);
+CREATE INDEX complaints_status ON complaints (status, created_us);
+CREATE INDEX complaints_user ON complaints (user_id, created_us);
+CREATE INDEX complaints_project ON complaints (project_id, created_us);
+CREATE INDEX complaints_appeal ON complaints (appeal_of);
+UPDATE roles SET allow = allow || ',complaints.*,data.*' WHERE name = 'member' AND built_in = 1;
+UPDATE roles SET allow = allow || ',complaints.*' WHERE name = 'viewer' AND built_in = 1;
+)sql",
 };
 
 void replace_all(std::string& text, std::string_view from, std::string_view to) {
@@ -275,6 +289,9 @@ const std::vector<TableInfo>& tables() {
        {"id", "project_id", "name", "number", "sha256", "examples", "pairs", "examples_file", "pairs_file",
         "examples_sha256", "pairs_sha256", "by_key", "erased", "created_us"}},
       {"dataset_items", {"dataset_id", "number", "feedback_id", "digest"}, 2},
+      {"complaints",
+       {"id", "project_id", "user_id", "receipt", "kind", "appeal_of", "about", "contact", "text", "status", "answer",
+        "answered_by", "created_us", "due_us", "answered_us", "closed_us", "erased_us"}},
   };
   return all;
 }

@@ -1,0 +1,168 @@
+// Complaints, and what a person may take along or have erased: over both engines.
+#include "store/complaints.h"
+
+#include "store/internal/test_stores.h"
+
+namespace qw::store {
+namespace {
+
+constexpr std::int64_t kDay = 86'400'000'000;
+
+class ComplaintsTest : public test::OnEngine {
+ protected:
+  void SetUp() override {
+    test::OnEngine::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    Store& s = open();
+    ASSERT_TRUE(s.tenants().add_organisation("o"));
+    project_ = s.tenants().add_project("o", "p")->id;
+    ann_ = s.tenants().add_user("o", "ann", {"member"})->id;
+    ann_key_ = s.tenants().add_key({"p", "ann", "phone", {"*"}, {}, {}, 0})->key;
+  }
+  Complaints& complaints() { return store_->complaints(); }
+  FiledComplaint filed(const std::string& text, std::int64_t days = 15) {
+    auto made = complaints().add({project_, ann_, "content 7", "ann@x.y", text, days});
+    EXPECT_TRUE(made) << made.error().message;
+    now_us_ += 1'000'000;
+    return *made;
+  }
+  std::string project_, ann_;
+  Key ann_key_;
+};
+INSTANTIATE_TEST_SUITE_P(Both, ComplaintsTest, testing::Values(test::Engine::kSqlite, test::Engine::kPostgres),
+                         test::engine_name);
+
+TEST_P(ComplaintsTest, AreFoundByTheirReceiptAnsweredAndClosedOnce) {
+  const FiledComplaint one = filed("it was rude");
+  EXPECT_EQ(one.complaint.due_us - one.complaint.created_us, 15 * kDay);
+  EXPECT_EQ(complaints().find_by_receipt(one.complaint.id, one.receipt)->text, "it was rude");
+  EXPECT_FALSE(complaints().find_by_receipt(one.complaint.id, "guess"));
+  EXPECT_EQ(complaints().appeal(one.complaint.id, {"", "", "", "", "no"}).error().kind, ErrorKind::kRefused);
+  const auto answered = complaints().answer(one.complaint.id, "sorry", "bo");
+  ASSERT_TRUE(answered) << answered.error().message;
+  EXPECT_EQ(answered->status, "answered");
+  EXPECT_EQ(answered->answered_by, "bo");
+  EXPECT_EQ(complaints().answer(one.complaint.id, "again", "bo").error().kind, ErrorKind::kRefused);
+  const auto closed = complaints().close(one.complaint.id, "done", "bo");
+  ASSERT_TRUE(closed);
+  EXPECT_EQ(closed->answer, "sorry") << "the answer stays";
+  EXPECT_EQ(complaints().close(one.complaint.id, "done", "bo").error().kind, ErrorKind::kRefused);
+  EXPECT_EQ(complaints().answer("cmp_none", "x", "bo").error().kind, ErrorKind::kBadInput);
+}
+
+TEST_P(ComplaintsTest, AnAnswerCanBeAppealedAgainstOnce) {
+  const FiledComplaint one = filed("wrong");
+  ASSERT_TRUE(complaints().answer(one.complaint.id, "right", "bo"));
+  const auto appeal = complaints().appeal(one.complaint.id, {"", "", "", "", "wrong still", 10});
+  ASSERT_TRUE(appeal) << appeal.error().message;
+  EXPECT_EQ(appeal->complaint.kind, "appeal");
+  EXPECT_EQ(appeal->complaint.appeal_of, one.complaint.id);
+  EXPECT_EQ(appeal->complaint.user_id, ann_);
+  EXPECT_EQ(appeal->complaint.contact, "ann@x.y");
+  EXPECT_EQ(complaints().appeal(one.complaint.id, {"", "", "", "", "again"}).error().kind, ErrorKind::kRefused);
+  ASSERT_TRUE(complaints().answer(appeal->complaint.id, "final", "bo"));
+  EXPECT_EQ(complaints().appeal(appeal->complaint.id, {"", "", "", "", "no"}).error().kind, ErrorKind::kRefused);
+}
+
+TEST_P(ComplaintsTest, ListsByStatusAndDeadlinePageByPage) {
+  const std::string first = filed("a", 1).complaint.id, second = filed("b", 2).complaint.id,
+                    third = filed("c", 3).complaint.id;
+  ASSERT_TRUE(complaints().add({"", "", "", "", "of nobody"}));
+  const auto ids = [&](const ComplaintFilter& f, const std::string& after = "", std::int64_t most = 10) {
+    std::vector<std::string> out;
+    for (const Complaint& one : *complaints().list(f, after, most)) out.push_back(one.text);
+    return out;
+  };
+  using Texts = std::vector<std::string>;
+  EXPECT_EQ(ids({}), (Texts{"a", "b", "c", "of nobody"}));
+  EXPECT_EQ(ids({}, first, 2), (Texts{"b", "c"}));
+  EXPECT_EQ(ids({.user_id = ann_}), (Texts{"a", "b", "c"}));
+  now_us_ += 2 * kDay + 1;
+  EXPECT_EQ(ids({.overdue = true}), (Texts{"a", "b"}));
+  ASSERT_TRUE(complaints().answer(first, "x", "bo"));
+  EXPECT_EQ(ids({.overdue = true}), (Texts{"b"}));
+  EXPECT_EQ(ids({.status = "answered"}), (Texts{"a"}));
+  EXPECT_EQ(ids({.status = "open", .project_id = project_}), (Texts{"b", "c"}));
+}
+
+TEST_P(ComplaintsTest, RefusesWhatIsNoText) {
+  const auto kind = [&](NewComplaint c) { return complaints().add(c).error().kind; };
+  EXPECT_EQ(kind({"", "", "", "", ""}), ErrorKind::kBadInput);
+  EXPECT_EQ(kind({"", "", "", "", std::string(Complaints::kMostText + 1, 'x')}), ErrorKind::kBadInput);
+  EXPECT_EQ(kind({"", "", "", "", "\xFF"}), ErrorKind::kBadInput);
+  EXPECT_EQ(kind({"", "", "", "", std::string("a\0b", 3)}), ErrorKind::kBadInput);
+  EXPECT_EQ(kind({"", "", "", "", "x", 0}), ErrorKind::kBadInput);
+}
+
+TEST_P(ComplaintsTest, APersonsDataAreGivenAndErased) {
+  Store& s = *store_;
+  filed("my words");
+  const File file = *s.files().begin(project_, "a.txt", "user_data");
+  ASSERT_TRUE(s.files().append(file.id, "secret"));
+  ASSERT_TRUE(s.files().complete(file.id));
+  ASSERT_TRUE(s.documents().add({"resp_1", project_, "response", "", 0, 0, "{}"}));
+  const auto job = s.jobs().add("batch_", project_, "batch", "{}");
+  ASSERT_TRUE(job);
+  auto& data = s.personal_data();
+  const auto subject = data.subject_of(ann_key_);
+  ASSERT_TRUE(subject) << subject.error().message;
+  EXPECT_EQ(subject->project_id, project_) << "nobody else works there";
+  const auto held = data.collect(*subject, 100);
+  ASSERT_TRUE(held) << held.error().message;
+  EXPECT_EQ(held->user->name, "ann");
+  EXPECT_EQ(held->keys.size(), 1u);
+  EXPECT_EQ(held->complaints.at(0).text, "my words");
+  EXPECT_EQ(held->files.at(0).name, "a.txt");
+  EXPECT_EQ(held->documents.at(0).id, "resp_1");
+  EXPECT_EQ(held->jobs.size(), 1u);
+  EXPECT_FALSE(held->more);
+
+  EXPECT_EQ(data.erase(*subject).error().kind, ErrorKind::kRefused) << "a job is not finished";
+  EXPECT_EQ(s.tenants().user(ann_)->name, "ann") << "nothing was erased";
+  ASSERT_TRUE(s.jobs().cancel(project_, "batch", job->id));
+  const auto erased = data.erase(*subject);
+  ASSERT_TRUE(erased) << erased.error().message;
+  EXPECT_EQ(erased->files + erased->documents + erased->jobs + erased->complaints + erased->keys + erased->users, 6);
+  const User user = *s.tenants().user(ann_);
+  EXPECT_EQ(user.name, "erased-" + ann_);
+  EXPECT_TRUE(user.disabled);
+  const auto left = data.collect(*subject, 100);
+  ASSERT_TRUE(left);
+  EXPECT_TRUE(left->files.empty() && left->documents.empty() && left->jobs.empty());
+  EXPECT_EQ(left->complaints.at(0).text, "");
+  EXPECT_EQ(left->complaints.at(0).status, "open");
+  EXPECT_GT(left->complaints.at(0).erased_us, 0);
+  EXPECT_FALSE(s.tenants().key(ann_key_.id)->revoked_us == 0);
+}
+
+TEST_P(ComplaintsTest, AProjectThatOthersShareIsNotErasedWithAUser) {
+  Store& s = *store_;
+  ASSERT_TRUE(s.tenants().add_key({"p", "", "a service", {"*"}, {}, {}, 0}));
+  ASSERT_TRUE(s.documents().add({"resp_1", project_, "response", "", 0, 0, "{}"}));
+  const auto subject = s.personal_data().subject_of(ann_key_);
+  ASSERT_TRUE(subject);
+  EXPECT_EQ(subject->project_id, "");
+  ASSERT_TRUE(s.personal_data().erase(*subject));
+  EXPECT_TRUE(s.documents().find(project_, "response", "resp_1"));
+}
+
+TEST_P(ComplaintsTest, TheLastOwnerIsNotErased) {
+  Store& s = *store_;
+  const User owner = *s.tenants().add_user("o", "boss", {"owner"});
+  EXPECT_EQ(s.personal_data().erase({owner.id, ""}).error().kind, ErrorKind::kRefused);
+  EXPECT_EQ(s.tenants().user(owner.id)->name, "boss");
+  ASSERT_TRUE(s.tenants().add_user("o", "other", {"owner"}));
+  EXPECT_TRUE(s.personal_data().erase({owner.id, ""}));
+}
+
+TEST_P(ComplaintsTest, ABackupHasThem) {
+  const FiledComplaint one = filed("kept");
+  ASSERT_TRUE(store_->backup(folder_ / "b"));
+  auto other = Store::open((folder_ / "other.db").string());
+  ASSERT_TRUE(other);
+  ASSERT_TRUE((*other)->restore(folder_ / "b"));
+  EXPECT_EQ((*other)->complaints().find_by_receipt(one.complaint.id, one.receipt)->text, "kept");
+}
+
+}  // namespace
+}  // namespace qw::store

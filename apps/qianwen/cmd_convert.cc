@@ -31,7 +31,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct ConvertOptions {
-  std::string in, out, type, file, name, licence, imatrix, adapter, quality_text;
+  std::string in, out, type, file, name, licence, imatrix, adapter, quality_text, policy;
   std::vector<std::string> candidates = {"q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m"};
   int threads = 0;
   bool json = false, quantize = false, rounding = false;
@@ -245,7 +245,7 @@ void print_quality(const json::Value& q) {
 
 Status convert(const ConvertOptions& o) {
   QW_ASSIGN(OpenedModel in, open_model(o.in));
-  tell_licences(licensed_parts(in.path, o.adapter));
+  QW_TRY(check_licences(licensed_parts(in.path, o.adapter), o.policy));
   QW_ASSIGN(auto report, write_model(o, in));
   QW_TRY(carry_records(in.path, o.adapter, o.out, o.type.empty() ? "converted" : "converted to " + o.type));
   json::Object out{{"in", in.path}, {"out", o.out}, {"in_bytes", report.in_bytes}, {"out_bytes", report.out_bytes}};
@@ -286,6 +286,7 @@ CLI::App* add_common(CLI::App& app, const char* name, const char* help, const st
   cmd->add_option("--adapter,--lora", o->adapter, "LoRA adapter to merge: a PEFT folder or a GGUF file");
   cmd->add_option("--name", o->name, "general.name of a GGUF file");
   cmd->add_option("--licence", o->licence, "general.license of a GGUF file");
+  cmd->add_option("--policy", o->policy, "a profile that says what becomes of missing or clashing licences (default: a warning)");
   cmd->add_option("-t,--threads", o->threads, "threads (default: one per processor)");
   cmd->add_flag("--json", o->json, "print one JSON object");
   cmd->callback([o, &outcome] {

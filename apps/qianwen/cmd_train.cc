@@ -18,7 +18,7 @@ namespace qw::app {
 namespace {
 
 struct Options {
-  std::string config, corpus;
+  std::string config, corpus, policy;
   std::vector<std::string> overrides;
   std::int64_t threads = 0;
   bool resume = false, json = false;
@@ -158,6 +158,12 @@ void tell_parts(const train::TrainConfig& config, const data::Dataset& dataset) 
   if (!config.init_from.empty()) parts = licensed_parts(config.init_from, "");
   for (auto& data : data_parts(dataset.ledger)) parts.push_back(std::move(data));
   tell_licences(parts);
+Status check_parts(const train::TrainConfig& config, const std::filesystem::path& shards, const std::string& policy) {
+  std::vector<governance::LicensedPart> parts;
+  if (!config.init_from.empty()) parts = licensed_parts(config.init_from, "");
+  for (auto& data : licensed_parts(shards.string(), ""))
+    if (data.what.starts_with("data ")) parts.push_back(std::move(data));
+  return check_licences(parts, policy);
 }
 
 Status train_model(const Options& o, LaunchedRanks* ranks) {
@@ -172,6 +178,9 @@ Status train_model(const Options& o, LaunchedRanks* ranks) {
                                        ": has checkpoints of an earlier run; use --resume, or --set output=ANOTHER");
   QW_ASSIGN(const auto dataset, open_data(*config, o, ranks));
   if (leads) tell_parts(*config, dataset);
+  QW_ASSIGN(const auto folder, shards_folder(*config, o));
+  QW_ASSIGN(const auto dataset, data::open_dataset(folder));
+  QW_TRY(check_parts(*config, folder, o.policy));
   QW_ASSIGN(const auto isa, base::chosen_isa());
   const auto& kernels = kernels::kernels_for(isa);
   base::ThreadPool pool(config->threads == 0 && ranks != nullptr ? threads_each(*ranks) : static_cast<int>(config->threads));
@@ -219,6 +228,7 @@ void add_train(CLI::App& app, Outcome& outcome) {
   command->add_option("--set", options->overrides, "override a key: a.b=c");
   command->add_option("--corpus", options->corpus, "folder of the corpora (also: QW_CORPUS)");
   command->add_option("--threads", options->threads, "0 = one per CPU");
+  command->add_option("--policy", options->policy, "a profile that says what becomes of missing or clashing licences (default: a warning)");
   command->add_flag("--json", options->json, "JSON lines on standard output");
   auto estimate = std::make_shared<EstimateOptions>();
   command->add_flag("--estimate", estimate->wanted, "say what memory and time it would take, and train nothing");

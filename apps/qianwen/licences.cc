@@ -9,6 +9,7 @@
 #include "formats/weights_digest.h"
 #include "governance/ledger/compute_ledger.h"
 #include "ledger_files.h"
+#include "policy.h"
 #include "text_source.h"
 
 namespace qw::app {
@@ -79,6 +80,10 @@ void add_data(const std::string& path, std::vector<LicensedPart>& out) {
   for (LicensedPart& part : data_parts(*text)) out.push_back(std::move(part));
 }
 
+LicenceAction action_of(const Profile* profile, LicenceFinding::Kind kind) {
+  return profile == nullptr ? LicenceAction::kWarn : profile->licence_actions[static_cast<std::size_t>(kind)];
+}
+
 }  // namespace
 
 std::string stated_licence(const std::string& path) {
@@ -112,8 +117,19 @@ std::vector<LicensedPart> licensed_parts(const std::string& path, const std::str
   return out;
 }
 
-void tell_licences(const std::vector<LicensedPart>& parts) {
-  for (const LicenceFinding& one : licence_findings(parts)) std::fprintf(stderr, "licence: %s\n", one.text.c_str());
+Status check_licences(const std::vector<LicensedPart>& parts, const std::string& policy) {
+  std::optional<Profile> profile;
+  if (!policy.empty()) {
+    QW_ASSIGN(profile, open_profile(policy));
+  }
+  std::string refused;
+  for (const LicenceFinding& one : licence_findings(parts)) {
+    const LicenceAction action = action_of(profile ? &*profile : nullptr, one.kind);
+    if (action == LicenceAction::kWarn) std::fprintf(stderr, "licence: %s\n", one.text.c_str());
+    if (action == LicenceAction::kRefuse) refused += (refused.empty() ? "" : "; ") + one.text;
+  }
+  if (refused.empty()) return {};
+  return fail(ErrorKind::kRefused, "the policy " + profile->name + " refuses: " + refused);
 }
 
 Status carry_records(const std::string& in, const std::string& adapter, const std::string& out,

@@ -1,5 +1,5 @@
-// Licences of what a model is made of, where they are looked for, and what stands in the way; and the records that go
-// along with a model when its files are written anew.
+// Licences of what a model is made of, where they are looked for, and what a policy has done about them; and the
+// records that go along with a model when its files are written anew.
 #pragma once
 
 #include <filesystem>
@@ -23,6 +23,9 @@ std::vector<governance::LicensedPart> data_parts(const std::string& ledger);
 
 // Tells what speaks against giving on a model of these parts on standard error, a line each.
 void tell_licences(const std::vector<governance::LicensedPart>& parts);
+// Tells findings on standard error, a line each, as a profile's `licences` has it ("": warns of all of them). kRefused:
+// it refuses one.
+Status check_licences(const std::vector<governance::LicensedPart>& parts, const std::string& policy);
 
 // Records of compute and data of the model (or of the adapter that was put into it) go along to `out`, as of what was
 // derived from it by `how`. Nothing is written where there are none.

@@ -264,6 +264,7 @@ std::uint64_t AuditLog::size() const {
   return state_->kept;
 }
 
+const std::filesystem::path& AuditLog::folder() const { return state_->folder; }
 const SigningKey& AuditLog::key() const { return state_->key; }
 
 }  // namespace qw::governance

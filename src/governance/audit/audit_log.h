@@ -34,6 +34,7 @@ class AuditLog {
 
   std::uint64_t size() const;  // records that are kept
   const SigningKey& key() const;
+  const std::filesystem::path& folder() const;
 
  private:
   struct State;

@@ -38,4 +38,7 @@ struct LicenceFinding {
 // one kind beside share-alike of another).
 std::vector<LicenceFinding> licence_findings(const std::vector<LicensedPart>& parts);
 
+// What a profile has done about findings of a kind.
+enum class LicenceAction { kIgnore, kWarn, kRefuse };
+
 }  // namespace qw::governance

@@ -172,6 +172,24 @@ void read_keeping(Members& in, Profile& out) {
       out.incident_clocks.emplace_back(name, hours.as_int());
     }
   }
+  in.object("complaints", [&](Members& complaints) {
+    complaints.flag("open", out.complaints_open);
+    complaints.count("answer_days", out.complaint_days, 1, 3650);
+    complaints.count("appeal_days", out.appeal_days, 1, 3650);
+  });
+  in.object("licences", [&](Members& licences) {
+    const auto action = [&](const char* name, LicenceFinding::Kind kind) {
+      std::string word = "warn";
+      licences.choice(name, word, {"ignore", "warn", "refuse"});
+      out.licence_actions[static_cast<std::size_t>(kind)] = word == "ignore"   ? LicenceAction::kIgnore
+                                                            : word == "refuse" ? LicenceAction::kRefuse
+                                                                               : LicenceAction::kWarn;
+    };
+    action("missing", LicenceFinding::Kind::kMissing);
+    action("unknown", LicenceFinding::Kind::kUnknown);
+    action("terms", LicenceFinding::Kind::kTerms);
+    action("conflict", LicenceFinding::Kind::kConflict);
+  });
   in.names("public_page_fields", out.public_page_fields);
   in.names("required_approvals", out.required_approvals);
   read_keys(in, "approvers", out.approvers);

@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "governance/audit/signing_key.h"
 #include "governance/guard/text_guard.h"
+#include "governance/ledger/licence.h"
 #include "json/value.h"
 
 namespace qw::governance {
@@ -84,6 +85,11 @@ struct Profile {
   bool training_opt_in_default = false;
   std::string crypto = "sha256/ed25519";                              // or sm3/sm2
   std::vector<std::pair<std::string, std::int64_t>> incident_clocks;  // name, hours
+  bool complaints_open = false;                     // to those without a key, too
+  std::int64_t complaint_days = 0, appeal_days = 0;  // within which they are answered; 0: 30
+  // What becomes of findings about licences when a model is trained or written, by LicenceFinding::Kind.
+  std::array<LicenceAction, 4> licence_actions = {LicenceAction::kWarn, LicenceAction::kWarn, LicenceAction::kWarn,
+                                                  LicenceAction::kWarn};
   std::vector<std::string> public_page_fields, required_approvals;
   std::vector<PublicKey> approvers;  // whose approvals count; none: those of the keys that the service goes by
   std::optional<AssessmentRule> assessment;

@@ -1,4 +1,4 @@
-// qianwen admin org | project | user | role | key | limit | budget | price | usage | backup | restore: who may use a
+// qianwen admin org | project | user | role | key | limit | budget | price | usage | complaint | data | backup | restore: who may use a
 // service, and what that may cost. Works on the store while services run; what it does is what /admin/v1 does
 // (api/admin/operations.h).
 #include <cstdio>
@@ -298,6 +298,35 @@ void add_usage(Admin& admin) {
   cmd.app().add_flag("--csv", form->csv, "every request, as CSV")->excludes(rows);
 }
 
+void add_cases(Admin& admin) {
+  auto* group = admin.group("complaint", "Complaints and appeals of users");
+  admin.operation(group, "list", "All of them, oldest first", "complaints.list")
+      .text("--status", "status", "open, answered or closed")
+      .text("--overdue", "overdue", "true: those that are behind their deadline only")
+      .text("--project", "project", "of this project")
+      .text("--user", "user", "of this user");
+  admin.operation(group, "show", "One of them", "complaints.get").needs("COMPLAINT", "complaint", "id");
+  admin.operation(group, "answer", "Answer one", "complaints.answer")
+      .needs("COMPLAINT", "complaint", "id")
+      .needs("TEXT", "text", "what whoever complained is told")
+      .text("--by", "by", "who answers; not told");
+  admin.operation(group, "close", "Close one, without an answer of its own if it is open", "complaints.close")
+      .needs("COMPLAINT", "complaint", "id")
+      .needs("REASON", "reason", "why; of an open one, whoever complained is told")
+      .text("--by", "by", "who closes; not told");
+
+  group = admin.group("data", "What is held of people: to be given out, or erased");
+  admin.operation(group, "user", "What is held of a user", "users.data")
+      .needs("USER", "user", "name or id")
+      .text("--project", "project", "and what this project has left");
+  admin.operation(group, "project", "What a project has left", "projects.data").needs("PROJECT", "project", "name or id");
+  admin.operation(group, "erase-user", "Erase it: nobody can take that back", "users.erase")
+      .needs("USER", "user", "name or id")
+      .text("--project", "project", "and what this project has left");
+  admin.operation(group, "erase-project", "Erase it: nobody can take that back", "projects.erase")
+      .needs("PROJECT", "project", "name or id");
+}
+
 void add_backup(Admin& admin) {
   auto file = std::make_shared<std::string>();
   const auto with = [&](const char* name, const char* what, Status (Store::*act)(const std::filesystem::path&)) {
@@ -322,6 +351,7 @@ void add_admin(CLI::App& app, Outcome& outcome) {
   add_keys(admin);
   add_money(admin);
   add_usage(admin);
+  add_cases(admin);
   add_backup(admin);
 }
 

@@ -183,7 +183,7 @@ void add_govern(CLI::App& app, Outcome& outcome) {
     cmd->add_option(
         "--type", o->type,
         "of this type only: start, stop, generation, reading, refusal, detection, approval, assessment, switch, ledger, "
-        "incident");
+        "incident, complaint, erasure, administration");
     cmd->add_option("--where", o->where,
                     "NAME=VALUE: of which this member is that, as produce_id=..., request=... or used.output=3; all of "
                     "them if there are several");

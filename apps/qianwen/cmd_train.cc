@@ -153,16 +153,10 @@ Result<data::Dataset> open_data(const train::TrainConfig& config, const Options&
 }
 
 // What the model is made of may be given on, as far as that is known: before hours go by, not after.
-void tell_parts(const train::TrainConfig& config, const data::Dataset& dataset) {
+Status check_parts(const train::TrainConfig& config, const data::Dataset& dataset, const std::string& policy) {
   std::vector<governance::LicensedPart> parts;
   if (!config.init_from.empty()) parts = licensed_parts(config.init_from, "");
   for (auto& data : data_parts(dataset.ledger)) parts.push_back(std::move(data));
-  tell_licences(parts);
-Status check_parts(const train::TrainConfig& config, const std::filesystem::path& shards, const std::string& policy) {
-  std::vector<governance::LicensedPart> parts;
-  if (!config.init_from.empty()) parts = licensed_parts(config.init_from, "");
-  for (auto& data : licensed_parts(shards.string(), ""))
-    if (data.what.starts_with("data ")) parts.push_back(std::move(data));
   return check_licences(parts, policy);
 }
 
@@ -177,10 +171,7 @@ Status train_model(const Options& o, LaunchedRanks* ranks) {
     return fail(ErrorKind::kUsage, config->output.string() +
                                        ": has checkpoints of an earlier run; use --resume, or --set output=ANOTHER");
   QW_ASSIGN(const auto dataset, open_data(*config, o, ranks));
-  if (leads) tell_parts(*config, dataset);
-  QW_ASSIGN(const auto folder, shards_folder(*config, o));
-  QW_ASSIGN(const auto dataset, data::open_dataset(folder));
-  QW_TRY(check_parts(*config, folder, o.policy));
+  if (leads) QW_TRY(check_parts(*config, dataset, o.policy));
   QW_ASSIGN(const auto isa, base::chosen_isa());
   const auto& kernels = kernels::kernels_for(isa);
   base::ThreadPool pool(config->threads == 0 && ranks != nullptr ? threads_each(*ranks) : static_cast<int>(config->threads));

@@ -15,6 +15,7 @@
 #include "licences.h"
 #include "pdf_writer.h"
 #include "policy.h"
+#include "store/store.h"
 #include "text_source.h"
 
 namespace qw::app {
@@ -24,7 +25,7 @@ namespace fs = std::filesystem;
 using namespace governance;
 
 struct Options {
-  std::string out, key, profile, packs, log, operator_file;
+  std::string out, key, profile, packs, log, operator_file, store;
   std::vector<std::string> models, assessments;
   bool no_pdf = false, json = false;
   std::string folder;  // verify
@@ -153,6 +154,41 @@ Status add_log(const Options& o, const SigningKey& key, DossierInput& in) {
   return {};
 }
 
+// How many complaints there are; none of their words.
+Status add_complaints(const Options& o, DossierInput& in) {
+  if (o.store.empty()) return {};
+  QW_ASSIGN(const auto state, store::Store::look(o.store));
+  if (state.version != state.version_of_program)
+    return fail(ErrorKind::kUsage, state.name + ": its tables are of version " + std::to_string(state.version) +
+                                       ", this program's of " + std::to_string(state.version_of_program) +
+                                       "; a service brings them up to date");
+  QW_ASSIGN(const auto store, store::Store::open(o.store));
+  std::int64_t total = 0, appeals = 0, overdue = 0, erased = 0;
+  std::map<std::string, std::int64_t> by_status{{"open", 0}, {"answered", 0}, {"closed", 0}};
+  constexpr std::int64_t kPage = 1000;
+  for (std::string after;;) {
+    QW_ASSIGN(const auto page, store->complaints().list({}, after, kPage));
+    for (const store::Complaint& one : page) {
+      ++total;
+      ++by_status[one.status];
+      appeals += one.kind == "appeal" ? 1 : 0;
+      erased += one.erased_us != 0 ? 1 : 0;
+      overdue += one.status == "open" && one.due_us < in.now * base::kSecondUs ? 1 : 0;
+      after = one.id;
+    }
+    if (static_cast<std::int64_t>(page.size()) < kPage) break;
+  }
+  json::Object counts{{"as_of", base::utc_text(in.now)},
+                      {"total", total},
+                      {"appeals", appeals},
+                      {"overdue", overdue},
+                      {"erased", erased}};
+  for (const auto& [status, n] : by_status) counts.set(status, n);
+  in.complaints =
+      in.evidence.add("complaints.json", "complaints in the store, counted", pretty(json::Value(std::move(counts))));
+  return {};
+}
+
 Status add_file(const std::string& path, const std::string& what, std::optional<std::size_t>& place, DossierInput& in) {
   if (path.empty()) return {};
   QW_ASSIGN(std::string text, base::read_file(path, kMostBytes));
@@ -202,6 +238,7 @@ Status make(const Options& o) {
   }
   QW_TRY(add_models(o, in));
   QW_TRY(add_log(o, key, in));
+  QW_TRY(add_complaints(o, in));
   for (const std::string& report : o.assessments) {
     std::optional<std::size_t> place;
     QW_TRY(add_file(report, "assessment " + base_name(report), place, in));
@@ -255,6 +292,7 @@ void add_govern_dossier(CLI::App& govern, Outcome& outcome) {
     add_models_option(*dossier);
     dossier->add_option("--operator", o->operator_file,
                         "JSON: what the operator states (provider, contact, purpose, ...)");
+    dossier->add_option("--store", o->store, "the service's store: complaints are counted");
     dossier->add_option("--assessment", o->assessments, "a report in JSON; may be given more than once");
     dossier->add_flag("--no-pdf", o->no_pdf, "HTML only");
     dossier->callback([dossier, o, &outcome] {

@@ -21,8 +21,6 @@ std::vector<governance::LicensedPart> licensed_parts(const std::string& path, co
 // Of the sources of a data ledger (its bytes); nothing if it is none.
 std::vector<governance::LicensedPart> data_parts(const std::string& ledger);
 
-// Tells what speaks against giving on a model of these parts on standard error, a line each.
-void tell_licences(const std::vector<governance::LicensedPart>& parts);
 // Tells findings on standard error, a line each, as a profile's `licences` has it ("": warns of all of them). kRefused:
 // it refuses one.
 Status check_licences(const std::vector<governance::LicensedPart>& parts, const std::string& policy);

@@ -61,6 +61,8 @@ constexpr Route kRoutes[] = {
     {"/v1/lineage", "lineage.read"},
     {"/v1/evaluations", "evaluations."},
     {"/v1/rollouts", "rollouts."},
+    {"/v1/complaints", "complaints."},
+    {"/v1/my/data", "data."},
 };
 
 const Route* find_route(std::string_view path) {

@@ -82,6 +82,8 @@ constexpr const char* kEvaluation =
     "id object created_at finished_at status model task_file data_files metric limit chat at_least at_most task value items "
     "passed task_sha256 data_sha256 model_sha256 sha256 error";
 constexpr const char* kRollout = "object name model candidate share evaluation previous version changed_at";
+constexpr const char* kComplaint =
+    "object id kind status appeal_of about contact text answer created due overdue answered closed erased receipt?";
 constexpr const char* kDashscope = "output usage? request_id";
 constexpr Members kMembers[] = {
     {"/v1/chat/completions", "POST", kTexts},
@@ -97,7 +99,7 @@ constexpr Members kMembers[] = {
     {"/v1/detokenize", "POST", "prompt"},
     {"/detokenize", "POST", "prompt"},
     {"/v1/moderations", "POST", "id model results"},
-    {"/v1/content_provenance", "POST", "object model results"},
+    {"/v1/content_provenance", "POST", "object model? basis? results"},
     {"/v1/models", "GET", "object? data has_more? first_id? last_id?"},
     {"/v1/models/{model*}", "GET", "type? id object? display_name? created? created_at? owned_by? parent? loaded?"},
     {"/v1/responses", "POST", kResponse},
@@ -152,6 +154,12 @@ constexpr Members kMembers[] = {
     {"/v1/rollouts/{name}/promote", "POST", kRollout},
     {"/v1/rollouts/{name}/rollback", "POST", kRollout},
     {"/v1/rollouts/{name}/history", "GET", "object data has_more"},
+    {"/v1/complaints", "POST", kComplaint},
+    {"/v1/complaints", "GET", kList},
+    {"/v1/complaints/{complaint_id}", "GET", kComplaint},
+    {"/v1/complaints/{complaint_id}/appeal", "POST", kComplaint},
+    {"/v1/my/data", "GET", "user keys sessions usage_rows complaints files documents jobs more"},
+    {"/v1/my/data", "DELETE", "users keys sessions complaints files documents jobs"},
     {"/v1/usage", "GET", "object data has_more next"},
     {"/v1/usage/rows", "GET", "object data has_more next"},
     {"/v1/messages", "POST", "id type role model content stop_reason stop_sequence usage"},

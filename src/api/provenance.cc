@@ -5,6 +5,8 @@
 #include "api/field_reader.h"
 #include "api/openai/files.h"
 #include "api/openai/moderations.h"
+#include "governance/audit/audit_log.h"
+#include "governance/audit/find_answer.h"
 #include "governance/watermark/detector.h"
 
 namespace qw::api {
@@ -34,13 +36,46 @@ void look(const ModelLease& model, const ProvenanceRequest& request, const gover
   });
 }
 
+constexpr std::size_t kMostNumbers = 100;
+constexpr const char* kTexts = R"({"anyOf": [{"type": "string"}, {"type": "array"}]})";
+
+void read_numbers(FieldReader& in, std::vector<std::string>& out) {
+  const json::Value* given = in.any("produce_id", kTexts);
+  if (given == nullptr) return;
+  const json::Array list = given->is_array() ? given->as_array() : json::Array{*given};
+  if (list.empty() || list.size() > kMostNumbers)
+    return in.reject("produce_id", "'produce_id' must hold 1 to " + std::to_string(kMostNumbers) + " numbers.");
+  for (const json::Value& one : list) {
+    if (!one.is_string() || !governance::moment_of(one.as_string()))
+      return in.reject("produce_id", "'produce_id' must be the ProduceID of a label of this service, or several: UUIDs of version 7.");
+    out.push_back(one.as_string());
+  }
+}
+
+// What anybody may know of a record: not whose it was.
+json::Object told_of(const std::string& number, const std::optional<json::Value>& record) {
+  json::Object out{{"produce_id", number}, {"verdict", record ? "produced_here" : "not_found"}};
+  if (!record) return out;
+  const auto copy = [&](const char* from, const char* to) {
+    if (const json::Value* found = record->find(from); found != nullptr) out.set(to, *found);
+  };
+  copy("ts", "created");
+  copy("type", "type");
+  copy("model", "model");
+  copy("watermark", "watermark");
+  copy("seq", "record");
+  return out;
+}
+
 }  // namespace
 
 ApiResult<ProvenanceRequest> read_provenance_request(const json::Object& body) {
   FieldReader in(body);
   ProvenanceRequest out;
   out.model = in.text("model").value_or("");
-  openai::read_texts(in, out.texts);
+  const char* asked = in.one_of({"input", "produce_id"}, kTexts);
+  if (asked != nullptr && std::string_view(asked) == "produce_id") read_numbers(in, out.numbers);
+  if (asked != nullptr && out.numbers.empty() && !in.error()) openai::read_texts(in, out.texts);
   out.level = in.number("level", kLeastLevel, 0.5).value_or(out.level);
   if (in.error()) return tl::unexpected(*in.error());
   out.ignored = in.unknown();
@@ -54,13 +89,14 @@ bool ProvenanceApi::handle(const net::Request& http, const std::shared_ptr<Excha
 }
 
 void ProvenanceApi::answer(const net::Request& http, const std::shared_ptr<Exchange>& exchange) const {
-  if (marks_ == nullptr)
-    return exchange->send_error(
-        {501, "invalid_request_error", "This service marks no texts (serve --watermark-keys).", "", "no_watermark"});
   const auto body = parse_body(http);
   if (!body) return exchange->send_error(body.error());
   auto request = read_provenance_request(*body);
   if (!request) return exchange->send_error(request.error());
+  if (!request->numbers.empty()) return look_up(*request, exchange);
+  if (marks_ == nullptr)
+    return exchange->send_error(
+        {501, "invalid_request_error", "This service marks no texts (serve --watermark-keys).", "", "no_watermark"});
   const auto entry = allowed_model(*exchange, models_, request->model);
   if (!entry) return exchange->send_error(entry.error());
   name_ignored(*exchange, request->ignored);
@@ -69,6 +105,31 @@ void ProvenanceApi::answer(const net::Request& http, const std::shared_ptr<Excha
                openai::in_background(background_, exchange,
                                      [model, exchange, keys, request] { look(model, request, *keys, exchange); });
              });
+}
+
+void ProvenanceApi::look_up(const ProvenanceRequest& request, const std::shared_ptr<Exchange>& exchange) const {
+  if (exchange->audit() == nullptr)
+    return exchange->send_error({501, "invalid_request_error",
+                                 "This service keeps no record of its answers (serve --audit-log).", "", "no_audit_log"});
+  name_ignored(*exchange, request.ignored);
+  openai::in_background(background_, exchange, [exchange, numbers = request.numbers] {
+    json::Array results, asked;
+    for (const std::string& number : numbers) {
+      const auto record = governance::find_answer(exchange->audit()->folder(), number);
+      if (!record) return exchange->send_error(from_internal(record.error()));
+      results.push_back(told_of(number, *record));
+      asked.push_back(json::Object{{"produce_id_asked", number}, {"verdict", *record ? "produced_here" : "not_found"}});
+    }
+    json::Object entry{{"type", "detection"},
+                       {"request", exchange->request_id()},
+                       {"path", exchange->path()},
+                       {"results", std::move(asked)}};
+    if (exchange->who() != nullptr) entry.set("key", exchange->who()->key.id);
+    json::Object body{{"object", "content_provenance"}, {"basis", "audit_log"}, {"results", std::move(results)}};
+    keep(*exchange, std::move(entry), [exchange, body = std::move(body)](const Status& kept) {
+      kept ? exchange->send_json(200, body) : exchange->send_error(not_kept());
+    });
+  });
 }
 
 }  // namespace qw::api

@@ -1,6 +1,7 @@
 // POST /v1/content_provenance: did this service write these texts? Answered by looking for its watermark
 // (governance/watermark/detector.h), with the probability that an unmarked text looks so; every answer names what it
-// rests on. Without keys the route answers 501.
+// rests on. Without keys the route answers 501. With {"produce_id"} in place of texts: whether the audit log has an answer
+// of that number, as its label names it; without a log 501.
 #pragma once
 
 #include <memory>
@@ -16,7 +17,8 @@ namespace qw::api {
 
 struct ProvenanceRequest {
   std::string model;               // whose tokens the texts are made of; "": the first
-  std::vector<std::string> texts;  // not empty
+  std::vector<std::string> texts;    // of one kind or the other there is one at least, and none of the other
+  std::vector<std::string> numbers;  // ProduceIDs
   double level = 0.001;            // of p-values that count as a mark
   std::vector<std::string> ignored;
 };
@@ -32,6 +34,7 @@ class ProvenanceApi {
 
  private:
   void answer(const net::Request& request, const std::shared_ptr<Exchange>& exchange) const;
+  void look_up(const ProvenanceRequest& request, const std::shared_ptr<Exchange>& exchange) const;
   const ModelList& models_;
   Background& background_;
   const governance::MarkKeyHolder* marks_;

@@ -8,6 +8,7 @@
 #include "api/adapters.h"
 #include "api/admin/operations.h"
 #include "api/anthropic/request.h"
+#include "api/complaints.h"
 #include "api/dashscope/request.h"
 #include "api/feedback/api.h"
 #include "api/model_swap.h"
@@ -93,7 +94,7 @@ const Route kRoutes[] = {
     {"POST", "/v1/detokenize", kOpenAi, "The text of tokens", kJson, kDetokenize},
     {"POST", "/detokenize", kOpenAi, "The text of tokens", kJson, kDetokenize},
     {"POST", "/v1/moderations", kOpenAi, "Judge texts", kJson, &reads<&openai::read_moderation_request>},
-    {"POST", "/v1/content_provenance", kOpenAi, "Look for this service's marks in texts", kJson,
+    {"POST", "/v1/content_provenance", kOpenAi, "Look for this service's marks in texts, or for its answers by their numbers", kJson,
      &reads<&read_provenance_request>},
     {"GET", "/v1/models", kOpenAi, "List the models (in Anthropic's shape with anthropic-version)"},
     {"GET", "/v1/models/{model*}", kOpenAi, "Show a model"},
@@ -253,6 +254,19 @@ const Route kRoutes[] = {
       {"limit", R"({"type": "integer", "minimum": 1, "maximum": 1000})"},
       kAfter,
       {"format", R"({"enum": ["json", "csv"]})"}}},
+    {"POST", "/v1/complaints", kService, "Complain", kJson, &reads<&read_complaint_request>},
+    {"GET", "/v1/complaints", kService, "List complaints of one's own", kJson, nullptr, {kAfter, kLimit}},
+    {"GET",
+     "/v1/complaints/{complaint_id}",
+     kService,
+     "Show a complaint, by its receipt or as one's own",
+     kJson,
+     nullptr,
+     {{"receipt", R"({"type": "string"})"}}},
+    {"POST", "/v1/complaints/{complaint_id}/appeal", kService, "Appeal against an answer", kJson,
+     &reads<&read_appeal_request>},
+    {"GET", "/v1/my/data", kService, "What is held of the key's user or project"},
+    {"DELETE", "/v1/my/data", kService, "Erase what is held of the key's user or project"},
     {"GET", "/metrics", kService, "Figures for Prometheus", kText},
     {"GET", "/openapi.json", kService, "This document"},
     {"GET", "/admin/adapters", kService, "List adapters"},

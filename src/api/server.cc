@@ -83,6 +83,7 @@ Service::Service(const ModelList& models, ServiceOptions options)
       responses_(models, background_),
       moderations_(background_, options_.moderator),
       provenance_(models, background_, options_.marks),
+      complaints_(background_, options_.policies),
       batches_(background_),
       fine_tuning_(models, background_, options_.fine_tuning),
       rollout_table_(options_.accounts == nullptr ? nullptr : std::make_unique<RolloutTable>(options_.accounts->store(), options_.rollout_poll)),
@@ -228,6 +229,7 @@ void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply
   const auto shared = std::make_shared<const net::Request>(std::move(request));
   if (options_.accounts == nullptr) return route_prepared(shared, exchange);
   if (sessions_.handle_login(shared, exchange, options_.accounts)) return;
+  if (!secret && complaints_.open_to_all(shared->path) && complaints_.handle(shared, exchange, options_.accounts)) return;
   if (!secret) {
     const bool page = shared->method == "GET" && shared->path == "/" &&
                       net::find_header(shared->headers, "accept").find("text/html") != std::string_view::npos;
@@ -314,6 +316,7 @@ void Service::route(const std::shared_ptr<const net::Request>& shared, const std
       fine_tuning_.handle(shared, exchange) || evaluations_.handle(shared, exchange) || rollouts_.handle(shared, exchange) ||
       feedback_.handle(shared, exchange))
     return;
+  if (complaints_.handle(shared, exchange, exchange->accounts())) return;
   if (admin_.handle(shared, exchange) || sessions_.handle(shared, exchange)) return;
   if (options_.adapters != nullptr && handle_adapters(*options_.adapters, models_, request, exchange)) return;
   if (options_.models != nullptr && handle_model_swap(*options_.models, request, exchange)) return;

@@ -13,6 +13,7 @@
 #include "api/admin/api.h"
 #include "api/anthropic/api.h"
 #include "api/background.h"
+#include "api/complaints.h"
 #include "api/dashscope/api.h"
 #include "api/dashscope/files.h"
 #include "api/dashscope/tasks.h"
@@ -117,6 +118,7 @@ class Service {
   openai::ResponsesApi responses_;
   openai::ModerationsApi moderations_;
   ProvenanceApi provenance_;
+  ComplaintsApi complaints_;
   std::unique_ptr<DeferredRunner> deferred_;  // all three: null without accounts
   std::unique_ptr<openai::ResponseEvents> response_events_;
   std::unique_ptr<openai::BatchRunner> batch_runner_;

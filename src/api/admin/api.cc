@@ -7,6 +7,7 @@
 #include "api/accounts.h"
 #include "api/admin/objects.h"
 #include "api/admin/operations.h"
+#include "api/audit_entry.h"
 #include "api/openai/files.h"
 #include "base/log.h"
 #include "base/sha256.h"
@@ -19,7 +20,10 @@ constexpr std::string_view kRoot = "/admin/v1";
 constexpr std::string_view kOwnRoot = "/v1", kOwnUsage = "/v1/usage";
 constexpr std::int64_t kUsualPage = 100, kMostPage = 1000;
 // What a query may say to an operation; pages are cut here.
-constexpr const char* kQueryArguments[] = {"by", "from", "to", "organisation", "project", "user", "key", "subject"};
+constexpr const char* kQueryArguments[] = {"by",   "from", "to",      "organisation", "project",
+                                           "user", "key",  "subject", "status",       "overdue"};
+// What these change is in the audit log, too: it is about people.
+constexpr std::string_view kRecorded[] = {"complaints.answer", "complaints.close", "users.erase", "projects.erase"};
 constexpr std::size_t kOwnArguments = 3;  // the first of them say nothing of whose
 constexpr std::size_t kLongestRepeat = 255;
 
@@ -108,6 +112,8 @@ class Call {
     if (!answer) return refuse(error_of(answer.error()));
     if (match_.operation->changes()) note(*arguments, *answer);
     if (match_.operation->changes()) exchange_->accounts()->forget();
+    if (exchange_->audit() != nullptr && std::count(std::begin(kRecorded), std::end(kRecorded), match_.operation->name))
+      return record(*answer);
     if (match_.operation->name == "usage.sum") return send_list(answer->as_array(), false);  // few, and none has a name
     if (answer->is_array()) return page(answer->as_array());
     exchange_->send_json(200, *answer);
@@ -156,7 +162,7 @@ class Call {
   void note(const json::Object& arguments, const json::Value& answer) {
     json::Object shown;
     for (const auto& [name, value] : arguments)
-      if (name != "repeat_id") shown.set(name, name == "password" ? json::Value("(hidden)") : value);
+      if (name != "repeat_id") shown.set(name, name == "password" || name == "text" ? json::Value("(hidden)") : value);
     const json::Value* id = answer.find("id");
     const store::Principal& who = *exchange_->who();
     base::log_info("admin: " + std::string(match_.operation->name) + " " +
@@ -166,6 +172,23 @@ class Call {
                                            {"user", who.user},
                                            {"from", request_.remote},
                                            {"request", exchange_->request_id()}}));
+  }
+
+  // Answers once it is on record: without words, but for counts and statuses.
+  void record(const json::Value& answer) {
+    json::Object entry{{"type", "administration"},
+                       {"operation", std::string(match_.operation->name)},
+                       {match_.kind, match_.where},
+                       {"by_key", exchange_->who()->key.id},
+                       {"request", exchange_->request_id()}};
+    for (const char* name : {"status", "kind", "appeal_of"})
+      if (const json::Value* found = answer.find(name); found != nullptr) entry.set(name, *found);
+    if (answer.find("documents") != nullptr) entry.set("erased", answer);
+    if (const json::Value* text = answer.find("answer"); text != nullptr && text->is_string())
+      entry.set("answer_hmac", concealed(*exchange_, text->as_string()));
+    keep(*exchange_, std::move(entry), [exchange = exchange_, answer](const Status& kept) {
+      kept ? exchange->send_json(200, answer) : exchange->send_error(not_kept());
+    });
   }
 
   // What stands in a list after the object `after`, at most a page of it.

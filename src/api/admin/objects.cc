@@ -2,6 +2,8 @@
 
 #include <charconv>
 
+#include "base/clock.h"
+
 namespace qw::api::admin {
 namespace {
 
@@ -162,6 +164,71 @@ json::Value to_json(const store::NewKey& k) {
   json::Value out = to_json(k.key);
   out.as_object().set("key", k.secret);
   return out;
+}
+
+json::Value to_json(const store::Complaint& c) {
+  const bool open = c.status == "open" || c.status.empty();
+  return json::Object{{"id", c.id},
+                      {"kind", c.kind},
+                      {"status", c.status},
+                      {"project", c.project_id},
+                      {"user", c.user_id},
+                      {"appeal_of", c.appeal_of},
+                      {"about", c.about},
+                      {"contact", c.contact},
+                      {"text", c.text},
+                      {"answer", c.answer},
+                      {"answered_by", c.answered_by},
+                      {"created", seconds_of(c.created_us)},
+                      {"due", seconds_of(c.due_us)},
+                      {"overdue", open && c.due_us != 0 && c.due_us < base::unix_us()},
+                      {"answered", seconds_of(c.answered_us)},
+                      {"closed", seconds_of(c.closed_us)},
+                      {"erased", seconds_of(c.erased_us)}};
+}
+json::Value to_json(const store::HeldData& d) {
+  json::Array keys, complaints, files, documents, jobs;
+  for (const store::Key& one : d.keys) keys.push_back(to_json(one));
+  for (const store::Complaint& one : d.complaints) complaints.push_back(to_json(one));
+  for (const store::File& one : d.files)
+    files.push_back(json::Object{{"id", one.id},
+                                 {"name", one.name},
+                                 {"purpose", one.purpose},
+                                 {"bytes", one.bytes},
+                                 {"created", seconds_of(one.created_us)},
+                                 {"expires", seconds_of(one.expires_us)}});
+  // What a document holds is JSON of whoever wrote it.
+  const auto body = [](const std::string& text) {
+    auto value = json::parse(text);
+    return value ? std::move(*value) : json::Value(text);
+  };
+  for (const store::Document& one : d.documents)
+    documents.push_back(json::Object{{"id", one.id},
+                                     {"kind", one.kind},
+                                     {"parent", one.parent},
+                                     {"created", seconds_of(one.created_us)},
+                                     {"expires", seconds_of(one.expires_us)},
+                                     {"body", body(one.body)}});
+  for (const store::Job& one : d.jobs)
+    jobs.push_back(json::Object{{"id", one.id},
+                                {"kind", one.kind},
+                                {"status", one.status},
+                                {"created", seconds_of(one.created_us)},
+                                {"asked", body(one.spec)}});
+  return json::Object{{"user", d.user ? to_json(*d.user) : json::Value()},
+                      {"keys", std::move(keys)},
+                      {"sessions", d.sessions},
+                      {"usage_rows", d.usage_rows},
+                      {"complaints", std::move(complaints)},
+                      {"files", std::move(files)},
+                      {"documents", std::move(documents)},
+                      {"jobs", std::move(jobs)},
+                      {"more", d.more}};
+}
+json::Value to_json(const store::ErasedData& d) {
+  return json::Object{{"users", d.users},           {"keys", d.keys},   {"sessions", d.sessions},
+                      {"complaints", d.complaints}, {"files", d.files}, {"documents", d.documents},
+                      {"jobs", d.jobs}};
 }
 
 std::string csv_of(const json::Array& rows, bool head) {

@@ -25,6 +25,9 @@ json::Value to_json(const store::Budget& b);
 json::Value to_json(const store::Price& p);
 json::Value to_json(const store::UsageRow& r);
 json::Value to_json(const store::UsageSum& s);
+json::Value to_json(const store::Complaint& c);
+json::Value to_json(const store::HeldData& d);
+json::Value to_json(const store::ErasedData& d);
 
 // Rows of the ledger as lines of CSV; `head`: after a line of the columns' names.
 std::string csv_of(const json::Array& rows, bool head);

@@ -22,9 +22,10 @@ Result<bool> among(const Result<std::vector<T>>& list, std::string T::*member, c
 
 std::span<const Operation> operations() {
   static const std::vector<Operation> all = [] {
-    const auto tenants = tenant_operations(), money = money_operations();
+    const auto tenants = tenant_operations(), money = money_operations(), cases = case_operations();
     std::vector<Operation> out(tenants.begin(), tenants.end());
     out.insert(out.end(), money.begin(), money.end());
+    out.insert(out.end(), cases.begin(), cases.end());
     return out;
   }();
   return all;
@@ -64,6 +65,7 @@ Result<bool> exists(store::Store& store, std::string_view kind, const std::strin
   if (kind == "project") return found(t.project(where));
   if (kind == "user") return found(t.user(where));
   if (kind == "key") return found(t.key(where));
+  if (kind == "complaint") return found(store.complaints().find(where));
   if (kind == "role") return among(t.roles(), &store::Role::name, where);
   if (kind == "budget") return among(store.ledger().budgets(), &store::Budget::id, where);
   return among(store.ledger().prices(), &store::Price::model, where);

@@ -23,6 +23,7 @@
 #include "commands.h"
 #include "data/config_table.h"
 #include "fine_tuner.h"
+#include "licences.h"
 #include "model_gate.h"
 #include "governance/label/aigc_label.h"
 #include "hosted_models.h"
@@ -296,6 +297,7 @@ Status check_serve(const ServeOptions& o) {
     note(policies.map([](auto&&) {}));
     if (policies && *policies != nullptr) {
       note(check_approvals(o.policies, **policies, o.host, o.audit_log, o.audit_key));
+      for (const std::string& name : o.models) note(admit_licences(policies->get(), name, paths));
       const auto gate = AssessmentGate::make(o.policies, **policies, o.host, o.audit_key);
       note(gate.map([](auto&&) {}));
       if (gate && *gate != nullptr)
@@ -352,10 +354,13 @@ Status serve(const ServeOptions& o) {
   std::optional<StartRecord> start;  // hashes the models' files while they are loaded
   if (audit != nullptr) start.emplace(o.models);
   HostingOptions hosting = hosting_options(o);
-  if (assessed != nullptr) {
-    hosting.admit = [&](const std::string& model, const std::vector<std::string>& paths) { return assessed->admit(model, paths); };
-    if (o.memory > 0)  // not all are loaded at once; all must have been assessed
-      for (const std::string& name : o.models) QW_TRY(assessed->admit(name, paths_of(adapters)));
+  if (policies != nullptr) {
+    hosting.admit = [&](const std::string& model, const std::vector<std::string>& paths) -> Status {
+      QW_TRY(admit_licences(policies.get(), model, paths));
+      return assessed == nullptr ? Status() : assessed->admit(model, paths);
+    };
+    if (o.memory > 0)  // not all are loaded at once; all must be fit to be
+      for (const std::string& name : o.models) QW_TRY(hosting.admit(name, paths_of(adapters)));
   }
   HostedModels models(std::move(hosting));
   for (const std::string& name : o.models) QW_TRY(models.add(name, adapters));

@@ -80,6 +80,15 @@ void add_data(const std::string& path, std::vector<LicensedPart>& out) {
   for (LicensedPart& part : data_parts(*text)) out.push_back(std::move(part));
 }
 
+Status refused_by(const Profile& profile, const std::vector<LicensedPart>& parts) {
+  std::string refused;
+  for (const LicenceFinding& one : licence_findings(parts))
+    if (profile.licence_actions[static_cast<std::size_t>(one.kind)] == LicenceAction::kRefuse)
+      refused += (refused.empty() ? "" : "; ") + one.text;
+  if (refused.empty()) return {};
+  return fail(ErrorKind::kRefused, "the policy " + profile.name + " refuses: " + refused);
+}
+
 LicenceAction action_of(const Profile* profile, LicenceFinding::Kind kind) {
   return profile == nullptr ? LicenceAction::kWarn : profile->licence_actions[static_cast<std::size_t>(kind)];
 }
@@ -122,14 +131,23 @@ Status check_licences(const std::vector<LicensedPart>& parts, const std::string&
   if (!policy.empty()) {
     QW_ASSIGN(profile, open_profile(policy));
   }
-  std::string refused;
-  for (const LicenceFinding& one : licence_findings(parts)) {
-    const LicenceAction action = action_of(profile ? &*profile : nullptr, one.kind);
-    if (action == LicenceAction::kWarn) std::fprintf(stderr, "licence: %s\n", one.text.c_str());
-    if (action == LicenceAction::kRefuse) refused += (refused.empty() ? "" : "; ") + one.text;
+  for (const LicenceFinding& one : licence_findings(parts))
+    if (action_of(profile ? &*profile : nullptr, one.kind) == LicenceAction::kWarn)
+      std::fprintf(stderr, "licence: %s\n", one.text.c_str());
+  return profile ? refused_by(*profile, parts) : Status();
+}
+
+Status admit_licences(const PolicySet* policies, const std::string& model, const std::vector<std::string>& adapters) {
+  if (policies == nullptr) return {};
+  for (const auto& [project, policy] : policies->all()) {
+    const Profile& p = policy->profile();
+    if (std::find(p.licence_actions.begin(), p.licence_actions.end(), LicenceAction::kRefuse) == p.licence_actions.end())
+      continue;
+    QW_ASSIGN(const std::string path, resolve_model(model));
+    QW_TRY(refused_by(p, licensed_parts(path, "")));
+    for (const std::string& adapter : adapters) QW_TRY(refused_by(p, licensed_parts(path, adapter)));
   }
-  if (refused.empty()) return {};
-  return fail(ErrorKind::kRefused, "the policy " + profile->name + " refuses: " + refused);
+  return {};
 }
 
 Status carry_records(const std::string& in, const std::string& adapter, const std::string& out,

@@ -8,6 +8,7 @@
 
 #include "base/result.h"
 #include "governance/ledger/licence.h"
+#include "governance/policy/policy.h"
 
 namespace qw::app {
 
@@ -24,6 +25,11 @@ std::vector<governance::LicensedPart> data_parts(const std::string& ledger);
 // Tells findings on standard error, a line each, as a profile's `licences` has it ("": warns of all of them). kRefused:
 // it refuses one.
 Status check_licences(const std::vector<governance::LicensedPart>& parts, const std::string& policy);
+
+// Before a model is served with these adapters: kRefused if a policy that somebody follows refuses what they are made
+// of. `policies` may be null. Any thread.
+Status admit_licences(const governance::PolicySet* policies, const std::string& model,
+                      const std::vector<std::string>& adapters);
 
 // Records of compute and data of the model (or of the adapter that was put into it) go along to `out`, as of what was
 // derived from it by `how`. Nothing is written where there are none.

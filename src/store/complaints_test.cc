@@ -103,6 +103,15 @@ TEST_P(ComplaintsTest, APersonsDataAreGivenAndErased) {
   ASSERT_TRUE(s.documents().add({"resp_1", project_, "response", "", 0, 0, "{}"}));
   const auto job = s.jobs().add("batch_", project_, "batch", "{}");
   ASSERT_TRUE(job);
+  const File lines = *s.files().begin(project_, "set.jsonl", "fine-tune");
+  ASSERT_TRUE(s.files().append(lines.id, "my question"));
+  Feedback said;
+  said.project_id = project_, said.rating = "down", said.by_user = ann_, said.prompt = "my question";
+  const Feedback given = *s.feedback().add(said);
+  DatasetVersion version;
+  version.project_id = project_, version.name = "set", version.examples_file = lines.id;
+  const auto set = s.feedback().add_dataset(version, {{given.id, "digest"}});
+  ASSERT_TRUE(set) << set.error().message;
   auto& data = s.personal_data();
   const auto subject = data.subject_of(ann_key_);
   ASSERT_TRUE(subject) << subject.error().message;
@@ -115,6 +124,8 @@ TEST_P(ComplaintsTest, APersonsDataAreGivenAndErased) {
   EXPECT_EQ(held->files.at(0).name, "a.txt");
   EXPECT_EQ(held->documents.at(0).id, "resp_1");
   EXPECT_EQ(held->jobs.size(), 1u);
+  EXPECT_EQ(held->feedback.at(0).prompt, "my question");
+  EXPECT_EQ(held->datasets.at(0).id, set->id);
   EXPECT_FALSE(held->more);
 
   EXPECT_EQ(data.erase(*subject).error().kind, ErrorKind::kRefused) << "a job is not finished";
@@ -122,17 +133,51 @@ TEST_P(ComplaintsTest, APersonsDataAreGivenAndErased) {
   ASSERT_TRUE(s.jobs().cancel(project_, "batch", job->id));
   const auto erased = data.erase(*subject);
   ASSERT_TRUE(erased) << erased.error().message;
-  EXPECT_EQ(erased->files + erased->documents + erased->jobs + erased->complaints + erased->keys + erased->users, 6);
+  EXPECT_EQ(erased->documents + erased->jobs + erased->complaints + erased->keys + erased->users, 5);
+  EXPECT_EQ(erased->files, 2);
+  EXPECT_EQ(erased->feedback + erased->datasets, 2);
   const User user = *s.tenants().user(ann_);
   EXPECT_EQ(user.name, "erased-" + ann_);
   EXPECT_TRUE(user.disabled);
   const auto left = data.collect(*subject, 100);
   ASSERT_TRUE(left);
   EXPECT_TRUE(left->files.empty() && left->documents.empty() && left->jobs.empty());
+  EXPECT_EQ(left->feedback.at(0).status, "erased");
+  EXPECT_EQ(left->feedback.at(0).prompt, "");
+  EXPECT_TRUE(left->datasets.at(0).erased && left->datasets.at(0).examples_file.empty());
   EXPECT_EQ(left->complaints.at(0).text, "");
   EXPECT_EQ(left->complaints.at(0).status, "open");
   EXPECT_GT(left->complaints.at(0).erased_us, 0);
   EXPECT_FALSE(s.tenants().key(ann_key_.id)->revoked_us == 0);
+}
+
+TEST_P(ComplaintsTest, EverybodyHasASaltUntilErased) {
+  Store& s = *store_;
+  const NewKey ann = *s.tenants().add_key({"p", "ann", "other", {"*"}, {}, {}, 0});
+  const NewKey nobodys = *s.tenants().add_key({"p", "", "a service", {"*"}, {}, {}, 0});
+  const std::string first = (*s.tenants().principal_of_key(ann.secret))->salt;
+  EXPECT_EQ(first.size(), 64u);
+  EXPECT_EQ((*s.tenants().principal_of_key(ann.secret))->salt, first);
+  const std::string project = (*s.tenants().principal_of_key(nobodys.secret))->salt;
+  EXPECT_NE(project, first);
+  ASSERT_TRUE(s.personal_data().erase({ann_, ""}));
+  EXPECT_EQ((*s.tenants().principal_of_key(nobodys.secret))->salt, project);
+  EXPECT_EQ(s.personal_data().erase({"", project_})->salts, 1);
+  EXPECT_NE((*s.tenants().principal_of_key(nobodys.secret))->salt, project);
+}
+
+TEST_P(ComplaintsTest, WhatOneSaidOfAnswersGoesWithoutTheProject) {
+  Store& s = *store_;
+  Feedback said;
+  said.project_id = project_, said.rating = "up", said.by_user = ann_, said.comment = "mine";
+  ASSERT_TRUE(s.feedback().add(said));
+  said.by_user = "usr_other", said.comment = "another's";
+  ASSERT_TRUE(s.feedback().add(said));
+  EXPECT_EQ(s.personal_data().collect({ann_, ""}, 10)->feedback.size(), 1u);
+  EXPECT_EQ(s.personal_data().erase({ann_, ""})->feedback, 1);
+  const auto left = *s.feedback().list(project_, "", "", 10);
+  EXPECT_EQ(left.at(0).comment, "");
+  EXPECT_EQ(left.at(1).comment, "another's");
 }
 
 TEST_P(ComplaintsTest, AProjectThatOthersShareIsNotErasedWithAUser) {

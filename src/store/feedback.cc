@@ -1,25 +1,10 @@
 #include "store/feedback.h"
 
-#include "store/internal/work.h"
+#include "store/internal/feedback_rows.h"
 
 namespace qw::store {
 namespace {
 
-#define QW_FEEDBACK_COLUMNS                                                                                          \
-  "id, project_id, answer_id, model, rating, comment, correction, status, by_key, by_user, reviewer, note, prompt, " \
-  "answer, digest, created_us, changed_us"
-#define QW_DATASET_COLUMNS                                                                                            \
-  "id, project_id, name, number, sha256, examples, pairs, examples_file, pairs_file, examples_sha256, pairs_sha256, " \
-  "by_key, erased, created_us"
-
-Feedback feedback_of(const Row& r) {
-  return {r.text(0), r.text(1),  r.text(2),  r.text(3),  r.text(4),  r.text(5),  r.text(6),     r.text(7),    r.text(8),
-          r.text(9), r.text(10), r.text(11), r.text(12), r.text(13), r.text(14), r.integer(15), r.integer(16)};
-}
-DatasetVersion dataset_of(const Row& r) {
-  return {r.text(0), r.text(1), r.text(2), r.integer(3), r.text(4),  r.integer(5),       r.integer(6),
-          r.text(7), r.text(8), r.text(9), r.text(10),   r.text(11), r.integer(12) != 0, r.integer(13)};
-}
 tl::unexpected<Error> missing(const std::string& id) {
   return fail(ErrorKind::kBadInput, "there is no feedback " + id);
 }
@@ -46,6 +31,15 @@ std::vector<T> each(const Rows& rows, T (*one)(const Row&)) {
 }
 
 }  // namespace
+
+Feedback feedback_of(const Row& r) {
+  return {r.text(0), r.text(1),  r.text(2),  r.text(3),  r.text(4),  r.text(5),  r.text(6),     r.text(7),    r.text(8),
+          r.text(9), r.text(10), r.text(11), r.text(12), r.text(13), r.text(14), r.integer(15), r.integer(16)};
+}
+DatasetVersion dataset_of(const Row& r) {
+  return {r.text(0), r.text(1), r.text(2), r.integer(3), r.text(4),  r.integer(5),       r.integer(6),
+          r.text(7), r.text(8), r.text(9), r.text(10),   r.text(11), r.integer(12) != 0, r.integer(13)};
+}
 
 Result<Feedback> FeedbackBook::add(Feedback f) {
   if (f.rating != "up" && f.rating != "down") return fail(ErrorKind::kBadInput, "a rating is up or down");

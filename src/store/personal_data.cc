@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "store/internal/complaint_rows.h"
+#include "store/internal/feedback_rows.h"
 #include "store/internal/tenant_rows.h"
 
 namespace qw::store {
@@ -49,11 +50,12 @@ Status collect_project(Connection& c, const std::string& id, std::int64_t most, 
     out.documents.push_back({r.text(0), r.text(1), r.text(2), r.text(3), r.integer(4), r.integer(5), r.text(6)});
   QW_ASSIGN(const Rows jobs,
             c.run("SELECT id, project_id, kind, status, priority, attempts, created_us, changed_us, "
-                  "cancel_wanted, spec, state FROM jobs WHERE project_id = $1 ORDER BY created_us, id LIMIT $2",
+                  "cancel_wanted, pause_wanted, spec, state FROM jobs WHERE project_id = $1 ORDER BY created_us, id "
+                  "LIMIT $2",
                   {id, most + 1}));
   for (const Row& r : jobs)
     out.jobs.push_back({r.text(0), r.text(1), r.text(2), r.text(3), r.integer(4), r.integer(5), r.integer(6),
-                        r.integer(7), r.integer(8) != 0, r.text(9), r.text(10)});
+                        r.integer(7), r.integer(8) != 0, r.integer(9) != 0, r.text(10), r.text(11)});
   return {};
 }
 
@@ -64,6 +66,24 @@ Status collect_complaints(Connection& c, const DataSubject& s, std::int64_t most
                       std::string(by_user ? "user_id" : "project_id") + " = $1 ORDER BY created_us, id LIMIT $2",
                   {by_user ? s.user_id : s.project_id, most + 1}));
   for (const Row& r : rows) out.complaints.push_back(complaint_of(r));
+  return {};
+}
+
+// What he said of answers, or all that was said in the project; and the data sets that have some of it.
+Status collect_feedback(Connection& c, const DataSubject& s, std::int64_t most, HeldData& out) {
+  const bool whole = !s.project_id.empty();
+  const std::string mine = whole ? "project_id = $1" : "by_user = $1";
+  const std::vector<Value> who = {Value(whole ? s.project_id : s.user_id), Value(most + 1)};
+  QW_ASSIGN(const Rows said, c.run("SELECT " QW_FEEDBACK_COLUMNS " FROM feedback WHERE " + mine +
+                                       " ORDER BY created_us, id LIMIT $2",
+                                   who));
+  for (const Row& r : said) out.feedback.push_back(feedback_of(r));
+  QW_ASSIGN(const Rows sets,
+            c.run("SELECT " QW_DATASET_COLUMNS " FROM datasets WHERE id IN (SELECT i.dataset_id FROM dataset_items i "
+                  "JOIN feedback f ON f.id = i.feedback_id WHERE f." +
+                      mine + ") ORDER BY created_us, id LIMIT $2",
+                  who));
+  for (const Row& r : sets) out.datasets.push_back(dataset_of(r));
   return {};
 }
 
@@ -101,7 +121,7 @@ Status erase_user(Connection& c, const std::string& id, std::int64_t now, Erased
 
 Status erase_project(Connection& c, const std::string& id, ErasedData& out) {
   QW_ASSIGN(const Rows open,
-            c.run("SELECT COUNT(*) FROM jobs WHERE project_id = $1 AND status IN ('queued', 'running')", {id}));
+            c.run("SELECT COUNT(*) FROM jobs WHERE project_id = $1 AND status IN ('queued', 'running', 'paused')", {id}));
   if (open[0].integer(0) > 0)
     return fail(ErrorKind::kRefused,
                 "the project has " + std::to_string(open[0].integer(0)) + " unfinished jobs; cancel them first");
@@ -113,6 +133,50 @@ Status erase_project(Connection& c, const std::string& id, ErasedData& out) {
   QW_TRY(c.run("DELETE FROM job_records WHERE job_id IN (SELECT j.id FROM jobs j WHERE j.project_id = $1)", {id}));
   QW_ASSIGN(const Rows jobs, c.run("DELETE FROM jobs WHERE project_id = $1 RETURNING id", {id}));
   out.jobs += count(jobs);
+  return {};
+}
+
+// What the audit log has of his words can then be told from noise by nobody, whoever has the log's key.
+Status erase_salts(Connection& c, const DataSubject& s, ErasedData& out) {
+  for (const std::string& subject : {s.user_id, s.project_id}) {
+    QW_ASSIGN(const Rows gone, c.run("DELETE FROM salts WHERE subject = $1 RETURNING subject", {subject}));
+    out.salts += count(gone);
+  }
+  return {};
+}
+
+// The texts go; that there was something stays, by its digest, as with FeedbackBook::erase. A data set that had some of
+// it loses its files: what is in them cannot be taken out line by line.
+Status erase_feedback(Connection& c, const DataSubject& s, std::int64_t now, ErasedData& out) {
+  std::string whose;
+  std::vector<Value> who;
+  const auto add = [&](const char* column, const std::string& id) {
+    if (id.empty()) return;
+    who.emplace_back(id);
+    whose += (whose.empty() ? "" : " OR ") + std::string(column) + " = $" + std::to_string(who.size());
+  };
+  add("by_user", s.user_id);
+  add("project_id", s.project_id);
+  const std::string sets =
+      " IN (SELECT i.dataset_id FROM dataset_items i JOIN feedback f ON f.id = i.feedback_id WHERE " + whose + ")";
+  for (const char* file : {"examples_file", "pairs_file"}) {
+    const std::string of = std::string(" IN (SELECT d.") + file + " FROM datasets d WHERE d.id" + sets + ")";
+    QW_TRY(c.run("DELETE FROM file_parts WHERE file_id" + of, who));
+    QW_ASSIGN(const Rows files, c.run("DELETE FROM files WHERE id" + of + " RETURNING id", who));
+    out.files += count(files);
+  }
+  QW_ASSIGN(const Rows marked,
+            c.run("UPDATE datasets SET erased = 1, examples_file = '', pairs_file = '' WHERE id" + sets +
+                      " RETURNING id",
+                  who));
+  out.datasets += count(marked);
+  who.emplace_back(now);
+  QW_ASSIGN(const Rows said,
+            c.run("UPDATE feedback SET status = 'erased', comment = '', correction = '', prompt = '', answer = '', "
+                  "note = '', changed_us = $" +
+                      std::to_string(who.size()) + " WHERE status <> 'erased' AND (" + whose + ") RETURNING id",
+                  who));
+  out.feedback += count(said);
   return {};
 }
 
@@ -139,8 +203,10 @@ Result<HeldData> PersonalData::collect(const DataSubject& subject, std::int64_t 
     if (!subject.user_id.empty()) QW_TRY(collect_user(c, subject.user_id, most, out));
     if (!subject.project_id.empty()) QW_TRY(collect_project(c, subject.project_id, most, out));
     QW_TRY(collect_complaints(c, subject, most, out));
+    QW_TRY(collect_feedback(c, subject, most, out));
     for (const bool more : {cut(out.keys, most), cut(out.complaints, most), cut(out.files, most),
-                            cut(out.documents, most), cut(out.jobs, most)})
+                            cut(out.documents, most), cut(out.jobs, most), cut(out.feedback, most),
+                            cut(out.datasets, most)})
       out.more = out.more || more;
     return out;
   });
@@ -150,6 +216,9 @@ Result<ErasedData> PersonalData::erase(const DataSubject& subject) {
   return work_.transact([&](Connection& c) -> Result<ErasedData> {
     ErasedData out;
     QW_ASSIGN(const std::int64_t now, work_.now_us(c));
+    if (subject.user_id.empty() && subject.project_id.empty()) return out;
+    QW_TRY(erase_feedback(c, subject, now, out));
+    QW_TRY(erase_salts(c, subject, out));
     if (!subject.project_id.empty()) QW_TRY(erase_project(c, subject.project_id, out));
     if (!subject.user_id.empty()) QW_TRY(erase_user(c, subject.user_id, now, out));
     const bool by_user = !subject.user_id.empty();

@@ -2,8 +2,8 @@
 // accounts (the ledger's rows) stays, under ids that then name nobody; so do the statuses and deadlines of complaints,
 // without their words.
 //
-// Errors: kBadInput for who does not exist; kRefused while jobs of the project run, and for the last owner; kFailed where the database fails.
-// Threads: any.
+// Errors: kBadInput for who does not exist; kRefused while jobs of the project run, and for the last owner; kFailed
+// where the database fails. Threads: any.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "store/complaints.h"
 #include "store/documents.h"
+#include "store/feedback.h"
 #include "store/files.h"
 #include "store/jobs.h"
 #include "store/tenants.h"
@@ -32,10 +33,13 @@ struct HeldData {
   std::vector<File> files;            // of the project, as all below; contents by Files::read
   std::vector<Document> documents;
   std::vector<Job> jobs;
+  std::vector<Feedback> feedback;        // the user's; with a project, all of the project's
+  std::vector<DatasetVersion> datasets;  // that have some of it
   bool more = false;  // there is more than was asked for of one of these lists
 };
 struct ErasedData {
   std::int64_t users = 0, keys = 0, sessions = 0, complaints = 0, files = 0, documents = 0, jobs = 0;
+  std::int64_t feedback = 0, datasets = 0, salts = 0;
 };
 
 class PersonalData {

@@ -105,6 +105,8 @@ struct Principal {
   std::int64_t organisation_weight = 1, project_weight = 1;
   std::vector<std::string> allow = {"*"}, deny;  // of the user's roles; a key without a user has its scopes only
   bool disabled = false;                         // the user, the project or the organisation is
+  // 64 hexadecimal digits that hashes of what he says are made with: his own, or his project's; gone when he is erased.
+  std::string salt;
 };
 // True if scopes and roles allow `action` and no role denies it.
 bool may(const Principal& principal, std::string_view action);

@@ -45,7 +45,7 @@ with tempfile.TemporaryDirectory() as folder:
     ours.update(profile="ours", complaints={"open": True, "answer_days": 15, "appeal_days": 7})
     policy.write_text(json.dumps(ours))
     words = ["-m", "mini", "--store", str(store), "--audit-log", str(log), "--audit-key", str(key), "--policy", str(policy),
-             "--label-producer", "Example"]
+             "--label-producer", "Example", "--keep-answers", "7"]
     server, port = start_service(program, work / "log", *words)
     try:
         owner = re.search(r"sk-qw-[0-9a-f]+", (work / "log").read_text()).group(0)
@@ -94,7 +94,10 @@ with tempfile.TemporaryDirectory() as folder:
         codes = [call(port, "POST", "/v1/complaints", {"text": "again"})[0] for _ in range(60)]
         check("complaints: too many from one address", codes[0] == 200 and codes[-1] == 429)
 
+        answered = call(port, "POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "my question"}], "max_tokens": 4}, ann)[1]["id"]
+        call(port, "POST", "/v1/feedback", {"answer_id": answered, "rating": "down", "comment": "not so"}, ann)
         held = call(port, "GET", "/v1/my/data", key=ann)[1]
+        check("data: what one said of answers", [f["comment"] for f in held["feedback"]] == ["not so"])
         check("data: given out", held["user"]["name"] == "ann" and any(d["id"] == answer["id"] for d in held["documents"])
               and [c["text"] for c in held["complaints"]] == ["it is wrong"])
         check("data: as the operator gives it out", admin("data", "user", "ann")["user"]["id"] == user["id"])
@@ -103,10 +106,13 @@ with tempfile.TemporaryDirectory() as folder:
         check("data: the key is worth nothing now", call(port, "GET", "/v1/models", key=ann)[0] == 401)
         left = admin("data", "user", user["id"], "--project", "essays")
         check("data: nothing is left but that there was somebody", left["user"]["name"] == "erased-" + user["id"] and left["documents"] == []
-              and left["complaints"][0]["text"] == "" and left["complaints"][0]["status"] == "open")
+              and left["complaints"][0]["text"] == "" and left["complaints"][0]["status"] == "open"
+              and left["keys"] and left["files"] == [] and [f["comment"] for f in left["feedback"]] == [""])
     finally:
         server.terminate()
         server.wait(30)
+    kept = b"".join(f.read_bytes() for f in work.glob("state.db*"))
+    check("data: not in the store's file either", all(words not in kept for words in (b"it is wrong", b"my question", b"not so")) and b"it was rude" in kept)
     records = [json.loads(line) for line in (log / "records.jsonl").read_text().splitlines()]
     kinds = [(r["type"], r.get("action") or r.get("operation")) for r in records]
     check("log: complaints, answers, appeals, erasure", all(k in kinds for k in

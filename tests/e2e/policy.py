@@ -45,6 +45,14 @@ with tempfile.TemporaryDirectory() as folder:
     code, said = refused("--policy", "mars-public")
     check("policy: an unknown one", code == 3 and "no profile of that name" in said)
 
+    strict = json.loads(govern("profile", "show", "internal").stdout)
+    strict["licences"] = {"missing": "refuse"}
+    (work / "strict.json").write_text(json.dumps(strict))
+    subprocess.run([program, "convert", "mini", work / "unnamed"], check=True, capture_output=True)
+    (work / "unnamed" / "README.md").unlink(missing_ok=True)
+    code, said = refused("--policy", work / "strict.json", "-m", work / "unnamed")
+    check("policy: a model of no licence, where that is refused", code == 4 and "unnamed" in said and "refuses" in said)
+
     ours = json.loads(govern("profile", "show", "internal").stdout)
     ours.update(profile="ours", keyword_packs=[{"file": "words.txt", "action": "block"}])
     ours["guard"] = {"input": {"pii": {"email": "mask"}}, "output": {"pii": {"all": "mask"}}, "tell_client": True}

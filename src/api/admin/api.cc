@@ -88,6 +88,8 @@ std::string mark_of(const json::Value& object) {
 ApiError error_of(const Error& error) {
   if (error.kind == ErrorKind::kBadInput || error.kind == ErrorKind::kUsage)
     return bad_request("", error.message + ".");
+  if (error.kind == ErrorKind::kRefused)
+    return {409, "invalid_request_error", error.message + ".", "", "not_possible", -1};
   base::log_error("store: " + error.message);
   return {503, "server_error", "The store cannot be reached.", "", "store_unavailable"};
 }

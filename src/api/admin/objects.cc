@@ -187,7 +187,7 @@ json::Value to_json(const store::Complaint& c) {
                       {"erased", seconds_of(c.erased_us)}};
 }
 json::Value to_json(const store::HeldData& d) {
-  json::Array keys, complaints, files, documents, jobs;
+  json::Array keys, complaints, files, documents, jobs, feedback, datasets;
   for (const store::Key& one : d.keys) keys.push_back(to_json(one));
   for (const store::Complaint& one : d.complaints) complaints.push_back(to_json(one));
   for (const store::File& one : d.files)
@@ -215,6 +215,24 @@ json::Value to_json(const store::HeldData& d) {
                                 {"status", one.status},
                                 {"created", seconds_of(one.created_us)},
                                 {"asked", body(one.spec)}});
+  for (const store::Feedback& one : d.feedback)
+    feedback.push_back(json::Object{{"id", one.id},
+                                    {"answer_id", one.answer_id},
+                                    {"rating", one.rating},
+                                    {"comment", one.comment},
+                                    {"correction", one.correction},
+                                    {"status", one.status},
+                                    {"note", one.note},
+                                    {"prompt", body(one.prompt)},
+                                    {"answer", one.answer},
+                                    {"created", seconds_of(one.created_us)}});
+  for (const store::DatasetVersion& one : d.datasets)
+    datasets.push_back(json::Object{{"id", one.id},
+                                    {"name", one.name},
+                                    {"version", one.number},
+                                    {"sha256", one.sha256},
+                                    {"erased", one.erased},
+                                    {"created", seconds_of(one.created_us)}});
   return json::Object{{"user", d.user ? to_json(*d.user) : json::Value()},
                       {"keys", std::move(keys)},
                       {"sessions", d.sessions},
@@ -223,12 +241,15 @@ json::Value to_json(const store::HeldData& d) {
                       {"files", std::move(files)},
                       {"documents", std::move(documents)},
                       {"jobs", std::move(jobs)},
+                      {"feedback", std::move(feedback)},
+                      {"datasets", std::move(datasets)},
                       {"more", d.more}};
 }
 json::Value to_json(const store::ErasedData& d) {
   return json::Object{{"users", d.users},           {"keys", d.keys},   {"sessions", d.sessions},
                       {"complaints", d.complaints}, {"files", d.files}, {"documents", d.documents},
-                      {"jobs", d.jobs}};
+                      {"jobs", d.jobs},             {"feedback", d.feedback}, {"datasets", d.datasets},
+                      {"salts", d.salts}};
 }
 
 std::string csv_of(const json::Array& rows, bool head) {

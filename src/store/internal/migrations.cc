@@ -152,7 +152,8 @@ INSERT INTO roles (name, allow, deny, built_in) VALUES
   ('releaser', 'models.read,files.*,evaluations.*,rollouts.*,lineage.read', '', 1)
   ON CONFLICT (name) DO NOTHING;
 )sql",
-    // 8: what people complain of; members may take along and erase what is theirs
+    // 8: what people complain of; members may take along and erase what is theirs; what the audit log's hashes of
+    // somebody's words are salted with (a user's id, or a project's), so that they mean nothing once it is gone
     R"sql(
 CREATE TABLE complaints (
   id TEXT PRIMARY KEY, project_id TEXT NOT NULL, user_id TEXT NOT NULL, receipt TEXT NOT NULL, kind TEXT NOT NULL,
@@ -163,6 +164,7 @@ CREATE INDEX complaints_status ON complaints (status, created_us);
 CREATE INDEX complaints_user ON complaints (user_id, created_us);
 CREATE INDEX complaints_project ON complaints (project_id, created_us);
 CREATE INDEX complaints_appeal ON complaints (appeal_of);
+CREATE TABLE salts (subject TEXT PRIMARY KEY, salt TEXT NOT NULL);
 UPDATE roles SET allow = allow || ',complaints.*,data.*' WHERE name = 'member' AND built_in = 1;
 UPDATE roles SET allow = allow || ',complaints.*' WHERE name = 'viewer' AND built_in = 1;
 )sql",
@@ -292,6 +294,7 @@ const std::vector<TableInfo>& tables() {
       {"complaints",
        {"id", "project_id", "user_id", "receipt", "kind", "appeal_of", "about", "contact", "text", "status", "answer",
         "answered_by", "created_us", "due_us", "answered_us", "closed_us", "erased_us"}},
+      {"salts", {"subject", "salt"}},
   };
   return all;
 }

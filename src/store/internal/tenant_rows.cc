@@ -11,6 +11,7 @@ namespace {
 constexpr std::size_t kLongestName = 200;     // bytes; fits every table and header
 constexpr std::size_t kShownCharacters = 14;  // "sk-qw-" and 8: enough to tell keys apart, useless to guess with
 constexpr std::int64_t kMostWeight = 1000;
+constexpr std::size_t kSaltBytes = 32;
 
 // The one row that an id or a name means.
 Result<Row> only(Connection& c, const std::string& what, const std::string& sql, const std::string& where) {
@@ -143,6 +144,15 @@ Result<NewKey> insert_key(Connection& c, Key key, std::int64_t now, bool browser
   return made;
 }
 
+// Made when somebody is first met; of whoever was erased there is none any more.
+Result<std::string> salt_of(Connection& c, const Principal& p) {
+  const std::string& subject = p.key.user_id.empty() ? p.key.project_id : p.key.user_id;
+  QW_TRY(c.run("INSERT INTO salts (subject, salt) VALUES ($1, $2) ON CONFLICT (subject) DO NOTHING",
+               {subject, random_hex(kSaltBytes)}));
+  QW_ASSIGN(const Rows rows, c.run("SELECT salt FROM salts WHERE subject = $1", {subject}));
+  return rows[0].text(0);
+}
+
 Result<Principal> principal_of(Connection& c, const Row& r) {
   Principal p;
   p.key = key_of(r);
@@ -153,6 +163,10 @@ Result<Principal> principal_of(Connection& c, const Row& r) {
   p.disabled = r.integer(17) != 0 || r.integer(18) != 0 || r.integer(19) != 0;
   p.project_weight = r.integer(20);
   p.organisation_weight = r.integer(21);
+  p.salt = r.text(22);
+  if (p.salt.empty() && !p.disabled && p.key.revoked_us == 0) {
+    QW_ASSIGN(p.salt, salt_of(c, p));
+  }
   if (p.key.user_id.empty()) return p;
   p.allow.clear();
   QW_ASSIGN(const Rows roles,

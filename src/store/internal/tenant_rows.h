@@ -15,9 +15,9 @@ namespace qw::store {
 #define QW_USER_COLUMNS "id, organisation_id, name, created_us, disabled, email, project_id, password, external_id"
 #define QW_PRINCIPAL_FROM                                                                               \
   "SELECT " QW_KEY_COLUMNS                                                                              \
-  ", p.name, o.id, o.name, u.name, p.disabled, o.disabled, u.disabled, p.weight, o.weight FROM keys k " \
+  ", p.name, o.id, o.name, u.name, p.disabled, o.disabled, u.disabled, p.weight, o.weight, x.salt FROM keys k " \
   "JOIN projects p ON p.id = k.project_id JOIN organisations o ON o.id = p.organisation_id "            \
-  "LEFT JOIN users u ON u.id = k.user_id "
+  "LEFT JOIN users u ON u.id = k.user_id LEFT JOIN salts x ON x.subject = COALESCE(k.user_id, k.project_id) "
 
 Status check_name(const std::string& what, const std::string& name);
 Status check_weight(std::int64_t weight);

@@ -35,7 +35,7 @@ struct FiledComplaint {
 };
 struct ComplaintFilter {
   std::string status = {}, project_id = {}, user_id = {};  // "": all
-  bool overdue = false;                     // open ones behind their deadline only
+  bool overdue = false;                                    // open ones behind their deadline only
 };
 
 class Complaints {

@@ -103,6 +103,7 @@ TEST_P(ComplaintsTest, APersonsDataAreGivenAndErased) {
   ASSERT_TRUE(s.documents().add({"resp_1", project_, "response", "", 0, 0, "{}"}));
   const auto job = s.jobs().add("batch_", project_, "batch", "{}");
   ASSERT_TRUE(job);
+  now_us_ += 1'000'000;
   const File lines = *s.files().begin(project_, "set.jsonl", "fine-tune");
   ASSERT_TRUE(s.files().append(lines.id, "my question"));
   Feedback said;
@@ -171,6 +172,7 @@ TEST_P(ComplaintsTest, WhatOneSaidOfAnswersGoesWithoutTheProject) {
   Feedback said;
   said.project_id = project_, said.rating = "up", said.by_user = ann_, said.comment = "mine";
   ASSERT_TRUE(s.feedback().add(said));
+  now_us_ += 1'000'000;
   said.by_user = "usr_other", said.comment = "another's";
   ASSERT_TRUE(s.feedback().add(said));
   EXPECT_EQ(s.personal_data().collect({ann_, ""}, 10)->feedback.size(), 1u);
@@ -198,6 +200,114 @@ TEST_P(ComplaintsTest, TheLastOwnerIsNotErased) {
   EXPECT_EQ(s.tenants().user(owner.id)->name, "boss");
   ASSERT_TRUE(s.tenants().add_user("o", "other", {"owner"}));
   EXPECT_TRUE(s.personal_data().erase({owner.id, ""}));
+}
+
+class ConductTest : public ComplaintsTest {
+ protected:
+  static constexpr std::int64_t kMinute = 60'000'000;
+  Met meet(bool violates = false, const std::string& who = "usr_1") {
+    const auto met = store_->conduct().meet({who, violates, true, rules_});
+    EXPECT_TRUE(met) << met.error().message;
+    return *met;
+  }
+  using Verdict = Met::Verdict;
+  ConductRules rules_;
+};
+INSTANTIATE_TEST_SUITE_P(Both, ConductTest, testing::Values(test::Engine::kSqlite, test::Engine::kPostgres),
+                         test::engine_name);
+
+TEST_P(ConductTest, StrikesWarnSlowAndSuspendForATime) {
+  rules_.strikes = {{1, 0, Measure::kWarn}, {2, 0, Measure::kSlow, 10, 2}, {3, 4, Measure::kSuspend, 60}};
+  Met met = meet(true);
+  EXPECT_TRUE(met.measured);
+  EXPECT_EQ(met.conduct.standing, "warned");
+  met = meet(false);
+  EXPECT_EQ(met.conduct.standing, "");
+  EXPECT_EQ(met.conduct.in_a_row, 0);
+  EXPECT_EQ(met.conduct.today, 1);
+  meet(true);
+  met = meet(true);
+  EXPECT_EQ(met.conduct.standing, "slowed");
+  EXPECT_EQ(meet().verdict, Verdict::kGo) << "the first of the slow ones";
+  met = meet();
+  EXPECT_EQ(met.verdict, Verdict::kSlowed);
+  EXPECT_EQ(met.wait_us, 30 * 1'000'000);
+  now_us_ += kMinute / 2;
+  met = meet(true);  // the fourth of the day
+  EXPECT_EQ(met.verdict, Verdict::kGo);
+  EXPECT_EQ(met.conduct.standing, "suspended");
+  met = meet(true);
+  EXPECT_EQ(met.verdict, Verdict::kSuspended);
+  EXPECT_EQ(met.wait_us, 60 * kMinute);
+  EXPECT_EQ(met.conduct.total, 4) << "what does not go on is not counted";
+  EXPECT_EQ(meet(false, "usr_2").verdict, Verdict::kGo);
+  // Another service over the same store, and the same one after a start, know it.
+  Store& other = open();
+  EXPECT_EQ(other.conduct().meet({"usr_1", false, true, rules_})->verdict, Verdict::kSuspended);
+  EXPECT_EQ(other.conduct().list("suspended", 10)->size(), 1u);
+  EXPECT_EQ(other.conduct().lift("usr_1")->standing, "");
+  EXPECT_EQ(meet(false).verdict, Verdict::kGo);
+  EXPECT_EQ(other.conduct().list("suspended", 10)->size(), 0u);
+  EXPECT_EQ(other.conduct().list("", 10)->size(), 1u);
+  EXPECT_FALSE(other.conduct().lift("nobody"));
+  for (int i = 0; i < 3; ++i) met = meet(true);
+  EXPECT_EQ(met.conduct.standing, "suspended");
+  now_us_ += 60 * kMinute;
+  met = meet();
+  EXPECT_EQ(met.verdict, Verdict::kGo);
+  EXPECT_EQ(met.conduct.standing, "");
+}
+
+TEST_P(ConductTest, ADayEndsWhereItsClockSays) {
+  rules_.strikes = {{0, 2, Measure::kSuspend, 1}};
+  rules_.utc_offset_min = 480;
+  now_us_ = 20'000 * kDay + 16 * 60 * kMinute - kMinute;  // 23:59 at +08:00
+  meet(true);
+  now_us_ += 2 * kMinute;
+  EXPECT_EQ(meet(true).conduct.today, 1);
+  EXPECT_EQ(meet(true).conduct.standing, "suspended");
+}
+
+TEST_P(ConductTest, RemindsAfterContinuousUseAndEndsTheDaysTime) {
+  rules_.reminder_min = 120;
+  rules_.pause_min = 15;
+  now_us_ = 20'000 * kDay;
+  int reminded = 0;
+  for (int minute = 0; minute <= 240; minute += 10, now_us_ += 10 * kMinute)
+    if (meet().reminds) {
+      ++reminded;
+      EXPECT_EQ(minute % 120, 0) << minute;
+    }
+  EXPECT_EQ(reminded, 2);
+  now_us_ += 20 * kMinute;  // a pause: it begins anew
+  EXPECT_FALSE(meet().reminds);
+  rules_.minutes_a_day = 250;
+  now_us_ += 10 * kMinute;
+  const Met met = meet();
+  EXPECT_EQ(met.verdict, Verdict::kUsedUp) << met.conduct.used_us / kMinute;
+  EXPECT_EQ(met.wait_us, 20'001 * kDay - now_us_);
+  now_us_ = 20'001 * kDay;
+  EXPECT_EQ(meet().verdict, Verdict::kGo);
+  EXPECT_EQ(meet(false, "usr_2").conduct.used_us, 0);
+}
+
+TEST_P(ConductTest, WhoIsAMinorIsKnownWithTheKey) {
+  Store& s = *store_;
+  const NewKey key = *s.tenants().add_key({"p", "ann", "other", {"*"}, {}, {}, 0});
+  EXPECT_FALSE((*s.tenants().principal_of_key(key.secret))->minor);
+  ASSERT_TRUE(s.conduct().set_minor(project_, 16, false));
+  EXPECT_EQ((*s.tenants().principal_of_key(key.secret))->minor->age, 16);
+  ASSERT_TRUE(s.conduct().set_minor(ann_, 13, true));
+  EXPECT_EQ((*s.tenants().principal_of_key(key.secret))->minor->age, 13);
+  ASSERT_TRUE(s.conduct().set_minor(ann_, 17, true));
+  EXPECT_EQ((*s.tenants().principal_of_key(key.secret))->minor->age, 16);
+  EXPECT_EQ(s.conduct().minors()->size(), 2u);
+  EXPECT_FALSE(s.conduct().set_minor(ann_, 121, true));
+  EXPECT_EQ(s.personal_data().collect({ann_, ""}, 10)->minors.size(), 1u);
+  ASSERT_TRUE(s.personal_data().erase({ann_, ""}));
+  EXPECT_EQ(s.conduct().minors()->size(), 1u);
+  ASSERT_TRUE(s.conduct().unset_minor(project_));
+  EXPECT_EQ(s.conduct().minors()->size(), 0u);
 }
 
 TEST_P(ComplaintsTest, ABackupHasThem) {

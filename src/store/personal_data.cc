@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "store/internal/complaint_rows.h"
+#include "store/internal/conduct_rows.h"
 #include "store/internal/feedback_rows.h"
 #include "store/internal/tenant_rows.h"
 
@@ -74,9 +75,9 @@ Status collect_feedback(Connection& c, const DataSubject& s, std::int64_t most, 
   const bool whole = !s.project_id.empty();
   const std::string mine = whole ? "project_id = $1" : "by_user = $1";
   const std::vector<Value> who = {Value(whole ? s.project_id : s.user_id), Value(most + 1)};
-  QW_ASSIGN(const Rows said, c.run("SELECT " QW_FEEDBACK_COLUMNS " FROM feedback WHERE " + mine +
-                                       " ORDER BY created_us, id LIMIT $2",
-                                   who));
+  QW_ASSIGN(
+      const Rows said,
+      c.run("SELECT " QW_FEEDBACK_COLUMNS " FROM feedback WHERE " + mine + " ORDER BY created_us, id LIMIT $2", who));
   for (const Row& r : said) out.feedback.push_back(feedback_of(r));
   QW_ASSIGN(const Rows sets,
             c.run("SELECT " QW_DATASET_COLUMNS " FROM datasets WHERE id IN (SELECT i.dataset_id FROM dataset_items i "
@@ -84,6 +85,22 @@ Status collect_feedback(Connection& c, const DataSubject& s, std::int64_t most, 
                       mine + ") ORDER BY created_us, id LIMIT $2",
                   who));
   for (const Row& r : sets) out.datasets.push_back(dataset_of(r));
+  return {};
+}
+
+// Of the user himself, of the project, and of its keys that are nobody's: "" is nobody's id.
+constexpr const char* kTheirs =
+    " IN ($1, $2) OR subject IN (SELECT k.id FROM keys k WHERE k.project_id = $2 AND k.user_id IS NULL)";
+
+Status collect_conduct(Connection& c, const DataSubject& s, std::int64_t most, HeldData& out) {
+  QW_ASSIGN(const Rows rows, c.run("SELECT " QW_CONDUCT_COLUMNS " FROM conduct WHERE subject" + std::string(kTheirs) +
+                                       " ORDER BY subject LIMIT $3",
+                                   {s.user_id, s.project_id, most}));
+  for (const Row& r : rows) out.conduct.push_back(conduct_of(r));
+  QW_ASSIGN(const Rows minors, c.run("SELECT subject, age, consent, created_us FROM minors WHERE subject" +
+                                         std::string(kTheirs) + " ORDER BY subject LIMIT $3",
+                                     {s.user_id, s.project_id, most}));
+  for (const Row& r : minors) out.minors.push_back(minor_of(r));
   return {};
 }
 
@@ -120,8 +137,9 @@ Status erase_user(Connection& c, const std::string& id, std::int64_t now, Erased
 }
 
 Status erase_project(Connection& c, const std::string& id, ErasedData& out) {
-  QW_ASSIGN(const Rows open,
-            c.run("SELECT COUNT(*) FROM jobs WHERE project_id = $1 AND status IN ('queued', 'running', 'paused')", {id}));
+  QW_ASSIGN(
+      const Rows open,
+      c.run("SELECT COUNT(*) FROM jobs WHERE project_id = $1 AND status IN ('queued', 'running', 'paused')", {id}));
   if (open[0].integer(0) > 0)
     return fail(ErrorKind::kRefused,
                 "the project has " + std::to_string(open[0].integer(0)) + " unfinished jobs; cancel them first");
@@ -165,10 +183,9 @@ Status erase_feedback(Connection& c, const DataSubject& s, std::int64_t now, Era
     QW_ASSIGN(const Rows files, c.run("DELETE FROM files WHERE id" + of + " RETURNING id", who));
     out.files += count(files);
   }
-  QW_ASSIGN(const Rows marked,
-            c.run("UPDATE datasets SET erased = 1, examples_file = '', pairs_file = '' WHERE id" + sets +
-                      " RETURNING id",
-                  who));
+  QW_ASSIGN(const Rows marked, c.run("UPDATE datasets SET erased = 1, examples_file = '', pairs_file = '' WHERE id" +
+                                         sets + " RETURNING id",
+                                     who));
   out.datasets += count(marked);
   who.emplace_back(now);
   QW_ASSIGN(const Rows said,
@@ -204,9 +221,10 @@ Result<HeldData> PersonalData::collect(const DataSubject& subject, std::int64_t 
     if (!subject.project_id.empty()) QW_TRY(collect_project(c, subject.project_id, most, out));
     QW_TRY(collect_complaints(c, subject, most, out));
     QW_TRY(collect_feedback(c, subject, most, out));
-    for (const bool more : {cut(out.keys, most), cut(out.complaints, most), cut(out.files, most),
-                            cut(out.documents, most), cut(out.jobs, most), cut(out.feedback, most),
-                            cut(out.datasets, most)})
+    QW_TRY(collect_conduct(c, subject, most, out));
+    for (const bool more :
+         {cut(out.keys, most), cut(out.complaints, most), cut(out.files, most), cut(out.documents, most),
+          cut(out.jobs, most), cut(out.feedback, most), cut(out.datasets, most)})
       out.more = out.more || more;
     return out;
   });
@@ -219,6 +237,9 @@ Result<ErasedData> PersonalData::erase(const DataSubject& subject) {
     if (subject.user_id.empty() && subject.project_id.empty()) return out;
     QW_TRY(erase_feedback(c, subject, now, out));
     QW_TRY(erase_salts(c, subject, out));
+    for (const char* table : {"conduct", "minors"})
+      QW_TRY(c.run("DELETE FROM " + std::string(table) + " WHERE subject" + kTheirs,
+                   {subject.user_id, subject.project_id}));
     if (!subject.project_id.empty()) QW_TRY(erase_project(c, subject.project_id, out));
     if (!subject.user_id.empty()) QW_TRY(erase_user(c, subject.user_id, now, out));
     const bool by_user = !subject.user_id.empty();

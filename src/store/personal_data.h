@@ -13,6 +13,7 @@
 
 #include "base/result.h"
 #include "store/complaints.h"
+#include "store/conduct.h"
 #include "store/documents.h"
 #include "store/feedback.h"
 #include "store/files.h"
@@ -35,7 +36,9 @@ struct HeldData {
   std::vector<Job> jobs;
   std::vector<Feedback> feedback;        // the user's; with a project, all of the project's
   std::vector<DatasetVersion> datasets;  // that have some of it
-  bool more = false;  // there is more than was asked for of one of these lists
+  std::vector<Conduct> conduct;          // the user's, and that of keys that are nobody's
+  std::vector<Minor> minors;             // what is noted of their age
+  bool more = false;                     // there is more than was asked for of one of these lists
 };
 struct ErasedData {
   std::int64_t users = 0, keys = 0, sessions = 0, complaints = 0, files = 0, documents = 0, jobs = 0;

@@ -24,6 +24,7 @@ Store::Store(std::unique_ptr<Work> work, std::string lock_path)
       rollouts_(std::make_unique<Rollouts>(*work_)),
       feedback_(std::make_unique<FeedbackBook>(*work_)),
       complaints_(std::make_unique<Complaints>(*work_)),
+      conduct_(std::make_unique<ConductBook>(*work_)),
       personal_data_(std::make_unique<PersonalData>(*work_)) {}
 
 Store::~Store() {

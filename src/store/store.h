@@ -12,13 +12,14 @@
 
 #include "base/result.h"
 #include "store/complaints.h"
+#include "store/conduct.h"
 #include "store/documents.h"
 #include "store/feedback.h"
 #include "store/files.h"
 #include "store/jobs.h"
 #include "store/ledger.h"
-#include "store/rollouts.h"
 #include "store/personal_data.h"
+#include "store/rollouts.h"
 #include "store/tenants.h"
 
 namespace qw::store {
@@ -52,6 +53,7 @@ class Store {
   Rollouts& rollouts() { return *rollouts_; }
   FeedbackBook& feedback() { return *feedback_; }
   Complaints& complaints() { return *complaints_; }
+  ConductBook& conduct() { return *conduct_; }
   PersonalData& personal_data() { return *personal_data_; }
 
   // Takes the right to be the only service over this store, until the store is closed; false: several may be, as they
@@ -79,6 +81,7 @@ class Store {
   std::unique_ptr<Rollouts> rollouts_;
   std::unique_ptr<FeedbackBook> feedback_;
   std::unique_ptr<Complaints> complaints_;
+  std::unique_ptr<ConductBook> conduct_;
   std::unique_ptr<PersonalData> personal_data_;
 };
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "store/conduct.h"
 
 namespace qw::store {
 
@@ -107,6 +108,7 @@ struct Principal {
   bool disabled = false;                         // the user, the project or the organisation is
   // 64 hexadecimal digits that hashes of what he says are made with: his own, or his project's; gone when he is erased.
   std::string salt;
+  std::optional<Minor> minor;  // the user, the key or the project is one's; the youngest of them
 };
 // True if scopes and roles allow `action` and no role denies it.
 bool may(const Principal& principal, std::string_view action);

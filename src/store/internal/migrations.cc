@@ -168,6 +168,17 @@ CREATE TABLE salts (subject TEXT PRIMARY KEY, salt TEXT NOT NULL);
 UPDATE roles SET allow = allow || ',complaints.*,data.*' WHERE name = 'member' AND built_in = 1;
 UPDATE roles SET allow = allow || ',complaints.*' WHERE name = 'viewer' AND built_in = 1;
 )sql",
+    // 9: what a policy counts of how people use the service, and who of them is a minor
+    R"sql(
+CREATE TABLE conduct (
+  subject TEXT PRIMARY KEY, standing TEXT NOT NULL, until_us BIGINT NOT NULL, per_minute BIGINT NOT NULL,
+  in_a_row BIGINT NOT NULL, today BIGINT NOT NULL, total BIGINT NOT NULL, last_us BIGINT NOT NULL,
+  used_us BIGINT NOT NULL, since_us BIGINT NOT NULL, seen_us BIGINT NOT NULL, reminded_us BIGINT NOT NULL,
+  slow_tat_us BIGINT NOT NULL, day BIGINT NOT NULL);
+CREATE INDEX conduct_last ON conduct (last_us);
+CREATE TABLE minors (
+  subject TEXT PRIMARY KEY, age BIGINT NOT NULL, consent BIGINT NOT NULL, created_us BIGINT NOT NULL);
+)sql",
 };
 
 void replace_all(std::string& text, std::string_view from, std::string_view to) {
@@ -257,12 +268,12 @@ const std::vector<TableInfo>& tables() {
         "running", "jobs"}},
       {"budgets", {"id", "subject", "unit", "period", "amount", "spent", "reserved", "period_us"}},
       {"prices", {"model", "currency", "prompt", "cached", "reasoning", "output", "trained"}},
-      {"reservations", {"id",          "request_id",   "instance",        "key_id",
-                        "user_id",     "project_id",   "organisation_id", "model",
-                        "created_us",  "lease_us",     "prompt_tokens",   "output_tokens",
-                        "prompt_done", "cached_done",  "reasoning_done",  "output_done",
-                        "currency",    "price_prompt", "price_cached",    "price_reasoning",
-                        "price_output", "trained_tokens", "trained_done", "price_trained"}},
+      {"reservations", {"id",           "request_id",     "instance",        "key_id",
+                        "user_id",      "project_id",     "organisation_id", "model",
+                        "created_us",   "lease_us",       "prompt_tokens",   "output_tokens",
+                        "prompt_done",  "cached_done",    "reasoning_done",  "output_done",
+                        "currency",     "price_prompt",   "price_cached",    "price_reasoning",
+                        "price_output", "trained_tokens", "trained_done",    "price_trained"}},
       {"reservation_shares", {"reservation_id", "kind", "target", "amount"}, 3},
       {"usage_ledger",
        {"number", "reservation_id", "request_id", "key_id", "user_id", "project_id", "organisation_id", "model",
@@ -278,7 +289,8 @@ const std::vector<TableInfo>& tables() {
       {"job_records", {"job_id", "stream", "number", "created_us", "body"}, 3},
       {"documents", {"id", "project_id", "kind", "parent", "created_us", "expires_us", "body"}},
       {"rollouts",
-       {"project_id", "name", "stable", "candidate", "previous", "share", "salt", "evaluation", "version", "changed_us"},
+       {"project_id", "name", "stable", "candidate", "previous", "share", "salt", "evaluation", "version",
+        "changed_us"},
        2},
       {"rollout_events",
        {"project_id", "name", "number", "created_us", "action", "by_key", "reason", "stable", "candidate", "previous",
@@ -295,6 +307,10 @@ const std::vector<TableInfo>& tables() {
        {"id", "project_id", "user_id", "receipt", "kind", "appeal_of", "about", "contact", "text", "status", "answer",
         "answered_by", "created_us", "due_us", "answered_us", "closed_us", "erased_us"}},
       {"salts", {"subject", "salt"}},
+      {"conduct",
+       {"subject", "standing", "until_us", "per_minute", "in_a_row", "today", "total", "last_us", "used_us", "since_us",
+        "seen_us", "reminded_us", "slow_tat_us", "day"}},
+      {"minors", {"subject", "age", "consent", "created_us"}},
   };
   return all;
 }

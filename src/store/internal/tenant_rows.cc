@@ -4,6 +4,7 @@
 
 #include "base/sha256.h"
 #include "base/utf8.h"
+#include "store/internal/conduct_rows.h"
 
 namespace qw::store {
 namespace {
@@ -164,6 +165,12 @@ Result<Principal> principal_of(Connection& c, const Row& r) {
   p.project_weight = r.integer(20);
   p.organisation_weight = r.integer(21);
   p.salt = r.text(22);
+  QW_ASSIGN(
+      const Rows minors,
+      c.run("SELECT subject, age, consent, created_us FROM minors WHERE subject IN ($1, $2, $3) ORDER BY age, consent "
+            "LIMIT 1",
+            {p.key.user_id, p.key.id, p.key.project_id}));
+  if (!minors.empty()) p.minor = minor_of(minors[0]);
   if (p.salt.empty() && !p.disabled && p.key.revoked_us == 0) {
     QW_ASSIGN(p.salt, salt_of(c, p));
   }

@@ -13,10 +13,10 @@ namespace qw::store {
   "k.id, k.project_id, k.user_id, k.name, k.shown, k.scopes, k.models, k.networks, k.created_us, k.expires_us, " \
   "k.revoked_us, k.used_us, k.rotated_from"
 #define QW_USER_COLUMNS "id, organisation_id, name, created_us, disabled, email, project_id, password, external_id"
-#define QW_PRINCIPAL_FROM                                                                               \
-  "SELECT " QW_KEY_COLUMNS                                                                              \
+#define QW_PRINCIPAL_FROM                                                                                       \
+  "SELECT " QW_KEY_COLUMNS                                                                                      \
   ", p.name, o.id, o.name, u.name, p.disabled, o.disabled, u.disabled, p.weight, o.weight, x.salt FROM keys k " \
-  "JOIN projects p ON p.id = k.project_id JOIN organisations o ON o.id = p.organisation_id "            \
+  "JOIN projects p ON p.id = k.project_id JOIN organisations o ON o.id = p.organisation_id "                    \
   "LEFT JOIN users u ON u.id = k.user_id LEFT JOIN salts x ON x.subject = COALESCE(k.user_id, k.project_id) "
 
 Status check_name(const std::string& what, const std::string& name);

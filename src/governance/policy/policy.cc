@@ -21,7 +21,78 @@ Result<GuardedWords> words_of(const KeywordPack& pack, const KeywordList& list) 
   return out;
 }
 
+// Of minors what stands in their part is added; of two actions the harder counts.
+void add_side(GuardRules& out, const GuardSide& side) {
+  for (std::size_t i = 0; i < kPiiKinds; ++i) {
+    const auto kind = static_cast<PiiKind>(i);
+    if (!side.pii.has(kind)) continue;
+    out.on_pii[i] = out.pii.has(kind) ? std::max(out.on_pii[i], side.on_pii[i]) : side.on_pii[i];
+    out.pii.add(kind);
+  }
+}
+
+// By number; that of phrases that hide others if there is none of the name.
+std::size_t category_in(const KeywordList& list, std::string_view category) {
+  const auto& names = list.categories();
+  const auto at = std::find(names.begin() + 1, names.end(), category);
+  return at == names.end() ? std::size_t{KeywordList::kExcept} : static_cast<std::size_t>(at - names.begin());
+}
+
+// Blocks what is of one category of a list, and tells of the others.
+std::optional<GuardedWords> only(const KeywordList& list, std::string_view category) {
+  const std::size_t at = category_in(list, category);
+  if (at == KeywordList::kExcept) return std::nullopt;
+  GuardedWords out{&list, GuardAction::kFlag, std::vector(list.categories().size(), GuardAction::kFlag)};
+  out.by_category[at] = GuardAction::kBlock;
+  return out;
+}
+
 }  // namespace
+
+Status Policy::add_pack(const KeywordPack& pack, const std::filesystem::path& packs, bool minors, std::string& hashed) {
+  if (packs.empty())
+    return fail(ErrorKind::kBadInput, "the policy " + profile_.name + " asks for the keyword pack " + pack.file +
+                                          ", which the operator has: --policy-packs FOLDER says where");
+  QW_ASSIGN(const std::string file, base::read_file(packs / pack.file, kMostPackBytes));
+  auto list = KeywordList::parse(file);
+  if (!list) return in_context((packs / pack.file).string(), std::move(list).error());
+  const Hash hash = sha256(file);
+  hashed.append(hash.begin(), hash.end());
+  Pack& kept = packs_.emplace_back();
+  kept.file = pack.file;
+  kept.sha256 = to_hex(hash);
+  kept.list = std::make_unique<const KeywordList>(std::move(*list));
+  QW_ASSIGN(GuardedWords words, words_of(pack, *kept.list));
+  const auto add = [&](GuardRules& everybodys, GuardRules& minors_own) {
+    if (!minors) everybodys.words.push_back(words);
+    minors_own.words.push_back(words);
+  };
+  if (pack.in_input) add(input_, minor_input_);
+  if (profile_.crisis)
+    if (auto crisis = only(*kept.list, kCrisisCategory)) {
+      // A model that speaks of it is answered for in the same way.
+      words.by_category[category_in(*kept.list, kCrisisCategory)] = GuardAction::kBlock;
+      if (!minors) crisis_.words.push_back(std::move(*crisis));
+    }
+  if (pack.in_output) add(output_, minor_output_);
+  return {};
+}
+
+// The words that the profile has itself: they are a part of its hash.
+Status Policy::add_own_words() {
+  const auto add = [&](const char* category, const std::vector<std::string>& words, GuardRules& out) -> Status {
+    if (words.empty()) return {};
+    QW_ASSIGN(auto list, keyword_list(category, words));
+    own_.push_back(std::make_unique<const KeywordList>(std::move(list)));
+    out.words.push_back({own_.back().get(), GuardAction::kBlock, {}});
+    return {};
+  };
+  if (profile_.crisis && !profile_.crisis->keywords.empty()) {
+    QW_TRY(add(kCrisisCategory, profile_.crisis->keywords, crisis_));
+    for (GuardRules* answers : {&output_, &minor_output_}) answers->words.push_back(crisis_.words.back());
+  }
+  return add("companion", profile_.companion.personas, personas_);
+}
 
 Result<std::unique_ptr<const Policy>> Policy::load(Profile profile, const std::filesystem::path& packs) {
   std::unique_ptr<Policy> out(new Policy(std::move(profile)));
@@ -30,26 +101,36 @@ Result<std::unique_ptr<const Policy>> Policy::load(Profile profile, const std::f
   out->input_.on_pii = p.input.on_pii;
   out->output_.pii = p.output.pii;
   out->output_.on_pii = p.output.on_pii;
+  out->minor_input_ = out->input_;
+  out->minor_output_ = out->output_;
   std::string hashed(p.hash.begin(), p.hash.end());
-  for (const KeywordPack& pack : p.packs) {
-    if (packs.empty())
-      return fail(ErrorKind::kBadInput, "the policy " + p.name + " asks for the keyword pack " + pack.file +
-                                            ", which the operator has: --policy-packs FOLDER says where");
-    QW_ASSIGN(const std::string file, base::read_file(packs / pack.file, kMostPackBytes));
-    auto list = KeywordList::parse(file);
-    if (!list) return in_context((packs / pack.file).string(), std::move(list).error());
-    const Hash hash = sha256(file);
-    hashed.append(hash.begin(), hash.end());
-    Pack& kept = out->packs_.emplace_back();
-    kept.file = pack.file;
-    kept.sha256 = to_hex(hash);
-    kept.list = std::make_unique<const KeywordList>(std::move(*list));
-    QW_ASSIGN(const GuardedWords words, words_of(pack, *kept.list));
-    if (pack.in_input) out->input_.words.push_back(words);
-    if (pack.in_output) out->output_.words.push_back(words);
+  for (const KeywordPack& pack : p.packs) QW_TRY(out->add_pack(pack, packs, false, hashed));
+  if (p.minors) {
+    for (const KeywordPack& pack : p.minors->packs) QW_TRY(out->add_pack(pack, packs, true, hashed));
+    add_side(out->minor_input_, p.minors->input);
+    add_side(out->minor_output_, p.minors->output);
   }
+  QW_TRY(out->add_own_words());
   out->hash_ = to_hex(sha256(hashed));
   return std::unique_ptr<const Policy>(std::move(out));
+}
+
+bool Policy::is_minor(std::int64_t age) const { return profile_.minors && age < profile_.minors->ages.back(); }
+
+bool Policy::needs_consent(std::int64_t age) const {
+  return profile_.minors && profile_.minors->ages.size() > 1 && age < profile_.minors->ages.front();
+}
+
+store::ConductRules Policy::conduct(bool minor) const {
+  store::ConductRules out;
+  out.strikes = profile_.strikes;
+  out.utc_offset_min = profile_.utc_offset_min;
+  out.pause_min = profile_.companion.pause_min;
+  out.reminder_min = profile_.companion.reminder_min;
+  if (!minor || !profile_.minors) return out;
+  out.minutes_a_day = profile_.minors->minutes_a_day;
+  if (profile_.minors->reminder_min > 0) out.reminder_min = profile_.minors->reminder_min;
+  return out;
 }
 
 json::Object Policy::description() const {
@@ -81,9 +162,12 @@ std::vector<std::string> Policy::unmet(const ServiceAbilities& service) const {
   not_done(p.implicit_label == "c2pa", Duty::kImplicitLabels, "labels in metadata (c2pa)");
   if (p.implicit_label == "gb45438" && !service.labels && !p.takes_on(Duty::kImplicitLabels))
     lacks("labels in metadata (--label-producer)");
-  not_done(p.strikes_in_a_row > 0 || p.strikes_a_day > 0, Duty::kStrikes, "counting strikes");
-  not_done(!p.minor_ages.empty(), Duty::kMinors, "a mode for minors");
-  not_done(p.reminder_minutes > 0, Duty::kCompanion, "reminders in long conversations");
+  const auto needs_accounts = [&](bool asked, Duty duty, const std::string& what) {
+    if (asked && !service.accounts && !p.takes_on(duty)) lacks(what + ", which needs to know who asks (--store)");
+  };
+  needs_accounts(!p.strikes.empty(), Duty::kStrikes, "counting strikes");
+  needs_accounts(p.minors.has_value(), Duty::kMinors, "a mode for minors");
+  needs_accounts(p.companion.reminder_min > 0, Duty::kCompanion, "reminders in long conversations");
   not_done(!p.guard_model.empty(), Duty::kGuardModel, "the guard model " + p.guard_model);
   not_done(p.training_opt_in_default, Duty::kTrainingConsent, "training on what users write");
   if (p.crypto != "sha256/ed25519") lacks(p.crypto + ", and the audit log has sha256/ed25519");

@@ -17,6 +17,7 @@ namespace qw::governance {
 struct ServiceAbilities {
   bool audit_log = false;
   bool labels = false;    // answers carry the label of GB 45438
+  bool accounts = false;  // it knows who asks, and remembers (a store)
   std::string watermark;  // the scheme of the key in use, "synthid" or "gumbel"; "": none
 };
 
@@ -28,8 +29,17 @@ class Policy {
   const Profile& profile() const { return profile_; }
   // Of the profile and of every byte of its packs: what audit records name.
   const std::string& hash() const { return hash_; }
-  const GuardRules& input() const { return input_; }
-  const GuardRules& output() const { return output_; }
+  // What is looked for; of minors, with their part of it.
+  const GuardRules& input(bool minor = false) const { return minor ? minor_input_ : input_; }
+  const GuardRules& output(bool minor = false) const { return minor ? minor_output_ : output_; }
+  // What tells that somebody is in danger, and that instructions make a companion; empty: nothing is looked for.
+  const GuardRules& crisis() const { return crisis_; }
+  const GuardRules& personas() const { return personas_; }
+  // Whether somebody of that age (0: not known) is a minor here, and whether a guardian must have agreed.
+  bool is_minor(std::int64_t age) const;
+  bool needs_consent(std::int64_t age) const;
+  // What the store is to count of whoever asks.
+  store::ConductRules conduct(bool minor) const;
   // For the log of a service's start.
   json::Object description() const;
   // What it asks for and this service does not do, a line each; empty: all of it is done, or the operator's duty.
@@ -43,9 +53,16 @@ class Policy {
     std::unique_ptr<const KeywordList> list;
   };
   std::vector<Pack> packs_;
-  GuardRules input_, output_;
+  std::vector<std::unique_ptr<const KeywordList>> own_;  // lists of the profile itself
+  Status add_pack(const KeywordPack& pack, const std::filesystem::path& folder, bool minors, std::string& hashed);
+  Status add_own_words();
+  GuardRules input_, output_, minor_input_, minor_output_, crisis_, personas_;
   std::string hash_;
 };
+
+// Of findings: somebody is in danger.
+inline constexpr const char* kCrisisCategory = "crisis";
+inline constexpr const char* kCrisisFinding = "keyword/crisis";
 
 // Whose requests follow which policy. Read only: any thread.
 class PolicySet {

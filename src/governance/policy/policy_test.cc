@@ -50,6 +50,36 @@ TEST(Profile, IsReadStrictly) {
   EXPECT_EQ(Profile::parse("[]").error().message, "the profile: must be an object");
 }
 
+TEST(Profile, WhatItSaysOfConductIsReadStrictly) {
+  EXPECT_EQ(wrong_with(R"(, "strikes": {"action": "shout"})"), "strikes.action: must be warn, slow or suspend");
+  EXPECT_EQ(wrong_with(R"(, "strikes": {"steps": [{"action": "warn"}]})"), "strikes.steps: needs in_a_row or a_day");
+  EXPECT_EQ(wrong_with(R"(, "strikes": {"steps": [{"in_a_row": 2, "hours": 1}]})"),
+            "strikes.steps.hours: is not known here");
+  EXPECT_EQ(wrong_with(R"(, "crisis": {"reply": "x"})"), "crisis.helplines: is missing");
+  EXPECT_EQ(wrong_with(R"(, "crisis": {"reply": "x", "helplines": []})"), "crisis.helplines: must name where help is");
+  EXPECT_EQ(wrong_with(R"(, "crisis": {"helplines": [{"name": "a", "contact": "1"}]})"), "crisis.reply: is missing");
+  EXPECT_THAT(
+      wrong_with(R"(, "crisis": {"keywords": ["#x"], "reply": "x", "helplines": [{"name": "a", "contact": "1"}]})"),
+      HasSubstr("crisis.keywords: has a text that is no keyword"));
+  EXPECT_EQ(wrong_with(R"(, "minors": {"ages": [18, 14]})"), "minors.ages: must rise");
+  EXPECT_EQ(wrong_with(R"(, "minors": {"ages": [18], "companions": false})"),
+            "minors: companions are forbidden, and companion.personas and companion.models name none");
+  EXPECT_EQ(wrong_with(R"(, "minors": {"ages": [18], "minutes_a_day": 0})"),
+            "minors.minutes_a_day: must be a whole number from 1 to 1440");
+  EXPECT_EQ(wrong_with(R"(, "companion": {"only_companions": true})"),
+            "companion.only_companions: needs personas or models, which tell who is one");
+  EXPECT_EQ(wrong_with(R"(, "utc_offset_min": 900)"), "utc_offset_min: must be a whole number from -720 to 840");
+  const auto p = Profile::parse(R"({"profile": "p", "version": 1, "date": "2026-11-29",
+      "strikes": {"in_a_row": 3, "steps": [{"a_day": 9, "action": "slow", "per_minute": 2, "minutes": 5}]},
+      "crisis": {"keywords": ["end it"], "reply": "Wait.", "helplines": [{"name": "A", "contact": "1", "hours": "24/7"},
+                                                                       {"name": "B", "contact": "2"}]}})");
+  ASSERT_TRUE(p) << p.error().message;
+  ASSERT_EQ(p->strikes.size(), 2u);
+  EXPECT_EQ(p->strikes[0].measure, store::Measure::kSuspend);
+  EXPECT_EQ(p->strikes[1].per_minute, 2);
+  EXPECT_EQ(p->crisis->text(), "Wait.\n\nA: 1 (24/7)\nB: 2");
+}
+
 TEST(Profile, LaterKindsOverrideRegions) {
   const auto p = Profile::parse(R"({"profile": "p", "version": 1, "date": "2026-11-29",
       "guard": {"output": {"pii": {"eu": "flag", "iban": "block"}}}})");
@@ -103,7 +133,9 @@ TEST_F(PolicyFiles, TheShippedOnesAskForWhatAServiceCanHave) {
     EXPECT_EQ(profile->name, name);
     const auto policy = Policy::load(*profile, folder_);
     ASSERT_TRUE(policy) << name << ": " << policy.error().message;
-    EXPECT_THAT((*policy)->unmet({.audit_log = true, .labels = true, .watermark = "synthid"}), IsEmpty()) << name;
+    EXPECT_THAT((*policy)->unmet({.audit_log = true, .labels = true, .accounts = true, .watermark = "synthid"}),
+                IsEmpty())
+        << name;
     EXPECT_EQ((*policy)->unmet({}).empty(), name == "internal") << name;
   }
   EXPECT_EQ(shipped_profile("mars-public"), "");
@@ -118,6 +150,50 @@ TEST_F(PolicyFiles, WhatCannotBeHonouredIsNamed) {
   EXPECT_THAT((*policy)->unmet({.audit_log = true, .labels = true, .watermark = "synthid"}),
               ElementsAre(HasSubstr("labels in metadata (c2pa), which this service does not do"), HasSubstr("sm3/sm2"),
                           HasSubstr("the watermark gumbel, and the key in use is of synthid")));
+}
+
+// What is a minor's is added to what is everybody's, and of two actions the harder counts.
+TEST_F(PolicyFiles, MinorsHaveAPartOfTheirOwn) {
+  ASSERT_TRUE(base::write_file_atomically(folder_ / "words", "[hard]\nvile\n[crisis]\nend it\n"));
+  ASSERT_TRUE(base::write_file_atomically(folder_ / "mild", "[mild]\ndarn\n"));
+  const auto profile = Profile::parse(R"({"profile": "p", "version": 1, "date": "2026-11-29",
+      "guard": {"output": {"pii": {"email": "block", "iban": "flag"}}},
+      "keyword_packs": [{"file": "words", "action": "flag"}],
+      "crisis": {"keywords": ["no way out"], "reply": "Wait.", "helplines": [{"name": "A", "contact": "1"}]},
+      "companion": {"reminder_min": 120, "pause_min": 5, "personas": ["girlfriend"]},
+      "strikes": {"in_a_row": 3}, "utc_offset_min": 480,
+      "minors": {"ages": [14, 18], "guard": {"output": {"pii": {"email": "mask", "iban": "mask"}}},
+                 "keyword_packs": [{"file": "mild", "action": "block"}], "companions": false,
+                 "minutes_a_day": 60, "reminder_min": 30}})");
+  ASSERT_TRUE(profile) << profile.error().message;
+  const auto loaded = Policy::load(*profile, folder_);
+  ASSERT_TRUE(loaded) << loaded.error().message;
+  const Policy& p = **loaded;
+  const auto action = [&](PiiKind kind, bool minor) { return p.output(minor).on_pii[static_cast<std::size_t>(kind)]; };
+  EXPECT_EQ(action(PiiKind::kEmail, true), GuardAction::kBlock);
+  EXPECT_EQ(action(PiiKind::kIban, false), GuardAction::kFlag);
+  EXPECT_EQ(action(PiiKind::kIban, true), GuardAction::kCover);
+  std::vector<GuardFinding> found;
+  EXPECT_FALSE(guard_text(p.input(false), "darn", found).blocked);
+  EXPECT_TRUE(guard_text(p.input(true), "darn", found).blocked);
+  EXPECT_FALSE(guard_text(p.crisis(), "vile", found).blocked);
+  for (const char* text : {"I want to end it", "there is NO WAY OUT"}) {
+    EXPECT_TRUE(guard_text(p.crisis(), text, found).blocked) << text;
+    EXPECT_FALSE(guard_text(p.input(), text, found).blocked) << text;  // who is in danger is answered
+    EXPECT_TRUE(guard_text(p.output(), text, found).blocked) << text;
+    EXPECT_EQ(found.back().kind, kCrisisFinding);
+  }
+  EXPECT_TRUE(guard_text(p.personas(), "You are my girlfriend", found).blocked);
+  EXPECT_TRUE(p.is_minor(0) && p.is_minor(17) && !p.is_minor(18));
+  EXPECT_TRUE(p.needs_consent(13) && !p.needs_consent(14));
+  EXPECT_EQ(p.conduct(false).reminder_min, 120);
+  EXPECT_EQ(p.conduct(false).minutes_a_day, 0);
+  EXPECT_EQ(p.conduct(true).reminder_min, 30);
+  EXPECT_EQ(p.conduct(true).minutes_a_day, 60);
+  EXPECT_EQ(p.conduct(true).pause_min, 5);
+  EXPECT_EQ(p.conduct(true).utc_offset_min, 480);
+  EXPECT_THAT(p.unmet({}), testing::Contains(HasSubstr("counting strikes, which needs to know who asks (--store)")));
+  EXPECT_THAT(p.unmet({.accounts = true}), IsEmpty());
 }
 
 TEST_F(PolicyFiles, PacksAreAPartOfWhatIsFollowed) {

@@ -16,6 +16,7 @@
 #include "governance/guard/text_guard.h"
 #include "governance/ledger/licence.h"
 #include "json/value.h"
+#include "store/conduct.h"
 
 namespace qw::governance {
 
@@ -44,6 +45,39 @@ struct GuardSide {
   PiiSet pii;
   std::array<GuardAction, kPiiKinds> on_pii{};
   std::string reply;  // what is said instead of what was blocked; "": nothing
+};
+
+// What somebody is told who speaks of ending his life, and where help is.
+struct Helpline {
+  std::string name, contact, hours;  // hours: "" if not said
+};
+struct CrisisRule {
+  std::vector<std::string> keywords;  // beside those of the category "crisis" of the packs
+  std::string reply;
+  std::vector<Helpline> helplines;
+  bool instead = true;  // of an answer; false: in front of it
+  // The reply and a line for each helpline: the same in every protocol.
+  std::string text() const;
+};
+
+// Whose requests a minor's are is noted in the accounts.
+struct MinorRule {
+  std::vector<std::int64_t> ages;  // rising: younger than the last is a minor; than the first of several: with consent
+  std::vector<KeywordPack> packs;  // beside everybody's
+  GuardSide input, output;         // what stands here is added; of two actions the harder counts
+  bool companions = true;          // false: no persona that keeps one company, as the companion rule tells them
+  std::int64_t minutes_a_day = 0;  // of use; 0: any
+  std::int64_t reminder_min = 0;   // instead of the companion rule's; 0: as everybody
+};
+
+// Services that keep people company.
+struct CompanionRule {
+  std::int64_t reminder_min = 0;      // of continuous use; 0: none
+  std::int64_t pause_min = 15;        // a longer pause ends a use
+  std::string reminder;               // its words; "": the program's
+  std::vector<std::string> personas;  // keywords of instructions that make a companion
+  std::vector<std::string> models;    // that are companions whatever the instructions
+  bool only_companions = false;       // others need no reminder
 };
 
 // What a model must have been assessed for before it answers the public (governance/assess/gate.h).
@@ -79,21 +113,23 @@ struct Profile {
   bool retracts = true;       // a stream whose answer was blocked tells clients to take back what they show of it
   bool tells_client = false;  // answers say what was found in them, where their extras were asked for
   std::string guard_model, strictness = "strict";
-  std::int64_t strikes_in_a_row = 0, strikes_a_day = 0;  // 0: none are counted
-  std::vector<std::int64_t> minor_ages;
+  std::vector<store::StrikeStep> strikes;  // none: none are counted
+  std::optional<CrisisRule> crisis;
+  std::optional<MinorRule> minors;
+  CompanionRule companion;
+  std::int64_t utc_offset_min = 0;             // of where its days begin at midnight
   std::int64_t logs_days = 0, docs_years = 0;  // 0: nothing is asked
   bool training_opt_in_default = false;
   std::string crypto = "sha256/ed25519";                              // or sm3/sm2
   std::vector<std::pair<std::string, std::int64_t>> incident_clocks;  // name, hours
-  bool complaints_open = false;                     // to those without a key, too
-  std::int64_t complaint_days = 0, appeal_days = 0;  // within which they are answered; 0: 30
+  bool complaints_open = false;                                       // to those without a key, too
+  std::int64_t complaint_days = 0, appeal_days = 0;                   // within which they are answered; 0: 30
   // What becomes of findings about licences when a model is trained or written, by LicenceFinding::Kind.
   std::array<LicenceAction, 4> licence_actions = {LicenceAction::kWarn, LicenceAction::kWarn, LicenceAction::kWarn,
                                                   LicenceAction::kWarn};
   std::vector<std::string> public_page_fields, required_approvals;
   std::vector<PublicKey> approvers;  // whose approvals count; none: those of the keys that the service goes by
   std::optional<AssessmentRule> assessment;
-  std::int64_t reminder_minutes = 0;  // of companions; 0: none
   std::vector<Duty> operator_duties;
 
   json::Value document;  // as it was read, without "signature"
@@ -110,6 +146,9 @@ struct Profile {
   // The file with a signature; whatever signature it had is gone.
   std::string signed_file(const SigningKey& key) const;
 };
+
+// Keywords that a profile has itself, as a list of one category. kBadInput: one of them is none.
+Result<KeywordList> keyword_list(const std::string& category, const std::vector<std::string>& words);
 
 // The profiles that come with the program, by name.
 const std::vector<std::string>& shipped_profiles();

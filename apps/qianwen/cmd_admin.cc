@@ -1,6 +1,6 @@
-// qianwen admin org | project | user | role | key | limit | budget | price | usage | complaint | data | backup | restore: who may use a
-// service, and what that may cost. Works on the store while services run; what it does is what /admin/v1 does
-// (api/admin/operations.h).
+// qianwen admin org | project | user | role | key | limit | budget | price | usage | complaint | conduct | minor | data
+// | backup | restore: who may use a service, and what that may cost. Works on the store while services run; what it
+// does is what /admin/v1 does (api/admin/operations.h).
 #include <cstdio>
 #include <fstream>
 #include <functional>
@@ -315,11 +315,30 @@ void add_cases(Admin& admin) {
       .needs("REASON", "reason", "why; of an open one, whoever complained is told")
       .text("--by", "by", "who closes; not told");
 
+  group = admin.group("conduct", "Who broke the rules of a policy, and what is done about it");
+  admin.operation(group, "list", "Who did, the latest first", "conduct.list")
+      .text("--status", "status", "warned, slowed or suspended");
+  admin.operation(group, "show", "One of them", "conduct.get")
+      .needs("PERSON", "person", "user, or key that is nobody's");
+  admin.operation(group, "lift", "End what was done to one", "conduct.lift")
+      .needs("PERSON", "person", "user, or key that is nobody's");
+
+  group = admin.group("minor", "Whose requests are a minor's");
+  admin.operation(group, "list", "All of them", "minors.list");
+  admin.operation(group, "set", "Say that somebody is one", "minors.set")
+      .text("--user", "user", "name or id")
+      .text("--key", "key", "id, or its shown characters")
+      .text("--project", "project", "name or id: all of its keys")
+      .number("--age", "age", "years (0: not known)")
+      .text("--consent", "consent", "true: a guardian agreed");
+  admin.operation(group, "unset", "Say that somebody is none", "minors.unset").needs("SUBJECT", "minor", "id");
+
   group = admin.group("data", "What is held of people: to be given out, or erased");
   admin.operation(group, "user", "What is held of a user", "users.data")
       .needs("USER", "user", "name or id")
       .text("--project", "project", "and what this project has left");
-  admin.operation(group, "project", "What a project has left", "projects.data").needs("PROJECT", "project", "name or id");
+  admin.operation(group, "project", "What a project has left", "projects.data")
+      .needs("PROJECT", "project", "name or id");
   admin.operation(group, "erase-user", "Erase it: nobody can take that back", "users.erase")
       .needs("USER", "user", "name or id")
       .text("--project", "project", "and what this project has left");

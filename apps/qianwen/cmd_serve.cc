@@ -177,7 +177,8 @@ Status check_producer(const std::string& producer) {
 }
 
 governance::ServiceAbilities abilities(const ServeOptions& o) {
-  return {.audit_log = !o.audit_log.empty(), .labels = !o.label_producer.empty(), .watermark = ""};
+  return {.audit_log = !o.audit_log.empty(), .labels = !o.label_producer.empty(), .accounts = !store_url(o.store).empty(),
+          .watermark = ""};
 }
 
 HostingOptions hosting_options(const ServeOptions& o) {

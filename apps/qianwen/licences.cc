@@ -141,7 +141,8 @@ Status admit_licences(const PolicySet* policies, const std::string& model, const
   if (policies == nullptr) return {};
   for (const auto& [project, policy] : policies->all()) {
     const Profile& p = policy->profile();
-    if (std::find(p.licence_actions.begin(), p.licence_actions.end(), LicenceAction::kRefuse) == p.licence_actions.end())
+    if (std::find(p.licence_actions.begin(), p.licence_actions.end(), LicenceAction::kRefuse) ==
+        p.licence_actions.end())
       continue;
     QW_ASSIGN(const std::string path, resolve_model(model));
     QW_TRY(refused_by(p, licensed_parts(path, "")));

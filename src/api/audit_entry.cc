@@ -65,7 +65,8 @@ void add_usage(json::Object& entry, const store::Tokens& used, const std::string
 
 std::string concealed(const Exchange& exchange, std::string_view text) {
   const auto& who = exchange.who();
-  return governance::to_hex(exchange.audit()->key().conceal(who == nullptr ? std::string(text) : who->salt + std::string(text)));
+  return governance::to_hex(
+      exchange.audit()->key().conceal(who == nullptr ? std::string(text) : who->salt + std::string(text)));
 }
 
 void keep(const Exchange& exchange, json::Object entry, std::function<void(Status)> then) {

@@ -2,6 +2,7 @@
 #include <fstream>
 
 #include "api/internal/test_accounts.h"
+#include "base/file.h"
 #include "governance/audit/audit_log.h"
 #include "governance/audit/log_files.h"
 #include "governance/policy/policy.h"
@@ -135,6 +136,82 @@ TEST_F(ComplaintsApiTest, AnswersAreFoundByTheirNumbers) {
   for (const char* body : {R"({"produce_id": "7"})", R"({"produce_id": []})", R"({"produce_id": 7})",
                            R"({"produce_id": "x", "input": "y"})", "{}"})
     EXPECT_EQ(ask("POST", "/v1/content_provenance", body, bearer(key_)).status, 400) << body;
+}
+
+class ConductApiTest : public ComplaintsApiTest {
+ protected:
+  void follow_rules(const std::string& rules) {
+    ASSERT_TRUE(base::write_file_atomically(folder_ / "words", "[arms]\nbomb\n"));
+    auto profile = governance::Profile::parse(
+        R"({"profile": "p", "version": 1, "date": "2026-11-29", "keyword_packs": [{"file": "words", "action": "block"}], )" +
+        rules + "}");
+    ASSERT_TRUE(profile) << profile.error().message;
+    auto set = std::make_unique<governance::PolicySet>();
+    set->add("", std::move(*governance::Policy::load(std::move(*profile), folder_)));
+    policies_ = set.get();
+    held_.push_back(std::move(set));
+    restart();
+    model_.script = tokenizer_.encode("fine");
+    model_.script.push_back(*tokenizer_.find("<|im_end|>"));
+  }
+  test::HttpAnswer chat(const std::string& text, const std::string& more = "", const std::string& before = "") {
+    return ask(
+        "POST", "/v1/chat/completions",
+        R"({"model":"alphabet","max_tokens":4,"messages":[)" + before + R"({"role":"user","content":")" + text + R"("}])" + more + "}",
+        bearer(key_));
+  }
+};
+
+TEST_F(ConductApiTest, StrikesLeadToWarningsAndASuspensionThatOutlivesTheService) {
+  follow_rules(R"("strikes": {"in_a_row": 2, "minutes": 60, "steps": [{"in_a_row": 1, "action": "warn"}]})");
+  auto answer = chat("a bomb");
+  EXPECT_EQ(answer.status, 400);
+  EXPECT_NE(answer.body.find("It is counted: 1 in a row, 1 today."), std::string::npos) << answer.body;
+  EXPECT_NE(answer.head.find("X-Conduct: warned"), std::string::npos) << answer.head;
+  EXPECT_EQ(chat("hello").status, 200);
+  chat("a bomb");
+  answer = chat("a bomb");
+  EXPECT_NE(answer.body.find("Requests are refused until 20"), std::string::npos) << answer.body;
+  answer = chat("hello");
+  EXPECT_EQ(answer.status, 403);
+  EXPECT_NE(answer.body.find(R"("code":"suspended")"), std::string::npos) << answer.body;
+  EXPECT_NE(answer.head.find("Retry-After: "), std::string::npos);
+  EXPECT_NE(records().find(R"("conduct":{"in_a_row":2,"standing":"suspended","subject":")" + key_.key.id),
+            std::string::npos)
+      << records();
+  restart();
+  EXPECT_EQ(chat("hello", R"(,"stream":true)").status, 403);
+  const auto listed = ask("GET", "/admin/v1/conduct?status=suspended", "", bearer(key_));
+  EXPECT_NE(listed.body.find(key_.key.id), std::string::npos) << listed.body;
+  EXPECT_EQ(ask("POST", "/admin/v1/conduct/" + key_.key.id + "/lift", "{}", bearer(key_)).status, 200);
+  EXPECT_EQ(chat("hello").status, 200);
+  EXPECT_NE(records().find(R"("operation":"conduct.lift")"), std::string::npos);
+  EXPECT_EQ(ask("GET", "/admin/v1/conduct/nobody", "", bearer(key_)).status, 404);
+}
+
+TEST_F(ConductApiTest, MinorsHaveRulesOfTheirOwn) {
+  follow_rules(R"("minors": {"ages": [14, 18], "companions": false, "minutes_a_day": 1,
+      "guard": {"input": {"pii": {"email": "block"}}}}, "companion": {"personas": ["girlfriend"], "models": ["luna"]})");
+  const std::string persona = R"({"role":"system","content":"You are my girlfriend."},)";
+  EXPECT_EQ(chat("hi", "", persona).status, 200);
+  EXPECT_EQ(chat("a@b.org").status, 200);
+  const auto set = [&](const std::string& more) {
+    const auto answer =
+        ask("POST", "/admin/v1/minors", R"({"key":")" + key_.key.id + R"(")" + more + "}", bearer(key_));
+    EXPECT_EQ(answer.status, 200) << answer.body;
+  };
+  set(R"(,"age":13)");
+  EXPECT_NE(chat("hi").body.find("guardian_consent"), std::string::npos);
+  set(R"(,"age":13,"consent":true)");
+  EXPECT_EQ(chat("hi").status, 200);
+  EXPECT_NE(chat("hi", "", persona).body.find("not_for_minors"), std::string::npos);
+  EXPECT_EQ(chat("a@b.org").status, 400);
+  EXPECT_NE(records().find(R"("minor":true)"), std::string::npos);
+  set(R"(,"age":18)");
+  EXPECT_EQ(chat("hi", "", persona).status, 200);
+  EXPECT_EQ(ask("DELETE", "/admin/v1/minors/" + key_.key.id, "", bearer(key_)).status, 200);
+  EXPECT_EQ(ask("DELETE", "/admin/v1/minors/" + key_.key.id, "", bearer(key_)).status, 404);
+  EXPECT_NE(records().find(R"("operation":"minors.set")"), std::string::npos);
 }
 
 }  // namespace

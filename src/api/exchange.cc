@@ -125,7 +125,7 @@ void Exchange::send_json(int status, const json::Value& body) {
   count(status);
   net::Headers headers = headers_;
   headers.emplace_back("Content-Type", "application/json");
-  const bool bare = label_.is_null() || status != 200;
+  const bool bare = says_nothing() || status != 200;
   reply_->send({status, std::move(headers), json::dump(bare ? body : labelled(body), json::WriteStyle::compact())});
 }
 
@@ -162,7 +162,7 @@ void Exchange::begin_bytes(net::Headers more) {
 }
 
 std::string Exchange::told(const json::Value& data) {
-  if (label_.is_null() || std::exchange(label_told_, true)) return json::dump(data, json::WriteStyle::compact());
+  if (says_nothing() || std::exchange(label_told_, true)) return json::dump(data, json::WriteStyle::compact());
   return json::dump(labelled(data), json::WriteStyle::compact());
 }
 
@@ -177,7 +177,10 @@ const std::string& Exchange::label_answer() {
 }
 
 json::Value Exchange::labelled(json::Value body) const {
-  if (!label_.is_null() && body.is_object() && body.find("aigc") == nullptr) body.as_object().set("aigc", label_);
+  if (!body.is_object()) return body;
+  if (!label_.is_null() && body.find("aigc") == nullptr) body.as_object().set("aigc", label_);
+  for (const auto& [name, value] : notices_)
+    if (body.find(name) == nullptr) body.as_object().set(name, value);
   return body;
 }
 

@@ -107,7 +107,9 @@ class Exchange {
   // answers and of the first event of streams. The content's number, the same however often it is asked for; "":
   // answers carry no label.
   const std::string& label_answer();
-  json::Value labelled(json::Value body) const;  // with that member, if it is an object without one
+  // More of that kind: a member that whoever shows the answer should show, too.
+  void announce(std::string name, json::Value value) { notices_.set(std::move(name), std::move(value)); }
+  json::Value labelled(json::Value body) const;  // with these members, if it is an object without them
 
   // The policies that requests follow; null: none.
   void governed_by(const governance::PolicySet* policies) { policies_ = policies; }
@@ -157,6 +159,7 @@ class Exchange {
  private:
   void count(int status);
   void begin_stream(const char* content_type, std::string heartbeat);
+  bool says_nothing() const { return label_.is_null() && notices_.empty(); }  // beside answers
   std::string told(const json::Value& data);  // as text, with the label if it is the first event
   std::shared_ptr<net::Reply> reply_;
   std::string request_id_;
@@ -174,6 +177,7 @@ class Exchange {
   const std::string* producer_ = nullptr;
   std::string content_id_;
   json::Value label_;  // null: there is none
+  json::Object notices_;
   bool label_told_ = false;
   const governance::PolicySet* policies_ = nullptr;
   StopSwitch* stops_ = nullptr;

@@ -1,5 +1,6 @@
 // What a policy does to answers and to what is asked, the same in every protocol, whole and streamed.
 #include <filesystem>
+#include <map>
 
 #include "api/generation/output_guard.h"
 #include "api/internal/test_service.h"
@@ -315,6 +316,57 @@ TEST_F(GuardTest, ReasoningAndCallsAreGuardedToo) {
       }
     }
   }
+}
+
+TEST_F(GuardTest, WhoIsInDangerIsToldWhereHelpIsInEveryProtocol) {
+  const std::string crisis =
+      R"({}, "crisis": {"keywords": ["end my life"], "reply": "Wait.", "helplines": [{"name": "A", "contact": "1"}])";
+  const std::string text = "Wait.\n\nA: 1";
+  const std::map<std::string_view, std::string_view> ends = {{"openai", "stop"},
+                                                             {"responses", "completed"},
+                                                             {"anthropic", "end_turn"},
+                                                             {"dashscope", "stop"},
+                                                             {"ollama", "stop"}};
+  const auto in_every = [&](const char* asked, auto check) {
+    for (const Protocol& p : kProtocols)
+      for (const bool stream : {false, true}) {
+        SCOPED_TRACE(std::string(p.name) + (stream ? " stream" : ""));
+        const Told told = (this->*p.ask)(stream, asked, "");
+        EXPECT_EQ(told.status, 200);
+        check(p, stream, told);
+      }
+  };
+  follow(crisis + "}");
+  says("never said", 7);
+  in_every("I want to END my life!", [&](const Protocol& p, bool, const Told& told) {
+    EXPECT_EQ(told.content, text);
+    EXPECT_EQ(told.reason, ends.at(p.name));
+    EXPECT_EQ(told.retractions, 0);
+    EXPECT_EQ(told.output_tokens, 0);
+  });
+  // With a word that is blocked, too: who is in danger is not refused.
+  EXPECT_EQ(openai(false, "end my life with a bomb").content, text);
+  says("never said", 2);
+  const std::string turns = R"({"model":"alphabet","messages":[{"role":"user","content":"I want to end my life"},)"
+                            R"({"role":"assistant","content":"Wait."},{"role":"user","content":"hi"}]})";
+  const auto later = ask("POST", "/v1/chat/completions", turns);
+  EXPECT_NE(later.body.find("never said"), std::string::npos) << later.body;
+  EXPECT_EQ(later.body.find("helplines"), std::string::npos);
+  const auto told = ask("POST", "/v1/completions", R"({"model":"alphabet","prompt":"I'll end my life"})");
+  EXPECT_NE(told.body.find(R"("helplines":[{"name":"A","contact":"1"}])"), std::string::npos) << told.body;
+  // A model that speaks of it is taken back.
+  says("you could end my life now");
+  in_every("abc", [&](const Protocol& p, bool stream, const Told& answer) {
+    EXPECT_EQ(answer.content, text);
+    EXPECT_EQ(answer.reason, p.replied);
+    EXPECT_EQ(answer.retractions, stream ? 1 : 0);
+  });
+  follow(crisis + R"(, "answer": "before"})");
+  says("<think>\nhm\n</think>\n\nsay more", 21);
+  in_every("I want to end my life", [&](const Protocol& p, bool, const Told& answer) {
+    EXPECT_EQ(answer.content, text + "\n\nsay more");
+    EXPECT_EQ(answer.reason, ends.at(p.name));
+  });
 }
 
 TEST_F(GuardTest, WhatIsAskedIsRefusedOrAnsweredByAReply) {

@@ -76,10 +76,12 @@ constexpr const char* kResponse =
 constexpr const char* kFeedback =
     "id object created_at status answer_id model rating comment correction messages answer by reviewer note sha256";
 constexpr const char* kDataset =
-    "id object created_at name number sha256 examples pairs examples_file pairs_file examples_sha256 pairs_sha256 by erased "
+    "id object created_at name number sha256 examples pairs examples_file pairs_file examples_sha256 pairs_sha256 by "
+    "erased "
     "items?";
 constexpr const char* kEvaluation =
-    "id object created_at finished_at status model task_file data_files metric limit chat at_least at_most task value items "
+    "id object created_at finished_at status model task_file data_files metric limit chat at_least at_most task value "
+    "items "
     "passed task_sha256 data_sha256 model_sha256 sha256 error";
 constexpr const char* kRollout = "object name model candidate share evaluation previous version changed_at";
 constexpr const char* kComplaint =
@@ -158,7 +160,8 @@ constexpr Members kMembers[] = {
     {"/v1/complaints", "GET", kList},
     {"/v1/complaints/{complaint_id}", "GET", kComplaint},
     {"/v1/complaints/{complaint_id}/appeal", "POST", kComplaint},
-    {"/v1/my/data", "GET", "user keys sessions usage_rows complaints files documents jobs feedback datasets more"},
+    {"/v1/my/data", "GET",
+     "user keys sessions usage_rows complaints files documents jobs feedback datasets conduct minors more"},
     {"/v1/my/data", "DELETE", "users keys sessions complaints files documents jobs feedback datasets salts"},
     {"/v1/usage", "GET", "object data has_more next"},
     {"/v1/usage/rows", "GET", "object data has_more next"},

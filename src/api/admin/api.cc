@@ -23,7 +23,8 @@ constexpr std::int64_t kUsualPage = 100, kMostPage = 1000;
 constexpr const char* kQueryArguments[] = {"by",   "from", "to",      "organisation", "project",
                                            "user", "key",  "subject", "status",       "overdue"};
 // What these change is in the audit log, too: it is about people.
-constexpr std::string_view kRecorded[] = {"complaints.answer", "complaints.close", "users.erase", "projects.erase"};
+constexpr std::string_view kRecorded[] = {"complaints.answer", "complaints.close", "conduct.lift",  "minors.set",
+                                          "minors.unset",      "users.erase",      "projects.erase"};
 constexpr std::size_t kOwnArguments = 3;  // the first of them say nothing of whose
 constexpr std::size_t kLongestRepeat = 255;
 
@@ -180,10 +181,10 @@ class Call {
   void record(const json::Value& answer) {
     json::Object entry{{"type", "administration"},
                        {"operation", std::string(match_.operation->name)},
-                       {match_.kind, match_.where},
                        {"by_key", exchange_->who()->key.id},
                        {"request", exchange_->request_id()}};
-    for (const char* name : {"status", "kind", "appeal_of"})
+    if (!match_.kind.empty()) entry.set(match_.kind, match_.where);
+    for (const char* name : {"status", "kind", "appeal_of", "subject", "age", "consent"})
       if (const json::Value* found = answer.find(name); found != nullptr) entry.set(name, *found);
     if (answer.find("documents") != nullptr) entry.set("erased", answer);
     if (const json::Value* text = answer.find("answer"); text != nullptr && text->is_string())

@@ -8,7 +8,7 @@ namespace {
 using json::Value;
 using store::Store;
 
-constexpr std::int64_t kMostListed = 100'000, kMostHeld = 10'000;
+constexpr std::int64_t kMostListed = 100'000, kMostHeld = 10'000, kOldest = 120;
 
 // Of a query, flags are words.
 std::optional<bool> flag(FieldReader& in, const char* name) {
@@ -88,6 +88,49 @@ Result<Value> erase_project(Store* s, FieldReader& in) {
   return one(s->personal_data().erase(subject));
 }
 
+// A user, or a key that is nobody's: by id or name.
+Result<std::string> person(Store* s, const std::string& where) {
+  if (const auto user = s->tenants().user(where)) return user->id;
+  QW_ASSIGN(const auto key, s->tenants().key(where));
+  return key.user_id.empty() ? key.id : key.user_id;
+}
+Result<Value> list_conduct(Store* s, FieldReader& in) {
+  const std::string standing = in.choice("status", {"warned", "slowed", "suspended"}).value_or("");
+  QW_TRY(fine(in));
+  return all(s->conduct().list(standing, kMostListed));
+}
+Result<Value> get_conduct(Store* s, FieldReader& in) {
+  const std::string where = needed(in, "person");
+  QW_TRY(fine(in));
+  QW_ASSIGN(const std::string id, person(s, where));
+  return one(s->conduct().find(id));
+}
+Result<Value> lift_conduct(Store* s, FieldReader& in) {
+  const std::string where = needed(in, "person");
+  QW_TRY(fine(in));
+  QW_ASSIGN(const std::string id, person(s, where));
+  return one(s->conduct().lift(id));
+}
+
+Result<Value> list_minors(Store* s, FieldReader& in) {
+  QW_TRY(fine(in));
+  return all(s->conduct().minors());
+}
+Result<Value> set_minor(Store* s, FieldReader& in) {
+  const char* kind = in.one_of({"user", "key", "project"}, R"({"type": "string"})");
+  const std::string where = kind == nullptr ? "" : needed(in, kind);
+  const std::int64_t age = count(in, "age", 0, kOldest).value_or(0);
+  const bool consent = flag(in, "consent").value_or(false);
+  QW_TRY(fine(in));
+  QW_ASSIGN(const std::string subject, subject_of(*s, std::string(kind) + ":" + where));
+  return one(s->conduct().set_minor(subject.substr(subject.find(':') + 1), age, consent));
+}
+Result<Value> unset_minor(Store* s, FieldReader& in) {
+  const std::string subject = needed(in, "minor");
+  QW_TRY(fine(in));
+  return done(s->conduct().unset_minor(subject));
+}
+
 constexpr Operation kOperations[] = {
     {"complaints.list", "GET", "/complaints", "List complaints", list_complaints, example<store::Complaint>, true},
     {"complaints.get", "GET", "/complaints/{complaint}", "Show a complaint", get_complaint, example<store::Complaint>},
@@ -95,6 +138,14 @@ constexpr Operation kOperations[] = {
      example<store::Complaint>},
     {"complaints.close", "POST", "/complaints/{complaint}/close", "Close a complaint", close_complaint,
      example<store::Complaint>},
+    {"conduct.list", "GET", "/conduct", "List who broke rules", list_conduct, example<store::Conduct>, true},
+    {"conduct.get", "GET", "/conduct/{person}", "Show what was counted of somebody", get_conduct,
+     example<store::Conduct>},
+    {"conduct.lift", "POST", "/conduct/{person}/lift", "End what was done to somebody", lift_conduct,
+     example<store::Conduct>},
+    {"minors.list", "GET", "/minors", "List whose requests are minors'", list_minors, example<store::Minor>, true},
+    {"minors.set", "POST", "/minors", "Say that somebody is a minor", set_minor, example<store::Minor>},
+    {"minors.unset", "DELETE", "/minors/{minor}", "Say that somebody is none", unset_minor, done_example},
     {"users.data", "GET", "/users/{user}/data", "What is held of a user", user_data, example<store::HeldData>},
     {"users.erase", "POST", "/users/{user}/erase", "Erase what is held of a user", erase_user,
      example<store::ErasedData>},

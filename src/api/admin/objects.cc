@@ -186,8 +186,28 @@ json::Value to_json(const store::Complaint& c) {
                       {"closed", seconds_of(c.closed_us)},
                       {"erased", seconds_of(c.erased_us)}};
 }
+json::Value to_json(const store::Conduct& c) {
+  // A measure whose time is over is none any more.
+  const bool over = c.until_us > 0 && c.until_us <= base::unix_us();
+  return json::Object{{"subject", c.subject},
+                      {"standing", over ? "" : c.standing},
+                      {"until", over ? json::Value() : seconds_of(c.until_us)},
+                      {"per_minute", over ? 0 : c.per_minute},
+                      {"in_a_row", c.in_a_row},
+                      {"today", c.today},
+                      {"total", c.total},
+                      {"last", seconds_of(c.last_us)},
+                      {"used_seconds", c.used_us / 1'000'000},
+                      {"seen", seconds_of(c.seen_us)}};
+}
+json::Value to_json(const store::Minor& m) {
+  return json::Object{
+      {"subject", m.subject}, {"age", m.age}, {"consent", m.consent}, {"created", seconds_of(m.created_us)}};
+}
 json::Value to_json(const store::HeldData& d) {
-  json::Array keys, complaints, files, documents, jobs, feedback, datasets;
+  json::Array keys, complaints, files, documents, jobs, feedback, datasets, conduct, minors;
+  for (const store::Conduct& one : d.conduct) conduct.push_back(to_json(one));
+  for (const store::Minor& one : d.minors) minors.push_back(to_json(one));
   for (const store::Key& one : d.keys) keys.push_back(to_json(one));
   for (const store::Complaint& one : d.complaints) complaints.push_back(to_json(one));
   for (const store::File& one : d.files)
@@ -243,13 +263,15 @@ json::Value to_json(const store::HeldData& d) {
                       {"jobs", std::move(jobs)},
                       {"feedback", std::move(feedback)},
                       {"datasets", std::move(datasets)},
+                      {"conduct", std::move(conduct)},
+                      {"minors", std::move(minors)},
                       {"more", d.more}};
 }
 json::Value to_json(const store::ErasedData& d) {
-  return json::Object{{"users", d.users},           {"keys", d.keys},   {"sessions", d.sessions},
-                      {"complaints", d.complaints}, {"files", d.files}, {"documents", d.documents},
-                      {"jobs", d.jobs},             {"feedback", d.feedback}, {"datasets", d.datasets},
-                      {"salts", d.salts}};
+  return json::Object{
+      {"users", d.users},       {"keys", d.keys},           {"sessions", d.sessions}, {"complaints", d.complaints},
+      {"files", d.files},       {"documents", d.documents}, {"jobs", d.jobs},         {"feedback", d.feedback},
+      {"datasets", d.datasets}, {"salts", d.salts}};
 }
 
 std::string csv_of(const json::Array& rows, bool head) {

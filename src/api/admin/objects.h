@@ -26,6 +26,8 @@ json::Value to_json(const store::Price& p);
 json::Value to_json(const store::UsageRow& r);
 json::Value to_json(const store::UsageSum& s);
 json::Value to_json(const store::Complaint& c);
+json::Value to_json(const store::Conduct& c);
+json::Value to_json(const store::Minor& m);
 json::Value to_json(const store::HeldData& d);
 json::Value to_json(const store::ErasedData& d);
 

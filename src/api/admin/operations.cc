@@ -65,6 +65,11 @@ Result<bool> exists(store::Store& store, std::string_view kind, const std::strin
   if (kind == "project") return found(t.project(where));
   if (kind == "user") return found(t.user(where));
   if (kind == "key") return found(t.key(where));
+  if (kind == "person") {
+    const auto user = found(t.user(where));
+    return !user || *user ? user : found(t.key(where));
+  }
+  if (kind == "minor") return among(store.conduct().minors(), &store::Minor::subject, where);
   if (kind == "complaint") return found(store.complaints().find(where));
   if (kind == "role") return among(t.roles(), &store::Role::name, where);
   if (kind == "budget") return among(store.ledger().budgets(), &store::Budget::id, where);

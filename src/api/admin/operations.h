@@ -36,7 +36,7 @@ struct Operation {
 std::span<const Operation> operations();
 std::span<const Operation> tenant_operations();  // the first of them: organisations to keys
 std::span<const Operation> money_operations();   // limits to what was used
-std::span<const Operation> case_operations();    // complaints, and what is held of people
+std::span<const Operation> case_operations();    // complaints, conduct, and what is held of people
 // The one of that name, which must be there.
 const Operation& operation(std::string_view name);
 
@@ -47,8 +47,8 @@ json::Object arguments_of(const Operation& operation);
 // An array of what is listed, or an object of what was made, set or ended.
 Result<json::Value> perform(const Operation& operation, store::Store& store, const json::Object& arguments);
 
-// Whether there is a `kind` ("organisation", "project", "user", "key", "role", "budget", "complaint", "model" with a
-// price) of that id or name.
+// Whether there is a `kind` ("organisation", "project", "user", "key", "role", "budget", "complaint", "person" (a user
+// or a key), "minor", "model" with a price) of that id or name.
 Result<bool> exists(store::Store& store, std::string_view kind, const std::string& where);
 
 // "project:NAME" to "project:ID".

@@ -38,6 +38,7 @@ struct Answer::State {
   std::vector<std::optional<chat::OutputParser>> parsers;  // of each choice; absent: its text is all content
   std::vector<OutputGuard> guards;                         // of each choice; none: nothing is looked for
   std::vector<bool> acknowledged;                          // of each choice: its prompt was
+  std::vector<bool> prefaced;                              // of each choice: it has its preface
   std::vector<engine::RequestId> requests;
   std::size_t open = 0;
   bool begun = false;                                      // of a stream
@@ -58,6 +59,7 @@ struct Answer::State {
   void emit(std::size_t index, const chat::OutputEvent& event, std::vector<TokenDetail>& tokens);
   void guard(std::size_t index, const chat::OutputEvent& event, std::vector<TokenDetail>& tokens);
   void block(std::size_t index, const std::string& reply);
+  const std::string& reply_to(std::size_t index);
 };
 
 // What the engine computed for a choice. A prompt is charged once however many choices it has, and not at all if the
@@ -94,6 +96,11 @@ void Answer::State::acknowledge(std::size_t index, std::int64_t tokens, bool rea
 void Answer::State::emit(std::size_t index, const chat::OutputEvent& event, std::vector<TokenDetail>& tokens) {
   ChoiceResult& c = record.choices[index];
   using Kind = chat::OutputEvent::Kind;
+  if (event.kind == Kind::kContent && !spec.preface.empty() && !prefaced[index]) {
+    prefaced[index] = true;
+    std::vector<TokenDetail> none;
+    emit(index, {Kind::kContent, spec.preface + kBeforeReply, -1}, none);
+  }
   if (event.kind == Kind::kReasoning) c.reasoning += event.text;
   if (event.kind == Kind::kContent) c.content += event.text;
   if (event.kind == Kind::kToolCallBegin) c.calls.push_back({exchange->part_id("call_"), event.text, "", event.cut});
@@ -107,6 +114,18 @@ void Answer::State::emit(std::size_t index, const chat::OutputEvent& event, std:
 void Answer::State::guard(std::size_t index, const chat::OutputEvent& event, std::vector<TokenDetail>& tokens) {
   if (guards.empty()) return emit(index, event, tokens);
   for (const auto& passed : guards[index].pass(event)) emit(index, passed, tokens);
+}
+
+// To what was blocked of an answer.
+const std::string& Answer::State::reply_to(std::size_t index) {
+  const governance::Profile& profile = spec.policy->profile();
+  if (!profile.crisis) return profile.output.reply;
+  for (const GuardCount& one : guards[index].counts())
+    if (one.kind == governance::kCrisisFinding && one.action == governance::GuardAction::kBlock) {
+      spec.notes.set("crisis", "answer");
+      return spec.reply = profile.crisis->text();
+    }
+  return profile.output.reply;
 }
 
 // Nothing of the choice follows but the reply; a stream's client is told to take back what it has.
@@ -152,13 +171,15 @@ Answer::Answer(std::shared_ptr<Exchange> exchange, ModelLease model, std::unique
   s.record.choices.resize(choices);
   s.parsers.resize(choices);
   s.acknowledged.resize(choices);
+  s.prefaced.resize(choices);
   s.open = choices;
   s.prompt_tokens.resize((choices + s.spec.choices_per_prompt - 1) / s.spec.choices_per_prompt);
   s.cached_tokens.resize(s.prompt_tokens.size());
   if (s.spec.charge == nullptr) s.spec.charge = std::make_shared<Charge>();
   for (const auto n : s.spec.prompt_sizes) s.record.tokens.prompt += n;
   if (const governance::Policy* policy = s.spec.policy; policy != nullptr) {
-    if (!policy->output().empty()) s.guards.assign(choices, OutputGuard(policy->output()));
+    const governance::GuardRules& rules = policy->output(s.spec.minor);
+    if (!rules.empty()) s.guards.assign(choices, OutputGuard(rules));
     s.record.tells_findings = policy->profile().tells_client;
     s.record.input_findings = s.spec.input_findings;
   }
@@ -233,7 +254,7 @@ engine::Verdict Answer::piece(std::size_t index, TextPiece piece) {
     s.guard(index, {chat::OutputEvent::Kind::kContent, piece.text, -1}, piece.tokens);
   }
   const bool blocked = !s.guards.empty() && s.guards[index].blocked();
-  if (blocked && !ended) s.block(index, s.spec.policy->profile().output.reply);
+  if (blocked && !ended) s.block(index, s.reply_to(index));
   if (s.spec.stream && !blocked && !piece.tokens.empty()) s.writer->held(s.record, index, piece.tokens);
   // The markers of a thinking block belong to it.
   const bool reasoning = thought || (parser && parser->in_reasoning());
@@ -247,7 +268,11 @@ void Answer::refuse() {
     {
       std::lock_guard lock(state_->mutex);
       if (state_->failed) return;
-      state_->block(i, state_->spec.policy->profile().input.reply);
+      std::vector<TokenDetail> none;
+      if (state_->spec.helps)
+        state_->emit(i, {chat::OutputEvent::Kind::kContent, state_->spec.reply, -1}, none);
+      else
+        state_->block(i, state_->spec.reply);
     }
     ended(i, {}, -1);
   }
@@ -270,7 +295,7 @@ void Answer::ended(std::size_t index, const engine::Finished& finished, std::int
     if (!s.guards.empty()) {
       for (const auto& event : s.guards[index].finish()) s.emit(index, event, none);
       c.findings = s.guards[index].counts();
-      if (s.guards[index].blocked() && !was_blocked) s.block(index, s.spec.policy->profile().output.reply);
+      if (s.guards[index].blocked() && !was_blocked) s.block(index, s.reply_to(index));
     }
     c.done = true;
     if (c.reason == EndReason::kFiltered) {
@@ -303,13 +328,16 @@ void Answer::ended(std::size_t index, const engine::Finished& finished, std::int
 json::Object Answer::audit_record() const {
   const State& s = *state_;
   json::Object entry = s.spec.audit;
+  for (const auto& [name, value] : s.spec.notes) entry.set(name, value);
   if (!s.spec.input_findings.empty()) entry.set("input_findings", to_json(s.spec.input_findings));
   json::Array choices;
   for (const ChoiceResult& c : s.record.choices) {
-    json::Object one{{"content_hmac", concealed(*s.exchange, c.content)}, {"finish", c.done ? outcome_name(c.reason) : "cut_off"}};
+    json::Object one{{"content_hmac", concealed(*s.exchange, c.content)},
+                     {"finish", c.done ? outcome_name(c.reason) : "cut_off"}};
     if (!c.reasoning.empty()) one.set("reasoning_hmac", concealed(*s.exchange, c.reasoning));
     json::Array calls;
-    for (const auto& call : c.calls) calls.push_back(json::Object{{"name", call.name}, {"arguments_hmac", concealed(*s.exchange, call.arguments)}});
+    for (const auto& call : c.calls)
+      calls.push_back(json::Object{{"name", call.name}, {"arguments_hmac", concealed(*s.exchange, call.arguments)}});
     if (!calls.empty()) one.set("tool_calls", std::move(calls));
     if (!c.findings.empty()) one.set("findings", to_json(c.findings));
     choices.push_back(std::move(one));
@@ -332,7 +360,8 @@ void Answer::complete(bool entered) {
     if (s.failed) return;
     entry = audit_record();
   }
-  keep(*s.exchange, std::move(entry), [self = shared_from_this()](const Status& kept) { kept ? self->finish() : self->abandon(not_kept()); });
+  keep(*s.exchange, std::move(entry),
+       [self = shared_from_this()](const Status& kept) { kept ? self->finish() : self->abandon(not_kept()); });
 }
 
 void Answer::finish() {

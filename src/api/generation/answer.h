@@ -19,18 +19,23 @@ namespace qw::api {
 
 struct AnswerSpec {
   bool stream = false;
-  bool chat = true;                        // the text is told apart into reasoning, answer and tool calls
-  bool starts_in_reasoning = false;        // chat: the prompt already opened it
-  bool parse_tools = false;                // chat: tools were offered
-  json::Value tools;                       // chat: the tools, for the types of their parameters
-  std::vector<std::string> stops;          // the caller's stop strings
-  std::vector<std::int64_t> prompt_sizes;  // tokens of each prompt
-  std::size_t choices_per_prompt = 1;      // choices i * this to (i + 1) * this - 1 answer prompt i
-  std::shared_ptr<Charge> charge;          // settled when all choices have ended, before the end is told
-  json::Object audit;                      // what the audit log is told beside the outcome; empty: nothing
+  bool chat = true;                            // the text is told apart into reasoning, answer and tool calls
+  bool starts_in_reasoning = false;            // chat: the prompt already opened it
+  bool parse_tools = false;                    // chat: tools were offered
+  json::Value tools;                           // chat: the tools, for the types of their parameters
+  std::vector<std::string> stops;              // the caller's stop strings
+  std::vector<std::int64_t> prompt_sizes;      // tokens of each prompt
+  std::size_t choices_per_prompt = 1;          // choices i * this to (i + 1) * this - 1 answer prompt i
+  std::shared_ptr<Charge> charge;              // settled when all choices have ended, before the end is told
+  json::Object audit;                          // what the audit log is told beside the outcome; empty: nothing
   const governance::Policy* policy = nullptr;  // that answers follow; null: none. Must outlive the answer
   GuardCounts input_findings;
-  bool refused = false;  // nothing is computed: every choice is the policy's reply to what it blocks
+  bool minor = false;    // the policy's part for minors, too
+  bool refused = false;  // nothing is computed: every choice is `reply`
+  std::string reply;
+  bool helps = false;   // the reply is an answer, and no refusal
+  std::string preface;  // what the service says in front of the text of every choice; "": nothing
+  json::Object notes;   // for the audit log: what was counted of whoever asks, and what he was told
 };
 
 class Answer final : public Stoppable, public std::enable_shared_from_this<Answer> {

@@ -1,9 +1,14 @@
 #include "api/generation/input_guard.h"
 
+#include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "api/audit_entry.h"
+#include "api/generation/conduct.h"
+#include "api/preparation.h"
 #include "api/service_metrics.h"
+#include "base/log.h"
 #include "tokenizer/prompt.h"
 
 namespace qw::api {
@@ -65,12 +70,13 @@ ApiError blocked(const governance::Profile& profile, const GuardCounts& counts, 
   return error;
 }
 
-void refuse(const ServedModel& model, const std::shared_ptr<Exchange>& exchange, const GuardCounts& counts,
+void refuse(const ServedModel& model, const std::shared_ptr<Exchange>& exchange, const AnswerSpec& spec,
             const ApiError& error) {
   json::Object entry;
   if (exchange->audit() != nullptr) {
     entry = audit_entry("refusal", *exchange, model, {});
-    entry.set("input_findings", to_json(counts));
+    entry.set("input_findings", to_json(spec.input_findings));
+    for (const auto& [name, value] : spec.notes) entry.set(name, value);
   }
   keep(*exchange, std::move(entry),
        [exchange, error](const Status& kept) { exchange->send_error(kept ? error : not_kept()); });
@@ -83,39 +89,152 @@ Screened screen_with(const governance::GuardRules& rules, TextRequest& request, 
   return screen(rules, request, *model.tokenizer);
 }
 
-template <class Request>
-std::shared_ptr<const Request> let_in_by(const ServedModel& model, std::shared_ptr<const Request> asked,
-                                         const char* param, const std::shared_ptr<Exchange>& exchange,
-                                         AnswerSpec& spec) {
-  spec.policy = exchange->policy();
-  if (spec.policy == nullptr) return asked;
-  if (asked->logprobs && spec.policy->output().changes()) {  // which name what is covered
-    exchange->send_error(bad_request("logprobs", "By the policy of this service, answers have no log-probabilities."));
-    return nullptr;
+bool makes_companion(const governance::GuardRules& rules, const ChatRequest& request) {
+  Screen screen(rules);
+  for (const json::Value& message : request.messages) {
+    const json::Value* role = message.find("role");
+    if (role == nullptr || (*role != json::Value("system") && *role != json::Value("developer"))) continue;
+    json::Value copy = message;
+    screen.message(copy);
   }
-  if (spec.policy->input().empty()) return asked;
-  auto shown = std::make_shared<Request>(*asked);
-  Screened found = screen_with(spec.policy->input(), *shown, model);
-  if (exchange->metrics() != nullptr) exchange->metrics()->found("input", found.counts, found.blocked);
-  const governance::Profile& profile = spec.policy->profile();
-  if (found.blocked && profile.input.reply.empty()) {
-    refuse(model, exchange, found.counts, blocked(profile, found.counts, param));
-    return nullptr;
-  }
-  spec.refused = found.blocked;
-  spec.input_findings = std::move(found.counts);
-  return shown;
+  return screen.done().blocked;
 }
+bool makes_companion(const governance::GuardRules&, const TextRequest&) { return false; }
+
+// One request on its way in.
+template <class Request>
+class Entrance : public std::enable_shared_from_this<Entrance<Request>> {
+ public:
+  Entrance(ModelLease model, std::shared_ptr<const Request> asked, const char* param,
+           std::shared_ptr<Exchange> exchange, LetIn<Request> then)
+      : model_(std::move(model)),
+        asked_(std::move(asked)),
+        param_(param),
+        exchange_(std::move(exchange)),
+        then_(std::move(then)) {}
+
+  void enter() {
+    spec_.policy = exchange_->policy();
+    if (spec_.policy == nullptr) return then_(std::move(asked_), std::move(spec_));
+    spec_.minor = is_minor(*exchange_, *spec_.policy);
+    if (spec_.minor) spec_.notes.set("minor", true);
+    if (const auto no = not_for_minors()) return exchange_->send_error(*no);
+    if (asked_->logprobs && spec_.policy->output(spec_.minor).changes())  // which name what is covered
+      return exchange_->send_error(
+          bad_request("logprobs", "By the policy of this service, answers have no log-probabilities."));
+    look();
+    Meeting meeting{subject_of(*exchange_), blocked_ && !danger_, true, spec_.policy->conduct(spec_.minor)};
+    if (meeting.subject.empty() || meeting.rules.empty()) return decide();
+    meeting.may_remind = !profile().companion.only_companions || is_companion();
+    prepare(exchange_, true, [self = this->shared_from_this(), meeting] {
+      const auto met = self->exchange_->accounts()->store().conduct().meet(meeting);
+      if (!met) {
+        base::log_error("store: " + met.error().message);
+        return self->exchange_->send_error(
+            {503, "server_error", "The accounts cannot be reached.", "", "store_unavailable"});
+      }
+      if (const auto wait = held_back(*met, *self->exchange_)) return self->exchange_->send_error(*wait);
+      self->count(*met, meeting);
+      self->decide();
+    });
+  }
+
+ private:
+  using Meeting = store::Meeting;
+  const governance::Profile& profile() const { return spec_.policy->profile(); }
+  bool is_companion() const {
+    const auto& models = profile().companion.models;
+    return std::find(models.begin(), models.end(), model_->id) != models.end() ||
+           (!spec_.policy->personas().empty() && makes_companion(spec_.policy->personas(), *asked_));
+  }
+  std::optional<ApiError> not_for_minors() const {
+    if (!spec_.minor) return std::nullopt;
+    if (needs_consent(*exchange_, *spec_.policy))
+      return ApiError{403, "permission_error", "By the policy of this service a guardian has to agree first.",
+                      "",  "guardian_consent", -1};
+    if (profile().minors->companions || !is_companion()) return std::nullopt;
+    return ApiError{403,    "permission_error", "By the policy of this service no companion is played for minors.",
+                    param_, "not_for_minors",   -1};
+  }
+  // What is asked, as the rules have it.
+  void look() {
+    danger_ = !spec_.policy->crisis().empty() && speaks_of(spec_.policy->crisis(), *asked_, *model_);
+    const governance::GuardRules& rules = spec_.policy->input(spec_.minor);
+    if (rules.empty()) return;
+    auto shown = std::make_shared<Request>(*asked_);
+    Screened found = screen_with(rules, *shown, *model_);
+    asked_ = std::move(shown);
+    blocked_ = found.blocked;
+    if (exchange_->metrics() != nullptr) exchange_->metrics()->found("input", found.counts, found.blocked);
+    spec_.input_findings = std::move(found.counts);
+  }
+  void count(const store::Met& met, const Meeting& meeting) {
+    if (meeting.violates) spec_.notes.set("conduct", conduct_note(met.conduct));
+    if (met.measured) exchange_->add_header("X-Conduct", met.conduct.standing);
+    warning_ = met.measured ? warning_of(met.conduct) : "";
+    if (!met.reminds) return;
+    const std::string& own = profile().companion.reminder;
+    spec_.preface = own.empty() ? kReminder : own;
+    spec_.notes.set("reminder", true);
+    exchange_->announce("ai_reminder", spec_.preface);
+  }
+  void decide() {
+    if (danger_) {
+      spec_.notes.set("crisis", "request");
+      exchange_->announce("helplines", helplines_of(*profile().crisis));
+      if (profile().crisis->instead) return answer(profile().crisis->text(), true);
+      spec_.preface = profile().crisis->text() + (spec_.preface.empty() ? "" : "\n\n" + spec_.preface);
+    } else if (blocked_ && profile().input.reply.empty()) {
+      ApiError error = blocked(profile(), spec_.input_findings, param_);
+      error.message += warning_;
+      return refuse(*model_, exchange_, spec_, error);
+    }
+    if (blocked_) return answer(danger_ ? profile().crisis->text() : profile().input.reply + warning_, danger_);
+    then_(std::move(asked_), std::move(spec_));
+  }
+  void answer(std::string text, bool helps) {
+    spec_.refused = true;
+    spec_.helps = helps;
+    spec_.reply = std::move(text);
+    if (helps) spec_.preface.clear();
+    then_(std::move(asked_), std::move(spec_));
+  }
+
+  const ModelLease model_;
+  std::shared_ptr<const Request> asked_;
+  const char* param_;
+  const std::shared_ptr<Exchange> exchange_;
+  const LetIn<Request> then_;
+  AnswerSpec spec_;
+  bool blocked_ = false, danger_ = false;
+  std::string warning_;
+};
 
 }  // namespace
 
-std::shared_ptr<const ChatRequest> let_in(const ServedModel& model, std::shared_ptr<const ChatRequest> asked,
-                                          const std::shared_ptr<Exchange>& exchange, AnswerSpec& spec) {
-  return let_in_by(model, std::move(asked), "messages", exchange, spec);
+void let_in(const ModelLease& model, std::shared_ptr<const ChatRequest> asked,
+            const std::shared_ptr<Exchange>& exchange, LetIn<ChatRequest> then) {
+  std::make_shared<Entrance<ChatRequest>>(model, std::move(asked), "messages", exchange, std::move(then))->enter();
 }
-std::shared_ptr<const TextRequest> let_in(const ServedModel& model, std::shared_ptr<const TextRequest> asked,
-                                          const std::shared_ptr<Exchange>& exchange, AnswerSpec& spec) {
-  return let_in_by(model, std::move(asked), "prompt", exchange, spec);
+void let_in(const ModelLease& model, std::shared_ptr<const TextRequest> asked,
+            const std::shared_ptr<Exchange>& exchange, LetIn<TextRequest> then) {
+  std::make_shared<Entrance<TextRequest>>(model, std::move(asked), "prompt", exchange, std::move(then))->enter();
+}
+
+bool speaks_of(const governance::GuardRules& rules, const ChatRequest& request, const ServedModel&) {
+  Screen screen(rules);
+  for (auto message = request.messages.rbegin(); message != request.messages.rend(); ++message) {
+    const json::Value* role = message->find("role");
+    if (role != nullptr && *role == json::Value("assistant")) break;
+    if (role == nullptr || *role != json::Value("user")) continue;
+    json::Value copy = *message;
+    screen.message(copy);
+  }
+  return screen.done().blocked;
+}
+bool speaks_of(const governance::GuardRules& rules, const TextRequest& request, const ServedModel& model) {
+  TextRequest copy = request;
+  return screen(rules, copy, *model.tokenizer).blocked;
 }
 
 Screened screen(const governance::GuardRules& rules, ChatRequest& request) {

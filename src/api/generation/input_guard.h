@@ -1,6 +1,7 @@
 // What a policy looks for in what is asked: told of, covered before the model sees it, or the request is refused.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "api/exchange.h"
@@ -21,11 +22,19 @@ Screened screen(const governance::GuardRules& rules, ChatRequest& request);
 // Prompts of token ids are read as the text that they are, and written anew where something in it is covered.
 Screened screen(const governance::GuardRules& rules, TextRequest& request, const tokenizer::Tokenizer& tokenizer);
 
-// The request as the policy of whoever asks lets it be; `spec` then has the policy and what was found, and says whether
-// the answer is the policy's reply. Null: it is refused, and the exchange is answered, now or when that is on record.
-std::shared_ptr<const ChatRequest> let_in(const ServedModel& model, std::shared_ptr<const ChatRequest> asked,
-                                          const std::shared_ptr<Exchange>& exchange, AnswerSpec& spec);
-std::shared_ptr<const TextRequest> let_in(const ServedModel& model, std::shared_ptr<const TextRequest> asked,
-                                          const std::shared_ptr<Exchange>& exchange, AnswerSpec& spec);
+// Whether what was said last (of a conversation: by its user, since it was last answered) speaks of something that
+// these rules block.
+bool speaks_of(const governance::GuardRules& rules, const ChatRequest& request, const ServedModel& model);
+bool speaks_of(const governance::GuardRules& rules, const TextRequest& request, const ServedModel& model);
+
+// Goes on with the request as the policy of whoever asks lets it be, and an answer's beginnings: the policy, what was
+// found, and whether the service answers itself. At once, or from another thread where the store is asked first. If it
+// is refused the exchange is answered instead, now or when that is on record.
+template <class Request>
+using LetIn = std::function<void(std::shared_ptr<const Request> request, AnswerSpec spec)>;
+void let_in(const ModelLease& model, std::shared_ptr<const ChatRequest> asked,
+            const std::shared_ptr<Exchange>& exchange, LetIn<ChatRequest> then);
+void let_in(const ModelLease& model, std::shared_ptr<const TextRequest> asked,
+            const std::shared_ptr<Exchange>& exchange, LetIn<TextRequest> then);
 
 }  // namespace qw::api

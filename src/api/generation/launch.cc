@@ -123,6 +123,7 @@ void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch l
     spec.audit = audit_entry("generation", *exchange, *launch.model, launch.prompts);
     add_sampling(spec.audit, launch.params);
   }
+  if (launch.rules->restricts()) spec.preface.clear();  // what must have a form has no room for it
   if (!spec.refused) launch.mark = exchange->mark_key();
   tell_mark(*exchange, launch, spec.audit);
   tell_label(*exchange, spec.audit);
@@ -246,12 +247,9 @@ void with_rules(const ModelLease& model, const ConstraintRequest& wanted, const 
           [model, wanted, exchange, make, then = std::move(then)]() mutable { make(*model, wanted, *exchange, then); });
 }
 
-// With the model that chat asked for, loaded.
-void chat_with(const ModelLease& model, std::shared_ptr<const ChatRequest> asked,
+// With the model that chat asked for, loaded, and what was let in.
+void chat_with(const ModelLease& model, const std::shared_ptr<const ChatRequest>& asked, AnswerSpec spec,
                const std::shared_ptr<Exchange>& exchange, const WriterFactory& writer) {
-  AnswerSpec spec;
-  asked = let_in(*model, std::move(asked), exchange, spec);
-  if (asked == nullptr) return;
   const ChatRequest& request = *asked;
   if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
   if (model->chat_template == nullptr) {
@@ -288,12 +286,9 @@ void chat_with(const ModelLease& model, std::shared_ptr<const ChatRequest> asked
              });
 }
 
-// With the model that complete asked for, loaded.
-void complete_with(const ModelLease& model, std::shared_ptr<const TextRequest> asked,
+// With the model that complete asked for, loaded, and what was let in.
+void complete_with(const ModelLease& model, const std::shared_ptr<const TextRequest>& asked, AnswerSpec spec,
                    const std::shared_ptr<Exchange>& exchange, const WriterFactory& writer) {
-  AnswerSpec spec;
-  asked = let_in(*model, std::move(asked), exchange, spec);
-  if (asked == nullptr) return;
   const TextRequest& request = *asked;
   if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
   std::vector<std::vector<engine::TokenId>> prompts = request.prompt_ids;
@@ -358,7 +353,12 @@ void start_chat(const ModelList& models, const std::shared_ptr<Exchange>& exchan
   if (!entry) return exchange->send_error(entry.error());
   with_model(*entry, exchange,
              [exchange, asked = std::make_shared<const ChatRequest>(std::move(request)),
-              writer = std::move(writer)](const ModelLease& model) { chat_with(model, asked, exchange, writer); });
+              writer = std::move(writer)](const ModelLease& model) {
+               let_in(model, asked, exchange,
+                      [model, exchange, writer](const std::shared_ptr<const ChatRequest>& let, AnswerSpec spec) {
+                        chat_with(model, let, std::move(spec), exchange, writer);
+                      });
+             });
 }
 
 void start_text(const ModelList& models, const std::shared_ptr<Exchange>& exchange, TextRequest request,
@@ -367,7 +367,12 @@ void start_text(const ModelList& models, const std::shared_ptr<Exchange>& exchan
   if (!entry) return exchange->send_error(entry.error());
   with_model(*entry, exchange,
              [exchange, asked = std::make_shared<const TextRequest>(std::move(request)),
-              writer = std::move(writer)](const ModelLease& model) { complete_with(model, asked, exchange, writer); });
+              writer = std::move(writer)](const ModelLease& model) {
+               let_in(model, asked, exchange,
+                      [model, exchange, writer](const std::shared_ptr<const TextRequest>& let, AnswerSpec spec) {
+                        complete_with(model, let, std::move(spec), exchange, writer);
+                      });
+             });
 }
 
 }  // namespace qw::api

@@ -79,7 +79,7 @@ TEST_F(ComplaintsApiTest, UsersSeeTheirOwnAndOperatorsAnswer) {
   const json::Value answered =
       ask_json("/admin/v1/complaints/" + id + "/answer", R"({"text": "sorry", "by": "op"})", 200, bearer(key_));
   EXPECT_EQ(at(answered, "status").as_string(), "answered");
-  EXPECT_EQ(ask("POST", "/admin/v1/complaints/" + id + "/answer", R"({"text": "again"})", bearer(key_)).status, 400);
+  EXPECT_EQ(ask("POST", "/admin/v1/complaints/" + id + "/answer", R"({"text": "again"})", bearer(key_)).status, 409);
   const auto seen = ask("GET", "/v1/complaints/" + id, "", bearer(ann)).body;
   EXPECT_NE(seen.find("sorry"), std::string::npos);
   EXPECT_EQ(seen.find("answered_by"), std::string::npos);

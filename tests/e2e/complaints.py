@@ -11,7 +11,7 @@ import tempfile
 import urllib.error
 import urllib.request
 
-from service import check, start_service
+from service import check, start_service, wait_for
 
 program = sys.argv[1]
 
@@ -48,11 +48,11 @@ with tempfile.TemporaryDirectory() as folder:
              "--label-producer", "Example", "--keep-answers", "7"]
     server, port = start_service(program, work / "log", *words)
     try:
-        owner = re.search(r"sk-qw-[0-9a-f]+", (work / "log").read_text()).group(0)
+        owner = re.search(r"sk-qw-[0-9a-f]+", wait_for(work / "log", "sk-qw-")).group(0)
         organisation = admin("org", "list")[0]["name"]
         admin("project", "add", organisation, "essays")
         user = admin("user", "add", organisation, "ann")
-        ann = admin("key", "add", "essays", "--user", "ann")["secret"]
+        ann = admin("key", "add", "essays", "--user", "ann")["key"]
 
         status, answer, head = call(port, "POST", "/v1/responses", {"model": "mini", "input": "明月", "max_output_tokens": 8}, ann)
         number = answer.get("aigc", {}).get("ProduceID", "")

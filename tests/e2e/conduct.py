@@ -12,7 +12,7 @@ import tempfile
 import urllib.error
 import urllib.request
 
-from service import check, start_service
+from service import check, start_service, wait_for
 
 program = sys.argv[1]
 PERSONA = {"role": "system", "content": "You are my virtual girlfriend."}
@@ -61,12 +61,12 @@ with tempfile.TemporaryDirectory() as folder:
     check("conduct: nothing is counted without a store", refused.returncode == 4 and "--store" in refused.stderr)
     server, port = start_service(program, work / "log", *words)
     try:
-        owner = re.search(r"sk-qw-[0-9a-f]+", (work / "log").read_text()).group(0)
+        owner = re.search(r"sk-qw-[0-9a-f]+", wait_for(work / "log", "sk-qw-")).group(0)
         organisation = admin("org", "list")[0]["name"]
         for name in ("ann", "bo"):
             admin("user", "add", organisation, name)
         project = admin("project", "list")[0]["name"]
-        ann, bo = (admin("key", "add", project, "--user", name)["secret"] for name in ("ann", "bo"))
+        ann, bo = (admin("key", "add", project, "--user", name)["key"] for name in ("ann", "bo"))
 
         status, said, head = chat("how is a bomb made", ann)
         check("strikes: a warning", status == 400 and "1 in a row" in said and head.get("X-Conduct") == "warned")

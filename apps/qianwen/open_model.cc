@@ -285,7 +285,7 @@ Result<models::FittedAdapter> running_adapter(const models::Model& model, const 
 }  // namespace
 
 void add_cache_type_option(CLI::App& cmd, std::string& name) {
-  cmd.add_option("--cache-type", name, "numbers of keys and values: f32, f16, bf16, q8 or q4 (default: f32 of f32 weights, else bf16 on AMX and f16 without)")
+  cmd.add_option("--cache-type", name, "numbers of keys and values: f32, f16, bf16, q8 or q4 (default: f32 of f32 weights, else bf16 on AMX and on AMD processors with AVX-512, f16 elsewhere)")
       ->check(CLI::IsMember({"auto", "f32", "f16", "bf16", "q8", "q4"}));
 }
 

@@ -5,6 +5,7 @@
 #include <random>
 #include <utility>
 
+#include "kernels/fast_halves.h"
 #include "kernels/kernels.h"
 #include "models/cache_view.h"
 #include "ops/token_index.h"
@@ -41,9 +42,9 @@ Result<base::Isa> isa_of(const LoadOptions& o) {
 
 kvcache::CacheShape cache_shape(const models::Model& model, tensor::DType weights, const LoadOptions& o) {
   const models::ModelTraits& t = model.traits();
-  // Tiles multiply bfloat16; what has more bits costs them three products in place of one.
-  const bool tiles = isa_of(o).value_or(base::best_isa()) == base::Isa::kAmx;
-  const tensor::DType halves = tiles ? tensor::DType::kBF16 : tensor::DType::kF16;
+  // Tiles multiply bfloat16 (what has more bits costs them three products in place of one), and some vectors twice as many as floats.
+  const bool pairs = kernels::fast_halves(isa_of(o).value_or(base::best_isa())) == kernels::CacheType::kBF16;
+  const tensor::DType halves = pairs ? tensor::DType::kBF16 : tensor::DType::kF16;
   const tensor::DType automatic = weights == tensor::DType::kF32 ? tensor::DType::kF32 : halves;
   return {t.layers + (drafts(model, o) ? t.draft_layers : 0), t.kv_heads, t.head_dim, o.block_tokens,
           o.cache_dtype.value_or(automatic), models::beside_floats(t, o.block_tokens)};

@@ -30,7 +30,7 @@ namespace qw::engine {
 struct LoadOptions {
   int threads = 0;                           // 0: one per processor. Results do not depend on it
   std::optional<base::Isa> isa;              // absent: QW_ISA, or the best of this processor
-  std::optional<tensor::DType> cache_dtype;  // kF32, kF16, kBF16, kQ8_0 or kQ4_0; absent: kF32 for F32 weights, else kBF16 with AMX and kF16 without
+  std::optional<tensor::DType> cache_dtype;  // kF32, kF16, kBF16, kQ8_0 or kQ4_0; absent: kF32 for F32 weights, else kernels::fast_halves
   std::int64_t context = 0;                  // longest sequence; 0: the model's own
   std::int64_t cache_tokens = 0;             // of all sequences together; 0: one longest sequence, at most 32768
   std::int32_t block_tokens = 32;            // tokens per cache block

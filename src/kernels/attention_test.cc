@@ -8,6 +8,7 @@
 
 #include "kernels/internal/cache_element.h"
 #include "kernels/internal/exp.h"
+#include "kernels/internal/fill.h"
 #include "kernels/internal/test_support.h"
 
 namespace qw::kernels {
@@ -330,10 +331,61 @@ constexpr std::array kPlainTypes = {CacheType::kF32, CacheType::kF16, CacheType:
 constexpr std::array kScaledTypes = {CacheType::kQ8, CacheType::kQ4};
 constexpr std::array kCacheTypes = {CacheType::kF32, CacheType::kF16, CacheType::kBF16, CacheType::kQ8, CacheType::kQ4};
 
-// What the tiles of bfloat16 round, relative to a term: of scores, the query (and the opened key); of outputs, the
-// probability (and the opened value). kF16 keeps 16 bits of both and leaves out the product of what rounding left twice.
-std::pair<double, double> rounded_operands(Isa isa, CacheType type) {
-  if (isa != Isa::kAmx || type == CacheType::kF32) return {0, 0};
+// Every table this CPU runs; and that of AVX-512 with the way over a cache of bfloat16 that it does not choose here.
+struct Way {
+  Isa isa;
+  bool other;
+};
+std::vector<Way> all_ways() {
+  std::vector<Way> ways;
+  for (const Isa isa : runnable_isas()) ways.push_back({isa, false});
+#if defined(__x86_64__)
+  if (base::best_isa() >= Isa::kAvx512) ways.push_back({Isa::kAvx512, true});
+#endif
+  return ways;
+}
+const Kernels& table_of(const Way& way) {
+  if (!way.other) return kernels_for(way.isa);
+  static const Kernels other = [] {
+    Kernels k = kernels_for(Isa::kAvx512);
+#if defined(__x86_64__)
+    avx512::fill_attention(k, !base::bfloat_dots_pay());
+#endif
+    return k;
+  }();
+  return other;
+}
+std::string way_name(const testing::TestParamInfo<Way>& info) {
+  return std::string(base::isa_name(info.param.isa)) + (info.param.other ? "_the_other_way" : "");
+}
+
+class CachedAttentionTest : public testing::TestWithParam<Way> {
+ protected:
+  const Kernels& k_ = table_of(GetParam());
+
+  // Of these, those that the way is about.
+  template <std::size_t n>
+  std::vector<CacheType> types(const std::array<CacheType, n>& all) const {
+    std::vector<CacheType> some;
+    for (const CacheType type : all)
+      if (!GetParam().other || type == CacheType::kBF16) some.push_back(type);
+    return some;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Isa, CachedAttentionTest, testing::ValuesIn(all_ways()), way_name);
+
+// Whether a table multiplies pairs of bfloat16 in vectors: see pair_attention.inc.
+bool in_pairs(const Kernels& k, const Cache& cache) {
+  const bool chosen = k.isa == Isa::kAvx512 && (&k == &kernels_for(Isa::kAvx512)) == base::bfloat_dots_pay();
+  return chosen && cache.type == CacheType::kBF16 && cache.dim % 16 == 0 && cache.block_tokens % 32 == 0;
+}
+
+// What products of bfloat16 round, relative to a term: of scores, the query (and the opened key); of outputs, the
+// probability (and the opened value). Tiles keep 16 bits of both for kF16 and leave out the product of what rounding left twice.
+std::pair<double, double> rounded_operands(const Kernels& k, const Cache& cache) {
+  const CacheType type = cache.type;
+  if (in_pairs(k, cache)) return {0x1p-9, 0x1p-9};
+  if (k.isa != Isa::kAmx || type == CacheType::kF32) return {0, 0};
   if (type == CacheType::kF16) return {0x1p-16, 0x1p-16};
   if (type == CacheType::kBF16) return {0x1p-9, 0x1p-9};
   return {0x1.1p-8, 0x1.1p-8};
@@ -353,7 +405,7 @@ void check_decode(const Kernels& kernels, const Cache& cache, std::int64_t group
   kernels.attention_decode(cache.args(group, q.data(), o.data()));
   for (std::int64_t h = 0; h < cache.kv_heads; ++h) {
     // The last row of a causal problem whose other rows do not matter.
-    const auto [score_unit, weight_unit] = rounded_operands(kernels.isa, cache.type);
+    const auto [score_unit, weight_unit] = rounded_operands(kernels, cache);
     Problem pr{{cache.n_keys, group, cache.dim, cache.window}, cache.args(group, nullptr, nullptr).scale, {}, cache.head(cache.k_values, h),
                cache.head(cache.v_values, h), {}, score_unit, weight_unit, rounded_query(kernels.isa, cache.type)};
     const std::int64_t last = (cache.n_keys - 1) * group * cache.dim, width = group * cache.dim;
@@ -368,37 +420,40 @@ void check_decode(const Kernels& kernels, const Cache& cache, std::int64_t group
   }
 }
 
-TEST_P(AttentionTest, DecodeAgreesWithDouble) {
-  for (CacheType type : kPlainTypes) {
+TEST_P(CachedAttentionTest, DecodeAgreesWithDouble) {
+  for (CacheType type : types(kPlainTypes)) {
     for (std::int64_t keys : {1, 5, 16, 17, 63, 64, 65, 200, 513}) {
       check_decode(k_, Cache(k_, type, 2, 64, 16, keys, 1.5F), 2);
     }
     for (std::int64_t dim : {1, 8, 20, 48, 61, 80, 128, 256}) check_decode(k_, Cache(k_, type, 2, dim, 32, 70, 1.5F), 3);
     for (std::int64_t group : {1, 7, 16, 70}) check_decode(k_, Cache(k_, type, 1, 32, 128, 150, 1.5F), group);
     check_decode(k_, Cache(k_, type, 1, 64, 1, 100, 20.0F), 2);
+    for (std::int64_t per_block : {2, 4, 8, 64, 128}) check_decode(k_, Cache(k_, type, 2, 48, per_block, 135, 1.5F), 2);
   }
 }
 
-TEST_P(AttentionTest, DecodeAgreesWithScales) {
-  for (CacheType type : kScaledTypes) {
+TEST_P(CachedAttentionTest, DecodeAgreesWithScales) {
+  for (CacheType type : types(kScaledTypes)) {
     for (std::int64_t keys : {1, 31, 32, 33, 127, 129, 500}) check_decode(k_, Cache(k_, type, 2, 64, 32, keys, 1.5F), 2);
     for (std::int64_t dim : {32, 96, 128, 256}) check_decode(k_, Cache(k_, type, 2, dim, 64, 70, 1.5F), 3);
   }
 }
 
-TEST_P(AttentionTest, DecodeAgreesOverSegments) {
-  for (CacheType type : kCacheTypes) {
+TEST_P(CachedAttentionTest, DecodeAgreesOverSegments) {
+  for (CacheType type : types(kCacheTypes)) {
     for (std::int64_t keys : {1024, 1025, 2500}) check_decode(k_, Cache(k_, type, 1, 32, 32, keys, 1.5F), 3);
   }
-  Cache cache(k_, CacheType::kF16, 1, 32, 32, 3000, 1.5F);
-  for (std::int64_t window : {900, 952, 1976, 2500}) {
-    cache.window = window;
-    check_decode(k_, cache, 2);
+  for (CacheType type : types(std::array{CacheType::kF16, CacheType::kBF16})) {
+    Cache cache(k_, type, 1, 32, 32, 3000, 1.5F);
+    for (std::int64_t window : {900, 952, 1976, 2500}) {
+      cache.window = window;
+      check_decode(k_, cache, 2);
+    }
   }
 }
 
-TEST_P(AttentionTest, SegmentsInAnyOrderAreDecodeBitForBit) {
-  for (CacheType type : kCacheTypes) {
+TEST_P(CachedAttentionTest, SegmentsInAnyOrderAreDecodeBitForBit) {
+  for (CacheType type : types(kCacheTypes)) {
     for (auto [keys, window, group] : {std::array<std::int64_t, 3>{5, 0, 2}, {1024, 0, 1}, {3500, 0, 3}, {3500, 2000, 70}, {2050, 2, 4}}) {
       Cache cache(k_, type, 3, 64, 32, keys, 1.5F);
       cache.window = window;
@@ -421,19 +476,22 @@ TEST_P(AttentionTest, SegmentsInAnyOrderAreDecodeBitForBit) {
   }
 }
 
-TEST_P(AttentionTest, DecodeAgreesInAWindow) {
+TEST_P(CachedAttentionTest, DecodeAgreesInAWindow) {
   for (std::int64_t window : {1, 7, 16, 64, 65, 100, 199, 200, 500}) {
     for (std::int64_t keys : {1, 17, 64, 65, 129, 200}) {
-      Cache cache(k_, CacheType::kF16, 2, 40, 16, keys, 1.5F);
-      cache.window = window;
-      check_decode(k_, cache, 2);
+      for (CacheType type : types(std::array{CacheType::kF16, CacheType::kBF16})) {
+        const bool pairs = type == CacheType::kBF16;  // only of whole vectors and whole strips
+        Cache cache(k_, type, 2, pairs ? 48 : 40, pairs ? 32 : 16, keys, 1.5F);
+        cache.window = window;
+        check_decode(k_, cache, 2);
+      }
     }
   }
 }
 
 // What is out of sight is not even multiplied by zero: before the window, and after a row of a prompt.
-TEST_P(AttentionTest, KeysOutOfSightAreNotMet) {
-  for (CacheType type : kCacheTypes) {
+TEST_P(CachedAttentionTest, KeysOutOfSightAreNotMet) {
+  for (CacheType type : types(kCacheTypes)) {
     Cache cache(k_, type, 1, 64, 32, 150, 1.0F);
     cache.window = 70;
     const auto q = random_values(3 * 64, 45);
@@ -470,7 +528,7 @@ TEST_P(AttentionTest, KeysOutOfSightAreNotMet) {
   }
 }
 
-TEST_P(AttentionTest, DecodeComputesOnlyItsHeadsAndTheSameBits) {
+TEST_P(CachedAttentionTest, DecodeComputesOnlyItsHeadsAndTheSameBits) {
   const Cache cache(k_, CacheType::kBF16, 4, 64, 16, 77, 1.0F);
   const auto q = random_values(4 * 2 * 64, 42);
   std::vector<float> whole(q.size()), parts(q.size(), 77.0F);
@@ -486,34 +544,68 @@ TEST_P(AttentionTest, DecodeComputesOnlyItsHeadsAndTheSameBits) {
   EXPECT_EQ(whole, parts);
 }
 
-TEST_P(AttentionTest, PrefillRowsAreDecodeRowsBitForBit) {
-  for (CacheType type : kCacheTypes) {
+// Every row of a prompt is bit for bit the decoding of that row alone.
+void check_rows(const Kernels& kernels, Cache& cache, std::int64_t group, std::int64_t first, std::int64_t rows) {
+  const std::int64_t width = cache.kv_heads * group * cache.dim, ldq = width + 4, ldo = width + 8;
+  const auto q = random_values(rows * ldq, 43, 1.5F);
+  std::vector<float> o(static_cast<std::size_t>(rows * ldo), 77.0F), one(static_cast<std::size_t>(width));
+  cache.n_keys = first;
+  kernels.attention_prefill({cache.args(group, q.data(), o.data()), rows, ldq, ldo});
+  for (std::int64_t r = 0; r < rows; ++r) {
+    cache.n_keys = first + r;
+    kernels.attention_decode(cache.args(group, q.data() + r * ldq, one.data()));
+    ASSERT_EQ(std::memcmp(one.data(), o.data() + r * ldo, sizeof(float) * static_cast<std::size_t>(width)), 0)
+        << "type " << static_cast<int>(cache.type) << " Dh=" << cache.dim << " block " << cache.block_tokens << " window "
+        << cache.window << " row " << r;
+    for (std::int64_t i = width; i < ldo; ++i) ASSERT_EQ(o[r * ldo + i], 77.0F);
+  }
+}
+
+TEST_P(CachedAttentionTest, PrefillRowsAreDecodeRowsBitForBit) {
+  for (CacheType type : types(kCacheTypes)) {
     for (auto [dim, group, first, rows, window] :
          {std::array<std::int64_t, 5>{64, 2, 1, 150, 0}, {64, 1, 60, 9, 0}, {128, 4, 129, 70, 0}, {40, 3, 64, 64, 0},
           {64, 2, 500, 33, 0}, {96, 7, 3, 1, 0}, {64, 2, 1, 150, 40}, {40, 3, 60, 90, 64}, {64, 1, 300, 33, 130}, {32, 4, 9, 200, 1},
-          {32, 2, 1000, 60, 0}, {32, 2, 2040, 20, 0}, {32, 2, 2040, 40, 1010}, {32, 70, 30, 3, 0}}) {
+          {32, 2, 1000, 60, 0}, {32, 2, 2040, 20, 0}, {32, 2, 2040, 40, 1010}, {32, 70, 30, 3, 0}, {48, 3, 40, 30, 33}}) {
       if (has_cache_scales(type) && dim % 32 != 0) continue;
-      Cache cache(k_, type, 2, dim, has_cache_scales(type) || first > 1000 ? 32 : 16, first + rows - 1, 1.5F);
-      cache.window = window;
-      const std::int64_t width = 2 * group * dim, ldq = width + 4, ldo = width + 8;
-      const auto q = random_values(rows * ldq, 43, 1.5F);
-      std::vector<float> o(static_cast<std::size_t>(rows * ldo), 77.0F), one(static_cast<std::size_t>(width));
-      cache.n_keys = first;
-      k_.attention_prefill({cache.args(group, q.data(), o.data()), rows, ldq, ldo});
-      for (std::int64_t r = 0; r < rows; ++r) {
-        cache.n_keys = first + r;
-        k_.attention_decode(cache.args(group, q.data() + r * ldq, one.data()));
-        ASSERT_EQ(std::memcmp(one.data(), o.data() + r * ldo, sizeof(float) * static_cast<std::size_t>(width)), 0)
-            << "type " << static_cast<int>(type) << " Dh=" << dim << " window " << window << " row " << r;
-        for (std::int64_t i = width; i < ldo; ++i) ASSERT_EQ(o[r * ldo + i], 77.0F);
+      for (const std::int64_t per_block : {16, 32}) {
+        // Other types have nothing that depends on it; scales want whole strips.
+        if (per_block == 16 ? has_cache_scales(type) || first > 1000 : type != CacheType::kBF16 && !has_cache_scales(type) && first <= 1000) continue;
+        Cache cache(k_, type, 2, dim, per_block, first + rows - 1, 1.5F);
+        cache.window = window;
+        check_rows(k_, cache, group, first, rows);
       }
     }
   }
 }
 
+// Sums that come to nothing from below are the same zero alone and together.
+TEST_P(CachedAttentionTest, RowsOfTheLeastValuesAreBitForBit) {
+  for (CacheType type : types(kPlainTypes)) {
+    Cache cache(k_, type, 1, 64, 32, 100, 1.0F);
+    for (const float least : {-0x1p-126F, -0.0F, -0x1p-125F}) {
+      for (std::int64_t pos = 0; pos < 100; ++pos) cache.write(k_, CachePart::kValues, pos, std::vector<float>(64, pos % 3 == 0 ? 0.0F : least));
+      cache.window = least == 0 ? 0 : 33;
+      check_rows(k_, cache, 2, 60, 41);
+    }
+  }
+}
+
+// A value that is no number, seen by some rows of a prompt only, between others.
+TEST_P(CachedAttentionTest, RowsBesideAnInfiniteValueAreBitForBit) {
+  for (CacheType type : types(kPlainTypes)) {
+    for (const std::int64_t at : {70, 71, 95, 96}) {
+      Cache cache(k_, type, 1, 64, 32, 120, 1.0F);
+      cache.window = 30;
+      cache.write(k_, CachePart::kValues, at, std::vector<float>(64, INFINITY));
+      check_rows(k_, cache, 2, 60, 61);
+    }
+  }
+}
+
 // A table lays a block out as it likes, but the elements are rounded alike everywhere, and a write touches no other slot.
-TEST_P(AttentionTest, CacheWriteStoresTheSameElementsEverywhere) {
-  for (CacheType type : kCacheTypes) {
+TEST_P(CachedAttentionTest, CacheWriteStoresTheSameElementsEverywhere) {
+  for (CacheType type : types(kCacheTypes)) {
     for (std::int64_t dim : {1, 16, 40, 64, 61, 128}) {
       if (has_cache_scales(type) && dim % 32 != 0) continue;
       for (const CachePart part : {CachePart::kKeys, CachePart::kValues}) {
@@ -544,8 +636,8 @@ TEST_P(AttentionTest, CacheWriteStoresTheSameElementsEverywhere) {
 
 // Tokens that were gathered are those that were stored: attention over them is attention over a cache that has no others, to the
 // bit. Runs cross strips and blocks, and begin and end anywhere.
-TEST_P(AttentionTest, GatheredTokensAreThoseThatWereStored) {
-  for (CacheType type : kCacheTypes) {
+TEST_P(CachedAttentionTest, GatheredTokensAreThoseThatWereStored) {
+  for (CacheType type : types(kCacheTypes)) {
     for (const std::int64_t block_tokens : {4, 8, 32, 64}) {
       const std::int64_t heads = 3, dim = 64, group = 2, tokens = 200;
       if (has_cache_scales(type) && block_tokens % 32 != 0) continue;

@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "base/result.h"
+#include "kernels/fast_halves.h"
 #include "kernels/internal/fill.h"
 
 namespace qw::kernels {
@@ -56,6 +57,11 @@ Kernels make_table(Isa isa) {
 }
 
 }  // namespace
+
+CacheType fast_halves(Isa isa) {
+  const bool pairs = isa == Isa::kAmx || (isa == Isa::kAvx512 && base::bfloat_dots_pay());
+  return pairs ? CacheType::kBF16 : CacheType::kF16;
+}
 
 const Kernels& kernels_for(Isa isa) {
   QW_CHECK(isa <= base::best_isa());

@@ -62,6 +62,21 @@ struct StripCopy {
     const std::int64_t row = type == CacheType::kQ8 ? head_dim : head_dim / 2, begin = groups() * 2 * kCacheStrip;
     std::memcpy(target + begin + to * row, source + begin + from * row, static_cast<std::size_t>(n * row));
   }
+  // As pair_attention.inc has them: pairs of components [component / 2][slot][2], pairs of slots [slot / 2][component][2].
+  void pair_keys() const { copy_lines<std::uint32_t>(source + from * 4, target + to * 4, head_dim / 2, strip, n); }
+  void pair_values() const {
+    const auto at = [&](std::int64_t slot) { return (slot / 2 * head_dim * 2 + slot % 2) * 2; };
+    for (std::int64_t t = 0; t < n;) {
+      const std::int64_t pairs = (from + t) % 2 == 0 && (to + t) % 2 == 0 ? (n - t) / 2 : 0;
+      if (pairs > 0) {
+        std::memcpy(target + at(to + t), source + at(from + t), static_cast<std::size_t>(pairs * head_dim * 4));
+        t += 2 * pairs;
+      } else {
+        copy_lines<std::uint16_t>(source + at(from + t), target + at(to + t), head_dim, 2, 1);
+        ++t;
+      }
+    }
+  }
   // As kAmx has values.
   void tile_values() const {
     if (!has_cache_scales(type)) return transposed();

@@ -29,6 +29,8 @@ namespace avx512 {
 QW_DECLARE_FILLS
 // With VDPBF16PS for bfloat16 weights, or with float multiply-adds; the other goes by base::bfloat_dots_pay().
 void fill_matmul(Kernels&, bool bfloat_dots);
+// The same choice for a cache of bfloat16.
+void fill_attention(Kernels&, bool bfloat_dots);
 }
 namespace amx {  // over a table that avx512 has filled
 void fill_matmul(Kernels&);

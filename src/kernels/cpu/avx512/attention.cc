@@ -1,4 +1,4 @@
-// Attention: the shared source compiled for this instruction set.
+// Attention: the shared source compiled for this instruction set, and pairs of bfloat16 (VDPBF16PS) where these pay.
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -20,9 +20,14 @@ namespace {
 constexpr int kTileRows = 6, kTileVecs = 4;
 #include "kernels/internal/attention.inc"
 #include "kernels/internal/cached_attention.inc"
+#include "kernels/cpu/avx512/pair_attention.inc"
 }  // namespace
 
-void fill_attention(Kernels& table) { fill_attention_kernels(table); }
+void fill_attention(Kernels& table, bool bfloat_dots) {
+  fill_attention_kernels(table);
+  if (bfloat_dots) fill_pair_attention(table);
+}
+void fill_attention(Kernels& table) { fill_attention(table, base::bfloat_dots_pay()); }
 
 }  // namespace qw::kernels::avx512
 QW_TARGET_END

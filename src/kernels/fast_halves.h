@@ -5,7 +5,7 @@
 
 namespace qw::kernels {
 
-// kBF16 where pairs of it are multiplied, by tiles (AMX) or by vectors (AVX-512 where base::bfloat_dots_pay), else kF16.
+// kBF16 where pairs of it are multiplied: by tiles (AMX), by vectors where base::bfloat_dots_pay; else kF16.
 CacheType fast_halves(Isa isa);
 
 }  // namespace qw::kernels

@@ -42,7 +42,9 @@ class ComplaintsApiTest : public test::AccountsServiceTest {
     return {std::istreambuf_iterator<char>(in), {}};
   }
   store::NewKey key_of(const std::string& user) {
-    if (!store_->tenants().user(user)) EXPECT_TRUE(store_->tenants().add_user("o", user, {"member"}));
+    if (!store_->tenants().user(user)) {
+      EXPECT_TRUE(store_->tenants().add_user("o", user, {"member"}));
+    }
     return *store_->tenants().add_key({"p", user, "", {"*"}, {}, {}, 0});
   }
   std::vector<std::unique_ptr<governance::PolicySet>> held_;

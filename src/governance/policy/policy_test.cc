@@ -193,7 +193,7 @@ TEST_F(PolicyFiles, MinorsHaveAPartOfTheirOwn) {
   EXPECT_EQ(p.conduct(true).pause_min, 5);
   EXPECT_EQ(p.conduct(true).utc_offset_min, 480);
   EXPECT_THAT(p.unmet({}), testing::Contains(HasSubstr("counting strikes, which needs to know who asks (--store)")));
-  EXPECT_THAT(p.unmet({.accounts = true}), IsEmpty());
+  EXPECT_THAT(p.unmet({.accounts = true, .watermark = ""}), IsEmpty());
 }
 
 TEST_F(PolicyFiles, PacksAreAPartOfWhatIsFollowed) {

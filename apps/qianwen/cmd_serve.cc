@@ -23,6 +23,7 @@
 #include "commands.h"
 #include "data/config_table.h"
 #include "fine_tuner.h"
+#include "guard_model.h"
 #include "licences.h"
 #include "model_gate.h"
 #include "governance/label/aigc_label.h"
@@ -43,9 +44,9 @@ constexpr const char* kFineTuneNeedsStore = "serve: --fine-tune-folder needs --s
 struct ServeOptions {
   std::vector<std::string> models, adapters, mcp_servers, mcp_patterns;
   std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto", adapter_folder, model_folder,
-              moderation_words, fine_tune_folder, tls_cert, tls_key, audit_log, audit_key, watermark_keys, label_producer, loop_breaker = "on", stop_file;
+              moderation_words, guard_model, fine_tune_folder, tls_cert, tls_key, audit_log, audit_key, watermark_keys, label_producer, loop_breaker = "on", stop_file;
   std::string admin_host = "127.0.0.1";
-  int port = 8080, admin_port = -1, threads = 0, grace_seconds = 30, drain_delay = 0, keep_answers = 0;
+  int port = 8080, admin_port = -1, threads = 0, guard_threads = 1, grace_seconds = 30, drain_delay = 0, keep_answers = 0;
   std::int64_t context = 0, cache_tokens = 0, max_sequences = 16;
   std::uint64_t memory = 0;
   std::int64_t unload_after = 0;
@@ -176,9 +177,14 @@ Status check_producer(const std::string& producer) {
   return {};
 }
 
-governance::ServiceAbilities abilities(const ServeOptions& o) {
+governance::ServiceAbilities abilities(const ServeOptions& o, const GuardModel* guard) {
   return {.audit_log = !o.audit_log.empty(), .labels = !o.label_producer.empty(), .accounts = !store_url(o.store).empty(),
-          .watermark = ""};
+          .watermark = "", .guard_model = guard};
+}
+
+Result<std::unique_ptr<GuardModel>> load_guard(const ServeOptions& o) {
+  if (o.guard_model.empty()) return nullptr;
+  return GuardModel::load(o.guard_model, o.guard_threads);
 }
 
 HostingOptions hosting_options(const ServeOptions& o) {
@@ -293,8 +299,10 @@ Status check_serve(const ServeOptions& o) {
   note(check_producer(o.label_producer));
   const auto marks = load_marks(o.watermark_keys);
   note(marks.map([](auto&&) {}));
-  if (marks) {
-    const auto policies = load_policies(o.policies, abilities(o), marks->get());
+  const auto guard = load_guard(o);
+  note(guard.map([](auto&&) {}));
+  if (marks && guard) {
+    const auto policies = load_policies(o.policies, abilities(o, guard->get()), marks->get());
     note(policies.map([](auto&&) {}));
     if (policies && *policies != nullptr) {
       note(check_approvals(o.policies, **policies, o.host, o.audit_log, o.audit_key));
@@ -345,7 +353,8 @@ Status serve(const ServeOptions& o) {
   }
   QW_ASSIGN(const auto marks, load_marks(o.watermark_keys));
   QW_TRY(check_producer(o.label_producer));
-  QW_ASSIGN(const auto policies, load_policies(o.policies, abilities(o), marks.get()));
+  QW_ASSIGN(const auto guard, load_guard(o));
+  QW_ASSIGN(const auto policies, load_policies(o.policies, abilities(o, guard.get()), marks.get()));
   std::unique_ptr<AssessmentGate> assessed;
   if (policies != nullptr) {
     QW_TRY(check_approvals(o.policies, *policies, o.host, o.audit_log, o.audit_key));
@@ -372,6 +381,9 @@ Status serve(const ServeOptions& o) {
   }
   api::ServiceOptions options;
   options.moderator = moderator.get();
+  if (guard != nullptr) options.moderator = guard.get();
+  const auto combined = guard != nullptr && moderator != nullptr ? both(*moderator, *guard) : nullptr;
+  if (combined != nullptr) options.moderator = combined.get();
   if (audit != nullptr) {
     json::Object record = start->take(policies.get());
     if (assessed != nullptr) record.set("assessments", assessed->admitted());
@@ -461,7 +473,9 @@ void add_serve(CLI::App& app, Outcome& outcome) {
       ->check(CLI::NonNegativeNumber);
   cmd->add_option("--adapter-folder", o->adapter_folder, "administrators may have LoRA adapters of this folder loaded and unloaded while the service runs (POST /admin/adapters)");
   cmd->add_option("--model-folder", o->model_folder, "administrators may have served models replaced by those of this folder while the service runs (PUT /admin/models/NAME)");
-  cmd->add_option("--moderation-words", o->moderation_words, "lists of words for /v1/moderations: lines, after a line [category] each (without: that route answers 501)");
+  cmd->add_option("--guard-model", o->guard_model, "MODEL that tells what kind of text a text is, for /v1/moderations and for profiles that name it (guard.model): mini-guard, which ships, or any guard model");
+  cmd->add_option("--guard-threads", o->guard_threads, "threads of the guard model (default: 1)")->check(CLI::Range(1, 1024));
+  cmd->add_option("--moderation-words", o->moderation_words, "lists of words for /v1/moderations: lines, after a line [category] each (without these and a guard model that route answers 501)");
   cmd->add_option("--fine-tune-folder", o->fine_tune_folder, "models are trained here for /v1/fine_tuning/jobs, at idle priority, and served from here (without: that route answers 501)");
   cmd->add_option("--keep-answers", o->keep_answers, "days that answers of chats are kept in the store, for /v1/feedback (0: not at all)")
       ->check(CLI::Range(0, 3650));

@@ -9,6 +9,7 @@
 #include "commands.h"
 #include "governance/label/label_file.h"
 #include "governance/label/notice.h"
+#include "governance/label/visible_label.h"
 
 namespace qw::app {
 namespace {
@@ -50,6 +51,24 @@ const char* label_of_kind(const std::string& kind) {
 
 Result<std::string> read(const std::string& name) { return base::read_file(name, kMostLabelledBytes); }
 
+bool has_visible(std::optional<LabelFormat> format) {
+  return format == LabelFormat::kOoxml || format == LabelFormat::kPdf || format == LabelFormat::kPng ||
+         format == LabelFormat::kJpeg;
+}
+
+// `notice`: a language, or words of the operator's own.
+Result<std::string> noticed(const Options& o, std::optional<LabelFormat> format, std::optional<NoticeForm> form,
+                            const std::string& file) {
+  const char* known = notice_in(o.notice);
+  const std::string words = known != nullptr ? known : o.notice;
+  if (form) return with_notice(*form, file, words);
+  if (!has_visible(format))
+    return fail(ErrorKind::kUsage, "--notice goes with texts (md, html, txt), docx, pdf, png and jpeg");
+  if (known == nullptr && format != LabelFormat::kOoxml)
+    return fail(ErrorKind::kUsage, "marks in PDF and pictures are those of zh, en and it, not words of one's own");
+  return with_visible_label(*format, file, {words, o.notice == "zh" ? MarkText::kAiGenerated : MarkText::kAi});
+}
+
 tl::unexpected<Error> unknown(const std::string& name) {
   return fail(ErrorKind::kUsage,
               name + ": no format that carries a label (json, md, html, docx, xlsx, pptx, pdf, png, jpeg)");
@@ -61,11 +80,9 @@ Status write(const Options& o) {
   const auto form = form_of(o.file, format);
   if (!format && !form) return unknown(o.file);
   if (!o.notice.empty()) {
-    if (!form) return fail(ErrorKind::kUsage, o.file + ": --notice goes with texts (md, html, txt)");
-    const char* known = notice_in(o.notice);
-    auto noticed = with_notice(*form, file, known != nullptr ? known : o.notice);
-    if (!noticed) return in_context(o.file, std::move(noticed).error());
-    file = std::move(*noticed);
+    auto with = noticed(o, format, form, file);
+    if (!with) return in_context(o.file, std::move(with).error());
+    file = std::move(*with);
   }
   std::string id;
   if (format) {
@@ -98,6 +115,10 @@ Result<bool> check_one(const std::string& name, bool json) {
   if (form) {
     const auto told = tells_readers(*form, file);
     if (told) words = *told;
+  } else if (has_visible(format)) {
+    const auto told = has_visible_label(*format, file);
+    // A document's words can be read. That there is no mark of this program's in a drawing says nothing of others'.
+    if (told && (*told || format == LabelFormat::kOoxml)) words = *told;
   }
   const char* verdict = format ? name_of(report.verdict) : "no_carrier";
   if (json) {
@@ -147,7 +168,7 @@ void add_govern_label(CLI::App& govern, Outcome& outcome) {
   write_command->add_option("--id", o->id, "the content's number (default: a new one)");
   write_command->add_option("--kind", o->kind, "what is known: generated, possible, suspected")
       ->check(CLI::IsMember({"generated", "possible", "suspected"}));
-  write_command->add_option("--notice", o->notice, "words for readers too, of md, html and txt: zh, en, it, or a text");
+  write_command->add_option("--notice", o->notice, "words for readers too, of md, html, txt and docx: zh, en, it, or a text; a mark in pdf, png and jpeg: zh, en, it");
   write_command->add_option("-o,--out", o->out, "where to (default: the file itself)");
   write_command->callback(runs(write));
   CLI::App* check_command = label->add_subcommand("check", "whether files have one label in order; exit code 4 if not");

@@ -57,12 +57,13 @@ Result<Profile> open_profile(const std::string& name_or_file) {
   return Profile::read(name_or_file);
 }
 
-Result<std::unique_ptr<const Policy>> open_policy(const std::string& name_or_file, const std::string& packs) {
+Result<std::unique_ptr<const Policy>> open_policy(const std::string& name_or_file, const std::string& packs,
+                                                  const TextClassifier* guard_model) {
   QW_ASSIGN(Profile profile, open_profile(name_or_file));
   std::filesystem::path folder = packs;
   if (folder.empty() && shipped_profile(name_or_file).empty())
     folder = std::filesystem::absolute(name_or_file).parent_path();
-  return Policy::load(std::move(profile), folder);
+  return Policy::load(std::move(profile), folder, guard_model);
 }
 
 Result<std::unique_ptr<PolicySet>> load_policies(const PolicyOptions& o, ServiceAbilities service,
@@ -75,7 +76,7 @@ Result<std::unique_ptr<PolicySet>> load_policies(const PolicyOptions& o, Service
   }
   auto out = std::make_unique<PolicySet>();
   for (const Named& one : named) {
-    QW_ASSIGN(auto policy, open_policy(one.policy, o.packs));
+    QW_ASSIGN(auto policy, open_policy(one.policy, o.packs, service.guard_model));
     if (key && !policy->profile().signed_by(*key))
       return fail(ErrorKind::kRefused, "serve: the policy " + one.policy + " is not signed by " + o.key);
     const auto mark = marks == nullptr ? nullptr : marks->now()->of(one.project);

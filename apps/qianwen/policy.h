@@ -21,8 +21,9 @@ struct PolicyOptions {
 // A profile that comes with the program, by name, or a file's.
 Result<governance::Profile> open_profile(const std::string& name_or_file);
 // With its keyword packs: of `packs`, or beside the profile's file.
-Result<std::unique_ptr<const governance::Policy>> open_policy(const std::string& name_or_file,
-                                                              const std::string& packs);
+// `guard_model`: what a profile that names it has asked; null: none.
+Result<std::unique_ptr<const governance::Policy>> open_policy(const std::string& name_or_file, const std::string& packs,
+                                                              const governance::TextClassifier* guard_model = nullptr);
 
 // `service`: but for its watermark, which `marks` tell by project. Null if none is named. kRefused: one was not signed
 // as it must be, or asks for what the service does not do.

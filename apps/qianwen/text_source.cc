@@ -20,11 +20,11 @@ fs::path program_folder() {
   return fs::read_symlink("/proc/self/exe", ignored).parent_path();
 }
 
-// The shipped model: beside an installed program, or in the source tree the program was built in.
-fs::path shipped_model() {
-  const fs::path folder = program_folder();
-  for (const fs::path& candidate : {folder / "../share/qianwen/mini.gguf", folder / "../../models/mini/mini.gguf",
-                                    fs::path("models/mini/mini.gguf")}) {
+// A shipped model: beside an installed program, or in the source tree the program was built in.
+fs::path shipped_model(const std::string& name) {
+  const fs::path folder = program_folder(), file = name + ".gguf";
+  for (const fs::path& candidate : {folder / "../share/qianwen" / file, folder / "../../models" / name / file,
+                                    fs::path("models") / name / file}) {
     if (fs::exists(candidate)) return candidate.lexically_normal();
   }
   return {};
@@ -52,10 +52,11 @@ Result<std::string> read_text(const std::string& path, std::uint64_t limit_bytes
 }
 
 Result<std::string> resolve_model(const std::string& model) {
-  if (model == "mini" && !fs::exists(model)) {
-    const fs::path path = shipped_model();
+  if ((model == "mini" || model == "mini-guard") && !fs::exists(model)) {
+    const fs::path path = shipped_model(model);
     if (path.empty())
-      return fail(ErrorKind::kBadInput, "mini: the shipped model (models/mini/mini.gguf) was not found");
+      return fail(ErrorKind::kBadInput,
+                  model + ": the shipped model (models/" + model + "/" + model + ".gguf) was not found");
     return path.string();
   }
   if (fs::exists(model)) return model;

@@ -189,3 +189,24 @@ with tempfile.TemporaryDirectory() as folder:
                      chunk(b"iTXt", XMP.encode() + b"\0\1\0\0\0" + zlib.compress(bytes(200 << 20), 9)) + chunk(b"IEND", b""))
     answer = label("check", bomb)
     check("what unpacks without end is not unpacked", answer.returncode == 4 and "inconclusive" in answer.stdout)
+    # What people see: a paragraph, and marks.
+    with zipfile.ZipFile(work / "b.docx", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("[Content_Types].xml", f'<Types xmlns="{PACKAGE}content-types"/>')
+        file.writestr("_rels/.rels", f'<Relationships xmlns="{PACKAGE}relationships"><Relationship Id="rId1" Type="{OFFICE}relationships/officeDocument" Target="word/document.xml"/></Relationships>')
+        file.writestr("word/document.xml", "<w:document xmlns:w='urn:w'><w:body><w:p><w:r><w:t>text</w:t></w:r></w:p></w:body></w:document>")
+    rows = b"".join(b"\0" + bytes([90, 120, 200]) * 320 for _ in range(200))
+    (work / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 320, 200, 8, 2, 0, 0, 0)) +
+                                 chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    (work / "b.pdf").write_bytes((work / "a.pdf").read_bytes())
+    for name in ("b.docx", "b.pdf", "b.png"):
+        bare = json.loads(label("check", "--json", work / name).stdout).get("explicit")
+        done = label("write", work / name, "--producer", CODE, "--notice", "zh")
+        if name == "b.png" and "built without" in done.stderr:
+            print("skipped marks in pictures: built without libpng and libjpeg")
+            continue
+        seen = json.loads(label("check", "--json", work / name).stdout)
+        check(f"{name}: readers are told, and machines", not bare and done.returncode == 0 and seen.get("explicit") is True and seen["verdict"] == "compliant")
+        label("write", work / name, "--producer", CODE, "--notice", "zh", "-o", work / f"again-{name}")
+        once = {"b.docx": lambda p: zipfile.ZipFile(p).read("word/document.xml").decode().count("人工智能"),
+                "b.pdf": lambda p: p.read_bytes().count(b"\n/Span <</ActualText"), "b.png": lambda p: 1}[name]
+        check(f"{name}: once", once(work / f"again-{name}") in (0, 1))

@@ -179,7 +179,8 @@ Answer::Answer(std::shared_ptr<Exchange> exchange, ModelLease model, std::unique
   for (const auto n : s.spec.prompt_sizes) s.record.tokens.prompt += n;
   if (const governance::Policy* policy = s.spec.policy; policy != nullptr) {
     const governance::GuardRules& rules = policy->output(s.spec.minor);
-    if (!rules.empty()) s.guards.assign(choices, OutputGuard(rules));
+    if (!rules.empty())
+      for (std::size_t i = 0; i < choices; ++i) s.guards.emplace_back(rules);
     s.record.tells_findings = policy->profile().tells_client;
     s.record.input_findings = s.spec.input_findings;
   }

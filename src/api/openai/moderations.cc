@@ -90,8 +90,8 @@ bool ModerationsApi::handle(const net::Request& http, const std::shared_ptr<Exch
   const auto answer = [&]() -> void {
     if (moderator_ == nullptr)
       return exchange->send_error({501, "invalid_request_error",
-                                   "This service judges no texts: it was started without lists of words (serve "
-                                   "--moderation-words).",
+                                   "This service judges no texts: it was started without a guard model and without lists of "
+                                   "words (serve --guard-model, --moderation-words).",
                                    "", "no_moderator"});
     const auto body = parse_body(http);
     if (!body) return exchange->send_error(body.error());

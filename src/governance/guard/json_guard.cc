@@ -79,6 +79,14 @@ std::string without_escapes(std::string_view text) {
 }  // namespace
 
 Guarded guard_json(const GuardRules& rules, std::string_view text, std::vector<GuardFinding>& findings) {
+  if (rules.classes.model != nullptr) {  // which is asked about all of it at once
+    GuardRules one;
+    one.classes = rules.classes;
+    if (guard_text(one, text, findings).blocked) return {"", true};
+    one = rules;
+    one.classes.model = nullptr;
+    return guard_json(one, text, findings);
+  }
   JsonGuard guard(rules, findings);
   if (const auto whole = json::parse(text)) {
     const json::Value shown = guard.value(*whole, "");

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <tuple>
 
+#include "base/utf8.h"
+
 namespace qw::governance {
 namespace {
 
@@ -16,6 +18,7 @@ const char* name_of(GuardAction action) {
 }
 
 bool GuardRules::changes() const {
+  if (classes.model != nullptr && classes.action != GuardAction::kFlag) return true;
   for (const GuardedWords& one : words)
     for (std::uint32_t c = KeywordList::kExcept + 1; c < one.list->categories().size(); ++c)
       if (one.of(c) != GuardAction::kFlag) return true;
@@ -29,6 +32,22 @@ TextGuard::TextGuard(const GuardRules& rules, std::string_view before) : rules_(
 }
 
 std::string TextGuard::push(std::string_view piece, std::vector<GuardFinding>& findings) {
+  if (rules_->classes.model == nullptr) return look_at(piece, findings);
+  std::string out;
+  while (!piece.empty() && !blocked_) {
+    const auto part = piece.substr(0, GuardedClasses::kEvery - came_ % GuardedClasses::kEvery);
+    piece.remove_prefix(part.size());
+    out += look_at(part, findings);
+    came_ += part.size();
+    recent_ += part;
+    if (recent_.size() > GuardedClasses::kLooksAt) recent_.erase(0, recent_.size() - GuardedClasses::kLooksAt);
+    if (!blocked_ && came_ % GuardedClasses::kEvery == 0) ask_model(findings);
+  }
+  return out;
+}
+
+// Keywords and personal data.
+std::string TextGuard::look_at(std::string_view piece, std::vector<GuardFinding>& findings) {
   if (blocked_) return {};
   held_ += piece;
   covered_.resize(held_.size());
@@ -47,6 +66,8 @@ std::string TextGuard::push(std::string_view piece, std::vector<GuardFinding>& f
 
 std::string TextGuard::finish(std::vector<GuardFinding>& findings) {
   if (blocked_) return {};
+  ask_model(findings);
+  if (blocked_) return {};
   std::vector<KeywordHit> words;
   std::vector<PiiHit> data;
   for (std::size_t i = 0; i < scanners_.size(); ++i) {
@@ -56,6 +77,25 @@ std::string TextGuard::finish(std::vector<GuardFinding>& findings) {
   finder_.finish(data);
   note_data(data);
   return settle(begin_ + held_.size() + 1, findings);
+}
+
+// What is asked, and when, depends on the text alone and not on how it is cut.
+void TextGuard::ask_model(std::vector<GuardFinding>& findings) {
+  const GuardedClasses& rule = rules_->classes;
+  if (rule.model == nullptr || asked_at_ == came_) return;
+  asked_at_ = came_;
+  std::size_t begin = 0;
+  while (begin < recent_.size() && continues(recent_[begin])) ++begin;
+  std::string text;
+  base::append_valid_utf8(text, std::string_view(recent_).substr(begin), false);
+  auto classes = rule.model->classify(text);
+  if (!classes) classes = std::vector<TextClass>{{"failed", 1}};  // what nobody judged is not harmless
+  for (const TextClass& one : *classes) {
+    if (one.score < rule.threshold || std::find(told_.begin(), told_.end(), one.name) != told_.end()) continue;
+    told_.push_back(one.name);
+    findings.push_back({came_ - recent_.size(), came_, "model/" + one.name, rule.action, text, 0});
+    blocked_ = blocked_ || rule.action == GuardAction::kBlock;
+  }
 }
 
 // Everything found begins in what is held.

@@ -1,6 +1,6 @@
 // Lets a text through that comes in pieces, and tells of the keywords and personal data in it, covers them, or ends the
-// text in front of them. What may still become one is held back, and nothing else is: what comes out, and what is told,
-// is the same wherever the text is cut.
+// text in front of them; a model may be asked besides (GuardedClasses). What may still become one is held back, and
+// nothing else is: what comes out, and what is told, is the same wherever the text is cut.
 #pragma once
 
 #include <array>
@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "governance/guard/text_classifier.h"
 #include "governance/keywords/keyword_scanner.h"
 #include "governance/pii/pii_finder.h"
 
@@ -28,18 +29,29 @@ struct GuardedWords {
   GuardAction of(std::uint32_t category) const { return by_category.empty() ? action : by_category[category]; }
 };
 
+// What a model says of the text as it goes on: of its last bytes whenever so many more have come, and of its end. It
+// holds nothing back, so what it blocks ends the text behind where that was said, and what was let through is for the
+// client to take back.
+struct GuardedClasses {
+  const TextClassifier* model = nullptr;  // must outlive the guard; null: none is asked
+  GuardAction action = GuardAction::kFlag;
+  double threshold = 0.5;                                      // a class from this score on is a finding
+  static constexpr std::size_t kEvery = 256, kLooksAt = 1024;  // bytes
+};
+
 struct GuardRules {
-  std::vector<GuardedWords> words;
-  PiiSet pii;
+  std::vector<GuardedWords> words{};
+  GuardedClasses classes{};
+  PiiSet pii{};
   std::array<GuardAction, kPiiKinds> on_pii{};  // kFlag
-  bool empty() const { return words.empty() && pii.empty(); }
+  bool empty() const { return words.empty() && pii.empty() && classes.model == nullptr; }
   // Whether anything that is found would not come out as it came.
   bool changes() const;
 };
 
 struct GuardFinding {
   std::uint64_t begin = 0, end = 0;  // bytes since the text began, as it came
-  std::string kind;                  // "keyword/CATEGORY" or "pii/KIND"
+  std::string kind;  // "keyword/CATEGORY", "pii/KIND" or "model/CLASS" ("model/failed": it said nothing)
   GuardAction action = GuardAction::kFlag;
   std::string text;        // as it came
   std::uint32_t line = 0;  // of keywords: where it stands in its file
@@ -60,6 +72,8 @@ class TextGuard {
   void note(std::uint64_t begin, std::uint64_t end, std::string kind, GuardAction action, std::uint32_t line);
   void note_words(std::size_t list, std::vector<KeywordHit>& hits);
   void note_data(std::vector<PiiHit>& hits);
+  std::string look_at(std::string_view piece, std::vector<GuardFinding>& findings);
+  void ask_model(std::vector<GuardFinding>& findings);
   std::string settle(std::uint64_t until, std::vector<GuardFinding>& findings);
   std::string let_go(std::uint64_t until);
 
@@ -68,8 +82,11 @@ class TextGuard {
   PiiFinder finder_;
   std::uint64_t begin_ = 0;  // of what is held, since the text began
   std::string held_;
-  std::vector<bool> covered_;          // its bytes that are not to be seen
-  std::vector<GuardFinding> pending_;  // in order; something may still be found in front of them
+  std::vector<bool> covered_;              // its bytes that are not to be seen
+  std::vector<GuardFinding> pending_;      // in order; something may still be found in front of them
+  std::string recent_;                     // what the model is asked about
+  std::uint64_t came_ = 0, asked_at_ = 0;  // bytes of the text
+  std::vector<std::string> told_;          // classes of the model: each is told once
   bool blocked_ = false;
 };
 

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <mutex>
+#include <vector>
+
 namespace qw::governance {
 namespace {
 
@@ -125,6 +128,63 @@ TEST_F(Guard, HoldsBackOnlyWhatMayBecomeSomething) {
   EXPECT_EQ(guard.push("hello b", findings), "hello ");
   EXPECT_EQ(guard.push("oat ", findings), "boat ");
   EXPECT_EQ(guard.finish(findings), "");
+}
+
+// Says "vile" of what has that word in it, and nothing of texts with "?".
+class Reader final : public TextClassifier {
+ public:
+  const std::string& name() const override { return name_; }
+  Result<std::vector<TextClass>> classify(std::string_view text) const override {
+    asked.emplace_back(text);
+    if (text.find('?') != text.npos) return fail(ErrorKind::kFailed, "no verdict");
+    return std::vector<TextClass>{{"vile", text.find("vile") != text.npos ? 0.8 : 0.1}, {"other", 0.2}};
+  }
+  mutable std::vector<std::string> asked;
+
+ private:
+  const std::string name_ = "reader";
+};
+
+TEST_F(Guard, AsksAModelTheSameHoweverTheTextIsCut) {
+  const Reader reader;
+  rules_ = {.classes = {&reader, GuardAction::kBlock, 0.5}};
+  std::string good, long_text;
+  for (int i = 0; i < 75; ++i) good += "aaa ";  // words: what may be an address waits
+  long_text = good + "vile " + good + good;
+  for (const std::size_t size : {1, 7, 300, 5000}) {
+    reader.asked.clear();
+    EXPECT_EQ(through(long_text, size), long_text.substr(0, 2 * GuardedClasses::kEvery - 3));  // the last word waits
+    EXPECT_TRUE(blocked_);
+    EXPECT_EQ(findings_, "model/vile " + long_text.substr(0, 2 * GuardedClasses::kEvery) + ";");
+    EXPECT_EQ(reader.asked.size(), 2u);
+    EXPECT_EQ(through(good, size), good);
+    EXPECT_FALSE(blocked_);
+    EXPECT_EQ(reader.asked.size(), 4u);  // at 256 bytes and at the end
+  }
+  rules_.classes.action = GuardAction::kFlag;
+  EXPECT_EQ(through(long_text, 10), long_text);
+  EXPECT_EQ(findings_.find("model/vile"), findings_.rfind("model/vile"));  // told once
+  rules_.classes.threshold = 0.9;
+  EXPECT_EQ(through("vile", 10), "vile");
+  EXPECT_EQ(findings_, "");
+}
+
+TEST_F(Guard, WhatNoModelJudgedIsNotHarmless) {
+  const Reader reader;
+  rules_.classes = {&reader, GuardAction::kBlock, 0.9};
+  through("why?", 10);
+  EXPECT_TRUE(blocked_);
+  EXPECT_EQ(findings_, "model/failed why?;");
+}
+
+TEST_F(Guard, AsksAModelAboutAllOfAJsonAtOnce) {
+  const Reader reader;
+  rules_.classes = {&reader, GuardAction::kBlock, 0.5};
+  std::vector<GuardFinding> findings;
+  EXPECT_FALSE(guard_json(rules_, R"({"a": [1, 2, "bomb"]})", findings).blocked);
+  EXPECT_EQ(reader.asked.size(), 1u);
+  EXPECT_EQ(findings.size(), 1u);
+  EXPECT_TRUE(guard_json(rules_, R"({"a": "vile"})", findings).blocked);
 }
 
 }  // namespace

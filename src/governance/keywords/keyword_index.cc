@@ -1,6 +1,7 @@
 #include "governance/keywords/keyword_index.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <numeric>
 
@@ -69,6 +70,46 @@ void KeywordIndex::grow(std::span<const Symbol> symbols, std::span<const std::ui
     open.insert(open.end(), children.begin(), children.end());
   }
   nodes_.push_back({.first_end = static_cast<std::uint32_t>(ends_.size())});
+}
+
+void KeywordIndex::ask_ahead(std::span<const Symbol> text, std::span<const std::uint32_t> places) const {
+  struct Walk {
+    std::uint32_t node, at;
+    bool at_branch;  // which is looked for next
+  };
+  constexpr std::size_t kMost = 16;
+  std::array<Walk, kMost> walks;
+  std::size_t count = 0;
+  for (const std::uint32_t at : places.first(std::min(kMost, places.size()))) {
+    const std::uint32_t node = from_root(text[at]);
+    if (node == kRoot) continue;
+    __builtin_prefetch(&nodes_[node]);
+    walks[count++] = {node, at + 1, false};
+  }
+  while (count > 0) {
+    std::size_t left = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      Walk walk = walks[i];
+      if (walk.at >= text.size()) continue;
+      const std::uint32_t next = text[walk.at].bits;
+      if (walk.at_branch) {
+        walk.node = branch(walk.node, text[walk.at++]);
+        if (walk.node == kRoot) continue;
+        walk.at_branch = false;
+        __builtin_prefetch(&nodes_[walk.node]);
+      } else if (nodes_[walk.node].first == next) {
+        ++walk.node;
+        ++walk.at;
+        __builtin_prefetch(&nodes_[walk.node + 1]);
+      } else {
+        if (!nodes_[walk.node].branches) continue;
+        walk.at_branch = true;
+        __builtin_prefetch(&branches_[mixed(walk.node, next) >> branch_shift_]);
+      }
+      walks[left++] = walk;
+    }
+    count = left;
+  }
 }
 
 void KeywordIndex::add_branches(const Plan& plan) {

@@ -22,6 +22,21 @@ class KeywordIndex {
   static constexpr std::uint32_t kRoot = 0;
   // The node of the longest beginning of a keyword that the text ends with; `before`: the symbol in front of `next`.
   std::uint32_t step(std::uint32_t node, Symbol before, Symbol next) const;
+  // The node behind `node` for keywords that go on with `next`; kRoot: none does.
+  std::uint32_t child(std::uint32_t node, Symbol next) const {
+    if (node == kRoot) return from_root(next);
+    const Node& at = nodes_[node];
+    if (at.first == next.bits) return node + 1;
+    return at.branches ? branch(node, next) : kRoot;
+  }
+  // Calls visit(keyword) of those that are what leads to `node`.
+  template <class Visit>
+  void each_here(std::uint32_t node, Visit visit) const {
+    for (std::uint32_t i = nodes_[node].first_end; i < nodes_[node + 1].first_end; ++i) visit(ends_[i]);
+  }
+  // Has memory bring near what walks through `text` from these places will read: all of them at once, since each step
+  // of one waits for the one before.
+  void ask_ahead(std::span<const Symbol> text, std::span<const std::uint32_t> places) const;
   // Symbols of that beginning.
   std::uint32_t depth(std::uint32_t node) const { return nodes_[node].depth; }
   // Calls visit(symbols, keyword) of each keyword that ends at `node`, the longest first.

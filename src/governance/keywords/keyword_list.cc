@@ -72,7 +72,8 @@ class KeywordList::Reader {
       at = end + 1;
     }
     if (words_ == 0) return wrong("there are no words");
-    return KeywordList(folding_, KeywordIndex(symbols_, ends_), std::move(categories_), std::move(keywords_));
+    return KeywordList(folding_, KeywordFilter(symbols_, ends_), KeywordIndex(symbols_, ends_), std::move(categories_),
+                       std::move(keywords_));
   }
 
  private:

@@ -18,6 +18,7 @@
 
 #include "base/result.h"
 #include "governance/keywords/folding.h"
+#include "governance/keywords/keyword_filter.h"
 #include "governance/keywords/keyword_index.h"
 
 namespace qw::governance {
@@ -33,6 +34,7 @@ class KeywordList {
 
   const Folding& folding() const { return *folding_; }
   const KeywordIndex& index() const { return index_; }
+  const KeywordFilter& filter() const { return filter_; }
   // Names by number; number 0 is "except".
   const std::vector<std::string>& categories() const { return categories_; }
   std::uint32_t category_of(std::uint32_t keyword) const { return keywords_[keyword].category; }
@@ -45,14 +47,16 @@ class KeywordList {
     std::uint32_t category, line;
   };
   class Reader;
-  KeywordList(const Folding* folding, KeywordIndex index, std::vector<std::string> categories,
+  KeywordList(const Folding* folding, KeywordFilter filter, KeywordIndex index, std::vector<std::string> categories,
               std::vector<Keyword> keywords)
       : folding_(folding),
+        filter_(std::move(filter)),
         index_(std::move(index)),
         categories_(std::move(categories)),
         keywords_(std::move(keywords)) {}
 
   const Folding* folding_;
+  KeywordFilter filter_;
   KeywordIndex index_;
   std::vector<std::string> categories_;
   std::vector<Keyword> keywords_;

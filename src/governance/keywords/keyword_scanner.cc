@@ -1,6 +1,8 @@
 #include "governance/keywords/keyword_scanner.h"
 
 #include <algorithm>
+#include <span>
+#include <tuple>
 
 namespace qw::governance {
 namespace {
@@ -8,17 +10,123 @@ namespace {
 constexpr Symbol kBlank = Symbol::of(' ', SymbolKind::kBlank);
 constexpr std::size_t kMostUndecided = 16;    // before it is looked whether some are certain: that takes its square
 constexpr std::uint32_t kShortestSpaced = 3;  // "a m" is no hidden "am"
+constexpr std::size_t kBlockBytes = 1024;     // whose symbols stay in the nearest cache
+constexpr std::size_t kWorthABlock = 64;      // bytes; the end of a block is taken symbol by symbol anyway
 
 }  // namespace
 
+struct KeywordScanner::Block {
+  // One code point of two bytes or more becomes at most 18 symbols, and held gaps come on top.
+  static constexpr std::size_t kMost = 9 * kBlockBytes + 64;
+  struct Place {
+    std::uint64_t begin, end;
+  };
+  std::unique_ptr<Symbol[]> symbols{new Symbol[kMost]};
+  std::unique_ptr<Place[]> places{new Place[kMost]};
+  std::size_t count = 0;
+  std::vector<std::uint32_t> candidates;
+};
+
 KeywordScanner::KeywordScanner(const KeywordList& list) : list_(&list), stream_(list.folding()) {}
+KeywordScanner::KeywordScanner(KeywordScanner&&) noexcept = default;
+KeywordScanner& KeywordScanner::operator=(KeywordScanner&&) noexcept = default;
+KeywordScanner::~KeywordScanner() = default;
 
 void KeywordScanner::push(std::string_view bytes, std::vector<KeywordHit>& found) {
+  for (; bytes.size() >= kWorthABlock; bytes.remove_prefix(std::min(bytes.size(), kBlockBytes)))
+    push_block(bytes.substr(0, kBlockBytes), found);
   stream_.push(bytes, [&](Symbol symbol, std::uint64_t begin, std::uint64_t end) {
     take(symbol, begin, end);
     if (found_.size() >= kMostUndecided) decide(found, begin);
   });
   if (!found_.empty()) decide(found, stream_.taken());
+}
+
+// Whether something has begun, not later than in front of symbol `at`, that may become a keyword; `next`: the candidate
+// that is looked at next.
+bool KeywordScanner::is_live(std::size_t at, std::size_t& next) const {
+  if (waiting_ > 0 || spaced_.node != KeywordIndex::kRoot) return true;
+  const std::size_t depth = list_->index().depth(text_.node);
+  if (depth > at) return true;  // it began before the block
+  const auto& places = block_->candidates;
+  while (next < places.size() && places[next] < at - depth) ++next;
+  return next < places.size() && places[next] < at;
+}
+
+// Looks for the keywords that begin at symbol `at` alone. False: the block does not say, or the letter stands alone.
+bool KeywordScanner::walk_from(std::size_t at) {
+  const std::span<const Symbol> symbols(block_->symbols.get(), block_->count);
+  const auto is_word = [&](std::size_t i) { return symbols[i].kind() == SymbolKind::kWord; };
+  if (at + 1 >= symbols.size() || (is_word(at) && !is_word(at + 1))) return false;
+  const std::size_t before = found_.size();
+  std::uint32_t node = KeywordIndex::kRoot;
+  for (std::size_t i = at;; ++i) {
+    if (i + 1 == symbols.size()) {
+      found_.resize(before);
+      return false;
+    }
+    node = list_->index().child(node, symbols[i]);
+    if (node == KeywordIndex::kRoot) return true;
+    if (is_word(i) && is_word(i + 1)) continue;  // the keyword would be a part of a word
+    list_->index().each_here(node, [&](std::uint32_t keyword) {
+      const KeywordHit hit{block_->places[at].begin, block_->places[i].end, list_->category_of(keyword), keyword};
+      const auto same = [&](const Found& one) {
+        return one.hit.begin == hit.begin && one.hit.end == hit.end && one.hit.category == hit.category;
+      };
+      const bool known = std::any_of(found_.begin() + static_cast<std::ptrdiff_t>(before), found_.end(), same);
+      if (!known) found_.push_back({hit, false, false});
+    });
+  }
+}
+
+// Walks from one candidate after the other. Returns the first from which symbols have to be taken one by one.
+std::size_t KeywordScanner::walk(std::size_t next, std::vector<KeywordHit>& found) {
+  constexpr std::size_t kAhead = 16;
+  const std::span<const Symbol> symbols(block_->symbols.get(), block_->count);
+  const std::span<const std::uint32_t> candidates(block_->candidates);
+  for (std::size_t asked = next; next < candidates.size(); ++next) {
+    if (next == asked) {
+      const std::size_t more = std::min(kAhead, candidates.size() - next);
+      list_->index().ask_ahead(symbols, candidates.subspan(next, more));
+      asked += more;
+    }
+    const std::size_t at = candidates[next];
+    if (!walk_from(at)) break;
+    if (found_.size() >= kMostUndecided) decide(found, block_->places[at + 1].begin);
+  }
+  return next;
+}
+
+void KeywordScanner::push_block(std::string_view bytes, std::vector<KeywordHit>& found) {
+  if (block_ == nullptr) block_ = std::make_unique<Block>();
+  Block& block = *block_;
+  Symbol* const to = block.symbols.get();
+  Block::Place* const places = block.places.get();
+  std::size_t count = 0;
+  stream_.push(bytes, [&](Symbol symbol, std::uint64_t begin, std::uint64_t end) {
+    to[count] = symbol;
+    places[count++] = {begin, end};
+  });
+  block.count = count;
+  block.candidates.clear();
+  list_->filter().candidates({to, count}, before_, block.candidates);
+  std::size_t next = 0;
+  // A letter at the end of the last block may stand alone.
+  bool live = text_.node != KeywordIndex::kRoot || letter_.bits != 0 || is_live(0, next);
+  for (std::size_t at = 0; at < count; ++at) {
+    if (!live) {
+      text_.node = KeywordIndex::kRoot;
+      leave_spaced();
+      next = walk(next, found);
+      const std::size_t on = next < block.candidates.size() ? block.candidates[next] : count;
+      if (on > at) before_ = to[on - 1];
+      if (on == count) break;
+      at = on;
+    }
+    take(to[at], places[at].begin, places[at].end);
+    if (found_.size() >= kMostUndecided) decide(found, places[at].begin);
+    live = is_live(at + 1, next);
+  }
 }
 
 void KeywordScanner::finish(std::vector<KeywordHit>& found) {
@@ -137,9 +245,10 @@ bool KeywordScanner::is_hidden(const Found& one) const {
 // or by nothing.
 void KeywordScanner::decide(std::vector<KeywordHit>& found, std::uint64_t taken) {
   const std::uint64_t open = open_from(taken);
-  std::sort(found_.begin(), found_.end(), [](const Found& a, const Found& b) {
-    return a.hit.begin != b.hit.begin ? a.hit.begin < b.hit.begin : a.hit.end > b.hit.end;
-  });
+  const auto place = [](const Found& one) {
+    return std::tuple(one.hit.begin, ~one.hit.end, one.hit.category, one.hit.keyword);
+  };
+  std::sort(found_.begin(), found_.end(), [&](const Found& a, const Found& b) { return place(a) < place(b); });
   for (Found& one : found_) {
     if (one.decided || one.waits || one.hit.begin >= open) continue;
     one.decided = true;

@@ -1,11 +1,19 @@
 // Looking for a million keywords: bytes of text a second on one core. The text is a Chinese-like one of 3,500
 // characters drawn as unevenly as a language draws them (Zipf), or an English-like one of 20,000 words; the keywords
 // are drawn in the same way, or - "rare" - evenly.
+//
+// Real text: QW_BENCH_TEXT=FILE QW_BENCH_KEYWORDS=FILE, plain UTF-8 both; the keywords are drawn from the second one:
+// runs of 3 to 6 Han characters of one clause, or of 3 to 5 words where it has none.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <string>
+#include <unordered_set>
 
 #include "base/rng.h"
 #include "base/utf8.h"
@@ -61,12 +69,48 @@ class Language {
   std::vector<std::string> units_;
 };
 
-void scan(benchmark::State& state, bool han, bool rare, std::size_t keywords = kKeywords) {
-  Language language(han, 3);
+std::string file_of(const char* name) {
+  std::ifstream in(name, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// A run of `units` Han characters or words that begins at `at`; empty: there is none, or it is none.
+std::string run_at(std::string_view text, std::size_t at, std::size_t units) {
+  std::string out;
+  for (; units > 0 && at < text.size(); --units) {
+    const auto c = base::utf8_at(text, at);
+    if (c.code >= 0x4E00 && c.code <= 0x9FFF) {
+      out += text.substr(at, c.size);
+      at += c.size;
+      continue;
+    }
+    std::size_t end = at;
+    while (end < text.size() && std::isalpha(static_cast<unsigned char>(text[end]))) ++end;
+    if (end == at) return "";
+    out += std::string(text.substr(at, end - at)) + (units > 1 ? " " : "");
+    at = end + 1;
+  }
+  return units == 0 ? out : "";
+}
+
+std::string drawn_from(std::string_view text, std::size_t keywords) {
+  base::Rng rng(5);
+  std::unordered_set<std::string> all;
+  for (std::size_t tries = 0; all.size() < keywords && tries < 40 * keywords; ++tries) {
+    std::size_t at = rng.below(text.size());
+    const bool ascii = static_cast<unsigned char>(text[at]) < 0x80;
+    if (ascii && (at == 0 || text[at - 1] != ' ')) continue;  // a word from its beginning
+    while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;
+    std::string run = run_at(text, at, ascii ? 3 + rng.below(3) : 3 + rng.below(4));
+    if (!run.empty()) all.insert(std::move(run));
+  }
   std::string file = "[x]\n";
-  for (std::size_t i = 0; i < keywords; ++i) file += language.keyword(rare) + "\n";
+  for (const auto& keyword : all) file += keyword + "\n";
+  return file;
+}
+
+void run(benchmark::State& state, const std::string& file, const std::string& text) {
   const auto list = KeywordList::parse(file);
-  const std::string text = language.text();
   std::size_t hits = 0;
   for (auto _ : state) {
     std::vector<KeywordHit> found;
@@ -77,11 +121,27 @@ void scan(benchmark::State& state, bool han, bool rare, std::size_t keywords = k
   }
   state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * text.size()));
   state.counters["hits"] = static_cast<double>(hits);
+  state.counters["keywords"] = static_cast<double>(list->size());
   state.counters["nodes"] = static_cast<double>(list->index().nodes());
+}
+
+void scan(benchmark::State& state, bool han, bool rare, std::size_t keywords = kKeywords) {
+  Language language(han, 3);
+  std::string file = "[x]\n";
+  for (std::size_t i = 0; i < keywords; ++i) file += language.keyword(rare) + "\n";
+  run(state, file, language.text());
+}
+
+void real(benchmark::State& state, std::size_t keywords) {
+  const char *text = std::getenv("QW_BENCH_TEXT"), *words = std::getenv("QW_BENCH_KEYWORDS");
+  if (text == nullptr || words == nullptr) return state.SkipWithError("QW_BENCH_TEXT and QW_BENCH_KEYWORDS name files");
+  run(state, drawn_from(file_of(words), keywords), file_of(text));
 }
 
 BENCHMARK_CAPTURE(scan, chinese_ten_thousand, true, true, 10000)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(scan, english_ten_thousand, false, true, 10000)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(real, ten_thousand, 10000)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(real, million, kKeywords)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(scan, chinese_rare, true, true)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(scan, chinese, true, false)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(scan, english_rare, false, true)->Unit(benchmark::kMillisecond);

@@ -203,6 +203,51 @@ TEST(Keywords, AreThoseOfAPlainSearchHoweverTheTextIsCut) {
   EXPECT_GT(hits, 100u);
 }
 
+// Long pieces take another way through the text than short ones, and may end anywhere.
+TEST(Keywords, LongPiecesGiveWhatSymbolsOneByOneGive) {
+  base::Rng rng(11);
+  const std::vector<std::string> letters = {"a", "b", "ab", "ba",           "abaab", "bb", "longer",
+                                            " ", " ", "甲", "乙",           "丙",    "，", "甲乙丙丁",
+                                            ".", "*", "É",  "\xE2\x80\x8B", "ﬃ",     "2",  "c "};
+  const auto draw = [&](std::size_t count) {
+    std::string out;
+    for (; count > 0; --count) out += letters[rng.below(letters.size())];
+    return out;
+  };
+  std::size_t hits = 0;
+  for (int round = 0; round < 60; ++round) {
+    std::string file = "[x]\nabaab bb\n";
+    for (int i = 0; i < 30; ++i)
+      file += (i == 10   ? "[y]\n"
+               : i == 25 ? "[except]\n"
+                         : "") +
+              ("甲" + draw(1 + rng.below(6))) + "\n" + "ab" + draw(rng.below(5)) + "x\n";
+    file += "[z]\nabb\na b\n甲\n乙丙\n.乙\n";
+    const KeywordList list = list_of(file);
+    const std::string text = draw(1500);
+    std::vector<KeywordHit> expected;
+    KeywordScanner slow(list);
+    for (const char byte : text) slow.push({&byte, 1}, expected);
+    slow.finish(expected);
+    for (const std::size_t most : {100, 700, 5000}) {
+      std::vector<KeywordHit> got, one_by_one;
+      KeywordScanner scanner(list), beside(list);
+      for (std::size_t at = 0; at < text.size();) {
+        const std::size_t size = std::min(1 + rng.below(most), text.size() - at);
+        scanner.push(std::string_view(text).substr(at, size), got);
+        for (std::size_t i = at; i < at + size; ++i) beside.push(std::string_view(text).substr(i, 1), one_by_one);
+        at += size;
+        ASSERT_EQ(scanner.settled(), beside.settled()) << file << "\n" << text.substr(0, at);
+        ASSERT_EQ(got, one_by_one) << file << "\n" << text.substr(0, at);
+      }
+      scanner.finish(got);
+      ASSERT_EQ(got, expected) << file << "\n" << text;
+    }
+    hits += expected.size();
+  }
+  EXPECT_GT(hits, 1000u);
+}
+
 TEST(Keywords, NothingIsHeldBackThatBeginsNoKeyword) {
   const auto list = list_of("[x]\n炸药\nbomb\n");
   std::vector<KeywordHit> hits;

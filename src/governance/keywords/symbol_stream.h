@@ -24,6 +24,8 @@ class SymbolStream {
     std::size_t at = cut_ > 0 ? complete(bytes, take) : 0;
     const std::uint64_t base = bytes_;
     while (at < bytes.size()) {
+      at = plain(bytes, at, base, take);
+      if (at == bytes.size()) break;
       const auto c = base::utf8_at(bytes, at);
       if (c.cut) {
         for (cut_ = 0; at + cut_ < bytes.size(); ++cut_) cut_bytes_[cut_] = bytes[at + cut_];
@@ -45,6 +47,43 @@ class SymbolStream {
   std::uint64_t taken() const { return gap_count_ > 0 ? gaps_[0].begin : bytes_ - cut_; }
 
  private:
+  // Takes what most texts consist of, quickly: ASCII and Han characters of three bytes that are one symbol, and hide
+  // nothing. Returns where it ends or something else stands.
+  template <class Take>
+  std::size_t plain(std::string_view bytes, std::size_t at, std::uint64_t base, Take&& take) {
+    if (gap_count_ > 0) return at;
+    const auto* const data = reinterpret_cast<const unsigned char*>(bytes.data());
+    Symbol last = last_;
+    bool after_ideograph = after_ideograph_;
+    while (at < bytes.size()) {
+      std::uint32_t code = data[at];
+      std::size_t size = 1;
+      if (code >= 0x80) {
+        // From U+4000 to U+9FFF: no second byte of these is out of range.
+        if (code < 0xE4 || code > 0xE9 || at + 2 >= bytes.size()) break;
+        const std::uint32_t second = data[at + 1] ^ 0x80U, third = data[at + 2] ^ 0x80U;
+        if ((second | third) >= 0x40) break;
+        code = (code & 0xF) << 12 | second << 6 | third;
+        size = 3;
+      }
+      const Symbol symbol = folding_->one(code);
+      if (symbol.bits == 0) break;
+      const SymbolKind kind = symbol.kind();
+      if (kind == SymbolKind::kBlank || kind == SymbolKind::kGap) {
+        if (after_ideograph) break;
+        at += size;
+        if (kind == SymbolKind::kBlank && last == symbol) continue;
+      } else {
+        after_ideograph = kind == SymbolKind::kIdeograph;
+        at += size;
+      }
+      last = symbol;
+      take(symbol, base + at - size, base + at);
+    }
+    last_ = last;
+    after_ideograph_ = after_ideograph;
+    return at;
+  }
   struct Gap {
     Symbol symbol;
     std::uint64_t begin, end;

@@ -2,6 +2,8 @@
 // what is labelled twice keeps its producer.
 #include "base/result.h"
 #include "governance/label/label_file.h"
+#include "governance/label/notice.h"
+#include "governance/label/visible_label.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace qw;
@@ -9,6 +11,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size == 0) return 0;
   const auto format = static_cast<LabelFormat>(data[0] % 7);
   const std::string_view file(reinterpret_cast<const char*>(data) + 1, size - 1);
+  const auto visible = with_visible_label(format, file, {notice_in("zh")});
+  if (visible) QW_CHECK(*has_visible_label(format, *visible));
   const LabelReport before = read_labels(format, file);
   AigcLabel label;
   label.producer = "producer";

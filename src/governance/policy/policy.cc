@@ -7,6 +7,7 @@
 namespace qw::governance {
 namespace {
 
+constexpr double kStrict = 0.5, kLoose = 0.9;                       // scores of a guard model
 constexpr std::uint64_t kMostPackBytes = std::uint64_t{256} << 20;  // ten million keywords
 
 Result<GuardedWords> words_of(const KeywordPack& pack, const KeywordList& list) {
@@ -29,6 +30,7 @@ void add_side(GuardRules& out, const GuardSide& side) {
     out.on_pii[i] = out.pii.has(kind) ? std::max(out.on_pii[i], side.on_pii[i]) : side.on_pii[i];
     out.pii.add(kind);
   }
+  out.classes.action = std::max(out.classes.action, side.on_class);
 }
 
 // By number; that of phrases that hide others if there is none of the name.
@@ -94,13 +96,19 @@ Status Policy::add_own_words() {
   return add("companion", profile_.companion.personas, personas_);
 }
 
-Result<std::unique_ptr<const Policy>> Policy::load(Profile profile, const std::filesystem::path& packs) {
+Result<std::unique_ptr<const Policy>> Policy::load(Profile profile, const std::filesystem::path& packs,
+                                                   const TextClassifier* guard_model) {
   std::unique_ptr<Policy> out(new Policy(std::move(profile)));
   const Profile& p = out->profile_;
   out->input_.pii = p.input.pii;
   out->input_.on_pii = p.input.on_pii;
   out->output_.pii = p.output.pii;
   out->output_.on_pii = p.output.on_pii;
+  if (guard_model != nullptr && guard_model->name() == p.guard_model) {
+    const double threshold = p.strictness == "loose" ? kLoose : kStrict;
+    out->input_.classes = {guard_model, p.input.on_class, threshold};
+    out->output_.classes = {guard_model, p.output.on_class, threshold};
+  }
   out->minor_input_ = out->input_;
   out->minor_output_ = out->output_;
   std::string hashed(p.hash.begin(), p.hash.end());
@@ -168,7 +176,9 @@ std::vector<std::string> Policy::unmet(const ServiceAbilities& service) const {
   needs_accounts(!p.strikes.empty(), Duty::kStrikes, "counting strikes");
   needs_accounts(p.minors.has_value(), Duty::kMinors, "a mode for minors");
   needs_accounts(p.companion.reminder_min > 0, Duty::kCompanion, "reminders in long conversations");
-  not_done(!p.guard_model.empty(), Duty::kGuardModel, "the guard model " + p.guard_model);
+  if (service.guard_model == nullptr || service.guard_model->name() != p.guard_model)
+    not_done(!p.guard_model.empty(), Duty::kGuardModel,
+             "the guard model " + p.guard_model + " (--guard-model " + p.guard_model + ")");
   not_done(p.training_opt_in_default, Duty::kTrainingConsent, "training on what users write");
   if (p.crypto != "sha256/ed25519") lacks(p.crypto + ", and the audit log has sha256/ed25519");
   if (p.logs_days > 0 && !service.audit_log) lacks("an audit log (--audit-log, --audit-key)");

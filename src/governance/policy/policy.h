@@ -16,15 +16,19 @@ namespace qw::governance {
 // What a service has that profiles may ask for.
 struct ServiceAbilities {
   bool audit_log = false;
-  bool labels = false;    // answers carry the label of GB 45438
-  bool accounts = false;  // it knows who asks, and remembers (a store)
-  std::string watermark;  // the scheme of the key in use, "synthid" or "gumbel"; "": none
+  bool labels = false;      // answers carry the label of GB 45438
+  bool accounts = false;    // it knows who asks, and remembers (a store)
+  std::string watermark{};  // the scheme of the key in use, "synthid" or "gumbel"; "": none
+  // What asks a guard model; null: none. Its name must be the one that a profile names. Must outlive the policies.
+  const TextClassifier* guard_model = nullptr;
 };
 
 class Policy {
  public:
   // `packs`: the folder that keyword packs are in; "": there is none. kBadInput, kFailed: a pack cannot be read.
-  static Result<std::unique_ptr<const Policy>> load(Profile profile, const std::filesystem::path& packs);
+  // `guard_model` is asked if the profile names it.
+  static Result<std::unique_ptr<const Policy>> load(Profile profile, const std::filesystem::path& packs,
+                                                    const TextClassifier* guard_model = nullptr);
 
   const Profile& profile() const { return profile_; }
   // Of the profile and of every byte of its packs: what audit records name.

@@ -223,6 +223,36 @@ TEST_F(PolicyFiles, PacksAreAPartOfWhatIsFollowed) {
   EXPECT_EQ(set.of("b")->profile().name, "internal");
 }
 
+class NoModel final : public TextClassifier {
+ public:
+  const std::string& name() const override { return name_; }
+  Result<std::vector<TextClass>> classify(std::string_view) const override { return std::vector<TextClass>{}; }
+
+ private:
+  const std::string name_ = "mini-guard";
+};
+
+TEST_F(PolicyFiles, AGuardModelIsAskedThatTheProfileNames) {
+  const auto profile = [](const std::string& model) {
+    return *Profile::parse(R"({"profile": "p", "version": 1, "date": "2026-11-29",
+        "guard": {"model": ")" +
+                           model + R"(", "strictness": "loose", "output": {"model": "block"}}})");
+  };
+  const NoModel model;
+  const auto one = Policy::load(profile("mini-guard"), "", &model);
+  ASSERT_TRUE(one) << one.error().message;
+  EXPECT_EQ((*one)->output().classes.model, &model);
+  EXPECT_EQ((*one)->output().classes.action, GuardAction::kBlock);
+  EXPECT_EQ((*one)->output().classes.threshold, 0.9);
+  EXPECT_EQ((*one)->input().classes.action, GuardAction::kFlag);
+  EXPECT_THAT((*one)->unmet({.guard_model = &model}), IsEmpty());
+  EXPECT_THAT((*one)->unmet({}), ElementsAre(HasSubstr("--guard-model mini-guard")));
+  const auto other = Policy::load(profile("qwen3guard"), "", &model);
+  EXPECT_TRUE((*other)->input().empty());
+  EXPECT_THAT((*other)->unmet({.guard_model = &model}), ElementsAre(HasSubstr("the guard model qwen3guard")));
+  EXPECT_EQ(wrong_with(R"(, "guard": {"input": {"model": "mask"}})"), "guard.input.model: must be flag or block");
+}
+
 TEST(StopList, SaysWhatIsStopped) {
   using What = Stop::What;
   StopList list;

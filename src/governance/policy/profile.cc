@@ -28,6 +28,11 @@ constexpr const char* kActions = "must be flag, mask or block";
 
 void read_side(Members& in, GuardSide& out) {
   in.text("reply", out.reply);
+  if (const json::Value* action = in.find("model"); action != nullptr) {
+    const auto known = action_named(*action);
+    if (!known || *known == GuardAction::kCover) return in.reject("model", "must be flag or block");
+    out.on_class = *known;
+  }
   const json::Value* pii = in.find("pii");
   if (pii == nullptr) return;
   if (!pii->is_object()) return in.reject("pii", "must be an object of kinds and actions");

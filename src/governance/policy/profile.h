@@ -44,7 +44,8 @@ struct KeywordPack {
 struct GuardSide {
   PiiSet pii;
   std::array<GuardAction, kPiiKinds> on_pii{};
-  std::string reply;  // what is said instead of what was blocked; "": nothing
+  GuardAction on_class = GuardAction::kFlag;  // what the guard model finds; never kCover
+  std::string reply;                          // what is said instead of what was blocked; "": nothing
 };
 
 // What somebody is told who speaks of ending his life, and where help is.
@@ -112,8 +113,8 @@ struct Profile {
   GuardSide input, output;
   bool retracts = true;       // a stream whose answer was blocked tells clients to take back what they show of it
   bool tells_client = false;  // answers say what was found in them, where their extras were asked for
-  std::string guard_model, strictness = "strict";
-  std::vector<store::StrikeStep> strikes;  // none: none are counted
+  std::string guard_model, strictness = "strict";  // strict: a class from 0.5 on is a finding; loose: from 0.9 on
+  std::vector<store::StrikeStep> strikes;          // none: none are counted
   std::optional<CrisisRule> crisis;
   std::optional<MinorRule> minors;
   CompanionRule companion;

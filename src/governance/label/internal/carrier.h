@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "governance/label/aigc_label.h"
+#include "governance/label/visible_label.h"
 
 namespace qw::governance::internal {
 
@@ -37,6 +38,14 @@ Result<std::string> write_ooxml(std::string_view file, const AigcLabel& label);
 Result<std::string> write_pdf(std::string_view file, const AigcLabel& label);
 Result<std::string> write_png(std::string_view file, const AigcLabel& label);
 Result<std::string> write_jpeg(std::string_view file, const AigcLabel& label);
+
+// Of word processing documents (kUsage: it is another kind of OOXML): what they say, a line a paragraph, and the
+// document with this paragraph first, unless it begins so already.
+Result<std::string> docx_text(std::string_view file);
+Result<std::string> with_first_paragraph(std::string_view file, const std::string& text);
+// Whether the first page says by text behind its drawings that it was generated, and the file with such a mark.
+Result<bool> has_pdf_mark(std::string_view file);
+Result<std::string> with_pdf_mark(std::string_view file, const VisibleLabel& label);
 
 // Where the text behind front matter begins, and where <body> does (without one: where a label goes).
 std::size_t markdown_body(std::string_view file);

@@ -19,6 +19,8 @@ constexpr const char* kRelationsPart = "_rels/.rels";
 constexpr std::string_view kRelation =
     "http://schemas.openxmlformats.org/officeDocument/2006/relationships/custom-properties";
 constexpr std::string_view kStrictRelation = "http://purl.oclc.org/ooxml/officeDocument/relationships/customProperties";
+// Of the part that is the document; the strict form has another beginning.
+constexpr std::string_view kDocumentRelation = "/relationships/officeDocument";
 constexpr const char* kPropertiesType = "application/vnd.openxmlformats-officedocument.custom-properties+xml";
 constexpr const char* kPropertiesPart = "docProps/custom.xml";
 constexpr const char* kPropertiesFormat = "{D5CDD505-2E9C-101B-9397-08002B2CF9AE}";
@@ -161,15 +163,59 @@ Result<Part> read_part(const Archive& archive, const std::string& name, std::str
   return parse(name, text, root);
 }
 
-// The part that the relationships name as the custom properties; "": none.
-std::string properties_part(const Part& relations) {
+// The first part that the relationships name with such a type; "": none.
+template <class IsIt>
+std::string part_named(const Part& relations, IsIt is_it) {
   for (const pugi::xml_node one : relations.root.children()) {
-    const std::string_view type = one.attribute("Type").value();
-    if (type != kRelation && type != kStrictRelation) continue;
+    if (!is_it(std::string_view(one.attribute("Type").value()))) continue;
     const std::string_view target = one.attribute("Target").value();
     return std::string(target.starts_with('/') ? target.substr(1) : target);
   }
   return "";
+}
+
+std::string properties_part(const Part& relations) {
+  return part_named(relations, [](std::string_view type) { return type == kRelation || type == kStrictRelation; });
+}
+
+// A word processing document's part of text, and its body.
+struct TextPart {
+  std::string name;
+  Part part;
+  pugi::xml_node body;
+};
+
+Result<TextPart> text_part(const Archive& archive) {
+  QW_ASSIGN(const Part relations, read_part(archive, kRelationsPart, "Relationships"));
+  TextPart out;
+  out.name = part_named(relations, [](std::string_view type) { return type.ends_with(kDocumentRelation); });
+  if (out.name.empty()) return fail(ErrorKind::kBadInput, std::string(kRelationsPart) + " names no document");
+  QW_ASSIGN(const std::string text, archive.read(out.name));
+  auto document = parse(out.name, text, "document");
+  if (!document)
+    return fail(ErrorKind::kUsage, "visible words in OOXML are for DOCX only: " + document.error().message);
+  out.part = std::move(*document);
+  for (const pugi::xml_node one : out.part.root.children())
+    if (local_name(one.name()) == "body") out.body = one;
+  if (!out.body) return fail(ErrorKind::kBadInput, out.name + ": <body> is missing");
+  return out;
+}
+
+// What is between the tags <t> below a node, with a line break behind each paragraph.
+struct Words final : pugi::xml_tree_walker {
+  std::string text;
+  bool for_each(pugi::xml_node& node) override {
+    const std::string_view name = local_name(node.name());
+    if (name == "p" && !text.empty()) text += '\n';
+    if (name == "t") text += node.text().get();
+    return true;
+  }
+};
+
+std::string words_of(pugi::xml_node node) {
+  Words words;
+  node.traverse(words);
+  return words.text;
 }
 
 std::vector<pugi::xml_node> labels_of(const Part& properties) {
@@ -208,6 +254,30 @@ Status announce(Archive& archive, Part relations) {
 }
 
 }  // namespace
+
+Result<std::string> docx_text(std::string_view file) {
+  QW_ASSIGN(const Archive archive, Archive::open(file));
+  QW_ASSIGN(const TextPart text, text_part(archive));
+  return words_of(text.body);
+}
+
+Result<std::string> with_first_paragraph(std::string_view file, const std::string& text) {
+  QW_ASSIGN(Archive archive, Archive::open(file));
+  QW_ASSIGN(TextPart document, text_part(archive));
+  const std::string prefix = prefix_of(document.body);
+  for (const pugi::xml_node first : document.body.children()) {
+    if (local_name(first.name()) != "p") continue;
+    if (words_of(first) == text) return std::string(file);
+    break;
+  }
+  pugi::xml_node words = document.body.prepend_child((prefix + "p").c_str())
+                             .append_child((prefix + "r").c_str())
+                             .append_child((prefix + "t").c_str());
+  words.append_attribute("xml:space") = "preserve";
+  words.text() = text.c_str();
+  QW_TRY(archive.put(document.name, document.part.text()));
+  return archive.written();
+}
 
 Result<Carriers> read_ooxml(std::string_view file) {
   QW_ASSIGN(const Archive archive, Archive::open(file));

@@ -137,6 +137,34 @@ TEST(Gemm, ARowIsTheSameAlone) {
   }
 }
 
+TEST(Gemm, WeightsInBfloatsPackAsTheyDoInFloats) {
+  for (const Isa isa : base::kAllIsas) {
+    if (isa > base::best_isa()) continue;
+    const Kernels& kernels = kernels_for(isa);
+    if (kernels.gemm_pack_b_bfloats == nullptr) continue;
+    for (const bool trans_b : {false, true})
+      for (const auto& [n, k] : {std::pair{1, 1}, {33, 31}, {47, 513}, {64, 1030}}) {
+        Problem p({GemmPrecision::kBF16, false, trans_b, false, 2, n, k});
+        std::vector<std::uint16_t> bfloats(p.b.size());
+        for (std::size_t i = 0; i < bfloats.size(); ++i) {
+          std::uint32_t bits = 0;
+          std::memcpy(&bits, &p.b[i], sizeof bits);
+          bfloats[i] = static_cast<std::uint16_t>(bits >> 16);
+          bits &= 0xffff0000u;
+          std::memcpy(&p.b[i], &bits, sizeof bits);
+        }
+        const std::size_t bytes = kernels.gemm_packed_b_bytes(p.g.precision, n, k);
+        std::vector<char> floats(bytes + 1, 'x'), direct(bytes + 1, 'x');
+        kernels.gemm_pack_b(p.g, floats.data(), 0, n);
+        p.g.b = nullptr;
+        for (std::int64_t from = 0; from < n; from += kernels.gemm_n_granule)
+          kernels.gemm_pack_b_bfloats(p.g, bfloats.data(), direct.data(), from,
+                                      std::min<std::int64_t>(n, from + kernels.gemm_n_granule));
+        ASSERT_EQ(floats, direct) << kernels.name << " n " << n << " k " << k << (trans_b ? " Bt" : "");
+      }
+  }
+}
+
 TEST(Gemm, NotANumberReachesTheOutput) {
   for (Isa isa : supported_isas()) {
     const Kernels& k = kernels_for(isa);

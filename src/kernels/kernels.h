@@ -167,6 +167,9 @@ struct Kernels {
   std::size_t (*gemm_packed_b_bytes)(GemmPrecision, std::int64_t n, std::int64_t k);
   // Packs columns [n_begin, n_end) of op(B); n_begin a multiple of gemm_n_granule.
   void (*gemm_pack_b)(const GemmArgs&, void* packed_b, std::int64_t n_begin, std::int64_t n_end);
+  // The same, to the same bytes, of a B whose elements lie at `b` as bfloat16 (GemmArgs::b is not read); for kBF16 alone.
+  // Null where a set has no such thing: B must then be made float32 first.
+  void (*gemm_pack_b_bfloats)(const GemmArgs&, const std::uint16_t* b, void* packed_b, std::int64_t n_begin, std::int64_t n_end);
   std::size_t (*gemm_scratch_bytes)(GemmPrecision, std::int64_t m, std::int64_t k);  // per thread, for m rows
   // Computes rows [m_begin, m_end) and columns [n_begin, n_end) of C; begins are multiples of the granules.
   void (*gemm)(const GemmArgs&, const void* packed_b, void* scratch, std::int64_t m_begin, std::int64_t m_end,

@@ -77,7 +77,8 @@ void GemmWorkspace::plan(std::int64_t m, std::int64_t n, std::int64_t k) {
 }
 
 std::int64_t GemmWorkspace::planned_bytes() const {
-  return static_cast<std::int64_t>(packed_bytes_ + scratch_bytes_ * static_cast<std::size_t>(machine_.pool.size()) + 64) +
+  return static_cast<std::int64_t>(packed_bytes_ + scratch_bytes_ * static_cast<std::size_t>(machine_.pool.size()) +
+                                   64) +
          opened_ * static_cast<std::int64_t>(sizeof(float));
 }
 
@@ -90,6 +91,21 @@ void gemm_pack(const Machine& machine, const kernels::GemmArgs& args, void* pack
   const std::int64_t grain = round_up(kTileColumns, machine.kernels.gemm_n_granule);
   machine.pool.parallel_for(args.n, grain, [&](std::int64_t begin, std::int64_t end) {
     machine.kernels.gemm_pack_b(args, packed, begin, end);
+  });
+}
+
+bool packs_directly(const Machine& machine, kernels::GemmPrecision precision, const Matrix& matrix) {
+  return precision == kernels::GemmPrecision::kBF16 && machine.kernels.gemm_pack_b_bfloats != nullptr &&
+         matrix.f32 == nullptr && matrix.stored.dtype == tensor::DType::kBF16 && matrix.stored.data != nullptr &&
+         reinterpret_cast<std::uintptr_t>(matrix.stored.data) % alignof(std::uint16_t) == 0;
+}
+
+void gemm_pack(const Machine& machine, const kernels::GemmArgs& args, const Matrix& b, std::int64_t begin,
+               void* packed) {
+  const auto* from = reinterpret_cast<const std::uint16_t*>(b.stored.data) + begin * args.ldb;
+  const std::int64_t grain = round_up(kTileColumns, machine.kernels.gemm_n_granule);
+  machine.pool.parallel_for(args.n, grain, [&](std::int64_t n_begin, std::int64_t n_end) {
+    machine.kernels.gemm_pack_b_bfloats(args, from, packed, n_begin, n_end);
   });
 }
 
@@ -111,6 +127,18 @@ void gemm(const Machine& machine, GemmWorkspace& workspace, kernels::GemmArgs ar
   args.precision = workspace.precision_;
   QW_CHECK(machine.kernels.gemm_packed_b_bytes(args.precision, args.n, args.k) <= workspace.packed_bytes_);
   gemm_pack(machine, args, workspace.memory_.data());
+  gemm_with(machine, workspace, args, workspace.memory_.data());
+}
+
+void gemm(const Machine& machine, GemmWorkspace& workspace, kernels::GemmArgs args, const Matrix& b,
+          std::int64_t b_rows) {
+  args.precision = workspace.precision_;
+  if (!packs_directly(machine, args.precision, b)) {
+    args.b = open_matrix(workspace, b, b_rows, args.ldb);
+    return gemm(machine, workspace, args);
+  }
+  QW_CHECK(machine.kernels.gemm_packed_b_bytes(args.precision, args.n, args.k) <= workspace.packed_bytes_);
+  gemm_pack(machine, args, b, 0, workspace.memory_.data());
   gemm_with(machine, workspace, args, workspace.memory_.data());
 }
 

@@ -41,14 +41,19 @@ class GemmWorkspace {
 
  private:
   friend void gemm(const Machine&, GemmWorkspace&, kernels::GemmArgs);
+  friend void gemm(const Machine&, GemmWorkspace&, kernels::GemmArgs, const Matrix&, std::int64_t);
   friend void gemm_with(const Machine&, GemmWorkspace&, kernels::GemmArgs, const void*);
   friend const float* open_matrix(GemmWorkspace&, const Matrix&, std::int64_t, std::int64_t);
   Machine machine_;
   kernels::GemmPrecision precision_;
   std::size_t packed_bytes_ = 0, scratch_bytes_ = 0;  // scratch of one thread
-  std::int64_t opened_ = 0;  // numbers of the largest matrix to open
+  std::int64_t opened_ = 0;                           // numbers of the largest matrix to open
   tensor::Buffer memory_, room_;
 };
+
+// Whether products take the matrix as it lies in its file: its bfloat16 numbers are packed without becoming float32
+// first, to the same bytes.
+bool packs_directly(const Machine& machine, kernels::GemmPrecision precision, const Matrix& matrix);
 
 // The matrix as float32; valid until the next one is opened.
 const float* open_matrix(GemmWorkspace& workspace, const Matrix& matrix, std::int64_t rows, std::int64_t columns);
@@ -56,9 +61,16 @@ const float* open_matrix(GemmWorkspace& workspace, const Matrix& matrix, std::in
 // C = (accumulate ? C : 0) + op(A) op(B); args.precision is set by the workspace.
 void gemm(const Machine& machine, GemmWorkspace& workspace, kernels::GemmArgs args);
 
+// The same with a matrix of weights for B, `args.ldb` numbers a row, of `b_rows` rows.
+void gemm(const Machine& machine, GemmWorkspace& workspace, kernels::GemmArgs args, const Matrix& b,
+          std::int64_t b_rows);
+
 // The same in two halves, for one B and many A (gemm_pack heeds args.precision). `packed` has gemm_packed_b_bytes
 // bytes, 64-byte aligned.
 void gemm_pack(const Machine& machine, const kernels::GemmArgs& args, void* packed);
+// Of rows from `begin` on of a matrix that packs directly.
+void gemm_pack(const Machine& machine, const kernels::GemmArgs& args, const Matrix& b, std::int64_t begin,
+               void* packed);
 void gemm_with(const Machine& machine, GemmWorkspace& workspace, kernels::GemmArgs args, const void* packed);
 
 }  // namespace qw::ops

@@ -14,6 +14,9 @@ namespace {
 // still a product; at most 1024.
 constexpr std::int64_t kChunkFloats = std::int64_t{4} << 20;
 constexpr std::int64_t kMinRows = 64, kMaxRows = 1024;
+// Of a W that packs directly, which is packed anew for every chunk: 160 MiB, 276 rows of a vocabulary of 152 K, a
+// twentieth of whose products packing takes. W packed both ways would be 594 MiB there.
+constexpr std::int64_t kChunkFloatsPacked = std::int64_t{40} << 20;
 
 // Rows of W in a piece: 8192 of 1024 numbers are 32 MiB opened, and enough columns for every thread.
 constexpr std::int64_t kPieceRows = 8192;
@@ -40,50 +43,65 @@ kernels::GemmArgs dw_args(kernels::GemmPrecision p, std::int64_t rows, std::int6
 
 }  // namespace
 
-void Head::plan(GemmWorkspace& workspace, std::int64_t chunk, std::int64_t vocab, std::int64_t d, bool backward) {
-  workspace.plan(chunk, std::min(kPieceRows, vocab), d);
-  if (!backward) return;
-  workspace.plan(chunk, d, std::min(kPieceRows, vocab));
-  workspace.plan(vocab, d, chunk);
+std::int64_t Head::rows_of_chunk(const HeadSpec& spec) {
+  const std::int64_t floats = spec.packs_directly ? kChunkFloatsPacked : kChunkFloats;
+  return std::min(std::clamp(floats / spec.vocab, kMinRows, kMaxRows), std::max<std::int64_t>(1, spec.max_rows));
 }
 
-std::int64_t Head::need(const Machine& machine, kernels::GemmPrecision precision, std::int64_t vocab, std::int64_t d,
-                        bool backward) {
-  const std::int64_t chunk = std::clamp(kChunkFloats / vocab, kMinRows, kMaxRows);
-  GemmWorkspace workspace(machine, precision);
-  plan(workspace, chunk, vocab, d, backward);
-  std::size_t bytes = static_cast<std::size_t>(chunk * (vocab + d * (backward ? 2 : 1))) * sizeof(float);
-  for (std::int64_t begin = 0; begin < vocab; begin += kPieceRows) {
-    const std::int64_t rows = std::min(kPieceRows, vocab - begin);
-    bytes += machine.kernels.gemm_packed_b_bytes(precision, rows, d);
-    if (backward) bytes += machine.kernels.gemm_packed_b_bytes(precision, d, rows);
+void Head::plan(GemmWorkspace& workspace, const HeadSpec& spec) {
+  const std::int64_t chunk = rows_of_chunk(spec), piece = std::min(kPieceRows, spec.vocab);
+  workspace.plan(chunk, piece, spec.d);
+  if (!spec.backward) return;
+  workspace.plan(chunk, spec.d, piece);
+  workspace.plan(spec.vocab, spec.d, chunk);
+}
+
+std::int64_t Head::need(const Machine& machine, const HeadSpec& spec) {
+  GemmWorkspace workspace(machine, spec.precision);
+  plan(workspace, spec);
+  const auto packed_bytes = machine.kernels.gemm_packed_b_bytes;
+  std::size_t bytes =
+      static_cast<std::size_t>(rows_of_chunk(spec) * (spec.vocab + spec.d * (spec.backward ? 2 : 1))) * sizeof(float);
+  if (spec.packs_directly) {
+    const std::int64_t rows = std::min(kPieceRows, spec.vocab);
+    bytes += std::max(packed_bytes(spec.precision, rows, spec.d), packed_bytes(spec.precision, spec.d, rows));
+  }
+  for (std::int64_t begin = 0; begin < spec.vocab && !spec.packs_directly; begin += kPieceRows) {
+    const std::int64_t rows = std::min(kPieceRows, spec.vocab - begin);
+    bytes += packed_bytes(spec.precision, rows, spec.d);
+    if (spec.backward) bytes += packed_bytes(spec.precision, spec.d, rows);
   }
   return workspace.planned_bytes() + static_cast<std::int64_t>(bytes);
 }
 
-Head::Head(const Machine& machine, kernels::GemmPrecision precision, std::int64_t vocab, std::int64_t d, bool backward)
+Head::Head(const Machine& machine, const HeadSpec& spec)
     : machine_(machine),
-      precision_(precision),
-      vocab_(vocab),
-      d_(d),
-      chunk_(std::clamp(kChunkFloats / vocab, kMinRows, kMaxRows)),
-      workspace_(machine, precision) {
-  const kernels::Kernels& k = machine.kernels;
-  for (std::int64_t begin = 0; begin < vocab; begin += kPieceRows) {
-    Piece& piece = pieces_.emplace_back(Piece{begin, std::min(kPieceRows, vocab - begin), {}, {}});
-    piece.forward = tensor::Buffer(k.gemm_packed_b_bytes(precision, piece.rows, d));
-    if (backward) piece.backward = tensor::Buffer(k.gemm_packed_b_bytes(precision, d, piece.rows));
+      precision_(spec.precision),
+      vocab_(spec.vocab),
+      d_(spec.d),
+      chunk_(rows_of_chunk(spec)),
+      packs_directly_(spec.packs_directly),
+      workspace_(machine, spec.precision) {
+  const auto packed_bytes = machine.kernels.gemm_packed_b_bytes;
+  for (std::int64_t begin = 0; begin < vocab_; begin += kPieceRows) {
+    Piece& piece = pieces_.emplace_back(Piece{begin, std::min(kPieceRows, vocab_ - begin), {}, {}});
+    if (packs_directly_) continue;
+    piece.forward = tensor::Buffer(packed_bytes(precision_, piece.rows, d_));
+    if (spec.backward) piece.backward = tensor::Buffer(packed_bytes(precision_, d_, piece.rows));
   }
-  plan(workspace_, chunk_, vocab, d, backward);
-  logits_ = float_buffer(chunk_ * vocab);
-  rows_h_ = float_buffer(chunk_ * d);
+  if (packs_directly_)
+    piece_ = tensor::Buffer(std::max(packed_bytes(precision_, pieces_.front().rows, d_),
+                                     packed_bytes(precision_, d_, pieces_.front().rows)));
+  plan(workspace_, spec);
+  logits_ = float_buffer(chunk_ * vocab_);
+  rows_h_ = float_buffer(chunk_ * d_);
   rows_.resize(static_cast<std::size_t>(chunk_));
-  if (backward) rows_dh_ = float_buffer(chunk_ * d);
+  if (spec.backward) rows_dh_ = float_buffer(chunk_ * d_);
   workspace_.allocate();
 }
 
 std::int64_t Head::bytes() const {
-  std::size_t bytes = logits_.size() + rows_h_.size() + rows_dh_.size();
+  std::size_t bytes = piece_.size() + logits_.size() + rows_h_.size() + rows_dh_.size();
   for (const Piece& piece : pieces_) bytes += piece.forward.size() + piece.backward.size();
   return workspace_.bytes() + static_cast<std::int64_t>(bytes);
 }
@@ -115,7 +133,8 @@ kernels::GemmArgs Head::dh_args(const Piece& piece, std::int64_t rows) const {
 
 void Head::pack(const Matrix& w, bool backward) {
   bool& done = backward ? packed_backward_ : packed_forward_;
-  if (w.constant && done) return;
+  QW_CHECK(packs_directly_ == qw::ops::packs_directly(machine_, precision_, w));
+  if (packs_directly_ || (w.constant && done)) return;
   tensor::Buffer room;
   if (w.f32 == nullptr) room = float_buffer(std::min(kPieceRows, vocab_) * d_);
   for (Piece& piece : pieces_) {
@@ -126,13 +145,19 @@ void Head::pack(const Matrix& w, bool backward) {
   done = w.constant;
 }
 
-void Head::chunk_logits(const float* h, std::span<const std::int32_t> rows, float* out) {
+const std::byte* Head::packed(const Matrix& w, const Piece& piece, bool backward) {
+  if (!packs_directly_) return (backward ? piece.backward : piece.forward).data();
+  gemm_pack(machine_, backward ? dh_args(piece, 0) : forward_args(piece, 0), w, piece.begin, piece_.data());
+  return piece_.data();
+}
+
+void Head::chunk_logits(const float* h, const Matrix& w, std::span<const std::int32_t> rows, float* out) {
   gather(h, rows);
   for (const Piece& piece : pieces_) {
     kernels::GemmArgs args = forward_args(piece, static_cast<std::int64_t>(rows.size()));
     args.a = floats(rows_h_);
     args.c = out + piece.begin;
-    gemm_with(machine_, workspace_, args, piece.forward.data());
+    gemm_with(machine_, workspace_, args, packed(w, piece, false));
   }
 }
 
@@ -148,7 +173,7 @@ void Head::logits(const float* h, const Matrix& w, std::span<const std::int32_t>
   pack(w, false);
   for (std::size_t i = 0; i < rows.size(); i += static_cast<std::size_t>(chunk_)) {
     const auto chunk = rows.subspan(i, std::min(rows.size() - i, static_cast<std::size_t>(chunk_)));
-    chunk_logits(h, chunk, out + static_cast<std::int64_t>(i) * vocab_);
+    chunk_logits(h, w, chunk, out + static_cast<std::int64_t>(i) * vocab_);
   }
 }
 
@@ -158,7 +183,7 @@ void Head::logprobs(const float* h, const Matrix& w, std::span<const std::int32_
   std::fill(out.begin(), out.end(), 0.0f);
   std::int64_t cursor = 0;
   for (auto rows = kept_rows(labels, cursor); !rows.empty(); rows = kept_rows(labels, cursor)) {
-    chunk_logits(h, rows, floats(logits_));
+    chunk_logits(h, w, rows, floats(logits_));
     machine_.pool.parallel_for(static_cast<std::int64_t>(rows.size()), 1, [&](std::int64_t b, std::int64_t e) {
       for (std::int64_t i = b; i < e; ++i) {
         const auto r = static_cast<std::size_t>(rows[static_cast<std::size_t>(i)]);
@@ -176,7 +201,7 @@ void Head::begin_backward(const Matrix& w, std::int64_t rows, float* dh) {
   fill_zero(machine_, rows * d_, dh);
 }
 
-void Head::chunk_backward(std::span<const std::int32_t> rows, float* dh, float* dw) {
+void Head::chunk_backward(const Matrix& w, std::span<const std::int32_t> rows, float* dh, float* dw) {
   const auto n = static_cast<std::int64_t>(rows.size());
   const float* logits = floats(logits_);
   if (dw != nullptr) gemm(machine_, workspace_, dw_args(precision_, n, vocab_, d_, logits, floats(rows_h_), dw));
@@ -185,7 +210,7 @@ void Head::chunk_backward(std::span<const std::int32_t> rows, float* dh, float* 
     kernels::GemmArgs args = dh_args(piece, n);
     args.a = logits + piece.begin;
     args.c = floats(rows_dh_);
-    gemm_with(machine_, workspace_, args, piece.backward.data());
+    gemm_with(machine_, workspace_, args, packed(w, piece, true));
   }
   for (std::int64_t i = 0; i < n; ++i)
     std::memcpy(dh + rows[static_cast<std::size_t>(i)] * d_, floats(rows_dh_) + i * d_,
@@ -200,7 +225,7 @@ double Head::backward(const float* h, const Matrix& w, std::span<const std::int3
   std::int64_t cursor = 0;
   for (auto rows = kept_rows(labels, cursor); !rows.empty(); rows = kept_rows(labels, cursor)) {
     float* logits = floats(logits_);
-    chunk_logits(h, rows, logits);
+    chunk_logits(h, w, rows, logits);
     machine_.pool.parallel_for(static_cast<std::int64_t>(rows.size()), 1, [&](std::int64_t b, std::int64_t e) {
       for (std::int64_t i = b; i < e; ++i) {
         const auto r = static_cast<std::size_t>(rows[static_cast<std::size_t>(i)]);
@@ -208,7 +233,7 @@ double Head::backward(const float* h, const Matrix& w, std::span<const std::int3
         nll[r] = machine_.kernels.cross_entropy(logits + i * vocab_, vocab_, labels[r], scale * weight);
       }
     });
-    chunk_backward(rows, dh, dw);
+    chunk_backward(w, rows, dh, dw);
   }
   double total = 0;
   for (std::size_t r = 0; r < labels.size(); ++r)
@@ -216,18 +241,18 @@ double Head::backward(const float* h, const Matrix& w, std::span<const std::int3
   return total;
 }
 
-double Head::backward_logits(const float* h, const Matrix& w, std::span<const std::int32_t> labels, const LogitsLoss& loss,
-                             float scale, float* dh, float* dw) {
+double Head::backward_logits(const float* h, const Matrix& w, std::span<const std::int32_t> labels,
+                             const LogitsLoss& loss, float scale, float* dh, float* dw) {
   begin_backward(w, static_cast<std::int64_t>(labels.size()), dh);
   double total = 0;
   std::int64_t cursor = 0;
   for (auto rows = kept_rows(labels, cursor); !rows.empty(); rows = kept_rows(labels, cursor)) {
     const std::int64_t n = static_cast<std::int64_t>(rows.size()) * vocab_;
     float* logits = floats(logits_);
-    chunk_logits(h, rows, logits);
+    chunk_logits(h, w, rows, logits);
     total += loss(rows, {logits, static_cast<std::size_t>(n)});
     scale_forward(machine_, logits, scale, n, logits);
-    chunk_backward(rows, dh, dw);
+    chunk_backward(w, rows, dh, dw);
   }
   return total;
 }

@@ -16,15 +16,22 @@
 
 namespace qw::ops {
 
+struct HeadSpec {
+  kernels::GemmPrecision precision = kernels::GemmPrecision::kF32;
+  std::int64_t vocab = 0, d = 0;  // W is [vocab, d]
+  std::int64_t max_rows = 0;      // of one call
+  bool backward = true;
+  bool packs_directly =
+      false;  // W is one that does (gemm.h): it is packed whenever it is used, and kept as its file has it
+};
+
 class Head {
  public:
-  // W is [vocab, d].
-  Head(const Machine& machine, kernels::GemmPrecision precision, std::int64_t vocab, std::int64_t d, bool backward);
+  Head(const Machine& machine, const HeadSpec& spec);
   std::int64_t chunk_rows() const { return chunk_; }
   std::int64_t bytes() const;
   // What such a head takes, without making it.
-  static std::int64_t need(const Machine& machine, kernels::GemmPrecision precision, std::int64_t vocab, std::int64_t d,
-                           bool backward);
+  static std::int64_t need(const Machine& machine, const HeadSpec& spec);
   std::int64_t vocab() const { return vocab_; }
 
   // Logits of the named rows of h [*, d]: out [rows.size(), vocab].
@@ -35,9 +42,9 @@ class Head {
   // accumulates unless null. weights empty: all 1. Returns sum of weight * nll over kept rows, in row order.
   double backward(const float* h, const Matrix& w, std::span<const std::int32_t> labels, std::span<const float> weights,
                   float scale, std::span<float> nll, float* dh, float* dw);
-  // The same for any loss of logits. `loss` is told rows that have a label and their logits [rows.size(), vocab], which it
-  // overwrites with its gradient by them; it returns its sum over these rows. Chunk by chunk, rows ascending; gradients are
-  // multiplied by `scale`. Returns the sum.
+  // The same for any loss of logits. `loss` is told rows that have a label and their logits [rows.size(), vocab], which
+  // it overwrites with its gradient by them; it returns its sum over these rows. Chunk by chunk, rows ascending;
+  // gradients are multiplied by `scale`. Returns the sum.
   using LogitsLoss = std::function<double(std::span<const std::int32_t> rows, std::span<float> logits)>;
   double backward_logits(const float* h, const Matrix& w, std::span<const std::int32_t> labels, const LogitsLoss& loss,
                          float scale, float* dh, float* dw);
@@ -45,27 +52,31 @@ class Head {
  private:
   void begin_backward(const Matrix& w, std::int64_t rows, float* dh);
   // From dlogits (in logits_) of a chunk whose hidden rows are gathered.
-  void chunk_backward(std::span<const std::int32_t> rows, float* dh, float* dw);
+  void chunk_backward(const Matrix& w, std::span<const std::int32_t> rows, float* dh, float* dw);
   void gather(const float* h, std::span<const std::int32_t> rows);
-  static void plan(GemmWorkspace& workspace, std::int64_t chunk, std::int64_t vocab, std::int64_t d, bool backward);
+  static std::int64_t rows_of_chunk(const HeadSpec& spec);
+  static void plan(GemmWorkspace& workspace, const HeadSpec& spec);
   // W in pieces of so many rows, so that no more of one that must be opened is open at a time.
   struct Piece {
     std::int64_t begin, rows;
-    tensor::Buffer forward, backward;  // packed for h W^T and for dlogits W
+    tensor::Buffer forward, backward;  // packed for h W^T and for dlogits W; empty where W packs directly
   };
   void pack(const Matrix& w, bool backward);
   kernels::GemmArgs forward_args(const Piece& piece, std::int64_t rows) const;
   kernels::GemmArgs dh_args(const Piece& piece, std::int64_t rows) const;
-  void chunk_logits(const float* h, std::span<const std::int32_t> rows, float* out);
+  // A piece packed: kept so, or packed now.
+  const std::byte* packed(const Matrix& w, const Piece& piece, bool backward);
+  void chunk_logits(const float* h, const Matrix& w, std::span<const std::int32_t> rows, float* out);
   std::span<const std::int32_t> kept_rows(std::span<const std::int32_t> labels, std::int64_t& cursor);
 
   Machine machine_;
   kernels::GemmPrecision precision_;
   std::int64_t vocab_, d_, chunk_;
+  bool packs_directly_;
   GemmWorkspace workspace_;
   std::vector<Piece> pieces_;
   bool packed_forward_ = false, packed_backward_ = false;  // of a constant W: once is enough
-  tensor::Buffer logits_, rows_h_, rows_dh_;
+  tensor::Buffer piece_, logits_, rows_h_, rows_dh_;       // piece_: of a W that packs directly
   std::vector<std::int32_t> rows_;
 };
 

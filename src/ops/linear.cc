@@ -153,14 +153,14 @@ void linear_forward(const Machine& m, GemmWorkspace& workspace, const LinearArgs
         std::memcpy(g.y + r * g.out, g.bias, static_cast<std::size_t>(g.out) * sizeof(float));
     });
   }
-  const float* w = open_matrix(workspace, g.w, g.out, g.in);
-  gemm(m, workspace, times_transposed(g.rows, g.out, g.in, g.x, w, g.y, bias));
+  const Matrix w = stretches ? Matrix(open_matrix(workspace, g.w, g.out, g.in)) : g.w;
+  gemm(m, workspace, times_transposed(g.rows, g.out, g.in, g.x, nullptr, g.y, bias), w, g.out);
   if (g.rank == 0) return;
   gemm(m, workspace, times_transposed(g.rows, g.rank, g.in, g.x, g.a, g.u, false));
   scale_in_place(m, g.u, g.rows * g.rank, g.scale);
   gemm(m, workspace, times_transposed(g.rows, g.out, g.rank, g.u, g.b, g.y, true));
   if (!stretches) return;
-  row_lengths(m, g, w);
+  row_lengths(m, g, w.f32);
   stretch(m, g);
 }
 
@@ -173,8 +173,7 @@ void linear_backward(const Machine& m, GemmWorkspace& workspace, const LinearArg
   }
   if (g.dw != nullptr) gemm(m, workspace, outer(g.rows, g.out, g.in, g.dy, g.x, g.dw));
   if (g.dx != nullptr)
-    gemm(m, workspace,
-         times(g.rows, g.in, g.out, g.dy, open_matrix(workspace, g.w, g.out, g.in), g.dx, g.dx_accumulates));
+    gemm(m, workspace, times(g.rows, g.in, g.out, g.dy, nullptr, g.dx, g.dx_accumulates), g.w, g.out);
   if (g.rank == 0) return;
   gemm(m, workspace, outer(g.rows, g.out, g.rank, g.dy, g.u, g.db));
   gemm(m, workspace, times(g.rows, g.rank, g.out, g.dy, g.b, g.t, false));

@@ -322,6 +322,17 @@ void tiled_pack_b(const GemmArgs& g, void* packed_b, std::int64_t n_begin, std::
 }
 
 template <class Isa>
+void tiled_pack_b_bfloats(const GemmArgs& g, const std::uint16_t* b, void* packed_b, std::int64_t n_begin, std::int64_t n_end) {
+  const KSplit split(g.k, Isa::elements_per_word(GemmPrecision::kBF16));
+  for (std::int64_t block = 0; block < split.blocks; ++block) {
+    for (std::int64_t n = n_begin; n < n_end; n += Isa::kGemmColumns) {
+      Isa::pack_b_panel_bfloats(g, b, n, block * split.block_words * split.per_word, split.words_of(block),
+                                const_cast<std::uint32_t*>(packed_panel<Isa>(split, g.n, packed_b, block, n)));
+    }
+  }
+}
+
+template <class Isa>
 std::size_t tiled_scratch_bytes(GemmPrecision precision, std::int64_t m, std::int64_t k) {
   return static_cast<std::size_t>(std::min(m, kBlockTiles * Isa::kGemmRows) *
                                   KSplit(k, Isa::elements_per_word(precision)).block_words) *
@@ -368,6 +379,11 @@ void fill_tiled_gemm(Kernels& k) {
   k.gemm_n_granule = Isa::kGemmColumns;
   k.gemm_packed_b_bytes = tiled_packed_b_bytes<Isa>;
   k.gemm_pack_b = tiled_pack_b<Isa>;
+  if constexpr (requires { &Isa::pack_b_panel_bfloats; }) {
+    k.gemm_pack_b_bfloats = tiled_pack_b_bfloats<Isa>;
+  } else {
+    k.gemm_pack_b_bfloats = nullptr;
+  }
   k.gemm_scratch_bytes = tiled_scratch_bytes<Isa>;
   k.gemm = tiled_gemm<Isa>;
 }

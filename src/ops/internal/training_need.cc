@@ -4,7 +4,6 @@
 
 #include "ops/attention.h"
 #include "ops/delta_rule.h"
-#include "ops/head.h"
 #include "ops/linear.h"
 
 namespace qw::ops {
@@ -42,9 +41,11 @@ bool stored_in(const TrainingOptions& options, Weight w) {
 }
 
 void plan_products(const Program& program, const std::vector<tensor::Shape>& shapes, const TrainingOptions& options,
-                   const TrainingPlan& plan, GemmWorkspace& workspace) {
-  const auto plan_open = [&](Weight w) {
-    if (stored_in(options, w) && Matrix(options.stored[index(w.id)]).f32 == nullptr)
+                   const TrainingPlan& plan, const Machine& machine, GemmWorkspace& workspace) {
+  const auto plan_open = [&](Weight w, bool in_floats = false) {
+    if (!stored_in(options, w)) return;
+    const Matrix matrix(options.stored[index(w.id)]);
+    if (matrix.f32 == nullptr && (in_floats || !packs_directly(machine, options.precision, matrix)))
       workspace.plan_open(shapes[index(w.id)].elements());
   };
   for (std::size_t i = 0; i < program.ops.size(); ++i) {
@@ -57,11 +58,23 @@ void plan_products(const Program& program, const std::vector<tensor::Shape>& sha
     }
     if (op.kind == OpKind::kLinear) {
       const int a = plan.ops[i].adapter;
-      plan_open(op.weight);
+      plan_open(op.weight, a >= 0 && options.adapters[index(a)].magnitude);
       const tensor::Shape& shape = shapes[index(op.weight.id)];
       linear_plan(workspace, options.max_tokens, shape[1], shape[0], a < 0 ? 0 : options.adapters[index(a)].rank);
     }
   }
+}
+
+HeadSpec head_spec(const Weight& w, const std::vector<tensor::Shape>& shapes, const TrainingOptions& options,
+                   const Machine& machine) {
+  const tensor::Shape& shape = shapes[index(w.id)];
+  return {.precision = options.precision,
+          .vocab = shape[0],
+          .d = shape[1],
+          .max_rows = options.max_tokens,
+          .backward = !options.forward_only,
+          .packs_directly =
+              stored_in(options, w) && packs_directly(machine, options.precision, Matrix(options.stored[index(w.id)]))};
 }
 
 TrainingNeed training_need(const Program& program, const std::vector<tensor::Shape>& parameters,
@@ -74,7 +87,7 @@ TrainingNeed training_need(const Program& program, const std::vector<tensor::Sha
   for (const tensor::Shape& shape : held(shapes, options)) out.parameters += (shape.elements() + 15) / 16 * 16 * kFloat;
   out.activations = plan.arena.bytes();
   GemmWorkspace workspace(machine, options.precision);
-  plan_products(program, shapes, options, plan, workspace);
+  plan_products(program, shapes, options, plan, machine, workspace);
   std::size_t attention = 0;
   std::int64_t delta = 0, angles = 0;
   for (const Op& op : program.ops) {
@@ -85,8 +98,7 @@ TrainingNeed training_need(const Program& program, const std::vector<tensor::Sha
   for (const RopeSpec& spec : plan.rope_specs) angles += options.max_tokens * spec.rotary;
   out.workspaces = workspace.planned_bytes() + static_cast<std::int64_t>(attention) + (delta + angles) * kFloat;
   if (const Weight w = program.ops.back().weight; w.present())
-    out.head =
-        Head::need(machine, options.precision, shapes[index(w.id)][0], shapes[index(w.id)][1], !options.forward_only);
+    out.head = Head::need(machine, head_spec(w, shapes, options, machine));
   return out;
 }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "ops/gemm.h"
+#include "ops/head.h"
 #include "ops/internal/training_plan.h"
 #include "ops/program.h"
 #include "ops/training_graph.h"
@@ -17,6 +18,9 @@ std::vector<tensor::Shape> held(std::vector<tensor::Shape> shapes, const Trainin
 bool stored_in(const TrainingOptions& options, Weight w);
 // Room for the largest product of a program. `shapes`: with adapters.
 void plan_products(const Program& program, const std::vector<tensor::Shape>& shapes, const TrainingOptions& options,
-                   const TrainingPlan& plan, GemmWorkspace& workspace);
+                   const TrainingPlan& plan, const Machine& machine, GemmWorkspace& workspace);
+// How the head of a language model is made; of `options.stored` it looks at the head's weights alone.
+HeadSpec head_spec(const Weight& w, const std::vector<tensor::Shape>& shapes, const TrainingOptions& options,
+                   const Machine& machine);
 
 }  // namespace qw::ops

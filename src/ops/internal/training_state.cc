@@ -2,7 +2,6 @@
 
 #include <string>
 
-#include "ops/internal/training_need.h"
 #include "ops/rope.h"
 #include "tensor/blocks.h"
 
@@ -37,7 +36,7 @@ TrainingGraph::State::State(Program p, std::vector<tensor::Shape> parameters, Tr
   QW_CHECK(options.max_tokens > 0 && (options.frozen.empty() || options.frozen.size() == model_parameters));
   QW_CHECK(options.stored.empty() || options.stored.size() == model_parameters);
   if (const Weight w = program.ops.back().weight; w.present())
-    head.emplace(m, options.precision, weight_shape(w)[0], weight_shape(w)[1], !options.forward_only);
+    head.emplace(m, head_spec(w, shapes, options, m));
   open_small_weights();
   take_workspaces();
 }
@@ -72,7 +71,7 @@ void TrainingGraph::State::take_workspaces() {
     if (op.kind == OpKind::kDeltaRule) delta = std::max(delta, delta_rule_scratch_floats(machine, op.delta));
     if (op.kind == OpKind::kExperts) routings[i] = Routing(options.max_tokens, op.experts);
   }
-  plan_products(program, shapes, options, plan, workspace);
+  plan_products(program, shapes, options, plan, machine, workspace);
   attention_scratch = tensor::Buffer(attention);
   delta_scratch = float_buffer(delta);
   workspace.allocate();

@@ -4,6 +4,7 @@
 #include "kernels/internal/tiles.h"
 
 #if QW_X86
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -26,6 +27,40 @@ void pack_b_panel_as(const GemmArgs& g, std::int64_t n, std::int64_t k0, std::in
         transpose(r);
       } else {
         load_words_across_k(kPairs, g.b + k * g.ldb + column, g.ldb, columns_left, k_left, r);
+      }
+      for (int w = 0; w < 16; ++w) _mm512_storeu_si512(panel + w * kTileColumns + half * 16, r[w]);
+    }
+  }
+}
+
+// Words of two: the first in the lower halves.
+QW_INLINE __m512i pairs_of(__m256i low, __m256i high) {
+  return _mm512_or_si512(_mm512_cvtepu16_epi32(low), _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
+}
+
+// Elements that are bfloat16 already, in pairs: what pack_b_panel_as<true> makes of them as floats.
+void pack_b_bfloats(const GemmArgs& g, const std::uint16_t* b, std::int64_t n, std::int64_t k0, std::int64_t words,
+                    std::uint32_t* panel) {
+  const auto first = [](std::int64_t count, int most) {
+    return static_cast<__mmask32>((std::uint64_t{1} << std::clamp<std::int64_t>(count, 0, most)) - 1);
+  };
+  for (std::int64_t word = 0; word < words; word += 16, panel += 16 * kTileColumns) {
+    const std::int64_t k = k0 + word * 2, k_left = g.k - k;
+    for (int half = 0; half < kTileVectors; ++half) {
+      const std::int64_t column = n + half * 16, columns_left = g.n - column;
+      __m512i r[16];
+      if (g.trans_b) {
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; ++i)
+          r[i] = _mm512_maskz_loadu_epi16(i < columns_left ? first(k_left, 32) : 0, b + (column + i) * g.ldb + k);
+        transpose(r);
+      } else {
+        const auto part = static_cast<__mmask16>(first(columns_left, 16));
+        const auto row = [&](std::int64_t i) {
+          return _mm256_maskz_loadu_epi16(i < k_left ? part : __mmask16{0}, b + (k + i) * g.ldb + column);
+        };
+#pragma GCC unroll 16
+        for (int w = 0; w < 16; ++w) r[w] = pairs_of(row(2 * w), row(2 * w + 1));
       }
       for (int w = 0; w < 16; ++w) _mm512_storeu_si512(panel + w * kTileColumns + half * 16, r[w]);
     }
@@ -70,6 +105,10 @@ struct Avx512Gemm {
   static void pack_b_panel(const GemmArgs& g, std::int64_t n, std::int64_t k0, std::int64_t words,
                            std::uint32_t* panel) {
     (g.precision == GemmPrecision::kBF16 ? pack_b_panel_as<true> : pack_b_panel_as<false>)(g, n, k0, words, panel);
+  }
+  static void pack_b_panel_bfloats(const GemmArgs& g, const std::uint16_t* b, std::int64_t n, std::int64_t k0,
+                                   std::int64_t words, std::uint32_t* panel) {
+    pack_b_bfloats(g, b, n, k0, words, panel);
   }
   static void pack_a_rows(const GemmArgs& g, std::int64_t m, std::int64_t rows, std::int64_t k0, std::int64_t words,
                           std::uint32_t* a) {

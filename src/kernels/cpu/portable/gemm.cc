@@ -16,17 +16,25 @@ std::size_t packed_b_bytes(GemmPrecision, std::int64_t n, std::int64_t k) {
   return static_cast<std::size_t>(round_up(n, kColumns) * k) * sizeof(float);
 }
 
-void pack_b(const GemmArgs& g, void* packed_b, std::int64_t n_begin, std::int64_t n_end) {
+template <class Element>  // of op(B), at k and n
+void pack_b_of(const GemmArgs& g, void* packed_b, std::int64_t n_begin, std::int64_t n_end, Element element) {
   for (std::int64_t n0 = n_begin; n0 < n_end; n0 += kColumns) {
     float* panel = static_cast<float*>(packed_b) + n0 * g.k;
     for (std::int64_t k = 0; k < g.k; ++k) {
       for (std::int64_t j = 0; j < kColumns; ++j) {
         const std::int64_t n = n0 + j;
-        const float v = n >= g.n ? 0.0f : g.trans_b ? g.b[n * g.ldb + k] : g.b[k * g.ldb + n];
-        panel[k * kColumns + j] = rounded(g.precision, v);
+        panel[k * kColumns + j] = n >= g.n ? 0.0f : element(g.trans_b ? n * g.ldb + k : k * g.ldb + n);
       }
     }
   }
+}
+
+void pack_b(const GemmArgs& g, void* packed_b, std::int64_t n_begin, std::int64_t n_end) {
+  pack_b_of(g, packed_b, n_begin, n_end, [&](std::int64_t at) { return rounded(g.precision, g.b[at]); });
+}
+
+void pack_b_bfloats(const GemmArgs& g, const std::uint16_t* b, void* packed_b, std::int64_t n_begin, std::int64_t n_end) {
+  pack_b_of(g, packed_b, n_begin, n_end, [&](std::int64_t at) { return bfloat_to_float(b[at]); });
 }
 
 std::size_t scratch_bytes(GemmPrecision, std::int64_t, std::int64_t k) {
@@ -74,6 +82,7 @@ void fill_gemm(Kernels& k) {
   k.gemm_n_granule = kColumns;
   k.gemm_packed_b_bytes = packed_b_bytes;
   k.gemm_pack_b = pack_b;
+  k.gemm_pack_b_bfloats = pack_b_bfloats;
   k.gemm_scratch_bytes = scratch_bytes;
   k.gemm = gemm;
 }

@@ -83,12 +83,14 @@ void TrainingGraph::logits(std::span<const std::int32_t> rows, float* out) {
 void TrainingGraph::State::run_backward_below_head(double balance_scale) {
   weigh_balance(balance_scale);
   tell_final(program.ops.size() - 1);
+  below_head = true;
   for (std::size_t i = program.ops.size() - 1; i-- > 0;) {
+    for (const std::int32_t again : plan.before[i]) run_forward(index(again));
     run_backward(i);
     tell_final(i);
   }
   flops += cost.backward(batch.cu_seqlens);
-  ready = false;
+  ready = below_head = false;
 }
 
 double TrainingGraph::backward(float loss_scale, std::span<const float> row_weights) {

@@ -29,6 +29,7 @@
 #include "ops/head.h"
 #include "ops/parameter_buffer.h"
 #include "ops/program.h"
+#include "ops/recompute.h"
 
 namespace qw::ops {
 
@@ -46,6 +47,7 @@ struct TrainingOptions {
   std::int64_t max_tokens = 0;  // rows of the largest batch
   kernels::GemmPrecision precision = kernels::GemmPrecision::kF32;
   std::vector<Adapter> adapters;
+  Recompute recompute = Recompute::kNone;  // changes memory and time, and no bit of what comes out
   std::vector<bool> frozen;   // by model parameter; empty = all are trained. Frozen: gradient stays as it is
   bool forward_only = false;  // no gradients are kept (scoring, reference policies); backward is then a bug
   // By model parameter: a frozen one that is read from here in whatever format it has, and is in no ParameterBuffer. Empty

@@ -472,18 +472,18 @@ TEST(Gradient, GateRows) {
   expect_gradients(one_op({{1, 8}}, [](Executor& ex, Value x) { return ex.add(x, ex.gate_rows(x, ex.linear(x, {2}))); }));
 }
 
-// A whole decoder of two layers: norms, biases, grouped queries, residuals.
-Case decoder() {
+// A whole decoder: norms, biases, grouped queries, residuals.
+Case decoder(int layers = 2) {
   Case c;
   const std::int64_t d = 8, hd = 12, kd = 6, f = 10;
   c.shapes = {{kVocab, d}, {d}};
-  for (int l = 0; l < 2; ++l)
+  for (int l = 0; l < layers; ++l)
     for (const tensor::Shape& s : std::vector<tensor::Shape>{
              {d}, {hd, d}, {hd}, {kd, d}, {kd}, {kd, d}, {kd}, {3}, {3}, {d, hd}, {d}, {f, d}, {f, d}, {d, f}})
       c.shapes.push_back(s);
-  c.forward = [](Executor& ex) {
+  c.forward = [layers](Executor& ex) {
     Value x = ex.embed({0});
-    for (int l = 0; l < 2; ++l) {
+    for (int l = 0; l < layers; ++l) {
       const int b = 2 + 14 * l;
       const RopeSpec rope{.head_dim = 3, .rotary = 2, .theta = 50};
       const Value h = ex.rms_norm(x, {b}, 1e-3f);
@@ -799,6 +799,88 @@ TEST(TrainingGraph, SameBytesForEveryThreadCount) {
       }
     }
   }
+}
+
+// Attention and delta rules by turns, each with experts behind it.
+Case hybrid(int layers) {
+  constexpr int kExperts = 4, kWidth = 6, kLayer = 10 + 3 * kExperts;
+  const DeltaRuleSpec delta{.key_heads = 2, .value_heads = 4, .key_dim = 3, .value_dim = 2};
+  const std::int64_t d = 8, heads = delta.value_heads, in = delta.input_width(), out = delta.values_width();
+  Case c;
+  c.shapes = {{kVocab, d}};
+  for (int l = 0; l < layers; ++l) {
+    const std::vector<tensor::Shape> attention{{12, d}, {6, d}, {6, d}, {d, 12}, {3}, {3}, {1}},
+        rule{{in, d}, {in, 4}, {heads, d}, {heads, d}, {heads}, {heads}, {d, out}};
+    c.shapes.push_back({d});
+    for (const tensor::Shape& s : l % 2 == 0 ? attention : rule) c.shapes.push_back(s);
+    c.shapes.push_back({d});
+    c.shapes.push_back({kExperts, d});
+    for (int e = 0; e < 3 * kExperts; ++e)
+      c.shapes.push_back(e < 2 * kExperts ? tensor::Shape{kWidth, d} : tensor::Shape{d, kWidth});
+  }
+  c.forward = [=](Executor& ex) {
+    Value x = ex.embed({0});
+    for (int l = 0; l < layers; ++l) {
+      const int b = 1 + kLayer * l;
+      const Value h = ex.rms_norm(x, {b}, 1e-3f);
+      if (l % 2 == 0) {
+        const RopeSpec rope{.head_dim = 3, .rotary = 2, .theta = 50};
+        const Value q = ex.rope(ex.head_rms_norm(ex.linear(h, {b + 1}), {b + 5}, 3, 1e-3f), rope);
+        const Value k = ex.rope(ex.head_rms_norm(ex.linear(h, {b + 2}), {b + 6}, 3, 1e-3f), rope);
+        const AttentionSpec spec{.layer = l, .heads = 4, .kv_heads = 2, .head_dim = 3, .scale = 0.57f};
+        x = ex.add(x, ex.linear(ex.attention(q, k, ex.linear(h, {b + 3}), spec), {b + 4}));
+      } else {
+        const Value mixed = ex.silu(ex.short_conv(ex.linear(h, {b + 1}), {b + 2}, {}));
+        const Value y = ex.delta_rule(mixed, ex.linear(h, {b + 3}), ex.linear(h, {b + 4}), {b + 5}, {b + 6}, delta);
+        x = ex.add(x, ex.linear(y, {b + 7}));
+      }
+      const Value g = ex.rms_norm(x, {b + 8}, 1e-3f);
+      x = ex.add(x, ex.experts(g, ex.linear(g, {b + 9}), {.experts = kExperts, .top_k = 2, .width = kWidth, .balance = 0.1f,
+                                                         .gate = {b + 10}, .up = {b + 10 + kExperts},
+                                                         .down = {b + 10 + 2 * kExperts}}));
+    }
+    ex.head(x, {0});
+  };
+  return c;
+}
+
+// What is not kept is made again, to the same bytes, and memory is saved.
+TEST(TrainingGraph, RecomputationChangesNoByte) {
+  const std::int64_t n = 640;
+  const LongBatch b(n, 70, 9);
+  Case adapters = decoder(5);
+  adapters.options.frozen.assign(adapters.shapes.size(), true);
+  adapters.options.adapters = {{{3}, 2, 0.5f, true}, {{2 + 14 + 13}, 2, 1.5f}, {{2 + 28 + 9}, 1, 1.0f, true}};
+  base::ThreadPool pool(2);
+  for (Case c : {decoder(5), adapters, hybrid(5)})
+    for (const auto precision : {kernels::GemmPrecision::kF32, kernels::GemmPrecision::kBF16}) {
+      c.options.max_tokens = n;
+      c.options.precision = precision;
+      std::vector<float> first, logprobs(static_cast<std::size_t>(n));
+      double loss = 0;
+      std::int64_t bytes = 0;
+      for (const Recompute recompute : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
+        c.options.recompute = recompute;
+        auto graph = make_graph(c, pool, base::best_isa());
+        ParameterBuffer weights(graph->parameter_shapes());
+        fill_random(weights, 3, 0.3);
+        for (int pass = 0; pass < 2; ++pass) {  // the second finds what the first left behind
+          ASSERT_TRUE(graph->forward(weights, b.batch()));
+          graph->token_logprobs(logprobs);
+          graph->gradients().zero();
+          const double now = graph->backward(1.0f / n);
+          const auto all = graph->gradients().all();
+          if (first.empty()) {
+            first.assign(all.begin(), all.end());
+            loss = now;
+          }
+          EXPECT_EQ(now, loss);
+          EXPECT_EQ(0, std::memcmp(all.data(), first.data(), all.size_bytes())) << static_cast<int>(recompute);
+        }
+        if (bytes > 0) EXPECT_LT(graph->arena_bytes(), bytes * 9 / 10) << static_cast<int>(recompute);
+        bytes = graph->arena_bytes();
+      }
+    }
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "formats/generation_config.h"
 #include "json/value.h"
+#include "ops/recompute.h"
 
 namespace qw::train {
 
@@ -169,6 +170,7 @@ struct TrainConfig {
   std::int64_t batch_sequences = 8;    // packed sequences in one forward/backward
   std::int64_t accumulation = 1;       // forward/backward passes of one optimizer step
   Precision precision = Precision::kBf16;
+  ops::Recompute recompute = ops::Recompute::kNone;
   double ema = 0;                      // decay of the average of weights; 0 = none
   bool skip_non_finite = false;        // leave a step out when its loss or gradient is not finite, instead of failing
   ExportType export_type = ExportType::kBf16;

@@ -24,6 +24,7 @@ Result<MemoryNeed> memory_need(const TrainConfig& config, const data::Dataset& d
   options.max_tokens = config.sequence_length * config.batch_sequences;
   options.precision =
       config.precision == Precision::kBf16 ? kernels::GemmPrecision::kBF16 : kernels::GemmPrecision::kF32;
+  options.recompute = config.recompute;
   std::vector<UpdateRule> rules = update_rules(model, config.optimizer.kind);
   std::vector<tensor::Shape> trained = shapes;  // as the graph's table has them: nothing of what is stored
   MemoryNeed out;

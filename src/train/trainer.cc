@@ -174,6 +174,7 @@ Result<std::unique_ptr<Trainer>> Trainer::create(TrainConfig config, const data:
   ops::TrainingOptions options;
   options.max_tokens = s.config.sequence_length * s.config.batch_sequences;
   options.precision = s.gemm_precision();
+  options.recompute = s.config.recompute;
   std::vector<UpdateRule> rules = update_rules(model, s.config.optimizer.kind);
   std::vector<float> lr_ratios;
   if (s.lora != nullptr) {

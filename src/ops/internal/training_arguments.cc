@@ -4,7 +4,7 @@ namespace qw::ops {
 
 LinearArgs TrainingGraph::State::linear_args(std::size_t i) {
   const Op& op = program.ops[i];
-  const TrainingPlan::OpPlan& p = plan.ops[i];
+  const TrainingPlan::OpPlan& p = op_plan(i);
   LinearArgs a{.rows = rows,
                .in = op.in[0].width,
                .out = op.out.width,
@@ -41,7 +41,7 @@ AttentionArgs TrainingGraph::State::attention_args(std::size_t i) const {
           .k = value(op.in[1]),
           .v = value(op.in[2]),
           .o = value(op.out),
-          .lse = buffer(plan.ops[i].lse),
+          .lse = buffer(op_plan(i).lse),
           .scratch = attention_scratch.data()};
 }
 
@@ -55,7 +55,7 @@ IndexedAttentionArgs TrainingGraph::State::indexed_args(std::size_t i) const {
 
 ExpertsArgs TrainingGraph::State::experts_args(std::size_t i) {
   const Op& op = program.ops[i];
-  const TrainingPlan::OpPlan& p = plan.ops[i];
+  const TrainingPlan::OpPlan& p = op_plan(i);
   ExpertsArgs a{.spec = op.experts,
                 .rows = rows,
                 .d = op.out.width,
@@ -107,7 +107,7 @@ ShortConvArgs TrainingGraph::State::conv_args(std::size_t i) const {
 
 DeltaRuleTraining TrainingGraph::State::delta_args(std::size_t i) const {
   const Op& op = program.ops[i];
-  const TrainingPlan::OpPlan& p = plan.ops[i];
+  const TrainingPlan::OpPlan& p = op_plan(i);
   return {.forward = {.spec = op.delta,
                       .rows = rows,
                       .x = value(op.in[0]),

@@ -7,7 +7,7 @@ namespace qw::ops {
 
 void TrainingGraph::State::run_forward(std::size_t i) {
   const Op& op = program.ops[i];
-  const TrainingPlan::OpPlan& p = plan.ops[i];
+  const TrainingPlan::OpPlan& p = op_plan(i);
   switch (op.kind) {
     case OpKind::kEmbed:
       embed_forward(machine, matrix(op.weight), batch.tokens.data(), rows, op.out.width, value(op.out));

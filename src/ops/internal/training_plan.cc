@@ -5,6 +5,7 @@
 #include "base/result.h"
 #include "ops/delta_rule.h"
 #include "ops/internal/forward_plan.h"
+#include "ops/internal/recompute_plan.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 
@@ -22,16 +23,30 @@ class Planner {
     plan_.ops.resize(program_.ops.size());
     plan_.hidden = program_.ops.back().in[0].id;
     decide_gradients();
+    recompute_ = make_recompute_plan(program_, options_, plan_.ops);
+    plan_.before = recompute_.before;
+    set_times();
     share_gradients();
     place_values();
     place_gradients();
+    plan_.forward_ops = plan_.ops;
     for (std::int32_t i = 0; i < n_; ++i) place_side_buffers(i);
     plan_.arena.solve();
     return std::move(plan_);
   }
 
  private:
-  std::int32_t backward_time(std::int32_t op) const { return 2 * n_ - 1 - op; }
+  // Ops run forward at 0 .. n - 1; then backward, each after those that run again for it and what lies behind.
+  void set_times() {
+    backward_time_.resize(program_.ops.size());
+    again_time_.assign(program_.ops.size(), -1);
+    std::int32_t time = n_ - 1;
+    for (std::int32_t i = n_ - 1; i >= 0; --i) {
+      for (const std::int32_t j : plan_.before[index(i)]) again_time_[index(j)] = ++time;
+      backward_time_[index(i)] = ++time;
+    }
+  }
+  std::int32_t backward_time(std::int32_t op) const { return backward_time_[index(op)]; }
   bool trained(Weight w) const {
     return w.present() && !options_.forward_only && (options_.frozen.empty() || !options_.frozen[index(w.id)]);
   }
@@ -147,49 +162,37 @@ class Planner {
     return buffers;
   }
 
+  // Values that are made in place share memory; with recomputation, only those that are dropped.
+  std::vector<std::int32_t> value_roots() const {
+    std::vector<std::int32_t> roots = forward_roots(program_, !options_.forward_only);
+    if (options_.recompute == Recompute::kNone || options_.forward_only) return roots;
+    for (std::size_t v = 0; v < roots.size(); ++v)
+      if (!recompute_.dropped[v] || !recompute_.dropped[index(roots[v])]) roots[v] = static_cast<std::int32_t>(v);
+    return roots;
+  }
+
+  // A value that is kept lives once; one that is dropped, once in each direction.
   void place_values() {
-    const std::vector<std::int32_t> roots = forward_roots(program_, !options_.forward_only);
-    std::vector<Life> lives(program_.widths.size());
-    auto touch = [&](Value v, std::int32_t time) { lives[index(roots[index(v.id)])].touch(time); };
+    const std::vector<std::int32_t> roots = value_roots();
+    std::vector<Life> forward(program_.widths.size()), back(program_.widths.size());
+    auto touch = [&](Value v, std::int32_t time) {
+      auto& lives = time >= n_ && recompute_.dropped[index(v.id)] ? back : forward;
+      lives[index(roots[index(v.id)])].touch(time);
+    };
     for (std::int32_t i = 0; i < n_; ++i) {
       const Op& op = program_.ops[index(i)];
-      const TrainingPlan::OpPlan& p = plan_.ops[index(i)];
-      if (op.out.id >= 0) touch(op.out, i);
-      for (int j = 0; j < op.inputs(); ++j) touch(op.in[j], i);
-      if (op.kind == OpKind::kHead) touch(op.in[0], n_);  // logits and log-probabilities may be asked for after forward
-      if (!p.backward) continue;
-      const std::int32_t t = backward_time(i);
-      switch (op.kind) {
-        case OpKind::kRmsNorm:
-          touch(op.in[0], t);
-          break;
-        case OpKind::kLinear:
-          if (p.train_weight || p.adapter >= 0) touch(op.in[0], t);
-          break;
-        case OpKind::kAttention:
-          for (int j = 0; j < op.inputs(); ++j) touch(op.in[j], t);
-          touch(op.out, t);
-          break;
-        case OpKind::kSwiglu:
-        case OpKind::kMatchRows:
-        case OpKind::kGateRows:
-          touch(op.in[0], t);
-          touch(op.in[1], t);
-          break;
-        case OpKind::kDeltaRule:
-          for (const Value v : {op.in[0], op.in[1], op.in[2]}) touch(v, t);
-          break;
-        case OpKind::kExperts:
-        case OpKind::kSilu:
-        case OpKind::kRelu:
-        case OpKind::kShortConv:
-          touch(op.in[0], t);
-          break;
-        default:
-          break;
+      for (const std::int32_t t : {i, again_time_[index(i)]}) {
+        if (t < 0) continue;
+        if (op.out.id >= 0) touch(op.out, t);
+        for (int j = 0; j < op.inputs(); ++j) touch(op.in[j], t);
       }
+      if (op.kind == OpKind::kHead) touch(op.in[0], n_);  // logits and log-probabilities may be asked for after forward
+      for (const Value v : backward_reads(op, plan_.ops[index(i)])) touch(v, backward_time(i));
     }
-    plan_.value = place(lives, roots);
+    plan_.forward_value = place(forward, roots);
+    plan_.value = place(back, roots);
+    for (std::size_t v = 0; v < plan_.value.size(); ++v)
+      if (!recompute_.dropped[v]) plan_.value[v] = plan_.forward_value[v];
   }
 
   void place_gradients() {
@@ -206,93 +209,121 @@ class Planner {
     plan_.gradient = place(lives, gradient_roots_);
   }
 
+  // What ops keep beside their outputs lives from forward to backward, or once in each direction if they run again.
   void place_side_buffers(std::int32_t i) {
+    TrainingPlan::OpPlan &p = plan_.ops[index(i)], &f = plan_.forward_ops[index(i)];
     const Op& op = program_.ops[index(i)];
-    TrainingPlan::OpPlan& p = plan_.ops[index(i)];
-    const std::int32_t t = backward_time(i), keep_until = p.backward ? t : i;
-    constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
+    const std::int32_t t = backward_time(i), keep_until = p.backward ? t : i, again = again_time_[index(i)];
+    if (op.kind == OpKind::kRope) p.angles = f.angles = angles_of(op.rope);
+    // The balance of the experts looks at the probabilities of all layers when the forward pass is over.
+    if (op.kind == OpKind::kExperts)
+      f.probabilities = p.probabilities = plan_.arena.add(options_.max_tokens * op.experts.experts * kFloat, i, keep_until);
+    if (again >= 0) {
+      place_kept(op, i, i, f);
+      place_kept(op, again, std::max(again, keep_until), p);  // some run again for others alone
+    } else {
+      place_kept(op, i, keep_until, f);
+      p = f;
+    }
+    if (p.backward) place_gradient_scratch(op, t, p);
+  }
+
+  int angles_of(const RopeSpec& rope) {
+    const auto found = std::find(plan_.rope_specs.begin(), plan_.rope_specs.end(), as_trained(rope));
+    const auto at = static_cast<int>(found - plan_.rope_specs.begin());
+    if (found == plan_.rope_specs.end()) plan_.rope_specs.push_back(as_trained(rope));
+    return at;
+  }
+
+  // From when an op runs forward until nobody needs it.
+  void place_kept(const Op& op, std::int32_t from, std::int32_t until, TrainingPlan::OpPlan& p) {
+    const std::int64_t rows = options_.max_tokens;
+    switch (op.kind) {
+      case OpKind::kRmsNorm:
+        p.inverse = plan_.arena.add(rows * (op.out.width / op.norm_width) * kFloat, from, until);
+        break;
+      case OpKind::kAttention:
+        p.lse = plan_.arena.add(rows * op.attention.heads * kFloat, from, until);
+        break;
+      case OpKind::kLinear:
+        if (p.adapter < 0) break;
+        p.u = plan_.arena.add(rows * options_.adapters[index(p.adapter)].rank * kFloat, from, until);
+        if (!options_.adapters[index(p.adapter)].magnitude) break;
+        p.lengths = plan_.arena.add(op.out.width * kFloat, from, until);
+        if (p.backward) p.z = plan_.arena.add(value_bytes(op.out.id), from, until);
+        break;
+      case OpKind::kExperts: {
+        const std::int64_t assigned = rows * op.experts.top_k;
+        const std::int64_t wide = assigned * op.out.width * kFloat, inner = assigned * op.experts.width * kFloat;
+        p.gate = plan_.arena.add(inner, from, until);
+        p.up = plan_.arena.add(inner, from, until);
+        p.outputs = plan_.arena.add(wide, from, until);
+        p.inputs = plan_.arena.add(wide, from, from);
+        p.hidden = plan_.arena.add(inner, from, from);
+        break;
+      }
+      case OpKind::kDeltaRule:
+        p.states = plan_.arena.add(delta_rule_state_floats(op.delta, rows) * kFloat, from, until);
+        p.keys = plan_.arena.add(rows * 2 * op.delta.keys_width() * kFloat, from, from);
+        p.gates = plan_.arena.add(rows * 2 * op.delta.value_heads * kFloat, from, from);
+        break;
+      default:
+        break;
+    }
+  }
+
+  // While an op runs backward.
+  void place_gradient_scratch(const Op& op, std::int32_t t, TrainingPlan::OpPlan& p) {
     const std::int64_t rows = options_.max_tokens;
     switch (op.kind) {
       case OpKind::kRmsNorm: {
         const std::int64_t groups = rows * (op.out.width / op.norm_width);
-        p.inverse = plan_.arena.add(groups * kFloat, i, keep_until);
-        if (p.backward && !p.wanted[0]) p.temporary[0] = plan_.arena.add(value_bytes(op.in[0].id), t, t);
-        if (p.backward)
-          p.partials = plan_.arena.add(static_cast<std::int64_t>(rms_norm_partial_bytes(groups, op.norm_width, op.norm_sets)), t, t);
-        break;
+        if (!p.wanted[0]) p.temporary[0] = plan_.arena.add(value_bytes(op.in[0].id), t, t);
+        p.partials = plan_.arena.add(static_cast<std::int64_t>(rms_norm_partial_bytes(groups, op.norm_width, op.norm_sets)), t, t);
+        return;
       }
-      case OpKind::kAttention:
-        p.lse = plan_.arena.add(rows * op.attention.heads * kFloat, i, keep_until);
-        break;
       case OpKind::kLinear:
-        if (p.adapter >= 0) {
-          const std::int64_t bytes = rows * options_.adapters[index(p.adapter)].rank * kFloat;
-          p.u = plan_.arena.add(bytes, i, keep_until);
-          p.t = p.backward ? plan_.arena.add(bytes, t, t) : -1;
-          if (options_.adapters[index(p.adapter)].magnitude) {
-            p.lengths = plan_.arena.add(op.out.width * kFloat, i, keep_until);
-            if (p.backward) p.z = plan_.arena.add(value_bytes(op.out.id), i, t);
-          }
-        }
-        break;
-      case OpKind::kExperts:
-        place_experts(op, i, keep_until, t, p);
-        break;
-      case OpKind::kDeltaRule:
-        place_delta_rule(op, i, keep_until, t, p);
-        break;
-      case OpKind::kRope: {
-        const auto found = std::find(plan_.rope_specs.begin(), plan_.rope_specs.end(), as_trained(op.rope));
-        p.angles = static_cast<int>(found - plan_.rope_specs.begin());
-        if (found == plan_.rope_specs.end()) plan_.rope_specs.push_back(as_trained(op.rope));
+        if (p.adapter >= 0) p.t = plan_.arena.add(rows * options_.adapters[index(p.adapter)].rank * kFloat, t, t);
+        return;
+      case OpKind::kExperts: {
+        const std::int64_t assigned = rows * op.experts.top_k;
+        const std::int64_t wide = assigned * op.out.width * kFloat, inner = assigned * op.experts.width * kFloat;
+        p.back_inputs = plan_.arena.add(wide, t, t);
+        p.back_hidden = plan_.arena.add(inner, t, t);
+        p.doutputs = plan_.arena.add(wide, t, t);
+        for (int* b : {&p.dhidden, &p.dgate, &p.dup}) *b = plan_.arena.add(inner, t, t);
         break;
       }
-      default:
+      case OpKind::kDeltaRule:
+        p.back_keys = plan_.arena.add(rows * 2 * op.delta.keys_width() * kFloat, t, t);
+        p.back_gates = plan_.arena.add(rows * 2 * op.delta.value_heads * kFloat, t, t);
+        p.back_y = plan_.arena.add(value_bytes(op.out.id), t, t);
         break;
+      case OpKind::kAttention:
+      case OpKind::kSwiglu:
+      case OpKind::kColumns:
+      case OpKind::kGateRows:
+      case OpKind::kRelu:
+      case OpKind::kScale:
+      case OpKind::kSilu:
+      case OpKind::kMatchRows:
+      case OpKind::kConcat:
+      case OpKind::kShortConv:
+        break;
+      default:
+        return;
     }
     // These kernels overwrite the gradients they make; one that must add goes through a temporary.
-    if (op.kind != OpKind::kAttention && op.kind != OpKind::kSwiglu && op.kind != OpKind::kExperts &&
-        op.kind != OpKind::kColumns && op.kind != OpKind::kGateRows && op.kind != OpKind::kRelu &&
-        op.kind != OpKind::kScale && op.kind != OpKind::kSilu && op.kind != OpKind::kMatchRows && op.kind != OpKind::kConcat && op.kind != OpKind::kShortConv && op.kind != OpKind::kDeltaRule)
-      return;
     for (int j = 0; j < gradients(op); ++j)
-      if (p.backward && (!p.wanted[j] || !p.first[j])) p.temporary[j] = plan_.arena.add(value_bytes(op.in[j].id), t, t);
+      if (!p.wanted[j] || !p.first[j]) p.temporary[j] = plan_.arena.add(value_bytes(op.in[j].id), t, t);
   }
 
-  void place_experts(const Op& op, std::int32_t i, std::int32_t keep_until, std::int32_t t, TrainingPlan::OpPlan& p) {
-    constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
-    const std::int64_t assigned = options_.max_tokens * op.experts.top_k;
-    const std::int64_t wide = assigned * op.out.width * kFloat, inner = assigned * op.experts.width * kFloat;
-    p.probabilities = plan_.arena.add(options_.max_tokens * op.experts.experts * kFloat, i, keep_until);
-    p.gate = plan_.arena.add(inner, i, keep_until);
-    p.up = plan_.arena.add(inner, i, keep_until);
-    p.outputs = plan_.arena.add(wide, i, keep_until);
-    p.inputs = plan_.arena.add(wide, i, i);
-    p.hidden = plan_.arena.add(inner, i, i);
-    if (!p.backward) return;
-    p.back_inputs = plan_.arena.add(wide, t, t);
-    p.back_hidden = plan_.arena.add(inner, t, t);
-    p.doutputs = plan_.arena.add(wide, t, t);
-    for (int* b : {&p.dhidden, &p.dgate, &p.dup}) *b = plan_.arena.add(inner, t, t);
-  }
-
-  void place_delta_rule(const Op& op, std::int32_t i, std::int32_t keep_until, std::int32_t t, TrainingPlan::OpPlan& p) {
-    constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
-    const std::int64_t rows = options_.max_tokens, keys = rows * 2 * op.delta.keys_width() * kFloat,
-                       gates = rows * 2 * op.delta.value_heads * kFloat;
-    p.states = plan_.arena.add(delta_rule_state_floats(op.delta, rows) * kFloat, i, keep_until);
-    p.keys = plan_.arena.add(keys, i, i);
-    p.gates = plan_.arena.add(gates, i, i);
-    if (!p.backward) return;
-    p.back_keys = plan_.arena.add(keys, t, t);
-    p.back_gates = plan_.arena.add(gates, t, t);
-    p.back_y = plan_.arena.add(value_bytes(op.out.id), t, t);
-  }
-
+  static constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
   const Program& program_;
   const TrainingOptions& options_;
   std::int32_t n_;
-  std::vector<std::int32_t> gradient_roots_;
+  std::vector<std::int32_t> gradient_roots_, backward_time_, again_time_;
+  RecomputePlan recompute_;
   TrainingPlan plan_;
 };
 

@@ -1,7 +1,8 @@
 // Everything about a training pass that depends on the program alone: which values share memory, which gradients are
 // wanted, who writes a gradient first and who adds to it, and where every buffer lies.
 //
-// Time runs 0 .. 2n-1 for n ops: op i runs forward at i and backward at 2n-1-i.
+// Of n ops, op i runs forward at the time i; backward they run from the last to the first, and between them those that run
+// forward again (recompute_plan.h).
 #pragma once
 
 #include <cstdint>
@@ -33,8 +34,10 @@ struct TrainingPlan {
     int states = -1, keys = -1, gates = -1, back_keys = -1, back_gates = -1, back_y = -1;
     int angles = -1;                  // rope: index into rope_specs
   };
-  std::vector<OpPlan> ops;
-  std::vector<int> value, gradient;  // arena buffer of each value and of its gradient (-1: none)
+  std::vector<OpPlan> ops, forward_ops;  // in the backward pass; in the forward pass, where buffers may be others
+  // Arena buffer of each value in either pass, and of its gradient (-1: none)
+  std::vector<int> value, forward_value, gradient;
+  std::vector<std::vector<std::int32_t>> before;  // by op: those that run forward again just before it runs backward
   std::vector<RopeSpec> rope_specs;  // distinct
   Arena arena;
   std::int32_t hidden = -1;  // the value that enters the head

@@ -59,7 +59,8 @@ struct TrainingGraph::State {
   const ParameterBuffer* weights = nullptr;
   TrainingBatch batch;
   std::int64_t rows = 0;
-  bool ready = false;  // forward ran, backward did not
+  bool ready = false;       // forward ran, backward did not
+  bool below_head = false;  // backward runs
   std::function<void(std::size_t)> on_final;
   std::vector<std::vector<std::size_t>>
       final_at;  // by op: parameters to whose gradients it is the last to add, backward
@@ -79,7 +80,8 @@ struct TrainingGraph::State {
   void take_workspaces();
 
   float* buffer(int b) const { return b < 0 ? nullptr : reinterpret_cast<float*>(arena.data() + plan.arena.offset(b)); }
-  float* value(Value v) const { return buffer(plan.value[index(v.id)]); }
+  float* value(Value v) const { return buffer((below_head ? plan.value : plan.forward_value)[index(v.id)]); }
+  const TrainingPlan::OpPlan& op_plan(std::size_t i) const { return (below_head ? plan.ops : plan.forward_ops)[i]; }
   float* gradient(Value v) const { return buffer(plan.gradient[index(v.id)]); }
   std::int64_t count(Value v) const { return rows * v.width; }
   // For products and look-ups by token.

@@ -193,9 +193,9 @@ Status train_model(const Options& o, LaunchedRanks* ranks) {
     std::fprintf(stderr, "%lld examples do not fit %lld rows and are left out\n",
                  static_cast<long long>(trainer->examples_left_out()), static_cast<long long>(config->sequence_length));
   QW_TRY(trainer->run(callbacks(printer, config->steps)));
-  if (printer.for_person())
-    std::fprintf(stderr, config->lora ? "adapter: %s\n" : "model: %s\n",
-                 (config->output / (config->lora ? "adapter" : "model")).c_str());
+  const std::filesystem::path made = config->output / (config->lora ? "adapter" : "model");
+  if (!config->init_from.empty()) QW_TRY(hand_on_licence(config->init_from, made.string()));
+  if (printer.for_person()) std::fprintf(stderr, config->lora ? "adapter: %s\n" : "model: %s\n", made.c_str());
   return {};
 }
 

@@ -12,6 +12,7 @@
 #include "chat/messages.h"
 #include "child_process.h"
 #include "data/chat_tokens.h"
+#include "data/conversation.h"
 #include "data/packing.h"
 #include "json/value.h"
 #include "text_source.h"
@@ -33,6 +34,9 @@ using api::openai::FineTuneWatch;
 // ten times that for adapters, which begin at zero; three epochs learn a style without learning the examples by heart.
 constexpr double kLearningRate = 2e-5, kAdapterLearningRate = 2e-4;
 constexpr std::int64_t kEpochs = 3, kSequenceLength = 1024;
+// Of pairs: both answers stand in one sequence; a twentieth of the rate, as DPO is usually done, and one epoch.
+constexpr double kPairRate = 0.05, kBeta = 0.1;
+constexpr std::int64_t kPairEpochs = 1, kPairLength = 2048;
 // Of the sequences of an epoch one sixteenth is a step, within these.
 constexpr std::int64_t kLeastBatch = 1, kMostBatch = 8, kStepsInEpoch = 16;
 // Checkpoints and evaluations in a run: what a kill costs at most, in tenths.
@@ -63,9 +67,9 @@ Status write_out(store::Files& files, const std::string& id, const fs::path& to)
 // TOML's basic strings are JSON's.
 std::string quoted(const std::string& text) { return json::dump(json::Value(text)); }
 
-std::string source_toml(const char* name, const fs::path& file, const std::string& id, int heldout) {
+std::string source_toml(const char* name, const fs::path& file, const std::string& id, bool pairs, int heldout) {
   return std::string("\n[[source]]\nname = \"") + name + "\"\npath = " + quoted(file.string()) +
-         "\nformat = \"chat\"\nlicence = \"as the uploader has it\"\norigin = " + quoted("file " + id) +
+         "\nformat = \"" + (pairs ? "preference" : "chat") + "\"\nlicence = \"as the uploader has it\"\norigin = " + quoted("file " + id) +
          "\nheldout_tail = " + std::to_string(heldout) + "\n";
 }
 
@@ -73,8 +77,8 @@ std::string data_toml(const FineTuneAsk& ask, const fs::path& job, const std::st
   std::string text = "output = " + quoted((job / "shards").string()) +
                      "\ndedup = \"none\"\nseed = " + std::to_string(ask.seed) +
                      "\n[tokenizer]\nfolder = " + quoted(tokenizer) + "\n" +
-                     source_toml("training", job / "training.jsonl", ask.training_file, 0);
-  if (!ask.validation_file.empty()) text += source_toml("validation", job / "validation.jsonl", ask.validation_file, 1);
+                     source_toml("training", job / "training.jsonl", ask.training_file, ask.pairs, 0);
+  if (!ask.validation_file.empty()) text += source_toml("validation", job / "validation.jsonl", ask.validation_file, ask.pairs, 1);
   return text;
 }
 
@@ -88,14 +92,15 @@ std::string train_toml(const FineTuneAsk& ask, const fs::path& job, const std::s
   line("init_from", quoted(base));
   line("seed", std::to_string(ask.seed));
   line("steps", std::to_string(steps));
-  line("sequence_length", std::to_string(kSequenceLength));
+  line("sequence_length", std::to_string(ask.pairs ? kPairLength : kSequenceLength));
   line("batch_sequences", "1");
   line("accumulation", std::to_string(batch));
   text += "[optimizer]\n";
-  line("lr", json::python_float((ask.lora_rank ? kAdapterLearningRate : kLearningRate) *
+  line("lr", json::python_float((ask.lora_rank ? kAdapterLearningRate : kLearningRate) * (ask.pairs ? kPairRate : 1) *
                                 ask.learning_rate_multiplier.value_or(1)));
   line("weight_decay", "0.0");
   if (ask.lora_rank) text += "[lora]\nrank = " + std::to_string(*ask.lora_rank) + "\n";
+  if (ask.pairs) text += "[preference]\nmethod = \"dpo\"\nbeta = " + json::python_float(ask.beta.value_or(kBeta)) + "\n";
   text += "[schedule]\nkind = \"linear\"\n";
   line("warmup", std::to_string(std::min<std::int64_t>(steps / kParts, 100)));
   text += "[checkpoint]\nkeep = 1\n";
@@ -121,18 +126,22 @@ struct Batches {
   std::int64_t size = 0, steps = 0;
 };
 
+std::int64_t epochs_of(const FineTuneAsk& ask) { return ask.epochs.value_or(ask.pairs ? kPairEpochs : kEpochs); }
+
 Batches batches_of(const FineTuneAsk& ask, std::int64_t sequences) {
   Batches out;
   out.size = std::min(sequences, ask.batch_size.value_or(std::clamp(sequences / kStepsInEpoch, kLeastBatch, kMostBatch)));
-  out.steps = std::max<std::int64_t>(1, ask.epochs.value_or(kEpochs) * sequences / out.size);
+  out.steps = std::max<std::int64_t>(1, epochs_of(ask) * sequences / out.size);
   return out;
 }
 
 // Examples as `data build` makes tokens of them.
 class Measure final : public api::openai::ExampleMeasure {
  public:
-  Measure(tokenizer::Tokenizer tokenizer, chat::Template form) : tokenizer_(std::move(tokenizer)), form_(std::move(form)) {}
+  Measure(tokenizer::Tokenizer tokenizer, chat::Template form, bool pairs)
+      : tokenizer_(std::move(tokenizer)), form_(std::move(form)), pairs_(pairs) {}
   Result<api::openai::ExampleSize> add(const json::Object& line) override {
+    if (pairs_) return add_pair(line);
     const json::Value* messages = line.find("messages");
     if (messages == nullptr || !messages->is_array()) return fail(ErrorKind::kBadInput, "there are no messages");
     QW_ASSIGN(json::Array read, chat::template_messages(messages->as_array()));
@@ -147,16 +156,35 @@ class Measure final : public api::openai::ExampleMeasure {
     }
     return api::openai::ExampleSize{n, std::count(tokens.kept.begin(), tokens.kept.end(), std::uint8_t{1})};
   }
-  std::int64_t sequence_length() const override { return kSequenceLength; }
+  std::int64_t sequence_length() const override { return pairs_ ? kPairLength : kSequenceLength; }
   std::int64_t rows() const { return rows_; }
-  // As training packs them, but for the order in which it meets them.
-  std::int64_t sequences() const { return static_cast<std::int64_t>(data::best_fit(pieces_, kSequenceLength).size()); }
+  // As training packs them, but for the order in which it meets them; each pair is one.
+  std::int64_t sequences() const {
+    return pairs_ ? pair_count_ : static_cast<std::int64_t>(data::best_fit(pieces_, kSequenceLength).size());
+  }
 
  private:
+  // Both answers, of which what is said behind the input counts.
+  Result<api::openai::ExampleSize> add_pair(const json::Object& line) {
+    QW_ASSIGN(const data::Conversation pair, data::conversation_of(json::Value(line), data::ConversationForm::kPreference));
+    api::openai::ExampleSize out;
+    for (const json::Object* variables : {&pair.chat, &pair.rejected}) {
+      QW_ASSIGN(const data::ChatTokens tokens, data::tokenize_chat(form_, *variables, tokenizer_, pair.context));
+      const std::int64_t learnt = std::count(tokens.kept.begin(), tokens.kept.end(), std::uint8_t{1});
+      if (learnt == 0) return api::openai::ExampleSize{};
+      out.tokens += static_cast<std::int64_t>(tokens.ids.size());
+      out.learnt += learnt;
+    }
+    ++pair_count_;
+    rows_ += out.tokens - 2;
+    return out;
+  }
+
   tokenizer::Tokenizer tokenizer_;
   chat::Template form_;
+  bool pairs_;
   std::vector<data::Piece> pieces_;
-  std::int64_t rows_ = 0;
+  std::int64_t rows_ = 0, pair_count_ = 0;
 };
 
 // The folder of the base's tokenizer, which a file is put into first.
@@ -327,7 +355,7 @@ Result<std::unique_ptr<api::openai::ExampleMeasure>> FineTuner::measure(const Fi
   QW_ASSIGN(auto spec, tokenizer_of(base));
   QW_ASSIGN(auto tokenizer, tokenizer::Tokenizer::create(std::move(spec)));
   QW_ASSIGN(auto form, chat::Template::parse(std::string(data::kChatMlTrainingTemplate)));
-  return std::unique_ptr<api::openai::ExampleMeasure>(std::make_unique<Measure>(std::move(tokenizer), std::move(form)));
+  return std::unique_ptr<api::openai::ExampleMeasure>(std::make_unique<Measure>(std::move(tokenizer), std::move(form), ask.pairs));
 }
 
 // The first of its examples, a few steps on them, and the numbers of all of them.
@@ -340,9 +368,9 @@ Result<FineTuneEstimate> FineTuner::estimate(const FineTuneAsk& ask, const api::
   const Batches batches = batches_of(ask, out.sequences);
   out.batch_size = batches.size;
   out.steps = batches.steps;
-  out.epochs = ask.epochs.value_or(kEpochs);
+  out.epochs = epochs_of(ask);
   out.trained_tokens = counted.rows() * out.steps * out.batch_size / out.sequences;
-  out.most_trained_tokens = out.steps * out.batch_size * kSequenceLength;
+  out.most_trained_tokens = out.steps * out.batch_size * counted.sequence_length();
   out.busy = training_.load();
   QW_ASSIGN(const std::string base, base_of(ask));
   const fs::path job = folder_ / (kEstimatePrefix + ask.job_id);

@@ -105,6 +105,16 @@ std::string stated_licence(const std::string& path) {
   return of_licence_file(path);
 }
 
+Status hand_on_licence(const std::string& base, const std::string& made) {
+  const std::string licence = stated_licence(base);
+  if (licence.empty()) return {};
+  // JSON's strings are YAML's. What was trained has the licence of what it was trained from, as long as nobody says
+  // another.
+  return base::write_file_atomically(fs::path(made) / "README.md",
+                                     "---\nlicense: " + json::dump(json::Value(licence)) +
+                                         "\nbase_model: " + json::dump(json::Value(base_name(base))) + "\n---\n");
+}
+
 std::vector<LicensedPart> data_parts(const std::string& text) {
   std::vector<LicensedPart> out;
   const auto ledger = DatasetLedger::parse(text);

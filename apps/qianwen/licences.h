@@ -15,6 +15,9 @@ namespace qw::app {
 // As a model's or adapter's files state it: the key of a GGUF file, `license` of config.json or of the front matter of
 // README.md, or the words that a LICENSE file begins with. "": nowhere.
 std::string stated_licence(const std::string& path);
+// Makes what was trained from `base`, in the folder `made`, state its licence: a README.md as model hubs have it. Nothing
+// where the base states none. Errors: it cannot be written.
+Status hand_on_licence(const std::string& base, const std::string& made);
 
 // The model at `path`, the data of its ledger if there is one beside it, and the same of an adapter ("": none).
 std::vector<governance::LicensedPart> licensed_parts(const std::string& path, const std::string& adapter);

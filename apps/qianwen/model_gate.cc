@@ -68,6 +68,11 @@ Status ModelGate::check(const api::GateAsk& ask) const {
   return models_.place_of(ask.model).map([](auto&&) {});
 }
 
+Result<std::string> ModelGate::digest(const std::string& model) const {
+  QW_ASSIGN(const HostedModels::Place place, models_.place_of(model));
+  return digest_of(place.adapter.empty() ? place.base : place.adapter);
+}
+
 Result<api::GateResult> ModelGate::run(const api::GateAsk& ask, store::Files& files,
                                        const std::function<bool()>& go_on) {
   QW_ASSIGN(const HostedModels::Place place, models_.place_of(ask.model));
@@ -82,10 +87,7 @@ Result<api::GateResult> ModelGate::run(const api::GateAsk& ask, store::Files& fi
       QW_ASSIGN(const std::string name, plain_name(files, ask.project_id, id));
       QW_TRY(write_file(files, id, folder / name));
     }
-    std::string sha;
-    if (place.trained) {
-      QW_ASSIGN(sha, digest_of(place.adapter.empty() ? place.base : place.adapter));
-    }
+    QW_ASSIGN(const std::string sha, digest_of(place.adapter.empty() ? place.base : place.adapter));
     std::vector<std::string> words{"eval",   "--model",      place.base, "--task", (folder / kTask).string(),
                                    "--data", folder.string()};
     const auto add = [&words](std::initializer_list<std::string> more) { words.insert(words.end(), more); };

@@ -14,6 +14,7 @@ class ModelGate final : public api::GateRunner {
   ModelGate(HostedModels& models, std::filesystem::path folder, int threads)
       : models_(models), folder_(std::move(folder)), threads_(threads) {}
   Status check(const api::GateAsk& ask) const override;
+  Result<std::string> digest(const std::string& model) const override;
   Result<api::GateResult> run(const api::GateAsk& ask, store::Files& files,
                               const std::function<bool()>& go_on) override;
 

@@ -47,8 +47,9 @@ class Gate final : public GateRunner {
   Result<GateResult> run(const GateAsk&, store::Files&, const std::function<bool()>&) override {
     return GateResult{"t", "acc", value, 10, sha};
   }
+  Result<std::string> digest(const std::string&) const override { return now; }
   double value = 0.9;
-  std::string sha = "model-bytes";
+  std::string sha = "model-bytes", now = sha;  // when it was judged, and now
 };
 
 class FeedbackLoopTest : public test::AccountsServiceTest {
@@ -155,6 +156,12 @@ TEST_F(FeedbackLoopTest, GoesFromARatingToARolledOutModelAndBack) {
                       R"({"model":")" + model + R"(","share":5,"evaluation":")" + passed + "\"}")
                      .find("share")),
             "5.0");
+  gate_.now = "other-bytes";  // what was judged is not what would be rolled out, nor promoted
+  for (const auto& [action, body] :
+       {std::pair{"canary", R"({"share":50,"evaluation":")" + passed + "\"}"}, {"promote", std::string("{}")}})
+    EXPECT_EQ(at(at(post(std::string("/v1/rollouts/support/") + action, body, 409), "error"), "code").as_string(),
+              "gate_of_other_bytes");
+  gate_.now = gate_.sha;
   post("/v1/rollouts/support/promote", R"({"reason":"fine"})");
   EXPECT_EQ(at(chat("support"), "model").as_string(), model);
 

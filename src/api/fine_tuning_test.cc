@@ -310,11 +310,42 @@ TEST_F(FineTuningTest, AJobGoesOnWhereAServiceEndedAndTellsNoStepTwice) {
   EXPECT_EQ(steps, 11);
 }
 
+TEST_F(FineTuningTest, AJobLearnsFromPairs) {
+  const std::string pair =
+      R"({"input":{"messages":[{"role":"user","content":"a"}]},"preferred_output":[{"role":"assistant","content":"b"}],)"
+      R"("non_preferred_output":[{"role":"assistant","content":"c"}]})"
+      "\n";
+  const std::string dpo = R"(,"method":{"type":"dpo","dpo":{"hyperparameters":{"beta":0.5,"n_epochs":2}}})";
+  const std::string id = at(create(file(pair), 200, dpo), "id").as_string();
+  const auto job = wait(id, "succeeded");
+  EXPECT_TRUE(runner_.asked.pairs);
+  EXPECT_EQ(runner_.asked.beta, 0.5);
+  EXPECT_EQ(runner_.asked.epochs, 2);
+  EXPECT_EQ(dump(job.find("method")),
+            R"({"type": "dpo", "dpo": {"hyperparameters": {"n_epochs": 2, "batch_size": "auto", )"
+            R"("learning_rate_multiplier": "auto", "beta": 0.5}}})");
+  EXPECT_EQ(runner_.text, pair);
+
+  const std::string input = R"({"input":{"messages":[{"role":"user","content":"a"}]},)", one = R"([{"role":"assistant","content":"b"}])",
+                    user = R"([{"role":"user","content":"b"}])";
+  const std::string wrong = at(create(file(kLine + input + R"("preferred_output":)" + one + "}\n" + input +
+                                              R"("preferred_output":)" + one + R"(,"non_preferred_output":)" + one + "}\n" + input +
+                                              R"("preferred_output":)" + one + R"(,"non_preferred_output":)" + user + "}\n"),
+                                         200, dpo), "id").as_string();
+  wait(wrong, "failed");
+  const auto report = get("/" + wrong + "/validation");
+  std::vector<std::string> codes;
+  for (const auto& problem : at(at(report, "training_file"), "problems").as_array())
+    codes.push_back(at(problem, "code").as_string() + " " + at(problem, "where").as_string());
+  EXPECT_EQ(codes, (std::vector<std::string>{"no_input input", "no_messages non_preferred_output",
+                                             "nothing_to_learn non_preferred_output", "not_the_assistant non_preferred_output"}));
+}
+
 TEST_F(FineTuningTest, RequestsThatMakeNoSenseAreRefused) {
   const std::string good = file(kLine);
   create("file-none", 400);
   create(file(kLine, "batch"), 400);
-  for (const char* more : {R"(,"suffix":"a b")", R"(,"method":{"type":"dpo"})", R"(,"hyperparameters":{"n_epochs":0})",
+  for (const char* more : {R"(,"suffix":"a b")", R"(,"method":{"type":"reinforcement"})", R"(,"method":{"type":"dpo","dpo":{"hyperparameters":{"beta":3}}})", R"(,"hyperparameters":{"n_epochs":0})",
                            R"(,"hyperparameters":{"lora_rank":0})",
                            R"(,"integrations":[{"type":"wandb"}])", R"(,"seed":-1)"})
     create(good, 400, more);

@@ -95,7 +95,7 @@ Service::Service(const ModelList& models, ServiceOptions options)
       metrics_(std::make_shared<ServiceMetrics>(models)),
       request_log_(options_.log_requests ? std::make_shared<RequestLog>() : nullptr) {
   responses_.tools_by(&mcp_);
-  rollouts_.uses(rollout_table_.get());
+  rollouts_.uses(rollout_table_.get(), options_.gates);
   openai_.keeps_answers(&background_, options_.keep_answer_days);
 }
 

@@ -57,6 +57,24 @@ def line(question, answer):
     return json.dumps({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}, ensure_ascii=False) + "\n"
 
 
+def pair(question, answer, other):
+    return json.dumps({"input": {"messages": [{"role": "user", "content": question}]}, "preferred_output": [{"role": "assistant", "content": answer}],
+                       "non_preferred_output": [{"role": "assistant", "content": other}]}, ensure_ascii=False) + "\n"
+
+
+def prefers(client, folder):
+    """A job of the method dpo, over pairs as OpenAI has them."""
+    pairs = "".join(pair(f"第{i}句是什么？", f"这是第{i}句。", "我不知道。") for i in range(24))
+    method = {"type": "dpo", "dpo": {"hyperparameters": {"n_epochs": 3, "batch_size": 4, "beta": 0.2, "lora_rank": 4, "learning_rate_multiplier": 200}}}
+    job = client.until(client.create(client.upload(pairs), method=method)["id"], lambda j: False, 240)
+    check("a job learns from pairs", job["status"] == "succeeded" and job["method"]["type"] == "dpo" and job["method"]["dpo"]["hyperparameters"]["beta"] == 0.2)
+    run = folder / "jobs" / job["id"] / "run"
+    steps = [s for s in map(json.loads, (run / "log.jsonl").read_text().splitlines()) if "margin" in s and "loss" in s]
+    check("it begins at ln 2 and comes to prefer what is preferred", len(steps) == 18 and abs(steps[0]["loss"] - 0.6931) < 1e-3 and
+          steps[-1]["loss"] < 0.5 and steps[-1]["accuracy"] == 1)
+    check("what comes of a base that states its licence states it", 'license: "apache-2.0"' in (run / "adapter/README.md").read_text().lower())
+
+
 def digest(folder, job):
     return hashlib.sha256((folder / "jobs" / job / "run/adapter/adapter_model.safetensors").read_bytes()).hexdigest()
 
@@ -80,11 +98,11 @@ def peak_of(words):
     return usage.ru_maxrss * 1024, status == 0
 
 
-def foretold(folder, kind, more):
+def foretold(folder, kind, more, top=""):
     """Memory of a recipe: as it is foretold without a step, and the peak of a whole run of it."""
     recipe = folder / f"{kind}.toml"
     recipe.write_text(f'output = "{folder / kind}"\nshards = "{folder / "shards"}"\ninit_from = "{folder / "base"}"\nsteps = 4\n'
-                      f'sequence_length = 512\nbatch_sequences = 1\n[optimizer]\nlr = 1e-4\n{more}')
+                      f'sequence_length = 512\nbatch_sequences = 1\n{top}[optimizer]\nlr = 1e-4\n{more}')
     told = json.loads(subprocess.run([program, "train", "--estimate", str(recipe), "--json", "--calibrate", "0"], capture_output=True,
                                      text=True, check=True).stdout)
     peak, fine = peak_of([program, "train", str(recipe)])
@@ -97,8 +115,9 @@ def memory(folder):
     (folder / "data.toml").write_text(f'output = "{folder / "shards"}"\ndedup = "none"\n[tokenizer]\nfolder = "{folder / "base"}"\n'
                                       f'[[source]]\nname = "t"\npath = "{folder / "t.jsonl"}"\nformat = "chat"\nlicence = "own"\norigin = "own"\n')
     subprocess.run([program, "data", "build", folder / "data.toml", "--corpus", folder], check=True, capture_output=True)
-    for kind, more in (("adapters", "[lora]\nrank = 8\n"), ("all", ""), ("small", 'kind = "adamw_8bit"\n'), ("muon", 'kind = "muon"\n')):
-        told, peak = foretold(folder, kind, more)
+    for kind, more, top in (("adapters", "[lora]\nrank = 8\n", ""), ("all", "", ""), ("all again", "", 'recompute = "full"\n'),
+                            ("small", 'kind = "adamw_8bit"\n', ""), ("muon", 'kind = "muon"\n', "")):
+        told, peak = foretold(folder, kind, more, top)
         error = told / peak - 1 if peak else 9
         check(f"memory of a run ({kind}) is foretold: {told >> 20} MiB, its peak was {peak >> 20} MiB ({100 * error:+.1f} %)", abs(error) <= MEMORY_BOUND)
 
@@ -173,6 +192,7 @@ def main():
         client.until(waiting["id"], lambda j: j["status"] == "paused", 60)
         client.ask("POST", f"/v1/fine_tuning/jobs/{waiting['id']}/cancel")
         check("a paused job is cancelled, and its files go", client.job(waiting["id"])["status"] == "cancelled" and not (folder / "jobs" / waiting["id"]).exists())
+        prefers(client, folder)
         server.terminate()
         server.wait(timeout=60)
         memory(folder)

@@ -13,13 +13,19 @@ class WordMeasure final : public openai::ExampleMeasure {
  public:
   Result<openai::ExampleSize> add(const json::Object& line) override {
     openai::ExampleSize out;
-    for (const json::Value& message : line.find("messages")->as_array()) {
-      const std::string text = text_member(message, "content");
-      if (text == "unwritable") return fail(ErrorKind::kBadInput, "no words");
-      const auto words = static_cast<std::int64_t>(std::count(text.begin(), text.end(), ' ')) + 1;
-      out.tokens += words;
-      if (text_member(message, "role") == "assistant") out.learnt += words;
-    }
+    const auto add_words = [&out](const json::Value* messages) -> Status {
+      if (messages == nullptr) return {};
+      for (const json::Value& message : messages->as_array()) {
+        const std::string text = text_member(message, "content");
+        if (text == "unwritable") return fail(ErrorKind::kBadInput, "no words");
+        const auto words = static_cast<std::int64_t>(std::count(text.begin(), text.end(), ' ')) + 1;
+        out.tokens += words;
+        if (text_member(message, "role") == "assistant") out.learnt += words;
+      }
+      return {};
+    };
+    if (const json::Value* input = line.find("input")) QW_TRY(add_words(input->find("messages")));
+    for (const char* name : {"messages", "preferred_output", "non_preferred_output"}) QW_TRY(add_words(line.find(name)));
     return out;
   }
   std::int64_t sequence_length() const override { return 8; }

@@ -108,6 +108,33 @@ ApiResult<store::Rollout> RolloutsApi::made(const Call& call, const RolloutReque
   return out;
 }
 
+std::optional<ApiError> RolloutsApi::judged_these(const Call& call, const std::string& project,
+                                                  const std::string& model, const std::string& evaluation) const {
+  const auto gate = [](std::string message, const char* code) {
+    return ApiError{409, "invalid_request_error", std::move(message), "evaluation", code};
+  };
+  const auto job = call.store.jobs().find(project, kEvaluationJob, evaluation);
+  if (!job && job.error().kind != ErrorKind::kBadInput) return openai::store_error(job.error());
+  if (!job) return bad_request("evaluation", "There is no evaluation " + evaluation + ".");
+  const json::Value told(evaluation_object(*job));
+  if (text_member(told, "model") != model)
+    return bad_request("evaluation", "The evaluation " + evaluation + " is of another model.");
+  if (const json::Value* passed = told.find("passed"); passed == nullptr || *passed != json::Value(true))
+    return gate("The candidate did not pass the evaluation " + evaluation + ".", "gate_not_passed");
+  if (gates_ == nullptr)
+    return gate("This service cannot tell what the model's files hold: it runs without --fine-tune-folder.",
+                "gate_unavailable");
+  const auto now = gates_->digest(model);
+  if (!now) return ApiError{500, "server_error", now.error().message, "", "digest_failed"};
+  if (const std::string judged = text_member(told, "model_sha256"); judged != *now)
+    return gate(judged.empty()
+                    ? "The evaluation " + evaluation + " does not say which bytes it judged. Judge the model anew."
+                    : "The evaluation " + evaluation + " judged other bytes (SHA-256 " + judged +
+                          ") than the model has now (" + *now + "). Judge it anew.",
+                "gate_of_other_bytes");
+  return std::nullopt;
+}
+
 // `rollout` with the candidate and share that are asked for.
 ApiResult<store::Rollout> RolloutsApi::canary(const Call& call, store::Rollout rollout,
                                               const RolloutRequest& request) const {
@@ -120,16 +147,8 @@ ApiResult<store::Rollout> RolloutsApi::canary(const Call& call, store::Rollout r
       request.evaluation.empty() && (*model)->id == rollout.candidate ? rollout.evaluation : request.evaluation;
   if (evaluation.empty())
     return tl::unexpected(bad_request("evaluation", "'evaluation' is required: one that the candidate passed."));
-  const auto job = call.store.jobs().find(rollout.project_id, kEvaluationJob, evaluation);
-  if (!job && job.error().kind != ErrorKind::kBadInput) return tl::unexpected(openai::store_error(job.error()));
-  if (!job) return tl::unexpected(bad_request("evaluation", "There is no evaluation " + evaluation + "."));
-  const json::Value told(evaluation_object(*job));
-  if (text_member(told, "model") != (*model)->id)
-    return tl::unexpected(bad_request("evaluation", "The evaluation " + evaluation + " is of another model."));
-  if (const json::Value* passed = told.find("passed"); passed == nullptr || *passed != json::Value(true))
-    return tl::unexpected(ApiError{409, "invalid_request_error",
-                                   "The candidate did not pass the evaluation " + evaluation + ".", "evaluation",
-                                   "gate_not_passed"});
+  if (auto refused = judged_these(call, rollout.project_id, (*model)->id, evaluation))
+    return tl::unexpected(std::move(*refused));
   rollout.candidate = (*model)->id;
   rollout.evaluation = evaluation;
   rollout.share = std::llround(*request.share * static_cast<double>(store::Rollout::kWhole) / 100);
@@ -157,6 +176,8 @@ void RolloutsApi::change(const Call& call) const {
       wanted = canary(call, std::move(next), *request);
     } else if (action == "promote") {
       if (next.candidate.empty()) return call.exchange.send_error(conflict("There is no candidate to promote."));
+      if (const auto refused = judged_these(call, next.project_id, next.candidate, next.evaluation))
+        return call.exchange.send_error(*refused);
       next.previous = std::exchange(next.stable, std::exchange(next.candidate, ""));
       next.share = 0;
       wanted = next;

@@ -15,6 +15,7 @@
 #include <memory>
 
 #include "api/openai/files.h"
+#include "api/rollouts/gate.h"
 #include "api/rollouts/table.h"
 #include "api/served_model.h"
 
@@ -36,18 +37,26 @@ class RolloutsApi {
  public:
   // Both must outlive this object and what it began.
   RolloutsApi(const ModelList& models, Background& background) : models_(models), background_(background) {}
-  // From now on names are looked up there; must outlive this object.
-  void uses(RolloutTable* table) { table_ = table; }
+  // From now on names are looked up there, and `gates` tells the bytes of models; both must outlive this object.
+  // Without `gates` nothing can be made a candidate.
+  void uses(RolloutTable* table, const GateRunner* gates) {
+    table_ = table;
+    gates_ = gates;
+  }
   bool handle(const openai::SharedRequest& request, const std::shared_ptr<Exchange>& exchange) const;
 
  private:
   struct Call;
   void change(const Call& call) const;
   ApiResult<store::Rollout> canary(const Call& call, store::Rollout rollout, const RolloutRequest& request) const;
+  // Whether the evaluation judged the bytes that the model has now.
+  std::optional<ApiError> judged_these(const Call& call, const std::string& project, const std::string& model,
+                                       const std::string& evaluation) const;
   ApiResult<store::Rollout> made(const Call& call, const RolloutRequest& request) const;
   const ModelList& models_;
   Background& background_;
   RolloutTable* table_ = nullptr;
+  const GateRunner* gates_ = nullptr;
 };
 
 }  // namespace qw::api

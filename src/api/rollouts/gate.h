@@ -24,7 +24,7 @@ struct GateResult {
   std::string task, metric;
   double value = 0;
   std::int64_t items = 0;
-  std::string model_sha256;  // of what was judged; "": a model that was not trained here
+  std::string model_sha256;  // of what was judged (GateRunner::digest)
 };
 
 class GateRunner {
@@ -32,6 +32,8 @@ class GateRunner {
   virtual ~GateRunner() = default;
   // Quick. kUsage: this model cannot be judged here, with the reason.
   virtual Status check(const GateAsk& ask) const = 0;
+  // SHA-256 over the files of a served model as they are now: of its adapter, if it has one.
+  virtual Result<std::string> digest(const std::string& model) const = 0;
   // `go_on` is asked a few times a second; false ends it (kInterrupted). Errors are the job's, in one line.
   virtual Result<GateResult> run(const GateAsk& ask, store::Files& files, const std::function<bool()>& go_on) = 0;
 };

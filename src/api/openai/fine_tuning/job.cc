@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::int64_t kMostEpochs = 50, kMostBatch = 256, kMostSeed = 2147483647;  // as OpenAI has them
 constexpr std::int64_t kMostLoraRank = 1024;
+constexpr double kLeastBeta = 1e-3, kMostBeta = 2;
 constexpr std::size_t kLongestSuffix = 64, kMostMetadata = 16;
 
 std::optional<json::Value> not_auto(FieldReader& in, const char* name) {
@@ -26,6 +27,7 @@ void read_hyperparameters(FieldReader& outer, const json::Object& object, FineTu
   if (not_auto(in, "batch_size")) out.batch_size = in.integer("batch_size", 1, kMostBatch);
   if (not_auto(in, "learning_rate_multiplier"))
     out.learning_rate_multiplier = in.number("learning_rate_multiplier", 1e-6, 1e6);
+  if (out.pairs && not_auto(in, "beta")) out.beta = in.number("beta", kLeastBeta, kMostBeta);
   if (in.any("lora_rank") != nullptr) out.lora_rank = in.integer("lora_rank", 1, kMostLoraRank);
   if (in.error()) outer.reject("hyperparameters." + in.error()->param, in.error()->message);
   for (const std::string& name : in.unknown()) out.ignored.push_back("hyperparameters." + name);
@@ -34,13 +36,15 @@ void read_hyperparameters(FieldReader& outer, const json::Object& object, FineTu
 void read_method(FieldReader& in, FineTuneRequest& out) {
   if (const json::Object* old = in.object("hyperparameters")) read_hyperparameters(in, *old, out);
   const json::Object* method = in.object(
-      "method", R"({"type": "object", "required": ["type"], "properties": {"type": {"const": "supervised"}}})");
+      "method", R"({"type": "object", "required": ["type"], "properties": {"type": {"enum": ["supervised", "dpo"]}}})");
   if (method == nullptr) return;
   const json::Value value(*method);
-  if (text_member(value, "type") != "supervised")
-    return in.reject("method.type", "Only the method 'supervised' is supported.");
-  const json::Value* supervised = value.find("supervised");
-  const json::Value* parameters = supervised == nullptr ? nullptr : supervised->find("hyperparameters");
+  const std::string type = text_member(value, "type");
+  if (type != "supervised" && type != "dpo")
+    return in.reject("method.type", "Only the methods 'supervised' and 'dpo' are supported.");
+  out.pairs = type == "dpo";
+  const json::Value* of_method = value.find(type);
+  const json::Value* parameters = of_method == nullptr ? nullptr : of_method->find("hyperparameters");
   if (parameters != nullptr && parameters->is_object()) read_hyperparameters(in, parameters->as_object(), out);
 }
 
@@ -94,6 +98,10 @@ std::string fine_tune_spec(const FineTuneRequest& r, const std::string& base, co
                     {"learning_rate_multiplier", or_auto(r.learning_rate_multiplier)},
                     {"metadata", r.metadata}};
   if (r.lora_rank) spec.set("lora_rank", *r.lora_rank);
+  if (r.pairs) {
+    spec.set("method", "dpo");
+    spec.set("beta", or_auto(r.beta));
+  }
   return json::dump(spec);
 }
 
@@ -116,6 +124,8 @@ FineTuneAsk fine_tune_ask(const store::Job& job) {
   out.epochs = integer("n_epochs");
   out.batch_size = integer("batch_size");
   out.lora_rank = integer("lora_rank");
+  out.pairs = text_member(*spec, "method") == "dpo";
+  if (const json::Value* beta = spec->find("beta"); beta != nullptr && beta->is_number()) out.beta = beta->as_double();
   // Jobs that do not say their seed have one all the same: the same each time they are taken up.
   out.seed = integer("seed").value_or(job.created_us % kMostSeed);
   if (const json::Value* rate = spec->find("learning_rate_multiplier"); rate != nullptr && rate->is_number())
@@ -159,6 +169,11 @@ json::Value fine_tune_object(const store::Job& job) {
                                {"batch_size", of(spec, "batch_size")},
                                {"learning_rate_multiplier", of(spec, "learning_rate_multiplier")}};
   if (const json::Value* rank = spec.find("lora_rank")) hyperparameters.set("lora_rank", *rank);
+  const bool pairs = text_member(spec, "method") == "dpo";
+  json::Object of_method = hyperparameters;
+  if (pairs) of_method.set("beta", of(spec, "beta"));
+  json::Object method{{"type", pairs ? "dpo" : "supervised"}};
+  method.set(pairs ? "dpo" : "supervised", json::Object{{"hyperparameters", std::move(of_method)}});
   const std::string validation = text_member(spec, "validation_file");
   const json::Value results = of(state, "result_files");
   return json::Object{{"id", job.id},
@@ -175,8 +190,7 @@ json::Value fine_tune_object(const store::Job& job) {
                       {"trained_tokens", of(state, "trained_tokens")},
                       {"estimated_finish", of(state, "estimated_finish")},
                       {"seed", fine_tune_ask(job).seed},
-                      {"method", json::Object{{"type", "supervised"},
-                                              {"supervised", json::Object{{"hyperparameters", hyperparameters}}}}},
+                      {"method", std::move(method)},
                       {"hyperparameters", hyperparameters},
                       {"integrations", json::Array{}},
                       {"metadata", of(spec, "metadata")},

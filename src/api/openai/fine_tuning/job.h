@@ -22,6 +22,8 @@ struct FineTuneRequest {
   std::optional<std::int64_t> epochs, batch_size, seed;  // not said, or "auto"
   std::optional<std::int64_t> lora_rank;                 // our own: an adapter is trained
   std::optional<double> learning_rate_multiplier;
+  bool pairs = false;  // the method "dpo"
+  std::optional<double> beta;
   json::Object metadata;
   std::vector<std::string> ignored;
 };

@@ -17,11 +17,11 @@ Result<FileCheck> check_files(store::Store& store, const FineTuneRunner* runner,
   ExampleDigests trained, other;
   QW_ASSIGN(
       out.training,
-      validate_file({store.files(), ask.project_id, ask.training_file, out.measure.get(), nullptr, alive}, trained));
+      validate_file({store.files(), ask.project_id, ask.training_file, ask.pairs, out.measure.get(), nullptr, alive}, trained));
   if (ask.validation_file.empty()) return out;
   QW_ASSIGN(
       out.validation,
-      validate_file({store.files(), ask.project_id, ask.validation_file, held_out.get(), &trained, alive}, other));
+      validate_file({store.files(), ask.project_id, ask.validation_file, ask.pairs, held_out.get(), &trained, alive}, other));
   return out;
 }
 

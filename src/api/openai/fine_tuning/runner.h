@@ -18,7 +18,11 @@ struct FineTuneAsk {
   std::string job_id, project_id;
   std::string base;                            // id of the served model that training starts from
   std::string name;                            // what the new model will be called
-  std::string training_file, validation_file;  // of the store; lines {"messages": [...], "tools": [...]}; "": none
+  // Of the store; lines {"messages": [...], "tools": [...]}, or, with `pairs`, OpenAI's {"input": {"messages", "tools"},
+  // "preferred_output": [...], "non_preferred_output": [...]}. "": none
+  std::string training_file, validation_file;
+  bool pairs = false;          // learn what is preferred (DPO) in place of what is said
+  std::optional<double> beta;  // DPO's: how near to stay to the model before
   std::optional<std::int64_t> epochs, batch_size;
   std::optional<double> learning_rate_multiplier;
   std::optional<std::int64_t> lora_rank;  // train adapters of this rank beside the base; absent: all weights
@@ -45,9 +49,9 @@ struct ExampleSize {
 class ExampleMeasure {
  public:
   virtual ~ExampleMeasure() = default;
-  // `line`: {"messages": [...], "tools": [...]}. kBadInput: it cannot be written as a conversation.
+  // `line`: one of the training file's (FineTuneAsk). kBadInput: it cannot be written as a conversation.
   virtual Result<ExampleSize> add(const json::Object& line) = 0;
-  virtual std::int64_t sequence_length() const = 0;  // what is longer is cut
+  virtual std::int64_t sequence_length() const = 0;  // what is longer is cut; a pair, both answers together, left out
 };
 
 // What a job will take.

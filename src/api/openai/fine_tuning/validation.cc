@@ -16,27 +16,54 @@ struct Judged {
   std::string code, where, message;  // code "": nothing is wrong
 };
 
-Judged judge_messages(const json::Value& value) {
-  const json::Value* messages = value.find("messages");
+// Whether the messages at `path`, the member `name` of `value`, can be read.
+Judged judge_list(const json::Value& value, const std::string& name, const std::string& path) {
+  const json::Value* messages = value.find(name);
   if (messages == nullptr || !messages->is_array() || messages->as_array().empty())
-    return {"no_messages", "messages", "has no 'messages'"};
-  const json::Array& list = messages->as_array();
-  if (const auto read = chat::template_messages(list); !read) {
-    const std::string& why = read.error().message;  // "messages[2].content: ..."
-    const auto colon = why.find(':');
-    return {"bad_message",
-            why.starts_with("messages[") && colon != std::string::npos ? why.substr(0, colon) : "messages", why};
-  }
-  if (const json::Value* tools = value.find("tools"); tools != nullptr)
-    if (const auto read = chat::template_tools(*tools); !read) return {"bad_tools", "tools", read.error().message};
-  for (const json::Value& message : list)
+    return {"no_messages", path, "has no '" + path + "'"};
+  const auto read = chat::template_messages(messages->as_array());
+  if (read) return {};
+  const std::string& why = read.error().message;  // "messages[2].content: ..."
+  const auto colon = why.find(':');
+  if (!why.starts_with("messages[") || colon == std::string::npos) return {"bad_message", path, why};
+  const std::string inside = why.substr(8, colon - 8);  // "[2].content"
+  return {"bad_message", path + inside, path + inside + why.substr(colon)};
+}
+
+Judged judge_tools(const json::Value& value, const std::string& path) {
+  const json::Value* tools = value.find("tools");
+  if (tools == nullptr) return {};
+  if (const auto read = chat::template_tools(*tools); !read) return {"bad_tools", path, read.error().message};
+  return {};
+}
+
+Judged judge_messages(const json::Value& value) {
+  if (Judged list = judge_list(value, "messages", "messages"); !list.code.empty()) return list;
+  if (Judged tools = judge_tools(value, "tools"); !tools.code.empty()) return tools;
+  for (const json::Value& message : value.find("messages")->as_array())
     if (text_member(message, "role") == "assistant") return {};
   return {"nothing_to_learn", "messages", "has no message of the assistant, so nothing to learn"};
 }
 
+Judged judge_pair(const json::Value& value) {
+  const json::Value* input = value.find("input");
+  if (input == nullptr || !input->is_object()) return {"no_input", "input", "has no 'input'"};
+  if (Judged list = judge_list(*input, "messages", "input.messages"); !list.code.empty()) return list;
+  if (Judged tools = judge_tools(*input, "input.tools"); !tools.code.empty()) return tools;
+  for (const char* name : {"preferred_output", "non_preferred_output"}) {
+    if (Judged list = judge_list(value, name, name); !list.code.empty()) return list;
+    for (const json::Value& message : value.find(name)->as_array())
+      if (text_member(message, "role") != "assistant")
+        return {"not_the_assistant", name, std::string("'") + name + "' has a message that is not the assistant's"};
+  }
+  if (*value.find("preferred_output") == *value.find("non_preferred_output"))
+    return {"nothing_to_learn", "non_preferred_output", "has twice the same answer, so nothing to learn"};
+  return {};
+}
+
 std::string digest_of(const json::Value& value) {
   json::Object said;
-  for (const char* member : {"messages", "tools"})
+  for (const char* member : {"messages", "tools", "input", "preferred_output", "non_preferred_output"})
     if (const json::Value* found = value.find(member)) said.set(member, *found);
   return base::sha256_hex(json::dump(said, json::WriteStyle::compact())).substr(0, 2 * kDigestBytes);
 }
@@ -93,16 +120,22 @@ class Validation {
     const auto value = json::parse(text);
     if (!value) return wrong(number, {"not_json", "", "is not JSON: " + value.error().message});
     if (!value->is_object()) return wrong(number, {"not_json", "", "is no JSON object"});
-    if (const Judged judged = judge_messages(*value); !judged.code.empty()) return wrong(number, judged);
+    if (const Judged judged = in_.pairs ? judge_pair(*value) : judge_messages(*value); !judged.code.empty())
+      return wrong(number, judged);
     if (in_.measure != nullptr) {
       const auto size = in_.measure->add(value->as_object());
       if (!size)
-        return wrong(number,
-                     {"template", "messages", "cannot be written by the chat template: " + size.error().message});
-      if (size->learnt == 0) return wrong(number, {"nothing_to_learn", "messages", "has nothing to learn"});
+        return wrong(number, {"template", in_.pairs ? "" : "messages",
+                              "cannot be written by the chat template: " + size.error().message});
+      if (size->learnt == 0)
+        return wrong(number, {"nothing_to_learn", in_.pairs ? "" : "messages", "has nothing to learn"});
+      if (const std::int64_t rows = size->tokens - 2; in_.pairs && rows > in_.measure->sequence_length())
+        return wrong(number, {"too_long", "",
+                              "has " + std::to_string(rows) + " rows in both answers with their input, of at most " +
+                                  std::to_string(in_.measure->sequence_length())});
       out_.tokens += size->tokens;
       out_.learnt_tokens += size->learnt;
-      out_.cut += size->tokens > in_.measure->sequence_length() + 1 ? 1 : 0;  // n tokens are n - 1 rows
+      out_.cut += !in_.pairs && size->tokens > in_.measure->sequence_length() + 1 ? 1 : 0;  // n tokens are n - 1 rows
       if (size->tokens > out_.longest) {
         out_.longest = size->tokens;
         out_.longest_line = number;

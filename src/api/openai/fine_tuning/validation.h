@@ -39,6 +39,7 @@ using ExampleDigests = std::set<std::string>;
 struct ValidationInput {
   store::Files& files;
   std::string project, file;
+  bool pairs = false;                        // lines are pairs (FineTuneAsk)
   ExampleMeasure* measure = nullptr;         // null: tokens are not counted
   const ExampleDigests* training = nullptr;  // of a validation file: what is trained on
   std::function<Status()> alive = {};        // called now and then; an error ends it

@@ -13,6 +13,7 @@
 #include "child_process.h"
 #include "data/chat_tokens.h"
 #include "data/conversation.h"
+#include "data/examples.h"
 #include "data/packing.h"
 #include "json/value.h"
 #include "text_source.h"
@@ -64,6 +65,17 @@ Status write_out(store::Files& files, const std::string& id, const fs::path& to)
   return {};
 }
 
+std::int64_t sequence_length_of(const FineTuneAsk& ask) { return ask.pairs ? kPairLength : kSequenceLength; }
+
+// What is learnt from at once: sequences as they are packed, or pairs.
+Result<std::int64_t> sequences_of(const FineTuneAsk& ask, const data::Dataset& dataset) {
+  const auto seed = static_cast<std::uint64_t>(ask.seed);
+  if (!ask.pairs) return data::Epoch(dataset.train, kSequenceLength, seed, 0).sequences();
+  QW_ASSIGN(const auto pairs, data::ExampleStream::create(dataset.train, data::Holds::kPairs, data::Reading::kAnswers,
+                                                          kPairLength, seed, {}));
+  return pairs.examples();
+}
+
 // TOML's basic strings are JSON's.
 std::string quoted(const std::string& text) { return json::dump(json::Value(text)); }
 
@@ -92,7 +104,7 @@ std::string train_toml(const FineTuneAsk& ask, const fs::path& job, const std::s
   line("init_from", quoted(base));
   line("seed", std::to_string(ask.seed));
   line("steps", std::to_string(steps));
-  line("sequence_length", std::to_string(ask.pairs ? kPairLength : kSequenceLength));
+  line("sequence_length", std::to_string(sequence_length_of(ask)));
   line("batch_sequences", "1");
   line("accumulation", std::to_string(batch));
   text += "[optimizer]\n";
@@ -450,14 +462,13 @@ Result<FineTuneEnd> FineTuner::run(const FineTuneAsk& ask, store::Files& files, 
     if (ended) return given_up(*ended);
   }
   QW_ASSIGN(const auto dataset, data::open_dataset(job / "shards"));
-  const std::int64_t sequences =
-      data::Epoch(dataset.train, kSequenceLength, static_cast<std::uint64_t>(ask.seed), 0).sequences();
+  QW_ASSIGN(const std::int64_t sequences, sequences_of(ask, dataset));
   if (sequences == 0) return fail(ErrorKind::kBadInput, "there is nothing to learn in the training file");
   const auto [batch, steps] = batches_of(ask, sequences);
-  watch.say(std::to_string(sequences) + " sequences of at most " + std::to_string(kSequenceLength) +
-            " tokens, batches of " + std::to_string(batch) + ", " + std::to_string(steps) + " steps");
+  watch.say(std::to_string(sequences) + (ask.pairs ? " pairs" : " sequences") + " of at most " +
+            std::to_string(sequence_length_of(ask)) + " tokens, batches of " + std::to_string(batch) + ", " + std::to_string(steps) + " steps");
   QW_TRY(write_text(job / "train.toml", train_toml(ask, job, base, batch, steps)));
-  QW_ASSIGN(const FineTuneOrder order, watch.plan(steps * batch * kSequenceLength));
+  QW_ASSIGN(const FineTuneOrder order, watch.plan(steps * batch * sequence_length_of(ask)));
   if (order == FineTuneOrder::kCancel) return given_up(FineTuneEnd::kCancelled);
   if (order == FineTuneOrder::kLeave) return FineTuneEnd::kLeft;
   if (order == FineTuneOrder::kPause) return FineTuneEnd::kPaused;

@@ -17,6 +17,7 @@
 
 #include "base/cpu.h"
 #include "base/file.h"
+#include "base/html.h"
 #include "base/mapped_pages.h"
 #include "base/rng.h"
 #include "base/sha256.h"
@@ -219,6 +220,12 @@ TEST(Cpu, ForcedIsaIsObeyedOrRefused) {
   EXPECT_EQ(chosen_isa().error().kind, ErrorKind::kUsage);
   ::unsetenv("QW_ISA");
   EXPECT_EQ(*chosen_isa(), best_isa());
+}
+
+TEST(Html, TextStaysTextBetweenTagsAndWithinEitherQuotes) {
+  EXPECT_EQ(base::html_escaped("<a href=\"x\" title='y'> & \xE8\xAF\x97 &amp;"),
+            "&lt;a href=&quot;x&quot; title=&#39;y&#39;&gt; &amp; \xE8\xAF\x97 &amp;amp;");
+  EXPECT_EQ(base::html_escaped(""), "");
 }
 
 TEST(Result, TryPassesErrorsOn) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 
+#include "base/html.h"
 #include "json/value.h"
 
 namespace qw::train {
@@ -204,27 +205,6 @@ std::string summary(const RunLog& log) {
   return out;
 }
 
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      default:
-        out += c;
-    }
-  return out;
-}
-
 constexpr double kWidth = 900, kHeight = 260, kLeft = 70, kRight = 15, kTop = 12, kBottom = 28;
 
 std::string coordinate(double x) {
@@ -270,8 +250,8 @@ std::string panel_html(const RunLog& log, const std::vector<const Curve*>& curve
   std::string out = "<section><h2>";
   for (std::size_t i = 0; i < curves.size(); ++i)
     out += (i == 0 ? "" : " &middot; ") + std::string("<span class='k") + std::to_string(i) + "'>" +
-           escaped(title_of(curves[i]->name)) + "</span>";
-  out += "</h2><svg viewBox='0 0 900 260' role='img' aria-label='" + escaped(title_of(curves.front()->name)) +
+           base::html_escaped(title_of(curves[i]->name)) + "</span>";
+  out += "</h2><svg viewBox='0 0 900 260' role='img' aria-label='" + base::html_escaped(title_of(curves.front()->name)) +
          " by step'>" + axes_svg(steps, range);
   for (const std::int64_t step : log.rollbacks) {
     const std::string x = coordinate(x_of(steps, static_cast<double>(step)));
@@ -360,8 +340,8 @@ std::string report_html(const RunLog& log, const std::string& title) {
       "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
       "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; style-src 'unsafe-inline'\">"
       "<title>" +
-      escaped(title) + "</title><style>" + kStyle + "</style><h1>" + escaped(title) + "</h1><p>" +
-      escaped(summary(log)) + "</p>\n";
+      base::html_escaped(title) + "</title><style>" + kStyle + "</style><h1>" + base::html_escaped(title) + "</h1><p>" +
+      base::html_escaped(summary(log)) + "</p>\n";
   const Range steps = steps_of(log);
   for (const auto& curves : panels_of(log)) out += panel_html(log, curves, steps);
   if (const Curve* eval = log.find("eval_loss")) {

@@ -1,4 +1,5 @@
 // A report as people read it: the same rows as Markdown and as a page.
+#include "base/html.h"
 #include "governance/assess/report.h"
 
 namespace qw::governance {
@@ -80,38 +81,22 @@ class Page final : public Writer {
   void heading(const std::string& text) override {
     const std::string tag = first_ ? "h1" : "h2";
     first_ = false;
-    out += "<" + tag + ">" + plain(text) + "</" + tag + ">\n";
+    out += "<" + tag + ">" + base::html_escaped(text) + "</" + tag + ">\n";
   }
-  void line(const std::string& text) override { out += "<p>" + plain(text) + "</p>\n"; }
+  void line(const std::string& text) override { out += "<p>" + base::html_escaped(text) + "</p>\n"; }
   void table(const std::vector<std::string>& head, const std::vector<std::vector<std::string>>& rows) override {
     out += "<table><tr>";
-    for (const std::string& cell : head) out += "<th>" + plain(cell) + "</th>";
+    for (const std::string& cell : head) out += "<th>" + base::html_escaped(cell) + "</th>";
     out += "</tr>\n";
     for (const auto& cells : rows) {
       out += "<tr>";
-      for (const std::string& cell : cells) out += "<td>" + plain(cell) + "</td>";
+      for (const std::string& cell : cells) out += "<td>" + base::html_escaped(cell) + "</td>";
       out += "</tr>\n";
     }
     out += "</table>\n";
   }
 
  private:
-  static std::string plain(const std::string& text) {
-    std::string made;
-    for (const char c : text) {
-      if (c == '<')
-        made += "&lt;";
-      else if (c == '>')
-        made += "&gt;";
-      else if (c == '&')
-        made += "&amp;";
-      else if (c == '"')
-        made += "&quot;";
-      else
-        made += c;
-    }
-    return made;
-  }
   bool first_ = true;
 };
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "base/html.h"
 #include "governance/audit/merkle.h"
 #include "governance/ledger/dataset_ledger.h"
 
@@ -22,35 +23,6 @@ constexpr const char* kStyle =
     "text-decoration:none}footer{margin-top:3em;font-size:.8em;color:#555}"
     "@media print{body{max-width:none;margin:0}h2{break-after:avoid}tr{break-inside:avoid}a.e{white-space:normal}}";
 
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      case '\n':
-        out += "<br>";
-        break;
-      default:
-        if (static_cast<unsigned char>(c) >= 0x20 || c == '\t') out += c;
-    }
-  }
-  return out;
-}
-
 std::string slashed(std::string_view place) {
   std::string out = "/" + std::string(place);
   std::replace(out.begin(), out.end(), '.', '/');
@@ -61,18 +33,18 @@ const char* missing_word(const Document& d) { return d.language == "zh" ? "æœªè®
 
 std::string html_of(const Cell& cell, const Document& document, const EvidenceSet& evidence) {
   std::string out =
-      cell.recorded ? escaped(cell.text) : std::string("<span class=\"missing\">") + missing_word(document) + "</span>";
+      cell.recorded ? base::html_escaped(cell.text) : std::string("<span class=\"missing\">") + missing_word(document) + "</span>";
   if (cell.evidence.empty()) return out;
   for (const Evidence& one : evidence.all())
     if (one.id == cell.evidence)
-      out += " <a class=\"e\" href=\"" + escaped(one.file) + "\" title=\"sha256 " + one.sha256 + "\">[" + one.id +
-             (cell.place.empty() ? "" : " " + escaped(cell.place)) + "]</a>";
+      out += " <a class=\"e\" href=\"" + base::html_escaped(one.file) + "\" title=\"sha256 " + one.sha256 + "\">[" + one.id +
+             (cell.place.empty() ? "" : " " + base::html_escaped(cell.place)) + "]</a>";
   return out;
 }
 
 void add_table(const Table& table, const Document& document, const EvidenceSet& evidence, std::string& out) {
   out += "<table><thead><tr>";
-  for (const std::string& head : table.heads) out += "<th scope=\"col\">" + escaped(head) + "</th>";
+  for (const std::string& head : table.heads) out += "<th scope=\"col\">" + base::html_escaped(head) + "</th>";
   out += "</tr></thead><tbody>";
   for (const auto& row : table.rows) {
     out += "<tr>";
@@ -134,19 +106,19 @@ Cell EvidenceSet::about(std::size_t evidence, std::string_view place, std::strin
 
 std::string html_of(const Document& d, const EvidenceSet& evidence) {
   std::string out =
-      "<!doctype html>\n<html lang=\"" + escaped(d.language) +
+      "<!doctype html>\n<html lang=\"" + base::html_escaped(d.language) +
       "\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">"
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
       "<title>" +
-      escaped(d.title) + "</title><style>" + kStyle + "</style></head><body>\n<h1>" + escaped(d.title) + "</h1>\n";
-  if (!d.intro.empty()) out += "<p class=\"intro\">" + escaped(d.intro) + "</p>\n";
+      base::html_escaped(d.title) + "</title><style>" + kStyle + "</style></head><body>\n<h1>" + base::html_escaped(d.title) + "</h1>\n";
+  if (!d.intro.empty()) out += "<p class=\"intro\">" + base::html_escaped(d.intro) + "</p>\n";
   for (const Section& section : d.sections) {
-    out += "<h2>" + escaped(section.title) + "</h2>\n";
-    if (!section.text.empty()) out += "<p class=\"note\">" + escaped(section.text) + "</p>\n";
+    out += "<h2>" + base::html_escaped(section.title) + "</h2>\n";
+    if (!section.text.empty()) out += "<p class=\"note\">" + base::html_escaped(section.text) + "</p>\n";
     if (!section.lines.empty()) {
       out += "<table class=\"facts\"><tbody>\n";
       for (const Line& line : section.lines)
-        out += "<tr><th scope=\"row\">" + escaped(line.title) + "</th><td>" + html_of(line.cell, d, evidence) +
+        out += "<tr><th scope=\"row\">" + base::html_escaped(line.title) + "</th><td>" + html_of(line.cell, d, evidence) +
                "</td></tr>\n";
       out += "</tbody></table>\n";
     }

@@ -1,5 +1,6 @@
 #include "governance/label/notice.h"
 
+#include "base/html.h"
 #include "governance/label/aigc_label.h"
 #include "governance/label/internal/carrier.h"
 
@@ -37,7 +38,7 @@ Result<std::string> with_notice(NoticeForm form, std::string_view file, std::str
   QW_ASSIGN(const std::size_t at, body_of(form, file));
   std::string paragraph(notice);
   if (form == NoticeForm::kHtml)
-    paragraph = "<p role=\"note\">" + internal::html_escaped(notice) + "</p>";
+    paragraph = "<p role=\"note\">" + base::html_escaped(notice) + "</p>";
   else
     paragraph = (form == NoticeForm::kMarkdown ? "> " : "") + paragraph + "\n\n";
   if (file.substr(at).starts_with(paragraph)) return std::string(file);

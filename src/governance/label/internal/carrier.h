@@ -50,7 +50,6 @@ Result<std::string> with_pdf_mark(std::string_view file, const VisibleLabel& lab
 // Where the text behind front matter begins, and where <body> does (without one: where a label goes).
 std::size_t markdown_body(std::string_view file);
 Result<std::size_t> html_body(std::string_view file);
-std::string html_escaped(std::string_view text);
 std::string html_text(std::string_view html);  // without tags, comments and scripts
 
 }  // namespace qw::governance::internal

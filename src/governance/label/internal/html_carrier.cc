@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "base/html.h"
 #include "governance/label/internal/carrier.h"
 
 namespace qw::governance::internal {
@@ -149,23 +150,6 @@ Result<Document> look(std::string_view text) {
 
 }  // namespace
 
-std::string html_escaped(std::string_view s) {
-  std::string out;
-  for (const char c : s) {
-    if (c == '&')
-      out += "&amp;";
-    else if (c == '"')
-      out += "&quot;";
-    else if (c == '<')
-      out += "&lt;";
-    else if (c == '>')
-      out += "&gt;";
-    else
-      out += c;
-  }
-  return out;
-}
-
 std::string html_text(std::string_view html) {
   std::string out;
   for (std::size_t at = 0; at < html.size();) {
@@ -197,7 +181,7 @@ Result<std::string> write_html(std::string_view file, const AigcLabel& label) {
   QW_ASSIGN(const Document document, look(file));
   const std::size_t begin = document.labels.empty() ? document.insert_at : document.labels[0].begin;
   const std::size_t end = document.labels.empty() ? document.insert_at : document.labels[0].end;
-  return std::string(file.substr(0, begin)) + "<meta name=\"AIGC\" content=\"" + html_escaped(compact_json(label)) +
+  return std::string(file.substr(0, begin)) + "<meta name=\"AIGC\" content=\"" + base::html_escaped(compact_json(label)) +
          "\">" + std::string(file.substr(end));
 }
 

@@ -28,10 +28,12 @@ endif()
 # Under the sanitizer of undefined behaviour, checks of every pointer for null and alignment and of every object for its type
 # double the compilation of files that are mostly templates of others. Tests, and the files of network libraries, go without
 # these three; a null pointer still ends in the address sanitizer's report.
+set(light_checks)
+if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=[a-z,]*undefined")
+  set(light_checks -fno-sanitize=null,alignment,vptr)
+endif()
 function(qw_light_checks)
-  if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=[a-z,]*undefined")
-    set_property(SOURCE ${ARGN} APPEND PROPERTY COMPILE_OPTIONS -fno-sanitize=null,alignment,vptr)
-  endif()
+  set_property(SOURCE ${ARGN} APPEND PROPERTY COMPILE_OPTIONS ${light_checks})
 endfunction()
 
 function(qw_room room)
@@ -47,6 +49,15 @@ function(qw_room room)
     add_library(qw_${room} INTERFACE)
     set(scope INTERFACE)
   endif()
+  # Compiled one by one even where others are joined (cmake/compiled_alone.cmake): sources of one instruction set each, and those
+  # whose forward and training halves have words in common.
+  set(joined ON)
+  if(room MATCHES "^(kernels|ops)$")
+    set(joined OFF)
+    if(sources)
+      set_target_properties(qw_${room} PROPERTIES UNITY_BUILD OFF)
+    endif()
+  endif()
   target_include_directories(qw_${room} ${scope} ${PROJECT_SOURCE_DIR}/src)
   target_link_libraries(qw_${room} ${scope} ${ARG_DEPS} ${ARG_LIBS} Threads::Threads)
 
@@ -56,13 +67,14 @@ function(qw_room room)
     if(tests)
       # Tests are compiled once and run for seconds: optimising them takes longer than they run. Tests of these rooms
       # compute, to have something to compare with.
-      if(NOT room MATCHES "^(tensor|kernels|ops|kvcache|models|engine|train)$")
-        set_source_files_properties(${tests} PROPERTIES COMPILE_OPTIONS -O0)
-      elseif(CMAKE_BUILD_TYPE STREQUAL "Release")
-        set_source_files_properties(${tests} PROPERTIES COMPILE_OPTIONS -O1)
-      endif()
-      qw_light_checks(${tests})
       add_executable(${room}_test ${tests})
+      if(NOT room MATCHES "^(tensor|kernels|ops|kvcache|models|engine|train)$")
+        target_compile_options(${room}_test PRIVATE -O0)
+      elseif(CMAKE_BUILD_TYPE STREQUAL "Release")
+        target_compile_options(${room}_test PRIVATE -O1)
+      endif()
+      target_compile_options(${room}_test PRIVATE ${light_checks})
+      set_target_properties(${room}_test PROPERTIES UNITY_BUILD ${joined} UNITY_BUILD_BATCH_SIZE 8)
       target_link_libraries(${room}_test PRIVATE qw_${room} ${ARG_TEST_LIBS} GTest::gtest_main GTest::gmock)
       # Where tests find their committed cases (tests/cases, tests/golden).
       target_compile_definitions(${room}_test PRIVATE QW_SOURCE_DIR="${PROJECT_SOURCE_DIR}")

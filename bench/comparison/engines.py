@@ -39,7 +39,7 @@ class Ours:
         return self.bench(model, threads, "-p", tokens, "-n", 0)[f"pp{tokens}", 1]
 
     def decode(self, model, threads, depth, tokens, cache):
-        cache_flag = ["--cache-type", cache.removesuffix("_0")] if cache != "f16" else []
+        cache_flag = ["--cache-type", cache.removesuffix("_0")]
         [speed] = self.bench(model, threads, "-p", 0, "-n", tokens, "-d", depth, *cache_flag).values()
         return speed
 

@@ -20,7 +20,7 @@ set(compiled_alone
   src/governance/assess/gate.cc src/governance/assess/report.cc src/governance/assess/results.cc src/governance/assess/summary.cc
   src/governance/audit/verify.cc src/governance/dossier/data_documents.cc src/governance/dossier/manifest.cc
   src/governance/incident/incident_register.cc src/governance/label/internal/markdown_carrier.cc
-  src/governance/label/internal/xmp.cc src/governance/ledger/compute_ledger.cc src/governance/ledger/dataset_ledger.cc
+  src/governance/label/internal/picture.cc src/governance/label/internal/xmp.cc src/governance/ledger/compute_ledger.cc src/governance/ledger/dataset_ledger.cc
   src/governance/ledger/licence.cc src/governance/pii/pii_finder.cc src/governance/policy/approvals.cc
   src/governance/policy/profile.cc src/governance/policy/stop_list.cc src/governance/watermark/mark_function.cc
   src/governance/watermark/mark_key.cc

@@ -98,13 +98,11 @@ void print_banner(const std::string& host, int port, const std::string& model, b
                address.c_str(), address.c_str(), model.c_str());
 }
 
-// Opens the store; a new one gets an administrator, whose key is shown this once.
-Result<std::unique_ptr<store::Store>> open_store(const std::string& url) {
-  QW_ASSIGN(auto opened, store::Store::open(url));
-  QW_ASSIGN(const auto first, opened->tenants().bootstrap());
-  base::log_info("store: " + opened->name());
+// A new store gets an administrator, whose key is shown this once: by a service that starts, not by one that is refused.
+Status show_first_key(store::Store& store) {
+  QW_ASSIGN(const auto first, store.tenants().bootstrap());
   if (first) std::fprintf(stderr, "\n  Key of the administrator, shown this once:\n  %s\n", first->secret.c_str());
-  return opened;
+  return {};
 }
 
 base::LogLevel level_of(const std::string& name) {
@@ -348,7 +346,8 @@ Status serve(const ServeOptions& o) {
   std::unique_ptr<store::Store> store;
   std::unique_ptr<api::Accounts> accounts;
   if (const std::string url = store_url(o.store); !url.empty()) {
-    QW_ASSIGN(store, open_store(url));
+    QW_ASSIGN(store, store::Store::open(url));
+    base::log_info("store: " + store->name());
     QW_ASSIGN(accounts, api::Accounts::start(*store));
   }
   QW_ASSIGN(const auto marks, load_marks(o.watermark_keys));
@@ -428,6 +427,7 @@ Status serve(const ServeOptions& o) {
   }
   options.log_requests = base::logs(base::LogLevel::kInfo);
   options.page = [](std::string_view name) { return web::file(name); };
+  if (store != nullptr) QW_TRY(show_first_key(*store));
   QW_ASSIGN(auto service, api::Service::start(models.list(), std::move(options)));
   base::log_info("listening on " + o.host + ":" + std::to_string(service->port()));
   if (o.admin_port >= 0) base::log_info("administration at " + o.admin_host + ":" + std::to_string(service->admin_port()));

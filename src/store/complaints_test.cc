@@ -70,7 +70,8 @@ TEST_P(ComplaintsTest, ListsByStatusAndDeadlinePageByPage) {
   ASSERT_TRUE(complaints().add({"", "", "", "", "of nobody"}));
   const auto ids = [&](const ComplaintFilter& f, const std::string& after = "", std::int64_t most = 10) {
     std::vector<std::string> out;
-    for (const Complaint& one : *complaints().list(f, after, most)) out.push_back(one.text);
+    const auto listed = complaints().list(f, after, most);
+    for (const Complaint& one : *listed) out.push_back(one.text);
     return out;
   };
   using Texts = std::vector<std::string>;

@@ -29,22 +29,34 @@ std::string slashed(std::string_view place) {
   return out;
 }
 
+// Lines are kept, and what no page may hold is left out.
+std::string escaped(std::string_view text) {
+  std::string out;
+  for (const char c : base::html_escaped(text)) {
+    if (c == '\n')
+      out += "<br>";
+    else if (static_cast<unsigned char>(c) >= 0x20 || c == '\t')
+      out += c;
+  }
+  return out;
+}
+
 const char* missing_word(const Document& d) { return d.language == "zh" ? "未记录" : "not recorded"; }
 
 std::string html_of(const Cell& cell, const Document& document, const EvidenceSet& evidence) {
   std::string out =
-      cell.recorded ? base::html_escaped(cell.text) : std::string("<span class=\"missing\">") + missing_word(document) + "</span>";
+      cell.recorded ? escaped(cell.text) : std::string("<span class=\"missing\">") + missing_word(document) + "</span>";
   if (cell.evidence.empty()) return out;
   for (const Evidence& one : evidence.all())
     if (one.id == cell.evidence)
-      out += " <a class=\"e\" href=\"" + base::html_escaped(one.file) + "\" title=\"sha256 " + one.sha256 + "\">[" + one.id +
-             (cell.place.empty() ? "" : " " + base::html_escaped(cell.place)) + "]</a>";
+      out += " <a class=\"e\" href=\"" + escaped(one.file) + "\" title=\"sha256 " + one.sha256 + "\">[" + one.id +
+             (cell.place.empty() ? "" : " " + escaped(cell.place)) + "]</a>";
   return out;
 }
 
 void add_table(const Table& table, const Document& document, const EvidenceSet& evidence, std::string& out) {
   out += "<table><thead><tr>";
-  for (const std::string& head : table.heads) out += "<th scope=\"col\">" + base::html_escaped(head) + "</th>";
+  for (const std::string& head : table.heads) out += "<th scope=\"col\">" + escaped(head) + "</th>";
   out += "</tr></thead><tbody>";
   for (const auto& row : table.rows) {
     out += "<tr>";
@@ -106,19 +118,19 @@ Cell EvidenceSet::about(std::size_t evidence, std::string_view place, std::strin
 
 std::string html_of(const Document& d, const EvidenceSet& evidence) {
   std::string out =
-      "<!doctype html>\n<html lang=\"" + base::html_escaped(d.language) +
+      "<!doctype html>\n<html lang=\"" + escaped(d.language) +
       "\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">"
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
       "<title>" +
-      base::html_escaped(d.title) + "</title><style>" + kStyle + "</style></head><body>\n<h1>" + base::html_escaped(d.title) + "</h1>\n";
-  if (!d.intro.empty()) out += "<p class=\"intro\">" + base::html_escaped(d.intro) + "</p>\n";
+      escaped(d.title) + "</title><style>" + kStyle + "</style></head><body>\n<h1>" + escaped(d.title) + "</h1>\n";
+  if (!d.intro.empty()) out += "<p class=\"intro\">" + escaped(d.intro) + "</p>\n";
   for (const Section& section : d.sections) {
-    out += "<h2>" + base::html_escaped(section.title) + "</h2>\n";
-    if (!section.text.empty()) out += "<p class=\"note\">" + base::html_escaped(section.text) + "</p>\n";
+    out += "<h2>" + escaped(section.title) + "</h2>\n";
+    if (!section.text.empty()) out += "<p class=\"note\">" + escaped(section.text) + "</p>\n";
     if (!section.lines.empty()) {
       out += "<table class=\"facts\"><tbody>\n";
       for (const Line& line : section.lines)
-        out += "<tr><th scope=\"row\">" + base::html_escaped(line.title) + "</th><td>" + html_of(line.cell, d, evidence) +
+        out += "<tr><th scope=\"row\">" + escaped(line.title) + "</th><td>" + html_of(line.cell, d, evidence) +
                "</td></tr>\n";
       out += "</tbody></table>\n";
     }

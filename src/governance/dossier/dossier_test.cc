@@ -54,6 +54,12 @@ TEST(Dossier, EveryFigureNamesItsEvidenceAndWhatIsUnknownSaysSo) {
   EXPECT_THAT(html_of(filing_outline(in), in.evidence), HasSubstr("未记录"));
 }
 
+TEST(Dossier, LinesOfATextAreKeptAndWhatNoPageMayHoldIsLeftOut) {
+  Document document;
+  document.title = "one\ntwo\x01\t<three>";
+  EXPECT_THAT(html_of(document, EvidenceSet()), HasSubstr("<h1>one<br>two\t&lt;three&gt;</h1>"));
+}
+
 TEST(Dossier, TheSummaryHasTheSourcesByTheirKind) {
   const DossierInput in = whole();
   const Document summary = training_summary(in);

@@ -254,7 +254,7 @@ ApiError refusal_error(const store::Admission& a) {
     error.code = "insufficient_quota";
     error.message = "Budget reached: " + a.why + ".";
   }
-  error.retry_after_s = a.retry_after_us < 0 ? -1 : std::max<std::int64_t>(1, (a.retry_after_us + 999'999) / 1'000'000);
+  error.retry_after_s = a.retry_after_us < 0 ? -1 : retry_after_of(a.retry_after_us);
   return error;
 }
 

@@ -5,7 +5,6 @@
 #include "api/audit_entry.h"
 #include "api/field_reader.h"
 #include "api/openai/files.h"
-#include "base/log.h"
 #include "governance/audit/audit_log.h"
 #include "governance/policy/policy.h"
 #include "net/ip_range.h"
@@ -25,13 +24,9 @@ bool is_below(std::string_view path, std::string_view root) {
 }
 
 ApiError store_error(const Error& error) {
-  if (error.kind == ErrorKind::kRefused)
-    return {409, "invalid_request_error", error.message + ".", "", "not_possible", -1};
   if (error.kind == ErrorKind::kResource)
     return {503, "overloaded_error", "Too many complaints are open.", "", "overloaded"};
-  if (error.kind == ErrorKind::kBadInput) return bad_request("", error.message + ".");
-  base::log_error("store: " + error.message);
-  return {503, "server_error", "The store cannot be reached.", "", "store_unavailable"};
+  return from_store(error);
 }
 
 ApiError not_there(const std::string& id) {
@@ -78,7 +73,7 @@ class Call {
     }
     if (*wait == 0) return true;
     ApiError error{429, "rate_limit_error", "Too many complaints in a minute.", "", "too_many_attempts"};
-    error.retry_after_s = (*wait + 999'999) / 1'000'000;
+    error.retry_after_s = retry_after_of(*wait);
     refuse(error);
     return false;
   }

@@ -1,5 +1,10 @@
 #include "api/error.h"
 
+#include <algorithm>
+
+#include "base/clock.h"
+#include "base/log.h"
+
 namespace qw::api {
 
 ApiError bad_request(std::string param, std::string message) {
@@ -20,6 +25,19 @@ ApiError from_internal(const Error& error) {
     case ErrorKind::kFailed: break;
   }
   return {500, "server_error", error.message, "", ""};
+}
+
+ApiError from_store(const Error& error) {
+  if (error.kind == ErrorKind::kBadInput || error.kind == ErrorKind::kUsage)
+    return bad_request("", error.message + ".");
+  if (error.kind == ErrorKind::kRefused)
+    return {409, "invalid_request_error", error.message + ".", "", "not_possible", -1};
+  base::log_error("store: " + error.message);
+  return {503, "server_error", "The store cannot be reached.", "", "store_unavailable"};
+}
+
+std::int64_t retry_after_of(std::int64_t wait_us) {
+  return std::max<std::int64_t>(1, (wait_us + base::kSecondUs - 1) / base::kSecondUs);
 }
 
 }  // namespace qw::api

@@ -29,5 +29,9 @@ ApiError bad_request(std::string param, std::string message);
 ApiError model_not_found(const std::string& model);
 // What an internal error means to a client: usage and bad input are the request's fault, resource is "try later".
 ApiError from_internal(const Error& error);
+// The same of the store's errors: what it refuses is a conflict (409), and what it cannot do is told in the log alone.
+ApiError from_store(const Error& error);
+// Retry-After for a wait of so many microseconds: whole seconds, at least one.
+std::int64_t retry_after_of(std::int64_t wait_us);
 
 }  // namespace qw::api

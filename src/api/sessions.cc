@@ -182,7 +182,7 @@ class Login {
     if (!wait) return unreachable(wait.error());
     if (*wait > 0) {
       ApiError error{429, "rate_limit_error", "Too many attempts to log in.", "", "too_many_attempts"};
-      error.retry_after_s = (*wait + 999'999) / 1'000'000;
+      error.retry_after_s = retry_after_of(*wait);
       return exchange_.send_error(error);
     }
     auto session = asked->key.empty() ? by_password(*asked) : by_key(*asked);

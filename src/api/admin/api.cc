@@ -86,15 +86,6 @@ std::string mark_of(const json::Value& object) {
   return "";
 }
 
-ApiError error_of(const Error& error) {
-  if (error.kind == ErrorKind::kBadInput || error.kind == ErrorKind::kUsage)
-    return bad_request("", error.message + ".");
-  if (error.kind == ErrorKind::kRefused)
-    return {409, "invalid_request_error", error.message + ".", "", "not_possible", -1};
-  base::log_error("store: " + error.message);
-  return {503, "server_error", "The store cannot be reached.", "", "store_unavailable"};
-}
-
 class Call {
  public:
   Call(const net::Request& request, const std::shared_ptr<Exchange>& exchange, store::Store& store, Match match)
@@ -103,7 +94,7 @@ class Call {
   void run() {
     if (!match_.kind.empty()) {
       const auto there = exists(store_, match_.kind, match_.where);
-      if (!there) return refuse(error_of(there.error()));
+      if (!there) return refuse(from_store(there.error()));
       if (!*there)
         return refuse({404, "invalid_request_error", "There is no " + match_.kind + " " + match_.where + ".",
                        match_.kind, "not_found"});
@@ -112,7 +103,7 @@ class Call {
     if (!arguments) return refuse(arguments.error());
     if (match_.operation->name == "usage.list") return rows(*arguments);
     const auto answer = perform(*match_.operation, store_, *arguments);
-    if (!answer) return refuse(error_of(answer.error()));
+    if (!answer) return refuse(from_store(answer.error()));
     if (match_.operation->changes()) note(*arguments, *answer);
     if (match_.operation->changes()) exchange_->accounts()->forget();
     if (exchange_->audit() != nullptr && std::count(std::begin(kRecorded), std::end(kRecorded), match_.operation->name))
@@ -151,7 +142,7 @@ class Call {
     const std::string id = exchange_->who()->key.id + " " + std::string(repeat);
     const std::string made = "key_" + base::sha256_hex(id).substr(0, 24);
     const auto there = exists(store_, "key", made);
-    if (!there) return tl::unexpected(error_of(there.error()));
+    if (!there) return tl::unexpected(from_store(there.error()));
     // Its secret was shown when it was made, and is nowhere any more.
     if (*there)
       return tl::unexpected(ApiError{
@@ -222,7 +213,7 @@ class Call {
     if (after) arguments.set("after", *after);
     arguments.set("limit", *limit + 1);
     auto found = perform(*match_.operation, store_, arguments);
-    if (!found) return refuse(error_of(found.error()));
+    if (!found) return refuse(from_store(found.error()));
     json::Array& data = found->as_array();
     const bool more = static_cast<std::int64_t>(data.size()) > *limit;
     if (more) data.pop_back();

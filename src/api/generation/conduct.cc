@@ -8,8 +8,6 @@
 namespace qw::api {
 namespace {
 
-std::int64_t seconds(std::int64_t us) { return std::max<std::int64_t>(1, (us + 999'999) / 1'000'000); }
-
 std::string moment(std::int64_t us) { return governance::timestamp(us).substr(0, 19) + "Z"; }
 
 }  // namespace
@@ -35,7 +33,7 @@ std::optional<ApiError> held_back(const store::Met& met, Exchange& exchange) {
     case Verdict::kGo:
       return std::nullopt;
     case Verdict::kSuspended:
-      exchange.add_header("Retry-After", std::to_string(seconds(met.wait_us)));
+      exchange.add_header("Retry-After", std::to_string(retry_after_of(met.wait_us)));
       return ApiError{403, "permission_error",
                       "Requests are refused until " + moment(met.conduct.until_us) +
                           ": too many of them broke the rules of this service.",
@@ -44,10 +42,10 @@ std::optional<ApiError> held_back(const store::Met& met, Exchange& exchange) {
       return ApiError{429, "rate_limit_error",
                       "Requests are slowed until " + moment(met.conduct.until_us) +
                           ": too many of them broke the rules of this service.",
-                      "", "slowed", seconds(met.wait_us)};
+                      "", "slowed", retry_after_of(met.wait_us)};
     case Verdict::kUsedUp:
       return ApiError{429, "rate_limit_error", "By the policy of this service, today's time of use is over.", "",
-                      "daily_time_used", seconds(met.wait_us)};
+                      "daily_time_used", retry_after_of(met.wait_us)};
   }
   return std::nullopt;
 }

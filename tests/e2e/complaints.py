@@ -8,28 +8,14 @@ import re
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 
-from service import check, start_service, wait_for
+from service import ask, check, start_service, wait_for
 
 program = sys.argv[1]
 
 
 def run(*words):
     return subprocess.run([program, *map(str, words)], capture_output=True, text=True, timeout=60)
-
-
-def call(port, method, path, body=None, key=None):
-    headers = {"Content-Type": "application/json"}
-    if key:
-        headers["Authorization"] = "Bearer " + key
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", None if body is None else json.dumps(body).encode(), headers, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer), dict(answer.headers)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error), dict(error.headers)
 
 
 with tempfile.TemporaryDirectory() as folder:
@@ -54,56 +40,56 @@ with tempfile.TemporaryDirectory() as folder:
         user = admin("user", "add", organisation, "ann")
         ann = admin("key", "add", "essays", "--user", "ann")["key"]
 
-        status, answer, head = call(port, "POST", "/v1/responses", {"model": "mini", "input": "明月", "max_output_tokens": 8}, ann)
+        status, answer, head = ask(port, "POST", "/v1/responses", {"model": "mini", "input": "明月", "max_output_tokens": 8}, ann)
         number = answer.get("aigc", {}).get("ProduceID", "")
         check("complaints: an answer with a number", status == 200 and number)
-        status, found, _ = call(port, "POST", "/v1/content_provenance", {"produce_id": number}, ann)
+        status, found, _ = ask(port, "POST", "/v1/content_provenance", {"produce_id": number}, ann)
         check("provenance: found by its number", status == 200 and found["basis"] == "audit_log"
               and found["results"][0]["verdict"] == "produced_here" and found["results"][0]["model"] == "mini")
         other = number[:-1] + ("0" if number[-1] != "0" else "1")
-        status, found, _ = call(port, "POST", "/v1/content_provenance", {"produce_id": [number, other]}, ann)
+        status, found, _ = ask(port, "POST", "/v1/content_provenance", {"produce_id": [number, other]}, ann)
         check("provenance: and another is not", [one["verdict"] for one in found["results"]] == ["produced_here", "not_found"]
               and "project" not in json.dumps(found))
-        check("provenance: what is no number", call(port, "POST", "/v1/content_provenance", {"produce_id": "7"}, ann)[0] == 400)
+        check("provenance: what is no number", ask(port, "POST", "/v1/content_provenance", {"produce_id": "7"}, ann)[0] == 400)
 
-        status, filed, _ = call(port, "POST", "/v1/complaints", {"text": "it was rude", "about": number, "contact": "a@b.org"})
+        status, filed, _ = ask(port, "POST", "/v1/complaints", {"text": "it was rude", "about": number, "contact": "a@b.org"})
         check("complaints: without a key", status == 200 and filed["status"] == "open" and filed["due"] - filed["created"] == 15 * 86400)
         path = f"/v1/complaints/{filed['id']}"
-        check("complaints: seen with its receipt", call(port, "GET", f"{path}?receipt={filed['receipt']}")[1]["text"] == "it was rude")
-        check("complaints: and not without", call(port, "GET", path)[0] == 404 and call(port, "GET", f"{path}?receipt=guess")[0] == 404)
-        check("complaints: no list for strangers", call(port, "GET", "/v1/complaints")[0] == 401)
-        check("complaints: an empty one", call(port, "POST", "/v1/complaints", {"text": ""}, ann)[0] == 400)
-        status, mine, _ = call(port, "POST", "/v1/complaints", {"text": "it is wrong"}, ann)
-        check("complaints: with a key", status == 200 and call(port, "GET", f"/v1/complaints/{mine['id']}", key=ann)[0] == 200)
-        check("complaints: one's own are listed", [c["id"] for c in call(port, "GET", "/v1/complaints", key=ann)[1]["data"]] == [mine["id"]])
+        check("complaints: seen with its receipt", ask(port, "GET", f"{path}?receipt={filed['receipt']}")[1]["text"] == "it was rude")
+        check("complaints: and not without", ask(port, "GET", path)[0] == 404 and ask(port, "GET", f"{path}?receipt=guess")[0] == 404)
+        check("complaints: no list for strangers", ask(port, "GET", "/v1/complaints")[0] == 401)
+        check("complaints: an empty one", ask(port, "POST", "/v1/complaints", {"text": ""}, ann)[0] == 400)
+        status, mine, _ = ask(port, "POST", "/v1/complaints", {"text": "it is wrong"}, ann)
+        check("complaints: with a key", status == 200 and ask(port, "GET", f"/v1/complaints/{mine['id']}", key=ann)[0] == 200)
+        check("complaints: one's own are listed", [c["id"] for c in ask(port, "GET", "/v1/complaints", key=ann)[1]["data"]] == [mine["id"]])
 
-        status, body, _ = call(port, "POST", f"{path}/appeal", {"text": "no", "receipt": filed["receipt"]})
+        status, body, _ = ask(port, "POST", f"{path}/appeal", {"text": "no", "receipt": filed["receipt"]})
         check("complaints: no appeal against nothing", status == 409)
-        listed = call(port, "GET", "/admin/v1/complaints?status=open", key=owner)[1]["data"]
+        listed = ask(port, "GET", "/admin/v1/complaints?status=open", key=owner)[1]["data"]
         check("complaints: the operator's list", [c["id"] for c in listed] == [filed["id"], mine["id"]])
-        check("complaints: is the operator's", call(port, "GET", "/admin/v1/complaints", key=ann)[0] == 403)
-        status, body, _ = call(port, "POST", f"/admin/v1/complaints/{filed['id']}/answer", {"text": "we are sorry", "by": "bo"}, owner)
+        check("complaints: is the operator's", ask(port, "GET", "/admin/v1/complaints", key=ann)[0] == 403)
+        status, body, _ = ask(port, "POST", f"/admin/v1/complaints/{filed['id']}/answer", {"text": "we are sorry", "by": "bo"}, owner)
         check("complaints: answered", status == 200 and body["status"] == "answered")
-        seen = call(port, "GET", f"{path}?receipt={filed['receipt']}")[1]
+        seen = ask(port, "GET", f"{path}?receipt={filed['receipt']}")[1]
         check("complaints: whoever complained is told", seen["answer"] == "we are sorry" and "answered_by" not in seen)
-        status, appeal, _ = call(port, "POST", f"{path}/appeal", {"text": "not enough", "receipt": filed["receipt"]})
+        status, appeal, _ = ask(port, "POST", f"{path}/appeal", {"text": "not enough", "receipt": filed["receipt"]})
         check("complaints: appealed against", status == 200 and appeal["kind"] == "appeal" and appeal["due"] - appeal["created"] == 7 * 86400)
         check("complaints: closed by the command", admin("complaint", "close", appeal["id"], "final", "--by", "bo")["status"] == "closed")
         check("complaints: listed by it", len(admin("complaint", "list")) == 3 and admin("complaint", "list", "--overdue", "true") == [])
 
-        codes = [call(port, "POST", "/v1/complaints", {"text": "again"})[0] for _ in range(60)]
+        codes = [ask(port, "POST", "/v1/complaints", {"text": "again"})[0] for _ in range(60)]
         check("complaints: too many from one address", codes[0] == 200 and codes[-1] == 429)
 
-        answered = call(port, "POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "my question"}], "max_tokens": 4}, ann)[1]["id"]
-        call(port, "POST", "/v1/feedback", {"answer_id": answered, "rating": "down", "comment": "not so"}, ann)
-        held = call(port, "GET", "/v1/my/data", key=ann)[1]
+        answered = ask(port, "POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "my question"}], "max_tokens": 4}, ann)[1]["id"]
+        ask(port, "POST", "/v1/feedback", {"answer_id": answered, "rating": "down", "comment": "not so"}, ann)
+        held = ask(port, "GET", "/v1/my/data", key=ann)[1]
         check("data: what one said of answers", [f["comment"] for f in held["feedback"]] == ["not so"])
         check("data: given out", held["user"]["name"] == "ann" and any(d["id"] == answer["id"] for d in held["documents"])
               and [c["text"] for c in held["complaints"]] == ["it is wrong"])
         check("data: as the operator gives it out", admin("data", "user", "ann")["user"]["id"] == user["id"])
-        status, gone, _ = call(port, "DELETE", "/v1/my/data", key=ann)
+        status, gone, _ = ask(port, "DELETE", "/v1/my/data", key=ann)
         check("data: erased", status == 200 and gone["users"] == 1 and gone["documents"] >= 1 and gone["complaints"] == 1)
-        check("data: the key is worth nothing now", call(port, "GET", "/v1/models", key=ann)[0] == 401)
+        check("data: the key is worth nothing now", ask(port, "GET", "/v1/models", key=ann)[0] == 401)
         left = admin("data", "user", user["id"], "--project", "essays")
         check("data: nothing is left but that there was somebody", left["user"]["name"] == "erased-" + user["id"] and left["documents"] == []
               and left["complaints"][0]["text"] == "" and left["complaints"][0]["status"] == "open"
@@ -124,7 +110,7 @@ with tempfile.TemporaryDirectory() as folder:
     policy.write_text(json.dumps(ours))
     server, port = start_service(program, work / "log2", *words)
     try:
-        check("complaints: for keys only, where the policy says so", call(port, "POST", "/v1/complaints", {"text": "x"})[0] == 401)
+        check("complaints: for keys only, where the policy says so", ask(port, "POST", "/v1/complaints", {"text": "x"})[0] == 401)
     finally:
         server.terminate()
         server.wait(30)

@@ -9,10 +9,9 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import urllib.error
 import urllib.request
 
-from service import check, start_service, wait_for
+from service import check, send, start_service, wait_for
 
 program = sys.argv[1]
 PERSONA = {"role": "system", "content": "You are my virtual girlfriend."}
@@ -20,17 +19,6 @@ PERSONA = {"role": "system", "content": "You are my virtual girlfriend."}
 
 def run(*words):
     return subprocess.run([program, *map(str, words)], capture_output=True, text=True, timeout=60)
-
-
-def send(port, path, body, key):
-    """Status, text and headers of an answer."""
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(),
-                                     {"Content-Type": "application/json", "Authorization": "Bearer " + key}, method="POST")
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, answer.read().decode(), dict(answer.headers)
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode(), dict(error.headers)
 
 
 with tempfile.TemporaryDirectory() as folder:
@@ -43,7 +31,7 @@ with tempfile.TemporaryDirectory() as folder:
         return json.loads(done.stdout) if done.returncode == 0 and done.stdout else done
 
     def chat(text, whose, before=(), **more):
-        return send(port, "/v1/chat/completions", {"messages": [*before, {"role": "user", "content": text}], "max_tokens": 8, **more}, whose)
+        return send(port, "POST", "/v1/chat/completions", {"messages": [*before, {"role": "user", "content": text}], "max_tokens": 8, **more}, whose)
 
     # What ships for China and California is what these tests go by; the operator's keywords are one word.
     ours = json.loads(run("govern", "profile", "show", "us-ca-public").stdout)
@@ -83,7 +71,7 @@ with tempfile.TemporaryDirectory() as folder:
                            ("/api/chat", {"model": "mini", "messages": [{"role": "user", "content": "I want to kill myself"}]}),
                            ("/v1/completions", {"prompt": "I want to kill myself"})):
             for stream in (False, True):
-                status, said, _ = send(port, path, body | {"stream": stream}, bo)
+                status, said, _ = send(port, "POST", path, body | {"stream": stream}, bo)
                 helped[path, stream] = status == 200 and "call or text 988" in said and "helplines" in said
         check("crisis: help in every protocol, streamed or not", all(helped.values()))
         check("crisis: is no strike", admin("conduct", "list") and [c["total"] for c in admin("conduct", "list")] == [4])
@@ -113,7 +101,7 @@ with tempfile.TemporaryDirectory() as folder:
         check("minors: the day's time ends", status == 429 and "daily_time_used" in said and 0 < int(head["Retry-After"]) <= 86400)
 
         check("conduct: visible and lifted", [c["standing"] for c in admin("conduct", "list", "--status", "suspended")] == ["suspended"]
-              and send(port, "/admin/v1/conduct/ann/lift", {}, owner)[0] == 200 and chat("hello", ann)[0] == 200)
+              and send(port, "POST", "/admin/v1/conduct/ann/lift", {}, owner)[0] == 200 and chat("hello", ann)[0] == 200)
         mine = json.loads(urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/v1/my/data", headers={"Authorization": "Bearer " + bo})).read())
         check("conduct: given out with one's data", mine["conduct"][0]["used_seconds"] >= 240 * 60 and mine["minors"][0]["age"] == 15)
     finally:

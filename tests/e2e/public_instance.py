@@ -10,10 +10,8 @@ import re
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 
-from service import check, start_service
+from service import ask, check, start_service
 
 program = sys.argv[1]
 OPERATOR = {"provider": "Example", "contact": "x@example.org", "purpose": "poems", "limits": "it errs", "filing_number": "X-1",
@@ -22,16 +20,6 @@ OPERATOR = {"provider": "Example", "contact": "x@example.org", "purpose": "poems
 
 def run(*words):
     return subprocess.run([program, *map(str, words)], capture_output=True, text=True, timeout=120)
-
-
-def call(port, method, path, body=None, key=None):
-    headers = {"Content-Type": "application/json"} | ({"Authorization": "Bearer " + key} if key else {})
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", None if body is None else json.dumps(body).encode(), headers, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer), dict(answer.headers)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error), dict(error.headers)
 
 
 def walk_through(name, work):
@@ -53,21 +41,21 @@ def walk_through(name, work):
     owner = shown.search((work / "log").read_text()).group(0)
     try:
         body = {"model": "mini", "prompt": "The fox", "max_tokens": 400, "seed": 1, "temperature": 1, "top_k": 40, "ignore_eos": True}
-        status, answer, head = call(port, "POST", "/v1/completions", body, owner)
+        status, answer, head = ask(port, "POST", "/v1/completions", body, owner)
         number = answer.get("aigc", {}).get("ProduceID", "")
         check(f"{name}: an answer, marked and labelled", status == 200 and head.get("X-Watermark") == "synthid" and number)
-        status, found, _ = call(port, "POST", "/v1/content_provenance", {"input": answer["choices"][0]["text"]}, owner)
+        status, found, _ = ask(port, "POST", "/v1/content_provenance", {"input": answer["choices"][0]["text"]}, owner)
         check(f"{name}: found again by its mark", status == 200 and found["results"][0]["verdict"] == "marked")
-        status, found, _ = call(port, "POST", "/v1/content_provenance", {"produce_id": number}, owner)
+        status, found, _ = ask(port, "POST", "/v1/content_provenance", {"produce_id": number}, owner)
         check(f"{name}: and by its number", status == 200 and found["results"][0]["verdict"] == "produced_here")
         days = profile["complaints"]["answer_days"]
-        status, filed, _ = call(port, "POST", "/v1/complaints", {"text": "it is wrong", "about": number})
+        status, filed, _ = ask(port, "POST", "/v1/complaints", {"text": "it is wrong", "about": number})
         check(f"{name}: a complaint, with its deadline", status == 200 and filed["due"] - filed["created"] == days * 86400)
-        status, _, _ = call(port, "POST", f"/admin/v1/complaints/{filed['id']}/answer", {"text": "it was put right", "by": "bo"}, owner)
-        seen = call(port, "GET", f"/v1/complaints/{filed['id']}?receipt={filed['receipt']}")[1]
+        status, _, _ = ask(port, "POST", f"/admin/v1/complaints/{filed['id']}/answer", {"text": "it was put right", "by": "bo"}, owner)
+        seen = ask(port, "GET", f"/v1/complaints/{filed['id']}?receipt={filed['receipt']}")[1]
         check(f"{name}: answered", status == 200 and seen["answer"] == "it was put right")
         if "crisis" in profile:
-            status, answer, _ = call(port, "POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "I want to end my life"}]}, owner)
+            status, answer, _ = ask(port, "POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "I want to end my life"}]}, owner)
             check(f"{name}: help for who is in danger", all(h["contact"] in answer["choices"][0]["message"]["content"] for h in profile["crisis"]["helplines"]))
     finally:
         server.terminate()

@@ -28,12 +28,23 @@ def start_service(program, log, *words, port=0):
     return server, int(wait_for(log, "listening on").rsplit(":", 1)[1].split()[0])
 
 
-def call(port, method, path, body=None):
-    """Status and JSON of an answer, an error's too."""
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", None if body is None else json.dumps(body).encode(),
-                                     {"Content-Type": "application/json"}, method=method)
+def send(port, method, path, body=None, key=None):
+    """Status, text and headers of an answer, an error's too."""
+    headers = {"Content-Type": "application/json"} | ({"Authorization": "Bearer " + key} if key else {})
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", None if body is None else json.dumps(body).encode(), headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer)
+            return answer.status, answer.read().decode(), dict(answer.headers)
     except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
+        return error.code, error.read().decode(), dict(error.headers)
+
+
+def ask(port, method, path, body=None, key=None):
+    """The same with the JSON that the text is."""
+    status, text, headers = send(port, method, path, body, key)
+    return status, json.loads(text), headers
+
+
+def call(port, method, path, body=None):
+    """Status and JSON."""
+    return ask(port, method, path, body)[:2]

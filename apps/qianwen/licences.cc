@@ -149,14 +149,18 @@ Status check_licences(const std::vector<LicensedPart>& parts, const std::string&
 
 Status admit_licences(const PolicySet* policies, const std::string& model, const std::vector<std::string>& adapters) {
   if (policies == nullptr) return {};
+  std::vector<std::vector<LicensedPart>> made;  // looked for once, if any policy asks
   for (const auto& [project, policy] : policies->all()) {
     const Profile& p = policy->profile();
     if (std::find(p.licence_actions.begin(), p.licence_actions.end(), LicenceAction::kRefuse) ==
         p.licence_actions.end())
       continue;
-    QW_ASSIGN(const std::string path, resolve_model(model));
-    QW_TRY(refused_by(p, licensed_parts(path, "")));
-    for (const std::string& adapter : adapters) QW_TRY(refused_by(p, licensed_parts(path, adapter)));
+    if (made.empty()) {
+      QW_ASSIGN(const std::string path, resolve_model(model));
+      made.push_back(licensed_parts(path, ""));
+      for (const std::string& adapter : adapters) made.push_back(licensed_parts(path, adapter));
+    }
+    for (const std::vector<LicensedPart>& parts : made) QW_TRY(refused_by(p, parts));
   }
   return {};
 }

@@ -62,14 +62,19 @@ jpeg_error_mgr* quiet(JpegErrors& errors) {
 constexpr int kQuality = 95;
 constexpr unsigned kLongestMarker = 0xFFFF;
 
-// False after an error. `out` was sized by `start`.
-bool decode(jpeg_decompress_struct& jpeg, JpegErrors& errors, std::string_view file, Picture& out) {
+// Size and markers, without the pixels. False after an error, as below.
+bool read_head(jpeg_decompress_struct& jpeg, JpegErrors& errors, std::string_view file) {
   if (setjmp(errors.jump) != 0) return false;
   jpeg_create_decompress(&jpeg);
   jpeg_mem_src(&jpeg, reinterpret_cast<const unsigned char*>(file.data()), file.size());
   for (int i = 0; i < 16; ++i) jpeg_save_markers(&jpeg, JPEG_APP0 + i, kLongestMarker);
   jpeg_save_markers(&jpeg, JPEG_COM, kLongestMarker);
   jpeg_read_header(&jpeg, TRUE);
+  return true;
+}
+
+bool decode(jpeg_decompress_struct& jpeg, JpegErrors& errors, Picture& out) {
+  if (setjmp(errors.jump) != 0) return false;
   out.width = jpeg.image_width;
   out.height = jpeg.image_height;
   if (out.width * out.height > kMostPixels) return false;
@@ -183,15 +188,14 @@ Result<std::string> write_png_picture(const Picture& picture, std::string_view f
 Result<Picture> read_jpeg_picture(std::string_view file) {
   Decompression jpeg;
   Picture out;
-  if (!decode(jpeg.jpeg, jpeg.errors, file, out)) return broken(why(jpeg, out));
+  if (!read_head(jpeg.jpeg, jpeg.errors, file) || !decode(jpeg.jpeg, jpeg.errors, out)) return broken(why(jpeg, out));
   if (jpeg.errors.base.num_warnings > 0) return broken("it is damaged");
   return out;
 }
 
 Result<std::string> write_jpeg_picture(const Picture& picture, std::string_view file) {
   Decompression from;
-  Picture ignored;
-  if (!decode(from.jpeg, from.errors, file, ignored)) return broken(why(from, ignored));
+  if (!read_head(from.jpeg, from.errors, file)) return broken(from.errors.text);
   JpegErrors errors;
   jpeg_compress_struct jpeg{};
   jpeg.err = quiet(errors);

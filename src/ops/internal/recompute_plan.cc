@@ -93,7 +93,7 @@ std::vector<Value> backward_reads(const Op& op, const TrainingPlan::OpPlan& plan
 
 RecomputePlan make_recompute_plan(const Program& program, const TrainingOptions& options,
                                   const std::vector<TrainingPlan::OpPlan>& ops) {
-  RecomputePlan out{std::vector<bool>(program.widths.size(), false), std::vector<bool>(program.ops.size(), false),
+  RecomputePlan out{std::vector<bool>(program.widths.size(), false),
                     std::vector<std::vector<std::int32_t>>(program.ops.size())};
   if (options.recompute == Recompute::kNone || options.forward_only) return out;
   const bool full = options.recompute == Recompute::kFull;
@@ -117,7 +117,6 @@ RecomputePlan make_recompute_plan(const Program& program, const TrainingOptions&
     // What these keep beside their outputs is larger than what enters them.
     const bool large = full && ops[index(i)].backward && (op.kind == OpKind::kExperts || op.kind == OpKind::kDeltaRule);
     if (op.out.id < 0 || (!large && !(out.dropped[index(op.out.id)] && needed[index(op.out.id)]))) continue;
-    out.again[index(i)] = true;
     for (int j = 0; j < op.inputs(); ++j) needed[index(op.in[j].id)] = true;
     const auto next = std::upper_bound(starts.begin(), starts.end(), i);
     auto& before =

@@ -18,7 +18,6 @@ namespace qw::ops {
 
 struct RecomputePlan {
   std::vector<bool> dropped;                      // by value
-  std::vector<bool> again;                        // by op: runs a second time, in the backward pass
   std::vector<std::vector<std::int32_t>> before;  // by op: those that run just before it runs backward, in order
 };
 

@@ -145,6 +145,7 @@ class SqliteDatabase final : public Database {
       return fail(ErrorKind::kFailed, path_ + ": " + (raw ? sqlite3_errmsg(raw) : "out of memory"));
     sqlite3_busy_timeout(raw, kBusyMs);
     auto connection = std::make_unique<SqliteConnection>(std::move(db), path_);
+    // What is erased is overwritten, not only unlinked.
     QW_TRY(connection->script(
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA secure_delete=ON;"));
     return connection;

@@ -1,6 +1,6 @@
-# Where sources of a room are compiled several at a time (CMAKE_UNITY_BUILD: test programs, and everything under the sanitizers,
-# which halves what these take to compile), a name that two files each keep to themselves would be defined twice. These files have
-# such a name, and are compiled alone; "redefinition" in such a build means that another belongs here, or a better name.
+# Sources of a room are compiled several at a time (CMAKE_UNITY_BUILD; not in the presets edit and debug, but for test programs),
+# which halves what they take to compile; a name that two files each keep to themselves would then be defined twice. These files
+# have such a name, and are compiled alone; "redefinition" in a build means that another belongs here, or a better name.
 set(compiled_alone
   src/api/admin/money_operations.cc src/api/admin/tenant_operations.cc src/api/api_test.cc src/api/auth.cc src/api/dashscope/files.cc src/api/dashscope/tasks.cc
   src/api/feedback/api.cc src/api/feedback/chain.cc src/api/feedback_loop_test.cc src/api/fine_tuning_test.cc src/api/generation/input_guard.cc

@@ -190,6 +190,9 @@ struct Kernels {
   void (*add)(const float* a, const float* b, std::int64_t n, float* out);          // out may alias a or b
   // out = x * sigmoid(gate), elementwise over n; out may alias x.
   void (*gate)(const float* x, const float* gate, std::int64_t n, float* out);
+  // One row of a causal convolution by channel: y[c] = silu(sum over j < taps of w[j*ldw + c] * x[j][c]) over n channels, taps in
+  // order, each product rounded before it is added; x[j] is the row that tap j meets, or null where there is none.
+  void (*short_conv)(const float* const* x, const float* w, std::int64_t ldw, std::int64_t taps, std::int64_t n, float* y);
   // In place softmax of one row; returns log(sum(exp(x))).
   float (*softmax)(float* x, std::int64_t n);
   // One row of cross-entropy (0 <= label < n): returns -log p[label] in nats and overwrites logits with

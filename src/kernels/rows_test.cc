@@ -190,6 +190,21 @@ TEST_P(RowsTest, Swiglu) {
   }
 }
 
+TEST_P(RowsTest, ShortConvIsItsSumThroughSilu) {
+  const std::int64_t taps = 5;
+  for (std::int64_t n : kLengths) {
+    const std::int64_t ldw = n + 3;
+    const auto w = random_values(taps * ldw, 31), x = random_values(taps * n, 32, 2.0F);
+    const float* const rows[] = {nullptr, x.data() + n, x.data() + 2 * n, nullptr, x.data() + 4 * n};
+    std::vector<float> y(n), sums(n), ones(n, 1.0F), expected(n);
+    for (std::int64_t j : {1, 2, 4})
+      for (std::int64_t i = 0; i < n; ++i) sums[i] += w[j * ldw + i] * x[j * n + i];
+    k_.swiglu(sums.data(), ones.data(), n, expected.data());
+    k_.short_conv(rows, w.data(), ldw, taps, n, y.data());
+    EXPECT_EQ(y, expected);
+  }
+}
+
 TEST_P(RowsTest, SwigluBackward) {
   for (std::int64_t n : kLengths) {
     const auto gate = gates(n), up = random_values(n, 14), dout = random_values(n, 15);

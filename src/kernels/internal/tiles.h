@@ -134,7 +134,7 @@ void prepare_blocks(WeightType type, std::int64_t tile_rows, const float* x, std
     const std::int64_t first = r / tile_rows * tile_rows, in_tile = std::min(tile_rows, rows - first);
     char* tile = static_cast<char*>(prepared) + first * block_row_bytes(in);
     auto* blocks = reinterpret_cast<ActivationBlock*>(tile) + (r - first);
-    for (std::int64_t b = 0; b < in / kBlock; ++b) Isa::quantise(x + r * ldx + b * kBlock, kind, blocks[b * in_tile]);
+    Isa::quantise_row(x + r * ldx, in / kBlock, kind, blocks, in_tile);
   }
 }
 

@@ -53,7 +53,9 @@ struct Avx512Matmul {
     }
   }
 
-  static void quantise(const float* x, ActivationKind kind, ActivationBlock& out) { avx512::quantise(x, kind, out); }
+  static void quantise_row(const float* x, std::int64_t blocks, ActivationKind kind, ActivationBlock* out, std::int64_t stride) {
+    for (std::int64_t b = 0; b < blocks; ++b) quantise(x + b * kBlock, kind, out[b * stride]);
+  }
 
   static void matmul_tile(WeightType, int rows, const MatmulTile& t) {
     kBfloatTiles[static_cast<std::size_t>(rows - 1)](t);

@@ -289,6 +289,9 @@ struct NeonMatmul : widening::Quantised {
     }
     set_sums(kind, sum[0], sum[1], out);
   }
+  static void quantise_row(const float* x, std::int64_t blocks, ActivationKind kind, ActivationBlock* out, std::int64_t stride) {
+    for (std::int64_t b = 0; b < blocks; ++b) quantise(x + b * kBlock, kind, out[b * stride]);
+  }
 
   static void matmul_tile(WeightType type, int rows, const MatmulTile& t) {
     const auto index = static_cast<std::size_t>(rows - 1);

@@ -62,6 +62,15 @@ void gate(const float* x, const float* g, std::int64_t n, float* out) {
   for (std::int64_t i = 0; i < n; ++i) out[i] = x[i] * sigmoid(g[i]);
 }
 
+void short_conv(const float* const* x, const float* w, std::int64_t ldw, std::int64_t taps, std::int64_t n, float* y) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    float sum = 0;
+    for (std::int64_t j = 0; j < taps; ++j)
+      if (x[j] != nullptr) sum += w[j * ldw + i] * x[j][i];
+    y[i] = sum * sigmoid(sum);
+  }
+}
+
 void swiglu_backward(const float* gate, const float* up, const float* dout, std::int64_t n, float* dgate, float* dup) {
   for (std::int64_t i = 0; i < n; ++i) {
     const float a = gate[i], b = up[i], g = dout[i], s = sigmoid(a);
@@ -138,6 +147,7 @@ void fill_rows(Kernels& table) {
   table.rope = rope;
   table.swiglu = swiglu;
   table.gate = gate;
+  table.short_conv = short_conv;
   table.swiglu_backward = swiglu_backward;
   table.add = add;
   table.softmax = softmax;

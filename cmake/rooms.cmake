@@ -89,6 +89,7 @@ function(qw_room room)
     list(FILTER benches INCLUDE REGEX "_bench\\.cc$")
     if(benches)
       add_executable(${room}_bench ${benches})
+      set_target_properties(${room}_bench PROPERTIES UNITY_BUILD OFF)  # two or three files
       target_link_libraries(${room}_bench PRIVATE qw_${room} benchmark::benchmark_main)
     endif()
   endif()

@@ -2,7 +2,10 @@
 
 #include <openssl/evp.h>
 
+#include <algorithm>
+
 #include "base/file.h"
+#include "base/mapped_pages.h"
 
 namespace qw::base {
 
@@ -41,7 +44,13 @@ std::string sha256_hex(std::string_view text) {
 Result<std::string> sha256_file_hex(const std::filesystem::path& path) {
   QW_ASSIGN(auto file, MappedFile::open(path));
   Sha256 hash;
-  hash.update(file.bytes());
+  // What was hashed is let go of: a model's weights would else be in this process's memory beside those that are used.
+  constexpr std::size_t kAtOnce = std::size_t{16} << 20;
+  for (std::size_t begin = 0; begin < file.bytes().size(); begin += kAtOnce) {
+    const auto part = file.bytes().subspan(begin, std::min(kAtOnce, file.bytes().size() - begin));
+    hash.update(part);
+    let_go_of_pages(part);
+  }
   return hash.hex();
 }
 

@@ -36,6 +36,8 @@ struct Problem {
   Doubles q, k, v, d_o;
   double score_unit = 0, weight_unit = 0;  // what rounding operands of both products adds, relative to each term
   double query_unit = 0;                   // what rounding queries adds, relative to the largest component
+  GemmPrecision precision = GemmPrecision::kF32;
+  double factor_unit = 0;                  // of backward: what rounding both factors adds, relative to each term
 };
 
 struct Reference {
@@ -97,14 +99,14 @@ void forward_row(const Problem& pr, std::int64_t g, std::int64_t t, Row& row, Re
 void backward_row(const Problem& pr, std::int64_t g, std::int64_t t, const Row& row, Reference& ref) {
   const std::int64_t d = pr.shape.dim, at = (t * pr.shape.group + g) * d;
   const double dot_unit = static_cast<double>(d + 3) * kUnit;
-  const double sum_unit = static_cast<double>(pr.shape.tokens * pr.shape.group + 4) * kUnit;
+  const double sum_unit = static_cast<double>(pr.shape.tokens * pr.shape.group + 4) * kUnit + pr.factor_unit;
   const double* d_o = pr.d_o.data() + at;
   const double row_dot = dot(d_o, ref.o.value.data() + at, d);
   const double row_error = dot_unit * dot_magnitude(d_o, ref.o.value.data() + at, d) + dot_magnitude(d_o, ref.o.bound.data() + at, d);
   for (std::int64_t j = pr.shape.first(t); j <= t; ++j) {
     const double* v = pr.v.data() + j * d;
     const double dp = dot(d_o, v, d);
-    const double dp_error = dot_unit * dot_magnitude(d_o, v, d);
+    const double dp_error = (dot_unit + pr.factor_unit) * dot_magnitude(d_o, v, d);
     const double ds = row.p[j] * (dp - row_dot) * pr.scale;
     const double ds_error = row.p[j] * pr.scale *
                             (std::fabs(dp - row_dot) * (row.p_error[j] + 4 * kUnit) + dp_error + row_error);
@@ -145,6 +147,7 @@ struct Buffers {
   std::int64_t gap = 3, ldq, ldk;
   std::vector<float> q, k, v, o, lse, d_o, dq, dk, dv;
   std::vector<std::byte> scratch;
+  const std::byte* end = nullptr;  // of what the kernels may write there
   AttentionTrainArgs args{};
 
   static std::vector<float> spread_rows(const Doubles& x, std::int64_t rows, std::int64_t width, std::int64_t ld) {
@@ -160,11 +163,13 @@ struct Buffers {
     k = spread_rows(pr.k, tokens, dim, ldk), v = spread_rows(pr.v, tokens, dim, ldk);
     o.assign(q.size(), 77.0F), dq = o, dk.assign(k.size(), 77.0F), dv = dk;
     lse.assign(static_cast<std::size_t>(group * tokens), 0.0F);
-    scratch.assign(kernels.attention_scratch_bytes(tokens, dim) + 128, std::byte{0x7F});  // 0x7F7F7F7F: huge if read
+    const std::size_t bytes = kernels.attention_scratch_bytes(pr.precision, tokens, dim);
+    scratch.assign(bytes + 128, std::byte{0x7F});  // 0x7F7F7F7F: huge if read
     auto base = reinterpret_cast<std::uintptr_t>(scratch.data());
     void* aligned = scratch.data() + (64 - base % 64) % 64;
     args = {tokens, group, dim, static_cast<float>(pr.scale), window, q.data(), ldq, k.data(), ldk, v.data(), ldk, o.data(), ldq,
-            lse.data(), d_o.data(), dq.data(), dk.data(), dv.data(), aligned};
+            lse.data(), d_o.data(), dq.data(), dk.data(), dv.data(), aligned, pr.precision};
+    end = static_cast<std::byte*>(aligned) + bytes;
   }
 };
 
@@ -262,6 +267,55 @@ TEST_P(AttentionTest, TrainRowsDoNotDependOnLaterTokens) {
   k_.attention_train_forward(a.args);
   k_.attention_train_forward(b.args);
   EXPECT_EQ(std::memcmp(a.o.data(), b.o.data(), sizeof(float) * static_cast<std::size_t>(83 * a.ldq)), 0);
+}
+
+// Pairs of bfloat16 in training, also where they do not pay (base::bfloat_dots_pay).
+TEST(PairTrainingTest, AgreesWithDouble) {
+  if (base::best_isa() < Isa::kAvx512) GTEST_SKIP() << "no pairs of bfloat16";
+#if defined(__x86_64__)
+  Kernels k = kernels_for(Isa::kAvx512);
+  avx512::fill_attention(k, true);
+  // Of every product both factors are rounded to 8 bits.
+  constexpr double kRounded = 0x1.01p-7;
+  std::vector<Shape> shapes;
+  for (const std::int64_t tokens : {1, 2, 7, 33, 61, 64, 65, 130, 257}) shapes.push_back({tokens, 2, 64});
+  for (const std::int64_t dim : {32, 96, 128, 160, 256}) shapes.push_back({75, 3, dim});
+  for (const std::int64_t window : {1, 2, 63, 64, 65, 100, 200, 257, 300}) shapes.push_back({257, 2, 32, window});
+  for (const Shape& s : shapes) {
+    SCOPED_TRACE(testing::Message() << "T=" << s.tokens << " group=" << s.group << " Dh=" << s.dim << " window=" << s.window);
+    Problem pr = make_problem(s, 1.0F);
+    pr.precision = GemmPrecision::kBF16;
+    pr.score_unit = pr.weight_unit = pr.factor_unit = kRounded;
+    const Reference ref = reference(pr);
+    Buffers b(k, pr);
+    k.attention_train_forward(b.args);
+    expect_rows(ref.o, b.o, s.group * s.dim, b.ldq, "o");
+    expect_rows(ref.lse, b.lse, s.tokens, s.tokens, "lse");
+    k.attention_train_backward(b.args);
+    expect_rows(ref.dv, b.dv, s.dim, b.ldk, "dv");
+    expect_rows(ref.dq, b.dq, s.group * s.dim, b.ldq, "dq");
+    expect_rows(ref.dk, b.dk, s.dim, b.ldk, "dk");
+    ASSERT_EQ(*b.end, std::byte{0x7F}) << "wrote behind the scratch";
+    if (testing::Test::HasFailure()) return;
+  }
+#endif
+}
+
+TEST(PairTrainingTest, RowsDoNotDependOnLaterTokens) {
+  if (base::best_isa() < Isa::kAvx512) GTEST_SKIP() << "no pairs of bfloat16";
+#if defined(__x86_64__)
+  Kernels k = kernels_for(Isa::kAvx512);
+  avx512::fill_attention(k, true);
+  Problem whole = make_problem({150, 2, 64}, 1.0F);
+  whole.precision = GemmPrecision::kBF16;
+  Problem part = whole, floats = whole;
+  part.shape.tokens = 83;
+  floats.precision = GemmPrecision::kF32;
+  Buffers a(k, whole), b(k, part), c(k, floats);
+  for (Buffers* x : {&a, &b, &c}) k.attention_train_forward(x->args);
+  EXPECT_EQ(std::memcmp(a.o.data(), b.o.data(), sizeof(float) * static_cast<std::size_t>(83 * a.ldq)), 0);
+  EXPECT_NE(a.o, c.o);  // another precision is another way
+#endif
 }
 
 // ---- paged cache --------------------------------------------------------------------------------------------------------

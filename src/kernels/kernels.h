@@ -67,7 +67,10 @@ struct AttentionTrainArgs {
   // Backward only: d_o as o; dq, dk, dv are overwritten.
   const float* d_o;
   float* dq; float* dk; float* dv;    // same strides as q, k, v
-  void* scratch;            // Kernels::attention_scratch_bytes(tokens, head_dim) bytes, 64-byte aligned
+  void* scratch;            // Kernels::attention_scratch_bytes(precision, tokens, head_dim) bytes, 64-byte aligned
+  // kBF16 may round the factors of every product to bfloat16 (sums and the softmax stay float32); a table without fast
+  // products of pairs computes as for kF32.
+  GemmPrecision precision = GemmPrecision::kF32;
 };
 
 // Keys and values of one sequence in fixed-size blocks of one layer. kQ8 and kQ4 keep 32 elements of a head's row with one
@@ -210,7 +213,7 @@ struct Kernels {
   void (*delta_rule)(const DeltaRuleRows&);
 
   // ---- attention ---------------------------------------------------------------------------------------------------
-  std::size_t (*attention_scratch_bytes)(std::int64_t tokens, std::int64_t head_dim);
+  std::size_t (*attention_scratch_bytes)(GemmPrecision, std::int64_t tokens, std::int64_t head_dim);
   void (*attention_train_forward)(const AttentionTrainArgs&);
   void (*attention_train_backward)(const AttentionTrainArgs&);
   void (*attention_decode)(const AttentionDecodeArgs&);

@@ -34,17 +34,18 @@ void rate(benchmark::State& state, const char* name, double per_iteration) {
   state.counters[name] = benchmark::Counter(per_iteration, benchmark::Counter::kIsIterationInvariantRate);
 }
 
-// Arguments: isa, tokens, head_dim, group. Operations: two products forward, five backward, of the causal half.
+// Arguments: isa, tokens, head_dim, group, precision (0 f32, 1 bf16). Operations: two products forward, five backward, of the causal half.
 void attention_train(benchmark::State& state, bool backward) {
   const Kernels* k = table(state);
   if (k == nullptr) return;
   const std::int64_t t = state.range(1), d = state.range(2), g = state.range(3);
+  const auto precision = state.range(4) == 1 ? GemmPrecision::kBF16 : GemmPrecision::kF32;
   const auto q = values(t * g * d, 1), key = values(t * d, 2), v = values(t * d, 3), d_o = values(t * g * d, 4);
   std::vector<float> o(q.size()), lse(static_cast<std::size_t>(t * g)), dq(q.size()), dk(key.size()), dv(key.size());
-  std::vector<std::byte> scratch(k->attention_scratch_bytes(t, d) + 64);
+  std::vector<std::byte> scratch(k->attention_scratch_bytes(precision, t, d) + 64);
   void* aligned = scratch.data() + (64 - reinterpret_cast<std::uintptr_t>(scratch.data()) % 64);
   const AttentionTrainArgs a = {t, g, d, 1 / std::sqrt(static_cast<float>(d)), 0, q.data(), g * d, key.data(), d, v.data(), d,
-                                o.data(), g * d, lse.data(), d_o.data(), dq.data(), dk.data(), dv.data(), aligned};
+                                o.data(), g * d, lse.data(), d_o.data(), dq.data(), dk.data(), dv.data(), aligned, precision};
   k->attention_train_forward(a);
   for (auto _ : state) {
     (backward ? k->attention_train_backward : k->attention_train_forward)(a);
@@ -57,9 +58,10 @@ void attention_forward(benchmark::State& state) { attention_train(state, false);
 void attention_backward(benchmark::State& state) { attention_train(state, true); }
 void train_shapes(benchmark::internal::Benchmark* b) {
   for (int isa : {2, 1}) {
-    b->Args({isa, 512, 64, 2})->Args({isa, 256, 64, 1})->Args({isa, 1024, 64, 4})->Args({isa, 512, 128, 2});
+    for (int bf16 : {0, 1})
+      b->Args({isa, 512, 64, 2, bf16})->Args({isa, 256, 64, 1, bf16})->Args({isa, 1024, 64, 4, bf16})->Args({isa, 512, 128, 2, bf16});
   }
-  b->Args({0, 128, 64, 2});
+  b->Args({0, 128, 64, 2, 0});
 }
 BENCHMARK(attention_forward)->Apply(train_shapes);
 BENCHMARK(attention_backward)->Apply(train_shapes);

@@ -3,14 +3,15 @@
 namespace qw::ops {
 namespace {
 
-std::size_t worker_bytes(const Machine& m, std::int64_t max_tokens, std::int64_t head_dim) {
-  return align64(m.kernels.attention_scratch_bytes(max_tokens, head_dim));
+std::size_t worker_bytes(const Machine& m, kernels::GemmPrecision precision, std::int64_t max_tokens,
+                         std::int64_t head_dim) {
+  return align64(m.kernels.attention_scratch_bytes(precision, max_tokens, head_dim));
 }
 
 template <class Kernel>
 void over_parts(const Machine& m, const AttentionArgs& g, std::int64_t max_tokens, Kernel kernel) {
   const auto documents = static_cast<std::int64_t>(g.cu_seqlens.size()) - 1;
-  const std::size_t bytes = worker_bytes(m, max_tokens, g.spec.head_dim);
+  const std::size_t bytes = worker_bytes(m, g.precision, max_tokens, g.spec.head_dim);
   for_pieces(m.pool, documents * g.spec.kv_heads, [&](int worker, std::int64_t piece) {
     kernels::AttentionTrainArgs a = attention_part(g, piece / g.spec.kv_heads, piece % g.spec.kv_heads);
     if (a.tokens == 0 || a.tokens > g.longest) return;
@@ -47,11 +48,13 @@ kernels::AttentionTrainArgs attention_part(const AttentionArgs& g, std::int64_t 
           .dq = at(g.dq, q),
           .dk = at(g.dk, k),
           .dv = at(g.dv, k),
-          .scratch = nullptr};
+          .scratch = nullptr,
+          .precision = g.precision};
 }
 
-std::size_t attention_scratch_bytes(const Machine& m, std::int64_t max_tokens, std::int64_t head_dim) {
-  return worker_bytes(m, max_tokens, head_dim) * static_cast<std::size_t>(m.pool.size());
+std::size_t attention_scratch_bytes(const Machine& m, kernels::GemmPrecision precision, std::int64_t max_tokens,
+                                    std::int64_t head_dim) {
+  return worker_bytes(m, precision, max_tokens, head_dim) * static_cast<std::size_t>(m.pool.size());
 }
 
 void attention_forward(const Machine& m, const AttentionArgs& args, std::int64_t max_tokens) {

@@ -13,6 +13,7 @@ namespace qw::ops {
 
 struct AttentionArgs {
   AttentionSpec spec;
+  kernels::GemmPrecision precision = kernels::GemmPrecision::kF32;  // of the products' factors
   std::span<const std::int32_t> cu_seqlens;  // [documents + 1]
   const float* q = nullptr;                  // [N, H * Dh]
   const float* k = nullptr;                  // [N, K * Dh]
@@ -30,7 +31,8 @@ struct AttentionArgs {
 // The kernel's arguments for one document and one kv head with its group of query heads; without scratch.
 kernels::AttentionTrainArgs attention_part(const AttentionArgs& args, std::int64_t document, std::int64_t kv_head);
 
-std::size_t attention_scratch_bytes(const Machine& m, std::int64_t max_tokens, std::int64_t head_dim);
+std::size_t attention_scratch_bytes(const Machine& m, kernels::GemmPrecision precision, std::int64_t max_tokens,
+                                    std::int64_t head_dim);
 void attention_forward(const Machine& m, const AttentionArgs& args, std::int64_t max_tokens);
 void attention_backward(const Machine& m, const AttentionArgs& args, std::int64_t max_tokens);
 

@@ -733,32 +733,52 @@ TEST(TrainingGraph, ChunksOfTheHeadAddUp) {
   }
 }
 
+// Attention with heads of a width that is multiplied in pairs of bfloat16 (kernels/cpu/avx512/pair_training.inc).
+Case wide_heads() {
+  Case c;
+  c.shapes = {{kVocab, 8}, {128, 8}, {64, 8}, {64, 8}, {8, 128}};
+  c.forward = [](Executor& ex) {
+    const AttentionSpec spec{.layer = 0, .heads = 4, .kv_heads = 2, .head_dim = 32, .scale = 0.18f};
+    const Value x = ex.embed({0});
+    const Value y = ex.attention(ex.linear(x, {1}), ex.linear(x, {2}), ex.linear(x, {3}), spec);
+    ex.head(ex.add(x, ex.linear(y, {4})), {0});
+  };
+  return c;
+}
+
 // Products with bfloat16 operands: each operand is off by at most 2^-9 relative, a gradient passes about ten products,
 // and errors add as a random walk: 2^-9 * sqrt(2 * 10) = 0.9 % of the gradient's length; four times that is allowed.
 TEST(TrainingGraph, BfloatGradientsPointTheSameWay) {
-  const LongBatch b(300, 60, 4);
-  base::ThreadPool pool(1);
-  Case c = decoder(), rounded = decoder();
-  c.options.max_tokens = rounded.options.max_tokens = 300;
-  rounded.options.precision = kernels::GemmPrecision::kBF16;
-  for (int isa = 0; isa <= static_cast<int>(base::best_isa()); ++isa) {
-    auto exact = make_graph(c, pool, static_cast<base::Isa>(isa)),
-         coarse = make_graph(rounded, pool, static_cast<base::Isa>(isa));
-    ParameterBuffer weights(exact->parameter_shapes());
-    fill_random(weights, 3, 0.3);
-    ASSERT_TRUE(exact->forward(weights, b.batch()));
-    ASSERT_TRUE(coarse->forward(weights, b.batch()));
-    const double loss = exact->backward(1.0f / 300), coarse_loss = coarse->backward(1.0f / 300);
-    EXPECT_NE(loss, coarse_loss);
-    EXPECT_NEAR(loss, coarse_loss, 0.01 * loss);
-    double error = 0, length = 0;
-    for (std::size_t i = 0; i < exact->gradients().all().size(); ++i) {
-      const double e = exact->gradients().all()[i];
-      error += std::pow(e - coarse->gradients().all()[i], 2);
-      length += e * e;
+  const LongBatch b(300, 75, 4);
+  base::ThreadPool pool(1), more(3);
+  for (Case c : {decoder(), wide_heads()}) {
+    for (int isa = 0; isa <= static_cast<int>(base::best_isa()); ++isa) {
+      c.options.max_tokens = 300;
+      Case rounded = c;
+      rounded.options.precision = kernels::GemmPrecision::kBF16;
+      auto exact = make_graph(c, pool, static_cast<base::Isa>(isa)),
+           coarse = make_graph(rounded, pool, static_cast<base::Isa>(isa)),
+           shared = make_graph(rounded, more, static_cast<base::Isa>(isa));
+      ParameterBuffer weights(exact->parameter_shapes());
+      fill_random(weights, 3, 0.3);
+      ASSERT_TRUE(exact->forward(weights, b.batch()));
+      ASSERT_TRUE(coarse->forward(weights, b.batch()));
+      ASSERT_TRUE(shared->forward(weights, b.batch()));
+      const double loss = exact->backward(1.0f / 300), coarse_loss = coarse->backward(1.0f / 300);
+      EXPECT_EQ(shared->backward(1.0f / 300), coarse_loss);
+      EXPECT_TRUE(std::equal(coarse->gradients().all().begin(), coarse->gradients().all().end(),
+                             shared->gradients().all().begin()));
+      EXPECT_NE(loss, coarse_loss);
+      EXPECT_NEAR(loss, coarse_loss, 0.01 * loss);
+      double error = 0, length = 0;
+      for (std::size_t i = 0; i < exact->gradients().all().size(); ++i) {
+        const double e = exact->gradients().all()[i];
+        error += std::pow(e - coarse->gradients().all()[i], 2);
+        length += e * e;
+      }
+      EXPECT_LT(std::sqrt(error / length), 0.035);
+      EXPECT_GT(std::sqrt(error / length), 1e-4);
     }
-    EXPECT_LT(std::sqrt(error / length), 0.035);
-    EXPECT_GT(std::sqrt(error / length), 1e-4);
   }
 }
 

@@ -36,6 +36,7 @@ LinearArgs TrainingGraph::State::linear_args(std::size_t i) {
 AttentionArgs TrainingGraph::State::attention_args(std::size_t i) const {
   const Op& op = program.ops[i];
   return {.spec = op.attention,
+          .precision = options.precision,
           .cu_seqlens = batch.cu_seqlens,
           .q = value(op.in[0]),
           .k = value(op.in[1]),

@@ -92,7 +92,8 @@ TrainingNeed training_need(const Program& program, const std::vector<tensor::Sha
   std::int64_t delta = 0, angles = 0;
   for (const Op& op : program.ops) {
     if (op.kind == OpKind::kAttention)
-      attention = std::max(attention, attention_scratch_bytes(machine, options.max_tokens, op.attention.head_dim));
+      attention = std::max(
+          attention, attention_scratch_bytes(machine, options.precision, options.max_tokens, op.attention.head_dim));
     if (op.kind == OpKind::kDeltaRule) delta = std::max(delta, delta_rule_scratch_floats(machine, op.delta));
   }
   for (const RopeSpec& spec : plan.rope_specs) angles += options.max_tokens * spec.rotary;

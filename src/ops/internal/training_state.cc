@@ -65,7 +65,8 @@ void TrainingGraph::State::take_workspaces() {
   for (std::size_t i = 0; i < program.ops.size(); ++i) {
     const Op& op = program.ops[i];
     if (op.kind == OpKind::kAttention)
-      attention = std::max(attention, attention_scratch_bytes(machine, options.max_tokens, op.attention.head_dim));
+      attention = std::max(attention, attention_scratch_bytes(machine, options.precision, options.max_tokens,
+                                                               op.attention.head_dim));
     if (op.kind == OpKind::kAttention && op.index.ratio > 0 && !indexed_attention)
       indexed_attention.emplace(op.index, op.attention, options.max_tokens, machine.pool.size());
     if (op.kind == OpKind::kDeltaRule) delta = std::max(delta, delta_rule_scratch_floats(machine, op.delta));

@@ -21,11 +21,14 @@ constexpr int kTileRows = 6, kTileVecs = 4;
 #include "kernels/internal/attention.inc"
 #include "kernels/internal/cached_attention.inc"
 #include "kernels/cpu/avx512/pair_attention.inc"
+#include "kernels/cpu/avx512/pair_training.inc"
 }  // namespace
 
 void fill_attention(Kernels& table, bool bfloat_dots) {
   fill_attention_kernels(table);
-  if (bfloat_dots) fill_pair_attention(table);
+  if (!bfloat_dots) return;
+  fill_pair_attention(table);
+  fill_pair_training(table);
 }
 void fill_attention(Kernels& table) { fill_attention(table, base::bfloat_dots_pay()); }
 

@@ -26,7 +26,7 @@ void add_scaled(float* y, float s, const float* x, std::int64_t n) {
 }
 
 // Scratch: scores of one row.
-std::size_t attention_scratch_bytes(std::int64_t tokens, std::int64_t) {
+std::size_t attention_scratch_bytes(GemmPrecision, std::int64_t tokens, std::int64_t) {
   return static_cast<std::size_t>(tokens) * sizeof(float);
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "kernels/internal/test_data.h"
@@ -162,6 +163,42 @@ TEST(Gemm, WeightsInBfloatsPackAsTheyDoInFloats) {
                                       std::min<std::int64_t>(n, from + kernels.gemm_n_granule));
         ASSERT_EQ(floats, direct) << kernels.name << " n " << n << " k " << k << (trans_b ? " Bt" : "");
       }
+  }
+}
+
+// gemm_columns: the same bytes, however its rows and columns are handed out, of B in float32 and in bfloat16.
+TEST(Gemm, ByColumnsIsTheSame) {
+  for (Isa isa : supported_isas()) {
+    const Kernels& k = kernels_for(isa);
+    if (k.gemm_columns == nullptr) continue;
+    for (int flags = 0; flags < 16; ++flags) {
+      for (const auto& [m, n, depth] : {std::tuple{1, 33, 3}, {15, 64, 32}, {61, 133, 700}, {29, 70, 1100}}) {
+        const bool bfloats = (flags & 8) != 0;
+        const Case c{bfloats || (flags & 1) != 0 ? GemmPrecision::kBF16 : GemmPrecision::kF32, (flags & 2) != 0,
+                     (flags & 4) != 0, (flags & 1) != 0, m, n, depth};
+        Problem whole(c), cut(c);
+        std::vector<std::uint16_t> halves;
+        for (std::size_t i = 0; bfloats && i < whole.b.size(); ++i) {
+          std::uint32_t bits = 0;
+          std::memcpy(&bits, &whole.b[i], sizeof bits);
+          halves.push_back(static_cast<std::uint16_t>(bits >> 16));
+          bits &= 0xffff0000u;
+          std::memcpy(&whole.b[i], &bits, sizeof bits);
+        }
+        run(k, whole.g, 0, 0);
+        if (bfloats) cut.g.b = nullptr;
+        const std::int64_t rows = 2 * k.gemm_m_granule, columns = 3 * k.gemm_n_granule;
+        std::vector<char> packed(k.gemm_packed_a_bytes(c.precision, m, depth) + 1, 'x');
+        std::vector<char> scratch(k.gemm_columns_scratch_bytes(c.precision, columns, depth) + 1, 'x');
+        for (std::int64_t i = 0; i < m; i += rows) k.gemm_pack_a(cut.g, packed.data(), i, std::min<std::int64_t>(m, i + rows));
+        for (std::int64_t j = 0; j < n; j += columns)
+          k.gemm_columns(cut.g, bfloats ? halves.data() : nullptr, packed.data(), scratch.data(), j,
+                         std::min<std::int64_t>(n, j + columns));
+        ASSERT_EQ(packed.back(), 'x');
+        ASSERT_EQ(scratch.back(), 'x');
+        ASSERT_EQ(std::memcmp(whole.c.data(), cut.c.data(), whole.c.size() * 4), 0) << describe(c, k.name);
+      }
+    }
   }
 }
 

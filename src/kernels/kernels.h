@@ -177,6 +177,14 @@ struct Kernels {
   // Computes rows [m_begin, m_end) and columns [n_begin, n_end) of C; begins are multiples of the granules.
   void (*gemm)(const GemmArgs&, const void* packed_b, void* scratch, std::int64_t m_begin, std::int64_t m_end,
                std::int64_t n_begin, std::int64_t n_end);
+  // The same product to the same bytes for few rows of C and many columns: op(A) is packed once for all threads (m_begin
+  // and n_begin as above), and who computes columns packs them first, so that packed weights never leave its cache. B is
+  // read from `bfloats` if that is not null (kBF16 alone). All null where a set has no such thing.
+  std::size_t (*gemm_packed_a_bytes)(GemmPrecision, std::int64_t m, std::int64_t k);
+  void (*gemm_pack_a)(const GemmArgs&, void* packed_a, std::int64_t m_begin, std::int64_t m_end);
+  std::size_t (*gemm_columns_scratch_bytes)(GemmPrecision, std::int64_t columns, std::int64_t k);  // per thread
+  void (*gemm_columns)(const GemmArgs&, const std::uint16_t* bfloats, const void* packed_a, void* scratch,
+                       std::int64_t n_begin, std::int64_t n_end);
 
   // ---- rows --------------------------------------------------------------------------------------------------------
   // y = x / sqrt(mean(x^2) + eps) * w per row of n; inverse[r] = 1/sqrt(...) if not null. y may alias x.

@@ -16,6 +16,20 @@ constexpr std::int64_t kWantedTiles = 16;
 // Narrowest column tile: packing the rows of A again for each column tile must stay cheap beside the product.
 constexpr std::int64_t kTileColumns = 256;
 
+// Rows of C for which columns are packed by who multiplies them: packed A must stay in the second-level cache from
+// panel to panel (512 KiB of bfloat16 for a block of 512 inputs). And columns of C: enough pieces for every thread.
+constexpr std::int64_t kFewRowsOfC = 512, kManyColumns = 512;
+// Columns that one thread packs at a time, beside that: 256 KiB; fewer where there would be less than eight pieces.
+constexpr std::int64_t kColumnsAtOnce = 256;
+constexpr std::int64_t kWantedColumnPieces = 8;
+
+bool goes_by_columns(const kernels::Kernels& k, std::int64_t m, std::int64_t n) {
+  return k.gemm_columns != nullptr && m <= kFewRowsOfC && n >= kManyColumns;
+}
+std::int64_t columns_at_once(const kernels::Kernels& k, std::int64_t n) {
+  return round_up(std::min(kColumnsAtOnce, ceil_div(n, kWantedColumnPieces)), k.gemm_n_granule);
+}
+
 struct Tiles {
   std::int64_t rows, columns, row_tiles, column_tiles;
 };
@@ -65,7 +79,8 @@ GemmWorkspace::GemmWorkspace(const Machine& machine, kernels::GemmPrecision prec
 
 void GemmWorkspace::plan(std::int64_t m, std::int64_t n, std::int64_t k) {
   QW_CHECK(memory_.size() == 0);
-  packed_bytes_ = std::max(packed_bytes_, align64(machine_.kernels.gemm_packed_b_bytes(precision_, n, k)));
+  const std::int64_t packed = goes_by_columns(machine_.kernels, m, n) ? kManyColumns - 1 : n;  // of smaller products
+  packed_bytes_ = std::max(packed_bytes_, align64(machine_.kernels.gemm_packed_b_bytes(precision_, packed, k)));
   const std::int64_t rows = cut(machine_.kernels, m, n).rows;
   // Kernels cut k into blocks of equal length, the longest of which are a power of two of inputs: a shorter k may need
   // more.
@@ -74,6 +89,15 @@ void GemmWorkspace::plan(std::int64_t m, std::int64_t n, std::int64_t k) {
   };
   for (std::int64_t inputs = 1; inputs < k; inputs *= 2) need(inputs);
   need(k);
+  if (!goes_by_columns(machine_.kernels, 1, n)) return;
+  const std::int64_t few = std::min(m, kFewRowsOfC), columns = columns_at_once(machine_.kernels, n);
+  packed_bytes_ = std::max(packed_bytes_, align64(machine_.kernels.gemm_packed_a_bytes(precision_, few, k)));
+  const auto need_columns = [&](std::int64_t inputs) {
+    scratch_bytes_ =
+        std::max(scratch_bytes_, align64(machine_.kernels.gemm_columns_scratch_bytes(precision_, columns, inputs)));
+  };
+  for (std::int64_t inputs = 1; inputs < k; inputs *= 2) need_columns(inputs);
+  need_columns(k);
 }
 
 std::int64_t GemmWorkspace::planned_bytes() const {
@@ -100,14 +124,18 @@ bool packs_directly(const Machine& machine, kernels::GemmPrecision precision, co
          reinterpret_cast<std::uintptr_t>(matrix.stored.data) % alignof(std::uint16_t) == 0;
 }
 
-void gemm_pack(const Machine& machine, const kernels::GemmArgs& args, const Matrix& b, std::int64_t begin,
-               void* packed) {
-  const auto* from = reinterpret_cast<const std::uint16_t*>(b.stored.data) + begin * args.ldb;
+namespace {
+
+// Of a matrix that packs directly.
+void gemm_pack(const Machine& machine, const kernels::GemmArgs& args, const Matrix& b, void* packed) {
+  const auto* from = reinterpret_cast<const std::uint16_t*>(b.stored.data);
   const std::int64_t grain = round_up(kTileColumns, machine.kernels.gemm_n_granule);
   machine.pool.parallel_for(args.n, grain, [&](std::int64_t n_begin, std::int64_t n_end) {
     machine.kernels.gemm_pack_b_bfloats(args, from, packed, n_begin, n_end);
   });
 }
+
+}  // namespace
 
 void gemm_with(const Machine& machine, GemmWorkspace& workspace, kernels::GemmArgs args, const void* packed) {
   args.precision = workspace.precision_;
@@ -123,8 +151,25 @@ void gemm_with(const Machine& machine, GemmWorkspace& workspace, kernels::GemmAr
   });
 }
 
+void gemm_by_columns(const Machine& machine, GemmWorkspace& workspace, const kernels::GemmArgs& args,
+                     const std::uint16_t* bfloats) {
+  const kernels::Kernels& k = machine.kernels;
+  if (args.m == 0) return;
+  const std::int64_t columns = columns_at_once(k, args.n), grain = 4 * k.gemm_m_granule;
+  QW_CHECK(k.gemm_packed_a_bytes(args.precision, args.m, args.k) <= workspace.packed_bytes_ &&
+           k.gemm_columns_scratch_bytes(args.precision, columns, args.k) <= workspace.scratch_bytes_);
+  std::byte *packed = workspace.memory_.data(), *scratch = packed + workspace.packed_bytes_;
+  machine.pool.parallel_for(args.m, grain,
+                            [&](std::int64_t begin, std::int64_t end) { k.gemm_pack_a(args, packed, begin, end); });
+  for_pieces(machine.pool, ceil_div(args.n, columns), [&](int worker, std::int64_t piece) {
+    k.gemm_columns(args, bfloats, packed, scratch + workspace.scratch_bytes_ * static_cast<std::size_t>(worker),
+                   piece * columns, std::min(args.n, (piece + 1) * columns));
+  });
+}
+
 void gemm(const Machine& machine, GemmWorkspace& workspace, kernels::GemmArgs args) {
   args.precision = workspace.precision_;
+  if (goes_by_columns(machine.kernels, args.m, args.n)) return gemm_by_columns(machine, workspace, args, nullptr);
   QW_CHECK(machine.kernels.gemm_packed_b_bytes(args.precision, args.n, args.k) <= workspace.packed_bytes_);
   gemm_pack(machine, args, workspace.memory_.data());
   gemm_with(machine, workspace, args, workspace.memory_.data());
@@ -137,8 +182,10 @@ void gemm(const Machine& machine, GemmWorkspace& workspace, kernels::GemmArgs ar
     args.b = open_matrix(workspace, b, b_rows, args.ldb);
     return gemm(machine, workspace, args);
   }
+  if (goes_by_columns(machine.kernels, args.m, args.n))
+    return gemm_by_columns(machine, workspace, args, reinterpret_cast<const std::uint16_t*>(b.stored.data));
   QW_CHECK(machine.kernels.gemm_packed_b_bytes(args.precision, args.n, args.k) <= workspace.packed_bytes_);
-  gemm_pack(machine, args, b, 0, workspace.memory_.data());
+  gemm_pack(machine, args, b, workspace.memory_.data());
   gemm_with(machine, workspace, args, workspace.memory_.data());
 }
 

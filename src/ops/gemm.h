@@ -43,6 +43,7 @@ class GemmWorkspace {
   friend void gemm(const Machine&, GemmWorkspace&, kernels::GemmArgs);
   friend void gemm(const Machine&, GemmWorkspace&, kernels::GemmArgs, const Matrix&, std::int64_t);
   friend void gemm_with(const Machine&, GemmWorkspace&, kernels::GemmArgs, const void*);
+  friend void gemm_by_columns(const Machine&, GemmWorkspace&, const kernels::GemmArgs&, const std::uint16_t*);
   friend const float* open_matrix(GemmWorkspace&, const Matrix&, std::int64_t, std::int64_t);
   Machine machine_;
   kernels::GemmPrecision precision_;
@@ -68,9 +69,6 @@ void gemm(const Machine& machine, GemmWorkspace& workspace, kernels::GemmArgs ar
 // The same in two halves, for one B and many A (gemm_pack heeds args.precision). `packed` has gemm_packed_b_bytes
 // bytes, 64-byte aligned.
 void gemm_pack(const Machine& machine, const kernels::GemmArgs& args, void* packed);
-// Of rows from `begin` on of a matrix that packs directly.
-void gemm_pack(const Machine& machine, const kernels::GemmArgs& args, const Matrix& b, std::int64_t begin,
-               void* packed);
 void gemm_with(const Machine& machine, GemmWorkspace& workspace, kernels::GemmArgs args, const void* packed);
 
 }  // namespace qw::ops

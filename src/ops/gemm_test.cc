@@ -55,5 +55,36 @@ TEST(Gemm, ASmallerProductFindsRoomInWhatWasPlanned) {
   }
 }
 
+// Few rows and many columns are handed out by columns; the same columns in narrower products, by rows.
+TEST(Gemm, FewRowsOfManyColumnsAreTheSameInParts) {
+  constexpr std::int64_t kM = 37, kN = 1100, kK = 600;
+  base::ThreadPool pool(3);
+  std::vector<float> a(kM * kK), b(kN * kK);
+  for (std::size_t i = 0; i < a.size(); ++i) a[i] = static_cast<float>(i % 251) / 64 - 2;
+  for (std::size_t i = 0; i < b.size(); ++i) b[i] = static_cast<float>(i % 241) / 64 - 2;
+  for (int isa = 0; isa <= static_cast<int>(base::best_isa()); ++isa) {
+    const Machine machine{kernels::kernels_for(static_cast<base::Isa>(isa)), pool};
+    for (const auto precision : {kernels::GemmPrecision::kF32, kernels::GemmPrecision::kBF16}) {
+      GemmWorkspace workspace(machine, precision);
+      workspace.plan(kM, kN, kK);
+      workspace.allocate();
+      std::vector<float> whole(kM * kN, 1), parts(kM * kN, 1);
+      for (const bool accumulate : {false, true}) {
+        kernels::GemmArgs args{};
+        args.trans_b = true, args.accumulate = accumulate;
+        args.m = kM, args.k = kK, args.lda = args.ldb = kK, args.ldc = kN;
+        args.a = a.data();
+        const auto columns = [&](std::int64_t begin, std::int64_t n, std::vector<float>& c) {
+          args.n = n, args.b = b.data() + begin * kK, args.c = c.data() + begin;
+          gemm(machine, workspace, args);
+        };
+        columns(0, kN, whole);
+        for (std::int64_t begin = 0; begin < kN; begin += 100) columns(begin, 100, parts);
+        ASSERT_EQ(whole, parts) << machine.kernels.name;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace qw::ops

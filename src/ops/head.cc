@@ -14,9 +14,10 @@ namespace {
 // still a product; at most 1024.
 constexpr std::int64_t kChunkFloats = std::int64_t{4} << 20;
 constexpr std::int64_t kMinRows = 64, kMaxRows = 1024;
-// Of a W that packs directly, which is packed anew for every chunk: 160 MiB, 276 rows of a vocabulary of 152 K, a
-// twentieth of whose products packing takes. W packed both ways would be 594 MiB there.
-constexpr std::int64_t kChunkFloatsPacked = std::int64_t{40} << 20;
+// Of a W that is packed anew for every chunk, where packing takes a twentieth of the products: 80 MiB, 138 rows of a
+// vocabulary of 152 K; twice that if its gradient is made as well, which every chunk reads and writes. W packed both
+// ways would be 594 MiB there.
+constexpr std::int64_t kChunkFloatsPacked = std::int64_t{20} << 20;
 
 // Rows of W in a piece: 8192 of 1024 numbers are 32 MiB opened, and enough columns for every thread.
 constexpr std::int64_t kPieceRows = 8192;
@@ -44,7 +45,9 @@ kernels::GemmArgs dw_args(kernels::GemmPrecision p, std::int64_t rows, std::int6
 }  // namespace
 
 std::int64_t Head::rows_of_chunk(const HeadSpec& spec) {
-  const std::int64_t floats = spec.packs_directly ? kChunkFloatsPacked : kChunkFloats;
+  const std::int64_t floats = !spec.packs_when_used ? kChunkFloats
+                              : spec.frozen         ? kChunkFloatsPacked
+                                                    : 2 * kChunkFloatsPacked;
   return std::min(std::clamp(floats / spec.vocab, kMinRows, kMaxRows), std::max<std::int64_t>(1, spec.max_rows));
 }
 
@@ -62,11 +65,7 @@ std::int64_t Head::need(const Machine& machine, const HeadSpec& spec) {
   const auto packed_bytes = machine.kernels.gemm_packed_b_bytes;
   std::size_t bytes =
       static_cast<std::size_t>(rows_of_chunk(spec) * (spec.vocab + spec.d * (spec.backward ? 2 : 1))) * sizeof(float);
-  if (spec.packs_directly) {
-    const std::int64_t rows = std::min(kPieceRows, spec.vocab);
-    bytes += std::max(packed_bytes(spec.precision, rows, spec.d), packed_bytes(spec.precision, spec.d, rows));
-  }
-  for (std::int64_t begin = 0; begin < spec.vocab && !spec.packs_directly; begin += kPieceRows) {
+  for (std::int64_t begin = 0; begin < spec.vocab && !spec.packs_when_used; begin += kPieceRows) {
     const std::int64_t rows = std::min(kPieceRows, spec.vocab - begin);
     bytes += packed_bytes(spec.precision, rows, spec.d);
     if (spec.backward) bytes += packed_bytes(spec.precision, spec.d, rows);
@@ -80,18 +79,15 @@ Head::Head(const Machine& machine, const HeadSpec& spec)
       vocab_(spec.vocab),
       d_(spec.d),
       chunk_(rows_of_chunk(spec)),
-      packs_directly_(spec.packs_directly),
+      packs_when_used_(spec.packs_when_used),
       workspace_(machine, spec.precision) {
   const auto packed_bytes = machine.kernels.gemm_packed_b_bytes;
   for (std::int64_t begin = 0; begin < vocab_; begin += kPieceRows) {
     Piece& piece = pieces_.emplace_back(Piece{begin, std::min(kPieceRows, vocab_ - begin), {}, {}});
-    if (packs_directly_) continue;
+    if (packs_when_used_) continue;
     piece.forward = tensor::Buffer(packed_bytes(precision_, piece.rows, d_));
     if (spec.backward) piece.backward = tensor::Buffer(packed_bytes(precision_, d_, piece.rows));
   }
-  if (packs_directly_)
-    piece_ = tensor::Buffer(std::max(packed_bytes(precision_, pieces_.front().rows, d_),
-                                     packed_bytes(precision_, d_, pieces_.front().rows)));
   plan(workspace_, spec);
   logits_ = float_buffer(chunk_ * vocab_);
   rows_h_ = float_buffer(chunk_ * d_);
@@ -101,7 +97,7 @@ Head::Head(const Machine& machine, const HeadSpec& spec)
 }
 
 std::int64_t Head::bytes() const {
-  std::size_t bytes = piece_.size() + logits_.size() + rows_h_.size() + rows_dh_.size();
+  std::size_t bytes = logits_.size() + rows_h_.size() + rows_dh_.size();
   for (const Piece& piece : pieces_) bytes += piece.forward.size() + piece.backward.size();
   return workspace_.bytes() + static_cast<std::int64_t>(bytes);
 }
@@ -133,8 +129,8 @@ kernels::GemmArgs Head::dh_args(const Piece& piece, std::int64_t rows) const {
 
 void Head::pack(const Matrix& w, bool backward) {
   bool& done = backward ? packed_backward_ : packed_forward_;
-  QW_CHECK(packs_directly_ == qw::ops::packs_directly(machine_, precision_, w));
-  if (packs_directly_ || (w.constant && done)) return;
+  QW_CHECK(!packs_when_used_ || w.f32 != nullptr || packs_directly(machine_, precision_, w));
+  if (packs_when_used_ || (w.constant && done)) return;
   tensor::Buffer room;
   if (w.f32 == nullptr) room = float_buffer(std::min(kPieceRows, vocab_) * d_);
   for (Piece& piece : pieces_) {
@@ -145,10 +141,12 @@ void Head::pack(const Matrix& w, bool backward) {
   done = w.constant;
 }
 
-const std::byte* Head::packed(const Matrix& w, const Piece& piece, bool backward) {
-  if (!packs_directly_) return (backward ? piece.backward : piece.forward).data();
-  gemm_pack(machine_, backward ? dh_args(piece, 0) : forward_args(piece, 0), w, piece.begin, piece_.data());
-  return piece_.data();
+void Head::multiply(const kernels::GemmArgs& args, const Matrix& w, const Piece& piece, bool backward) {
+  if (!packs_when_used_)
+    return gemm_with(machine_, workspace_, args, (backward ? piece.backward : piece.forward).data());
+  const Matrix rows =
+      w.f32 != nullptr ? Matrix(w.f32 + piece.begin * d_) : Matrix(tensor::rows_of(w.stored, piece.begin, piece.rows));
+  gemm(machine_, workspace_, args, rows, piece.rows);
 }
 
 void Head::chunk_logits(const float* h, const Matrix& w, std::span<const std::int32_t> rows, float* out) {
@@ -157,7 +155,7 @@ void Head::chunk_logits(const float* h, const Matrix& w, std::span<const std::in
     kernels::GemmArgs args = forward_args(piece, static_cast<std::int64_t>(rows.size()));
     args.a = floats(rows_h_);
     args.c = out + piece.begin;
-    gemm_with(machine_, workspace_, args, packed(w, piece, false));
+    multiply(args, w, piece, false);
   }
 }
 
@@ -210,7 +208,7 @@ void Head::chunk_backward(const Matrix& w, std::span<const std::int32_t> rows, f
     kernels::GemmArgs args = dh_args(piece, n);
     args.a = logits + piece.begin;
     args.c = floats(rows_dh_);
-    gemm_with(machine_, workspace_, args, packed(w, piece, true));
+    multiply(args, w, piece, true);
   }
   for (std::int64_t i = 0; i < n; ++i)
     std::memcpy(dh + rows[static_cast<std::size_t>(i)] * d_, floats(rows_dh_) + i * d_,

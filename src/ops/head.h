@@ -21,8 +21,8 @@ struct HeadSpec {
   std::int64_t vocab = 0, d = 0;  // W is [vocab, d]
   std::int64_t max_rows = 0;      // of one call
   bool backward = true;
-  bool packs_directly =
-      false;  // W is one that does (gemm.h): it is packed whenever it is used, and kept as its file has it
+  bool frozen = false;           // no gradient of W is asked for
+  bool packs_when_used = false;  // W is float32 or packs directly (gemm.h), and is held nowhere in packed form
 };
 
 class Head {
@@ -59,24 +59,24 @@ class Head {
   // W in pieces of so many rows, so that no more of one that must be opened is open at a time.
   struct Piece {
     std::int64_t begin, rows;
-    tensor::Buffer forward, backward;  // packed for h W^T and for dlogits W; empty where W packs directly
+    tensor::Buffer forward, backward;  // packed for h W^T and for dlogits W; empty where W is packed when it is used
   };
   void pack(const Matrix& w, bool backward);
   kernels::GemmArgs forward_args(const Piece& piece, std::int64_t rows) const;
   kernels::GemmArgs dh_args(const Piece& piece, std::int64_t rows) const;
-  // A piece packed: kept so, or packed now.
-  const std::byte* packed(const Matrix& w, const Piece& piece, bool backward);
+  // A product with a piece.
+  void multiply(const kernels::GemmArgs& args, const Matrix& w, const Piece& piece, bool backward);
   void chunk_logits(const float* h, const Matrix& w, std::span<const std::int32_t> rows, float* out);
   std::span<const std::int32_t> kept_rows(std::span<const std::int32_t> labels, std::int64_t& cursor);
 
   Machine machine_;
   kernels::GemmPrecision precision_;
   std::int64_t vocab_, d_, chunk_;
-  bool packs_directly_;
+  bool packs_when_used_;
   GemmWorkspace workspace_;
   std::vector<Piece> pieces_;
   bool packed_forward_ = false, packed_backward_ = false;  // of a constant W: once is enough
-  tensor::Buffer piece_, logits_, rows_h_, rows_dh_;       // piece_: of a W that packs directly
+  tensor::Buffer logits_, rows_h_, rows_dh_;
   std::vector<std::int32_t> rows_;
 };
 

@@ -310,26 +310,39 @@ const std::uint32_t* packed_panel(const KSplit& split, std::int64_t n_total, con
   return static_cast<const std::uint32_t*>(packed_b) + block * split.block_words * padded + n * split.words_of(block);
 }
 
+// Panels of one block of k, at panels[0], panels[words * kGemmColumns], ...; of B as bfloat16 if `bfloats` is not null.
 template <class Isa>
-void tiled_pack_b(const GemmArgs& g, void* packed_b, std::int64_t n_begin, std::int64_t n_end) {
-  const KSplit split(g.k, Isa::elements_per_word(g.precision));
-  for (std::int64_t block = 0; block < split.blocks; ++block) {
-    for (std::int64_t n = n_begin; n < n_end; n += Isa::kGemmColumns) {
-      Isa::pack_b_panel(g, n, block * split.block_words * split.per_word, split.words_of(block),
-                        const_cast<std::uint32_t*>(packed_panel<Isa>(split, g.n, packed_b, block, n)));
+void pack_panels(const GemmArgs& g, const std::uint16_t* bfloats, const KSplit& split, std::int64_t block,
+                 std::int64_t n_begin, std::int64_t n_end, std::uint32_t* panels) {
+  const std::int64_t k0 = block * split.block_words * split.per_word, words = split.words_of(block);
+  const auto pack = [&](std::int64_t n, std::int64_t word, std::int64_t count) {
+    std::uint32_t* to = panels + (n - n_begin) * words + word * Isa::kGemmColumns;
+    const std::int64_t k = k0 + word * split.per_word;
+    if constexpr (requires { &Isa::pack_b_panel_bfloats; }) {
+      if (bfloats != nullptr) return Isa::pack_b_panel_bfloats(g, bfloats, n, k, count, to);
+    }
+    Isa::pack_b_panel(g, n, k, count, to);
+  };
+  if constexpr (requires { Isa::kStripsApart; }) {
+    if (!g.trans_b) {  // in the order in which B lies in memory
+      for (std::int64_t word = 0; word < words; word += kStripWords)
+        for (std::int64_t n = n_begin; n < n_end; n += Isa::kGemmColumns) pack(n, word, kStripWords);
+      return;
     }
   }
+  for (std::int64_t n = n_begin; n < n_end; n += Isa::kGemmColumns) pack(n, 0, words);
 }
 
 template <class Isa>
 void tiled_pack_b_bfloats(const GemmArgs& g, const std::uint16_t* b, void* packed_b, std::int64_t n_begin, std::int64_t n_end) {
-  const KSplit split(g.k, Isa::elements_per_word(GemmPrecision::kBF16));
-  for (std::int64_t block = 0; block < split.blocks; ++block) {
-    for (std::int64_t n = n_begin; n < n_end; n += Isa::kGemmColumns) {
-      Isa::pack_b_panel_bfloats(g, b, n, block * split.block_words * split.per_word, split.words_of(block),
-                                const_cast<std::uint32_t*>(packed_panel<Isa>(split, g.n, packed_b, block, n)));
-    }
-  }
+  const KSplit split(g.k, Isa::elements_per_word(g.precision));
+  for (std::int64_t block = 0; block < split.blocks; ++block)
+    pack_panels<Isa>(g, b, split, block, n_begin, n_end,
+                     const_cast<std::uint32_t*>(packed_panel<Isa>(split, g.n, packed_b, block, n_begin)));
+}
+template <class Isa>
+void tiled_pack_b(const GemmArgs& g, void* packed_b, std::int64_t n_begin, std::int64_t n_end) {
+  tiled_pack_b_bfloats<Isa>(g, nullptr, packed_b, n_begin, n_end);
 }
 
 template <class Isa>
@@ -371,6 +384,94 @@ void tiled_gemm(const GemmArgs& g, const void* packed_b, void* scratch, std::int
       }
     }
   }
+}
+
+// Few rows of C: op(A) lies packed as [block of k][tile][strip][row][16 words], and columns of B are packed by who
+// multiplies them, just before.
+template <class Isa>
+std::size_t tiled_packed_a_bytes(GemmPrecision precision, std::int64_t m, std::int64_t k) {
+  return static_cast<std::size_t>(m * KSplit(k, Isa::elements_per_word(precision)).words) * 4;
+}
+
+template <class Isa>
+void tiled_pack_a(const GemmArgs& g, void* packed_a, std::int64_t m_begin, std::int64_t m_end) {
+  const KSplit split(g.k, Isa::elements_per_word(g.precision));
+  for (std::int64_t block = 0; block < split.blocks; ++block) {
+    const std::int64_t words = split.words_of(block);
+    Isa::pack_a_rows(g, m_begin, m_end - m_begin, block * split.block_words * split.per_word, words,
+                     static_cast<std::uint32_t*>(packed_a) + block * split.block_words * g.m + m_begin * words);
+  }
+}
+
+template <class Isa>
+std::size_t tiled_columns_scratch_bytes(GemmPrecision precision, std::int64_t columns, std::int64_t k) {
+  return static_cast<std::size_t>(round_up(columns, Isa::kGemmColumns) *
+                                  KSplit(k, Isa::elements_per_word(precision)).block_words) *
+         4;
+}
+
+// A part of B as it lies in memory, to be asked for a share at a time while something else is multiplied.
+class PartOfB {
+ public:
+  PartOfB(const GemmArgs& g, const std::uint16_t* bfloats, std::int64_t k0, std::int64_t k_end, std::int64_t n0,
+          std::int64_t n_end) {
+    const auto bytes = static_cast<std::int64_t>(bfloats != nullptr ? sizeof(std::uint16_t) : sizeof(float));
+    const std::int64_t lines = g.trans_b ? n_end - n0 : k_end - k0, length = g.trans_b ? k_end - k0 : n_end - n0;
+    if (lines <= 0 || length <= 0) return;
+    const char* b = bfloats != nullptr ? reinterpret_cast<const char*>(bfloats) : reinterpret_cast<const char*>(g.b);
+    at_ = b + (g.trans_b ? n0 * g.ldb + k0 : k0 * g.ldb + n0) * bytes;
+    stride_ = g.ldb * bytes;
+    length_ = length * bytes;
+    lines_ = lines;
+  }
+  // The `part`-th of `parts`, as whole lines, into the second-level cache.
+  void ask(std::int64_t part, std::int64_t parts) const {
+    for (std::int64_t line = lines_ * part / parts; line < lines_ * (part + 1) / parts; ++line)
+      for (std::int64_t i = 0; i < length_; i += kStripBytes) __builtin_prefetch(at_ + line * stride_ + i, 0, 2);
+  }
+
+ private:
+  const char* at_ = nullptr;
+  std::int64_t stride_ = 0, length_ = 0, lines_ = 0;
+};
+
+template <class Isa>
+void tiled_gemm_columns(const GemmArgs& g, const std::uint16_t* bfloats, const void* packed_a, void* scratch,
+                        std::int64_t n_begin, std::int64_t n_end) {
+  const KSplit split(g.k, Isa::elements_per_word(g.precision));
+  auto* panels = static_cast<std::uint32_t*>(scratch);
+  for (std::int64_t block = 0; block < split.blocks; ++block) {
+    const std::int64_t words = split.words_of(block);
+    const auto* a = static_cast<const std::uint32_t*>(packed_a) + block * split.block_words * g.m;
+    pack_panels<Isa>(g, bfloats, split, block, n_begin, n_end, panels);
+    // Comes from memory meanwhile: the next block of k; after the last one the first of the columns that this thread is
+    // probably given next, while another thread has those in between.
+    const bool last = block + 1 == split.blocks;
+    const std::int64_t k0 = last ? 0 : (block + 1) * split.block_words * split.per_word,
+                       next = last ? std::min(g.n, 2 * n_end - n_begin) : n_begin;
+    const PartOfB soon(g, bfloats, k0, std::min(g.k, k0 + split.words_of(last ? 0 : block + 1) * split.per_word), next,
+                       std::min(g.n, next + n_end - n_begin));
+    const std::int64_t tiles = ceil_div(n_end - n_begin, Isa::kGemmColumns) * ceil_div(g.m, Isa::kGemmRows);
+    std::int64_t tile = 0;
+    for (std::int64_t n = n_begin; n < n_end; n += Isa::kGemmColumns) {
+      GemmTile t{a,     panels + (n - n_begin) * words,                              words / kStripWords,      g.c + n,
+                 g.ldc, std::min<std::int64_t>(Isa::kGemmColumns, n_end - n), g.accumulate || block > 0};
+      for (std::int64_t r = 0; r < g.m; r += Isa::kGemmRows) {
+        t.rows = a + r * words;
+        t.c = g.c + r * g.ldc + n;
+        soon.ask(tile++, tiles);
+        Isa::gemm_tile(g.precision, static_cast<int>(std::min<std::int64_t>(Isa::kGemmRows, g.m - r)), t);
+      }
+    }
+  }
+}
+
+template <class Isa>
+void fill_tiled_gemm_columns(Kernels& k) {
+  k.gemm_packed_a_bytes = tiled_packed_a_bytes<Isa>;
+  k.gemm_pack_a = tiled_pack_a<Isa>;
+  k.gemm_columns_scratch_bytes = tiled_columns_scratch_bytes<Isa>;
+  k.gemm_columns = tiled_gemm_columns<Isa>;
 }
 
 template <class Isa>

@@ -65,6 +65,22 @@ void plan_products(const Program& program, const std::vector<tensor::Shape>& sha
   }
 }
 
+namespace {
+
+// From so many weights on (64 MiB as bfloat16) packing them for every chunk of rows costs less than holding them packed
+// both ways.
+constexpr std::int64_t kLargeHead = std::int64_t{1} << 25;
+
+bool packed_when_used(const Weight& w, const tensor::Shape& shape, const TrainingOptions& options,
+                      const Machine& machine) {
+  const Matrix stored = stored_in(options, w) ? Matrix(options.stored[index(w.id)]) : Matrix();
+  if (packs_directly(machine, options.precision, stored)) return true;
+  const bool in_floats = !stored_in(options, w) || stored.f32 != nullptr;
+  return in_floats && shape.elements() >= kLargeHead && machine.kernels.gemm_columns != nullptr;
+}
+
+}  // namespace
+
 HeadSpec head_spec(const Weight& w, const std::vector<tensor::Shape>& shapes, const TrainingOptions& options,
                    const Machine& machine) {
   const tensor::Shape& shape = shapes[index(w.id)];
@@ -73,8 +89,8 @@ HeadSpec head_spec(const Weight& w, const std::vector<tensor::Shape>& shapes, co
           .d = shape[1],
           .max_rows = options.max_tokens,
           .backward = !options.forward_only,
-          .packs_directly =
-              stored_in(options, w) && packs_directly(machine, options.precision, Matrix(options.stored[index(w.id)]))};
+          .frozen = !options.frozen.empty() && options.frozen[index(w.id)],
+          .packs_when_used = packed_when_used(w, shape, options, machine)};
 }
 
 TrainingNeed training_need(const Program& program, const std::vector<tensor::Shape>& parameters,

@@ -103,6 +103,10 @@ void fill_gemm(Kernels& k) {
   k.gemm_m_granule = kSide;
   k.gemm_scratch_bytes = scratch_bytes;
   k.gemm = gemm;
+  k.gemm_packed_a_bytes = nullptr;
+  k.gemm_pack_a = nullptr;
+  k.gemm_columns_scratch_bytes = nullptr;
+  k.gemm_columns = nullptr;
 }
 
 }  // namespace qw::kernels::amx

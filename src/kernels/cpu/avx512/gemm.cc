@@ -33,9 +33,11 @@ void pack_b_panel_as(const GemmArgs& g, std::int64_t n, std::int64_t k0, std::in
   }
 }
 
-// Words of two: the first in the lower halves.
-QW_INLINE __m512i pairs_of(__m256i low, __m256i high) {
-  return _mm512_or_si512(_mm512_cvtepu16_epi32(low), _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
+// Words [16 half, 16 half + 16) of 32 pairs: lower halves from `even`, upper ones from `odd`.
+QW_INLINE __m512i pairs_of(__m512i even, __m512i odd, int half) {
+  const __m512i first = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37,
+                                         5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+  return _mm512_permutex2var_epi16(even, half == 0 ? first : _mm512_add_epi16(first, _mm512_set1_epi16(16)), odd);
 }
 
 // Elements that are bfloat16 already, in pairs: what pack_b_panel_as<true> makes of them as floats.
@@ -44,24 +46,28 @@ void pack_b_bfloats(const GemmArgs& g, const std::uint16_t* b, std::int64_t n, s
   const auto first = [](std::int64_t count, int most) {
     return static_cast<__mmask32>((std::uint64_t{1} << std::clamp<std::int64_t>(count, 0, most)) - 1);
   };
+  static_assert(kTileColumns == 32);  // bfloat16 numbers of a register
   for (std::int64_t word = 0; word < words; word += 16, panel += 16 * kTileColumns) {
     const std::int64_t k = k0 + word * 2, k_left = g.k - k;
+    if (!g.trans_b) {
+      const __mmask32 part = first(g.n - n, 32);
+      const auto row = [&](std::int64_t i) {
+        return _mm512_maskz_loadu_epi16(i < k_left ? part : __mmask32{0}, b + (k + i) * g.ldb + n);
+      };
+      for (int w = 0; w < 16; ++w) {
+        const __m512i even = row(2 * w), odd = row(2 * w + 1);
+        for (int half = 0; half < 2; ++half)
+          _mm512_storeu_si512(panel + w * kTileColumns + half * 16, pairs_of(even, odd, half));
+      }
+      continue;
+    }
     for (int half = 0; half < kTileVectors; ++half) {
       const std::int64_t column = n + half * 16, columns_left = g.n - column;
       __m512i r[16];
-      if (g.trans_b) {
 #pragma GCC unroll 16
-        for (int i = 0; i < 16; ++i)
-          r[i] = _mm512_maskz_loadu_epi16(i < columns_left ? first(k_left, 32) : 0, b + (column + i) * g.ldb + k);
-        transpose(r);
-      } else {
-        const auto part = static_cast<__mmask16>(first(columns_left, 16));
-        const auto row = [&](std::int64_t i) {
-          return _mm256_maskz_loadu_epi16(i < k_left ? part : __mmask16{0}, b + (k + i) * g.ldb + column);
-        };
-#pragma GCC unroll 16
-        for (int w = 0; w < 16; ++w) r[w] = pairs_of(row(2 * w), row(2 * w + 1));
-      }
+      for (int i = 0; i < 16; ++i)
+        r[i] = _mm512_maskz_loadu_epi16(i < columns_left ? first(k_left, 32) : 0, b + (column + i) * g.ldb + k);
+      transpose(r);
       for (int w = 0; w < 16; ++w) _mm512_storeu_si512(panel + w * kTileColumns + half * 16, r[w]);
     }
   }
@@ -100,6 +106,7 @@ constexpr auto kBfloatTiles = tiles_of<BfloatOp>(std::make_index_sequence<kTileR
 
 struct Avx512Gemm {
   static constexpr std::int64_t kGemmRows = kTileRows, kGemmColumns = kTileColumns;
+  static constexpr bool kStripsApart = true;  // strips of a panel may be packed one by one
   static std::int64_t elements_per_word(GemmPrecision p) { return p == GemmPrecision::kBF16 ? 2 : 1; }
 
   static void pack_b_panel(const GemmArgs& g, std::int64_t n, std::int64_t k0, std::int64_t words,
@@ -121,7 +128,10 @@ struct Avx512Gemm {
 
 }  // namespace
 
-void fill_gemm(Kernels& k) { fill_tiled_gemm<Avx512Gemm>(k); }
+void fill_gemm(Kernels& k) {
+  fill_tiled_gemm<Avx512Gemm>(k);
+  fill_tiled_gemm_columns<Avx512Gemm>(k);
+}
 
 }  // namespace qw::kernels::avx512
 QW_TARGET_END

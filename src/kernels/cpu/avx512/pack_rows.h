@@ -40,23 +40,29 @@ QW_INLINE void load_words_across_k(bool pairs, const float* p, std::int64_t ld, 
 template <bool kPairs, int kRowsOfTile>
 void pack_a_rows_as(const GemmArgs& g, std::int64_t m, std::int64_t rows, std::int64_t k0, std::int64_t words,
                     std::uint32_t* a) {
-  for (std::int64_t row = 0; row < rows; row += 16) {
+  const auto square = [&](std::int64_t row, std::int64_t word) __attribute__((always_inline)) {
     const std::int64_t rows_here = rows - row < 16 ? rows - row : 16;
-    for (std::int64_t word = 0; word < words; word += 16) {
-      const std::int64_t k = k0 + word * (kPairs ? 2 : 1), k_left = g.k - k;
-      __m512i r[16];
-      if (g.trans_a) {
-        load_words_across_k(kPairs, g.a + k * g.lda + m + row, g.lda, rows_here, k_left, r);
-        transpose(r);
-      } else {
-        load_lines_along_k(kPairs, g.a + (m + row) * g.lda + k, g.lda, rows_here, k_left, r);
-      }
-      for (std::int64_t i = 0; i < rows_here; ++i) {
-        const std::int64_t first = (row + i) / kRowsOfTile * kRowsOfTile;
-        const std::int64_t in_tile = rows - first < kRowsOfTile ? rows - first : kRowsOfTile;
-        _mm512_storeu_si512(a + first * words + word * in_tile + (row + i - first) * 16, r[i]);
-      }
+    const std::int64_t k = k0 + word * (kPairs ? 2 : 1), k_left = g.k - k;
+    __m512i r[16];
+    if (g.trans_a) {
+      load_words_across_k(kPairs, g.a + k * g.lda + m + row, g.lda, rows_here, k_left, r);
+      transpose(r);
+    } else {
+      load_lines_along_k(kPairs, g.a + (m + row) * g.lda + k, g.lda, rows_here, k_left, r);
     }
+    for (std::int64_t i = 0; i < rows_here; ++i) {
+      const std::int64_t first = (row + i) / kRowsOfTile * kRowsOfTile;
+      const std::int64_t in_tile = rows - first < kRowsOfTile ? rows - first : kRowsOfTile;
+      _mm512_storeu_si512(a + first * words + word * in_tile + (row + i - first) * 16, r[i]);
+    }
+  };
+  // In the order in which A lies in memory.
+  if (g.trans_a) {
+    for (std::int64_t word = 0; word < words; word += 16)
+      for (std::int64_t row = 0; row < rows; row += 16) square(row, word);
+  } else {
+    for (std::int64_t row = 0; row < rows; row += 16)
+      for (std::int64_t word = 0; word < words; word += 16) square(row, word);
   }
 }
 

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """Training steps beside PyTorch's: one model, one shape of batch, by turns in one run.
 
-usage: bench/train_compare.py PROGRAM CASE [--checkpoint FOLDER] [--tokenizer FOLDER] [--rounds 3] [--steps 3] [--rows 512] [--threads N] [--compile]
+usage: bench/train_compare.py PROGRAM CASE [--checkpoint FOLDER] [--tokenizer FOLDER] [--rounds 3] [--steps 3] [--rows 512] [--threads N] [--compile] [--recompute none]
 
 CASE: pretrain-10m   all weights of a fresh Qwen3 shape (width 384, 6 layers, 9.6 M parameters, vocabulary 512), 8 sequences of --rows tokens
+      pretrain-64m   the same of width 512, 19 layers, 64.0 M parameters, vocabulary 8192, 4 sequences
       lora           adapters of rank 16 on the seven matrices of every layer of FOLDER (bench/make_models.py), 1 sequence
       full           all weights of FOLDER, 1 sequence
 
 Both hold weights in float32 (frozen ones in bfloat16), multiply in bfloat16 (PyTorch: autocast, with its own attention, its fused
 AdamW, and transformers' and PEFT's modules; --compile: torch.compile, whose first step compiles), clip the gradient's length to 1 and
-use AdamW. While one runs the other is stopped; of each turn the first step is left out. Printed are tokens a second (the medians of
+use AdamW; --recompute is this program's way with activations. While one runs the other is stopped; of each turn the first step is left out. Printed are tokens a second (the medians of
 turns), their ratio, the share of the machine's bfloat16 peak (that of a large product of this program's, measured at its start) and
 the most memory each held (VmHWM; pages of mapped files count). Needs torch, transformers and peft, which run in a process of their own.
 """
@@ -26,10 +27,13 @@ import sys
 import tempfile
 import time
 
-SHAPE = {"model_type": "qwen3", "vocab_size": 512, "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6,
-         "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 2048, "rope_theta": 10000.0,
-         "rms_norm_eps": 1e-6, "tie_word_embeddings": True}
-BATCH = {"pretrain-10m": 8, "lora": 1, "full": 1}
+COMMON = {"model_type": "qwen3", "head_dim": 64, "max_position_embeddings": 2048, "rope_theta": 10000.0, "rms_norm_eps": 1e-6,
+          "tie_word_embeddings": True}
+SHAPES = {"pretrain-10m": {**COMMON, "vocab_size": 512, "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6,
+                           "num_attention_heads": 6, "num_key_value_heads": 2},
+          "pretrain-64m": {**COMMON, "vocab_size": 8192, "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 19,
+                           "num_attention_heads": 8, "num_key_value_heads": 4}}
+BATCH = {"pretrain-10m": 8, "pretrain-64m": 4, "lora": 1, "full": 1}
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -41,8 +45,8 @@ def torch_worker(case, checkpoint, rows, threads, compiled):
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(threads)
     torch.manual_seed(1)
-    if case == "pretrain-10m":
-        config = transformers.AutoConfig.for_model(**SHAPE)
+    if case in SHAPES:
+        config = transformers.AutoConfig.for_model(**SHAPES[case])
         model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
     else:
         model = transformers.AutoModelForCausalLM.from_pretrained(
@@ -106,13 +110,13 @@ class Ours:
         source = ("[[source]]\nname = 'text'\npath = 'text'\nseparator = 'file'\nlicence = 'none'\norigin = 'drawn'\n")
         token = f"folder = '{tokenizer}'" if tokenizer else f"folder = '{place}/tokenizer'\nvocab = 500\nadded = ['<|endoftext|>']"
         (place / "data.toml").write_text(f"output = '{place}/shards'\n[tokenizer]\n{token}\n{source}")
-        model = "\n".join(f"{k} = {json.dumps(v)}" for k, v in SHAPE.items())
-        tables = f"[model]\n{model}\n" if options.case == "pretrain-10m" else ""
+        model = "\n".join(f"{k} = {json.dumps(v)}" for k, v in SHAPES.get(options.case, {}).items())
+        tables = f"[model]\n{model}\n" if options.case in SHAPES else ""
         tables += "[lora]\nrank = 16\n" if options.case == "lora" else ""
-        start = "" if options.case == "pretrain-10m" else f"init_from = '{options.checkpoint}'\n"
+        start = "" if options.case in SHAPES else f"init_from = '{options.checkpoint}'\n"
         (place / "train.toml").write_text(
             f"output = '{place}/run'\nshards = '{place}/shards'\nsteps = 1000000\nsequence_length = {options.rows}\n"
-            f"batch_sequences = {BATCH[options.case]}\nprecision = 'bf16'\n{start}{tables}[optimizer]\nlr = 0.001\n[schedule]\nkind = 'constant'\n")
+            f"batch_sequences = {BATCH[options.case]}\nprecision = 'bf16'\nrecompute = '{options.recompute}'\n{start}{tables}[optimizer]\nlr = 0.001\n[schedule]\nkind = 'constant'\n")
         subprocess.run([options.program, "data", "build", str(place / "data.toml"), "--corpus", str(place)], check=True, capture_output=True)
         self.process = subprocess.Popen([options.program, "train", str(place / "train.toml"), "--json", "--threads", str(options.threads)],
                                         stdout=subprocess.PIPE, text=True)
@@ -155,10 +159,11 @@ def main():
     parser.add_argument("--rows", type=int, default=512)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--recompute", choices=["none", "selective", "full"], default="none")
     options = parser.parse_args()
     if options.program == "worker":
         return torch_worker(options.case, options.checkpoint, options.rows, options.threads, options.compile)
-    if options.case != "pretrain-10m" and options.checkpoint is None:
+    if options.case not in SHAPES and options.checkpoint is None:
         parser.error(f"{options.case} needs --checkpoint")
     with tempfile.TemporaryDirectory() as place:
         both = [Ours(options, pathlib.Path(place))]

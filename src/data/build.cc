@@ -7,6 +7,7 @@
 #include "base/rng.h"
 #include "base/sha256.h"
 #include "data/chat_tokens.h"
+#include "data/internal/sieve.h"
 #include "data/internal/source_reader.h"
 #include "data/poem_chat.h"
 #include "data/poem_forms.h"
@@ -24,6 +25,7 @@ struct Builder {
   TokenId end_token;
   const std::string& hash;
   SeenDocuments& seen;
+  Sieve& sieve;
   const ProgressFn& progress;
 
   RequestScripts scripts;
@@ -143,7 +145,8 @@ Result<json::Array> file_records(const SourceConfig& source) {
 }
 
 // What was done to its texts, in order; the counts stand beside it.
-json::Array processing_of(const SourceConfig& source, Dedup dedup) {
+json::Array processing_of(const SourceConfig& source, const DataConfig& config) {
+  const Dedup dedup = config.dedup;
   json::Array out;
   static constexpr const char* kInvalid[] = {"ill-formed UTF-8 replaced", "documents with ill-formed UTF-8 dropped",
                                              "ill-formed UTF-8 refused"};
@@ -154,6 +157,18 @@ json::Array processing_of(const SourceConfig& source, Dedup dedup) {
   if (dedup != Dedup::kNone)
     out.emplace_back(dedup == Dedup::kWithin ? "exact copies within the source dropped"
                                              : "exact copies of earlier documents of all sources dropped");
+  const CleaningRules& rules = source.cleaning;
+  if (rules.normalisation != Normalisation::kNone)
+    out.emplace_back(std::string(rules.normalisation == Normalisation::kNfc ? "NFC" : "NFKC") + ", without control and zero-width characters");
+  if (rules.min_characters > 0 || rules.max_characters > 0) out.emplace_back("texts of other lengths dropped");
+  if (rules.min_letters > 0) out.emplace_back("texts with few letters dropped");
+  if (rules.max_repeated_lines < 1 || rules.max_repeated_runs < 1) out.emplace_back("texts that repeat themselves dropped");
+  if (rules.language != Language::kAny)
+    out.emplace_back(rules.language == Language::kChinese ? "texts that are not Chinese dropped" : "texts that are not English dropped");
+  if (!config.keep_out.empty())
+    out.emplace_back("documents that share " + std::to_string(config.keep_out_run) + " words in a row with texts for evaluation dropped");
+  if (config.near_copies > 0) out.emplace_back("near copies of earlier documents dropped (MinHash)");
+  if (!rules.personal_data.empty()) out.emplace_back("personal data replaced: " + rules.personal_data);
   if (source.exercises != Exercises::kNone) out.emplace_back("poems made into exercises in conversation form");
   if (source.max_documents > 0)
     out.emplace_back("only the first " + std::to_string(source.max_documents) + " documents taken");
@@ -165,7 +180,7 @@ Result<json::Object> Builder::build_source(const SourceConfig& source) const {
   const auto heldout_path = config.output / (source.name + ".heldout.shard");
   QW_ASSIGN(auto writer, ShardWriter::create(train_path, tokenizer.vocab_size(), hash,
                                              is_chat(source), holds_of(source) != Holds::kTexts));
-  SourceReader reader(source, config.dedup, seen);
+  SourceReader reader(source, config.dedup, seen, &sieve);
   QW_ASSIGN(const FormBalance balance, count_forms(source));
   Document document;
   std::vector<std::uint64_t> origin;  // of each document written: its number among those read
@@ -198,7 +213,12 @@ Result<json::Object> Builder::build_source(const SourceConfig& source) const {
   record.set("duplicates_dropped", reader.duplicates());
   record.set("empty_dropped", counts.empty);
   record.set("invalid_utf8", counts.invalid_utf8);
-  record.set("processing", processing_of(source, config.dedup));
+  json::Object dropped;
+  for (std::size_t f = 1; f < kFlaws; ++f)
+    if (const auto n = sieve.dropped(source, static_cast<Flaw>(f)); n > 0) dropped.set(flaw_name(static_cast<Flaw>(f)), n);
+  if (!dropped.empty()) record.set("dropped", std::move(dropped));
+  if (!source.cleaning.personal_data.empty()) record.set("personal_data_replaced", sieve.replaced(source));
+  record.set("processing", processing_of(source, config));
   record.set("weight", source.weight);
   if (const Holds holds = holds_of(source); holds != Holds::kTexts) record.set("holds", holds_name(holds));
   if (!source.reader.labels.empty())
@@ -273,6 +293,7 @@ Result<json::Object> build_data(const DataConfig& config, const ProgressFn& prog
                                                                                        : config.chat_template));
   QW_TRY(make_folder(config.output));
   SeenDocuments seen;
+  QW_ASSIGN(Sieve sieve, Sieve::create(config));
   std::optional<HanConverter> simplified, traditional;
   RequestScripts scripts;
   for (const auto& source : config.sources)
@@ -281,7 +302,7 @@ Result<json::Object> build_data(const DataConfig& config, const ProgressFn& prog
       QW_ASSIGN(traditional, HanConverter::create(HanScript::kTraditional));
       scripts = {&*simplified, &*traditional};
     }
-  const Builder builder{config, tokenizer, chat_template, end_token, hash, seen, progress, scripts};
+  const Builder builder{config, tokenizer, chat_template, end_token, hash, seen, sieve, progress, scripts};
   json::Array sources;
   for (const auto& source : config.sources) {
     QW_ASSIGN(auto record, builder.build_source(source));

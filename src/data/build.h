@@ -21,6 +21,23 @@ namespace qw::data {
 enum class Exercises : std::uint8_t { kNone, kAny, kForms };    // what becomes of poems (poem_chat.h, poem_forms.h)
 enum class Dedup : std::uint8_t { kNone, kWithin, kAcross };  // exact copies of a document, by SHA-256 of its text
 
+enum class Normalisation : std::uint8_t { kNone, kNfc, kNfkc };  // Unicode's; control and zero-width characters go, too
+enum class Language : std::uint8_t { kAny, kChinese, kEnglish };
+
+// What a text must be to stay, and what is replaced in it. The rules for whole texts are for plain ones, not for conversations.
+struct CleaningRules {
+  Normalisation normalisation = Normalisation::kNone;
+  std::int64_t min_characters = 0, max_characters = 0;  // but white space; max 0 = any
+  double min_letters = 0;          // share of the characters that are letters of any script
+  double max_repeated_lines = 1;   // share of characters in lines that stood in the text before
+  double max_repeated_runs = 1;    // share of words (of Chinese: characters) in runs of ten that stood before
+  Language language = Language::kAny;
+  std::string personal_data;       // kinds to be replaced by their names; empty: none
+  friend bool operator==(const CleaningRules&, const CleaningRules&) = default;
+};
+// Replaces what tells of people in a text; returns how much there was.
+using Scrubber = std::function<std::uint64_t(std::string&)>;
+
 struct SourceConfig {
   std::string name;                          // also the name of its shards
   std::vector<std::filesystem::path> files;  // resolved against the corpus folder; "./x" against the working folder
@@ -33,6 +50,7 @@ struct SourceConfig {
   bool mixed_scripts = false;    // poems: requests in simplified and in traditional characters
   std::string instruction;       // retrieval and ranking: what the query is asked for
   bool in_tokenizer = true;      // whether the tokenizer learns from it
+  CleaningRules cleaning;
   json::Object provenance;       // what is stated of it (provenance.h); for the ledger
 };
 
@@ -48,6 +66,10 @@ struct DataConfig {
   std::filesystem::path output;
   std::uint64_t seed = 1;
   Dedup dedup = Dedup::kAcross;
+  double near_copies = 0;            // documents this similar to an earlier one of any source are dropped; 0 = none
+  std::vector<std::filesystem::path> keep_out;  // documents that have a run of words of these files are dropped
+  std::int64_t keep_out_run = 13;    // words; of Chinese, characters
+  std::function<Result<Scrubber>(const std::string& kinds)> scrubber;  // who finds personal data; may be absent
   bool leading_end_token = false;    // also put the end-of-text token before every document
   std::string chat_template;         // Jinja source with generation marks; empty = ChatML
   TokenizerConfig tokenizer;

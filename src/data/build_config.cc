@@ -60,6 +60,32 @@ Status read_reader(ConfigTable& t, SourceConfig& source) {
   return {};
 }
 
+Status read_cleaning(ConfigTable t, CleaningRules& c) {
+  int normalisation = 0, language = 0;
+  QW_TRY(t.read_choice("unicode", {"keep", "nfc", "nfkc"}, normalisation));
+  c.normalisation = static_cast<Normalisation>(normalisation);
+  QW_TRY(t.read("min_characters", c.min_characters, 0, kAnyCount));
+  QW_TRY(t.read("max_characters", c.max_characters, 0, kAnyCount));
+  QW_TRY(t.read("min_letters", c.min_letters, 0, 1));
+  QW_TRY(t.read("max_repeated_lines", c.max_repeated_lines, 0, 1));
+  QW_TRY(t.read("max_repeated_runs", c.max_repeated_runs, 0, 1));
+  QW_TRY(t.read_choice("language", {"any", "zh", "en"}, language));
+  c.language = static_cast<Language>(language);
+  QW_TRY(t.read("personal_data", c.personal_data));
+  return t.finish();
+}
+
+// A folder stands for the files below it, in the order of their names.
+std::vector<std::filesystem::path> files_at(const std::filesystem::path& path) {
+  std::error_code code;
+  if (!std::filesystem::is_directory(path, code)) return {path};
+  std::vector<std::filesystem::path> files;
+  for (std::filesystem::recursive_directory_iterator it(path, code), end; !code && it != end; it.increment(code))
+    if (std::error_code unread; it->is_regular_file(unread) && !it->path().filename().string().starts_with('.')) files.push_back(it->path());
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
 Result<SourceConfig> read_source(ConfigTable& t, const std::filesystem::path& corpus) {
   SourceConfig source;
   QW_TRY(t.read("name", source.name));
@@ -70,13 +96,19 @@ Result<SourceConfig> read_source(ConfigTable& t, const std::filesystem::path& co
   if (paths.empty()) return fail(ErrorKind::kBadInput, t.name("path") + " is missing");
   for (const auto& path : paths) {
     // "./x" means the working folder; an absolute path stays as it is.
-    source.files.push_back(path.starts_with("./") ? std::filesystem::path(path) : corpus / path);
+    const auto files = files_at(path.starts_with("./") ? std::filesystem::path(path) : corpus / path);
+    source.files.insert(source.files.end(), files.begin(), files.end());
   }
+  if (source.files.empty()) return fail(ErrorKind::kBadInput, t.name("path") + ": no files are there");
   QW_TRY(t.read("licence", source.licence));
   QW_TRY(t.read("origin", source.origin));
   if (source.licence.empty() || source.origin.empty())
     return fail(ErrorKind::kBadInput, t.name("licence") + " and " + t.name("origin") + " must be stated");
   QW_TRY(read_reader(t, source));
+  if (t.has("clean")) {
+    QW_ASSIGN(auto cleaning, t.table("clean"));
+    QW_TRY(read_cleaning(std::move(cleaning), source.cleaning));
+  }
   QW_TRY(t.read("weight", source.weight, 0, 1000));
   QW_TRY(t.read("heldout_tail", source.heldout_tail, 0, 1));
   QW_TRY(t.read("max_documents", source.max_documents, 0, kAnyCount));
@@ -117,6 +149,14 @@ Result<DataConfig> data_config(const json::Object& object, const std::filesystem
   int dedup = static_cast<int>(config.dedup);
   QW_TRY(top.read_choice("dedup", {"none", "within", "across"}, dedup));
   config.dedup = static_cast<Dedup>(dedup);
+  QW_TRY(top.read("near_copies", config.near_copies, 0, 1));
+  if (config.near_copies > 0 && config.near_copies < 0.5)
+    return fail(ErrorKind::kBadInput, "near_copies below 0.5 would call texts copies that are none");
+  std::vector<std::string> keep_out;
+  QW_TRY(top.read("keep_out", keep_out));
+  for (const std::string& path : keep_out)
+    for (auto& file : files_at(path)) config.keep_out.push_back(std::move(file));
+  if (!keep_out.empty()) QW_TRY(top.read("keep_out_run", config.keep_out_run, 4, 1000));  // else the key stays unknown
   QW_TRY(top.read("leading_end_token", config.leading_end_token));
   QW_TRY(top.read("chat_template", chat_template));
   if (!chat_template.empty()) {

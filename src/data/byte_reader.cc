@@ -1,6 +1,7 @@
 #include "data/byte_reader.h"
 
 #include <lzma.h>
+#include <zlib.h>
 
 #include <array>
 #include <cstdint>
@@ -15,6 +16,8 @@ namespace {
 // xz -9e needs 65 MiB to unpack; a file that asks for much more is damaged or hostile.
 constexpr std::uint64_t kDecoderMemoryLimit = std::uint64_t{256} << 20;
 constexpr std::size_t kInputBlock = 1 << 16;  // one system call per 64 KiB is already noise beside unpacking
+constexpr std::array<unsigned char, 3> kGzipMagic = {0x1F, 0x8B, 0x08};
+constexpr int kGzipWindow = 15 + 16;  // the largest window, in gzip's frame
 constexpr std::array<unsigned char, 6> kXzMagic = {0xFD, '7', 'z', 'X', 'Z', 0x00};
 
 const char* lzma_message(lzma_ret code) {
@@ -35,13 +38,15 @@ struct ByteReader::State {
   explicit State(base::InputFile opened, std::filesystem::path where) : file(std::move(opened)), path(std::move(where)) {}
   base::InputFile file;
   std::filesystem::path path;
-  bool xz = false, end_of_file = false, finished = false;
+  bool xz = false, gzip = false, end_of_file = false, finished = false;
   lzma_stream stream = LZMA_STREAM_INIT;
+  z_stream inflater{};
   std::array<char, kInputBlock> input;
   std::size_t input_begin = 0, input_size = 0;
 
   ~State() {
     if (xz) lzma_end(&stream);
+    if (gzip) inflateEnd(&inflater);
   }
 
   Status fill() {
@@ -57,6 +62,28 @@ struct ByteReader::State {
     std::memcpy(out.data(), input.data() + input_begin, n);
     input_begin += n;
     return n;
+  }
+
+  Result<std::size_t> read_gzip(std::span<char> out) {
+    inflater.next_out = reinterpret_cast<Bytef*>(out.data());
+    inflater.avail_out = static_cast<uInt>(std::min<std::size_t>(out.size(), 1u << 30));
+    const uInt wanted = inflater.avail_out;
+    while (inflater.avail_out == wanted && !finished) {
+      if (input_begin == input_size && !end_of_file) QW_TRY(fill());
+      if (end_of_file) return fail(ErrorKind::kBadInput, path.string() + ": gzip data is cut short");
+      inflater.next_in = reinterpret_cast<Bytef*>(input.data() + input_begin);
+      inflater.avail_in = static_cast<uInt>(input_size - input_begin);
+      const int code = inflate(&inflater, Z_NO_FLUSH);
+      input_begin = input_size - inflater.avail_in;
+      if (code == Z_STREAM_END) {  // another member may follow
+        if (input_begin == input_size) QW_TRY(fill());
+        finished = end_of_file;
+        if (!finished && inflateReset(&inflater) != Z_OK) return fail(ErrorKind::kFailed, path.string() + ": cannot be unpacked");
+      } else if (code != Z_OK && code != Z_BUF_ERROR) {
+        return fail(ErrorKind::kBadInput, path.string() + ": gzip data is damaged");
+      }
+    }
+    return wanted - inflater.avail_out;
   }
 
   Result<std::size_t> read_xz(std::span<char> out) {
@@ -84,6 +111,11 @@ Result<ByteReader> ByteReader::open(const std::filesystem::path& path) {
     if (lzma_stream_decoder(&state->stream, kDecoderMemoryLimit, LZMA_CONCATENATED) != LZMA_OK)
       return fail(ErrorKind::kResource, path.string() + ": no memory to unpack");
   }
+  if (state->input_size >= kGzipMagic.size() && std::memcmp(state->input.data(), kGzipMagic.data(), kGzipMagic.size()) == 0) {
+    if (inflateInit2(&state->inflater, kGzipWindow) != Z_OK)
+      return fail(ErrorKind::kResource, path.string() + ": no memory to unpack");
+    state->gzip = true;
+  }
   return ByteReader(std::move(state));
 }
 
@@ -94,7 +126,7 @@ ByteReader::~ByteReader() = default;
 
 Result<std::size_t> ByteReader::read(std::span<char> out) {
   QW_CHECK(!out.empty());
-  return state_->xz ? state_->read_xz(out) : state_->read_plain(out);
+  return state_->xz ? state_->read_xz(out) : state_->gzip ? state_->read_gzip(out) : state_->read_plain(out);
 }
 
 }  // namespace qw::data

@@ -1,7 +1,7 @@
-// A file read front to back: plain bytes, or an .xz file unpacked on the fly (told apart by its magic, not its name).
+// A file read front to back: plain bytes, or an .xz or .gz file unpacked on the fly (told apart by its magic, not its name).
 //
-// Memory is constant: one input block, and the xz decoder's dictionary, which is limited. A cut or damaged .xz file is
-// an error that names the file, never a short read.
+// Memory is constant: one input block, and the decoder's dictionary, which is limited. A cut or damaged file is an error
+// that names it, never a short read.
 #pragma once
 
 #include <cstddef>

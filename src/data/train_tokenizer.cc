@@ -2,6 +2,7 @@
 
 #include "data/build.h"
 #include "data/chat_tokens.h"
+#include "data/internal/sieve.h"
 #include "data/internal/source_reader.h"
 
 namespace qw::data {
@@ -48,7 +49,14 @@ class TrainingText {
       const SourceConfig& source = config_.sources[source_++];
       if (!source.in_tokenizer || is_chat(source)) continue;
       seen_.clear();
-      SourceReader counter(source, Dedup::kWithin, seen_);
+      auto sieve = Sieve::create(config_);
+      if (!sieve) {
+        error_ = std::move(sieve).error();
+        return false;
+      }
+      sieve_.emplace(std::move(*sieve));
+      const Sieve fresh = *sieve_;
+      SourceReader counter(source, Dedup::kWithin, seen_, &*sieve_);
       std::uint64_t documents = 0;
       for (;;) {
         auto more = counter.next(document_);
@@ -62,7 +70,8 @@ class TrainingText {
       seen_.clear();
       taken_ = bytes_ = 0;
       allowed_ = documents - heldout_documents(source, documents);
-      reader_.emplace(source, Dedup::kWithin, seen_);
+      sieve_.emplace(fresh);
+      reader_.emplace(source, Dedup::kWithin, seen_, &*sieve_);
       return true;
     }
     return false;
@@ -71,6 +80,7 @@ class TrainingText {
   const DataConfig& config_;
   const ProgressFn& progress_;
   SeenDocuments seen_;
+  std::optional<Sieve> sieve_;
   std::optional<SourceReader> reader_;
   std::size_t source_ = 0;
   std::uint64_t taken_ = 0, allowed_ = 0, bytes_ = 0;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/sha256.h"
+#include "data/internal/sieve.h"
 #include "json/value.h"
 
 namespace qw::data {
@@ -57,8 +58,8 @@ std::uint64_t heldout_documents(const SourceConfig& source, std::uint64_t docume
   return static_cast<std::uint64_t>(std::floor(source.heldout_tail * static_cast<double>(documents)));
 }
 
-SourceReader::SourceReader(const SourceConfig& source, Dedup dedup, SeenDocuments& seen)
-    : source_(source), dedup_(dedup), seen_(seen) {
+SourceReader::SourceReader(const SourceConfig& source, Dedup dedup, SeenDocuments& seen, Sieve* sieve)
+    : source_(source), dedup_(dedup), seen_(seen), sieve_(sieve) {
   if (dedup_ == Dedup::kWithin) seen_.clear();
 }
 
@@ -79,6 +80,10 @@ Result<bool> SourceReader::next(Document& document) {
     if (dedup_ != Dedup::kNone && !seen_.insert(digest_of(document)).second) {
       ++duplicates_;
       continue;
+    }
+    if (sieve_ != nullptr) {
+      QW_ASSIGN(const bool stays, sieve_->keeps(source_, document));
+      if (!stays) continue;
     }
     ++given_;
     return true;

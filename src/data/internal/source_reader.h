@@ -34,10 +34,12 @@ Holds holds_of(const SourceConfig& source);
 // How many of so many documents are the tail that is never trained on.
 std::uint64_t heldout_documents(const SourceConfig& source, std::uint64_t documents);
 
+class Sieve;
+
 class SourceReader {
  public:
   // `seen` may be shared between sources; with Dedup::kWithin it is emptied first. All arguments must stay alive.
-  SourceReader(const SourceConfig& source, Dedup dedup, SeenDocuments& seen);
+  SourceReader(const SourceConfig& source, Dedup dedup, SeenDocuments& seen, Sieve* sieve = nullptr);
   Result<bool> next(Document& document);  // false at the end
   std::uint64_t given() const { return static_cast<std::uint64_t>(given_); }
   std::uint64_t duplicates() const { return duplicates_; }
@@ -47,6 +49,7 @@ class SourceReader {
   const SourceConfig& source_;
   Dedup dedup_;
   SeenDocuments& seen_;
+  Sieve* sieve_;
   std::optional<DocumentReader> reader_;
   std::size_t file_ = 0;
   std::int64_t given_ = 0;

@@ -74,6 +74,10 @@ Status read_lora(ConfigTable t, LoraConfig& c) {
   QW_TRY(t.read("pissa", c.pissa));
   if (c.dora && c.pissa) return fail(ErrorKind::kBadInput, "lora.pissa: not together with lora.dora");
   QW_TRY(t.read("b_lr_ratio", c.b_lr_ratio, 0, 1e6));
+  int base = 0;
+  QW_TRY(t.read_choice("base", {"as_stored", "nf4"}, base));
+  c.base = static_cast<BaseType>(base);
+  if (c.base == BaseType::kNf4) QW_TRY(t.read("double_quantise", c.double_quantise));  // else the key stays unknown
   return t.finish();
 }
 
@@ -263,8 +267,6 @@ Status check_method(const TrainConfig& c) {
   if (c.kto && c.init_from.empty())
     return fail(ErrorKind::kBadInput, "[kto] needs init_from: it compares with the model before training");
   if (c.grpo) QW_TRY(check_grpo(c));
-  if ((c.grpo || c.embedding) && (c.parallel.parts > 1 || c.parallel.zero > 0))
-    return fail(ErrorKind::kBadInput, std::string("[parallel]: ") + first + " is trained by one process, in one part");
   if ((c.embedding || c.ranking) && c.init_from.empty())
     return fail(ErrorKind::kBadInput, std::string(first) + " needs init_from: a model that has read much");
   if (c.embedding && c.lora) return fail(ErrorKind::kBadInput, "[embedding] takes the head away, which [lora] cannot");

@@ -75,6 +75,8 @@ struct EnergyConfig {
   double pue = 1.2;           // the building
 };
 
+enum class BaseType : std::uint8_t { kAsStored, kNf4 };
+
 // Low-rank adapters beside frozen weights.
 struct LoraConfig {
   std::int64_t rank = 16;
@@ -83,6 +85,8 @@ struct LoraConfig {
   bool rslora = false, dora = false;
   bool pissa = false;                // starts from the largest components of the weights in place of random ones and zero
   double b_lr_ratio = 1;             // LoRA+: learning rate of B / that of A
+  BaseType base = BaseType::kAsStored;  // what the matrices inside the layers are kept in meanwhile
+  bool double_quantise = true;       // kNf4: the blocks' scales in 8 bits, too
 };
 
 // Losses over pairs of answers (preference.h), in place of the likelihood of texts.

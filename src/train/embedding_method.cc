@@ -1,5 +1,6 @@
 // Learning embeddings: a text's is the row of its last token. All texts of a step stand in one loss, so a step of
 // several batches first runs them all, and then each again for its gradients: accumulation is equal to the big batch.
+// Several processes share out the batches of both passes and know all rows between them.
 #include <algorithm>
 #include <map>
 
@@ -33,16 +34,18 @@ class EmbeddingMethod final : public ExampleMethod {
    private:
     std::map<std::vector<std::int32_t>, std::uint64_t> known_;
   };
-  // Adds the rows of a batch that was run, and where its examples begin.
-  void add(const data::ExampleStream& of, std::span<const std::int64_t> numbers, const data::PackedBatch& batch,
+  // Adds the rows of a batch, if this process ran it, else zeros, and where its examples begin.
+  void add(const data::ExampleStream& of, std::span<const std::int64_t> numbers, const data::PackedBatch& batch, bool ran,
            Texts& known, EmbeddedTexts& to) const;
+  // Rows that others ran.
+  Status complete(EmbeddedTexts& texts) const;
   Result<EmbeddedTexts> heldout_texts(std::uint32_t source, std::int64_t& tokens) const;
 
   std::size_t width_;
 };
 
 void EmbeddingMethod::add(const data::ExampleStream& of, std::span<const std::int64_t> numbers,
-                          const data::PackedBatch& batch, Texts& known, EmbeddedTexts& to) const {
+                          const data::PackedBatch& batch, bool ran, Texts& known, EmbeddedTexts& to) const {
   if (to.starts.empty()) to.starts.push_back(0);
   to.width = width_;
   for (const std::int64_t number : numbers)
@@ -51,32 +54,49 @@ void EmbeddingMethod::add(const data::ExampleStream& of, std::span<const std::in
     const auto begin = static_cast<std::size_t>(batch.cu_seqlens[d - 1]),
                end = static_cast<std::size_t>(batch.cu_seqlens[d]);
     to.same.push_back(known.number(std::span(batch.tokens).subspan(begin, end - begin)));
+    if (!ran) {
+      to.rows.resize(to.rows.size() + width_);
+      continue;
+    }
     const float* row = c_.graph.final_hidden() + (end - 1) * width_;
     to.rows.insert(to.rows.end(), row, row + width_);
   }
+}
+
+// Each row is zero but with one process, so that sums are the row itself.
+Status EmbeddingMethod::complete(EmbeddedTexts& texts) const {
+  if (c_.share.size() == 1) return {};
+  std::vector<double> rows(texts.rows.begin(), texts.rows.end());
+  QW_TRY(c_.share.add_up(rows));
+  std::transform(rows.begin(), rows.end(), texts.rows.begin(), [](double x) { return static_cast<float>(x); });
+  return {};
 }
 
 Status EmbeddingMethod::learn(StepRecord& record) {
   EmbeddedTexts texts;
   Texts known;
   for (std::size_t b = 0; b < batches_.size(); ++b) {
-    QW_TRY(forward(c_.weights, batches_[b]));
-    add(*examples_, numbers_[b], batches_[b], known, texts);
+    if (c_.share.mine(b)) QW_TRY(forward(c_.weights, batches_[b]));
+    add(*examples_, numbers_[b], batches_[b], c_.share.mine(b), known, texts);
   }
+  QW_TRY(complete(texts));
   const RetrievalLoss loss = retrieval_loss(*c_.config.embedding, texts, true, c_.pool);
   record.loss = loss.loss;
   record.accuracy = loss.found;
-  std::size_t text = 0;
-  for (const data::PackedBatch& batch : batches_) {
+  std::vector<std::size_t> first{0};  // text of each batch
+  for (const data::PackedBatch& batch : batches_) first.push_back(first.back() + batch.cu_seqlens.size() - 1);
+  return c_.share.each(batches_.size(), [&](std::size_t b) -> Status {
+    const data::PackedBatch& batch = batches_[b];
     if (batches_.size() > 1) QW_TRY(forward(c_.weights, batch));
     std::vector<float> d_rows(batch.tokens.size() * width_);
+    std::size_t text = first[b];
     for (std::size_t d = 1; d < batch.cu_seqlens.size(); ++d, ++text)
       std::copy_n(
           loss.d_rows.begin() + static_cast<std::ptrdiff_t>(text * width_), width_,
           d_rows.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(batch.cu_seqlens[d] - 1) * width_));
     c_.graph.backward_rows(d_rows);
-  }
-  return {};
+    return {};
+  });
 }
 
 // The first examples of a source, as many as eval.max_tokens allows.
@@ -85,14 +105,17 @@ Result<EmbeddedTexts> EmbeddingMethod::heldout_texts(std::uint32_t source, std::
   Texts known;
   data::PackedBatch batch;
   const std::int64_t most = c_.config.eval.max_tokens;
+  std::size_t taken = 0;
   for (std::int64_t i = 0; i < heldout_->examples(); ++i) {
     if (heldout_->source_of(i) != source || (most > 0 && tokens >= most)) continue;
     batch.clear();
     heldout_->append(i, batch);
-    QW_TRY(forward(c_.served, batch));
-    add(*heldout_, std::span(&i, 1), batch, known, texts);
+    const bool mine = c_.share.mine(taken++);
+    if (mine) QW_TRY(forward(c_.served, batch));
+    add(*heldout_, std::span(&i, 1), batch, mine, known, texts);
     tokens += std::ssize(batch.tokens);
   }
+  QW_TRY(complete(texts));
   return texts;
 }
 

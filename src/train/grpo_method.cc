@@ -2,7 +2,7 @@
 // learns batch by batch; `updates` steps learn from the same answers.
 //
 // What is drawn is a function of the weights, the seed and the place in the data; the engine gives the same answers
-// whatever runs beside. So a checkpoint needs nothing but that place, and the answers while steps to come learn from
+// whatever runs beside. Several processes share out the answers, what judges them, and the batches. So a checkpoint needs nothing but that place, and the answers while steps to come learn from
 // them.
 #include <algorithm>
 #include <chrono>
@@ -59,10 +59,15 @@ class GrpoMethod final : public ExampleMethod {
     }
   };
   const GrpoConfig& config() const { return *c_.config.grpo; }
+  std::size_t first_sample(std::size_t batch) const { return batch * static_cast<std::size_t>(c_.config.batch_sequences); }
   std::int64_t answers() const { return c_.config.batch_sequences * c_.config.accumulation; }
   std::vector<TokenId> prompt(const data::ExampleStream& of, std::int64_t number) const;
   std::string expected(const data::ExampleStream& of, std::int64_t number) const;
   Result<std::vector<double>> judge(const data::ExampleStream& of, std::int64_t number, const Rollout& rollout) const;
+  Result<std::vector<std::vector<double>>> judge_all(const data::ExampleStream& of, std::span<const std::int64_t> numbers,
+                                                     std::span<const Rollout> rollouts) const;
+  // Puts together what of each sample (of `what`) only the process has that ran its batch.
+  Status complete(std::vector<float> Sample::*what, const std::vector<bool>& ran);
   Result<std::vector<Group>> draw_groups(std::int64_t count);
   Status draw_answers();
   void tell(const std::vector<Group>& groups, std::int64_t redrawn, double seconds);
@@ -128,6 +133,24 @@ Result<std::vector<double>> GrpoMethod::judge(const data::ExampleStream& of, std
   return rewards_->judge({text, wanted, static_cast<std::int64_t>(rollout.tokens.size()), config().max_tokens});
 }
 
+// Each answer is judged by one process: a program that takes about its time might be judged otherwise by another.
+Result<std::vector<std::vector<double>>> GrpoMethod::judge_all(const data::ExampleStream& of,
+                                                               std::span<const std::int64_t> numbers,
+                                                               std::span<const Rollout> rollouts) const {
+  const std::size_t kinds = rewards_->names().size();
+  std::vector<double> flat(rollouts.size() * kinds);
+  for (std::size_t i = 0; i < rollouts.size(); ++i) {
+    if (!c_.share.mine(i)) continue;
+    QW_ASSIGN(const auto values, judge(of, numbers[i], rollouts[i]));
+    std::copy(values.begin(), values.end(), flat.begin() + static_cast<std::ptrdiff_t>(i * kinds));
+  }
+  QW_TRY(c_.share.add_up(flat));
+  std::vector<std::vector<double>> out;
+  for (std::size_t i = 0; i < rollouts.size(); ++i)
+    out.emplace_back(flat.begin() + static_cast<std::ptrdiff_t>(i * kinds), flat.begin() + static_cast<std::ptrdiff_t>((i + 1) * kinds));
+  return out;
+}
+
 // The next prompts, their answers and rewards.
 Result<std::vector<GrpoMethod::Group>> GrpoMethod::draw_groups(std::int64_t count) {
   std::vector<Group> groups(static_cast<std::size_t>(count));
@@ -144,13 +167,15 @@ Result<std::vector<GrpoMethod::Group>> GrpoMethod::draw_groups(std::int64_t coun
       questions.push_back({{batch.tokens.begin(), batch.tokens.end()}, seeds.next_u64()});
   }
   QW_ASSIGN(auto drawn, rollouts_.answers(questions, 1.0f));
-  auto next = drawn.begin();
+  std::vector<std::int64_t> prompts;
+  for (const Group& group : groups) prompts.insert(prompts.end(), static_cast<std::size_t>(config().group), group.prompt);
+  QW_ASSIGN(const auto values, judge_all(*examples_, prompts, drawn));
+  std::size_t next = 0;
   for (Group& group : groups)
     for (std::int64_t i = 0; i < config().group; ++i, ++next) {
-      QW_ASSIGN(const auto values, judge(*examples_, group.prompt, *next));
-      group.rewards.push_back(rewards_->weighted(values));
-      group.of_each.push_back(values);
-      group.rollouts.push_back(std::move(*next));
+      group.rewards.push_back(rewards_->weighted(values[next]));
+      group.of_each.push_back(values[next]);
+      group.rollouts.push_back(std::move(drawn[next]));
     }
   return groups;
 }
@@ -234,14 +259,34 @@ void GrpoMethod::make_batches() {
 
 // What the model before training gives the answers.
 Status GrpoMethod::find_before() {
-  std::size_t s = 0;
-  for (const data::PackedBatch& batch : batches_) {
+  std::vector<bool> ran(batches_.size());
+  for (std::size_t b = 0; b < batches_.size(); ++b) {
+    if (!c_.share.mine(b)) continue;
+    ran[b] = true;
+    const data::PackedBatch& batch = batches_[b];
     QW_ASSIGN(const std::vector<float> logprobs, c_.logprobs(before_, batch));
+    std::size_t s = first_sample(b);
     for (std::size_t d = 1; d < batch.cu_seqlens.size(); ++d, ++s) {
       const auto end = logprobs.begin() + batch.cu_seqlens[d];
       samples_[s].before.assign(end - static_cast<std::ptrdiff_t>(samples_[s].tokens.size()), end);
     }
   }
+  return complete(&Sample::before, ran);
+}
+
+// Each number is 0 but with one process, so that sums are the number itself.
+Status GrpoMethod::complete(std::vector<float> Sample::*what, const std::vector<bool>& ran) {
+  if (c_.share.size() == 1) return {};
+  std::vector<double> all;
+  for (std::size_t s = 0; s < samples_.size(); ++s) {
+    std::vector<float>& values = samples_[s].*what;
+    if (!ran[s / first_sample(1)]) values.assign(samples_[s].tokens.size(), 0.0f);
+    all.insert(all.end(), values.begin(), values.end());
+  }
+  QW_TRY(c_.share.add_up(all));
+  auto from = all.begin();
+  for (Sample& sample : samples_)
+    for (float& value : sample.*what) value = static_cast<float>(*from++);
   return {};
 }
 
@@ -259,35 +304,54 @@ Status GrpoMethod::learn(StepRecord& record) {
   std::int64_t all = 0;
   for (const Sample& sample : samples_) all += static_cast<std::int64_t>(sample.tokens.size());
   const auto tokens_of_step = static_cast<double>(all);
-  double gap = 0, divergence = 0, clipped = 0;
-  std::size_t s = 0;
-  std::vector<double> d_logprobs;
-  for (const data::PackedBatch& batch : batches_) {
+  struct Of {
+    double loss = 0, gap = 0, divergence = 0, clipped = 0;
+  };
+  std::vector<Of> of(batches_.size());
+  std::vector<bool> ran(batches_.size());
+  QW_TRY(c_.share.each(batches_.size(), [&](std::size_t b) -> Status {
+    const data::PackedBatch& batch = batches_[b];
+    ran[b] = true;
     QW_ASSIGN(const std::vector<float> logprobs, c_.logprobs(c_.weights, batch));
     std::vector<float> row_weights(batch.tokens.size());
+    std::vector<double> d_logprobs;
+    std::size_t s = first_sample(b);
     for (std::size_t d = 1; d < batch.cu_seqlens.size(); ++d, ++s) {
       Sample& sample = samples_[s];
       const std::size_t n = sample.tokens.size(), begin = static_cast<std::size_t>(batch.cu_seqlens[d]) - n;
       const std::span<const float> now = std::span(logprobs).subspan(begin, n);
       if (first) {
         sample.old.assign(now.begin(), now.end());
-        for (std::size_t i = 0; i < n; ++i) gap += static_cast<double>(std::abs(now[i] - engine_logprobs_[s][i]));
+        for (std::size_t i = 0; i < n; ++i) of[b].gap += static_cast<double>(std::abs(now[i] - engine_logprobs_[s][i]));
       }
       d_logprobs.resize(n);
       const double weight = grpo_token_weight(config(), static_cast<std::int64_t>(n), answers(), all);
       const GrpoLoss loss = grpo_loss(config(), {sample.advantage, sample.old, sample.before}, weight, now, d_logprobs);
-      record.loss += loss.loss;
-      divergence += loss.divergence;
-      clipped += static_cast<double>(loss.clipped);
+      of[b].loss += loss.loss;
+      of[b].divergence += loss.divergence;
+      of[b].clipped += static_cast<double>(loss.clipped);
       // backward() weighs -log p.
       for (std::size_t i = 0; i < n; ++i) row_weights[begin + i] = static_cast<float>(-d_logprobs[i] * tokens_of_step);
     }
     c_.graph.backward(static_cast<float>(1 / tokens_of_step), row_weights);
+    return {};
+  }));
+  if (first && config().updates > 1) QW_TRY(complete(&Sample::old, ran));  // other processes may go on from a checkpoint
+  std::vector<double> sums;
+  for (const Of& o : of) sums.insert(sums.end(), {o.loss, o.gap, o.divergence, o.clipped});
+  QW_TRY(c_.share.add_up(sums));
+  Of total;
+  for (std::size_t i = 0; i < sums.size(); i += 4) {
+    total.loss += sums[i];
+    total.gap += sums[i + 1];
+    total.divergence += sums[i + 2];
+    total.clipped += sums[i + 3];
   }
+  record.loss = total.loss;
   ++updates_done_;
-  if (first) told.sampler_gap = gap / tokens_of_step;
-  told.clipped_share = clipped / tokens_of_step;
-  if (config().beta > 0) told.kl = divergence / tokens_of_step;
+  if (first) told.sampler_gap = total.gap / tokens_of_step;
+  told.clipped_share = total.clipped / tokens_of_step;
+  if (config().beta > 0) told.kl = total.divergence / tokens_of_step;
   record.rollouts = std::move(told);
   return {};
 }
@@ -385,10 +449,10 @@ Result<EvalRecord> GrpoMethod::evaluate() {
     const auto now = std::span(asked).subspan(at, std::min<std::size_t>(kAskedTogether, asked.size() - at));
     for (const std::int64_t i : now) questions.push_back({prompt(*heldout_, i), 0});
     QW_ASSIGN(const auto answers, rollouts_.answers(questions, 0.0f));
+    QW_ASSIGN(const auto judged, judge_all(*heldout_, now, answers));
     for (std::size_t i = 0; i < answers.size(); ++i) {
-      QW_ASSIGN(const auto values, judge(*heldout_, now[i], answers[i]));
       const std::uint32_t source = heldout_->source_of(now[i]);
-      sums[source] += rewards_->weighted(values);
+      sums[source] += rewards_->weighted(judged[i]);
       counts[source] += 1;
       record.sources[source].tokens += std::ssize(answers[i].tokens);
     }

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numbers>
 #include <set>
 
 #include "base/file.h"
+#include "base/mapped_pages.h"
 #include "base/rng.h"
 #include "models/load.h"
 #include "ops/gemm.h"
@@ -27,20 +29,47 @@ bool ends_path(std::string_view path, std::string_view end) {
   return path.ends_with(end) && (path.size() == end.size() || path[path.size() - end.size() - 1] == '.');
 }
 
-// Names of the modules whose matrices stand alone in a product, by parameter; "" for all others.
-std::vector<std::string> products(const models::Model& model) {
+ops::Program program_of(const models::Model& model) {
   std::vector<tensor::Shape> shapes;
   for (const auto& p : model.parameters()) shapes.push_back(p.shape);
   ops::RecordingExecutor recorder(std::move(shapes));
   model.forward(recorder);
+  return recorder.finish();
+}
+
+// Names of the modules whose matrices stand alone in a product, by parameter; "" for all others.
+std::vector<std::string> products(const models::Model& model) {
   std::vector<std::string> paths(model.parameters().size());
-  for (const ops::Op& op : recorder.finish().ops) {
+  for (const ops::Op& op : program_of(model).ops) {
     if (op.kind != ops::OpKind::kLinear) continue;
     std::string path = model.parameters()[static_cast<std::size_t>(op.weight.id)].hf_name;
     if (path.ends_with(kWeight)) path.resize(path.size() - kWeight.size());
     paths[static_cast<std::size_t>(op.weight.id)] = std::move(path);
   }
   return paths;
+}
+
+// Of each parameter, whether it is a matrix of a product inside the layers, experts' too: neither token table nor head, nor
+// what chooses experts, which is small and decides much.
+std::vector<bool> inner_matrices(const models::Model& model) {
+  std::vector<bool> chosen(model.parameters().size());
+  const auto mark = [&](std::int32_t id, bool inner) { chosen[static_cast<std::size_t>(id)] = inner; };
+  const ops::Program program = program_of(model);
+  std::map<std::int32_t, std::int32_t> weight_of;  // by the value that a product gives
+  for (const ops::Op& op : program.ops) {
+    if (op.kind == ops::OpKind::kLinear) {
+      mark(op.weight.id, true);
+      weight_of[op.out.id] = op.weight.id;
+    }
+    for (std::int32_t e = 0; op.kind == ops::OpKind::kExperts && e < op.experts.experts; ++e)
+      for (const ops::Weight first : {op.experts.gate, op.experts.up, op.experts.down}) mark(first.id + e, true);
+  }
+  for (const ops::Op& op : program.ops)
+    if (op.kind == ops::OpKind::kExperts)
+      if (const auto router = weight_of.find(op.in[1].id); router != weight_of.end()) mark(router->second, false);
+  for (const ops::Weight outer : {model.embedding(), model.head()})
+    if (outer.present()) mark(outer.id, false);
+  return chosen;
 }
 
 // "q_proj, k_proj, ...": the last parts of the names, each once.
@@ -68,18 +97,20 @@ json::Object to_json(const LoraConfig& c) {
   o.set("dora", c.dora);
   o.set("b_lr_ratio", c.b_lr_ratio);
   if (c.pissa) o.set("pissa", true);
+  if (c.base == BaseType::kNf4) o.set("base", c.double_quantise ? "nf4, scales too" : "nf4");
   json::Array targets;
   for (const std::string& target : c.targets) targets.emplace_back(target);
   o.set("targets", std::move(targets));
   return o;
 }
 
-Result<std::unique_ptr<Lora>> Lora::create(const TrainConfig& config) {
+Result<std::unique_ptr<Lora>> Lora::create(const TrainConfig& config, base::ThreadPool& pool) {
   QW_ASSIGN(auto source, formats::ModelSource::open(config.init_from));
   std::unique_ptr<Lora> lora(new Lora(config, std::move(source)));
   QW_ASSIGN(lora->model_, models::model_from_source(lora->source_));
   QW_ASSIGN(lora->base_, models::load_weights(*lora->model_, lora->source_));
   QW_TRY(lora->choose_targets());
+  if (config.lora->base == BaseType::kNf4) QW_TRY(lora->make_smaller(pool));
   lora->fingerprint_ = fingerprint_of(*lora->model_, lora->base_);
   return lora;
 }
@@ -117,6 +148,29 @@ Status Lora::choose_targets() {
   if (adapters_.empty())
     return fail(ErrorKind::kBadInput, "lora.targets: name what is to be adapted; the model has " + listed(paths));
   return {};
+}
+
+// Each matrix from its file, whose pages are let go of when it is done.
+Status Lora::make_smaller(base::ThreadPool& pool) {
+  const bool bf16 = config_.precision == Precision::kBf16;
+  const std::vector<bool> chosen = inner_matrices(*model_);
+  for (std::size_t i = 0; i < base_.size(); ++i) {
+    if (!chosen[i]) continue;
+    tensor::ConstView& view = base_[i];
+    auto made = Nf4::of(view, config_.lora->double_quantise, bf16 ? tensor::DType::kBF16 : tensor::DType::kF32, pool);
+    if (!made) return in_context(config_.init_from + ": tensor \"" + model_->parameters()[i].hf_name + "\"", std::move(made).error());
+    if (view.data != nullptr) base::let_go_of_pages({view.data, static_cast<std::size_t>(view.bytes())});
+    view = smaller_.emplace_back(std::move(*made))->view();
+  }
+  return {};
+}
+
+std::int64_t Lora::base_bytes() const {
+  std::int64_t bytes = 0;
+  for (const tensor::ConstView& view : base_)
+    if (view.data != nullptr) bytes += view.bytes();
+  for (const auto& matrix : smaller_) bytes += matrix->bytes();
+  return bytes;
 }
 
 void Lora::add(std::int32_t parameter, const std::string& path) {

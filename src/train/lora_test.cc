@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/rng.h"
+#include "tensor/blocks.h"
 #include "data/config_table.h"
 #include "formats/adapter.h"
 #include "models/adapter.h"
@@ -87,7 +88,6 @@ TEST_F(LoraTest, GoesOnOnlyWithTheSameBaseAndAdapter) {
               HasSubstr("base_sha256 differs"));
 }
 
-// What is written is read by the reader that `--adapter` uses; put into the weights it says what the trainer says.
 // Of a matrix of known singular values, turned by two rotations, the components are found to what an exact decomposition
 // leaves out, for any number of threads.
 TEST(Svd, FindsTheLargestComponents) {
@@ -160,6 +160,7 @@ TEST_F(LoraTest, TheComponentsThatPissaTakesOutStay) {
   for (std::size_t i = 0; i < before.first.size(); ++i) EXPECT_NE(before.first[i], after.first[i]);
 }
 
+// What is written is read by the reader that `--adapter` uses; put into the weights it says what the trainer says.
 TEST_F(LoraTest, MergedIsTheAdapter) {
   for (const char* kind : {"lora.rslora=false", "lora.rslora=true", "lora.dora=true", "lora.pissa=true"}) {
     base::ThreadPool pool(2);
@@ -201,6 +202,130 @@ TEST_F(LoraTest, MergedIsTheAdapter) {
     ASSERT_TRUE(record);
     EXPECT_NEAR(nll / static_cast<double>(batch[0].kept), record->loss, 1e-5) << kind;
   }
+}
+
+struct Nf4Place {
+  std::int64_t at;
+  int two;  // codes
+  float value;
+};
+// By tools/reference/make_nf4_golden.py, of bitsandbytes.
+const Nf4Place kNf4Once[] = {
+    {0, 88, -0.0795253515f},
+    {991, 199, 0.0f},
+    {1982, 168, 0.0958671421f},
+    {2973, 197, -0.0789306238f},
+    {3964, 183, 0.138189718f},
+    {4955, 196, -0.121855542f},
+    {5946, 198, 0.180578291f},
+    {6937, 182, -0.0390393287f},
+    {7928, 197, 0.189137697f},
+    {8919, 117, -0.0793720558f},
+    {9910, 180, 0.145290852f},
+    {10901, 132, -0.122412354f},
+    {11892, 182, 0.145559952f},
+    {12883, 115, -0.170271397f},
+    {13874, 117, 0.0f},
+    {14865, 97, -0.295479029f},
+    {15856, 116, 0.0f},
+    {16847, 80, -0.423624903f},
+    {17838, 115, 0.0f},
+    {18829, 79, 0.404203057f},
+};
+const Nf4Place kNf4Twice[] = {
+    {0, 88, -0.0796181634f},
+    {991, 199, 0.0f},
+    {1982, 168, 0.0958555862f},
+    {2973, 197, -0.0790107995f},
+    {3964, 183, 0.138201371f},
+    {4955, 196, -0.121941388f},
+    {5946, 198, 0.180725411f},
+    {6937, 182, -0.039033588f},
+    {7928, 197, 0.188934416f},
+    {8919, 117, -0.0794157088f},
+    {9910, 180, 0.145236135f},
+    {10901, 132, -0.122564703f},
+    {11892, 182, 0.145606384f},
+    {12883, 115, -0.17016843f},
+    {13874, 117, 0.0f},
+    {14865, 97, -0.295409918f},
+    {15856, 116, 0.0f},
+    {16847, 80, -0.424049824f},
+    {17838, 115, 0.0f},
+    {18829, 79, 0.404454261f},
+};
+constexpr std::int64_t kNf4Rows = 33, kNf4Columns = 600;
+
+TEST(Nf4, IsBitsandbytes) {
+  std::vector<float> w(kNf4Rows * kNf4Columns);
+  for (std::size_t i = 0; i < w.size(); ++i) {
+    const auto noise = static_cast<std::uint32_t>(i * 2654435761u + 40503u);
+    w[i] = static_cast<float>((noise / 4294967296.0 - 0.5) * static_cast<double>(1 + i % 7) / 8);
+  }
+  tensor::ConstView view{tensor::DType::kF32, tensor::Shape{kNf4Rows, kNf4Columns}, reinterpret_cast<const std::byte*>(w.data())};
+  base::ThreadPool one(1), three(3);
+  for (const bool twice : {false, true}) {
+    const auto nf4 = *Nf4::of(view, twice, tensor::DType::kF32, one);
+    std::vector<float> opened(w.size());
+    tensor::decode(nf4->view(), opened.data());
+    std::int64_t codes = 0;
+    double sum = 0, squares = 0;
+    for (const std::uint8_t two : nf4->codes()) codes += two;
+    for (const float x : opened) sum += static_cast<double>(x), squares += static_cast<double>(x) * static_cast<double>(x);
+    EXPECT_EQ(codes, 1215219);
+    EXPECT_NEAR(sum, twice ? 8.77479029 : 8.78376668, 1e-4);
+    EXPECT_NEAR(squares, twice ? 526.040898 : 525.996851, 1e-3);
+    for (const Nf4Place& place : twice ? kNf4Twice : kNf4Once) {
+      EXPECT_EQ(nf4->codes()[static_cast<std::size_t>(place.at / 2)], place.two);
+      EXPECT_NEAR(opened[static_cast<std::size_t>(place.at)], place.value, 1e-6f * std::abs(place.value));
+    }
+    // 310 blocks: a float32 each, or a byte each with a float32 for 256 of them.
+    EXPECT_EQ(nf4->bytes(), static_cast<std::int64_t>(w.size()) / 2 + (twice ? 310 + 2 * 4 : 310 * 4));
+    EXPECT_TRUE((*Nf4::of(view, twice, tensor::DType::kF32, three))->codes() == nf4->codes());
+    // Some rows are those of all, and in bfloat16 they are rounded.
+    const auto halves = *Nf4::of(view, twice, tensor::DType::kBF16, three);
+    std::vector<float> some(2 * kNf4Columns);
+    tensor::decode(tensor::rows_of(halves->view(), 7, 2), some.data());
+    for (std::size_t i = 0; i < some.size(); ++i)
+      EXPECT_EQ(some[i], tensor::bf16_to_f32(tensor::f32_to_bf16(opened[7 * kNf4Columns + i])));
+  }
+  w[1234] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_THAT(Nf4::of(view, true, tensor::DType::kF32, one).error().message, HasSubstr("not finite"));
+}
+
+// The model with each matrix inside its layers replaced by what the definition gives: the level that is nearest.
+TEST_F(LoraTest, ABaseOfFourBitsIsTheNearestLevels) {
+  base::ThreadPool pool(2);
+  auto plain = trainer(config_with({base(), "model={}"}), pool);
+  const double whole = plain->evaluate()->eval_loss;
+  for (std::size_t p = 0; p < plain->model().parameters().size(); ++p) {
+    const auto& spec = plain->model().parameters()[p];
+    if (spec.shape.rank() != 2 || static_cast<std::int32_t>(p) == plain->model().embedding().id) continue;
+    const std::span<float> w = plain->weights().tensor(p);
+    for (std::size_t b = 0; b < w.size(); b += 64) {
+      const std::span<float> block = w.subspan(b, std::min<std::size_t>(64, w.size() - b));
+      float scale = 0;
+      for (const float x : block) scale = std::max(scale, std::abs(x));
+      for (float& x : block) {
+        float nearest = Nf4::kLevels[0];
+        for (const float level : Nf4::kLevels)
+          if (std::abs(level - x / scale) < std::abs(nearest - x / scale)) nearest = level;
+        x = nearest * scale;
+      }
+    }
+  }
+  auto four = trainer(lora({"lora.base='nf4'", "lora.double_quantise=false"}), pool);
+  const double expected = plain->evaluate()->eval_loss;
+  EXPECT_NEAR(four->evaluate()->eval_loss, expected, 1e-6);
+  EXPECT_GT(std::abs(expected - whole), 1e-5);
+  // It learns from there, as often as it is stopped, and the two kinds of scales are two bases.
+  const auto config = lora({output("nf4"), "steps=12", "lora.base='nf4'", "precision=bf16", "schedule.kind=constant"});
+  const std::vector<std::string> files{"adapter/adapter_model.safetensors"};
+  EXPECT_TRUE(bytes_of_run(config, *dataset_, 1, 0, files) == bytes_of_run(config, *dataset_, 2, 5, files));
+  EXPECT_THAT(four->load_checkpoint(list_checkpoints(config.output).back()).error().message, HasSubstr("differs"));
+  auto learnt = trainer(config, pool);
+  ASSERT_TRUE(learnt->resume());
+  EXPECT_LT(learnt->evaluate()->eval_loss, expected - 0.01);
 }
 
 TEST_F(LoraTest, BLearnsFasterByItsRatio) {

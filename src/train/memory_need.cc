@@ -11,7 +11,7 @@ Result<MemoryNeed> memory_need(const TrainConfig& config, const data::Dataset& d
   std::unique_ptr<Lora> lora;
   std::unique_ptr<models::Model> whole;
   if (config.lora) {
-    QW_ASSIGN(lora, Lora::create(config));
+    QW_ASSIGN(lora, Lora::create(config, pool));
   } else {
     QW_ASSIGN(whole, make_model(config, dataset));
   }
@@ -34,12 +34,9 @@ Result<MemoryNeed> memory_need(const TrainConfig& config, const data::Dataset& d
     options.stored = lora->base();
     rules.assign(shapes.size(), UpdateRule::kFrozen);
     rules.insert(rules.end(), lora->rules().begin(), lora->rules().end());
-    for (std::size_t i = 0; i < shapes.size(); ++i) {
-      const tensor::ConstView& view = options.stored[i];
-      if (view.empty()) continue;
-      trained[i] = tensor::Shape{0};
-      if (view.data != nullptr) out.base += view.bytes();
-    }
+    for (std::size_t i = 0; i < shapes.size(); ++i)
+      if (!options.stored[i].empty()) trained[i] = tensor::Shape{0};
+    out.base = lora->base_bytes();
     trained.insert(trained.end(), lora->shapes().begin(), lora->shapes().end());
   }
   const ops::TrainingNeed graph = ops::training_need(recorder.finish(), shapes, options, kernels, pool);

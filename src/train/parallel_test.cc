@@ -206,24 +206,35 @@ TEST_F(Parallel, OtherMethodsToo) {
     kinds << R"({"text":")" << (i % 2 == 0 ? "moon" : "river") << R"(","label":")" << (i % 2 == 0 ? "a" : "b")
           << "\"}\n";
   }
-  pairs.close(), rated.close(), kinds.close();
+  std::ofstream finds(folder_ / "finds.jsonl"), asked(folder_ / "asked.jsonl");
+  for (const char* word : {"moon", "river", "crane", "autumn", "wind", "friend", "old", "mountain"}) {
+    finds << R"({"query":"the )" << word << R"(","positive":"one )" << word << R"(","negatives":["none of )" << word << "\"]}\n";
+    asked << R"({"prompt":"say )" << word << R"(","answer":"[aeiou]"})"
+          << "\n";
+  }
+  pairs.close(), rated.close(), kinds.close(), finds.close(), asked.close();
   const auto with = [&](const std::string& table) {
     auto object = recipe();
     object.erase("model");
     object.set("init_from", (folder_ / "base/model").string());
     const auto more = *data::parse_toml(table, "recipe");
     for (const auto& [key, value] : more) object.set(key, value);
-    return config_with({output("method"), "steps=3", "sequence_length=256", "batch_sequences=2", "accumulation=3",
+    // An engine that draws answers goes no further than the model was made for.
+    const bool draws = table.starts_with("[grpo]");
+    return config_with({output("method"), "steps=3", draws ? "sequence_length=48" : "sequence_length=256", "batch_sequences=2", "accumulation=3",
                         "parallel.parts=3", "eval.every=3"},
                        object);
   };
   const std::unique_ptr<const data::Dataset> taste(examples("taste", "preference")), rates(examples("rated", "rating")),
-      classes(examples("kinds", "class", "labels = ['a', 'b']\n"));
+      classes(examples("kinds", "class", "labels = ['a', 'b']\n")),
+      searches(examples("finds", "retrieval", "instruction = 'Find'\n")), questions(examples("asked", "prompts"));
   const std::string teacher = "[distill]\nteacher = '" + (folder_ / "base/model").string() + "'";
   for (const auto& [table, dataset] : {std::pair<std::string, const data::Dataset*>{"[preference]", taste.get()},
                                        {"[kto]", rates.get()},
                                        {"[classes]", classes.get()},
                                        {"[reward]", taste.get()},
+                                       {"[embedding]", searches.get()},
+                                       {"[grpo]\ngroup = 6\nmax_tokens = 6\nupdates = 2\nbeta = 0.1\n[[grpo.reward]]\nkind = 'regex'", questions.get()},
                                        {teacher, dataset_}}) {
     const auto config = with(table);
     const std::string one = bytes_of(config, 1, 0, 0, *dataset);

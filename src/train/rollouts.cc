@@ -83,7 +83,8 @@ Status Rollouts::load(std::span<const tensor::ConstView> weights) {
 // The folder that is exported at the end, and what serves it reads.
 Status Rollouts::adapt(const ops::ParameterBuffer& weights) {
   if (loaded_ == nullptr) QW_TRY(load(c_.lora->base()));
-  const auto folder = c_.config.output / "rollouts";
+  // Of several processes each has its own, as some may share a folder.
+  const auto folder = c_.config.output / (c_.share.leads() ? "rollouts" : "rollouts-" + std::to_string(c_.share.rank()));
   QW_TRY(c_.lora->write(weights, folder));
   QW_ASSIGN(const auto file, formats::Adapter::open(folder));
   QW_ASSIGN(const auto fitted, models::FittedAdapter::fit(loaded_->model(), file));
@@ -106,12 +107,17 @@ Status Rollouts::end() {
 }
 
 Result<std::vector<Rollout>> Rollouts::answers(std::span<const Question> questions, float temperature) {
-  std::vector<Rollout> out;
+  std::vector<Rollout> out(questions.size());
+  std::vector<std::size_t> own;
+  for (std::size_t i = 0; i < questions.size(); ++i)
+    if (c_.share.mine(i)) own.push_back(i);
   engine::Engine& engine = loaded_->engine();
-  for (std::size_t at = 0; at < questions.size(); at += kMostAtOnce) {
+  for (std::size_t at = 0; at < own.size(); at += kMostAtOnce) {
     std::vector<std::shared_ptr<Collector>> collectors;
     std::optional<Error> error;
-    for (const Question& question : questions.subspan(at, std::min(kMostAtOnce, questions.size() - at))) {
+    const auto now = std::span(own).subspan(at, std::min(kMostAtOnce, own.size() - at));
+    for (const std::size_t i : now) {
+      const Question& question = questions[i];
       engine::Request request;
       request.prompt = question.prompt;
       request.params.temperature = temperature;
@@ -131,14 +137,39 @@ Result<std::vector<Rollout>> Rollouts::answers(std::span<const Question> questio
     for (std::size_t i = 0; i < collectors.size(); ++i) {
       const auto& collector = collectors[i];
       const std::int32_t read[] = {
-          0, static_cast<std::int32_t>(questions[at + i].prompt.size() + collector->rollout.tokens.size())};
+          0, static_cast<std::int32_t>(questions[now[i]].prompt.size() + collector->rollout.tokens.size())};
       flops_ += c_.graph.forward_flops(read);
       if (!error && collector->error) error = collector->error;
-      out.push_back(std::move(collector->rollout));
+      out[now[i]] = std::move(collector->rollout);
     }
     if (error) return tl::unexpected(*error);
   }
+  QW_TRY(complete(out));
   return out;
+}
+
+// Each number is 0 but with the process that drew it, so that sums are the number itself.
+Status Rollouts::complete(std::vector<Rollout>& rollouts) {
+  if (c_.share.size() == 1) return {};
+  std::vector<double> sizes;
+  for (const Rollout& r : rollouts) sizes.insert(sizes.end(), {static_cast<double>(r.tokens.size()), r.ended ? 1.0 : 0.0});
+  QW_TRY(c_.share.add_up(sizes));
+  std::vector<double> said;
+  for (std::size_t i = 0; i < rollouts.size(); ++i) {
+    Rollout& r = rollouts[i];
+    r.tokens.resize(static_cast<std::size_t>(sizes[2 * i]));
+    r.logprobs.resize(r.tokens.size());
+    r.ended = sizes[2 * i + 1] != 0;
+    said.insert(said.end(), r.tokens.begin(), r.tokens.end());
+    said.insert(said.end(), r.logprobs.begin(), r.logprobs.end());
+  }
+  QW_TRY(c_.share.add_up(said));
+  auto from = said.begin();
+  for (Rollout& r : rollouts) {
+    for (auto& token : r.tokens) token = static_cast<tokenizer::TokenId>(*from++);
+    for (float& logprob : r.logprobs) logprob = static_cast<float>(*from++);
+  }
+  return {};
 }
 
 }  // namespace qw::train

@@ -58,8 +58,6 @@ Status check_ranks(const TrainConfig& c, const Communicator& ranks) {
   if (parts < ranks.size())
     return fail(ErrorKind::kUsage, std::string(c.parallel.parts > 0 ? "parallel.parts" : "accumulation") + " = " +
                                        std::to_string(parts) + " is less than the " + n + " processes: some would have nothing to do");
-  if (c.grpo || c.embedding)
-    return fail(ErrorKind::kUsage, std::string(c.grpo ? "[grpo]" : "[embedding]") + " is trained by one process, not by " + n);
   return {};
 }
 
@@ -156,7 +154,7 @@ Result<std::unique_ptr<Trainer>> Trainer::create(TrainConfig config, const data:
   auto state = std::make_unique<State>(std::move(config), dataset, kernels, pool, std::move(tokenizer), ranks);
   State& s = *state;
   if (s.config.lora) {
-    QW_ASSIGN(s.lora, Lora::create(s.config));
+    QW_ASSIGN(s.lora, Lora::create(s.config, pool));
   } else {
     QW_ASSIGN(s.whole_model, make_model(s.config, dataset));
   }

@@ -38,6 +38,11 @@ recipe rated '[kto]' 'beta = 0.3' '[lora]' 'rank = 4'
 check "rated answers: kto with an adapter" "'$program' train rated.toml --json >rated.log 2>&1 && falls rated && grep -q '\"drift\"' rated.log"
 check "the adapter is applied" "'$program' complete -m mini -p 月 --adapter rated.run/adapter --max-tokens 4 >/dev/null 2>rated.err"
 
+# QLoRA: the matrices inside the layers in four bits, the token table as it is.
+check "QLoRA: the base in NF4 is smaller than in its file" \
+  "'$program' train rated.toml --set lora.base=nf4 --set output=four.run --json >four.log 2>&1 && falls four && python3 -c \"import json,sys; a,b=(json.loads(x)['memory']['base'] for x in sys.argv[1:]); exit(not b < 0.45 * a)\" \"\$('$program' train --estimate rated.toml --calibrate 0 --json)\" \"\$('$program' train --estimate rated.toml --calibrate 0 --set lora.base=nf4 --json)\""
+check "its adapter is applied to the base as it was" "'$program' complete -m mini -p 月 --adapter four.run/adapter --max-tokens 4 >/dev/null 2>four.err"
+
 for i in 1 2 3 4 5 6 7 8; do
   printf '{"text":"明月 %s","label":"moon"}\n{"text":"春江 %s","label":"river"}\n' $i $i
 done >kinds.jsonl

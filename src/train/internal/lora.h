@@ -14,6 +14,7 @@
 
 #include "formats/model_file.h"
 #include "ops/training_graph.h"
+#include "train/internal/nf4.h"
 #include "train/optimizer.h"
 #include "train/trainer.h"
 
@@ -24,12 +25,14 @@ class Lora {
  public:
   // Opens the base (any format that is served). kBadInput: a target that the model has not, or that an adapter as
   // others read it cannot change.
-  static Result<std::unique_ptr<Lora>> create(const TrainConfig& config);
+  static Result<std::unique_ptr<Lora>> create(const TrainConfig& config, base::ThreadPool& pool);
 
   const models::Model& model() const { return *model_; }
   const std::vector<ops::Adapter>& adapters() const { return adapters_; }
   // By parameter of the model, valid as long as this object.
   const std::vector<tensor::ConstView>& base() const { return base_; }
+  // Of what the base takes: as its file has it, and made smaller here.
+  std::int64_t base_bytes() const;
   // By parameter that an adapter adds (ops::Adapter), in their order.
   const std::vector<tensor::Shape>& shapes() const { return shapes_; }
   const std::vector<std::string>& names() const { return names_; }  // as PEFT has them
@@ -48,6 +51,7 @@ class Lora {
  private:
   Lora(TrainConfig config, formats::ModelSource source) : config_(std::move(config)), source_(std::move(source)) {}
   Status choose_targets();
+  Status make_smaller(base::ThreadPool& pool);
   void add(std::int32_t parameter, const std::string& path);
   std::int64_t whole_rank() const { return config_.lora->rank * (config_.lora->pissa ? 2 : 1); }
   void begin_at_components(const ops::Adapter& adapter, std::size_t p, ops::ParameterBuffer& weights,
@@ -56,6 +60,7 @@ class Lora {
   formats::ModelSource source_;
   std::unique_ptr<models::Model> model_;
   std::vector<tensor::ConstView> base_;
+  std::vector<std::unique_ptr<Nf4>> smaller_;  // what some of base_ view
   std::vector<ops::Adapter> adapters_;
   std::vector<tensor::Shape> shapes_;
   std::vector<std::string> names_, targets_;  // targets_: the endings of modules' names that were chosen

@@ -39,6 +39,7 @@ class Rollouts {
 
  private:
   Status load(std::span<const tensor::ConstView> weights);
+  Status complete(std::vector<Rollout>& rollouts);
   Status adapt(const ops::ParameterBuffer& weights);
 
   MethodContext c_;

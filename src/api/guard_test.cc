@@ -376,7 +376,7 @@ TEST_F(GuardTest, WhatIsAskedIsRefusedOrAnsweredByAReply) {
     for (const bool stream : {false, true}) {
       SCOPED_TRACE(std::string(p.name) + (stream ? " stream" : ""));
       const Told told = (this->*p.ask)(stream, "a  b.o.m.b!", "");
-      EXPECT_EQ(told.status, 400);
+      EXPECT_EQ(told.status, p.name == std::string("dashscope") && stream ? 200 : 400);  // there it is an event
       EXPECT_EQ(told.reason, p.refused);
       EXPECT_EQ(told.content, "");
     }

@@ -182,7 +182,73 @@ bool OutputParser::step_content(bool final) {
   nesting_ = 0;
   in_string_ = escaped_ = false;
   state_ = State::kToolCall;
+  certain_ = options_.certain && !opening_.empty() ? Certain::kHead : Certain::kNot;
   return true;
+}
+
+// Arguments as far as they are there; true when that is all of them.
+bool OutputParser::tell_arguments() {
+  std::size_t at = 0;
+  bool whole = false;
+  while (at < buffer_.size() && !whole) {
+    const char c = buffer_[at++];
+    if (in_string_) {
+      if (c == '"' && !escaped_) in_string_ = false;
+      escaped_ = c == '\\' && !escaped_;
+    } else if (c == '"') {
+      in_string_ = true;
+    } else if (c == '{' || c == '[') {
+      ++nesting_;
+    } else if (c == '}' || c == ']') {
+      whole = --nesting_ == 0;
+    }
+  }
+  if (at > 0) events_.push_back({OutputEvent::Kind::kToolCallArguments, buffer_.substr(0, at), calls_});
+  buffer_.erase(0, at);
+  return whole;
+}
+
+void OutputParser::end_certain_call(bool cut) {
+  events_.push_back({OutputEvent::Kind::kToolCallEnd, {}, calls_++, cut});
+  certain_ = Certain::kTag;
+}
+
+// One transition of a call that goes out while it is written.
+bool OutputParser::step_certain_call(bool final) {
+  const std::size_t at = skip_space(buffer_, 0);
+  switch (certain_) {
+    case Certain::kHead: {
+      internal::CallHead head = internal::read_call_head(buffer_);
+      if (head.outcome == internal::CallHead::Outcome::kMore && !final) return false;
+      if (head.outcome != internal::CallHead::Outcome::kFound) {
+        certain_ = Certain::kNot;  // it will be looked at as a whole
+        return true;
+      }
+      buffer_.erase(0, head.length);
+      space_.clear();
+      after_call_ = true;
+      events_.push_back({OutputEvent::Kind::kToolCallBegin, std::move(head.name), calls_});
+      certain_ = Certain::kArguments;
+      return true;
+    }
+    case Certain::kArguments:
+      if (tell_arguments()) {
+        certain_ = Certain::kBrace;
+        return true;
+      }
+      if (final) end_certain_call(true);
+      return final;
+    case Certain::kBrace:
+      if (at == buffer_.size() && !final) return false;
+      end_certain_call(at == buffer_.size());
+      if (buffer_[at] == '}') buffer_.erase(0, at + 1);
+      return true;
+    default:
+      if (may_become(std::string_view(buffer_).substr(at), kCallClose) && !final) return false;
+      if (std::string_view(buffer_).substr(at).starts_with(kCallClose)) buffer_.erase(0, at + kCallClose.size());
+      state_ = State::kContent;
+      return true;
+  }
 }
 
 namespace {
@@ -290,6 +356,7 @@ Attempt attempt_xml(std::string_view text, std::size_t begin, std::size_t* scann
 }  // namespace
 
 bool OutputParser::step_tool_call(bool final) {
+  if (certain_ != Certain::kNot) return step_certain_call(final);
   const std::size_t begin = skip_space(buffer_, 0);
   const std::string_view body = std::string_view(buffer_).substr(begin);
   Attempt attempt;
@@ -335,6 +402,13 @@ void OutputParser::cut_off() {
     return;
   }
   if (state_ != State::kToolCall) return;
+  if (certain_ == Certain::kArguments || certain_ == Certain::kBrace) end_certain_call(true);
+  if (certain_ == Certain::kTag) {  // no more than its closing tag is missing
+    buffer_.clear();
+    state_ = State::kContent;
+    return;
+  }
+  certain_ = Certain::kNot;
   const std::size_t begin = skip_space(buffer_, 0);
   const std::string_view body = std::string_view(buffer_).substr(begin);
   std::optional<internal::ToolCall> rest;

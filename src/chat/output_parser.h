@@ -5,9 +5,10 @@
 // </function></tool_call>, the outer tags and closing tags being optional as models forget them).
 //
 // Text goes out as soon as it cannot be part of a marker. A tool call goes out when it is complete and well-formed; one
-// that is not becomes answer text, so nothing the model wrote is lost, save the white space that frames the parts. Of
-// an output that was cut off, a call that was begun goes out as far as it came, marked `cut`; before its name, not at
-// all. How the text is cut into pieces makes no difference to the joined result. Not thread-safe; copyable.
+// that is not becomes answer text, so nothing the model wrote is lost, save the white space that frames the parts.
+// Calls in JSON that are `certain` go out while they are written. Of an output that was cut off, a call that was begun
+// goes out as far as it came, marked `cut`; before its name, not at all. How the text is cut into pieces makes no
+// difference to the joined result. Not thread-safe; copyable.
 #pragma once
 
 #include <cstdint>
@@ -24,14 +25,14 @@ struct OutputEvent {
     kReasoning,          // text: more reasoning
     kContent,            // text: more of the answer
     kToolCallBegin,      // text: the function's name
-    kToolCallArguments,  // text: JSON of the arguments object (all of it in one event today; join to be safe)
+    kToolCallArguments,  // text: more of the JSON of the arguments object
     kToolCallEnd,
   };
   Kind kind = Kind::kContent;
   std::string text;
-  int index = -1;  // of the tool call, counted from 0
-  bool cut =
-      false;  // of the tool call: the output ended in the middle of it, and its arguments are a beginning of JSON
+  int index = -1;    // of the tool call, counted from 0
+  bool cut = false;  // of the tool call: the output ended in the middle of it, and its arguments are a beginning of
+                     // JSON. Of a call that goes out while it is written its end alone says so
 };
 
 struct OutputOptions {
@@ -39,6 +40,7 @@ struct OutputOptions {
   bool starts_in_reasoning = false;  // the prompt ended inside an open <think> (see prompt_opens_reasoning)
   bool tool_calls = false;           // recognise tool calls; false: they are answer text
   json::Value tools;                 // the request's tools array or null; types of XML parameters come from it
+  bool certain = false;              // what begins as a tool call is one: a grammar holds the model to it
 };
 
 // True if a rendered prompt leaves a <think> block open for the model to go on with.
@@ -64,6 +66,9 @@ class OutputParser {
   bool step_reasoning(bool final);
   bool step_content(bool final);
   bool step_tool_call(bool final);
+  bool step_certain_call(bool final);
+  bool tell_arguments();
+  void end_certain_call(bool cut);
   void cut_off();
   void close_call();
   void call(std::string name, std::string arguments, bool cut);
@@ -77,9 +82,11 @@ class OutputParser {
   std::string space_;        // white space held back: emitted before text, dropped before a call
   std::string opening_;      // the marker that began the present tool call
   std::size_t scanned_ = 0;  // of buffer_, inside a tool call: nothing can end before here
-  int nesting_ = 0;          // JSON scanner's state at scanned_
+  int nesting_ = 0;          // JSON scanner's state at scanned_; of a certain call at the beginning of buffer_
   bool in_string_ = false, escaped_ = false;
   bool reasoning_begun_ = false, after_call_ = false;
+  enum class Certain : std::uint8_t { kHead, kArguments, kBrace, kTag, kNot };
+  Certain certain_ = Certain::kNot;  // how far a call that goes out while it is written has come
   int calls_ = 0;
   std::vector<OutputEvent> events_;
 };

@@ -282,40 +282,41 @@ TEST(OutputParser, AnOutputThatIsCutOffShowsNoMarkup) {
   const struct {
     std::string call, arguments;
   } kForms[] = {{xml, R"({"s": "x y", "i": 12})"}, {json, R"({"s": "x}\" y", "i": 12})"}};
-  for (const auto& form : kForms) {
-    const std::string text = "Well.\n" + form.call + "\n" + form.call;
-    std::size_t most = 0;
-    for (std::size_t length = 0; length < text.size(); ++length) {
-      SCOPED_TRACE(text.substr(0, length));
-      OutputParser parser({true, false, true, tools()});
-      std::vector<OutputEvent> events;
-      for (std::size_t at = 0; at < length; at += 5)
-        for (OutputEvent& e : parser.push(std::string_view(text).substr(at, std::min<std::size_t>(5, length - at))))
-          events.push_back(std::move(e));
-      for (OutputEvent& e : parser.finish(true)) events.push_back(std::move(e));
-      const ParsedOutput out = joined(events);
-      EXPECT_EQ(out.content, text.substr(0, std::min<std::size_t>(length, out.content.ends_with("\n") ? 6 : 5)));
-      std::size_t cut = 0;
-      for (const OutputEvent& e : events) cut += e.cut && e.kind == OutputEvent::Kind::kToolCallEnd ? 1 : 0;
-      ASSERT_LE(cut, 1u);
-      for (std::size_t i = 0; i < out.tool_calls.size(); ++i) {
-        EXPECT_EQ(out.tool_calls[i].name, "f");
-        const std::string& arguments = out.tool_calls[i].arguments;
-        if (i + 1 == out.tool_calls.size() && cut == 1)
-          EXPECT_TRUE(form.arguments.starts_with(arguments)) << arguments;
-        else
-          EXPECT_EQ(arguments, form.arguments);
+  for (const bool certain : {false, true})
+    for (const auto& form : kForms) {
+      const std::string text = "Well.\n" + form.call + "\n" + form.call;
+      std::size_t most = 0;
+      for (std::size_t length = 0; length < text.size(); ++length) {
+        SCOPED_TRACE(text.substr(0, length));
+        OutputParser parser({true, false, true, tools(), certain});
+        std::vector<OutputEvent> events;
+        for (std::size_t at = 0; at < length; at += 5)
+          for (OutputEvent& e : parser.push(std::string_view(text).substr(at, std::min<std::size_t>(5, length - at))))
+            events.push_back(std::move(e));
+        for (OutputEvent& e : parser.finish(true)) events.push_back(std::move(e));
+        const ParsedOutput out = joined(events);
+        EXPECT_EQ(out.content, text.substr(0, std::min<std::size_t>(length, out.content.ends_with("\n") ? 6 : 5)));
+        std::size_t cut = 0;
+        for (const OutputEvent& e : events) cut += e.cut && e.kind == OutputEvent::Kind::kToolCallEnd ? 1 : 0;
+        ASSERT_LE(cut, 1u);
+        for (std::size_t i = 0; i < out.tool_calls.size(); ++i) {
+          EXPECT_EQ(out.tool_calls[i].name, "f");
+          const std::string& arguments = out.tool_calls[i].arguments;
+          if (i + 1 == out.tool_calls.size() && cut == 1)
+            EXPECT_TRUE(form.arguments.starts_with(arguments)) << arguments;
+          else
+            EXPECT_EQ(arguments, form.arguments);
+        }
+        // Where a whole call is there, it is one; where nothing but its closing tag is missing, too.
+        const std::size_t closing = std::string("\n</tool_call>").size();
+        const std::size_t first = std::string("Well.\n").size() + form.call.size();
+        EXPECT_EQ(out.tool_calls.size() - cut,
+                  (length >= first - closing ? 1u : 0u) + (length >= text.size() - closing ? 1u : 0u));
+        EXPECT_GE(out.tool_calls.size(), most);
+        most = std::max(most, out.tool_calls.size());
       }
-      // Where a whole call is there, it is one; where nothing but its closing tag is missing, too.
-      const std::size_t closing = std::string("\n</tool_call>").size();
-      const std::size_t first = std::string("Well.\n").size() + form.call.size();
-      EXPECT_EQ(out.tool_calls.size() - cut,
-                (length >= first - closing ? 1u : 0u) + (length >= text.size() - closing ? 1u : 0u));
-      EXPECT_GE(out.tool_calls.size(), most);
-      most = std::max(most, out.tool_calls.size());
+      EXPECT_EQ(most, 2u);
     }
-    EXPECT_EQ(most, 2u);
-  }
   // An answer that ends by itself is shown as it is, and so is text that only looks a little like a call.
   OutputParser whole({true, false, true, {}});
   whole.push("<tool_call>\n{");
@@ -324,6 +325,44 @@ TEST(OutputParser, AnOutputThatIsCutOffShowsNoMarkup) {
   std::vector<OutputEvent> events = less.push("a <");
   for (OutputEvent& e : less.finish(true)) events.push_back(std::move(e));
   EXPECT_EQ(joined(events).content, "a <");
+}
+
+// What a grammar holds to its form need not be waited for.
+TEST(OutputParser, ACertainCallGoesOutWhileItIsWritten) {
+  using Kind = OutputEvent::Kind;
+  OutputParser parser({true, false, true, {}, true});
+  const auto pushed = [&](std::string_view piece) {
+    std::string out;
+    for (const OutputEvent& e : parser.push(piece))
+      out += (e.kind == Kind::kToolCallBegin       ? "b:"
+              : e.kind == Kind::kToolCallArguments ? "a:"
+              : e.kind == Kind::kToolCallEnd       ? "e:"
+                                                   : "t:") +
+             std::to_string(e.index) + e.text + (e.cut ? "cut" : "") + " ";
+    return out;
+  };
+  EXPECT_EQ(pushed("Well.\n<tool_call>\n{\"name\": \"f"), "t:-1Well. ");
+  EXPECT_EQ(pushed("\", \"arguments\": "), "");
+  EXPECT_EQ(pushed("{\"s\": \"x} "), "b:0f a:0{\"s\": \"x}  ");
+  EXPECT_EQ(pushed("\\"), "a:0\\ ");
+  EXPECT_EQ(pushed("\"]"), "a:0\"] ");
+  EXPECT_EQ(pushed("\"}"), "a:0\"} ");
+  EXPECT_EQ(pushed("}\n</tool"), "e:0 ");
+  EXPECT_EQ(pushed("_call>\n<tool_call>\n{\"name\":\"g\",\"arguments\":{}}\n</tool_call>"), "b:1g a:1{} e:1 ");
+  EXPECT_TRUE(parser.finish().empty());
+  // What ends within is no call to be made, however it ends.
+  for (const bool cut : {false, true}) {
+    OutputParser ended({true, false, true, {}, true});
+    std::vector<OutputEvent> events = ended.push("<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": ");
+    ASSERT_EQ(events.size(), 2u);
+    events = ended.finish(cut);
+    ASSERT_EQ(events.size(), 1u);
+    EXPECT_EQ(events[0].kind, Kind::kToolCallEnd);
+    EXPECT_TRUE(events[0].cut);
+  }
+  // What turns out to be no such call is looked at as a whole.
+  EXPECT_EQ(joined(OutputParser({true, false, true, {}, true}).push("<tool_call>see</tool_call>")).content,
+            "<tool_call>see</tool_call>");
 }
 
 TEST(OutputParser, LongCallsCostLinearTime) {

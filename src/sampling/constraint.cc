@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "sampling/grammar/ebnf.h"
 #include "sampling/grammar/grammar.h"
@@ -91,10 +92,12 @@ Result<grammar::Grammar> grammar_of(const ConstraintSpec& spec, grammar::Effort&
 
 class ConstraintProcessor final : public LogitsProcessor {
  public:
-  ConstraintProcessor(std::shared_ptr<const grammar::TokenClasses> classes, std::vector<TokenId> stop_ids)
+  ConstraintProcessor(std::shared_ptr<const grammar::TokenClasses> classes, std::vector<TokenId> stop_ids,
+                      std::int64_t room)
       : vocab_(classes->table().vocab()),
         tokenizer_(classes->table().tokenizer()),
         stop_ids_(std::move(stop_ids)),
+        room_(room),
         matcher_(std::move(classes)),
         allowed_(vocab_) {}
 
@@ -118,9 +121,11 @@ class ConstraintProcessor final : public LogitsProcessor {
     (void)work_ahead(std::numeric_limits<std::size_t>::max());
     if (found_ == Found::kTooMuch) return fail(ErrorKind::kBadInput, std::string(kTooManyWays));
     if (matcher_.overflow()) return fail(ErrorKind::kBadInput, "the output is nested too deep for its grammar");
-    if (ended_ || matcher_.may_end())
+    if (ended_ || matcher_.may_end()) {
+      if (!ended_ && longest_call_ > 0 && room_ - count_ <= longest_call_ && can_stop()) allowed_.clear();
       for (const TokenId id : stop_ids_)
         if (id >= 0 && id < vocab_) allowed_.add(id);
+    }
     constexpr float kForbidden = -std::numeric_limits<float>::infinity();
     const std::span<const std::uint64_t> words = allowed_.words();
     for (std::size_t begin = 0; begin < logits.size(); begin += 64) {
@@ -142,13 +147,31 @@ class ConstraintProcessor final : public LogitsProcessor {
     }
     if (ended_ || !matcher_.accept(tokenizer_.token_bytes(id)))
       return fail(ErrorKind::kFailed, "token " + std::to_string(id) + " is not what the grammar allows here");
+    if (room_ > 0) measure(id);
     return {};
   }
 
  private:
+  bool can_stop() const {
+    return std::any_of(stop_ids_.begin(), stop_ids_.end(), [this](TokenId id) { return id >= 0 && id < vocab_; });
+  }
+  // How long calls are, in tokens: from the last to this one; the first from its tag on, which has a token a byte at
+  // most.
+  void measure(TokenId id) {
+    ++count_;
+    tail_ += tokenizer_.token_bytes(id);
+    if (longest_call_ == 0 && tail_.ends_with(grammar::kCallOpen))
+      call_begun_ = std::max<std::int64_t>(0, count_ - static_cast<std::int64_t>(grammar::kCallOpen.size()));
+    if (tail_.size() > grammar::kCallOpen.size()) tail_.erase(0, tail_.size() - grammar::kCallOpen.size());
+    if (!matcher_.may_end()) return;
+    longest_call_ = std::max(longest_call_, count_ - std::exchange(call_begun_, count_));
+  }
+
   std::int64_t vocab_;
   const tokenizer::Tokenizer& tokenizer_;
   std::vector<TokenId> stop_ids_;
+  std::int64_t room_, count_ = 0, call_begun_ = 0, longest_call_ = 0;
+  std::string tail_;  // of the output
   grammar::Matcher matcher_;
   using Found = grammar::TokenClasses::Search::State;
   grammar::TokenSet allowed_;                              // once it is found
@@ -206,8 +229,8 @@ Result<std::shared_ptr<const grammar::TokenClasses>> ConstraintCompiler::compile
 }
 
 std::unique_ptr<LogitsProcessor> make_constraint(std::shared_ptr<const grammar::TokenClasses> classes,
-                                                 std::vector<TokenId> stop_ids) {
-  return std::make_unique<ConstraintProcessor>(std::move(classes), std::move(stop_ids));
+                                                 std::vector<TokenId> stop_ids, std::int64_t room) {
+  return std::make_unique<ConstraintProcessor>(std::move(classes), std::move(stop_ids), room);
 }
 
 bool matches(const std::shared_ptr<const grammar::TokenClasses>& classes, std::string_view output) {

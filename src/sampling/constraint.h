@@ -91,9 +91,10 @@ class ConstraintCompiler {
 };
 
 // Allows what the grammar reads; `stop_ids` where it may end. An output that breaks it (tokens forced by others) is an
-// error that ends the request.
+// error that ends the request. `room`: tokens of an output that is a list of tool calls: it ends rather than begin a
+// call, as long as the longest so far, that would be cut off; 0: it goes on as it likes.
 std::unique_ptr<LogitsProcessor> make_constraint(std::shared_ptr<const grammar::TokenClasses> classes,
-                                                 std::vector<TokenId> stop_ids);
+                                                 std::vector<TokenId> stop_ids, std::int64_t room = 0);
 
 // Whether `output` is what the grammar describes, whole. For tests and tools.
 bool matches(const std::shared_ptr<const grammar::TokenClasses>& classes, std::string_view output);

@@ -105,6 +105,7 @@ void Answer::State::emit(std::size_t index, const chat::OutputEvent& event, std:
   if (event.kind == Kind::kContent) c.content += event.text;
   if (event.kind == Kind::kToolCallBegin) c.calls.push_back({exchange->part_id("call_"), event.text, "", event.cut});
   if (event.kind == Kind::kToolCallArguments) c.calls.back().arguments += event.text;
+  if (event.kind == Kind::kToolCallEnd) c.calls.back().cut = event.cut;
   if (!spec.stream) return;
   writer->event(record, index, event, tokens);
   if (event.kind != Kind::kToolCallEnd) tokens.clear();
@@ -189,7 +190,8 @@ Answer::Answer(std::shared_ptr<Exchange> exchange, ModelLease model, std::unique
     parser.emplace(chat::OutputOptions{.reasoning = true,
                                        .starts_in_reasoning = s.spec.starts_in_reasoning,
                                        .tool_calls = s.spec.parse_tools,
-                                       .tools = s.spec.tools});
+                                       .tools = s.spec.tools,
+                                       .certain = s.spec.certain_calls});
 }
 Answer::~Answer() = default;
 
@@ -302,7 +304,8 @@ void Answer::ended(std::size_t index, const engine::Finished& finished, std::int
     if (c.reason == EndReason::kFiltered) {
       c.repeats = false;
     } else {
-      c.reason = cut ? EndReason::kLength : end_reason(finished.reason, !c.calls.empty());
+      const bool called = std::any_of(c.calls.begin(), c.calls.end(), [](const ToolCall& call) { return !call.cut; });
+      c.reason = cut ? EndReason::kLength : end_reason(finished.reason, called);
       if (stop >= 0 && static_cast<std::size_t>(stop) < s.spec.stops.size())
         c.stop = s.spec.stops[static_cast<std::size_t>(stop)];
       if (finished.reason == engine::FinishReason::kCancelled) s.record.cancelled = true;

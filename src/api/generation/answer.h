@@ -23,6 +23,7 @@ struct AnswerSpec {
   bool starts_in_reasoning = false;            // chat: the prompt already opened it
   bool parse_tools = false;                    // chat: tools were offered
   json::Value tools;                           // chat: the tools, for the types of their parameters
+  bool certain_calls = false;                  // chat: a grammar holds calls in JSON to their form
   std::vector<std::string> stops;              // the caller's stop strings
   std::vector<std::int64_t> prompt_sizes;      // tokens of each prompt
   std::size_t choices_per_prompt = 1;          // choices i * this to (i + 1) * this - 1 answer prompt i

@@ -38,6 +38,15 @@ ApiResult<std::int64_t> check_length(const ServedModel& model, std::size_t promp
   return std::min(wanted, room);
 }
 
+// Biases of tokens that there are.
+ApiResult<void> check_bias(const ServedModel& model, const GenerationRequest& request) {
+  for (const auto& [id, bias] : request.sampling.logit_bias)
+    if (id >= model.engine->vocab())
+      return tl::unexpected(
+          bad_request("logit_bias", "'logit_bias': token id " + std::to_string(id) + " is outside the vocabulary."));
+  return {};
+}
+
 // What the choices of a request share.
 struct Launch {
   ModelLease model;
@@ -92,7 +101,7 @@ void submit(const std::shared_ptr<Answer>& answer, const Exchange& exchange, con
       set_owner(exchange, request);
       request.cache_salt = request.tenant + '\n' + cache_salt;  // tenants never see from timings what others asked
       auto loops = limits[p] < fewest_repeating(model->loops) ? nullptr : rules->loop_watch();
-      request.processors = rules->processors(params.stop_ids, loops);
+      request.processors = rules->processors(params.stop_ids, limits[p], loops);
       if (marks(launch))
         request.processors.push_back(governance::make_marker(mark, model->tokenizer->find("</think>")));
       request.sink = std::make_shared<TextSink>(*model->tokenizer, request.params, true, answer->receiver(index),
@@ -252,6 +261,7 @@ void chat_with(const ModelLease& model, const std::shared_ptr<const ChatRequest>
                const std::shared_ptr<Exchange>& exchange, const WriterFactory& writer) {
   const ChatRequest& request = *asked;
   if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
+  if (auto fine = check_bias(*model, request); !fine) return exchange->send_error(fine.error());
   if (model->chat_template == nullptr) {
     return exchange->send_error(
         bad_request("model", "The model `" + model->id + "` has no chat template; it completes texts only."));
@@ -281,6 +291,7 @@ void chat_with(const ModelLease& model, const std::shared_ptr<const ChatRequest>
                spec.starts_in_reasoning = opens_reasoning;
                spec.parse_tools = asked->tools_allowed();
                if (spec.parse_tools) spec.tools = *asked->tools;
+               spec.certain_calls = rules.restricts() && next->model->tool_dialect == sampling::ToolDialect::kHermes;
                next->rules = std::make_shared<const OutputRules>(std::move(rules));
                launch(exchange, std::move(spec), std::move(*next), asked->max_tokens.has_value(), writer);
              });
@@ -290,6 +301,7 @@ void chat_with(const ModelLease& model, const std::shared_ptr<const ChatRequest>
 void complete_with(const ModelLease& model, const std::shared_ptr<const TextRequest>& asked, AnswerSpec spec,
                    const std::shared_ptr<Exchange>& exchange, const WriterFactory& writer) {
   const TextRequest& request = *asked;
+  if (auto fine = check_bias(*model, request); !fine) return exchange->send_error(fine.error());
   if (auto fine = check_generates(*model); !fine) return exchange->send_error(fine.error());
   std::vector<std::vector<engine::TokenId>> prompts = request.prompt_ids;
   for (const std::string& text : request.prompts) {

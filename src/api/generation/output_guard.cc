@@ -28,7 +28,7 @@ std::vector<chat::OutputEvent> OutputGuard::pass(const chat::OutputEvent& event)
       arguments_ += event.text;
       break;
     case Kind::kToolCallEnd:
-      end_call(out);
+      end_call(out, event.cut);
       break;
   }
   add_counts(counts_, findings_);
@@ -55,9 +55,10 @@ void OutputGuard::end_text(std::vector<chat::OutputEvent>& out) {
   text_.reset();
 }
 
-void OutputGuard::end_call(std::vector<chat::OutputEvent>& out) {
+void OutputGuard::end_call(std::vector<chat::OutputEvent>& out, bool cut) {
   if (blocked_ || !call_) return;
   chat::OutputEvent begin = std::move(*call_);
+  begin.cut = cut;
   call_.reset();
   governance::Guarded name = guard_text(*rules_, begin.text, findings_);
   governance::Guarded arguments = guard_json(*rules_, arguments_, findings_);

@@ -26,7 +26,7 @@ class OutputGuard {  // of one choice
 
  private:
   void end_text(std::vector<chat::OutputEvent>& out);
-  void end_call(std::vector<chat::OutputEvent>& out);
+  void end_call(std::vector<chat::OutputEvent>& out, bool cut);
   void emit(std::vector<chat::OutputEvent>& out, chat::OutputEvent::Kind kind, std::string text);
 
   const governance::GuardRules* rules_;

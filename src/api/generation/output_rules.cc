@@ -1,5 +1,7 @@
 #include "api/generation/output_rules.h"
 
+#include <algorithm>
+
 #include "api/field_reader.h"
 #include "sampling/thinking_budget.h"
 
@@ -13,9 +15,11 @@ const json::Value* function_of(const json::Value& tool) { return tool.find("func
 
 std::string name_of(const json::Value& tool) { return function_of(tool)->find("name")->as_string(); }
 
-bool is_strict(const json::Value& tool) {
-  const json::Value* strict = function_of(tool)->find("strict");
-  return strict != nullptr && *strict == json::Value(true);
+bool is_strict(const json::Value& tools, const std::string& name) {
+  return std::any_of(tools.as_array().begin(), tools.as_array().end(), [&](const json::Value& tool) {
+    const json::Value* strict = function_of(tool)->find("strict");
+    return name_of(tool) == name && strict != nullptr && *strict == json::Value(true);
+  });
 }
 
 sampling::ToolShape shape_of(const json::Value& tool) {
@@ -26,6 +30,11 @@ sampling::ToolShape shape_of(const json::Value& tool) {
 // Text as it comes, whatever the rest says.
 bool is_free(const ConstraintRequest& request) { return !request.output->form.restricts() && request.tools == nullptr; }
 
+bool may_be_called(const ToolChoice& choice, const std::string& name) {
+  if (choice.mode == ToolChoice::Mode::kNamed) return name == choice.name;
+  return choice.among.empty() || std::find(choice.among.begin(), choice.among.end(), name) != choice.among.end();
+}
+
 // All that the output must be, thinking included.
 sampling::ConstraintSpec spec_of(const ServedModel& model, const ConstraintRequest& request) {
   sampling::ConstraintSpec spec = request.output->form;
@@ -34,10 +43,9 @@ sampling::ConstraintSpec spec_of(const ServedModel& model, const ConstraintReque
   if (request.tools != nullptr && request.choice.mode != Mode::kNone) {
     spec.tool_use = must_call ? ToolUse::kRequired : ToolUse::kAllowed;
     spec.dialect = model.tool_dialect;
-    spec.parallel_calls = request.parallel_calls;
+    spec.parallel_calls = request.parallel_calls && request.choice.mode != Mode::kNamed;
     for (const json::Value& tool : request.tools->as_array())
-      if (request.choice.mode != Mode::kNamed || name_of(tool) == request.choice.name)
-        spec.tools.push_back(shape_of(tool));
+      if (may_be_called(request.choice, name_of(tool))) spec.tools.push_back(shape_of(tool));
   }
   if (!spec.restricts()) return spec;
   using Reasoning = sampling::ConstraintSpec::Reasoning;
@@ -54,13 +62,16 @@ void check_tool_choice(FieldReader& in, const ToolChoice& choice, const json::Va
   using Mode = ToolChoice::Mode;
   if (choice.mode == Mode::kRequired && (tools == nullptr || tools->as_array().empty()))
     in.reject("tool_choice", "'tool_choice' asks for a tool, and there are none.");
-  if (choice.mode != Mode::kNamed) return;
-  if (tools != nullptr)
-    for (const json::Value& tool : tools->as_array())
-      if (const json::Value* function = tool.find("function");
-          function != nullptr && text_member(*function, "name") == choice.name)
-        return;
-  in.reject("tool_choice", "'tool_choice' names `" + choice.name + "`, which is not among the tools.");
+  const auto offered = [tools](const std::string& name) {
+    if (tools == nullptr) return false;
+    return std::any_of(tools->as_array().begin(), tools->as_array().end(), [&](const json::Value& tool) {
+      const json::Value* function = tool.find("function");
+      return function != nullptr && text_member(*function, "name") == name;
+    });
+  };
+  const std::vector<std::string> named = choice.mode == Mode::kNamed ? std::vector{choice.name} : choice.among;
+  for (const std::string& name : named)
+    if (!offered(name)) in.reject("tool_choice", "'tool_choice' names `" + name + "`, which is not among the tools.");
 }
 
 ApiResult<OutputRules> OutputRules::make(const ServedModel& model, const ConstraintRequest& request,
@@ -74,9 +85,9 @@ ApiResult<OutputRules> OutputRules::make(const ServedModel& model, const Constra
   sampling::ConstraintSpec spec = spec_of(model, request);
   if (!spec.restricts()) return out;
   if (model.constraints == nullptr)
-    return tl::unexpected(bad_request("response_format", "This model's output cannot be constrained."));
+    return tl::unexpected(bad_request(request.output->place, "This model's output cannot be constrained."));
 
-  const char* param = request.output->form.form != Form::kFree ? "response_format" : "tools";
+  const std::string param = request.output->form.form != Form::kFree ? request.output->place : "tools";
   sampling::grammar::Effort effort(std::move(given_up));  // of all that is tried here together
   auto classes = model.constraints->compile(spec, effort);
   if (!classes && spec.tool_use == ToolUse::kAllowed) {
@@ -85,7 +96,7 @@ ApiResult<OutputRules> OutputRules::make(const ServedModel& model, const Constra
       one.tool_use = ToolUse::kRequired;
       one.dialect = spec.dialect;
       one.tools = {spec.tools[i]};
-      if (is_strict(request.tools->as_array()[i]) || model.constraints->compile(one, effort)) continue;
+      if (is_strict(*request.tools, one.tools[0].name) || model.constraints->compile(one, effort)) continue;
       spec.tools[i].parameters = {};
       out.unchecked_.push_back(spec.tools[i].name);
     }
@@ -93,6 +104,7 @@ ApiResult<OutputRules> OutputRules::make(const ServedModel& model, const Constra
   }
   if (!classes) return tl::unexpected(bad_request(param, classes.error().message));
   out.classes_ = std::move(*classes);
+  out.lists_calls_ = spec.tool_use == ToolUse::kRequired && spec.parallel_calls;
   return out;
 }
 
@@ -107,9 +119,10 @@ std::shared_ptr<sampling::LoopWatch> OutputRules::loop_watch() const {
 }
 
 std::vector<std::unique_ptr<sampling::LogitsProcessor>> OutputRules::processors(
-    const std::vector<sampling::TokenId>& stop_ids, std::shared_ptr<sampling::LoopWatch> loops) const {
+    const std::vector<sampling::TokenId>& stop_ids, std::int64_t room,
+    std::shared_ptr<sampling::LoopWatch> loops) const {
   std::vector<std::unique_ptr<sampling::LogitsProcessor>> out;
-  if (classes_ != nullptr) out.push_back(sampling::make_constraint(classes_, stop_ids));
+  if (classes_ != nullptr) out.push_back(sampling::make_constraint(classes_, stop_ids, lists_calls_ ? room : 0));
   if (thinking_budget_ || loops != nullptr)
     out.push_back(sampling::make_thinking_watch(*tokenizer_, thinking_budget_, opens_reasoning_, std::move(loops)));
   return out;

@@ -17,15 +17,17 @@ namespace qw::api {
 struct ToolChoice {
   enum class Mode : std::uint8_t { kNone, kAuto, kRequired, kNamed };
   Mode mode = Mode::kAuto;
-  std::string name;  // kNamed
+  std::string name;                // kNamed
+  std::vector<std::string> among;  // kAuto, kRequired: no others may be called; empty: all
 };
 
 class FieldReader;
-// Of a choice that asks for a tool: there is one, of that name. `tools`: in OpenAI's form; null: none were given.
+// Of a choice that asks for a tool, or names some: they are there. `tools`: in OpenAI's form; null: none were given.
 void check_tool_choice(FieldReader& in, const ToolChoice& choice, const json::Value* tools);
 
 struct OutputForm {
   sampling::ConstraintSpec form;                // form, schema, text, choices; the rest is filled in later
+  std::string place = "response_format";        // the request's field that says so
   std::optional<std::int64_t> thinking_budget;  // tokens
   std::optional<bool> breaks_loops;             // what repeats itself is ended; not said: as the service is told
 };
@@ -55,13 +57,15 @@ class OutputRules {
   const std::vector<std::string>& unchecked() const { return unchecked_; }
   // For one choice: finds that it repeats itself; null: nobody asked for that.
   std::shared_ptr<sampling::LoopWatch> loop_watch() const;
-  // One choice's processors.
+  // One choice's processors. `room`: the most tokens it may have.
   std::vector<std::unique_ptr<sampling::LogitsProcessor>> processors(const std::vector<sampling::TokenId>& stop_ids,
+                                                                     std::int64_t room,
                                                                      std::shared_ptr<sampling::LoopWatch> loops) const;
 
  private:
   std::shared_ptr<const sampling::grammar::TokenClasses> classes_;  // null: free text
   std::vector<std::string> unchecked_;
+  bool lists_calls_ = false;  // the output must be tool calls, one or several
   const tokenizer::Tokenizer* tokenizer_ = nullptr;
   std::optional<std::int64_t> thinking_budget_;
   bool opens_reasoning_ = false;

@@ -230,6 +230,33 @@ std::optional<XmlCall> read_xml_call(std::string_view text, const json::Value& t
   return out;
 }
 
+CallHead read_call_head(std::string_view text) {
+  using Outcome = CallHead::Outcome;
+  CallHead out;
+  for (const std::string_view part : {"{", "\"name\"", ":", "name", ",", "\"arguments\"", ":", "{"}) {
+    std::size_t& at = out.length;
+    at = skip_space(text, at);
+    const std::string_view rest = text.substr(at);
+    if (part != "name") {
+      if (!rest.starts_with(part)) return {part.starts_with(rest) ? Outcome::kMore : Outcome::kOther, {}, 0};
+      at += part.size();
+      continue;
+    }
+    if (rest.empty()) return {Outcome::kMore, {}, 0};
+    const std::size_t length = value_length(rest);
+    const auto name = json::parse(rest.substr(0, length));
+    // A text that has not ended is no JSON; anything else that is none, or no text, is no name.
+    if (rest[0] != '"' || (length < rest.size() && !name)) return {};
+    if (!name) return {Outcome::kMore, {}, 0};
+    if (!name->is_string() || name->as_string().empty()) return {};
+    out.name = name->as_string();
+    at += length;
+  }
+  --out.length;
+  out.outcome = Outcome::kFound;
+  return out;
+}
+
 std::optional<ToolCall> read_cut_json_call(std::string_view raw) {
   const std::string text = escape_controls(raw);
   const std::string_view object = text;

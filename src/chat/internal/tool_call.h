@@ -20,6 +20,14 @@ struct ToolCall {
 // {"name": ..., "arguments": {...}}; control characters inside strings, which models write raw, are accepted.
 std::optional<ToolCall> read_json_call(std::string_view text);
 
+// What stands before the arguments of {"name": ..., "arguments": {...}}, with its members in that order.
+struct CallHead {
+  enum class Outcome { kMore, kFound, kOther } outcome = Outcome::kOther;  // kMore: `text` ends within it
+  std::string name;
+  std::size_t length = 0;  // bytes up to the arguments' brace
+};
+CallHead read_call_head(std::string_view text);
+
 struct XmlCall {
   ToolCall call;
   std::size_t length = 0;  // bytes used, up to and including </function> if it was there

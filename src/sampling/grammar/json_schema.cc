@@ -73,7 +73,7 @@ constexpr std::array<Format, 10> kFormats = {{
 
 class Reader {
  public:
-  Reader(const json::Value& root, Source& source) : root_(root), s_(source) {}
+  Reader(const json::Value& root, Source& source, JsonLayout layout) : root_(root), s_(source), layout_(layout) {}
 
   Result<Rule> read() { return rule_at("#", root_, 0); }
 
@@ -85,6 +85,7 @@ class Reader {
  private:
   // ---- pieces that schemas share ----
   Node space() {
+    if (layout_ == JsonLayout::kOneLine) return s_.optional(s_.bytes(" "));
     if (!space_)
       space_ = s_.add_rule(
           "space",
@@ -546,27 +547,30 @@ class Reader {
 
   const json::Value& root_;
   Source& s_;
+  JsonLayout layout_;
   std::map<std::string, Rule> places_;  // by pointer
   std::optional<Rule> space_, string_, value_, object_;
 };
 
 }  // namespace
 
-Result<Rule> add_json_schema(const json::Value& schema, Source& source) { return Reader(schema, source).read(); }
+Result<Rule> add_json_schema(const json::Value& schema, Source& source, JsonLayout layout) {
+  return Reader(schema, source, layout).read();
+}
 
 Result<Rule> add_json_schema_part(const json::Value& root, const json::Value& part, const std::string& where,
                                   Source& source) {
-  return Reader(root, source).read_part(part, where);
+  return Reader(root, source, JsonLayout::kLines).read_part(part, where);
 }
 
-Rule add_json_object(Source& source) {
+Rule add_json_object(Source& source, JsonLayout layout) {
   const json::Value any(true);
-  return Reader(any, source).object();
+  return Reader(any, source, layout).object();
 }
 
 Rule add_json_value(Source& source) {
   const json::Value any(true);
-  return Reader(any, source).value();
+  return Reader(any, source, JsonLayout::kLines).value();
 }
 
 }  // namespace qw::sampling::grammar

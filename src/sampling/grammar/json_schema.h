@@ -17,10 +17,11 @@
 // Words that only describe (title, description, default, examples, $comment, ...) and unknown ones mean nothing. Every
 // other word of the standard that restricts is refused by name and place, never passed over.
 //
-// The texts: no space before a colon or comma; after them, and inside brackets, nothing, one space, or a line break
-// with indentation.
+// The texts: no space before a colon or comma; after them, and inside brackets, nothing, one space, or (kLines) a line
+// break with indentation.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "base/result.h"
@@ -29,15 +30,17 @@
 
 namespace qw::sampling::grammar {
 
+enum class JsonLayout : std::uint8_t { kOneLine, kLines };
+
 // A rule of `source` for what the schema allows. kBadInput naming the place, as "#/properties/a: ...".
-Result<Rule> add_json_schema(const json::Value& schema, Source& source);
+Result<Rule> add_json_schema(const json::Value& schema, Source& source, JsonLayout layout = JsonLayout::kLines);
 
 // The same for a part of a document, whose references start at `root`. `where` names the part in errors.
 Result<Rule> add_json_schema_part(const json::Value& root, const json::Value& part, const std::string& where,
                                   Source& source);
 
 // A rule for any JSON object, and for any JSON value.
-Rule add_json_object(Source& source);
+Rule add_json_object(Source& source, JsonLayout layout = JsonLayout::kLines);
 Rule add_json_value(Source& source);
 
 }  // namespace qw::sampling::grammar

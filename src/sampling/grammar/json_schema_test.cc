@@ -248,6 +248,13 @@ TEST(Constraint, ToolCallsInBothDialects) {
   EXPECT_TRUE(matches(hermes, one));
   EXPECT_TRUE(matches(hermes, one + "\n" + two));
   EXPECT_FALSE(matches(hermes, "Sure. " + one));
+  // Arguments stand in a line, as templates write them; and there is an end to calls that must be made.
+  EXPECT_FALSE(matches(hermes, "<tool_call>\n{\"name\": \"add\", \"arguments\": {\n\"a\": 1}}\n</tool_call>"));
+  std::string sixteen = one;
+  for (int i = 1; i < 16; ++i) sixteen += "\n" + two;
+  EXPECT_TRUE(matches(hermes, sixteen));
+  EXPECT_FALSE(matches(hermes, sixteen + "\n" + two));
+  EXPECT_TRUE(matches(*compile(tools(ToolDialect::kHermes, Use::kAllowed)), sixteen + "\n" + two));
   EXPECT_FALSE(matches(hermes, "<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": \"1\"}}\n</tool_call>"));
   EXPECT_FALSE(matches(hermes, "<tool_call>\n{\"name\": \"sub\", \"arguments\": {}}\n</tool_call>"));
 

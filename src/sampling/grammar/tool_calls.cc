@@ -8,7 +8,9 @@
 namespace qw::sampling::grammar {
 namespace {
 
-constexpr std::string_view kOpen = "<tool_call>", kClose = "</tool_call>";
+constexpr std::string_view kClose = "</tool_call>";
+// Calls of an answer that must be calls: small models go on with them for as long as they may.
+constexpr std::int32_t kMostForced = 16;
 
 class Writer {
  public:
@@ -25,7 +27,8 @@ class Writer {
     if (choices.empty()) return fail(ErrorKind::kBadInput, "a tool call is wanted, and there is no tool");
     const Node call = s_.rule(s_.add_rule("call", s_.sequence({s_.choice(std::move(choices)), s_.bytes(kClose)})));
     if (!spec_.parallel_calls) return call;
-    return s_.sequence({call, s_.repeat(s_.sequence({s_.bytes("\n"), s_.bytes(kOpen), call}), 0, kNoLimit)});
+    const std::int32_t more = spec_.tool_use == ConstraintSpec::ToolUse::kRequired ? kMostForced - 1 : kNoLimit;
+    return s_.sequence({call, s_.repeat(s_.sequence({s_.bytes("\n"), s_.bytes(kCallOpen), call}), 0, more)});
   }
 
  private:
@@ -35,9 +38,9 @@ class Writer {
   Result<Node> hermes(const ToolShape& tool) {
     Rule arguments = -1;
     if (tool.parameters.is_null()) {
-      arguments = add_json_object(s_);
+      arguments = add_json_object(s_, JsonLayout::kOneLine);
     } else {
-      QW_ASSIGN(arguments, add_json_schema(tool.parameters, s_));
+      QW_ASSIGN(arguments, add_json_schema(tool.parameters, s_, JsonLayout::kOneLine));
     }
     return s_.sequence({line(), s_.bytes("{\"name\":"), space(), s_.bytes(json::dump(json::Value(tool.name))),
                         s_.bytes(","), space(), s_.bytes("\"arguments\":"), space(), s_.rule(arguments), s_.bytes("}"),
@@ -95,12 +98,12 @@ class Writer {
 
 Result<Node> tool_calls(const ConstraintSpec& spec, Source& source) {
   QW_ASSIGN(const Node calls, Writer(spec, source).behind_open());
-  return source.sequence({source.bytes(kOpen), calls});
+  return source.sequence({source.bytes(kCallOpen), calls});
 }
 
 Result<Node> text_with_tool_calls(const ConstraintSpec& spec, Source& source) {
   QW_ASSIGN(const Node calls, Writer(spec, source).behind_open());
-  return source.choice({source.without(kOpen), source.sequence({source.until(kOpen), calls})});
+  return source.choice({source.without(kCallOpen), source.sequence({source.until(kCallOpen), calls})});
 }
 
 }  // namespace qw::sampling::grammar

@@ -44,7 +44,7 @@ class RoundWriter final : public AnswerWriter {
     builder_->event(record, event, tokens);
   }
   void retract(const AnswerRecord&, std::size_t) override { builder_->retract(); }
-  void choice_ended(const AnswerRecord&, std::size_t) override { builder_->round_ends(); }
+  void choice_ended(const AnswerRecord& record, std::size_t) override { builder_->round_ends(record); }
   void finish(const AnswerRecord& record) override { builder_->finish(record); }
   void fail(const ApiError& error, bool) override { builder_->fail(error); }
 
@@ -90,10 +90,19 @@ void ResponseBuilder::round_begins(const AnswerRecord& record) {
   round_items_ = items_.size();
 }
 
+// Text that reached its most tokens is not whole.
+void ResponseBuilder::round_ends(const AnswerRecord& record) {
+  if (open_ && record.choices[0].reason == EndReason::kLength) items_.back().cut = true;
+  close();
+}
+
 void ResponseBuilder::event(const AnswerRecord& record, const chat::OutputEvent& event,
                             std::span<const TokenDetail> tokens) {
   using Event = chat::OutputEvent::Kind;
-  if (event.kind == Event::kToolCallEnd) return close();
+  if (event.kind == Event::kToolCallEnd) {
+    items_.back().cut = event.cut;
+    return close();
+  }
   if (event.kind == Event::kToolCallBegin) {
     close();
     return open(call_item(record.choices[0].calls.back()));
@@ -151,6 +160,7 @@ void ResponseBuilder::gather(const AnswerRecord& record) {
   if (!c.content.empty() || c.calls.empty()) {
     Item item = make_item(Kind::kMessage);
     item.list = logprobs_of(record, c.tokens);
+    item.cut = c.reason == EndReason::kLength && c.calls.empty();
     add(std::move(item), c.content);
   }
   for (const ToolCall& call : c.calls)
@@ -173,7 +183,8 @@ ResponseBuilder::Round ResponseBuilder::round_of(const ChoiceResult& choice) con
 }
 
 void ResponseBuilder::finish(const AnswerRecord& record) {
-  // Cut off, and nobody is there to be told: it is not kept as if it were whole. What runs in the background is made anew.
+  // Cut off, and nobody is there to be told: it is not kept as if it were whole. What runs in the background is made
+  // anew.
   if (record.cancelled && exchange_->reply().closed()) return;
   const ChoiceResult& c = record.choices[0];
   if (!told_) gather(record);
@@ -282,7 +293,8 @@ json::Object ResponseBuilder::response(const char* status) const {
   json::Array output;
   if (ended)
     for (const Item& item : items_)
-      output.push_back(item_object(item, item.cut || (item.kind == Kind::kMcpCall && !item.done) ? "incomplete" : "completed"));
+      output.push_back(
+          item_object(item, item.cut || (item.kind == Kind::kMcpCall && !item.done) ? "incomplete" : "completed"));
   const bool kept = options_.request.store && exchange_->accounts() != nullptr;
   json::Object out =
       response_object(options_.request, {id_, model_, status, created_, kept, !exchange_->answer_id().empty()});
@@ -392,7 +404,8 @@ void ResponseBuilder::close() {
 void ResponseBuilder::end_item(std::size_t item) {
   items_[item].done = true;
   send("response.output_item.done",
-       {{"output_index", static_cast<std::int64_t>(item)}, {"item", item_object(items_[item], items_[item].cut ? "incomplete" : "completed")}});
+       {{"output_index", static_cast<std::int64_t>(item)},
+        {"item", item_object(items_[item], items_[item].cut ? "incomplete" : "completed")}});
 }
 
 std::size_t ResponseBuilder::begin_mcp_list(const std::string& label) {

@@ -81,7 +81,7 @@ class ResponseBuilder : public std::enable_shared_from_this<ResponseBuilder> {
   void round_begins(const AnswerRecord& record);
   void event(const AnswerRecord& record, const chat::OutputEvent& event, std::span<const TokenDetail> tokens);
   void retract();
-  void round_ends() { close(); }
+  void round_ends(const AnswerRecord& record);
   void finish(const AnswerRecord& record);
 
  private:

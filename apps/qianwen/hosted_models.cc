@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/sha256.h"
 #include "text_source.h"
 
 namespace qw::app {
@@ -175,6 +176,8 @@ class HostedModels::Resident final : public engine::ModelHost::Resident {
     model.embedding = ready_.embedding;
     model.ranking = ready_.ranking;
     model.defaults = ready_.defaults;
+    model.facts = ready_.facts;
+    if (!model.base.empty()) model.facts.fingerprint += "-" + base::sha256_hex(name).substr(0, 8);
     return true;
   }
 

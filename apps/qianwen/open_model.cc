@@ -14,6 +14,7 @@
 #include "chat/prompt.h"
 #include "formats/embedding_config.h"
 #include "gguf_tokenizer.h"
+#include "model_facts.h"
 #include "models/load.h"
 #include "text_source.h"
 
@@ -249,8 +250,10 @@ Result<ReadyModel> load_opened(const std::string& name, OpenedModel& opened, std
   }
   options.late_mask = take_text;
   options.pack_cache = pack_cache();
+  api::ModelFacts facts = facts_of(opened, views, options);
   QW_ASSIGN(auto loaded, engine::LoadedModel::create(std::move(opened.model), views, options, running));
   ready.loaded = std::move(loaded);
+  ready.facts = std::move(facts);
   QW_TRY(set_tasks(ready.loaded->model().traits().head, opened, ready));
   ready.load_ms = std::chrono::duration<double, std::milli>(Clock::now() - started).count();
   return ready;

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "api/model_facts.h"
 #include "api/tasks.h"
 #include "chat/template.h"
 #include "engine/loaded_model.h"
@@ -67,6 +68,7 @@ struct ReadyModel {
   std::optional<api::RankTask> ranking;
   sampling::SamplingParams defaults;     // of the generation config; stop ids included
   std::int32_t adapter = -1;             // what requests name to have the one adapter of load_adapted_model
+  api::ModelFacts facts;
   double load_ms = 0;
 };
 // --cache-type of the commands that run a model: how numbers of keys and values are kept.

@@ -364,7 +364,13 @@ TEST_F(ApiTest, ErrorsAreShapedAndNameTheField) {
       {R"({"messages":[{"role":"user","content":"x"}],"tool_choice":"required"})", 400, "\"tool_choice\""},
       {R"({"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"not":{}}}}})", 400, "\"response_format\""},
       {R"({"messages":[{"role":"user","content":"x"}],"guided_regex":"a(","guided_choice":["a"]})", 400, "\"guided_choice\""},
-      {R"({"messages":[{"role":"user","content":"x"}],"guided_regex":"a("})", 400, "\"response_format\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"guided_regex":"a("})", 400, "\"guided_regex\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"structured_outputs":{"regex":"a("}})", 400, "\"structured_outputs.regex\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"reasoning_effort":"utmost"})", 400, "\"reasoning_effort\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"skip_special_tokens":false})", 400, "\"skip_special_tokens\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"logit_bias":{"99999999":1}})", 400, "\"logit_bias\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[]}}})", 400, "\"tool_choice\""},
+      {R"({"messages":[{"role":"user","content":"x"}],"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[{"type":"function","function":{"name":"g"}}]}}})", 400, "\"tool_choice\""},
       {R"({"messages":[{"role":"user","content":"x"}],"guided_regex":"a","ignore_eos":true})", 400, "\"ignore_eos\""},
       {R"({"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{"type":"function","function":{"name":"g"}}})", 400, "\"tool_choice\""},
       {R"({"messages":[{"role":"user","content":"x"}],"top_logprobs":2})", 400, "\"top_logprobs\""},
@@ -412,6 +418,42 @@ TEST_F(ApiTest, ToolsAreCalledAsTheRequestSays) {
   EXPECT_NE(free.head.find("X-Unchecked-Tools: other\r\n"), std::string::npos) << free.head;
 }
 
+// A model that would go on with calls for ever: the list ends where another call would be cut off, or is the sixteenth.
+TEST_F(ApiTest, CallsThatMustBeMadeAreWhole) {
+  const std::string tools = R"("tools":[{"type":"function","function":{"name":"weigh","parameters":{"type":"object","properties":{"unit":{"enum":["kg","g"]}},"required":["unit"],"additionalProperties":false}}},
+      {"type":"function","function":{"name":"other","parameters":{"type":"object","properties":{},"additionalProperties":false}}}])";
+  const std::string body = R"({"messages":[{"role":"user","content":"ab"}],)" + tools;
+  const auto calls_of = [&](const std::string& more) {
+    const auto answer = ask_json(kChat, body + more + "}");
+    const json::Value& choice = at(answer, "choices").as_array()[0];
+    EXPECT_EQ(at(choice, "finish_reason").as_string(), "tool_calls") << more;
+    return at(at(choice, "message"), "tool_calls").as_array();
+  };
+  const auto checked = [&](const json::Array& calls) {
+    for (const json::Value& call : calls) {
+      const auto arguments = json::parse(at(at(call, "function"), "arguments").as_string());
+      ASSERT_TRUE(arguments && arguments->is_object()) << json::dump(call);
+      EXPECT_EQ(arguments->as_object().size(), at(at(call, "function"), "name").as_string() == "weigh" ? 1u : 0u);
+    }
+  };
+  for (const int most : {90, 130, 200, 333}) {
+    const json::Array calls = calls_of(R"(,"tool_choice":"required","max_tokens":)" + std::to_string(most));
+    EXPECT_GE(calls.size(), most < 200 ? 1u : 2u);
+    EXPECT_LE(calls.size(), 5u);
+    checked(calls);
+  }
+  const std::string whole = R"(,"max_tokens":400,"tool_choice":)";
+  EXPECT_EQ(calls_of(whole + R"("required","parallel_tool_calls":false)").size(), 1u);
+  EXPECT_EQ(calls_of(whole + R"({"type":"function","function":{"name":"other"}})").size(), 1u);
+  for (const json::Value& call : calls_of(whole + R"({"type":"allowed_tools","allowed_tools":{"mode":"required","tools":[{"type":"function","function":{"name":"other"}}]}})"))
+    EXPECT_EQ(at(at(call, "function"), "name").as_string(), "other");
+  // Arguments come while they are written.
+  const auto stream = ask("POST", kChat, body + whole + R"("required","stream":true})").body;
+  std::size_t pieces = 0;
+  for (std::size_t at_byte = 0; (at_byte = stream.find(R"("function":{"arguments":)", at_byte)) != std::string::npos; ++at_byte) ++pieces;
+  EXPECT_GT(pieces, calls_of(whole + "\"required\"").size());
+}
+
 TEST_F(ApiTest, TooLongPromptsAndBodiesAreRefused) {
   const std::string body = R"({"messages":[{"role":"user","content":")" + std::string(600, 'a') + "\"}]}";
   EXPECT_EQ(dump(at(ask_json(kChat, body, 400), "error").find("code")), "\"context_length_exceeded\"");
@@ -421,9 +463,10 @@ TEST_F(ApiTest, TooLongPromptsAndBodiesAreRefused) {
 }
 
 TEST_F(ApiTest, UnknownFieldsAreNamedInAHeader) {
-  const auto answer = ask("POST", kChat, R"({"messages":[{"role":"user","content":"a"}],"max_tokens":1,"frobnicate":1,"user":"u"})");
+  const auto answer = ask("POST", kChat, R"({"messages":[{"role":"user","content":"a"}],"max_tokens":1,"frobnicate":1,"user":"u","verbosity":"low","store":true,"service_tier":"flex"})");
   EXPECT_EQ(answer.status, 200);
-  EXPECT_NE(answer.head.find("X-Ignored-Params: frobnicate\r\n"), std::string::npos) << answer.head;
+  EXPECT_NE(answer.head.find("X-Ignored-Params: frobnicate,verbosity,store\r\n"), std::string::npos) << answer.head;
+  EXPECT_NE(answer.body.find(R"("service_tier":"default")"), std::string::npos) << answer.body;
   EXPECT_NE(answer.head.find("x-request-id: req_"), std::string::npos);
 }
 

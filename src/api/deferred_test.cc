@@ -78,7 +78,7 @@ TEST_F(DeferredTest, WhatFailsSaysWhy) {
       ask_json(kResponses, R"({"model":"alphabet","input":"abc","background":true,"previous_response_id":"resp_none"})",
                200, bearer(key_));
   const json::Value failed = response(at(begun, "id").as_string(), "failed");
-  EXPECT_EQ(at(at(failed, "error"), "code").as_string(), "not_found");
+  EXPECT_EQ(at(at(failed, "error"), "code").as_string(), "previous_response_not_found");
   EXPECT_NE(at(at(failed, "error"), "message").as_string().find("resp_none"), std::string::npos);
   ask_json(kResponses, R"({"input":"a","background":true,"store":false})", 400, bearer(key_));
   ask_json(kResponses, R"({"input":"a","background":true,"model":"none"})", 404, bearer(key_));
@@ -157,7 +157,7 @@ TEST_F(DeferredTest, AStreamOfWhatFailsEndsWithWhy) {
   ASSERT_EQ(events.size(), 3u) << begun.body;
   const json::Value last = data_of(events[2]);
   EXPECT_EQ(at(last, "type").as_string(), "response.failed");
-  EXPECT_EQ(at(at(at(last, "response"), "error"), "code").as_string(), "not_found");
+  EXPECT_EQ(at(at(at(last, "response"), "error"), "code").as_string(), "previous_response_not_found");
 }
 
 // A runner whose requests are answered by the test.

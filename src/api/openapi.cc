@@ -60,7 +60,7 @@ constexpr const char* kDeleted = "id object deleted";
 constexpr const char* kRanking = "id model results usage";
 constexpr const char* kScores = "id object created model data usage";
 constexpr const char* kTokens = "count max_model_len tokens token_strs";
-constexpr const char* kTexts = "id object created model choices usage timings? guard?";
+constexpr const char* kTexts = "id object created model service_tier? system_fingerprint? choices usage timings? guard?";
 constexpr const char* kBatch =
     "id object endpoint model errors input_file_id completion_window status output_file_id error_file_id created_at "
     "in_progress_at expires_at finalizing_at completed_at failed_at expired_at cancelling_at cancelled_at "
@@ -103,7 +103,7 @@ constexpr Members kMembers[] = {
     {"/v1/moderations", "POST", "id model results"},
     {"/v1/content_provenance", "POST", "object model? basis? results"},
     {"/v1/models", "GET", "object? data has_more? first_id? last_id?"},
-    {"/v1/models/{model*}", "GET", "type? id object? display_name? created? created_at? owned_by? parent? loaded?"},
+    {"/v1/models/{model*}", "GET", "type? id object? display_name? created? created_at? owned_by? parent? max_model_len? loaded?"},
     {"/v1/responses", "POST", kResponse},
     {"/v1/responses/input_tokens", "POST", "object input_tokens"},
     {"/v1/responses/{response_id}", "GET", kResponse},

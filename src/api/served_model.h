@@ -11,6 +11,7 @@
 
 #include "api/error.h"
 #include "api/exchange.h"
+#include "api/model_facts.h"
 #include "api/tasks.h"
 #include "chat/template.h"
 #include "engine/engine.h"
@@ -42,6 +43,7 @@ struct ServedModel {
   std::optional<EmbeddingTask> embedding;  // absent: it makes no embeddings
   std::optional<RankTask> ranking;         // absent: it ranks no documents
   sampling::SamplingParams defaults;       // of the model's generation config; stop ids included
+  ModelFacts facts;
   // Of a model that is loaded when somebody asks for it, and is listed with nothing but its name, base and age. Both
   // may be called from any thread. The first calls back once, at once or from another thread; the second gives null
   // unless the model is loaded now. Absent: what is listed is the model, and it is always there.

@@ -38,6 +38,7 @@ def chats(client):
     whole = client.chat.completions.create(model="mini", messages=POEM, seed=3)
     text = whole.choices[0].message.content
     check("a chat answers", whole.choices[0].finish_reason == "stop" and len(text) > 20)
+    check("it says what answered", whole.system_fingerprint.startswith("fp_"))
     check("usage adds up", whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens > 20)
     stream = list(client.chat.completions.create(model="mini", messages=POEM, seed=3, stream=True, stream_options={"include_usage": True}))
     joined = "".join(c.choices[0].delta.content or "" for c in stream if c.choices)

@@ -212,6 +212,7 @@ void read_output(FieldReader& in, ChatRequest& out) {
                      "'output_config.format' must be {\"type\": \"json_schema\", \"schema\": {...}}.");
   out.output.form.form = sampling::ConstraintSpec::Form::kJsonSchema;
   out.output.form.schema = *schema;
+  out.output.place = "output_config.format";
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "api/ollama/api.h"
 
+#include <cstdio>
+
 #include "api/auth.h"
 #include "api/generation/launch.h"
 #include "api/ollama/request.h"
@@ -23,19 +25,37 @@ json::Array capabilities(const ServedModel& model) {
   return out;
 }
 
-// What is known of a model without loading it. The digest names it; it is not of its bytes.
-json::Object entry(const ServedModel& model) {
+// "7.5M", "30.5B".
+std::string in_short(std::int64_t count) {
+  const auto scaled = [count](double unit, const char* letter) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.1f%s", static_cast<double>(count) / unit, letter);
+    return std::string(text);
+  };
+  if (count <= 0) return "";
+  return count >= 1'000'000'000 ? scaled(1e9, "B") : count >= 1'000'000 ? scaled(1e6, "M") : scaled(1e3, "K");
+}
+
+std::string in_capitals(std::string text) {
+  for (char& c : text) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+  return text;
+}
+
+// What is known of a model: of one that is not loaded little more than its name. The digest is of the name.
+json::Object entry(const ServedModel& model, const ModelFacts& facts) {
   return {{"name", model.id},
           {"model", model.id},
           {"modified_at", timestamp(model.created)},
-          {"size", 0},
+          {"size", facts.bytes},
           {"digest", base::sha256_hex(model.id)},
-          {"details", json::Object{{"parent_model", model.base},
-                                   {"format", ""},
-                                   {"family", ""},
-                                   {"families", nullptr},
-                                   {"parameter_size", ""},
-                                   {"quantization_level", ""}}}};
+          {"details",
+           json::Object{
+               {"parent_model", model.base},
+               {"format", facts.format},
+               {"family", facts.architecture},
+               {"families", facts.architecture.empty() ? json::Value() : json::Value(json::Array{facts.architecture})},
+               {"parameter_size", in_short(facts.parameters)},
+               {"quantization_level", in_capitals(facts.weights)}}}};
 }
 
 void list(const ModelList& models, Exchange& exchange, bool loaded_only) {
@@ -43,8 +63,9 @@ void list(const ModelList& models, Exchange& exchange, bool loaded_only) {
   for (const ModelEntry& model : models.all()) {
     const ModelLease loaded = loaded_now(model);
     if (!may_use(exchange, *model) || (loaded_only && loaded == nullptr)) continue;
-    json::Object one = entry(*model);
+    json::Object one = entry(*model, loaded != nullptr ? loaded->facts : ModelFacts());
     if (loaded != nullptr) one.set("capabilities", capabilities(*loaded));
+    if (loaded_only) one.set("size_vram", 0);  // all of it is in the machine's own memory
     if (loaded_only) one.set("context_length", loaded->engine->max_sequence_tokens());
     out.push_back(std::move(one));
   }
@@ -131,12 +152,19 @@ void Api::show(const net::Request& http, const std::shared_ptr<Exchange>& exchan
   const auto model = allowed_model(*exchange, models_, *name);
   if (!model) return exchange->send_error(model.error());
   with_model(*model, exchange, [exchange, base = (*model)->base](const ModelLease& loaded) {
-    json::Object out = entry(*loaded);
+    const ModelFacts& facts = loaded->facts;
+    json::Object out = entry(*loaded, facts);
     out.set("parameters", "");
     out.set("capabilities", capabilities(*loaded));
-    out.set("model_info", json::Object{{"general.basename", base.empty() ? loaded->id : base},
-                                       {"context_length", loaded->engine->max_sequence_tokens()},
-                                       {"vocab_size", loaded->engine->vocab()}});
+    json::Object info{{"general.basename", base.empty() ? loaded->id : base},
+                      {"context_length", loaded->engine->max_sequence_tokens()},
+                      {"vocab_size", loaded->engine->vocab()}};
+    if (!facts.architecture.empty()) {  // under the names that clients look for
+      info.set("general.architecture", facts.architecture);
+      info.set("general.parameter_count", facts.parameters);
+      info.set(facts.architecture + ".context_length", loaded->engine->max_sequence_tokens());
+    }
+    out.set("model_info", std::move(info));
     exchange->send_json(200, out);
   });
 }

@@ -58,6 +58,7 @@ void read_format(FieldReader& in, GenerationRequest& out) {
   } else if (format->is_object()) {
     out.output.form.form = Form::kJsonSchema;
     out.output.form.schema = *format;
+    out.output.place = "format";
   } else {
     in.reject("format", "'format' must be \"json\" or a JSON Schema.");
   }

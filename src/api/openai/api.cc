@@ -13,7 +13,9 @@ namespace {
 json::Value model_entry(const ModelEntry& model) {
   json::Object out{{"id", model->id}, {"object", "model"}, {"created", model->created}, {"owned_by", "qianwen"}};
   if (!model->base.empty()) out.set("parent", model->base);
-  out.set("loaded", loaded_now(model) != nullptr);
+  const ModelLease loaded = loaded_now(model);
+  if (loaded != nullptr) out.set("max_model_len", loaded->engine->max_sequence_tokens());
+  out.set("loaded", loaded != nullptr);
   return out;
 }
 
@@ -76,11 +78,14 @@ void Api::chat(const json::Object& body, const std::shared_ptr<Exchange>& exchan
   WriterOptions options;
   options.include_usage = request->include_usage;
   options.timings = request->timings;
+  options.tells_tier = body.find_set("service_tier") != nullptr;
   options.logprobs = request->logprobs;
   stick(body, *exchange);
-  const json::Value* store = body.find("store");
-  if (days_kept_ > 0 && exchange->who() != nullptr && (store == nullptr || *store != json::Value(false)))
-    options.keep = [this, exchange, messages = request->messages](const std::string& id, const AnswerRecord& record, std::function<void()> then) {
+  const bool keeps = days_kept_ > 0 && exchange->who() != nullptr;
+  if (request->store.value_or(false) && !keeps) request->ignored.emplace_back("store");
+  if (keeps && request->store.value_or(true))
+    options.keep = [this, exchange, messages = request->messages](const std::string& id, const AnswerRecord& record,
+                                                                  std::function<void()> then) {
       keep_answer(*background_, exchange, id, messages, record, days_kept_, std::move(then));
     };
   start_chat(models_, exchange, std::move(*request),
@@ -95,6 +100,7 @@ void Api::complete(const json::Object& body, const std::shared_ptr<Exchange>& ex
   options.chat = false;
   options.include_usage = request->include_usage;
   options.timings = request->timings;
+  options.tells_tier = body.find_set("service_tier") != nullptr;
   options.logprobs = request->logprobs;
   start_text(models_, exchange, *request,
              [exchange, options, echo = request->echo, n = request->n](const LaunchedPrompts& prompts) mutable {

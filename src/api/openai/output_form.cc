@@ -1,5 +1,6 @@
 #include "api/openai/output_form.h"
 
+#include <charconv>
 #include <limits>
 
 namespace qw::api::openai {
@@ -19,12 +20,21 @@ constexpr const char* kStructuredShape =
 constexpr const char* kToolChoiceShape =
     R"({"anyOf": [{"enum": ["none", "auto", "required"]}, {"type": "object", "required": ["type", "function"],
         "properties": {"type": {"const": "function"}, "function": {"type": "object", "required": ["name"],
-          "properties": {"name": {"type": "string"}}}}}]})";
+          "properties": {"name": {"type": "string"}}}}}, {"type": "object", "required": ["type", "allowed_tools"],
+        "properties": {"type": {"const": "allowed_tools"}, "allowed_tools": {"type": "object",
+          "required": ["mode", "tools"], "properties": {"mode": {"enum": ["auto", "required"]},
+          "tools": {"type": "array", "minItems": 1, "items": {"type": "object", "required": ["type", "function"],
+            "properties": {"type": {"const": "function"}, "function": {"type": "object", "required": ["name"],
+              "properties": {"name": {"type": "string"}}}}}}}}}}]})";
+
+constexpr const char* kBiasShape =
+    R"({"type": "object", "propertyNames": {"pattern": "^[0-9]{1,9}$"},
+        "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100}})";
 
 // Sets the form once; a second one is an error.
 class FormReader {
  public:
-  FormReader(FieldReader& in, sampling::ConstraintSpec& out) : in_(in), out_(out) {}
+  FormReader(FieldReader& in, OutputForm& out) : in_(in), out_(out.form), place_(out.place) {}
 
   void response_format() {
     const json::Object* format = in_.object("response_format", kFormatShape);
@@ -78,6 +88,7 @@ class FormReader {
     if (out_.form != Form::kFree)
       in_.reject(param, "Only one of the fields that say the form of the output may be given.");
     out_.form = form;
+    place_ = param;
   }
   void schema(const std::string& param, const json::Value& value) {
     if (value.is_string()) {  // some clients send it as a text
@@ -107,19 +118,58 @@ class FormReader {
 
   FieldReader& in_;
   sampling::ConstraintSpec& out_;
+  std::string& place_;
 };
 
 }  // namespace
 
+void read_logit_bias(FieldReader& in, SamplingFields& out) {
+  const json::Object* bias = in.object("logit_bias", kBiasShape);
+  if (bias == nullptr) return;
+  for (const auto& [key, value] : *bias) {
+    std::int32_t id = -1;
+    const auto parsed = std::from_chars(key.data(), key.data() + key.size(), id);
+    if (parsed.ec != std::errc() || parsed.ptr != key.data() + key.size() || id < 0) {
+      return in.reject("logit_bias", "'logit_bias' keys must be token ids, not '" + key + "'.");
+    }
+    if (!value.is_number() || !(value.as_double() >= -100 && value.as_double() <= 100)) {
+      return in.reject("logit_bias", "'logit_bias' values must be numbers between -100 and 100.");
+    }
+    out.logit_bias.emplace_back(id, static_cast<float>(value.as_double()));
+  }
+}
+
+void set_effort(const std::string& effort, ChatRequest& out) {
+  if (effort == "none")
+    out.template_variables.set("enable_thinking", false);
+  else
+    out.template_variables.set("reasoning_effort", effort);
+}
+
 OutputForm read_output_form(FieldReader& in) {
   OutputForm out;
-  FormReader reader(in, out.form);
+  FormReader reader(in, out);
   reader.response_format();
   reader.structured_outputs();
   reader.guided();
   out.thinking_budget = in.integer("thinking_budget", 0, std::numeric_limits<std::int32_t>::max());
   out.breaks_loops = in.boolean("loop_breaker");
   return out;
+}
+
+void read_allowed_tools(FieldReader& in, const json::Value& allowed, std::string (*name_of)(const json::Value& tool),
+                        ToolChoice& out) {
+  const std::string mode = text_member(allowed, "mode");
+  const json::Value* tools = allowed.find("tools");
+  const bool listed = tools != nullptr && tools->is_array() && !tools->as_array().empty();
+  if ((mode != "auto" && mode != "required") || !listed)
+    return in.reject("tool_choice", "Allowed tools must have a 'mode', auto or required, and 'tools'.");
+  out.mode = mode == "required" ? ToolChoice::Mode::kRequired : ToolChoice::Mode::kAuto;
+  for (const json::Value& tool : tools->as_array()) {
+    std::string name = name_of(tool);
+    if (name.empty()) return in.reject("tool_choice", "Each allowed tool must be a function with its name.");
+    out.among.push_back(std::move(name));
+  }
 }
 
 ToolChoice read_tool_choice(FieldReader& in, const json::Value* tools) {
@@ -138,12 +188,24 @@ ToolChoice read_tool_choice(FieldReader& in, const json::Value* tools) {
     return out;
   }
   const json::Value* type = choice->find("type");
+  if (type != nullptr && *type == json::Value("allowed_tools")) {
+    const json::Value* allowed = choice->find("allowed_tools");
+    read_allowed_tools(
+        in, allowed != nullptr ? *allowed : json::Value(),
+        [](const json::Value& tool) {
+          const json::Value* function = tool.find("function");
+          return function != nullptr ? text_member(*function, "name") : std::string();
+        },
+        out);
+    check_tool_choice(in, out, tools);
+    return out;
+  }
   const json::Value* function = choice->find("function");
   const json::Value* name = function != nullptr ? function->find("name") : nullptr;
   if (type == nullptr || !(*type == json::Value("function")) || name == nullptr || !name->is_string()) {
-    in.reject(
-        "tool_choice",
-        "'tool_choice' must be none, auto, required, or {\"type\": \"function\", \"function\": {\"name\": ...}}.");
+    in.reject("tool_choice",
+              "'tool_choice' must be none, auto, required, {\"type\": \"function\", \"function\": {\"name\": ...}} or "
+              "{\"type\": \"allowed_tools\", \"allowed_tools\": {\"mode\": ..., \"tools\": [...]}}.");
     return out;
   }
   out.mode = ToolChoice::Mode::kNamed;

@@ -1,6 +1,5 @@
 #include "api/openai/request.h"
 
-#include <charconv>
 #include <limits>
 
 #include "api/field_reader.h"
@@ -17,23 +16,13 @@ constexpr std::size_t kMaxInputs = 2048;  // of an embeddings request, as OpenAI
 constexpr std::int64_t kMaxId = std::numeric_limits<sampling::TokenId>::max();
 
 // Fields that this server takes without acting on them: they name the caller or tune somebody else's infrastructure.
-constexpr std::initializer_list<const char*> kInformative = {"user",
-                                                             "metadata",
-                                                             "service_tier",
-                                                             "safety_identifier",
-                                                             "prompt_cache_key",
-                                                             "prompt_cache_retention",
-                                                             "verbosity",
-                                                             "prediction",
-                                                             "skip_special_tokens",
-                                                             "store"};
+constexpr std::initializer_list<const char*> kInformative = {
+    "user",      "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+    "prediction"};
 
 // What is read piece by piece below, for those who read about it.
 constexpr const char* kStopShape =
     R"({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "maxItems": 16}]})";
-constexpr const char* kBiasShape =
-    R"({"type": "object", "propertyNames": {"pattern": "^[0-9]{1,9}$"},
-        "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100}})";
 constexpr const char* kIdsShape =
     R"({"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2147483647}})";
 constexpr const char* kTextsOrIdsShape =
@@ -73,22 +62,6 @@ void read_stops(FieldReader& in, SamplingFields& out) {
   for (const json::Value& item : stop->as_array()) {
     if (!item.is_string()) return in.reject("stop", "'stop' must be a string or an array of strings.");
     if (!item.as_string().empty()) out.stop.push_back(item.as_string());
-  }
-}
-
-void read_logit_bias(FieldReader& in, SamplingFields& out) {
-  const json::Object* bias = in.object("logit_bias", kBiasShape);
-  if (bias == nullptr) return;
-  for (const auto& [key, value] : *bias) {
-    std::int32_t id = -1;
-    const auto parsed = std::from_chars(key.data(), key.data() + key.size(), id);
-    if (parsed.ec != std::errc() || parsed.ptr != key.data() + key.size() || id < 0) {
-      return in.reject("logit_bias", "'logit_bias' keys must be token ids, not '" + key + "'.");
-    }
-    if (!value.is_number() || !(value.as_double() >= -100 && value.as_double() <= 100)) {
-      return in.reject("logit_bias", "'logit_bias' values must be numbers between -100 and 100.");
-    }
-    out.logit_bias.emplace_back(id, static_cast<float>(value.as_double()));
   }
 }
 
@@ -137,6 +110,8 @@ void read_common(FieldReader& in, GenerationRequest& out, bool& include_usage) {
   if (out.sampling.ignore_eos && out.output.form.restricts())
     in.reject("ignore_eos", "'ignore_eos' does not go with an output of a given form, which ends.");
   in.known(kInformative);
+  if (!in.boolean("skip_special_tokens").value_or(true))
+    in.reject("skip_special_tokens", "'skip_special_tokens': false is not supported.");
 }
 
 // Known fields that would change the answer and that this server does not honour must not be dropped silently.
@@ -169,13 +144,7 @@ void read_template_variables(FieldReader& in, ChatRequest& out) {
     for (const auto& [key, value] : *kwargs) out.template_variables.set(key, value);
   }
   if (const auto thinking = in.boolean("enable_thinking")) out.template_variables.set("enable_thinking", *thinking);
-  if (const auto effort = in.text("reasoning_effort")) {
-    if (*effort == "none") {
-      out.template_variables.set("enable_thinking", false);
-    } else {
-      out.template_variables.set("reasoning_effort", *effort);
-    }
-  }
+  if (const auto effort = in.choice("reasoning_effort", kEfforts)) set_effort(*effort, out);
 }
 
 // A string, strings, token ids, or lists of token ids.
@@ -275,6 +244,7 @@ ApiResult<OpenAiChat> read_chat_request(const json::Object& body) {
   if (!out.max_tokens) out.max_tokens = old_limit;
   out.logprobs = in.boolean("logprobs").value_or(false);
   out.top_logprobs = static_cast<std::int32_t>(in.integer("top_logprobs", 0, 20).value_or(0));
+  out.store = in.boolean("store");
   if (out.top_logprobs > 0 && !out.logprobs) in.reject("top_logprobs", "'top_logprobs' needs 'logprobs': true.");
   read_tools(in, out);
   read_template_variables(in, out);

@@ -16,6 +16,7 @@ namespace qw::api::openai {
 
 struct OpenAiChat : ChatRequest {
   bool include_usage = false;  // a stream ends with the counts
+  std::optional<bool> store;   // the answer is to be kept
 };
 
 struct CompletionRequest : TextRequest {

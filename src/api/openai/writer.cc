@@ -151,9 +151,11 @@ class Writer final : public AnswerWriter {
     // The writer may go before what was answered is kept: what is told then is put together now.
     if (streamed_) {
       json::Value last = last_event(record);
-      return options_.keep(id_, record, [exchange = exchange_, last = std::move(last)] { end_stream(*exchange, last); });
+      return options_.keep(id_, record,
+                           [exchange = exchange_, last = std::move(last)] { end_stream(*exchange, last); });
     }
-    options_.keep(id_, record, [exchange = exchange_, body = json::Value(whole(record))] { exchange->send_json(200, body); });
+    options_.keep(id_, record,
+                  [exchange = exchange_, body = json::Value(whole(record))] { exchange->send_json(200, body); });
   }
 
   void fail(const ApiError& error, bool begun) override {
@@ -199,6 +201,8 @@ class Writer final : public AnswerWriter {
     out.set("object", object);
     out.set("created", record.created);
     out.set("model", record.model->id);
+    if (options_.tells_tier) out.set("service_tier", "default");  // there is one
+    if (!record.model->facts.fingerprint.empty()) out.set("system_fingerprint", record.model->facts.fingerprint);
     return out;
   }
 

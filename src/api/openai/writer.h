@@ -15,7 +15,9 @@ struct WriterOptions {
   bool chat = true;            // false: text completions
   bool include_usage = false;  // streams end with the counts
   bool logprobs = false;
-  bool timings = false;  // whole answers and ends of streams say how long their parts took, and what guards found if they may
+  bool tells_tier = false;  // somebody asked for a tier of service
+  bool timings =
+      false;  // whole answers and ends of streams say how long their parts took, and what guards found if they may
   std::vector<std::string> echoes;  // text completions: what is put before each choice, one per choice
   // And its tokens, where log-probabilities are told: by prompt, each of `choices_per_prompt` choices.
   std::vector<std::vector<engine::TokenId>> echoed_ids = {};

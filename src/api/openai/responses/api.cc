@@ -169,7 +169,8 @@ void ResponsesApi::create(const net::Request& http, const std::shared_ptr<Exchan
   auto read = read_response_request(*body);
   if (!read) return exchange->send_error(read.error());
   for (const char* member : {"safety_identifier", "user"})
-    if (const json::Value* who = body->find(member); who != nullptr && who->is_string() && exchange->listener() == nullptr) {
+    if (const json::Value* who = body->find(member);
+        who != nullptr && who->is_string() && exchange->listener() == nullptr) {
       exchange->stick_to(who->as_string());
       break;
     }
@@ -204,6 +205,10 @@ void ResponsesApi::create(const net::Request& http, const std::shared_ptr<Exchan
   if (store == nullptr) return;
   in_background(background_, exchange, [store, exchange, start, request = std::move(*read)]() mutable {
     const auto value = kept_response(*store, project_of(*exchange), request.previous);
+    if (!value && value.error().status == 404)  // as OpenAI's service says it
+      return exchange->send_error({400, "invalid_request_error",
+                                   "There is no previous response " + request.previous + ".", "previous_response_id",
+                                   "previous_response_not_found"});
     if (!value) return exchange->send_error(value.error());
     json::Array history = array_of(*value, "messages");
     start(std::move(request), std::move(history));

@@ -5,6 +5,7 @@
 #include "api/content_text.h"
 #include "api/exchange.h"
 #include "api/field_reader.h"
+#include "api/openai/output_form.h"
 
 namespace qw::api::openai {
 namespace {
@@ -23,7 +24,10 @@ constexpr const char* kToolChoiceShape =
     R"({"anyOf": [{"enum": ["none", "auto", "required"]}, {"type": "object", "required": ["type", "name"],
         "properties": {"type": {"const": "function"}, "name": {"type": "string"}}}, {"type": "object",
         "required": ["type", "server_label"], "properties": {"type": {"const": "mcp"},
-        "server_label": {"type": "string"}, "name": {"type": ["string", "null"]}}}]})";
+        "server_label": {"type": "string"}, "name": {"type": ["string", "null"]}}}, {"type": "object",
+        "required": ["type", "mode", "tools"], "properties": {"type": {"const": "allowed_tools"},
+        "mode": {"enum": ["auto", "required"]}, "tools": {"type": "array", "minItems": 1, "items": {"type": "object",
+          "required": ["type", "name"], "properties": {"type": {"const": "function"}, "name": {"type": "string"}}}}}}]})";
 constexpr const char* kTextShape =
     R"({"type": "object", "properties": {"format": {"type": ["object", "null"], "required": ["type"], "properties": {
         "type": {"enum": ["text", "json_object", "json_schema"]}, "schema": {"type": "object"}}}}})";
@@ -182,9 +186,17 @@ void read_tools(FieldReader& in, ResponseRequest& out) {
       const std::string name = text_member(*choice, "name"), label = text_member(*choice, "server_label");
       out.mcp_choice = true;
       out.tool_choice = {name.empty() ? Mode::kRequired : Mode::kNamed, mcp_function_name(label, name)};
-    } else if (word != "auto")
+    } else if (word.empty() && text_member(*choice, "type") == "allowed_tools")
+      read_allowed_tools(
+          in, *choice,
+          [](const json::Value& tool) {
+            return text_member(tool, "type") == "function" ? text_member(tool, "name") : std::string();
+          },
+          out.tool_choice);
+    else if (word != "auto")
       in.reject("tool_choice",
-                "'tool_choice' must be none, auto, required, {\"type\": \"function\", \"name\": ...} or "
+                "'tool_choice' must be none, auto, required, {\"type\": \"function\", \"name\": ...}, "
+                "{\"type\": \"allowed_tools\", \"mode\": ..., \"tools\": [...]} or "
                 "{\"type\": \"mcp\", \"server_label\": ..., \"name\": ...}.");
   }
   out.parallel_tool_calls = in.boolean("parallel_tool_calls").value_or(true);
@@ -198,6 +210,7 @@ void read_text(FieldReader& in, ResponseRequest& out) {
   const json::Object* text = in.object("text", kTextShape);
   if (text == nullptr) return;
   out.echoed.set("text", *text);
+  out.output.place = "text.format";
   const json::Value* format = text->find_set("format");
   if (format == nullptr) return;
   using Form = sampling::ConstraintSpec::Form;
@@ -218,9 +231,9 @@ void read_reasoning(FieldReader& in, ResponseRequest& out) {
       in.object("reasoning", R"({"type": "object", "properties": {"effort": {"type": ["string", "null"]}}})");
   if (reasoning == nullptr) return;
   out.echoed.set("reasoning", *reasoning);
-  const std::string effort = text_member(json::Value(*reasoning), "effort");
-  if (effort == "none") out.template_variables.set("enable_thinking", false);
-  if (!effort.empty() && effort != "none") out.template_variables.set("reasoning_effort", effort);
+  FieldReader sub(*reasoning);
+  if (const auto effort = sub.choice("effort", kEfforts)) set_effort(*effort, out);
+  if (sub.error()) in.reject("reasoning.effort", sub.error()->message);
 }
 
 }  // namespace
@@ -243,6 +256,9 @@ ApiResult<ResponseRequest> read_response_request(const json::Object& body) {
   out.output.breaks_loops = in.boolean("loop_breaker");
   out.top_logprobs = static_cast<std::int32_t>(in.integer("top_logprobs", 0, 20).value_or(0));
   out.logprobs = out.top_logprobs > 0;
+  if (const json::Array* include = in.array("include", R"({"type": "array", "items": {"type": "string"}})"))
+    for (const json::Value& one : *include)
+      out.logprobs = out.logprobs || one == json::Value("message.output_text.logprobs");
   read_input(in, out);
   read_tools(in, out);
   read_text(in, out);
@@ -259,8 +275,8 @@ ApiResult<ResponseRequest> read_response_request(const json::Object& body) {
   out.background = in.boolean("background").value_or(false);
   if (out.background && !out.store) in.reject("store", "A response in the background must be kept.");
   in.refuse({"conversation", "prompt", "context_management", "moderation"});
-  in.known({"user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "include",
-            "stream_options"});
+  in.known(
+      {"user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "stream_options"});
   if (in.error()) return tl::unexpected(*in.error());
   out.ignored = in.unknown();
   return out;

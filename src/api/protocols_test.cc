@@ -242,7 +242,7 @@ TEST_F(ProtocolsTest, DashScopeAnswersInBothFormats) {
       kGeneration,
       R"({"model":"alphabet","input":{"messages":[{"role":"user","content":"abc"}]},"parameters":{"max_tokens":3,"result_format":"message","stop":[[69]]}})");
   EXPECT_EQ(dump(at(whole, "output").find("choices")),
-            R"([{"finish_reason": "stop", "message": {"role": "assistant", "content": "de"}}])");
+            R"([{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "de"}}])");
   const json::Value parts = ask_json(
       "/api/v1/services/aigc/multimodal-generation/generation",
       R"({"model":"alphabet","input":{"messages":[{"role":"user","content":[{"text":"abc"}]}]},"parameters":{"max_tokens":1}})");
@@ -303,6 +303,33 @@ TEST_F(ProtocolsTest, DashScopeStopsAtSequencesOfIdsAndGoesOnFromABeginning) {
       "{");
 }
 
+// What is wrong with a request for a stream is an event; who may not ask, or asks for what is not there, hears it by
+// the status.
+TEST_F(ProtocolsTest, DashScopeTellsErrorsInStreams) {
+  const auto streamed = [&](const std::string& body) {
+    return ask("POST", kGeneration, body, "X-DashScope-SSE: enable\r\n");
+  };
+  for (const std::string body :
+       {"{", R"({"model":"alphabet","input":{"prompt":"a"},"parameters":{"temperature":9}})",
+        R"({"model":"alphabet","input":{"prompt":"a"},"parameters":{"logit_bias":{"99999999":1}}})"}) {
+    const auto answer = streamed(body);
+    EXPECT_EQ(answer.status, 200) << body;
+    const std::string text = test::dechunked(answer.body);
+    EXPECT_TRUE(text.starts_with("id:1\nevent:error\n:HTTP_STATUS/400\ndata:{\"code\":\"InvalidParameter\",")) << text;
+    EXPECT_EQ(text.find("id:2"), std::string::npos);
+  }
+  EXPECT_EQ(streamed(R"({"model":"none","input":{"prompt":"a"}})").status, 404);
+  const std::string z = std::to_string(*tokenizer_.find("z"));
+  EXPECT_EQ(
+      at(at(ask_json(kGeneration,
+                     R"({"model":"alphabet","input":{"prompt":"a"},"parameters":{"max_tokens":2,"logit_bias":{")" + z +
+                         R"(":100}}})"),
+            "output"),
+         "text")
+          .as_string(),
+      "zz");
+}
+
 TEST_F(ProtocolsTest, DashScopeCallsTools) {
   const std::string body =
       R"({"model":"alphabet","input":{"messages":[{"role":"user","content":"abc"}]},"parameters":{"max_tokens":200,"incremental_output":true,"result_format":"message",
@@ -348,6 +375,9 @@ TEST_F(ProtocolsTest, DashScopeEmbedsRanksTokenizesAndLists) {
                "finish_reason")
                 .as_string(),
             "length");
+  ask_json("/api/v2/apps/protocols/compatible-mode/v1/responses", R"({"model":"alphabet","input":"abc"})");
+  ask_json("/apps/anthropic/v1/messages",
+           R"({"model":"alphabet","max_tokens":1,"messages":[{"role":"user","content":"abc"}]})");
 }
 
 TEST_F(ProtocolsTest, DashScopeRefusesInItsOwnShape) {
@@ -454,7 +484,7 @@ TEST_F(GuardedProtocolsTest, AResponseIsKeptReadGoneOnFromAndDeleted) {
   ASSERT_TRUE(store_->tenants().add_project("o", "other").has_value());
   const auto other = *store_->tenants().add_key({"other", "", "", {"*"}, {}, {}, 0});
   EXPECT_EQ(ask("GET", path, "", bearer(other)).status, 404);
-  ask_json(kResponses, R"({"model":"alphabet","input":"a","previous_response_id":")" + id + "\"}", 404, bearer(other));
+  ask_json(kResponses, R"({"model":"alphabet","input":"a","previous_response_id":")" + id + "\"}", 400, bearer(other));
   EXPECT_EQ(ask("DELETE", path, "", bearer(key_)).status, 200);
   EXPECT_EQ(ask("GET", path, "", bearer(key_)).status, 404);
   const json::Value unkept = ask_json(

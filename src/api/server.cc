@@ -203,9 +203,13 @@ bool Service::serve_health(const net::Request& request, Exchange& exchange) cons
 }
 
 void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply> reply) {
-  // Where DashScope keeps OpenAI's protocol.
-  constexpr std::string_view kCompatible = "/compatible-mode/v1/";
-  if (request.path.starts_with(kCompatible)) request.path = "/v1/" + request.path.substr(kCompatible.size());
+  // Where DashScope keeps the protocols of OpenAI and Anthropic.
+  for (const std::string_view base :
+       {"/compatible-mode/v1/", "/api/v2/apps/protocols/compatible-mode/v1/", "/apps/anthropic/v1/"})
+    if (request.path.starts_with(base)) {
+      request.path = "/v1/" + request.path.substr(base.size());
+      break;
+    }
   // Counted as long as anybody may answer it, and before it is looked whether the end has come: drain() looks the other
   // way around.
   in_progress_->fetch_add(1);

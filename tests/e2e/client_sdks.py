@@ -94,6 +94,8 @@ def dashscope_calls(url, key):
                                     top_k=1, result_format="message")
     ended = BaseAsyncApi.wait(begun)
     check("a task answers later", ended.output["task_status"] == "SUCCEEDED" and ended.output["choices"][0]["message"]["content"] == content)
+    (broken,) = list(Generation.call(model="mini", messages=messages, stream=True, temperature=9))
+    check("a stream that cannot begin says why", broken.status_code == 400 and broken.code == "InvalidParameter")
     wrong = Generation.call(model="none", messages=messages)
     check("an unknown model is refused", wrong.status_code == 404 and wrong.code == "ModelNotFound")
     check("a wrong key is refused", Generation.call(model="mini", messages=messages, api_key="sk-wrong").code == "InvalidApiKey")
@@ -117,7 +119,8 @@ def ollama_calls(url, key):
     check("generate goes through the template", made.response == whole.message.content)
     form = client.chat(model="mini", messages=messages, format={"enum": ["春", "江"]})
     check("a format binds", json.loads(form.message.content) in ("春", "江"))
-    check("models are listed", [m.model for m in client.list().models] == ["mini"])
+    (listed,) = client.list().models
+    check("models are listed", (listed.model, listed.details.format, listed.details.parameter_size) == ("mini", "gguf", "7.5M") and listed.size > 7_000_000)
     check("a model is shown", "completion" in client.show("mini").capabilities)
     try:
         client.chat(model="none", messages=messages)

@@ -34,6 +34,19 @@ const char* code_of(const ApiError& error) {
   }
 }
 
+// What is wrong with a request for a stream is an event of one, as the service that this follows has it; who may not
+// ask, or not now, is told by the status all the same.
+void tell_errors_in_events(const std::shared_ptr<Exchange>& exchange) {
+  exchange->take_errors([weak = std::weak_ptr(exchange)](const ApiError& error) {
+    const auto told = weak.lock();
+    if (told == nullptr) return;
+    if (error.status != 400) return told->send_error(error);
+    told->begin_events(":\n\n");
+    told->reply().write(frame_text(1, "error", error.status, error_body(error, told->request_id())));
+    told->end_events();
+  });
+}
+
 json::Value answer(json::Object output, json::Object usage, const std::string& request_id) {
   return json::Object{{"output", std::move(output)}, {"usage", std::move(usage)}, {"request_id", request_id}};
 }
@@ -62,6 +75,7 @@ bool Api::handle(const net::Request& http, const std::shared_ptr<Exchange>& exch
     list_models(*exchange);
     return true;
   }
+  if ((route == kText || route == kMultimodal) && wants_stream(http.headers)) tell_errors_in_events(exchange);
   const auto body = parse_body(http);
   if (!body) {
     exchange->send_error(body.error());

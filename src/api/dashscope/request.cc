@@ -133,10 +133,11 @@ void read_parameters(FieldReader& in, DashscopeChat& out) {
   out.incremental = in.boolean("incremental_output").value_or(false);
   out.message_format = in.choice("result_format", {"text", "message"}) == "message";
   read_stops(in, out.sampling);
+  openai::read_logit_bias(in, out.sampling);
   read_tools(in, out);
   out.output = openai::read_output_form(in);
   if (const auto on = in.boolean("enable_thinking")) out.template_variables.set("enable_thinking", *on);
-  if (const auto effort = in.text("reasoning_effort")) out.template_variables.set("reasoning_effort", *effort);
+  if (const auto effort = in.choice("reasoning_effort", openai::kEfforts)) openai::set_effort(*effort, out);
   for (const char* name : {"enable_search", "enable_code_interpreter"})
     if (in.boolean(name).value_or(false)) in.reject(name, std::string("'") + name + "' is not supported.");
   in.refuse({"translation_options"});

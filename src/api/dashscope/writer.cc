@@ -131,10 +131,10 @@ class Writer final : public AnswerWriter {
     json::Object message{{"role", "assistant"}, {"content", std::move(content)}};
     if (!piece.reasoning.empty()) message.set("reasoning_content", piece.reasoning);
     if (!piece.calls.empty()) message.set("tool_calls", std::move(piece.calls));
-    json::Object choice{{"finish_reason", reason}, {"message", std::move(message)}};
+    json::Object choice{
+        {"index", static_cast<std::int64_t>(index)}, {"finish_reason", reason}, {"message", std::move(message)}};
     if (record.choices[index].repeats) choice.set(kCutBy, kRepetition);
     if (retracts_) choice.set(kRetract, true);
-    if (record.choices.size() > 1) choice.set("index", static_cast<std::int64_t>(index));
     if (options_.logprobs)
       choice.set("logprobs", json::Object{{"content", openai::chat_logprobs(*record.model->tokenizer, piece.tokens)}});
     return choice;
@@ -151,9 +151,7 @@ class Writer final : public AnswerWriter {
              {"output", std::move(output)}, {"usage", usage(record.tokens)}, {"request_id", exchange_->request_id()}});
   }
   void send(const char* event, int status, const json::Value& data) {
-    exchange_->reply().write("id:" + std::to_string(++frames_) + "\nevent:" + event + "\n:HTTP_STATUS/" +
-                             std::to_string(status) + "\ndata:" + json::dump(data, json::WriteStyle::compact()) +
-                             "\n\n");
+    exchange_->reply().write(frame_text(++frames_, event, status, data));
   }
 
   const std::shared_ptr<Exchange> exchange_;
@@ -163,6 +161,11 @@ class Writer final : public AnswerWriter {
 };
 
 }  // namespace
+
+std::string frame_text(std::int64_t number, const char* event, int status, const json::Value& data) {
+  return "id:" + std::to_string(number) + "\nevent:" + event + "\n:HTTP_STATUS/" + std::to_string(status) +
+         "\ndata:" + json::dump(data, json::WriteStyle::compact()) + "\n\n";
+}
 
 std::unique_ptr<AnswerWriter> make_writer(std::shared_ptr<Exchange> exchange, WriterOptions options) {
   return std::make_unique<Writer>(std::move(exchange), options);

@@ -19,6 +19,7 @@ namespace {
 using store::Store;
 namespace operations = api::admin;
 
+constexpr const char* kStoreHelp = "postgres://... or a file (default: QW_STORE, else state.db in the data folder)";
 constexpr const char* kSubjectHelp = "key:, user:, project: or org: and a name or id";
 
 // The arguments that a command line gives, in the words of the operations.
@@ -101,7 +102,9 @@ class Command {
 
 class Admin {
  public:
-  Admin(CLI::App& admin, Outcome& outcome) : admin_(admin), outcome_(outcome) {}
+  Admin(CLI::App& admin, Outcome& outcome) : admin_(admin), outcome_(outcome) {
+    admin_.add_option("--store", *store_, kStoreHelp);  // before the command's words or behind them
+  }
 
   CLI::App* group(const char* name, const char* what) {
     CLI::App* made = admin_.add_subcommand(name, what);
@@ -112,14 +115,13 @@ class Admin {
   Command command(CLI::App* parent, const char* name, const char* what, Body body) {
     auto call = std::make_shared<Call>();
     CLI::App* cmd = parent->add_subcommand(name, what);
-    cmd->add_option("--store", call->store,
-                    "postgres://... or a file (default: QW_STORE, else state.db in the data folder)");
+    cmd->add_option("--store", call->store, kStoreHelp);
     cmd->add_flag("--json", call->json, "print JSON");
-    cmd->callback([call, body = std::move(body), &outcome = outcome_] {
+    cmd->callback([call, body = std::move(body), store = store_, &outcome = outcome_] {
       auto result = [&]() -> Result<json::Value> {
-        QW_ASSIGN(const std::string url, store_url_or_default(call->store));
-        QW_ASSIGN(const auto store, Store::open(url));
-        return body(*store, *call);
+        QW_ASSIGN(const std::string url, store_url_or_default(call->store.empty() ? *store : call->store));
+        QW_ASSIGN(const auto opened, Store::open(url));
+        return body(*opened, *call);
       }();
       if (!result) {
         outcome.code = report(result.error());
@@ -140,6 +142,7 @@ class Admin {
  private:
   CLI::App& admin_;
   Outcome& outcome_;
+  std::shared_ptr<std::string> store_ = std::make_shared<std::string>();
 };
 
 void add_organisations(Admin& admin) {

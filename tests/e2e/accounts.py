@@ -91,7 +91,7 @@ def commands():
     time.sleep(1.1)
     check("a revoked key is nobody's", post(port, made["key"], question(2))[0] == 401)
     rows = ledger(store)
-    table = subprocess.run([program, "admin", "usage", "--csv", "--store", store], capture_output=True, text=True, check=True).stdout
+    table = subprocess.run([program, "admin", "--store", store, "usage", "--csv"], capture_output=True, text=True, check=True).stdout
     check("the ledger is exported as JSON lines and CSV",
           [int(r["output_tokens"]) for r in csv.DictReader(io.StringIO(table))] == [r["output_tokens"] for r in rows] and len(rows) == 3)
     sums = admin(store, "usage", "--by", "model")

@@ -75,10 +75,11 @@ TEST_F(ProtocolsTest, AnthropicStreamsTheEventsThatBuildTheMessage) {
     EXPECT_EQ(at(event.data, "type").as_string(), event.name);
     names += event.name + " ";
     if (event.name == "content_block_delta") text += at(at(event.data, "delta"), "text").as_string();
-    if (event.name == "message_delta")
+    if (event.name == "message_delta") {
       EXPECT_EQ(
           dump(event.data.find("usage")),
           R"({"input_tokens": 3, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 3})");
+    }
   }
   EXPECT_EQ(text, "def");
   EXPECT_TRUE(names.starts_with("message_start content_block_start content_block_delta ")) << names;

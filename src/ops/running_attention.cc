@@ -170,8 +170,8 @@ void RunningExecutor::State::plan_segments() {
   std::int64_t longest = 0, all = 0;
   for (const Run& run : runs) {
     if (run.rows != 1) continue;
-    const std::int64_t keys = batch.positions[index(run.first)] + 1;
-    ++lone_rows, all += keys, longest = std::max(longest, keys);
+    const std::int64_t seen = batch.positions[index(run.first)] + 1;
+    ++lone_rows, all += seen, longest = std::max(longest, seen);
   }
   if (longest > 0) lone_total = static_cast<double>(all) / static_cast<double>(longest);
   if (layers == 0 || runs.size() != 1 || runs[0].rows != 1 || machine.pool.size() == 1) return;

@@ -586,9 +586,9 @@ Status RunningExecutor::compute_logits(std::span<const std::int32_t> rows) {
 void RunningExecutor::State::give_logits(Value x, Weight w) {
   const auto n = static_cast<std::int64_t>(batch.logit_rows.size());
   if (n == 0) return;
-  float* const rows = floats(w.present() ? head_rows : logits);
+  float* const to = floats(w.present() ? head_rows : logits);
   for (std::int64_t i = 0; i < n; ++i)
-    std::memcpy(rows + i * x.width, value(x) + batch.logit_rows[index(i)] * x.width,
+    std::memcpy(to + i * x.width, value(x) + batch.logit_rows[index(i)] * x.width,
                 index(x.width) * sizeof(float));
   if (!w.present()) return;
   const PackedWeight& packed = weight(w);

@@ -139,7 +139,7 @@ class RunningRows : public ::testing::TestWithParam<base::Isa> {
 
 TEST_P(RunningRows, ProductsTogetherGiveTheBytesOfEach) {
   Model together(GetParam(), 2, true), each(GetParam(), 2, false);
-  for (const auto [begin, end] : {std::pair(0, 9), std::pair(9, 10), std::pair(10, 40)})
+  for (const auto& [begin, end] : {std::pair(0, 9), std::pair(9, 10), std::pair(10, 40)})
     EXPECT_TRUE(same(together.run(begin, end), each.run(begin, end))) << begin;
 }
 

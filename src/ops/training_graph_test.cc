@@ -897,7 +897,9 @@ TEST(TrainingGraph, RecomputationChangesNoByte) {
           EXPECT_EQ(now, loss);
           EXPECT_EQ(0, std::memcmp(all.data(), first.data(), all.size_bytes())) << static_cast<int>(recompute);
         }
-        if (bytes > 0) EXPECT_LT(graph->arena_bytes(), bytes * 9 / 10) << static_cast<int>(recompute);
+        if (bytes > 0) {
+          EXPECT_LT(graph->arena_bytes(), bytes * 9 / 10) << static_cast<int>(recompute);
+        }
         bytes = graph->arena_bytes();
       }
     }

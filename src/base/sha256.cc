@@ -45,7 +45,7 @@ Result<std::string> sha256_file_hex(const std::filesystem::path& path) {
   QW_ASSIGN(auto file, MappedFile::open(path));
   Sha256 hash;
   // What was hashed is let go of: a model's weights would else be in this process's memory beside those that are used.
-  constexpr std::size_t kAtOnce = std::size_t{16} << 20;
+  constexpr std::size_t kAtOnce = std::size_t{1} << 20;
   for (std::size_t begin = 0; begin < file.bytes().size(); begin += kAtOnce) {
     const auto part = file.bytes().subspan(begin, std::min(kAtOnce, file.bytes().size() - begin));
     hash.update(part);

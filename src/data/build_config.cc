@@ -23,11 +23,12 @@ bool is_plain_name(std::string_view name) {
 Status read_reader(ConfigTable& t, SourceConfig& source) {
   ReaderOptions& reader = source.reader;
   int format = 0, separator = 0, invalid = 0, han = 0;
-  QW_TRY(t.read_choice("format", {"text", "jsonl", "chat", "poems", "sharegpt", "alpaca", "prompt_completion", "preference", "rating", "class", "prompts", "retrieval", "ranking"}, format));
+  QW_TRY(t.read_choice("format", {"text", "jsonl", "chat", "poems", "sharegpt", "alpaca", "prompt_completion", "preference", "rating", "class", "prompts", "retrieval", "ranking", "csv", "html", "markdown"}, format));
   QW_TRY(t.read_choice("separator", {"blank_line", "line", "file"}, separator));
   QW_TRY(t.read_choice("invalid_utf8", {"replace", "drop", "refuse"}, invalid));
   QW_TRY(t.read_choice("han", {"keep", "simplified"}, han));
-  const bool poems = format == 3, conversations = format > 3;
+  constexpr int kWhole = 13;  // from here on
+  const bool poems = format == 3, conversations = format > 3 && format < kWhole;
   if (poems) {  // with other formats these keys stay unknown
     int exercises = 0;
     QW_TRY(t.read_choice("exercises", {"any", "forms"}, exercises));
@@ -36,6 +37,7 @@ Status read_reader(ConfigTable& t, SourceConfig& source) {
   }
   reader.format = poems           ? SourceFormat::kText
                   : conversations ? SourceFormat::kConversation
+                  : format >= kWhole ? static_cast<SourceFormat>(static_cast<int>(SourceFormat::kCsv) + format - kWhole)
                                   : static_cast<SourceFormat>(format);
   if (conversations) reader.form = static_cast<ConversationForm>(format - 4);
   if (conversations && reader.form == ConversationForm::kClassified) {  // with other formats the key stays unknown

@@ -10,8 +10,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size < 1) return 0;
   const base::MemoryFile file(data + 1, size - 1);
   data::ReaderOptions options;
-  options.format = static_cast<data::SourceFormat>(data[0] % 4);
-  options.separator = static_cast<data::Separator>(data[0] / 4 % 3);
+  options.format = static_cast<data::SourceFormat>(data[0] % 7);
+  options.separator = static_cast<data::Separator>(data[0] / 7 % 3);
   options.form = static_cast<data::ConversationForm>(data[0] / 4 % 9);
   options.labels = {"a", "b"};
   options.invalid_utf8 = static_cast<data::InvalidUtf8>(data[0] / 16 % 3);

@@ -3,8 +3,11 @@
 #include <simdjson.h>
 
 #include <algorithm>
+#include <utility>
 
+#include "base/csv.h"
 #include "base/utf8.h"
+#include "data/html_text.h"
 #include "data/internal/line_reader.h"
 
 namespace qw::data {
@@ -80,6 +83,8 @@ struct DocumentReader::State {
   simdjson::dom::parser parser;
   std::string line, carried;           // carried: rest of a text that was longer than a document may be
   std::uint64_t carried_line = 0;
+  std::optional<std::vector<base::CsvRow>> rows;  // of a table, or the one text of a page, when it was read
+  std::size_t next_row = 0, column = 0;
   bool has_line = false;               // `line` was read but not used yet
 
   // Text after the rules for invalid UTF-8 and script; false = leave the document out.
@@ -98,6 +103,8 @@ struct DocumentReader::State {
 
   Result<bool> next_text(Document& document);
   Result<bool> next_json(Document& document);
+  Result<bool> next_whole(Document& document);
+  Status read_whole();
   Status chat_of(simdjson::dom::element root, Document& document);
   Status conversation(simdjson::dom::element root, Document& document) const;
   void cut(std::string& text, std::uint64_t line_number);
@@ -140,6 +147,53 @@ Result<bool> DocumentReader::State::next_text(Document& document) {
   }
   cut(document.text, lines.number());
   return open;
+}
+
+// Tables have quoted fields over many lines, and pages no lines at all.
+Status DocumentReader::State::read_whole() {
+  constexpr std::size_t kMost = std::size_t{256} << 20;
+  std::string all;
+  for (;;) {
+    QW_ASSIGN(const bool more, lines.next(line));
+    if (!more) break;
+    if (all.size() + line.size() > kMost) return fail(ErrorKind::kBadInput, lines.where(lines.number()) + ": more than 256 MiB of one table or page");
+    all += line;
+    all += '\n';
+  }
+  if (options.format != SourceFormat::kCsv) {
+    rows.emplace(1);
+    rows->front().line = 1;
+    rows->front().fields.push_back(options.format == SourceFormat::kHtml ? html_text(all) : markdown_text(all));
+    return {};
+  }
+  auto parsed = base::parse_csv(all);
+  if (!parsed) return in_context(lines.where(1), std::move(parsed).error());
+  rows = std::move(*parsed);
+  if (rows->empty()) return {};
+  const auto& names = rows->front().fields;
+  const auto found = std::find(names.begin(), names.end(), options.text_field);
+  if (found == names.end()) return fail(ErrorKind::kBadInput, lines.where(1) + ": no column \"" + options.text_field + "\"");
+  column = static_cast<std::size_t>(found - names.begin());
+  next_row = 1;
+  return {};
+}
+
+Result<bool> DocumentReader::State::next_whole(Document& document) {
+  if (!carried.empty()) {
+    document.text = std::exchange(carried, {});
+    document.line = carried_line;
+  } else {
+    if (!rows) QW_TRY(read_whole());
+    if (next_row >= rows->size()) return false;
+    base::CsvRow& row = (*rows)[next_row++];
+    if (column >= row.fields.size())
+      return fail(ErrorKind::kBadInput, lines.where(row.line) + ": a row without \"" + options.text_field + "\"");
+    document.text = std::move(row.fields[column]);
+    document.line = row.line;
+    normalise_line_ends(document.text);
+  }
+  cut(document.text, document.line);
+  return true;
 }
 
 Status DocumentReader::State::chat_of(simdjson::dom::element root, Document& document) {
@@ -222,8 +276,9 @@ const ReaderCounts& DocumentReader::counts() const { return state_->counts; }
 Result<bool> DocumentReader::next(Document& document) {
   State& s = *state_;
   for (;;) {
-    const bool plain = s.options.format == SourceFormat::kText;
-    QW_ASSIGN(const bool more, plain ? s.next_text(document) : s.next_json(document));
+    const bool whole = s.options.format > SourceFormat::kConversation;
+    const bool plain = s.options.format == SourceFormat::kText || whole;
+    QW_ASSIGN(const bool more, whole ? s.next_whole(document) : plain ? s.next_text(document) : s.next_json(document));
     if (!more) return false;
     if (plain) {
       while (document.text.ends_with('\n')) document.text.pop_back();

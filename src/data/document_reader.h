@@ -18,7 +18,7 @@
 
 namespace qw::data {
 
-enum class SourceFormat : std::uint8_t { kText, kJsonl, kChat, kConversation };
+enum class SourceFormat : std::uint8_t { kText, kJsonl, kChat, kConversation, kCsv, kHtml, kMarkdown };  // the last three are read whole
 enum class Separator : std::uint8_t {
   kBlankLine,  // one or more empty lines end a document (poems, paragraphs)
   kLine,       // every line is a document
@@ -30,7 +30,7 @@ struct ReaderOptions {
   Separator separator = Separator::kBlankLine;
   InvalidUtf8 invalid_utf8 = InvalidUtf8::kReplace;
   bool simplify_han = false;
-  std::string text_field = "text";          // kJsonl: which member holds the text
+  std::string text_field = "text";          // kJsonl, kCsv: which member or column holds the text
   ConversationForm form{};                  // kConversation
   std::vector<std::string> labels;          // of ConversationForm::kClassified: the names of classes, in order
   std::string messages_field = "messages";  // kChat: an array of {"role", "content", ...}; "tools" is taken along

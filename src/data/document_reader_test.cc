@@ -73,6 +73,39 @@ TEST_F(ReaderTest, DamagedXzIsAnErrorAtEveryCut) {
   EXPECT_FALSE(read_all(write("flip.xz", flipped)));
 }
 
+TEST_F(ReaderTest, PagesAreTheirText) {
+  ReaderOptions options;
+  options.format = SourceFormat::kHtml;
+  write("page.html", R"(<!DOCTYPE html><html><head><title>no</title></head><body class="a>b">
+<nav><ul><li>menu<nav>inner</nav></li></ul></nav><h1>A  &amp; B</h1>
+<script>if (1 < 2) document.write("<p>no</p>")</script><!-- no <p> -->
+<p>one <b>two</b>three &lt;x&gt; &#x6708;&#20142;&bogus;</p><p>next<br/>line</p><pre>a  b
+  c</pre><table><tr><td>x</td><td>y</td></tr></table>1 < 2</body></html>)");
+  EXPECT_THAT(texts(*documents(folder_ / "page.html", options)),
+              ElementsAre("A & B\n\none twothree <x> 月亮&bogus;\n\nnext\nline\n\na  b\n  c\n\nx y\n\n1 < 2"));
+  write("empty.html", "<p><script>x");
+  EXPECT_TRUE(documents(folder_ / "empty.html", options)->empty());
+  options.format = SourceFormat::kMarkdown;
+  write("page.md", "---\ntitle: no\n---\n\n# Head\n<!-- no -->\n\ntext\n");
+  EXPECT_THAT(texts(*documents(folder_ / "page.md", options)), ElementsAre("# Head\n\n\ntext"));
+}
+
+TEST_F(ReaderTest, TablesAreOneOfTheirColumns) {
+  ReaderOptions options;
+  options.format = SourceFormat::kCsv;
+  write("table.csv", "id,text\n1,\"two\nlines, and \"\"quotes\"\"\"\r\n2,short\n3,\n");
+  ReaderCounts counts;
+  const auto read = *documents(folder_ / "table.csv", options, &counts);
+  EXPECT_THAT(texts(read), ElementsAre("two\nlines, and \"quotes\"", "short"));
+  EXPECT_EQ(read[1].line, 4u);
+  EXPECT_EQ(counts.empty, 1u);
+  options.text_field = "words";
+  EXPECT_THAT(documents(folder_ / "table.csv", options).error().message, HasSubstr("no column \"words\""));
+  options.text_field = "text";
+  write("row.csv", "id,text\n1\n");
+  EXPECT_THAT(documents(folder_ / "row.csv", options).error().message, HasSubstr("a row without"));
+}
+
 TEST_F(ReaderTest, AbsentFileIsAnError) {
   EXPECT_FALSE(ByteReader::open(folder_ / "nothing"));
   EXPECT_FALSE(ByteReader::open(folder_));

@@ -74,6 +74,29 @@ check "moments shared out: the same bytes" "together 3 zero1 --set parallel.zero
 check "gradients too: the same bytes" "together 2 zero2 --set parallel.zero=2 --set optimizer.kind=adamw_8bit >zero2.log 2>&1 && train eight --set optimizer.kind=adamw_8bit >eight.log 2>&1 && same zero2 eight"
 check "more processes than micro-batches are refused" "! together 5 five >five.log 2>&1 && grep -q 'parallel.parts = 4 is less than the 5 processes' five.log && [ ! -e five/checkpoints ]"
 
+# Answers of the model's own: drawn, judged and learnt from by two, to the adapter of one.
+for i in 1 2 3 4 5 6 7 8; do printf '{"prompt":"写一首诗 %s","answer":"月"}\n' $i; done >asked.jsonl
+sed 's/lines/asked/g; s/"jsonl"/"prompts"/; s/"shards"/"asked.shards"/; s/heldout_tail.*//' data.toml >asked.data.toml
+cat >asked.toml <<R
+data = "asked.data.toml"
+init_from = "base"
+steps = 2
+sequence_length = 32
+batch_sequences = 4
+accumulation = 2
+[parallel]
+parts = 2
+[lora]
+rank = 4
+[grpo]
+group = 4
+max_tokens = 8
+[[grpo.reward]]
+kind = "regex"
+R
+check "answers drawn by two processes: the same adapter" \
+  "'$program' train asked.toml --set output=asked1 --set threads=1 --json >asked1.log 2>&1 && several 2 '$program' train asked.toml --set output=asked2 --set threads=1 --json >asked2.log 2>&1 && cmp -s asked1/adapter/adapter_model.safetensors asked2/adapter/adapter_model.safetensors && grep -q sampler_gap asked2.log"
+
 mkdir copy && cp "$program" copy/qianwen
 check "without MPI nobody trains" "! several 2 copy/qianwen train recipe.toml --set output=without --json >without.log 2>&1 && grep -q 'one of 2 processes, but this program has no MPI here' without.log && [ ! -e without ]"
 

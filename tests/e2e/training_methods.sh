@@ -101,6 +101,14 @@ printf '{"text":"%s"}\n' 第1首 第2首 第3首 >found.jsonl
 check "the folder embeds, the query nearest to its own document" \
   "'$program' embed -m finds.run/model --lines --file found.jsonl >found.json && '$program' embed -m finds.run/model --instruct Find -p 月 >asked.json && python3 -c \"import json; q=json.load(open('asked.json')); d=[sum(a*b for a,b in zip(q,json.loads(x))) for x in open('found.json')]; exit(d[0] != max(d))\""
 
+# Cleaning: what tells of people is replaced by the program's own finder, and what evaluations ask is left out.
+mkdir -p pages eval
+printf '<html><body><nav>menu</nav><p>write to someone@example.org</p></body></html>' >pages/a.html
+printf '<p>one two three four five six seven eight nine ten eleven twelve thirteen</p>' >pages/b.html
+echo '{"question":"one two three four five six seven eight nine ten eleven twelve thirteen"}' >eval/test.jsonl
+printf 'output = "pages.shards"\nkeep_out = ["eval"]\n[tokenizer]\nfolder = "base"\n[[source]]\nname = "pages"\npath = "./pages"\nformat = "html"\nlicence = "CC0"\norigin = "test"\n[source.clean]\npersonal_data = "eu"\n' >pages.toml
+check "pages are cleaned" "'$program' data build pages.toml --json >pages.json 2>pages.err && grep -q '\"held_out_elsewhere\": 1' pages.json && grep -q '\"personal_data_replaced\": 1' pages.json && '$program' data show pages.shards --samples 1 | grep -qx 'write to .email.<|endoftext|>'"
+
 "$program" tokenizer extend base words --add yes --add no --plain --json >/dev/null || echo "FAILED mini learns two words"
 for i in 1 2 3 4 5 6 7 8; do printf '{"query":"诗%s","positive":"明月","negatives":["好的"]}\n' $i; done >ranks.jsonl
 data ranks ranking 'instruction = "R"'

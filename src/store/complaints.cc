@@ -127,6 +127,25 @@ Result<std::vector<Complaint>> Complaints::list(const ComplaintFilter& f, const 
   });
 }
 
+Result<ComplaintCounts> Complaints::count() {
+  return work_.transact([&](Connection& c) -> Result<ComplaintCounts> {
+    QW_ASSIGN(const std::int64_t now, work_.now_us(c));
+    QW_ASSIGN(const Rows rows,
+              c.run("SELECT status, COUNT(*), COUNT(CASE WHEN kind = 'appeal' THEN 1 END), COUNT(CASE WHEN status = "
+                    "'open' AND due_us < $1 THEN 1 END), COUNT(CASE WHEN erased_us <> 0 THEN 1 END) FROM complaints "
+                    "GROUP BY status",
+                    {now}));
+    ComplaintCounts out;
+    for (const Row& r : rows) {
+      (r.text(0) == "open" ? out.open : r.text(0) == "answered" ? out.answered : out.closed) += r.integer(1);
+      out.appeals += r.integer(2);
+      out.overdue += r.integer(3);
+      out.erased += r.integer(4);
+    }
+    return out;
+  });
+}
+
 Result<Complaint> Complaints::answer(const std::string& id, const std::string& text, const std::string& by) {
   QW_TRY(check_text("the answer", text, kMostText, true));
   QW_TRY(check_text("who answers", by, kMostShort, false));

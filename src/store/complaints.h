@@ -33,6 +33,10 @@ struct FiledComplaint {
   Complaint complaint;
   std::string receipt;  // the only time it is seen
 };
+struct ComplaintCounts {
+  std::int64_t open = 0, answered = 0, closed = 0, appeals = 0, overdue = 0, erased = 0;
+  std::int64_t total() const { return open + answered + closed; }
+};
 struct ComplaintFilter {
   std::string status = {}, project_id = {}, user_id = {};  // "": all
   bool overdue = false;                                    // open ones behind their deadline only
@@ -53,6 +57,7 @@ class Complaints {
   Result<Complaint> find_by_receipt(const std::string& id, const std::string& receipt);
   // Oldest first, after the one called `after` ("": from the start).
   Result<std::vector<Complaint>> list(const ComplaintFilter& filter, const std::string& after, std::int64_t most);
+  Result<ComplaintCounts> count();
   Result<Complaint> answer(const std::string& id, const std::string& text, const std::string& by);
   // Without an answer of its own (it was withdrawn, is spam, is settled otherwise): `why` says so.
   Result<Complaint> close(const std::string& id, const std::string& why, const std::string& by);

@@ -311,6 +311,65 @@ TEST_P(ConductTest, WhoIsAMinorIsKnownWithTheKey) {
   EXPECT_EQ(s.conduct().minors()->size(), 0u);
 }
 
+TEST_P(ComplaintsTest, AreCounted) {
+  EXPECT_EQ(store_->complaints().count()->total(), 0);
+  const FiledComplaint one = filed("first");
+  filed("second");
+  ASSERT_TRUE(store_->complaints().answer(one.complaint.id, "so", "ann"));
+  now_us_ += std::int64_t{4000} * 86'400'000'000;
+  const ComplaintCounts n = *store_->complaints().count();
+  EXPECT_EQ(n.total(), 2);
+  EXPECT_EQ(n.open, 1);
+  EXPECT_EQ(n.answered, 1);
+  EXPECT_EQ(n.overdue, 1);
+  EXPECT_EQ(n.appeals + n.closed + n.erased, 0);
+}
+
+TEST_P(ComplaintsTest, ContentsAreKeptListedTurnedAndErased) {
+  Contents& contents = store_->contents();
+  const std::string bytes("\0body\xff", 6);
+  ASSERT_TRUE(contents.add({"cnt_1", "p1", "u1", "ck-1", std::string("w\0", 2), bytes}));
+  now_us_ += 10;
+  ASSERT_TRUE(contents.add({"cnt_2", "p1", "", "ck-1", "w", "b", 0, now_us_ + 1000}));
+  ASSERT_TRUE(contents.add({"cnt_3", "p2", "u1", "ck-2", "w", "b"}));
+  EXPECT_EQ(contents.find("cnt_1")->body, bytes);
+  EXPECT_EQ(contents.find("cnt_1")->wrapped.size(), 2u);
+  EXPECT_FALSE(contents.find("cnt_9"));
+  const auto listed = [&](const ContentFilter& filter, const std::string& after = "", std::int64_t most = 10) {
+    std::string out;
+    for (const Content& one : *contents.list(filter, after, most)) out += one.id.back();
+    return out;
+  };
+  EXPECT_EQ(listed({}), "123");
+  EXPECT_EQ(listed({}, "cnt_1", 1), "2");
+  EXPECT_EQ(listed({.project_id = "p1"}), "12");
+  EXPECT_EQ(listed({.user_id = "u1"}), "13");
+  EXPECT_EQ(listed({.not_under = "ck-1"}), "3");
+  EXPECT_EQ(listed({.from_us = now_us_}), "23");
+  EXPECT_EQ(listed({.to_us = now_us_}), "1");
+  const Content before = *contents.find("cnt_1");
+  EXPECT_TRUE(*contents.rewrap(before, "ck-2", "x"));
+  EXPECT_FALSE(*contents.rewrap(before, "ck-3", "y")) << "somebody else was faster";
+  EXPECT_EQ(contents.find("cnt_1")->key_id, "ck-2");
+  EXPECT_EQ(*contents.sweep(), 0);
+  now_us_ += 1000;
+  EXPECT_EQ(*contents.sweep(), 1);
+  EXPECT_EQ(listed({}), "13");
+  ASSERT_TRUE(contents.erase("cnt_3"));
+  const Content gone = *contents.find("cnt_3");
+  EXPECT_EQ(gone.erased_us, now_us_);
+  EXPECT_TRUE(gone.wrapped.empty() && gone.body.empty());
+  EXPECT_FALSE(*contents.rewrap(gone, "ck-3", "y"));
+  ASSERT_TRUE(store_->backup(folder_ / "b"));
+  auto other = Store::open((folder_ / "other.db").string());
+  ASSERT_TRUE(other);
+  ASSERT_TRUE((*other)->restore(folder_ / "b"));
+  EXPECT_EQ((*other)->contents().find("cnt_1")->body, bytes);
+  EXPECT_EQ(store_->personal_data().collect({"", "p1"}, 10)->contents.size(), 1u);
+  EXPECT_EQ(store_->personal_data().erase({"", "p1"})->contents, 1);
+  EXPECT_EQ(listed({}), "");
+}
+
 TEST_P(ComplaintsTest, ABackupHasThem) {
   const FiledComplaint one = filed("kept");
   ASSERT_TRUE(store_->backup(folder_ / "b"));

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "store/internal/account_state.h"
+#include "store/internal/content_rows.h"
 #include "store/internal/work.h"
 
 namespace qw::store {
@@ -162,6 +163,7 @@ Result<std::int64_t> settle_all(Connection& c, std::span<const Settlement> settl
   for (std::size_t i = 0; i < settlements.size(); ++i) {
     QW_ASSIGN(const bool one, settle_one(c, settlements[i], shares[i], subjects, now, expired_us));
     entered += one ? 1 : 0;
+    if (settlements[i].content) QW_TRY(insert_content(c, *settlements[i].content, now));
   }
   QW_TRY(save_subjects(c, subjects));
   return entered;

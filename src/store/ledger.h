@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "store/contents.h"
 
 namespace qw::store {
 
@@ -50,7 +51,7 @@ struct Price {
   std::string model;  // "*": every model without a price of its own
   std::string currency;
   std::int64_t prompt = 0, cached = 0, reasoning = 0, output = 0;  // cached <= prompt
-  std::int64_t trained = 0;  // of a model that is trained from this one
+  std::int64_t trained = 0;                                        // of a model that is trained from this one
 };
 
 struct Tokens {
@@ -99,6 +100,7 @@ struct Settlement {
   std::string reservation;
   std::string outcome;  // "stop", "length", "cancelled", "error", "interrupted", ...
   Tokens tokens;
+  std::optional<Content> content{};  // kept in the same transaction; its created_us is set there
 };
 struct Progress {
   std::string reservation;
@@ -115,7 +117,7 @@ struct UsageRow {
 };
 struct UsageQuery {
   std::string key_id, user_id, project_id, organisation_id, model, request_id;  // "": any
-  std::int64_t from_us = 0, to_us = 0;                              // of the end of the request; to 0: no end
+  std::int64_t from_us = 0, to_us = 0;  // of the end of the request; to 0: no end
 };
 struct UsageSum {
   std::string group, currency;  // value of the grouping column; costs of different currencies stand apart

@@ -4,6 +4,7 @@
 
 #include "store/internal/complaint_rows.h"
 #include "store/internal/conduct_rows.h"
+#include "store/internal/content_rows.h"
 #include "store/internal/feedback_rows.h"
 #include "store/internal/tenant_rows.h"
 
@@ -90,7 +91,9 @@ Status collect_feedback(Connection& c, const DataSubject& s, std::int64_t most, 
 
 // Of the user himself, of the project, and of its keys that are nobody's: "" is nobody's id.
 constexpr const char* kTheirs =
-    " IN ($1, $2) OR subject IN (SELECT k.id FROM keys k WHERE k.project_id = $2 AND k.user_id IS NULL)";
+    " IN ($1, $2) OR subject IN (SELECT k.id FROM keys k WHERE k.project_id = $2 AND k.user_id IS NULL) OR ($2 <> '' "
+    "AND "
+    "substr(subject, 1, length($2) + 2) = $2 || '.u')";
 
 Status collect_conduct(Connection& c, const DataSubject& s, std::int64_t most, HeldData& out) {
   QW_ASSIGN(const Rows rows, c.run("SELECT " QW_CONDUCT_COLUMNS " FROM conduct WHERE subject" + std::string(kTheirs) +
@@ -101,6 +104,16 @@ Status collect_conduct(Connection& c, const DataSubject& s, std::int64_t most, H
                                          std::string(kTheirs) + " ORDER BY subject LIMIT $3",
                                      {s.user_id, s.project_id, most}));
   for (const Row& r : minors) out.minors.push_back(minor_of(r));
+  return {};
+}
+
+Status collect_contents(Connection& c, const DataSubject& s, std::int64_t most, HeldData& out) {
+  QW_ASSIGN(const Rows rows,
+            c.run("SELECT " QW_CONTENT_COLUMNS
+                  " FROM contents WHERE erased_us = 0 AND ((user_id = $1 AND $1 <> '') OR (project_id = "
+                  "$2 AND $2 <> '')) ORDER BY created_us, id LIMIT $3",
+                  {s.user_id, s.project_id, most + 1}));
+  for (const Row& r : rows) out.contents.push_back(content_of(r));
   return {};
 }
 
@@ -151,6 +164,13 @@ Status erase_project(Connection& c, const std::string& id, ErasedData& out) {
   QW_TRY(c.run("DELETE FROM job_records WHERE job_id IN (SELECT j.id FROM jobs j WHERE j.project_id = $1)", {id}));
   QW_ASSIGN(const Rows jobs, c.run("DELETE FROM jobs WHERE project_id = $1 RETURNING id", {id}));
   out.jobs += count(jobs);
+  return {};
+}
+
+// Of the user; of a project, all of it.
+Status erase_kept_contents(Connection& c, const DataSubject& s, std::int64_t now, ErasedData& out) {
+  QW_ASSIGN(out.contents, erase_contents(c, "((user_id = $2 AND $2 <> '') OR (project_id = $3 AND $3 <> ''))",
+                                         {now, s.user_id, s.project_id}));
   return {};
 }
 
@@ -222,9 +242,10 @@ Result<HeldData> PersonalData::collect(const DataSubject& subject, std::int64_t 
     QW_TRY(collect_complaints(c, subject, most, out));
     QW_TRY(collect_feedback(c, subject, most, out));
     QW_TRY(collect_conduct(c, subject, most, out));
+    QW_TRY(collect_contents(c, subject, most, out));
     for (const bool more :
          {cut(out.keys, most), cut(out.complaints, most), cut(out.files, most), cut(out.documents, most),
-          cut(out.jobs, most), cut(out.feedback, most), cut(out.datasets, most)})
+          cut(out.jobs, most), cut(out.feedback, most), cut(out.datasets, most), cut(out.contents, most)})
       out.more = out.more || more;
     return out;
   });
@@ -237,6 +258,7 @@ Result<ErasedData> PersonalData::erase(const DataSubject& subject) {
     if (subject.user_id.empty() && subject.project_id.empty()) return out;
     QW_TRY(erase_feedback(c, subject, now, out));
     QW_TRY(erase_salts(c, subject, out));
+    QW_TRY(erase_kept_contents(c, subject, now, out));
     for (const char* table : {"conduct", "minors"})
       QW_TRY(c.run("DELETE FROM " + std::string(table) + " WHERE subject" + kTheirs,
                    {subject.user_id, subject.project_id}));

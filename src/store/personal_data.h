@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "store/complaints.h"
 #include "store/conduct.h"
+#include "store/contents.h"
 #include "store/documents.h"
 #include "store/feedback.h"
 #include "store/files.h"
@@ -38,11 +39,12 @@ struct HeldData {
   std::vector<DatasetVersion> datasets;  // that have some of it
   std::vector<Conduct> conduct;          // the user's, and that of keys that are nobody's
   std::vector<Minor> minors;             // what is noted of their age
+  std::vector<Content> contents;         // encrypted, of the user, or all of the project's
   bool more = false;                     // there is more than was asked for of one of these lists
 };
 struct ErasedData {
   std::int64_t users = 0, keys = 0, sessions = 0, complaints = 0, files = 0, documents = 0, jobs = 0;
-  std::int64_t feedback = 0, datasets = 0, salts = 0;
+  std::int64_t feedback = 0, datasets = 0, salts = 0, contents = 0;
 };
 
 class PersonalData {

@@ -25,6 +25,7 @@ Store::Store(std::unique_ptr<Work> work, std::string lock_path)
       feedback_(std::make_unique<FeedbackBook>(*work_)),
       complaints_(std::make_unique<Complaints>(*work_)),
       conduct_(std::make_unique<ConductBook>(*work_)),
+      contents_(std::make_unique<Contents>(*work_)),
       personal_data_(std::make_unique<PersonalData>(*work_)) {}
 
 Store::~Store() {

@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "store/complaints.h"
 #include "store/conduct.h"
+#include "store/contents.h"
 #include "store/documents.h"
 #include "store/feedback.h"
 #include "store/files.h"
@@ -54,6 +55,7 @@ class Store {
   FeedbackBook& feedback() { return *feedback_; }
   Complaints& complaints() { return *complaints_; }
   ConductBook& conduct() { return *conduct_; }
+  Contents& contents() { return *contents_; }
   PersonalData& personal_data() { return *personal_data_; }
 
   // Takes the right to be the only service over this store, until the store is closed; false: several may be, as they
@@ -82,6 +84,7 @@ class Store {
   std::unique_ptr<FeedbackBook> feedback_;
   std::unique_ptr<Complaints> complaints_;
   std::unique_ptr<ConductBook> conduct_;
+  std::unique_ptr<Contents> contents_;
   std::unique_ptr<PersonalData> personal_data_;
 };
 

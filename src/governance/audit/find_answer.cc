@@ -81,4 +81,22 @@ Result<std::optional<json::Value>> find_answer(const std::filesystem::path& log,
   return std::optional<json::Value>();
 }
 
+Result<std::optional<json::Value>> find_record(const std::filesystem::path& log, std::string_view name,
+                                               std::string_view value) {
+  if (name == "produce_id") return find_answer(log, value);
+  const auto path = log / kRecordsFile;
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return fail(ErrorKind::kFailed, path.string() + ": cannot be read");
+  std::string line;
+  while (std::getline(in, line)) {
+    if (line.find(value) == std::string::npos) continue;
+    auto record = json::parse(line);
+    const json::Value* found = record ? record->find(name) : nullptr;
+    if (found == nullptr) continue;
+    if (found->is_string() ? found->as_string() == value : json::dump(*found) == value)
+      return std::optional(std::move(*record));
+  }
+  return std::optional<json::Value>();
+}
+
 }  // namespace qw::governance

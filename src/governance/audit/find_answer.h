@@ -15,6 +15,11 @@ namespace qw::governance {
 // program's answers.
 Result<std::optional<json::Value>> find_answer(const std::filesystem::path& log, std::string_view produce_id);
 
+// The first record whose member `name` is `value` (a text, or a number in digits): every line is looked at. By
+// "produce_id" as above. Nothing: there is none.
+Result<std::optional<json::Value>> find_record(const std::filesystem::path& log, std::string_view name,
+                                               std::string_view value);
+
 // Milliseconds since 1970 of a UUID of version 7.
 std::optional<std::int64_t> moment_of(std::string_view produce_id);
 

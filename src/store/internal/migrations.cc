@@ -179,6 +179,16 @@ CREATE INDEX conduct_last ON conduct (last_us);
 CREATE TABLE minors (
   subject TEXT PRIMARY KEY, age BIGINT NOT NULL, consent BIGINT NOT NULL, created_us BIGINT NOT NULL);
 )sql",
+    // 10: contents of audited requests, encrypted; the keys are elsewhere
+    R"sql(
+CREATE TABLE contents (
+  id TEXT PRIMARY KEY, project_id TEXT NOT NULL, user_id TEXT NOT NULL, key_id TEXT NOT NULL, wrapped BYTES NOT NULL,
+  body BYTES NOT NULL, created_us BIGINT NOT NULL, expires_us BIGINT NOT NULL, erased_us BIGINT NOT NULL);
+CREATE INDEX contents_created ON contents (created_us);
+CREATE INDEX contents_project ON contents (project_id, created_us);
+CREATE INDEX contents_user ON contents (user_id, created_us);
+CREATE INDEX contents_expires ON contents (expires_us) WHERE expires_us > 0 AND erased_us = 0;
+)sql",
 };
 
 void replace_all(std::string& text, std::string_view from, std::string_view to) {
@@ -311,6 +321,8 @@ const std::vector<TableInfo>& tables() {
        {"subject", "standing", "until_us", "per_minute", "in_a_row", "today", "total", "last_us", "used_us", "since_us",
         "seen_us", "reminded_us", "slow_tat_us", "day"}},
       {"minors", {"subject", "age", "consent", "created_us"}},
+      {"contents",
+       {"id", "project_id", "user_id", "key_id", "wrapped", "body", "created_us", "expires_us", "erased_us"}},
   };
   return all;
 }

@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "model_identity.h"
 #include "open_model.h"
 #include "policy.h"
 
@@ -30,20 +29,31 @@ Status check_audit(const std::string& folder, const std::string& key_file) {
   return governance::SigningKey::read(key_file).map([](auto&&) {});
 }
 
-StartRecord::StartRecord(std::vector<std::string> models)
-    : record_(std::async(std::launch::async, [this, models = std::move(models)] {
+StartRecord::StartRecord(IdentityBook& book, std::vector<std::string> models)
+    : book_(book), record_(std::async(std::launch::async, [&book, models = std::move(models)] {
         json::Array all;
-        for (const std::string& name : models)
-          all.push_back(json::Object{{"model", served_name(name)}, {"files", hashed_files(name, stop_)}});
+        for (const std::string& name : models) {
+          const auto identity = book.of(name);
+          json::Object one{{"model", served_name(name)}};
+          if (identity) {
+            one.set("files", *identity->find("files"));
+            one.set("sha256", *identity->find("sha256"));
+          } else {
+            one.set("error", identity.error().message);
+          }
+          all.emplace_back(std::move(one));
+        }
         return json::Object{{"type", "start"}, {"version", QW_VERSION}, {"models", std::move(all)}};
       })) {}
+
+StartRecord::~StartRecord() {
+  if (record_.valid()) book_.stop();
+}
 
 json::Object StartRecord::take(const governance::PolicySet* policies) {
   json::Object out = record_.get();
   if (policies != nullptr) out.set("policies", describe(*policies));
   return out;
 }
-
-StartRecord::~StartRecord() { stop_.store(true, std::memory_order_relaxed); }
 
 }  // namespace qw::app

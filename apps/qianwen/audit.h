@@ -1,7 +1,6 @@
 // The audit log of a service: who signs it, and what its first record says.
 #pragma once
 
-#include <atomic>
 #include <future>
 #include <memory>
 #include <string>
@@ -10,6 +9,7 @@
 #include "base/result.h"
 #include "governance/audit/audit_log.h"
 #include "governance/policy/policy.h"
+#include "identity_book.h"
 
 namespace qw::app {
 
@@ -22,14 +22,14 @@ Status check_audit(const std::string& folder, const std::string& key_file);
 // second, which may go by while models are loaded.
 class StartRecord {
  public:
-  explicit StartRecord(std::vector<std::string> models);
+  StartRecord(IdentityBook& book, std::vector<std::string> models);
   ~StartRecord();  // a record that nobody took is not made to its end
   StartRecord(const StartRecord&) = delete;
   StartRecord& operator=(const StartRecord&) = delete;
   json::Object take(const governance::PolicySet* policies);  // once; null: none is followed
 
  private:
-  std::atomic<bool> stop_{false};
+  IdentityBook& book_;
   std::future<json::Object> record_;
 };
 

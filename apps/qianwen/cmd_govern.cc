@@ -3,7 +3,7 @@
 // qianwen govern scan in govern_scan.cc, qianwen govern profile in govern_profile.cc,
 // qianwen govern approve and stop in govern_approve.cc, qianwen govern label in govern_label.cc, qianwen govern ledger
 // in govern_ledger.cc, qianwen govern incident in govern_incident.cc, qianwen govern dossier
-// in govern_dossier.cc, qianwen govern assess in govern_assess.cc.
+// in govern_dossier.cc, qianwen govern assess in govern_assess.cc, qianwen govern content and replay in govern_content.cc.
 #include <algorithm>
 #include <cstdio>
 
@@ -183,7 +183,7 @@ void add_govern(CLI::App& app, Outcome& outcome) {
     cmd->add_option(
         "--type", o->type,
         "of this type only: start, stop, generation, reading, refusal, detection, approval, assessment, switch, ledger, "
-        "incident, complaint, erasure, administration");
+        "incident, complaint, erasure, administration, replay");
     cmd->add_option("--where", o->where,
                     "NAME=VALUE: of which this member is that, as produce_id=..., request=... or used.output=3; all of "
                     "them if there are several");
@@ -203,6 +203,7 @@ void add_govern(CLI::App& app, Outcome& outcome) {
     cmd->add_option("PROOF", o->proof, "file of audit prove")->required();
     public_key(cmd, *o);
   }
+  add_govern_content(*govern, outcome);
   add_govern_scan(*govern, outcome);
   add_govern_profile(*govern, outcome);
   add_govern_approve(*govern, outcome);

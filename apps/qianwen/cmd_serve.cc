@@ -26,6 +26,7 @@
 #include "guard_model.h"
 #include "licences.h"
 #include "model_gate.h"
+#include "governance/audit/content_keys.h"
 #include "governance/label/aigc_label.h"
 #include "hosted_models.h"
 #include "login_options.h"
@@ -44,7 +45,7 @@ constexpr const char* kFineTuneNeedsStore = "serve: --fine-tune-folder needs --s
 struct ServeOptions {
   std::vector<std::string> models, adapters, mcp_servers, mcp_patterns;
   std::string host = "127.0.0.1", log_level = "info", config, store, cache_type = "auto", adapter_folder, model_folder,
-              moderation_words, guard_model, fine_tune_folder, tls_cert, tls_key, audit_log, audit_key, watermark_keys, label_producer, loop_breaker = "on", stop_file;
+              moderation_words, guard_model, fine_tune_folder, tls_cert, tls_key, audit_log, audit_key, content_keys, watermark_keys, label_producer, loop_breaker = "on", stop_file;
   std::string admin_host = "127.0.0.1";
   int port = 8080, admin_port = -1, threads = 0, guard_threads = 1, grace_seconds = 30, drain_delay = 0, keep_answers = 0;
   std::int64_t context = 0, cache_tokens = 0, max_sequences = 16;
@@ -177,6 +178,7 @@ Status check_producer(const std::string& producer) {
 
 governance::ServiceAbilities abilities(const ServeOptions& o, const GuardModel* guard) {
   return {.audit_log = !o.audit_log.empty(), .labels = !o.label_producer.empty(), .accounts = !store_url(o.store).empty(),
+          .content_keys = !o.content_keys.empty(),
           .watermark = "", .guard_model = guard};
 }
 
@@ -294,6 +296,7 @@ Status check_serve(const ServeOptions& o) {
   note(mcp_options(o).map([](auto&&) {}));
   if (!o.moderation_words.empty()) note(load_moderator(o.moderation_words).map([](auto&&) {}));
   note(check_audit(o.audit_log, o.audit_key));
+  if (!o.content_keys.empty()) note(governance::ContentKeys::read(o.content_keys).map([](auto&&) {}));
   note(check_producer(o.label_producer));
   const auto marks = load_marks(o.watermark_keys);
   note(marks.map([](auto&&) {}));
@@ -360,9 +363,15 @@ Status serve(const ServeOptions& o) {
     QW_ASSIGN(assessed, AssessmentGate::make(o.policies, *policies, o.host, o.audit_key));
   }
   QW_ASSIGN(const auto audit, open_audit(o.audit_log, o.audit_key));
+  IdentityBook identities;
   std::optional<StartRecord> start;  // hashes the models' files while they are loaded
-  if (audit != nullptr) start.emplace(o.models);
+  if (audit != nullptr) start.emplace(identities, o.models);
+  std::optional<governance::ContentKeys> content_keys;
+  if (!o.content_keys.empty()) {
+    QW_ASSIGN(content_keys, governance::ContentKeys::read(o.content_keys));
+  }
   HostingOptions hosting = hosting_options(o);
+  if (audit != nullptr) hosting.identities = &identities;
   if (policies != nullptr) {
     hosting.admit = [&](const std::string& model, const std::vector<std::string>& paths) -> Status {
       QW_TRY(admit_licences(policies.get(), model, paths));
@@ -389,6 +398,7 @@ Status serve(const ServeOptions& o) {
     QW_TRY(audit->append_and_wait(std::move(record)));
   }
   options.audit = audit.get();
+  options.content_keys = content_keys ? &*content_keys : nullptr;
   std::unique_ptr<api::StopSwitch> stops;
   if (!o.stop_file.empty()) {
     QW_ASSIGN(stops, api::StopSwitch::open(o.stop_file, audit.get()));
@@ -486,6 +496,7 @@ void add_serve(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--mcp-allow", o->mcp_patterns, "addresses of MCP servers that clients may name, of the public internet: https://*.example.org/ or the like; may be given more than once");
   cmd->add_option("--audit-log", o->audit_log, "folder of an audit log: every answer is on record there, under signed heads, before its end is told (docs/operations/audit.md)");
   cmd->add_option("--audit-key", o->audit_key, "file of the key that signs the audit log (qianwen govern audit key FILE)");
+  cmd->add_option("--content-keys", o->content_keys, "file of the keys (or env:NAME, a variable that holds it) that contents are encrypted with where a policy keeps them (retention.content), and that replays read them by (qianwen govern content key FILE)");
   cmd->add_option("--watermark-keys", o->watermark_keys, "file of the keys that answers are marked with (qianwen govern watermark add); read again on SIGHUP (docs/operations/watermark.md)");
   o->policies.add_to(*cmd);
   cmd->add_option("--label-producer", o->label_producer, "the provider's name or code of 27 characters: answers carry the label of GB 45438-2025 (docs/operations/labels.md)");

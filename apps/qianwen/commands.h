@@ -31,6 +31,7 @@ void add_govern(CLI::App& app, Outcome& outcome);
 void add_govern_approve(CLI::App& govern, Outcome& outcome);
 void add_govern_assess(CLI::App& govern, Outcome& outcome);
 void add_govern_review(CLI::App& assess, Outcome& outcome);
+void add_govern_content(CLI::App& govern, Outcome& outcome);
 void add_govern_scan(CLI::App& govern, Outcome& outcome);
 void add_govern_profile(CLI::App& govern, Outcome& outcome);
 void add_govern_label(CLI::App& govern, Outcome& outcome);

@@ -163,27 +163,15 @@ Status add_complaints(const Options& o, DossierInput& in) {
                                        ", this program's of " + std::to_string(state.version_of_program) +
                                        "; a service brings them up to date");
   QW_ASSIGN(const auto store, store::Store::open(o.store));
-  std::int64_t total = 0, appeals = 0, overdue = 0, erased = 0;
-  std::map<std::string, std::int64_t> by_status{{"open", 0}, {"answered", 0}, {"closed", 0}};
-  constexpr std::int64_t kPage = 1000;
-  for (std::string after;;) {
-    QW_ASSIGN(const auto page, store->complaints().list({}, after, kPage));
-    for (const store::Complaint& one : page) {
-      ++total;
-      ++by_status[one.status];
-      appeals += one.kind == "appeal" ? 1 : 0;
-      erased += one.erased_us != 0 ? 1 : 0;
-      overdue += one.status == "open" && one.due_us < in.now * base::kSecondUs ? 1 : 0;
-      after = one.id;
-    }
-    if (static_cast<std::int64_t>(page.size()) < kPage) break;
-  }
+  QW_ASSIGN(const store::ComplaintCounts n, store->complaints().count());
   json::Object counts{{"as_of", base::utc_text(in.now)},
-                      {"total", total},
-                      {"appeals", appeals},
-                      {"overdue", overdue},
-                      {"erased", erased}};
-  for (const auto& [status, n] : by_status) counts.set(status, n);
+                      {"total", n.total()},
+                      {"appeals", n.appeals},
+                      {"overdue", n.overdue},
+                      {"erased", n.erased},
+                      {"answered", n.answered},
+                      {"closed", n.closed},
+                      {"open", n.open}};
   in.complaints =
       in.evidence.add("complaints.json", "complaints in the store, counted", pretty(json::Value(std::move(counts))));
   return {};

@@ -1,10 +1,9 @@
 #include "hosted_models.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <future>
 #include <map>
 #include <optional>
 #include <utility>
@@ -46,29 +45,6 @@ Result<std::string> path_within(const std::string& folder, const std::string& pa
   return wanted.string();
 }
 
-// Changes when a model's file, or the files of its folder, are written or replaced.
-std::string stamp_of(const std::string& model) {
-  const auto path = resolve_model(model);
-  if (!path) return "";
-  std::string stamp;
-  const auto note = [&stamp](const fs::path& file) {
-    struct stat s {};
-    if (::stat(file.c_str(), &s) == 0)
-      stamp += file.filename().string() + ":" + std::to_string(s.st_ino) + ":" + std::to_string(s.st_size) + ":" +
-               std::to_string(s.st_mtim.tv_sec) + ":" + std::to_string(s.st_mtim.tv_nsec) + "\n";
-  };
-  std::error_code error;
-  if (!fs::is_directory(*path, error)) {
-    note(*path);
-    return stamp;
-  }
-  std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(*path, error)) files.push_back(entry.path());
-  std::sort(files.begin(), files.end());
-  for (const fs::path& file : files) note(file);
-  return stamp;
-}
-
 }  // namespace
 
 struct HostedModels::Hosted {
@@ -97,9 +73,19 @@ struct HostedModels::Hosted {
 // A loaded model, which answers under its own name and those of its adapters.
 class HostedModels::Resident final : public engine::ModelHost::Resident {
  public:
-  Resident(ReadyModel ready, const std::vector<NamedAdapter>& adapters, std::int64_t created, bool breaks_loops)
+  // `hashes`: of the model and of each adapter, where records name them; none: nobody keeps records.
+  Resident(ReadyModel ready, const std::vector<NamedAdapter>& adapters, std::int64_t created, bool breaks_loops,
+           const std::vector<std::string>& hashes)
       : ready_(std::move(ready)), bytes_(memory_of(ready_)), created_(created), breaks_loops_(breaks_loops) {
     for (std::size_t i = 0; i < adapters.size(); ++i) ids_[adapters[i].name] = static_cast<std::int32_t>(i);
+    if (!hashes.empty()) {
+      own_.model = hashes[0];
+      own_.chat_template = ready_.template_sha256;
+      own_.compute = std::string(tensor::name(ready_.loaded->cache_dtype())) + " cache, " +
+                     std::string(base::isa_name(ready_.loaded->isa()));
+      identities_[ready_.name] = std::make_shared<const api::ModelIdentity>(own_);
+      for (std::size_t i = 0; i < adapters.size(); ++i) identify(adapters[i].name, hashes[i + 1]);
+    }
     counted_ = adapter_bytes();
     engine().start();
   }
@@ -127,9 +113,11 @@ class HostedModels::Resident final : public engine::ModelHost::Resident {
     return {held, &held->model};
   }
 
-  Status load_adapter(const std::string& name, const ops::LowRankAdapter& adapter) {
+  // `hash`: "" where nobody keeps records.
+  Status load_adapter(const std::string& name, const ops::LowRankAdapter& adapter, const std::string& hash) {
     QW_ASSIGN(const std::int32_t id, ready_.loaded->load_adapter(adapter));
     const std::lock_guard lock(mutex_);
+    if (!hash.empty()) identify(name, hash);
     ids_[name] = id;
     return {};
   }
@@ -151,14 +139,19 @@ class HostedModels::Resident final : public engine::ModelHost::Resident {
   }
 
  private:
+  void identify(const std::string& adapter, const std::string& hash) {
+    api::ModelIdentity one = own_;
+    one.adapter = hash;
+    identities_[adapter] = std::make_shared<const api::ModelIdentity>(std::move(one));
+  }
   std::int64_t adapter_bytes() {
     std::int64_t bytes = 0;
     for (const auto& adapter : engine().adapters()) bytes += adapter.bytes;
     return bytes;
   }
   bool describe(const std::string& name, api::ServedModel& model) {
+    const std::lock_guard lock(mutex_);
     if (name != ready_.name) {
-      const std::lock_guard lock(mutex_);
       const auto at = ids_.find(name);
       if (at == ids_.end()) return false;
       model.adapter = at->second;
@@ -178,6 +171,7 @@ class HostedModels::Resident final : public engine::ModelHost::Resident {
     model.defaults = ready_.defaults;
     model.facts = ready_.facts;
     if (!model.base.empty()) model.facts.fingerprint += "-" + base::sha256_hex(name).substr(0, 8);
+    if (const auto known = identities_.find(name); known != identities_.end()) model.identity = known->second;
     return true;
   }
 
@@ -188,6 +182,8 @@ class HostedModels::Resident final : public engine::ModelHost::Resident {
   bool stopped_ = false;
   std::mutex mutex_;
   std::map<std::string, std::int32_t> ids_;  // of adapters, as the engine names them
+  api::ModelIdentity own_;                   // of the model itself
+  std::map<std::string, std::shared_ptr<const api::ModelIdentity>> identities_;  // by the names clients use
 };
 
 HostedModels::HostedModels(HostingOptions options) : options_(std::move(options)), host_(options_.limits) {}
@@ -270,15 +266,32 @@ engine::ModelHost::Source HostedModels::source_of(Hosted* hosted, const std::str
           [this, hosted, path]() -> Result<std::unique_ptr<engine::ModelHost::Resident>> {
             std::string stamp = stamp_of(path);  // before reading: what is written meanwhile is a change
             if (options_.admit) QW_TRY(options_.admit(path, hosted->adapter_paths()));
+            const auto adapters = hosted->adapters_now();
+            // Read beside the loading.
+            auto hashes = std::async(std::launch::async, [this, &path, &adapters] { return hashes_of(path, adapters); });
             QW_ASSIGN(ReadyModel ready, load_model(path, options_.load, hosted->adapter_paths(), options_.drafts));
+            QW_ASSIGN(const std::vector<std::string> known, hashes.get());
             ready.name = hosted->name;
             base::log_info("loaded " + ready.name + " in " + std::to_string(static_cast<int>(ready.load_ms)) + " ms");
             {
               const std::lock_guard lock(hosted->mutex);
               hosted->stamp = std::move(stamp);
             }
-            return std::make_unique<Resident>(std::move(ready), hosted->adapters_now(), hosted->created, options_.breaks_loops);
+            return std::make_unique<Resident>(std::move(ready), adapters, hosted->created, options_.breaks_loops, known);
           }};
+}
+
+Result<std::vector<std::string>> HostedModels::hashes_of(const std::string& path,
+                                                         const std::vector<NamedAdapter>& adapters) const {
+  std::vector<std::string> out;
+  if (options_.identities == nullptr) return out;
+  std::vector<std::string> all = {path};
+  for (const NamedAdapter& adapter : adapters) all.push_back(adapter.path);
+  for (const std::string& one : all) {
+    QW_ASSIGN(const json::Object identity, options_.identities->of(one));
+    out.push_back(identity.find("sha256")->as_string());
+  }
+  return out;
 }
 
 // Lists the model itself under its own name, an adapter of it under any other.
@@ -386,7 +399,12 @@ Status HostedModels::load_now(const std::string& name, const std::string& path, 
   if (const auto lease = host_.peek(base->name); lease != nullptr) {
     auto& resident = static_cast<Resident&>(*lease);
     QW_TRY(host_.grow(base->name, ready->bytes));
-    const Status added = resident.load_adapter(name, ready->adapter);
+    std::string hash;
+    if (options_.identities != nullptr) {
+      QW_ASSIGN(const json::Object identity, options_.identities->of(file));
+      hash = identity.find("sha256")->as_string();
+    }
+    const Status added = resident.load_adapter(name, ready->adapter, hash);
     (void)host_.grow(base->name, -ready->bytes);  // what it really takes is counted instead
     count_adapters(*base, resident);
     if (!added) return added;

@@ -13,6 +13,7 @@
 #include "api/served_model.h"
 #include "engine/loaded_model.h"
 #include "engine/model_host.h"
+#include "identity_book.h"
 #include "open_model.h"
 
 namespace qw::app {
@@ -31,6 +32,7 @@ struct HostingOptions {
   std::string model_folder;    // and served models replaced by those of here
   // Asked before a model is loaded, with the adapters that come with it, and before one adapter is; empty: all may.
   std::function<Status(const std::string& model, const std::vector<std::string>& adapters)> admit;
+  IdentityBook* identities = nullptr;  // records name models by their hashes; null: nobody keeps any. Must outlive them
 };
 
 class HostedModels final : public api::AdapterDesk, public api::ModelDesk {
@@ -77,6 +79,8 @@ class HostedModels final : public api::AdapterDesk, public api::ModelDesk {
  private:
   class Resident;
   struct Hosted;  // a model as it is configured, loaded or not
+  // Of the model and each adapter; none where nobody keeps records.
+  Result<std::vector<std::string>> hashes_of(const std::string& path, const std::vector<NamedAdapter>& adapters) const;
   engine::ModelHost::Source source_of(Hosted* hosted, const std::string& path);
   Status replace_now(Hosted& model, const std::string& path, bool unload_first);
   Status add_as(std::string name, const std::string& path, std::string project,

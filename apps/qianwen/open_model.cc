@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "base/cpu.h"
+#include "base/sha256.h"
 #include "chat/prompt.h"
 #include "formats/embedding_config.h"
 #include "gguf_tokenizer.h"
@@ -139,6 +140,7 @@ Result<ReadyModel> ready_text(const std::string& name, const OpenedModel& opened
     auto parsed = chat::Template::parse(template_source);
     if (!parsed) return in_context(opened.path + ": chat template", parsed.error());
     ready.chat_template = std::move(*parsed);
+    ready.template_sha256 = base::sha256_hex(template_source);
     // What a template tells its model to write is what the model writes.
     if (template_source.find("<function=") != std::string::npos) ready.tool_dialect = sampling::ToolDialect::kXml;
     ready.thinks = template_source.find("<think>") != std::string::npos;

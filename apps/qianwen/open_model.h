@@ -61,6 +61,7 @@ struct ReadyModel {
   std::unique_ptr<tokenizer::Tokenizer> tokenizer;
   std::unique_ptr<sampling::VocabularyMask> mask;
   std::optional<chat::Template> chat_template;
+  std::string template_sha256;           // of its text; "": there is none
   sampling::ToolDialect tool_dialect = sampling::ToolDialect::kHermes;
   bool thinks = false;                   // its template knows thinking blocks
   std::unique_ptr<sampling::ConstraintCompiler> constraints;

@@ -187,6 +187,7 @@ void Accounts::renew() {
   }
   if (const auto swept = store_.files().sweep(); !swept) base::log_error("store: " + swept.error().message);
   if (const auto swept = store_.documents().sweep(); !swept) base::log_error("store: " + swept.error().message);
+  if (const auto swept = store_.contents().sweep(); !swept) base::log_error("store: " + swept.error().message);
 }
 
 Charge::Charge(Accounts& accounts, std::string reservation)
@@ -210,13 +211,14 @@ store::Tokens Charge::acknowledged() const {
   return acknowledged_;
 }
 
-void Charge::settle(const std::string& outcome, const store::Tokens& used, Accounts::OnSettled then) {
+void Charge::settle(const std::string& outcome, const store::Tokens& used, Accounts::OnSettled then,
+                    std::optional<store::Content> content) {
   {
     const std::lock_guard lock(mutex_);
     if (std::exchange(settled_, true)) return;
   }
   if (accounts_ == nullptr) return then(true);
-  accounts_->settle({reservation_, outcome, used}, std::move(then));
+  accounts_->settle({reservation_, outcome, used, std::move(content)}, std::move(then));
 }
 
 }  // namespace qw::api

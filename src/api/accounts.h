@@ -100,7 +100,9 @@ class Charge {
   void acknowledge(const store::Tokens& more);
   store::Tokens acknowledged() const;
   // Once; then(false): the store failed, and the answer must not be given. Runs on a thread of the accounts, or here.
-  void settle(const std::string& outcome, const store::Tokens& used, Accounts::OnSettled then);
+  // `content`: kept in the same transaction. Nothing is without accounts.
+  void settle(const std::string& outcome, const store::Tokens& used, Accounts::OnSettled then,
+              std::optional<store::Content> content = {});
 
  private:
   Accounts* accounts_ = nullptr;

@@ -1,8 +1,10 @@
 #include "api/audit_entry.h"
 
+#include "base/clock.h"
 #include "base/decimal.h"
 #include "base/log.h"
 #include "governance/audit/audit_log.h"
+#include "governance/audit/content_keys.h"
 #include "governance/policy/policy.h"
 #include "store/store.h"
 
@@ -21,6 +23,12 @@ json::Value number(float x) { return json::python_float(base::shortest(x)); }
 
 }  // namespace
 
+ContentKept content_of(const Exchange& exchange) {
+  const governance::Policy* policy = exchange.policy();
+  if (policy == nullptr || policy->profile().content == "hashed") return ContentKept::kHashed;
+  return policy->profile().content == "encrypted" ? ContentKept::kEncrypted : ContentKept::kDropped;
+}
+
 json::Object audit_entry(const char* type, const Exchange& exchange, const ServedModel& model,
                          std::span<const std::vector<engine::TokenId>> prompts) {
   json::Object entry{
@@ -32,13 +40,23 @@ json::Object audit_entry(const char* type, const Exchange& exchange, const Serve
     entry.set("key", who->key.id);
   }
   if (const governance::Policy* policy = exchange.policy(); policy != nullptr) entry.set("policy", policy->hash());
+  if (const auto& identity = model.identity; identity != nullptr) {
+    entry.set("model_sha256", identity->model);
+    if (!identity->adapter.empty()) entry.set("adapter_sha256", identity->adapter);
+    if (!identity->chat_template.empty()) entry.set("template_sha256", identity->chat_template);
+    entry.set("compute", identity->compute);
+  }
+  const bool keeps_hashes = content_of(exchange) != ContentKept::kDropped;
   json::Array hashes;
   std::int64_t tokens = 0;
   for (const auto& ids : prompts) {
-    hashes.emplace_back(concealed(exchange, bytes_of(ids)));
+    if (keeps_hashes) hashes.emplace_back(concealed(exchange, bytes_of(ids)));
     tokens += static_cast<std::int64_t>(ids.size());
   }
-  entry.set("prompts_hmac", std::move(hashes));
+  if (keeps_hashes)
+    entry.set("prompts_hmac", std::move(hashes));
+  else
+    entry.set("content", "dropped");
   entry.set("prompt_tokens", tokens);
   return entry;
 }
@@ -63,10 +81,32 @@ void add_usage(json::Object& entry, const store::Tokens& used, const std::string
   entry.set("outcome", outcome);
 }
 
+void set_concealed(json::Object& entry, const char* name, const Exchange& exchange, std::string_view text) {
+  if (content_of(exchange) != ContentKept::kDropped) entry.set(name, concealed(exchange, text));
+}
+
 std::string concealed(const Exchange& exchange, std::string_view text) {
   const auto& who = exchange.who();
   return governance::to_hex(
       exchange.audit()->key().conceal(who == nullptr ? std::string(text) : who->salt + std::string(text)));
+}
+
+store::Content seal(const Exchange& exchange, const json::Object& content, json::Object& entry) {
+  constexpr std::int64_t kDayUs = 86'400'000'000;
+  store::Content out;
+  out.id = new_id("cnt_");
+  out.project_id = exchange.who()->key.project_id;
+  out.user_id = exchange.who()->key.user_id;
+  const std::int64_t days = exchange.policy()->profile().content_days;
+  if (days > 0) out.expires_us = base::unix_us() + days * kDayUs;
+  governance::Sealed sealed = exchange.content_keys()->seal(out.id, json::dump(content, json::WriteStyle::compact()));
+  out.key_id = std::move(sealed.key_id);
+  out.wrapped = std::move(sealed.wrapped);
+  out.body = std::move(sealed.body);
+  json::Object kept{{"id", out.id}, {"sha256", governance::to_hex(governance::sha256(out.body))}};
+  if (days > 0) kept.set("expires", out.expires_us / 1'000'000);
+  entry.set("content", std::move(kept));
+  return out;
 }
 
 void keep(const Exchange& exchange, json::Object entry, std::function<void(Status)> then) {

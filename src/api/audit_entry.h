@@ -11,9 +11,15 @@
 #include "api/exchange.h"
 #include "api/served_model.h"
 #include "sampling/params.h"
+#include "store/contents.h"
 #include "store/ledger.h"
 
 namespace qw::api {
+
+// What is kept of words, as the policy of whoever asks has it: hashes under a key, without a policy; nothing; or
+// hashes, and the words themselves encrypted elsewhere.
+enum class ContentKept : std::uint8_t { kHashed, kDropped, kEncrypted };
+ContentKept content_of(const Exchange& exchange);
 
 // The part that is known before the answer. Only for an exchange with a log.
 json::Object audit_entry(const char* type, const Exchange& exchange, const ServedModel& model,
@@ -21,8 +27,13 @@ json::Object audit_entry(const char* type, const Exchange& exchange, const Serve
 // How tokens were drawn: what draws the same ones again.
 void add_sampling(json::Object& entry, const sampling::SamplingParams& params);
 void add_usage(json::Object& entry, const store::Tokens& used, const std::string& outcome);
-// A text as the log knows it.
+// A text as the log knows it. Sets no member where nothing is kept of words.
+void set_concealed(json::Object& entry, const char* name, const Exchange& exchange, std::string_view text);
 std::string concealed(const Exchange& exchange, std::string_view text);
+
+// `content` encrypted, for the store; `entry` names it, and has the hash of its bytes. For an exchange with keys for
+// that and somebody who asks.
+store::Content seal(const Exchange& exchange, const json::Object& content, json::Object& entry);
 
 // Hands the entry over; `then` may come from another thread, with what the log says. An empty entry: at once, all is
 // well.

@@ -33,6 +33,7 @@ constexpr Route kRoutes[] = {
     {"/detokenize", "inference"},
     {"/v1/moderations", "inference"},
     {"/v1/content_provenance", "inference"},
+    {"/v1/screen", "screening"},
     {"/v1/models", "models.read"},
     {"/metrics", "metrics.read"},
     {"/admin", "admin"},
@@ -198,11 +199,15 @@ ApiResult<ModelEntry> version_of(const Exchange& exchange, const ModelList& mode
                                  const RolloutTable::Choice& choice) {
   const auto& allowed = exchange.who()->key.models;
   if (!allowed.empty() && std::find(allowed.begin(), allowed.end(), name) == allowed.end())
-    return tl::unexpected(ApiError{403, "permission_error", "This key may not use the model `" + name + "`.", "model", "model_not_allowed"});
+    return tl::unexpected(ApiError{403, "permission_error", "This key may not use the model `" + name + "`.", "model",
+                                   "model_not_allowed"});
   ModelEntry model = models.find(choice.model);
   if (model == nullptr || (!model->project.empty() && model->project != exchange.who()->key.project_id))
-    return tl::unexpected(ApiError{503, "server_error", "The model `" + choice.model + "`, which answers to `" + name + "`, is not served here.", "model", "version_not_served"});
-  if (exchange.metrics() != nullptr) exchange.metrics()->rolled_out(exchange.who()->key.project_id, name, choice.candidate, choice.model);
+    return tl::unexpected(ApiError{
+        503, "server_error", "The model `" + choice.model + "`, which answers to `" + name + "`, is not served here.",
+        "model", "version_not_served"});
+  if (exchange.metrics() != nullptr)
+    exchange.metrics()->rolled_out(exchange.who()->key.project_id, name, choice.candidate, choice.model);
   return model;
 }
 
@@ -230,7 +235,8 @@ ApiResult<ModelEntry> usable_model(const Exchange& exchange, const ModelList& mo
 ApiResult<ModelEntry> allowed_model(const Exchange& exchange, const ModelList& models, const std::string& name) {
   auto model = usable_model(exchange, models, name);
   if (!model || exchange.stops() == nullptr) return model;
-  if (auto stopped = exchange.stops()->refusal(**model, tenant_of(exchange))) return tl::unexpected(std::move(*stopped));
+  if (auto stopped = exchange.stops()->refusal(**model, tenant_of(exchange)))
+    return tl::unexpected(std::move(*stopped));
   return model;
 }
 

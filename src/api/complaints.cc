@@ -6,6 +6,7 @@
 #include "api/field_reader.h"
 #include "api/openai/files.h"
 #include "governance/audit/audit_log.h"
+#include "governance/audit/content_keys.h"
 #include "governance/policy/policy.h"
 #include "net/ip_range.h"
 
@@ -170,7 +171,26 @@ class Call {
     const auto subject = store_.personal_data().subject_of(exchange_->who()->key);
     const auto held = subject ? store_.personal_data().collect(*subject, kMostHeld) : tl::unexpected(subject.error());
     if (!held) return refuse(store_error(held.error()));
-    exchange_->send_json(200, admin::to_json(*held));
+    json::Value body = admin::to_json(*held);
+    json::Array contents;
+    for (const store::Content& one : held->contents) contents.push_back(opened(one));
+    body.as_object().set("contents", std::move(contents));
+    exchange_->send_json(200, body);
+  }
+  // With its words, if their key is here: they are his who asks.
+  json::Object opened(const store::Content& c) const {
+    json::Object out{{"id", c.id}, {"created", c.created_us / 1'000'000}};
+    if (c.expires_us > 0) out.set("expires", c.expires_us / 1'000'000);
+    if (exchange_->content_keys() == nullptr) return out;
+    const auto words = exchange_->content_keys()->open(c.id, {c.key_id, c.wrapped, c.body});
+    const auto value = words ? json::parse(*words) : tl::unexpected(words.error());
+    if (!value) {
+      out.set("unreadable", value.error().message);
+      return out;
+    }
+    for (const char* name : {"prompt_texts", "answers"})
+      if (const json::Value* found = value->find(name); found != nullptr) out.set(name, *found);
+    return out;
   }
   void erase() {
     const auto subject = store_.personal_data().subject_of(exchange_->who()->key);

@@ -15,6 +15,7 @@
 
 namespace qw::governance {
 class AuditLog;
+class ContentKeys;
 class MarkKeyHolder;
 class Policy;
 class PolicySet;
@@ -96,6 +97,10 @@ class Exchange {
   void recorded_by(governance::AuditLog* log) { audit_ = log; }
   governance::AuditLog* audit() const { return audit_; }
 
+  // What contents of audited answers are encrypted with, where a policy keeps them; null: nothing.
+  void sealed_by(const governance::ContentKeys* keys) { content_keys_ = keys; }
+  const governance::ContentKeys* content_keys() const { return content_keys_; }
+
   // The keys that answers are marked with; null: none is.
   void marked_by(const governance::MarkKeyHolder* keys) { marks_ = keys; }
   // That of whoever asks; null: answers are not marked.
@@ -126,6 +131,7 @@ class Exchange {
   // Whom a version is chosen for: who the client says asks, else the key's user, else the key.
   void stick_to(std::string subject) { subject_ = std::move(subject); }
   std::string subject() const;
+  const std::string& named_subject() const { return subject_; }  // who the client says asks; "": it does not say
 
   // Who asks, once that is known; without accounts both stay null.
   void belongs_to(Accounts& accounts, std::shared_ptr<const store::Principal> who) {
@@ -172,6 +178,7 @@ class Exchange {
   std::unique_ptr<RequestLine> line_;  // with a log
   std::chrono::steady_clock::time_point began_;
   governance::AuditLog* audit_ = nullptr;
+  const governance::ContentKeys* content_keys_ = nullptr;
   Preparation* preparation_ = nullptr;
   const governance::MarkKeyHolder* marks_ = nullptr;
   const std::string* producer_ = nullptr;

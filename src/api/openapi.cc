@@ -102,6 +102,8 @@ constexpr Members kMembers[] = {
     {"/detokenize", "POST", "prompt"},
     {"/v1/moderations", "POST", "id model results"},
     {"/v1/content_provenance", "POST", "object model? basis? results"},
+    {"/v1/screen", "POST", "object policy side results"},
+    {"/admin/audit/replay", "POST", "object record model verdict choices? reason? message?"},
     {"/v1/models", "GET", "object? data has_more? first_id? last_id?"},
     {"/v1/models/{model*}", "GET", "type? id object? display_name? created? created_at? owned_by? parent? max_model_len? loaded?"},
     {"/v1/responses", "POST", kResponse},

@@ -12,6 +12,7 @@
 #include "api/dashscope/request.h"
 #include "api/feedback/api.h"
 #include "api/model_swap.h"
+#include "api/replay.h"
 #include "api/rollouts/api.h"
 #include "api/rollouts/evaluations.h"
 #include "api/stop_switch.h"
@@ -23,6 +24,7 @@
 #include "api/openai/responses/request.h"
 #include "api/openai/tokens.h"
 #include "api/openai/uploads.h"
+#include "api/screening.h"
 #include "api/sessions.h"
 #include "api/provenance.h"
 
@@ -94,6 +96,8 @@ const Route kRoutes[] = {
     {"POST", "/v1/detokenize", kOpenAi, "The text of tokens", kJson, kDetokenize},
     {"POST", "/detokenize", kOpenAi, "The text of tokens", kJson, kDetokenize},
     {"POST", "/v1/moderations", kOpenAi, "Judge texts", kJson, &reads<&openai::read_moderation_request>},
+    {"POST", "/v1/screen", kService, "What the policy would do with texts, stage by stage", kJson,
+     &reads<&read_screen_request>},
     {"POST", "/v1/content_provenance", kOpenAi, "Look for this service's marks in texts, or for its answers by their numbers", kJson,
      &reads<&read_provenance_request>},
     {"GET", "/v1/models", kOpenAi, "List the models (in Anthropic's shape with anthropic-version)"},
@@ -283,6 +287,8 @@ const Route kRoutes[] = {
     {"POST", "/admin/stops", kService, "Stop everything, a model, an adapter or a project", kJson,
      &reads<&read_stop_request>},
     {"POST", "/admin/stops/release", kService, "Let go on what was stopped", kJson, &reads<&read_stop_request>},
+    {"POST", "/admin/audit/replay", kService, "Draw an audited answer again, and compare its tokens", kJson,
+     &reads<&read_replay_request>},
     {"GET", "/admin/models", kService, "List the models with their memory and use"},
     {"PUT", "/admin/models/{model}", kService, "Replace a model", kJson, &reads<&read_swap_request>},
 };

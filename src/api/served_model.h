@@ -26,6 +26,13 @@ struct ServedModel;
 using ModelEntry = std::shared_ptr<const ServedModel>;  // as it is listed
 using ModelLease = std::shared_ptr<const ServedModel>;  // of a model that stays loaded while this is held
 
+// Which model it is, for records: SHA-256s in hexadecimal.
+struct ModelIdentity {
+  std::string model, adapter;  // of all files; adapter "": there is none
+  std::string chat_template;   // "": there is none
+  std::string compute;         // in which form it is computed: of the cache, and the processor's instructions
+};
+
 struct ServedModel {
   std::string id;            // what clients write in "model"
   std::string base;          // of an adapter: the id of the model it changes; "": it is a model itself
@@ -44,6 +51,7 @@ struct ServedModel {
   std::optional<RankTask> ranking;         // absent: it ranks no documents
   sampling::SamplingParams defaults;       // of the model's generation config; stop ids included
   ModelFacts facts;
+  std::shared_ptr<const ModelIdentity> identity;  // null: nobody keeps records
   // Of a model that is loaded when somebody asks for it, and is listed with nothing but its name, base and age. Both
   // may be called from any thread. The first calls back once, at once or from another thread; the second gives null
   // unless the model is loaded now. Absent: what is listed is the model, and it is always there.

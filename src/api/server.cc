@@ -5,6 +5,7 @@
 
 #include "api/auth.h"
 #include "api/exchange.h"
+#include "api/replay.h"
 #include "api/routes.h"
 #include "api/token_health.h"
 
@@ -82,6 +83,7 @@ Service::Service(const ModelList& models, ServiceOptions options)
       files_(background_),
       responses_(models, background_),
       moderations_(background_, options_.moderator),
+      screening_(background_),
       provenance_(models, background_, options_.marks),
       complaints_(background_, options_.policies),
       batches_(background_),
@@ -257,6 +259,7 @@ void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply
 void Service::equip(Exchange& exchange, std::string path) {
   exchange.counted_by(metrics_, std::move(path));
   exchange.recorded_by(options_.audit);
+  exchange.sealed_by(options_.content_keys);
   exchange.marked_by(options_.marks);
   if (!options_.label_producer.empty()) exchange.labelled_by(&options_.label_producer);
   exchange.governed_by(options_.policies);
@@ -316,7 +319,7 @@ void Service::route(const std::shared_ptr<const net::Request>& shared, const std
   if (anthropic_.handle(request, exchange) || dashscope_.handle(request, exchange) || ollama_.handle(request, exchange))
     return;
   if (openai_.handle(request, exchange) || files_.handle(shared, exchange) || batches_.handle(shared, exchange) ||
-      responses_.handle(shared, exchange) || moderations_.handle(request, exchange) || provenance_.handle(request, exchange) ||
+      responses_.handle(shared, exchange) || moderations_.handle(request, exchange) || screening_.handle(request, exchange) || provenance_.handle(request, exchange) ||
       fine_tuning_.handle(shared, exchange) || evaluations_.handle(shared, exchange) || rollouts_.handle(shared, exchange) ||
       feedback_.handle(shared, exchange))
     return;
@@ -324,6 +327,10 @@ void Service::route(const std::shared_ptr<const net::Request>& shared, const std
   if (admin_.handle(shared, exchange) || sessions_.handle(shared, exchange)) return;
   if (options_.adapters != nullptr && handle_adapters(*options_.adapters, models_, request, exchange)) return;
   if (options_.models != nullptr && handle_model_swap(*options_.models, request, exchange)) return;
+  if (handle_replay({&models_, options_.accounts == nullptr ? nullptr : &options_.accounts->store(), options_.content_keys,
+                     options_.marks},
+                    background_, request, exchange))
+    return;
   if (options_.stops != nullptr && handle_stops(*options_.stops, background_, request, exchange)) return;
   exchange->send_error(nothing_at(request));
 }

@@ -36,6 +36,7 @@
 #include "api/rollouts/evaluations.h"
 #include "api/served_model.h"
 #include "api/service_metrics.h"
+#include "api/screening.h"
 #include "api/sessions.h"
 #include "api/stop_switch.h"
 #include "net/http_server.h"
@@ -58,6 +59,9 @@ struct ServiceOptions {
   Moderator* moderator = nullptr;
   // Has a record of every answer before its end is told; null: there is none. Must outlive the service.
   governance::AuditLog* audit = nullptr;
+  // What contents of answers are encrypted with where a policy keeps them, and read by replays; null: none are. Must
+  // outlive the service.
+  const governance::ContentKeys* content_keys = nullptr;
   // The keys that answers are marked with; null: none is, and /v1/content_provenance answers 501. Must outlive the
   // service.
   const governance::MarkKeyHolder* marks = nullptr;
@@ -117,6 +121,7 @@ class Service {
   openai::FilesApi files_;
   openai::ResponsesApi responses_;
   openai::ModerationsApi moderations_;
+  ScreeningApi screening_;
   ProvenanceApi provenance_;
   ComplaintsApi complaints_;
   std::unique_ptr<DeferredRunner> deferred_;  // all three: null without accounts

@@ -13,6 +13,7 @@ TextSink::TextSink(const tokenizer::Tokenizer& tokenizer, const sampling::Sampli
 
 engine::Verdict TextSink::on_token(const engine::TokenEvent& event) noexcept {
   tell_prompt();
+  if (keeps_drawn_) drawn_.push_back(event.id);
   if (event.stop) {  // the engine ends the request itself
     if (tells_stop_) pending_.push_back({event.id, event.logprob, {event.top.begin(), event.top.end()}});
     return engine::Verdict::kContinue;
@@ -44,6 +45,7 @@ void TextSink::on_finished(const engine::Finished& finished) noexcept {
   if (!rest.empty() || pending_count_ > 0 || !pending_.empty())
     receiver_->on_piece({std::move(rest), std::exchange(pending_count_, 0), std::exchange(pending_, {})});
   const bool repeats = loops_ != nullptr && loops_->answer_repeats() && !text_.stopped();
+  if (keeps_drawn_) receiver_->on_drawn(std::move(drawn_));
   receiver_->on_end(finished, repeats ? kRepeats : text_.matched());
 }
 

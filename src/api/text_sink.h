@@ -36,6 +36,8 @@ class TextReceiver {
   // The prompt's tokens but the first, before any piece, if log-probabilities of it were asked for; not if it ended
   // before.
   virtual void on_prompt(std::vector<TokenDetail>) noexcept {}
+  // Every token that was drawn, the stop id included, right before the end; only if the sink was asked for them.
+  virtual void on_drawn(std::vector<engine::TokenId>) noexcept {}
   // `stop`: which of the caller's stop strings ended it, -1: none, kRepeats: it repeated itself.
   virtual void on_end(const engine::Finished& finished, std::int32_t stop) noexcept = 0;
 };
@@ -48,6 +50,7 @@ class TextSink final : public engine::Sink {
   TextSink(const tokenizer::Tokenizer& tokenizer, const sampling::SamplingParams& params, bool skip_special,
            std::shared_ptr<TextReceiver> receiver, std::shared_ptr<const sampling::LoopWatch> loops = nullptr,
            bool tells_stop = false);
+  void keep_drawn() { keeps_drawn_ = true; }  // before the request begins
   engine::Verdict on_token(const engine::TokenEvent& event) noexcept override;
   void on_prompt_token(const engine::TokenEvent& event) noexcept override;
   void on_finished(const engine::Finished& finished) noexcept override;
@@ -59,6 +62,8 @@ class TextSink final : public engine::Sink {
   bool details_, tells_stop_;
   std::vector<TokenDetail> prompt_;
   std::vector<TokenDetail> pending_;
+  std::vector<engine::TokenId> drawn_;
+  bool keeps_drawn_ = false;
   std::int64_t pending_count_ = 0;
   std::shared_ptr<TextReceiver> receiver_;
   std::shared_ptr<const sampling::LoopWatch> loops_;

@@ -113,6 +113,7 @@ class LoadedModel {
   // What was really taken.
   MemoryNeed memory() const;
   base::Isa isa() const { return isa_; }
+  tensor::DType cache_dtype() const { return pool_.shape().dtype; }  // of keys and values
   int threads() const { return threads_.size(); }
   std::int64_t context() const { return context_; }
 

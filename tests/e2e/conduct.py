@@ -104,6 +104,30 @@ with tempfile.TemporaryDirectory() as folder:
               and send(port, "POST", "/admin/v1/conduct/ann/lift", {}, owner)[0] == 200 and chat("hello", ann)[0] == 200)
         mine = json.loads(urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/v1/my/data", headers={"Authorization": "Bearer " + bo})).read())
         check("conduct: given out with one's data", mine["conduct"][0]["used_seconds"] >= 240 * 60 and mine["minors"][0]["age"] == 15)
+
+        # What the policy would do with a text is told by the rules that requests go through.
+        screened = json.loads(send(port, "POST", "/v1/screen", {"input": ["a bomb", "hello", "I want to kill myself"]}, owner)[1])
+        check("screen: the same verdicts", [r["action"] for r in screened["results"]] == ["block", "pass", "help"]
+              and screened["results"][0]["findings"][0] == {"stage": "keywords", "kind": "keyword/arms", "action": "block", "begin": 2, "end": 6}
+              and "988" in screened["results"][2]["reply"] and screened["policy"]["profile"] == "ours")
+        check("screen: of answers", json.loads(send(port, "POST", "/v1/screen", {"input": "hi", "side": "output"}, owner)[1])["results"] == [
+            {"action": "pass", "findings": [], "text": "hi"}])
+        check("screen: not for every key", send(port, "POST", "/v1/screen", {"input": "bomb"}, bo)[0] == 403)
+        judged = json.loads(send(port, "POST", "/v1/moderations", {"input": ["a bomb", "hello"]}, owner)[1])["results"]
+        check("screen: moderations say the same", [(r["flagged"], r["policy"]["action"]) for r in judged] == [(True, "block"), (False, "pass")])
+
+        # Strikes of whom the client names, and of nobody else with that key.
+        server.terminate()
+        server.wait(30)
+        ours["strikes"] = {"of": "end_user", "in_a_row": 2, "action": "suspend"}
+        ours["version"] += 1
+        policy.write_text(json.dumps(ours))
+        server, port = start_service(program, work / "log", *words)
+        codes = [chat("bomb", ann, user="kim")[0] for _ in range(2)] + [chat("hello", ann, user="kim")[0]]
+        check("strikes: of a named end user", codes == [400, 400, 403] and chat("hello", ann, user="lee")[0] == 200 and chat("hello", ann)[0] == 200)
+        named = [c["subject"] for c in admin("conduct", "list", "--status", "suspended")]
+        check("strikes: his name is not kept, and they are lifted", len(named) == 1 and ".u" in named[0] and "kim" not in named[0]
+              and send(port, "POST", f"/admin/v1/conduct/{named[0]}/lift", {}, owner)[0] == 200 and chat("hello", ann, user="kim")[0] == 200)
     finally:
         server.terminate()
         server.wait(30)

@@ -205,7 +205,11 @@ json::Value to_json(const store::Minor& m) {
       {"subject", m.subject}, {"age", m.age}, {"consent", m.consent}, {"created", seconds_of(m.created_us)}};
 }
 json::Value to_json(const store::HeldData& d) {
-  json::Array keys, complaints, files, documents, jobs, feedback, datasets, conduct, minors;
+  json::Array keys, complaints, files, documents, jobs, feedback, datasets, conduct, minors, contents;
+  // Their words are encrypted, and not this function's to read.
+  for (const store::Content& one : d.contents)
+    contents.push_back(
+        json::Object{{"id", one.id}, {"created", seconds_of(one.created_us)}, {"expires", seconds_of(one.expires_us)}});
   for (const store::Conduct& one : d.conduct) conduct.push_back(to_json(one));
   for (const store::Minor& one : d.minors) minors.push_back(to_json(one));
   for (const store::Key& one : d.keys) keys.push_back(to_json(one));
@@ -265,13 +269,14 @@ json::Value to_json(const store::HeldData& d) {
                       {"datasets", std::move(datasets)},
                       {"conduct", std::move(conduct)},
                       {"minors", std::move(minors)},
+                      {"contents", std::move(contents)},
                       {"more", d.more}};
 }
 json::Value to_json(const store::ErasedData& d) {
   return json::Object{
       {"users", d.users},       {"keys", d.keys},           {"sessions", d.sessions}, {"complaints", d.complaints},
       {"files", d.files},       {"documents", d.documents}, {"jobs", d.jobs},         {"feedback", d.feedback},
-      {"datasets", d.datasets}, {"salts", d.salts}};
+      {"datasets", d.datasets}, {"salts", d.salts},         {"contents", d.contents}};
 }
 
 std::string csv_of(const json::Array& rows, bool head) {

@@ -67,7 +67,8 @@ Result<bool> exists(store::Store& store, std::string_view kind, const std::strin
   if (kind == "key") return found(t.key(where));
   if (kind == "person") {
     const auto user = found(t.user(where));
-    return !user || *user ? user : found(t.key(where));
+    const auto key = !user || *user ? user : found(t.key(where));
+    return !key || *key ? key : found(store.conduct().find(where));  // whom a client named
   }
   if (kind == "minor") return among(store.conduct().minors(), &store::Minor::subject, where);
   if (kind == "complaint") return found(store.complaints().find(where));

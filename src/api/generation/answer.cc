@@ -40,6 +40,7 @@ struct Answer::State {
   std::vector<bool> acknowledged;                          // of each choice: its prompt was
   std::vector<bool> prefaced;                              // of each choice: it has its preface
   std::vector<engine::RequestId> requests;
+  std::vector<std::vector<engine::TokenId>> drawn;  // of each choice, where they are kept
   std::size_t open = 0;
   bool begun = false;                                      // of a stream
   bool failed = false;                                     // an error was sent; nothing more may be
@@ -151,6 +152,7 @@ class Answer::Choice final : public TextReceiver {
   Choice(std::shared_ptr<Answer> answer, std::size_t index) : answer_(std::move(answer)), index_(index) {}
   engine::Verdict on_piece(TextPiece piece) noexcept override { return answer_->piece(index_, std::move(piece)); }
   void on_prompt(std::vector<TokenDetail> tokens) noexcept override { answer_->prompt(index_, std::move(tokens)); }
+  void on_drawn(std::vector<engine::TokenId> tokens) noexcept override { answer_->drawn(index_, std::move(tokens)); }
   void on_end(const engine::Finished& finished, std::int32_t stop) noexcept override {
     answer_->ended(index_, finished, stop);
   }
@@ -173,6 +175,7 @@ Answer::Answer(std::shared_ptr<Exchange> exchange, ModelLease model, std::unique
   s.parsers.resize(choices);
   s.acknowledged.resize(choices);
   s.prefaced.resize(choices);
+  s.drawn.resize(choices);
   s.open = choices;
   s.prompt_tokens.resize((choices + s.spec.choices_per_prompt - 1) / s.spec.choices_per_prompt);
   s.cached_tokens.resize(s.prompt_tokens.size());
@@ -229,6 +232,13 @@ void Answer::abandon(const ApiError& error) {
   // What was given of it is on record too.
   if (!s.spec.audit.empty() && s.record.tokens.output > 0) keep(*s.exchange, audit_record(), [](const Status&) {});
   s.writer->fail(error, s.begun);
+}
+
+bool Answer::keeps_drawn() const { return !state_->spec.content.empty(); }
+
+void Answer::drawn(std::size_t index, std::vector<engine::TokenId> tokens) {
+  std::lock_guard lock(state_->mutex);
+  state_->drawn[index] = std::move(tokens);
 }
 
 bool Answer::tells_stop() const { return !state_->spec.chat; }
@@ -325,7 +335,28 @@ void Answer::ended(std::size_t index, const engine::Finished& finished, std::int
   }
   const char* outcome = s.record.cancelled ? "cancelled" : outcome_name(s.record.choices[0].reason);
   s.exchange->note_use(s.record.model->id, used, outcome);
-  s.spec.charge->settle(outcome, used, [self = shared_from_this()](bool entered) { self->complete(entered); });
+  s.spec.charge->settle(
+      outcome, used, [self = shared_from_this()](bool entered) { self->complete(entered); }, seal_content());
+}
+
+// What was asked and answered, encrypted for the store; the record gets its hash.
+std::optional<store::Content> Answer::seal_content() {
+  State& s = *state_;
+  std::lock_guard lock(s.mutex);
+  if (s.spec.content.empty() || s.failed) return std::nullopt;
+  json::Array answers;
+  for (std::size_t i = 0; i < s.record.choices.size(); ++i) {
+    const ChoiceResult& c = s.record.choices[i];
+    json::Array tokens, calls;
+    for (const engine::TokenId id : s.drawn[i]) tokens.emplace_back(std::int64_t{id});
+    for (const auto& call : c.calls) calls.push_back(json::Object{{"name", call.name}, {"arguments", call.arguments}});
+    answers.push_back(json::Object{{"tokens", std::move(tokens)},
+                                   {"reasoning", c.reasoning},
+                                   {"content", c.content},
+                                   {"tool_calls", std::move(calls)}});
+  }
+  s.spec.content.set("answers", std::move(answers));
+  return seal(*s.exchange, s.spec.content, s.spec.audit);
 }
 
 // What came out, by choice.
@@ -336,12 +367,14 @@ json::Object Answer::audit_record() const {
   if (!s.spec.input_findings.empty()) entry.set("input_findings", to_json(s.spec.input_findings));
   json::Array choices;
   for (const ChoiceResult& c : s.record.choices) {
-    json::Object one{{"content_hmac", concealed(*s.exchange, c.content)},
-                     {"finish", c.done ? outcome_name(c.reason) : "cut_off"}};
-    if (!c.reasoning.empty()) one.set("reasoning_hmac", concealed(*s.exchange, c.reasoning));
+    json::Object one{{"finish", c.done ? outcome_name(c.reason) : "cut_off"}};
+    set_concealed(one, "content_hmac", *s.exchange, c.content);
+    if (!c.reasoning.empty()) set_concealed(one, "reasoning_hmac", *s.exchange, c.reasoning);
     json::Array calls;
-    for (const auto& call : c.calls)
-      calls.push_back(json::Object{{"name", call.name}, {"arguments_hmac", concealed(*s.exchange, call.arguments)}});
+    for (const auto& call : c.calls) {
+      set_concealed(calls.emplace_back(json::Object{{"name", call.name}}).as_object(), "arguments_hmac", *s.exchange,
+                    call.arguments);
+    }
     if (!calls.empty()) one.set("tool_calls", std::move(calls));
     if (!c.findings.empty()) one.set("findings", to_json(c.findings));
     choices.push_back(std::move(one));

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,7 @@ struct AnswerSpec {
   std::size_t choices_per_prompt = 1;          // choices i * this to (i + 1) * this - 1 answer prompt i
   std::shared_ptr<Charge> charge;              // settled when all choices have ended, before the end is told
   json::Object audit;                          // what the audit log is told beside the outcome; empty: nothing
+  json::Object content;                        // what is kept of it, encrypted, beside what was answered; empty: nothing
   const governance::Policy* policy = nullptr;  // that answers follow; null: none. Must outlive the answer
   GuardCounts input_findings;
   bool minor = false;    // the policy's part for minors, too
@@ -48,6 +50,8 @@ class Answer final : public Stoppable, public std::enable_shared_from_this<Answe
   void begin();
   // Whether the log-probability of the token that ends a choice is told: of texts, not of chats.
   bool tells_stop() const;
+  // Whether receivers want the tokens that were drawn (TextSink::keep_drawn).
+  bool keeps_drawn() const;
   // The receiver of choice `index`.
   std::shared_ptr<TextReceiver> receiver(std::size_t index);
   // Remembers a running request, so that all are cancelled when the client goes away.
@@ -64,6 +68,8 @@ class Answer final : public Stoppable, public std::enable_shared_from_this<Answe
   engine::Verdict piece(std::size_t index, TextPiece piece);
   void ended(std::size_t index, const engine::Finished& finished, std::int32_t stop);
   void complete(bool entered);
+  void drawn(std::size_t index, std::vector<engine::TokenId> tokens);
+  std::optional<store::Content> seal_content();
   json::Object audit_record() const;
   void finish();
   std::unique_ptr<State> state_;

@@ -17,6 +17,8 @@ inline constexpr const char* kReminder =
 
 // Whose conduct it is: the key's user, or the key. "": nobody is known.
 std::string subject_of(const Exchange& exchange);
+// Whoever the client says asks, under the key's project; no name of his is in it. "": the client does not say.
+std::string end_user_of(const Exchange& exchange);
 bool is_minor(const Exchange& exchange, const governance::Policy& policy);
 bool needs_consent(const Exchange& exchange, const governance::Policy& policy);
 

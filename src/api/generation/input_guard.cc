@@ -124,23 +124,38 @@ class Entrance : public std::enable_shared_from_this<Entrance<Request>> {
           bad_request("logprobs", "By the policy of this service, answers have no log-probabilities."));
     look();
     Meeting meeting{subject_of(*exchange_), blocked_ && !danger_, true, spec_.policy->conduct(spec_.minor)};
-    if (meeting.subject.empty() || meeting.rules.empty()) return decide();
+    Meeting end_user{end_user_of(*exchange_), meeting.violates, false, {}};
+    if (profile().strikes_of != "key" && !end_user.subject.empty() && !meeting.rules.strikes.empty()) {
+      end_user.rules.strikes = meeting.rules.strikes;
+      end_user.rules.utc_offset_min = meeting.rules.utc_offset_min;
+      if (profile().strikes_of == "end_user") meeting.rules.strikes.clear();
+    }
+    if (meeting.subject.empty() || (meeting.rules.empty() && end_user.rules.empty())) return decide();
     meeting.may_remind = !profile().companion.only_companions || is_companion();
-    prepare(exchange_, true, [self = this->shared_from_this(), meeting] {
-      const auto met = self->exchange_->accounts()->store().conduct().meet(meeting);
-      if (!met) {
-        base::log_error("store: " + met.error().message);
-        return self->exchange_->send_error(
-            {503, "server_error", "The accounts cannot be reached.", "", "store_unavailable"});
-      }
-      if (const auto wait = held_back(*met, *self->exchange_)) return self->exchange_->send_error(*wait);
-      self->count(*met, meeting);
+    prepare(exchange_, true, [self = this->shared_from_this(), meeting, end_user] {
+      for (const Meeting& one : {end_user, meeting})
+        if (!one.rules.empty() && !self->meets(one)) return;
       self->decide();
     });
   }
 
  private:
   using Meeting = store::Meeting;
+  // False: the request does not go on, and was answered.
+  bool meets(const Meeting& meeting) {
+    const auto met = exchange_->accounts()->store().conduct().meet(meeting);
+    if (!met) {
+      base::log_error("store: " + met.error().message);
+      exchange_->send_error({503, "server_error", "The accounts cannot be reached.", "", "store_unavailable"});
+      return false;
+    }
+    if (const auto wait = held_back(*met, *exchange_)) {
+      exchange_->send_error(*wait);
+      return false;
+    }
+    count(*met, meeting);
+    return true;
+  }
   const governance::Profile& profile() const { return spec_.policy->profile(); }
   bool is_companion() const {
     const auto& models = profile().companion.models;
@@ -169,9 +184,11 @@ class Entrance : public std::enable_shared_from_this<Entrance<Request>> {
     spec_.input_findings = std::move(found.counts);
   }
   void count(const store::Met& met, const Meeting& meeting) {
-    if (meeting.violates) spec_.notes.set("conduct", conduct_note(met.conduct));
-    if (met.measured) exchange_->add_header("X-Conduct", met.conduct.standing);
-    warning_ = met.measured ? warning_of(met.conduct) : "";
+    const bool counts = !meeting.rules.strikes.empty();
+    const char* note = meeting.subject == end_user_of(*exchange_) ? "conduct_of_end_user" : "conduct";
+    if (meeting.violates && counts) spec_.notes.set(note, conduct_note(met.conduct));
+    if (met.measured && warning_.empty()) exchange_->add_header("X-Conduct", met.conduct.standing);
+    if (met.measured && warning_.empty()) warning_ = warning_of(met.conduct);
     if (!met.reminds) return;
     const std::string& own = profile().companion.reminder;
     spec_.preface = own.empty() ? kReminder : own;

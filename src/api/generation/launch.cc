@@ -6,11 +6,12 @@
 #include "api/audit_entry.h"
 #include "api/auth.h"
 #include "api/generation/answer.h"
+#include "api/generation/drawing.h"
 #include "api/generation/input_guard.h"
 #include "api/generation/output_rules.h"
 #include "api/preparation.h"
 #include "api/stop_switch.h"
-#include "governance/watermark/marker.h"
+#include "governance/watermark/mark_key.h"
 #include "tokenizer/prompt.h"
 
 namespace qw::api {
@@ -50,26 +51,24 @@ ApiResult<void> check_bias(const ServedModel& model, const GenerationRequest& re
 // What the choices of a request share.
 struct Launch {
   ModelLease model;
-  sampling::SamplingParams params;
-  std::vector<std::vector<engine::TokenId>> prompts;
-  std::vector<std::int64_t> limits;  // output tokens of a choice, by prompt
-  std::int64_t n = 1;
-  std::shared_ptr<const OutputRules> rules;
-  std::string cache_salt;                                     // the client's own, beside the tenant's
-  bool tells_prompt = false;                                  // log-probabilities of the prompts, too
-  std::shared_ptr<const governance::MarkKey> mark = nullptr;  // null: the answer is not marked
+  Drawing drawing;
+  std::string cache_salt;     // the client's own, beside the tenant's
+  bool tells_prompt = false;  // log-probabilities of the prompts, too
+  json::Object kept_rules{};  // where the content is kept: those of the output, as JSON
 };
 
-// Greedy answers cannot be marked: their tokens are no matter of choice.
-bool marks(const Launch& launch) {
-  return launch.mark != nullptr && launch.params.temperature > 0 && launch.params.top_k != 1;
+// Whether the policy keeps what is asked and answered, so that it can be read and drawn again.
+bool keeps_content(const Exchange& exchange) {
+  return exchange.audit() != nullptr && exchange.content_keys() != nullptr && exchange.who() != nullptr &&
+         content_of(exchange) == ContentKept::kEncrypted;
 }
 
 // Tells the client and the audit log.
 void tell_mark(Exchange& exchange, const Launch& launch, json::Object& audit) {
-  if (launch.mark == nullptr) return;
-  exchange.add_header("X-Watermark", marks(launch) ? name_of(launch.mark->scheme) : "none");
-  if (!audit.empty()) audit.set("watermark", marks(launch) ? json::Value(launch.mark->id) : json::Value());
+  const Drawing& drawing = launch.drawing;
+  if (drawing.mark == nullptr) return;
+  exchange.add_header("X-Watermark", marks(drawing) ? name_of(drawing.mark->scheme) : "none");
+  if (!audit.empty()) audit.set("watermark", marks(drawing) ? json::Value(drawing.mark->id) : json::Value());
 }
 
 // A machine's answer gets its label, and a number that the audit log knows it by.
@@ -78,34 +77,22 @@ void tell_label(Exchange& exchange, json::Object& audit) {
   if (!number.empty() && !audit.empty()) audit.set("produce_id", number);
 }
 
-// Outputs of fewer tokens are never found to repeat themselves.
-std::int32_t fewest_repeating(const sampling::LoopLimits& limits) {
-  return limits.copies > 1 ? std::min(limits.in_thinking, limits.in_answer) : 1;
-}
-
 // Submits the choices; the answer takes care of everything that follows.
 void submit(const std::shared_ptr<Answer>& answer, const Exchange& exchange, const Launch& launch) {
-  const auto& [model, params, prompts, limits, n, rules, cache_salt, tells_prompt, mark] = launch;
+  const auto& [model, drawing, cache_salt, tells_prompt, kept_rules] = launch;
   answer->begin();
   std::size_t index = 0;
-  for (std::size_t p = 0; p < prompts.size(); ++p) {
-    for (std::int64_t i = 0; i < n; ++i, ++index) {
-      engine::Request request;
-      request.prompt = prompts[p];
-      request.params = params;
-      request.params.seed += static_cast<std::uint64_t>(i);  // choices differ, and each is repeatable
-      request.max_tokens = limits[p];
-      if (limits[p] == 0) request.wanted = engine::Wanted::kPrompt;
+  for (std::size_t p = 0; p < drawing.prompts.size(); ++p) {
+    for (std::int64_t i = 0; i < drawing.n; ++i, ++index) {
+      std::shared_ptr<sampling::LoopWatch> loops;
+      engine::Request request = request_of(drawing, *model, p, i, loops);
       request.prompt_logprobs = tells_prompt;
-      request.adapter = model->adapter;
       set_owner(exchange, request);
       request.cache_salt = request.tenant + '\n' + cache_salt;  // tenants never see from timings what others asked
-      auto loops = limits[p] < fewest_repeating(model->loops) ? nullptr : rules->loop_watch();
-      request.processors = rules->processors(params.stop_ids, limits[p], loops);
-      if (marks(launch))
-        request.processors.push_back(governance::make_marker(mark, model->tokenizer->find("</think>")));
-      request.sink = std::make_shared<TextSink>(*model->tokenizer, request.params, true, answer->receiver(index),
-                                                std::move(loops), answer->tells_stop());
+      const auto sink = std::make_shared<TextSink>(*model->tokenizer, request.params, true, answer->receiver(index),
+                                                   std::move(loops), answer->tells_stop());
+      if (answer->keeps_drawn()) sink->keep_drawn();
+      request.sink = sink;
       auto id = model->engine->submit(std::move(request));
       if (!id) return answer->abandon(not_taken(*model, id.error()));
       answer->running(*id);
@@ -117,23 +104,23 @@ void submit(const std::shared_ptr<Answer>& answer, const Exchange& exchange, con
 // not, what its budgets leave is shared among them.
 void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch launch, bool stated,
             const WriterFactory& make_writer) {
-  const std::size_t choices = launch.prompts.size() * static_cast<std::size_t>(launch.n);
+  const std::size_t choices = launch.drawing.prompts.size() * static_cast<std::size_t>(launch.drawing.n);
   Need need;
   need.model = launch.model->id;
   need.output_stated = stated;
-  for (std::size_t p = 0; p < launch.prompts.size(); ++p) {
-    spec.prompt_sizes.push_back(static_cast<std::int64_t>(launch.prompts[p].size()));
+  for (std::size_t p = 0; p < launch.drawing.prompts.size(); ++p) {
+    spec.prompt_sizes.push_back(static_cast<std::int64_t>(launch.drawing.prompts[p].size()));
     need.prompt_tokens += spec.prompt_sizes.back();
-    need.output_tokens += launch.limits[p] * launch.n;
+    need.output_tokens += launch.drawing.limits[p] * launch.drawing.n;
   }
-  spec.choices_per_prompt = static_cast<std::size_t>(launch.n);
-  spec.stops = launch.params.stop;
+  spec.choices_per_prompt = static_cast<std::size_t>(launch.drawing.n);
+  spec.stops = launch.drawing.params.stop;
   if (exchange->audit() != nullptr) {
-    spec.audit = audit_entry("generation", *exchange, *launch.model, launch.prompts);
-    add_sampling(spec.audit, launch.params);
+    spec.audit = audit_entry("generation", *exchange, *launch.model, launch.drawing.prompts);
+    add_sampling(spec.audit, launch.drawing.params);
   }
-  if (launch.rules->restricts()) spec.preface.clear();  // what must have a form has no room for it
-  if (!spec.refused) launch.mark = exchange->mark_key();
+  if (launch.drawing.rules->restricts()) spec.preface.clear();  // what must have a form has no room for it
+  if (!spec.refused) launch.drawing.mark = exchange->mark_key();
   tell_mark(*exchange, launch, spec.audit);
   tell_label(*exchange, spec.audit);
   const auto begin = [exchange, choices, wanted = need.output_tokens](
@@ -141,12 +128,14 @@ void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch l
                          std::shared_ptr<Charge> charge, std::int64_t granted) {
     if (granted < wanted) {
       const std::int64_t each = std::max<std::int64_t>(1, granted / static_cast<std::int64_t>(choices));
-      for (std::int64_t& limit : launched.limits) limit = std::min(limit, each);
+      for (std::int64_t& limit : launched.drawing.limits) limit = std::min(limit, each);
     }
+    if (!launched.kept_rules.empty())
+      answered.content = kept_drawing(launched.drawing, *launched.model->tokenizer, std::move(launched.kept_rules));
     answered.charge = std::move(charge);
     const bool refused = answered.refused;
-    const auto answer = std::make_shared<Answer>(exchange, launched.model, writer({*launched.model, launched.prompts}),
-                                                 std::move(answered), choices);
+    const auto answer = std::make_shared<Answer>(
+        exchange, launched.model, writer({*launched.model, launched.drawing.prompts}), std::move(answered), choices);
     if (StopSwitch* stops = exchange->stops(); stops != nullptr)
       if (const auto stopped = stops->watch(answer, *launched.model, tenant_of(*exchange)))
         return answer->abandon(*stopped);
@@ -272,7 +261,9 @@ void chat_with(const ModelLease& model, const std::shared_ptr<const ChatRequest>
   auto limit = check_length(*model, prompt->ids.size(),
                             request.max_tokens.value_or(model->engine->max_sequence_tokens()), "messages");
   if (!limit) return exchange->send_error(limit.error());
-  Launch next{model, params_of(*model, request), {std::move(prompt->ids)}, {*limit}, request.n, {}, request.cache_salt};
+  Launch next{model,
+              {params_of(*model, request), {std::move(prompt->ids)}, {*limit}, request.n, nullptr, nullptr},
+              request.cache_salt};
 
   ConstraintRequest wanted{.output = &request.output,
                            .tools = request.tools_allowed() ? &*request.tools : nullptr,
@@ -281,6 +272,7 @@ void chat_with(const ModelLease& model, const std::shared_ptr<const ChatRequest>
                            .opens_reasoning = prompt->opens_reasoning,
                            .may_think = request.thinking_on(),
                            .breaks_loops = breaks_loops(*model, request)};
+  if (keeps_content(*exchange)) next.kept_rules = kept_rules(wanted);
   with_rules(model, wanted, exchange,
              [asked, exchange, writer, left_out, next = std::make_shared<Launch>(std::move(next)),
               spec = std::move(spec), opens_reasoning = prompt->opens_reasoning](OutputRules rules) mutable {
@@ -292,7 +284,7 @@ void chat_with(const ModelLease& model, const std::shared_ptr<const ChatRequest>
                spec.parse_tools = asked->tools_allowed();
                if (spec.parse_tools) spec.tools = *asked->tools;
                spec.certain_calls = rules.restricts() && next->model->tool_dialect == sampling::ToolDialect::kHermes;
-               next->rules = std::make_shared<const OutputRules>(std::move(rules));
+               next->drawing.rules = std::make_shared<const OutputRules>(std::move(rules));
                launch(exchange, std::move(spec), std::move(*next), asked->max_tokens.has_value(), writer);
              });
 }
@@ -337,14 +329,17 @@ void complete_with(const ModelLease& model, const std::shared_ptr<const TextRequ
       if (const auto id = model->tokenizer->find(name)) params.stop_ids.push_back(*id);
   }
   auto next = std::make_shared<Launch>(
-      Launch{model, std::move(params), std::move(prompts), std::move(limits), request.n, {}, request.cache_salt});
+      Launch{model,
+             {std::move(params), std::move(prompts), std::move(limits), request.n, nullptr, nullptr},
+             request.cache_salt});
+  if (keeps_content(*exchange)) next->kept_rules = kept_rules(wanted);
   with_rules(model, wanted, exchange,
              [asked, exchange, writer, next, spec = std::move(spec)](OutputRules rules) mutable {
                name_list(*exchange, "X-Ignored-Params", asked->ignored);
                spec.chat = false;
                spec.stream = asked->stream;
                next->tells_prompt = asked->echo && asked->logprobs;
-               next->rules = std::make_shared<const OutputRules>(std::move(rules));
+               next->drawing.rules = std::make_shared<const OutputRules>(std::move(rules));
                launch(exchange, std::move(spec), std::move(*next), asked->max_tokens.has_value(), writer);
              });
 }

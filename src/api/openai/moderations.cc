@@ -5,6 +5,8 @@
 
 #include "api/field_reader.h"
 #include "api/openai/files.h"
+#include "api/screening.h"
+#include "governance/policy/policy.h"
 
 namespace qw::api::openai {
 namespace {
@@ -49,6 +51,33 @@ json::Value result_of(const Moderator::Judgement& judgement) {
                       {"category_applied_input_types", std::move(applied)}};
 }
 
+// By the policy's rules for what is asked: the action, and kinds where clients are told of them.
+json::Object verdict_of(const governance::Policy& policy, const std::string& text) {
+  const json::Object whole = screened(policy, text, /*output=*/false, /*minor=*/false);
+  json::Object out{{"action", *whole.find("action")}};
+  if (!policy.profile().tells_client) return out;
+  json::Array kinds;
+  for (const json::Value& one : whole.find("findings")->as_array()) {
+    const json::Value& kind = *one.find("kind");
+    if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end()) kinds.push_back(kind);
+  }
+  out.set("kinds", std::move(kinds));
+  return out;
+}
+
+// `verdicts`: of the policy, as many; none where there is none.
+void tell(Exchange& exchange, const std::string& name, const std::vector<Moderator::Judgement>& judgements,
+          const std::vector<json::Value>& verdicts) {
+  json::Array results;
+  for (std::size_t i = 0; i < judgements.size(); ++i) {
+    json::Value& result = results.emplace_back(result_of(judgements[i]));
+    if (verdicts.empty()) continue;
+    if (*verdicts[i].find("action") != json::Value("pass")) result.as_object().set("flagged", true);
+    result.as_object().set("policy", verdicts[i]);
+  }
+  exchange.send_json(200, json::Object{{"id", new_id("modr-")}, {"model", name}, {"results", std::move(results)}});
+}
+
 constexpr const char* kInputShape =
     R"({"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "maxItems": 2048, "items": {"anyOf": [
         {"type": "string"}, {"type": "object", "required": ["type", "text"], "properties": {
@@ -88,32 +117,36 @@ bool ModerationsApi::handle(const net::Request& http, const std::shared_ptr<Exch
   if (http.path != "/v1/moderations") return false;
   if (!only("POST", http, *exchange)) return true;
   const auto answer = [&]() -> void {
-    if (moderator_ == nullptr)
-      return exchange->send_error({501, "invalid_request_error",
-                                   "This service judges no texts: it was started without a guard model and without lists of "
-                                   "words (serve --guard-model, --moderation-words).",
-                                   "", "no_moderator"});
+    const governance::Policy* policy = exchange->policy();
+    if (moderator_ == nullptr && policy == nullptr)
+      return exchange->send_error(
+          {501, "invalid_request_error",
+           "This service judges no texts: it was started without a guard model, without lists of "
+           "words and without a policy (serve --guard-model, --moderation-words, --policy).",
+           "", "no_moderator"});
     const auto body = parse_body(http);
     if (!body) return exchange->send_error(body.error());
     auto request = read_moderation_request(*body);
     if (!request) return exchange->send_error(request.error());
     // Clients name OpenAI's models; anything else must be what is here.
     const std::string& model = request->model;
-    if (!model.empty() && model != moderator_->name() && !model.starts_with("omni-moderation") &&
-        !model.starts_with("text-moderation"))
+    if (!model.empty() && (moderator_ == nullptr || model != moderator_->name()) &&
+        !model.starts_with("omni-moderation") && !model.starts_with("text-moderation"))
       return exchange->send_error(model_not_found(model));
     name_ignored(*exchange, request->ignored);
-    in_background(
-        background_, exchange, [exchange, moderator = moderator_, texts = std::move(request->texts)]() mutable {
-          moderator->judge(std::move(texts), [exchange, moderator](const auto& judgements) {
-            if (!judgements) return exchange->send_error(from_internal(judgements.error()));
-            json::Array results;
-            for (const auto& judgement : *judgements) results.push_back(result_of(judgement));
-            exchange->send_json(
-                200,
-                json::Object{{"id", new_id("modr-")}, {"model", moderator->name()}, {"results", std::move(results)}});
-          });
-        });
+    in_background(background_, exchange,
+                  [exchange, policy, moderator = moderator_, texts = std::move(request->texts)]() mutable {
+                    // What the policy would do with each, told apart from what is judged for its own sake.
+                    std::vector<json::Value> verdicts;
+                    if (policy != nullptr)
+                      for (const std::string& text : texts) verdicts.emplace_back(verdict_of(*policy, text));
+                    if (moderator == nullptr)
+                      return tell(*exchange, "policy", std::vector<Moderator::Judgement>(texts.size()), verdicts);
+                    moderator->judge(std::move(texts), [exchange, moderator, verdicts](const auto& judgements) {
+                      if (!judgements) return exchange->send_error(from_internal(judgements.error()));
+                      tell(*exchange, moderator->name(), *judgements, verdicts);
+                    });
+                  });
   };
   answer();
   return true;

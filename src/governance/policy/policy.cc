@@ -182,6 +182,8 @@ std::vector<std::string> Policy::unmet(const ServiceAbilities& service) const {
   not_done(p.training_opt_in_default, Duty::kTrainingConsent, "training on what users write");
   if (p.crypto != "sha256/ed25519") lacks(p.crypto + ", and the audit log has sha256/ed25519");
   if (p.logs_days > 0 && !service.audit_log) lacks("an audit log (--audit-log, --audit-key)");
+  if (p.content == "encrypted" && !(service.audit_log && service.accounts && service.content_keys))
+    lacks("contents that are kept encrypted (--audit-log, --store, --content-keys)");
   if (!p.required_approvals.empty() && !service.audit_log)
     lacks("approvals, which are kept in an audit log (--audit-log, --audit-key)");
   if (p.watermark_forced && service.watermark.empty()) lacks("marked answers (--watermark-keys)");

@@ -16,9 +16,10 @@ namespace qw::governance {
 // What a service has that profiles may ask for.
 struct ServiceAbilities {
   bool audit_log = false;
-  bool labels = false;      // answers carry the label of GB 45438
-  bool accounts = false;    // it knows who asks, and remembers (a store)
-  std::string watermark{};  // the scheme of the key in use, "synthid" or "gumbel"; "": none
+  bool labels = false;        // answers carry the label of GB 45438
+  bool accounts = false;      // it knows who asks, and remembers (a store)
+  bool content_keys = false;  // what contents are encrypted with
+  std::string watermark{};    // the scheme of the key in use, "synthid" or "gumbel"; "": none
   // What asks a guard model; null: none. Its name must be the one that a profile names. Must outlive the policies.
   const TextClassifier* guard_model = nullptr;
 };

@@ -250,7 +250,10 @@ void read_guard(Members& in, Profile& out) {
 }
 
 void read_conduct(Members& in, Profile& out) {
-  in.object("strikes", [&](Members& strikes) { read_strikes(strikes, out.strikes); });
+  in.object("strikes", [&](Members& strikes) {
+    read_strikes(strikes, out.strikes);
+    strikes.choice("of", out.strikes_of, {"key", "end_user", "both"});
+  });
   in.object("crisis", [&](Members& crisis) { read_crisis(crisis, out.crisis.emplace()); });
   in.object("companion", [&](Members& companion) { read_companion(companion, out.companion); });
   in.object("minors", [&](Members& minors) { read_minors(minors, out.minors.emplace()); });
@@ -263,7 +266,11 @@ void read_keeping(Members& in, Profile& out) {
   in.object("retention", [&](Members& retention) {
     retention.count("logs_days", out.logs_days, 0, 36'500);
     retention.count("docs_years", out.docs_years, 0, 100);
+    retention.choice("content", out.content, {"hashed", "dropped", "encrypted"});
+    retention.count("content_days", out.content_days, 1, 36'500);
   });
+  if (out.content_days > 0 && out.content != "encrypted")
+    in.reject("retention.content_days", "is of contents that are kept, encrypted");
   in.flag("training_opt_in_default", out.training_opt_in_default);
   in.choice("crypto", out.crypto, {"sha256/ed25519", "sm3/sm2"});
   if (const json::Value* clocks = in.find("incident_clocks"); clocks != nullptr) {

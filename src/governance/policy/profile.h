@@ -115,11 +115,14 @@ struct Profile {
   bool tells_client = false;  // answers say what was found in them, where their extras were asked for
   std::string guard_model, strictness = "strict";  // strict: a class from 0.5 on is a finding; loose: from 0.9 on
   std::vector<store::StrikeStep> strikes;          // none: none are counted
+  std::string strikes_of = "key";                  // key, end_user (whom the client names, else the key), both
   std::optional<CrisisRule> crisis;
   std::optional<MinorRule> minors;
   CompanionRule companion;
   std::int64_t utc_offset_min = 0;             // of where its days begin at midnight
   std::int64_t logs_days = 0, docs_years = 0;  // 0: nothing is asked
+  std::string content = "hashed";              // what is kept of words: hashed, dropped or encrypted
+  std::int64_t content_days = 0;               // of what is encrypted; 0: until it is erased
   bool training_opt_in_default = false;
   std::string crypto = "sha256/ed25519";                              // or sm3/sm2
   std::vector<std::pair<std::string, std::int64_t>> incident_clocks;  // name, hours

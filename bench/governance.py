@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""What governing costs: requests a second with everything on, with parts of it on, and with nothing on, by turns.
+
+usage: bench/governance.py PROGRAM [--model mini] [--clients 8] [--tokens 64] [--rounds 3] [--seconds 2] [--only off,all]
+
+One service a setting, of which one at a time is asked; rounds go through all of them, so that what the machine does
+meanwhile falls on all alike. Prints of each the median requests and tokens a second, and their share of "off".
+"""
+import argparse
+import json
+import pathlib
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+WORDS = "river moon spring mountain wine autumn night wind snow boat lamp rain bell frost cloud pine".split()
+
+
+class Client:
+    def __init__(self, port, key):
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.key = f"Authorization: Bearer {key}\r\n" if key else ""
+
+    def ask(self, body):
+        data = json.dumps(body).encode()
+        self.socket.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: x\r\n{self.key}Content-Type: application/json\r\n"
+                            f"Content-Length: {len(data)}\r\n\r\n".encode() + data)
+        seen = b""
+        while b"\r\n\r\n" not in seen:
+            seen += self.socket.recv(65536)
+        head, _, rest = seen.partition(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError((head + rest).decode(errors="replace")[-500:])
+        length = int(re.search(rb"(?i)content-length: (\d+)", head).group(1))
+        while len(rest) < length:
+            rest += self.socket.recv(65536)
+        return json.loads(rest)["usage"]["completion_tokens"]
+
+
+def start(program, folder, name, words, store):
+    log = folder / f"{name}.log"
+    process = subprocess.Popen([program, "serve", "--port", "0", *words], stdout=open(log, "w"), stderr=subprocess.STDOUT)
+    for _ in range(600):
+        text = log.read_text()
+        if "listening on" in text:
+            key = re.search(r"sk-qw-[0-9a-f]+", text)
+            return process, int(re.search(r"listening on \S+:(\d+)", text).group(1)), key.group(0) if store else None
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    raise RuntimeError(f"{name}: {log.read_text()}")
+
+
+def measure(port, key, o, turn):
+    """Requests and tokens a second of so many clients that ask one after the other."""
+    done, stop = [], time.perf_counter() + o.seconds
+
+    def client(i):
+        c, n = Client(port, key), 0
+        while time.perf_counter() < stop:
+            prompt = " ".join(WORDS[(i * 7 + turn * 3 + n + j) % len(WORDS)] for j in range(24)) + f" {turn} {i} {n}"
+            done.append(c.ask({"model": o.model, "prompt": prompt, "max_tokens": o.tokens, "temperature": 0.8, "top_k": 20, "ignore_eos": True}))
+            n += 1
+    began = time.perf_counter()
+    threads = [threading.Thread(target=client, args=(i,)) for i in range(o.clients)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    took = time.perf_counter() - began
+    return len(done) / took, sum(done) / took
+
+
+def main():
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("program")
+    arguments.add_argument("--model", default="mini")
+    arguments.add_argument("--clients", type=int, default=8)
+    arguments.add_argument("--tokens", type=int, default=64)
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--seconds", type=float, default=2)
+    arguments.add_argument("--only", default="")
+    o = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        run = lambda *words: subprocess.run([o.program, *map(str, words)], check=True, capture_output=True, text=True).stdout
+        run("govern", "audit", "key", folder / "key")
+        run("govern", "watermark", "add", folder / "marks")
+        run("govern", "content", "key", folder / "content")
+        ours = json.loads(run("govern", "profile", "show", "eu-public"))
+        ours.pop("assessment", None)
+        ours.update(required_approvals=[], crisis={"keywords": ["end my life"], "reply": "Here:", "helplines": [{"name": "n", "contact": "c"}]})
+        (folder / "words.txt").write_text("[arms]\n" + "\n".join(f"forbidden thing {i}" for i in range(10_000)) + "\n")
+        ours["keyword_packs"] = [{"file": "words.txt", "action": "block"}]
+        (folder / "ours.json").write_text(json.dumps(ours))
+        kept = {**ours, "profile": "kept", "retention": {**ours.get("retention", {}), "content": "encrypted"}, "strikes": {"in_a_row": 3, "a_day": 5}}
+        (folder / "kept.json").write_text(json.dumps(kept))
+        base = ["-m", o.model]
+        audit = lambda n: ["--audit-log", str(folder / f"audit-{n}"), "--audit-key", str(folder / "key")]
+        marks = ["--watermark-keys", str(folder / "marks")]
+        store = lambda n: ["--store", str(folder / f"state-{n}.db")]
+        settings = {
+            "off": base,
+            "audit": base + audit("audit"),
+            "marks": base + marks,
+            "all": base + audit("all") + marks + ["--policy", str(folder / "ours.json"), "--label-producer", "Example"],
+            "store": base + store("store"),
+            "store, all": base + store("all2") + audit("all2") + marks + ["--policy", str(folder / "kept.json"), "--label-producer", "Example",
+                                                                       "--content-keys", str(folder / "content")],
+        }
+        wanted = o.only.split(";") if o.only else list(settings)
+        running = {n: start(o.program, folder, re.sub(r"\W", "_", n), settings[n], "--store" in settings[n]) for n in wanted}
+        figures = {n: [] for n in wanted}
+        try:
+            for turn in range(-1, o.rounds):
+                for n, (_, port, key) in running.items():
+                    figure = measure(port, key, o, turn)
+                    if turn >= 0:
+                        figures[n].append(figure)
+        finally:
+            for process, _, _ in running.values():
+                process.terminate()
+                process.wait(30)
+        for n in wanted:
+            against = "store" if n.startswith("store") and "store" in figures else wanted[0]
+            rate, tokens = (statistics.median(f[i] for f in figures[n]) for i in (0, 1))
+            share = rate / statistics.median(f[0] for f in figures[against])
+            spread = f"{min(f[0] for f in figures[n]):.0f}-{max(f[0] for f in figures[n]):.0f}"
+            print(f"{n:12} {rate:8.1f} requests/s ({spread})  {tokens:9.0f} tokens/s  {100 * share:5.1f} % of {against}")
+
+
+if __name__ == "__main__":
+    main()

@@ -16,6 +16,7 @@
 #include "governance/watermark/mark_key.h"
 #include "hosted_models.h"
 #include "store/store.h"
+#include "text_source.h"
 
 namespace qw::app {
 namespace {

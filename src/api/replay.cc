@@ -225,6 +225,10 @@ void draw_again(const ReplaySources& sources, const json::Value& record, const j
   drawing->mark = std::move(*mark);
   auto recorded = answers_kept(content, *drawing);
   if (!recorded) return then(impossible(std::move(verdict), recorded.error()));
+  if (std::all_of(recorded->begin(), recorded->end(), [](const Tokens& tokens) { return tokens.empty(); }))
+    return then(
+        impossible(std::move(verdict),
+                   {"not_an_answer", "No tokens were drawn: nothing came of it, or the policy answered itself."}));
   std::make_shared<Redrawing>(model, std::move(verdict), text_in(record, "compute"), std::move(*recorded),
                               std::move(then))
       ->run(*drawing);

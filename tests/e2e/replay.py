@@ -53,7 +53,7 @@ with tempfile.TemporaryDirectory() as folder:
 
         def draw(path, body):
             status, text, head = send(port, "POST", path, body, owner)
-            return status, head.get("X-Request-Id")
+            return status, {name.lower(): value for name, value in head.items()}.get("x-request-id")
 
         def again(request):
             return ask(port, "POST", "/admin/audit/replay", {"request": request}, owner)[1]
@@ -68,12 +68,13 @@ with tempfile.TemporaryDirectory() as folder:
         tools = [{"type": "function", "function": {"name": "go", "parameters": {"type": "object", "properties": {"to": {"enum": ["n", "s"]}}, "required": ["to"]}}}]
         asked = {
             "a marked answer, drafts on": ("/v1/chat/completions", {"messages": message, "max_tokens": 40}),
-            "a seed and three choices": ("/v1/chat/completions", {"messages": message, "max_tokens": 12, "seed": 18446744073709551610, "n": 3, "temperature": 1.3}),
+            "a seed and three choices": ("/v1/chat/completions", {"messages": message, "max_tokens": 12, "seed": 9007199254740993, "n": 3, "temperature": 1.3}),
             "a greedy answer": ("/v1/chat/completions", {"messages": message, "max_tokens": 16, "temperature": 0}),
             "penalties and a bias": ("/v1/chat/completions", {"messages": message, "max_tokens": 16, "presence_penalty": 0.7, "frequency_penalty": 0.3, "logit_bias": {"5": 2.5}}),
             "a form": ("/v1/chat/completions", {"messages": message, "max_tokens": 40, "response_format": shape}),
             "a tool that must be called": ("/v1/chat/completions", {"messages": message, "max_tokens": 60, "tools": tools, "tool_choice": "required"}),
             "a stop string": ("/v1/completions", {"prompt": SAID, "max_tokens": 60, "stop": [" "], "temperature": 0.9}),
+            "a text that repeats itself, which drafts guess": ("/v1/completions", {"prompt": SAID + " one two three four" * 12, "max_tokens": 48, "temperature": 0.3, "loop_breaker": False}),
             "several prompts": ("/v1/completions", {"prompt": [SAID, SECRET], "max_tokens": 8, "n": 2}),
             "a stream of another protocol": ("/v1/messages", {"messages": message, "max_tokens": 20, "stream": True}),
         }
@@ -83,6 +84,8 @@ with tempfile.TemporaryDirectory() as folder:
             record = [r for r in records() if r["request"] == told[name]]
             check(f"content: {name} names what is kept", status == 200 and len(record) == 1 and record[0]["content"]["id"].startswith("cnt_")
                   and len(record[0]["model_sha256"]) == len(record[0]["template_sha256"]) == 64 and record[0]["compute"])
+        guessed = re.search(r"^qianwen_drafted_tokens_total\S* (\d+)", send(port, "GET", "/metrics", key=owner)[1], re.M)
+        check("replay: drafts were made", guessed and int(guessed.group(1)) > 0)
         check("replay: most were marked", sum(bool(r.get("watermark")) for r in records()) >= 7)
         for name, request in told.items():
             verdict = again(request)

@@ -88,9 +88,11 @@ Result<Value> erase_project(Store* s, FieldReader& in) {
   return one(s->personal_data().erase(subject));
 }
 
-// A user, or a key that is nobody's: by id or name.
+// A user, or a key that is nobody's: by id or name. Whom a client named: as the list has him.
 Result<std::string> person(Store* s, const std::string& where) {
   if (const auto user = s->tenants().user(where)) return user->id;
+  if (where.find(".u") != std::string::npos)
+    if (const auto named = s->conduct().find(where)) return named->subject;
   QW_ASSIGN(const auto key, s->tenants().key(where));
   return key.user_id.empty() ? key.id : key.user_id;
 }

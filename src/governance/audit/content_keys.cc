@@ -65,7 +65,7 @@ bool decrypt(std::string_view key, std::string_view bound, std::string_view seal
 }
 
 template <class Bytes>
-std::string_view view_of(const Bytes& bytes) {
+std::string_view raw_bytes(const Bytes& bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
@@ -172,7 +172,7 @@ Sealed ContentKeys::seal(std::string_view content_id, std::string_view content) 
   QW_CHECK(!keys_.empty());
   const Key& master = keys_.back();
   const std::string own = random_bytes(master.secret.size());
-  return {master.id, encrypt(view_of(master.secret), bound_to("content key", content_id, master.id), own),
+  return {master.id, encrypt(raw_bytes(master.secret), bound_to("content key", content_id, master.id), own),
           encrypt(own, bound_to("content", content_id, ""), content)};
 }
 
@@ -182,7 +182,7 @@ Result<std::string> ContentKeys::unwrap(std::string_view content_id, const Seale
   if (master == nullptr)
     return fail(ErrorKind::kRefused, "it is encrypted under the key " + sealed.key_id + ", which is not in this file");
   std::string own;
-  if (!decrypt(view_of(master->secret), bound_to("content key", content_id, master->id), sealed.wrapped, own) ||
+  if (!decrypt(raw_bytes(master->secret), bound_to("content key", content_id, master->id), sealed.wrapped, own) ||
       own.size() != master->secret.size())
     return fail(ErrorKind::kBadInput, "its key was changed, or is another content's");
   return own;
@@ -199,7 +199,7 @@ Result<std::string> ContentKeys::open(std::string_view content_id, const Sealed&
 Result<Sealed> ContentKeys::rewrap(std::string_view content_id, const Sealed& sealed) const {
   QW_ASSIGN(const std::string own, unwrap(content_id, sealed));
   const Key& master = keys_.back();
-  return Sealed{master.id, encrypt(view_of(master.secret), bound_to("content key", content_id, master.id), own),
+  return Sealed{master.id, encrypt(raw_bytes(master.secret), bound_to("content key", content_id, master.id), own),
                 sealed.body};
 }
 

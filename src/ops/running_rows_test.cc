@@ -185,7 +185,7 @@ TEST_P(RunningRows, LogitsThatAreAskedForAfterwardsAreTheSameBytes) {
 
 INSTANTIATE_TEST_SUITE_P(Isa, RunningRows,
                          ::testing::Values(base::Isa::kPortable, base::Isa::kAvx2, base::Isa::kAvx512, base::Isa::kAmx),
-                         [](const auto& info) { return std::string(base::isa_name(info.param)); });
+                         [](const auto& set) { return std::string(base::isa_name(set.param)); });
 
 }  // namespace
 }  // namespace qw::ops

@@ -19,16 +19,25 @@ std::uint64_t mixed(std::uint64_t h) {
   return h ^ (h >> 33);
 }
 
-bool is_word(std::uint32_t code) {
-  if (code < 0x80) return (code >= 'a' && code <= 'z') || (code >= 'A' && code <= 'Z') || (code >= '0' && code <= '9');
+// What each character of the basic plane is: looked up, as asking for categories takes longer than all else.
+enum Kind : std::uint8_t { kWord = 1, kLetter = 2 };
+std::uint8_t kind_by_category(std::uint32_t code) {
   const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(code));
-  return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NO;  // letters, their marks, numbers
+  const bool letter = category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
+  const bool word = category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NO;  // letters, their marks, numbers
+  return static_cast<std::uint8_t>((word ? kWord : 0) | (letter ? kLetter : 0));
 }
-bool is_letter(std::uint32_t code) {
-  if (code < 0x80) return (code >= 'a' && code <= 'z') || (code >= 'A' && code <= 'Z');
-  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(code));
-  return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
+constexpr std::uint32_t kBasicPlane = 0x10000;
+std::uint8_t kind_of(std::uint32_t code) {
+  static const std::vector<std::uint8_t> kinds = [] {
+    std::vector<std::uint8_t> all(kBasicPlane);
+    for (std::uint32_t c = 0; c < kBasicPlane; ++c) all[c] = kind_by_category(c);
+    return all;
+  }();
+  return code < kBasicPlane ? kinds[code] : kind_by_category(code);
 }
+bool is_word(std::uint32_t code) { return (kind_of(code) & kWord) != 0; }
+bool is_letter(std::uint32_t code) { return (kind_of(code) & kLetter) != 0; }
 bool is_kana(std::uint32_t code) { return code >= 0x3041 && code <= 0x30FF; }
 bool is_han_code(std::uint32_t code) {
   return (code >= 0x3400 && code <= 0x9FFF) || (code >= 0xF900 && code <= 0xFAFF) ||

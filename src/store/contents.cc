@@ -45,7 +45,7 @@ Result<std::vector<Content>> Contents::list(const ContentFilter& f, const std::s
         const Rows rows,
         c.run("SELECT " QW_CONTENT_COLUMNS
               " FROM contents WHERE erased_us = 0 AND ($1 = '' OR project_id = $1) AND ($2 = '' OR user_id = $2) "
-              "AND ($3 = '' OR key_id <> $3) AND created_us >= $4 AND ($5 = 0 OR created_us < $5) AND ($6 = '' OR "
+              "AND ($3 = '' OR key_id <> $3) AND created_us >= $4 AND (created_us < $5 OR $5 = 0) AND ($6 = '' OR "
               "created_us > (SELECT d.created_us FROM contents d WHERE d.id = $6) OR (created_us = (SELECT "
               "d.created_us FROM contents d WHERE d.id = $6) AND id > $6)) ORDER BY created_us, id LIMIT $7",
               {f.project_id, f.user_id, f.not_under, f.from_us, f.to_us, after, most}));

@@ -86,7 +86,7 @@ rewards = [r["rewards"]["regex"] for r in steps]
 sys.exit(0 if len(rewards) == 12 and sum(rewards[-3:]) > sum(rewards[:3]) and max(r["sampler_gap"] for r in steps) < 0.05 else 1)
 P
 }
-check "answers of its own: grpo with an adapter, drawn by the engine that serves" "'$program' train asked.toml --set steps=12 --set batch_sequences=16 --set optimizer.lr=0.01 --json >asked.log 2>&1 && rises asked && grep -q '\"eval_loss\"' asked.log"
+check "answers of its own: grpo with an adapter, drawn by the engine that serves" "'$program' train asked.toml --set steps=12 --set batch_sequences=16 --set optimizer.lr=0.01 --set seed=3 --json >asked.log 2>&1 && rises asked && grep -q '\"eval_loss\"' asked.log"
 
 i=0
 for line in 月 花 山 水 风 雨 春 秋; do

@@ -152,6 +152,19 @@ TEST(Files, ReplaceKeepsTheOldContentUntilCommit) {
   EXPECT_EQ(*read_file(path), "yyy new");
 }
 
+TEST(Files, WhatIsItsOwnersAloneIsSoFromTheFirstByte) {
+  Folder folder;
+  ASSERT_TRUE(write_file_atomically(folder / "a", "anybody's"));
+  {
+    auto file = AtomicFile::create(folder / "a", Readers::kOwner);
+    ASSERT_TRUE(file);
+    for (const auto& entry : fs::directory_iterator(folder.path()))
+      EXPECT_EQ(entry.path() == folder / "a", (fs::status(entry).permissions() & fs::perms{0077}) != fs::perms::none);
+  }
+  ASSERT_TRUE(write_file_atomically(folder / "a", "secret", Readers::kOwner));
+  EXPECT_EQ(fs::status(folder / "a").permissions(), fs::perms{0600});
+}
+
 TEST(Files, AFullDiskLeavesTheOldContent) {
   Folder folder;
   const auto path = folder / "a";

@@ -230,13 +230,13 @@ Result<std::string> read_file(const std::filesystem::path& path, std::uint64_t l
   return file.read_all(limit_bytes);
 }
 
-Result<AtomicFile> AtomicFile::create(const std::filesystem::path& path) {
+Result<AtomicFile> AtomicFile::create(const std::filesystem::path& path, Readers readers) {
   AtomicFile file;
   file.path_ = path;
   std::string name = path.string() + ".tmp-XXXXXX";
   file.fd_ = ::mkstemp(name.data());
   if (file.fd_ < 0) return tl::unexpected(system_error(path, "create a temporary file beside"));
-  ::fchmod(file.fd_, 0644);
+  if (readers == Readers::kAll) ::fchmod(file.fd_, 0644);  // mkstemp makes it its owner's alone
   file.temporary_ = name;
   return file;
 }
@@ -273,8 +273,8 @@ Status AtomicFile::commit() {
   return sync_folder(folder);
 }
 
-Status write_file_atomically(const std::filesystem::path& path, std::string_view text) {
-  QW_ASSIGN(auto file, AtomicFile::create(path));
+Status write_file_atomically(const std::filesystem::path& path, std::string_view text, Readers readers) {
+  QW_ASSIGN(auto file, AtomicFile::create(path, readers));
   QW_TRY(file.write(text));
   return file.commit();
 }

@@ -58,9 +58,11 @@ Result<std::string> read_file(const std::filesystem::path& path, std::uint64_t l
 
 // Writes a file so that after a crash or a full disk either the old or the new content is there, never a mixture:
 // temporary file in the same folder, fsync, rename, fsync of the folder.
+// Readers::kOwner: nobody but its owner may read it at any moment, the temporary file included (mode 0600; else 0644).
+enum class Readers : std::uint8_t { kAll, kOwner };
 class AtomicFile {
  public:
-  static Result<AtomicFile> create(const std::filesystem::path& path);
+  static Result<AtomicFile> create(const std::filesystem::path& path, Readers readers = Readers::kAll);
   AtomicFile(AtomicFile&&) noexcept;
   AtomicFile& operator=(AtomicFile&&) = delete;
   ~AtomicFile();  // an uncommitted file is removed
@@ -78,7 +80,7 @@ class AtomicFile {
   std::filesystem::path path_, temporary_;
 };
 
-Status write_file_atomically(const std::filesystem::path& path, std::string_view text);
+Status write_file_atomically(const std::filesystem::path& path, std::string_view text, Readers readers = Readers::kAll);
 
 // fsync of a folder, so that renames inside it are durable.
 Status sync_folder(const std::filesystem::path& folder);

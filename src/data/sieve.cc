@@ -21,11 +21,10 @@ constexpr double kHanOfChinese = 0.3, kKanaOfChinese = 0.05, kLatinOfEnglish = 0
 constexpr std::string_view kEnglishWords[] = {"the", "be", "to", "of", "and", "that", "have", "with"};
 constexpr std::size_t kEnoughUnits = 50;  // below, too few words for that rule
 
-bool is_english(std::string_view text, const CharacterCounts& c, std::size_t units) {
+bool is_english(const CharacterCounts& c, const std::vector<std::uint64_t>& units) {
   if (static_cast<double>(c.latin) < kLatinOfEnglish * static_cast<double>(c.letters)) return false;
-  if (units < kEnoughUnits) return true;
-  const auto all = units_of(text);
-  const std::unordered_set<std::uint64_t> has(all.begin(), all.end());
+  if (units.size() < kEnoughUnits) return true;
+  const std::unordered_set<std::uint64_t> has(units.begin(), units.end());
   int found = 0;
   for (const std::string_view word : kEnglishWords) found += has.count(units_of(word)[0]) != 0 ? 1 : 0;
   return found >= 2;
@@ -66,22 +65,25 @@ bool stays_in_nfc(std::uint32_t code) {
          (code >= 0x2010 && code <= 0x2027) || (code >= 0x3000 && code <= 0x3029) || (code >= 0xFF01 && code <= 0xFF5E);
 }
 
+// But line feed and tab.
+bool is_control(std::uint32_t code) {
+  return (code < 0x20 && code != '\n' && code != '\t') || (code >= 0x7F && code < 0xA0);
+}
+
 void normalise(std::string& text, Normalisation form) {
   if (form == Normalisation::kNone) return;
   bool as_it_is = form == Normalisation::kNfc;
   for (std::size_t at = 0; as_it_is && at < text.size();) {
     const base::Utf8Char c = base::utf8_at(text, at);
-    const bool control = (c.code < 0x20 && c.code != '\n' && c.code != '\t') || (c.code >= 0x7F && c.code < 0xA0);
-    as_it_is = !control && stays_in_nfc(c.code);
+    as_it_is = !is_control(c.code) && stays_in_nfc(c.code);
     at += c.size;
   }
   if (as_it_is) return;
   std::string plain;
   for (std::size_t at = 0; at < text.size();) {
     const base::Utf8Char c = base::utf8_at(text, at);
-    const bool control = (c.code < 0x20 && c.code != '\n' && c.code != '\t') || (c.code >= 0x7F && c.code < 0xA0);
     const bool unseen = c.code == 0x200B || c.code == 0xFEFF || c.code == 0x2060;
-    if (!control && !unseen) plain.append(text, at, c.size);
+    if (!is_control(c.code) && !unseen) plain.append(text, at, c.size);
     at += c.size;
   }
   utf8proc_uint8_t* made = nullptr;
@@ -170,7 +172,7 @@ Flaw flaw_of(std::string_view text, const CleaningRules& rules) {
   if (rules.language == Language::kChinese &&
       (static_cast<double>(c.han) < kHanOfChinese * letters || static_cast<double>(c.kana) > kKanaOfChinese * letters))
     return Flaw::kLanguage;
-  if (rules.language == Language::kEnglish && !is_english(text, c, units.size())) return Flaw::kLanguage;
+  if (rules.language == Language::kEnglish && !is_english(c, units)) return Flaw::kLanguage;
   return repeated_runs(units) > rules.max_repeated_runs ? Flaw::kRepetition : Flaw::kNone;
 }
 

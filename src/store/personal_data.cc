@@ -91,9 +91,8 @@ Status collect_feedback(Connection& c, const DataSubject& s, std::int64_t most, 
 
 // Of the user himself, of the project, and of its keys that are nobody's: "" is nobody's id.
 constexpr const char* kTheirs =
-    " IN ($1, $2) OR subject IN (SELECT k.id FROM keys k WHERE k.project_id = $2 AND k.user_id IS NULL) OR ($2 <> '' "
-    "AND "
-    "substr(subject, 1, length($2) + 2) = $2 || '.u')";
+    " IN ($1, $2) OR subject IN (SELECT k.id FROM keys k WHERE k.project_id = $2 AND k.user_id IS NULL) OR "
+    "($2 <> '' AND substr(subject, 1, length($2) + 2) = $2 || '.u')";
 
 Status collect_conduct(Connection& c, const DataSubject& s, std::int64_t most, HeldData& out) {
   QW_ASSIGN(const Rows rows, c.run("SELECT " QW_CONDUCT_COLUMNS " FROM conduct WHERE subject" + std::string(kTheirs) +

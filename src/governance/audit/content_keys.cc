@@ -126,13 +126,7 @@ std::string ContentKeys::dump() const {
 }
 
 Status ContentKeys::write(const std::filesystem::path& path) const {
-  const mode_t before = ::umask(077);  // the temporary file too is its owner's alone
-  const Status written = base::write_file_atomically(path, dump());
-  ::umask(before);
-  if (!written) return written;
-  if (::chmod(path.c_str(), 0600) != 0)
-    return fail(ErrorKind::kFailed, path.string() + ": cannot be made its owner's alone");
-  return {};
+  return base::write_file_atomically(path, dump(), base::Readers::kOwner);
 }
 
 Result<std::string> ContentKeys::add(std::int64_t now) {

@@ -198,13 +198,7 @@ std::string MarkKeys::dump() const {
 }
 
 Status MarkKeys::write(const std::filesystem::path& path) const {
-  const mode_t before = ::umask(077);  // the temporary file too is its owner's alone
-  const Status written = base::write_file_atomically(path, dump());
-  ::umask(before);
-  if (!written) return written;
-  if (::chmod(path.c_str(), 0600) != 0)
-    return fail(ErrorKind::kFailed, path.string() + ": cannot be made its owner's alone");
-  return {};
+  return base::write_file_atomically(path, dump(), base::Readers::kOwner);
 }
 
 const MarkKey* MarkKeys::of(std::string_view tenant) const {

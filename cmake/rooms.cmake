@@ -39,6 +39,9 @@ function(qw_light_checks)
   endif()
 endfunction()
 
+# Rooms whose tests compute, to have something to compare with.
+set(computing_rooms tensor|kernels|ops|kvcache|models|engine|train)
+
 function(qw_room room)
   cmake_parse_arguments(ARG "" "" "DEPS;LIBS;TEST_LIBS" ${ARGN})
   file(GLOB_RECURSE all CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${room}/*.cc)
@@ -52,14 +55,17 @@ function(qw_room room)
     add_library(qw_${room} INTERFACE)
     set(scope INTERFACE)
   endif()
-  # Compiled one by one even where others are joined (cmake/compiled_alone.cmake): sources of one instruction set each, and those
-  # whose forward and training halves have words in common.
+  # Sources of the kernels are of one instruction set each.
   set(joined ON)
-  if(room MATCHES "^(kernels|ops)$")
+  if(room STREQUAL kernels)
     set(joined OFF)
-    if(sources)
-      set_target_properties(qw_${room} PROPERTIES UNITY_BUILD OFF)
-    endif()
+    set_target_properties(qw_${room} PROPERTIES UNITY_BUILD OFF)
+  elseif(sources)
+    qw_join(qw_${room} ${sources})
+  endif()
+  # Under sanitizers, rooms whose tests do not compute are not optimised: it takes a third of their compilation.
+  if(sources AND CMAKE_CXX_FLAGS MATCHES "-fsanitize" AND NOT room MATCHES "^(${computing_rooms}|base|json|chat|formats|tokenizer|sampling|eval)$")
+    target_compile_options(qw_${room} PRIVATE -O0)
   endif()
   target_include_directories(qw_${room} ${scope} ${PROJECT_SOURCE_DIR}/src)
   target_link_libraries(qw_${room} ${scope} ${ARG_DEPS} ${ARG_LIBS} Threads::Threads)
@@ -71,13 +77,14 @@ function(qw_room room)
       # Tests are compiled once and run for seconds: optimising them takes longer than they run. Tests of these rooms
       # compute, to have something to compare with.
       add_executable(${room}_test ${tests})
-      if(NOT room MATCHES "^(tensor|kernels|ops|kvcache|models|engine|train)$")
+      if(NOT room MATCHES "^(${computing_rooms}|tokenizer)$")
         target_compile_options(${room}_test PRIVATE -O0)
       elseif(CMAKE_BUILD_TYPE STREQUAL "Release")
         target_compile_options(${room}_test PRIVATE -O1)
       endif()
       target_compile_options(${room}_test PRIVATE ${light_checks})
-      set_target_properties(${room}_test PROPERTIES UNITY_BUILD ${joined} UNITY_BUILD_BATCH_SIZE 8)
+      qw_join(${room}_test ${tests})
+      set_target_properties(${room}_test PROPERTIES UNITY_BUILD ${joined})
       target_link_libraries(${room}_test PRIVATE qw_${room} ${ARG_TEST_LIBS} GTest::gtest_main GTest::gmock)
       # Where tests find their committed cases (tests/cases, tests/golden).
       target_compile_definitions(${room}_test PRIVATE QW_SOURCE_DIR="${PROJECT_SOURCE_DIR}")

@@ -14,7 +14,7 @@
 namespace qw::app {
 namespace {
 
-struct Options {
+struct DataOptions {
   std::string config, corpus, folder;
   std::vector<std::string> overrides;
   std::int64_t samples = 0;
@@ -51,7 +51,7 @@ void print_ledger(const json::Object& ledger, const std::string& folder, bool as
   std::printf("ledger: %s/ledger.json\n", folder.c_str());
 }
 
-int build(const Options& o) {
+int build(const DataOptions& o) {
   auto config = load_data_config(o.config, o.overrides, o.corpus);
   if (!config) return report(config.error());
   auto ledger = data::build_data(*config, o.json ? data::ProgressFn{} : person_progress());
@@ -124,7 +124,7 @@ Status print_samples(const data::Dataset& dataset, std::int64_t count) {
   return {};
 }
 
-int show(const Options& o) {
+int show(const DataOptions& o) {
   // Opens every shard first, so that what is shown is also there and fits the ledger.
   const auto dataset = data::open_dataset(o.folder);
   if (!dataset) return report(dataset.error());
@@ -145,7 +145,7 @@ int show(const Options& o) {
 void add_data(CLI::App& app, Outcome& outcome) {
   auto* data = app.add_subcommand("data", "Builds and shows training data");
   data->require_subcommand(1);
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<DataOptions>();
   auto* build_command = data->add_subcommand("build", "Corpora -> tokenizer, token shards, provenance ledger");
   build_command->add_option("config", options->config, "data configuration (TOML)")->required();
   build_command->add_option("--corpus", options->corpus, "folder of the corpora (also: QW_CORPUS)");

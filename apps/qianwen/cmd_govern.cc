@@ -16,18 +16,18 @@ namespace {
 
 using namespace governance;
 
-struct Options {
+struct AuditOptions {
   std::string folder, key, anchor, type, proof;
   std::vector<std::string> where;
   std::uint64_t seq = 0, limit = 0;
   bool json = false;
 };
-using Shared = std::shared_ptr<Options>;
+using Shared = std::shared_ptr<AuditOptions>;
 
 // Files that hold one head or one proof.
 constexpr std::uint64_t kMaxFileBytes = 16 << 20;
 
-Status make_key(const Options& o) {
+Status make_key(const AuditOptions& o) {
   QW_ASSIGN(const SigningKey key, SigningKey::create(o.key));
   if (o.json)
     std::puts(
@@ -38,7 +38,7 @@ Status make_key(const Options& o) {
   return {};
 }
 
-Status verify(const Options& o) {
+Status verify(const AuditOptions& o) {
   QW_ASSIGN(const PublicKey key, PublicKey::read(o.key));
   std::optional<Head> anchor;
   if (!o.anchor.empty()) {
@@ -86,7 +86,7 @@ bool says(const json::Value& record, std::string_view name, const std::string& v
   return found->is_string() ? found->as_string() == value : json::dump(*found) == value;
 }
 
-Status show(const Options& o) {
+Status show(const AuditOptions& o) {
   std::vector<std::pair<std::string, std::string>> wanted;
   if (!o.type.empty()) wanted.emplace_back("type", o.type);
   for (const std::string& one : o.where) {
@@ -113,7 +113,7 @@ Status show(const Options& o) {
   return {};
 }
 
-Status head(const Options& o) {
+Status head(const AuditOptions& o) {
   QW_ASSIGN(LineReader reader, LineReader::open(std::filesystem::path(o.folder) / kHeadsFile));
   std::string line, last;
   bool whole = false;
@@ -127,13 +127,13 @@ Status head(const Options& o) {
   return {};
 }
 
-Status prove(const Options& o) {
+Status prove(const AuditOptions& o) {
   QW_ASSIGN(json::Object proof, prove_record(o.folder, o.seq));
   std::puts(json::dump(json::Value(std::move(proof))).c_str());
   return {};
 }
 
-Status check(const Options& o) {
+Status check(const AuditOptions& o) {
   QW_ASSIGN(const PublicKey key, PublicKey::read(o.key));
   QW_ASSIGN(const std::string text, base::read_file(o.proof, kMaxFileBytes));
   auto proof = json::parse(text);
@@ -151,16 +151,16 @@ void add_govern(CLI::App& app, Outcome& outcome) {
   govern->require_subcommand(1);
   CLI::App* audit = govern->add_subcommand("audit", "The audit log of serve --audit-log");
   audit->require_subcommand(1);
-  const auto add = [&](const char* name, const char* what, Status (*run)(const Options&)) {
+  const auto add = [&](const char* name, const char* what, Status (*run)(const AuditOptions&)) {
     CLI::App* cmd = audit->add_subcommand(name, what);
-    const auto o = std::make_shared<Options>();
+    const auto o = std::make_shared<AuditOptions>();
     cmd->callback([o, run, &outcome] {
       if (const Status status = run(*o); !status) outcome.code = report(status.error());
     });
     return std::pair(cmd, o);
   };
-  const auto folder = [](CLI::App* cmd, Options& o) { cmd->add_option("FOLDER", o.folder, "of the log")->required(); };
-  const auto public_key = [](CLI::App* cmd, Options& o) {
+  const auto folder = [](CLI::App* cmd, AuditOptions& o) { cmd->add_option("FOLDER", o.folder, "of the log")->required(); };
+  const auto public_key = [](CLI::App* cmd, AuditOptions& o) {
     cmd->add_option("--key", o.key, "file of the public key")->required();
   };
   {

@@ -16,7 +16,7 @@
 namespace qw::app {
 namespace {
 
-struct Options {
+struct ModelsOptions {
   std::string name, revision, endpoint;
   int connections = hub::DownloadOptions{}.connections;
   std::vector<std::int64_t> contexts;
@@ -66,14 +66,14 @@ class ProgressLine {
   std::uint64_t first_ = 0;
 };
 
-Result<hub::Hub> hub_for(const Options& o, const hub::ModelName& name) {
+Result<hub::Hub> hub_for(const ModelsOptions& o, const hub::ModelName& name) {
   hub::HubOptions options;
   options.endpoint = o.endpoint;
   options.notice = [](const std::string& line) { std::fprintf(stderr, ::isatty(STDERR_FILENO) == 1 ? "\r\033[K%s\n" : "%s\n", line.c_str()); };
   return hub::Hub::create(name.service, std::move(options));
 }
 
-Status pull(const Options& o) {
+Status pull(const ModelsOptions& o) {
   QW_ASSIGN(const hub::ModelName name, hub::parse_name(o.name));
   QW_ASSIGN(const hub::Hub hub, hub_for(o, name));
   hub::PullOptions options;
@@ -120,7 +120,7 @@ std::string text_of(const json::Object& object, const char* key) {
   return v != nullptr && v->is_string() ? v->as_string() : "";
 }
 
-Status list(const Options& o) {
+Status list(const ModelsOptions& o) {
   QW_ASSIGN(const auto models, hub::list_models(model_store()));
   json::Array rows;
   for (const hub::StoredModel& m : models) rows.push_back(summary(m));
@@ -139,7 +139,7 @@ Status list(const Options& o) {
   return {};
 }
 
-Status show(const Options& o) {
+Status show(const ModelsOptions& o) {
   QW_ASSIGN(const hub::StoredModel stored, stored_model(o.name));
   QW_ASSIGN(const OpenedModel opened, open_model(stored.path.string()));
   QW_ASSIGN(json::Object description, describe_model(opened, o.contexts));
@@ -150,7 +150,7 @@ Status show(const Options& o) {
   return {};
 }
 
-Status verify(const Options& o) {
+Status verify(const ModelsOptions& o) {
   QW_ASSIGN(const hub::StoredModel stored, stored_model(o.name));
   QW_ASSIGN(const auto damage, hub::verify_model(stored));
   json::Array rows;
@@ -165,7 +165,7 @@ Status verify(const Options& o) {
   return fail(ErrorKind::kBadInput, stored.name + ": " + all + "; mend it with: qianwen models pull " + stored.name);
 }
 
-Status remove(const Options& o) {
+Status remove(const ModelsOptions& o) {
   QW_ASSIGN(const auto models, hub::list_models(model_store()));
   // By the whole name also what is not completely there.
   const auto exact = std::find_if(models.begin(), models.end(), [&](const hub::StoredModel& m) { return m.name == o.name; });
@@ -181,7 +181,7 @@ Status remove(const Options& o) {
   return {};
 }
 
-void print_estimate(json::Object description, std::uint64_t download_bytes, const Options& o) {
+void print_estimate(json::Object description, std::uint64_t download_bytes, const ModelsOptions& o) {
   json::Object out{{"name", o.name}, {"download_bytes", download_bytes}};
   for (const char* key : {"format", "architecture", "parameters", "bytes", "quantisation", "bytes_by_type", "context", "memory", "memory_available_bytes"})
     out.set(key, *description.find(key));
@@ -197,7 +197,7 @@ void print_estimate(json::Object description, std::uint64_t download_bytes, cons
   std::printf("available now            %.3f GB\n", gigabytes(static_cast<std::uint64_t>(available)));
 }
 
-Status estimate(const Options& o) {
+Status estimate(const ModelsOptions& o) {
   const auto here = resolve_model(o.name);
   if (here) {
     QW_ASSIGN(const OpenedModel opened, open_model(*here));
@@ -217,7 +217,7 @@ constexpr const char* kNames =
     "OWNER/NAME on Hugging Face (also hf:OWNER/NAME), ms:OWNER/NAME on ModelScope, or a short name of the Qwen family\n"
     "in any case (Qwen3-0.6B); of a repository of GGUF files NAME:PART, where PART is in the file's name (q4_k_m) or a glob";
 
-CLI::App* subcommand(CLI::App* models, const std::shared_ptr<Options>& o, Outcome& outcome, const char* name, const char* what, Status (*run)(const Options&)) {
+CLI::App* subcommand(CLI::App* models, const std::shared_ptr<ModelsOptions>& o, Outcome& outcome, const char* name, const char* what, Status (*run)(const ModelsOptions&)) {
   CLI::App* cmd = models->add_subcommand(name, what);
   add_models_option(*cmd);
   cmd->add_flag("--json", o->json, "print one JSON object");
@@ -227,7 +227,7 @@ CLI::App* subcommand(CLI::App* models, const std::shared_ptr<Options>& o, Outcom
   return cmd;
 }
 
-void add_remote_options(CLI::App* cmd, const std::shared_ptr<Options>& o) {
+void add_remote_options(CLI::App* cmd, const std::shared_ptr<ModelsOptions>& o) {
   cmd->add_option("--revision", o->revision, "branch, tag or commit (default: main, on ModelScope master)");
   cmd->add_option("--endpoint", o->endpoint, "address of a mirror (also: HF_ENDPOINT, MODELSCOPE_DOMAIN)");
   cmd->footer("HF_TOKEN or MODELSCOPE_API_TOKEN opens what is not public; https_proxy, http_proxy and no_proxy are heeded.");
@@ -238,7 +238,7 @@ void add_remote_options(CLI::App* cmd, const std::shared_ptr<Options>& o) {
 void add_models(CLI::App& app, Outcome& outcome) {
   CLI::App* models = app.add_subcommand("models", "Fetch, list, check and remove models known by name");
   models->require_subcommand(1);
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<ModelsOptions>();
   auto* pull_command = subcommand(models, o, outcome, "pull", "Fetch a model, or go on with one that was interrupted", pull);
   pull_command->add_option("name", o->name, kNames)->required();
   pull_command->add_option("--connections", o->connections, "at a time")->check(CLI::Range(1, 32));

@@ -16,7 +16,7 @@
 namespace qw::app {
 namespace {
 
-struct Options {
+struct TokenizerOptions {
   std::vector<std::string> inputs, added{"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
   std::string out, separator = "blank_line";
   std::int64_t vocab = 8192, min_frequency = 2;
@@ -42,7 +42,7 @@ Result<double> bytes_a_token(const data::DataConfig& config, const tokenizer::To
   return tokens == 0 ? 0.0 : static_cast<double>(bytes) / static_cast<double>(tokens);
 }
 
-Status train(const Options& o, json::Object& result) {
+Status train(const TokenizerOptions& o, json::Object& result) {
   data::DataConfig config;
   config.tokenizer.folder = o.out;
   config.tokenizer.vocab = o.vocab;
@@ -66,7 +66,7 @@ Status train(const Options& o, json::Object& result) {
   return {};
 }
 
-int run_train(const Options& o) {
+int run_train(const TokenizerOptions& o) {
   json::Object result;
   if (auto status = train(o, result); !status) return report(status.error());
   if (o.json) std::printf("%s\n", json::dump(json::Value(result)).c_str());
@@ -178,7 +178,7 @@ void add_tokenizer(CLI::App& app, Outcome& outcome) {
   auto* group = app.add_subcommand("tokenizer", "Trains tokenizers and adds tokens to them");
   group->require_subcommand(1);
   add_extend(*group, outcome);
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<TokenizerOptions>();
   auto* command = group->add_subcommand("train", "Learns a byte-level BPE from text files (plain or .xz)");
   command->add_option("out", options->out, "folder to write")->required();
   command->add_option("--input", options->inputs, "text files")->required()->take_all();

@@ -17,7 +17,7 @@
 namespace qw::app {
 namespace {
 
-struct Options {
+struct TrainOptions {
   std::string config, corpus, policy;
   std::vector<std::string> overrides;
   std::int64_t threads = 0;
@@ -129,7 +129,7 @@ train::Callbacks quiet_callbacks() {
 }
 
 // The folder of shards, built first when the recipe names a data configuration whose output is not there.
-Result<std::filesystem::path> shards_folder(const train::TrainConfig& config, const Options& o) {
+Result<std::filesystem::path> shards_folder(const train::TrainConfig& config, const TrainOptions& o) {
   if (!config.shards.empty()) return std::filesystem::path(config.shards);
   QW_ASSIGN(const auto data, load_data_config(config.data, {}, o.corpus));
   std::error_code code;
@@ -143,7 +143,7 @@ Result<std::filesystem::path> shards_folder(const train::TrainConfig& config, co
 }
 
 // Rank 0 builds data that are not there; on other hosts the folder has to be seen as well.
-Result<data::Dataset> open_data(const train::TrainConfig& config, const Options& o, LaunchedRanks* ranks) {
+Result<data::Dataset> open_data(const train::TrainConfig& config, const TrainOptions& o, LaunchedRanks* ranks) {
   std::optional<std::filesystem::path> folder;
   double turn = 0;
   if (ranks != nullptr && ranks->rank() != 0) QW_TRY(ranks->add_up(std::span(&turn, 1)));
@@ -160,7 +160,7 @@ Status check_parts(const train::TrainConfig& config, const data::Dataset& datase
   return check_licences(parts, policy);
 }
 
-Status train_model(const Options& o, LaunchedRanks* ranks) {
+Status train_model(const TrainOptions& o, LaunchedRanks* ranks) {
   const bool leads = ranks == nullptr || ranks->rank() == 0;
   QW_ASSIGN(auto object, data::load_toml(o.config));
   for (const auto& assignment : o.overrides) QW_TRY(data::apply_override(object, assignment));
@@ -199,7 +199,7 @@ Status train_model(const Options& o, LaunchedRanks* ranks) {
   return {};
 }
 
-int run_train(const Options& o) {
+int run_train(const TrainOptions& o) {
   auto ranks = open_ranks();
   if (!ranks) return report_for_all(nullptr, ranks.error());
   const auto status = train_model(o, ranks->get());
@@ -213,7 +213,7 @@ int run_train(const Options& o) {
 
 void add_train(CLI::App& app, Outcome& outcome) {
   auto* command = app.add_subcommand("train", "Trains a model by a recipe; builds its data first when needed");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<TrainOptions>();
   command->add_option("config", options->config, "training recipe (TOML)");
   command->add_flag("--resume", options->resume, "go on from the newest checkpoint");
   command->add_option("--set", options->overrides, "override a key: a.b=c");

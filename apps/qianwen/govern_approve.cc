@@ -15,13 +15,13 @@ namespace {
 
 using namespace governance;
 
-struct Options {
+struct ApproveOptions {
   std::string name, profile, packs, log, log_key, key, by, note;  // approve
   std::string file, what, which, reason;                          // stop, release, stopped
   bool withdraw = false, json = false;
 };
 
-Status approve(const Options& o) {
+Status approve(const ApproveOptions& o) {
   QW_ASSIGN(const auto policy, open_policy(o.profile, o.packs));
   const auto& asked = policy->profile().required_approvals;
   if (std::find(asked.begin(), asked.end(), o.name) == asked.end())
@@ -35,7 +35,7 @@ Status approve(const Options& o) {
   return {};
 }
 
-Result<Stop> stop_of(const Options& o) {
+Result<Stop> stop_of(const ApproveOptions& o) {
   const auto what = stop_named(o.what);
   if (!what) return fail(ErrorKind::kUsage, o.what + ": expected all, model, adapter or project");
   if (o.which.empty() != (*what == Stop::What::kAll))
@@ -44,16 +44,16 @@ Result<Stop> stop_of(const Options& o) {
   return Stop{*what, o.which, o.by, o.reason, base::unix_seconds()};
 }
 
-Status change(const Options& o, bool stopped) {
+Status change(const ApproveOptions& o, bool stopped) {
   QW_ASSIGN(const Stop stop, stop_of(o));
   QW_ASSIGN(const auto list, change_stops(o.file, stop, stopped));
   if (!list) return fail(ErrorKind::kUsage, description(stop) + (stopped ? " is stopped already" : " is not stopped"));
   return {};
 }
-Status stop(const Options& o) { return change(o, true); }
-Status release(const Options& o) { return change(o, false); }
+Status stop(const ApproveOptions& o) { return change(o, true); }
+Status release(const ApproveOptions& o) { return change(o, false); }
 
-Status stopped(const Options& o) {
+Status stopped(const ApproveOptions& o) {
   QW_ASSIGN(const StopList list, StopList::read(o.file));
   for (const Stop& one : list.all()) {
     if (o.json)
@@ -67,9 +67,9 @@ Status stopped(const Options& o) {
 }  // namespace
 
 void add_govern_approve(CLI::App& govern, Outcome& outcome) {
-  const auto add = [&](const char* name, const char* what, Status (*run)(const Options&)) {
+  const auto add = [&](const char* name, const char* what, Status (*run)(const ApproveOptions&)) {
     CLI::App* cmd = govern.add_subcommand(name, what);
-    const auto o = std::make_shared<Options>();
+    const auto o = std::make_shared<ApproveOptions>();
     cmd->callback([o, run, &outcome] {
       if (const Status status = run(*o); !status) outcome.code = report(status.error());
     });
@@ -88,7 +88,7 @@ void add_govern_approve(CLI::App& govern, Outcome& outcome) {
     cmd->add_option("--note", o->note, "on what grounds: where the report is, its hash");
     cmd->add_flag("--withdraw", o->withdraw, "it is approved no more");
   }
-  const auto file = [](CLI::App* cmd, Options& o) {
+  const auto file = [](CLI::App* cmd, ApproveOptions& o) {
     cmd->add_option("--file", o.file, "that serve --stop-file names")->required();
   };
   for (const bool stops : {true, false}) {

@@ -19,7 +19,7 @@ using namespace governance;
 constexpr std::uint64_t kMostSystemBytes = 1 << 20;
 constexpr std::uint64_t kMostRowsBytes = std::uint64_t{1} << 30;
 
-struct Options {
+struct AssessCommandOptions {
   AssessOptions assess;
   SignOptions sign;
   std::string out, system_file, report, public_key;
@@ -54,7 +54,7 @@ void print_results(const json::Object& results, bool json) {
   std::printf("%s\n", results.find("result")->as_string().c_str());
 }
 
-Status finish(const Options& o, const Assessment& assessment) {
+Status finish(const AssessCommandOptions& o, const Assessment& assessment) {
   const json::Object results = results_of(assessment.plan(), assessment.setup(), assessment.library(),
                                           rows_of(assessment), timestamp(base::unix_us()).substr(0, 10));
   if (!o.sign.key.empty()) QW_TRY(make_report(assessment, o.sign));
@@ -69,8 +69,8 @@ Status finish(const Options& o, const Assessment& assessment) {
   return {};
 }
 
-Status run(const Options& given) {
-  Options o = given;
+Status run(const AssessCommandOptions& given) {
+  AssessCommandOptions o = given;
   if (o.assess.model.empty() || o.assess.plan.empty() || o.out.empty())
     return fail(ErrorKind::kUsage, "govern assess: --model, --plan and --out are needed");
   if (!o.sign.key.empty() && o.sign.by.empty())
@@ -84,7 +84,7 @@ Status run(const Options& given) {
 }
 
 // Banks and keywords alone: what of the plan they meet.
-Status check(const Options& o) {
+Status check(const AssessCommandOptions& o) {
   QW_ASSIGN(const Plan plan, open_plan(o.assess.plan));
   QW_ASSIGN(GivenBanks banks, read_banks(plan, o.assess.banks, o.assess.answers));
   std::optional<GivenKeywords> keywords;
@@ -112,19 +112,19 @@ Status check(const Options& o) {
   return {};
 }
 
-Status report(const Options& o) {
+Status report(const AssessCommandOptions& o) {
   if (o.sign.key.empty()) return fail(ErrorKind::kUsage, "govern assess report: --key is needed");
   QW_ASSIGN(const auto assessment, Assessment::open(o.out));
   return finish(o, *assessment);
 }
 
-Status show(const Options& o) {
+Status show(const AssessCommandOptions& o) {
   QW_ASSIGN(const Plan plan, open_plan(o.assess.plan));
   std::puts(json::dump(plan.document, {.indent = 2, .item_separator = ",", .key_separator = ": "}).c_str());
   return {};
 }
 
-Status plans(const Options& o) {
+Status plans(const AssessCommandOptions& o) {
   for (const std::string& name : shipped_plans()) {
     QW_ASSIGN(const Plan plan, open_plan(name));
     if (o.json)
@@ -142,7 +142,7 @@ Status plans(const Options& o) {
 // ---- verify ---------------------------------------------------------------------------------------------------------
 
 // What of this is another than what the report is of.
-Status compare_bound(const Options& o, const Report& report, std::vector<std::string>& out) {
+Status compare_bound(const AssessCommandOptions& o, const Report& report, std::vector<std::string>& out) {
   const json::Value* subject = report.document.find("subject");
   const json::Value none;
   const json::Value& assessed = subject == nullptr ? none : *subject;
@@ -184,7 +184,7 @@ Status compare_bound(const Options& o, const Report& report, std::vector<std::st
   return {};
 }
 
-Status verify(const Options& o) {
+Status verify(const AssessCommandOptions& o) {
   QW_ASSIGN(const PublicKey key, PublicKey::read(o.public_key));
   QW_ASSIGN(const Report report, Report::read(o.report));
   const auto beside = std::filesystem::path(o.report).parent_path() / kRowsFile;
@@ -223,7 +223,7 @@ Status verify(const Options& o) {
 
 // ---- options --------------------------------------------------------------------------------------------------------
 
-void add_banks(CLI::App& cmd, Options& o) {
+void add_banks(CLI::App& cmd, AssessCommandOptions& o) {
   cmd.add_option("--bank", o.assess.banks,
                  "NAME=FILE: a bank of the plan (.jsonl, .json, .csv, these with .xz or .gz); more than once");
   cmd.add_option("--answers", o.assess.answers,
@@ -231,7 +231,7 @@ void add_banks(CLI::App& cmd, Options& o) {
   cmd.add_option("--keywords", o.assess.keywords, "the keyword library, with the plan's types as categories");
 }
 
-void add_signing(CLI::App& cmd, Options& o) {
+void add_signing(CLI::App& cmd, AssessCommandOptions& o) {
   cmd.add_option("--key", o.sign.key, "file of the key that signs the report (govern audit key)");
   cmd.add_option("--by", o.sign.by, "who answers for it");
   cmd.add_option("--last", o.sign.last, "report of the last release, to compare with");
@@ -241,7 +241,7 @@ void add_signing(CLI::App& cmd, Options& o) {
   cmd.add_flag("--require", o.require, "exit with 4 unless all requirements are met");
 }
 
-void add_run(CLI::App& cmd, Options& o) {
+void add_run(CLI::App& cmd, AssessCommandOptions& o) {
   cmd.add_option("-m,--model", o.assess.model, "MODEL, or the address of a service (http://host:port)");
   add_models_option(cmd);
   cmd.add_option("--plan", o.assess.plan, "a plan's file, or the name of one that comes with the program");
@@ -275,15 +275,15 @@ void add_govern_assess(CLI::App& govern, Outcome& outcome) {
   CLI::App* assess =
       govern.add_subcommand("assess", "test a model by a plan, judge its answers, and sign what came out");
   assess->require_subcommand(0, 1);
-  const auto o = std::make_shared<Options>();
+  const auto o = std::make_shared<AssessCommandOptions>();
   add_run(*assess, *o);
   assess->callback([o, assess, &outcome] {
     if (!assess->get_subcommands().empty()) return;
     if (const Status status = run(*o); !status) outcome.code = app::report(status.error());
   });
-  const auto add = [&](const char* name, const char* what, Status (*command)(const Options&)) {
+  const auto add = [&](const char* name, const char* what, Status (*command)(const AssessCommandOptions&)) {
     CLI::App* cmd = assess->add_subcommand(name, what);
-    const auto own = std::make_shared<Options>();
+    const auto own = std::make_shared<AssessCommandOptions>();
     cmd->callback([own, command, &outcome] {
       if (const Status status = command(*own); !status) outcome.code = app::report(status.error());
     });

@@ -25,7 +25,7 @@ using namespace governance;
 
 constexpr std::int64_t kContentPage = 200;
 
-struct Options {
+struct ContentOptions {
   std::string keys, store, id, project, user, since, until, holds, log, model, adapter, marks, cache_type = "auto",
                                                                                                request, produce_id;
   std::int64_t seq = -1, context = 0;
@@ -33,7 +33,7 @@ struct Options {
   bool json = false;
 };
 
-Result<std::unique_ptr<store::Store>> open_store(const Options& o) {
+Result<std::unique_ptr<store::Store>> open_store(const ContentOptions& o) {
   QW_ASSIGN(const std::string url, store_url_or_default(o.store));
   return store::Store::open(url);
 }
@@ -47,7 +47,7 @@ Result<std::int64_t> microseconds_of(const std::string& day) {
 }
 
 // A first key, or a new one that new contents are encrypted with.
-Status key(const Options& o) {
+Status key(const ContentOptions& o) {
   ContentKeys keys;
   std::error_code ignored;
   if (std::filesystem::exists(o.keys, ignored)) {
@@ -61,7 +61,7 @@ Status key(const Options& o) {
 
 // Calls visit with each content that is there and asked for.
 template <class Visit>
-Status each_content(const Options& o, store::Store& store, const std::string& not_under, Visit visit) {
+Status each_content(const ContentOptions& o, store::Store& store, const std::string& not_under, Visit visit) {
   store::ContentFilter filter{o.project, o.user, not_under};
   QW_ASSIGN(filter.from_us, microseconds_of(o.since));
   QW_ASSIGN(filter.to_us, microseconds_of(o.until));
@@ -100,7 +100,7 @@ bool holds(const json::Value& value, const std::string& text) {
 }
 
 // What there is, by whom and when; with keys, the words, or those that hold some.
-Status list(const Options& o) {
+Status list(const ContentOptions& o) {
   QW_ASSIGN(const auto store, open_store(o));
   std::optional<ContentKeys> keys;
   if (!o.keys.empty()) {
@@ -121,7 +121,7 @@ Status list(const Options& o) {
   });
 }
 
-Status show_one(const Options& o) {
+Status show_one(const ContentOptions& o) {
   QW_ASSIGN(const auto store, open_store(o));
   QW_ASSIGN(const ContentKeys keys, ContentKeys::read(o.keys));
   QW_ASSIGN(const store::Content c, store->contents().find(o.id));
@@ -130,13 +130,13 @@ Status show_one(const Options& o) {
   return {};
 }
 
-Status erase(const Options& o) {
+Status erase(const ContentOptions& o) {
   QW_ASSIGN(const auto store, open_store(o));
   return store->contents().erase(o.id);
 }
 
 // Everything under the newest key of the file; the contents themselves stay as they are.
-Status rotate(const Options& o) {
+Status rotate(const ContentOptions& o) {
   QW_ASSIGN(const auto store, open_store(o));
   QW_ASSIGN(const ContentKeys keys, ContentKeys::read(o.keys));
   std::int64_t n = 0;
@@ -152,7 +152,7 @@ Status rotate(const Options& o) {
 }
 
 // An old key goes once nothing is under it, so that a copy of it opens nothing any more.
-Status forget(const Options& o) {
+Status forget(const ContentOptions& o) {
   QW_ASSIGN(const auto store, open_store(o));
   QW_ASSIGN(ContentKeys keys, ContentKeys::read(o.keys));
   std::int64_t left = 0;
@@ -167,7 +167,7 @@ Status forget(const Options& o) {
   return keys.write(o.keys);
 }
 
-Result<json::Value> recorded(const Options& o) {
+Result<json::Value> recorded(const ContentOptions& o) {
   const int asked = (o.seq >= 0 ? 1 : 0) + (o.request.empty() ? 0 : 1) + (o.produce_id.empty() ? 0 : 1);
   if (asked != 1)
     return fail(ErrorKind::kUsage, "govern replay: one of --seq, --request and --produce-id says which answer");
@@ -179,7 +179,7 @@ Result<json::Value> recorded(const Options& o) {
 }
 
 // Exit code 0 if the tokens are the same, 4 if they are others or cannot be drawn.
-Result<json::Object> draw_again(const Options& o) {
+Result<json::Object> draw_again(const ContentOptions& o) {
   QW_ASSIGN(json::Value record, recorded(o));
   QW_ASSIGN(const auto store, open_store(o));
   QW_ASSIGN(const ContentKeys keys, ContentKeys::read(o.keys));
@@ -209,7 +209,7 @@ Result<json::Object> draw_again(const Options& o) {
   return verdict;
 }
 
-Status replay_answer(const Options& o) {
+Status replay_answer(const ContentOptions& o) {
   QW_ASSIGN(const json::Object verdict, draw_again(o));
   if (o.json) std::puts(json::dump(verdict).c_str());
   const std::string& said = verdict.find("verdict")->as_string();
@@ -232,22 +232,22 @@ void add_govern_content(CLI::App& govern, Outcome& outcome) {
       govern.add_subcommand("content", "What was asked and answered, where a policy keeps it, encrypted");
   content->require_subcommand(1);
   const auto add_command = [&outcome](CLI::App& under, const char* name, const char* what,
-                                      Status (*run)(const Options&)) {
+                                      Status (*run)(const ContentOptions&)) {
     CLI::App* cmd = under.add_subcommand(name, what);
-    const auto o = std::make_shared<Options>();
+    const auto o = std::make_shared<ContentOptions>();
     cmd->callback([o, run, &outcome] {
       if (const Status status = run(*o); !status) outcome.code = report(status.error());
     });
     return std::pair(cmd, o);
   };
-  const auto store_option = [](CLI::App* cmd, Options& o) {
+  const auto store_option = [](CLI::App* cmd, ContentOptions& o) {
     cmd->add_option("--store", o.store, "of the service: a file or postgres://... (default: QW_STORE)");
   };
-  const auto keys_option = [](CLI::App* cmd, Options& o, bool needed) {
+  const auto keys_option = [](CLI::App* cmd, ContentOptions& o, bool needed) {
     auto* option = cmd->add_option("--keys", o.keys, "file of the keys, or env:NAME, a variable that holds it");
     if (needed) option->required();
   };
-  const auto whose = [](CLI::App* cmd, Options& o) {
+  const auto whose = [](CLI::App* cmd, ContentOptions& o) {
     cmd->add_option("--project", o.project, "id of a project: of that alone");
     cmd->add_option("--user", o.user, "id of a user: his alone");
     cmd->add_option("--since", o.since, "day (2026-11-29) or time in UTC");

@@ -24,7 +24,7 @@ namespace {
 namespace fs = std::filesystem;
 using namespace governance;
 
-struct Options {
+struct DossierOptions {
   std::string out, key, profile, packs, log, operator_file, store;
   std::vector<std::string> models, assessments;
   bool no_pdf = false, json = false;
@@ -46,7 +46,7 @@ std::string base_name(const std::string& path) {
   return p.filename().string();
 }
 
-Status add_models(const Options& o, DossierInput& in) {
+Status add_models(const DossierOptions& o, DossierInput& in) {
   for (const std::string& name : o.models) {
     QW_ASSIGN(const OpenedModel opened, open_model(name));
     QW_ASSIGN(json::Object facts, describe_model(opened, {}));
@@ -131,7 +131,7 @@ Result<json::Object> summary_of(const std::string& log, const PublicKey& key) {
   return out;
 }
 
-Status add_log(const Options& o, const SigningKey& key, DossierInput& in) {
+Status add_log(const DossierOptions& o, const SigningKey& key, DossierInput& in) {
   if (o.log.empty()) return {};
   QW_ASSIGN(json::Object summary, summary_of(o.log, key.public_key()));
   in.audit = in.evidence.add("audit-log.json",
@@ -155,7 +155,7 @@ Status add_log(const Options& o, const SigningKey& key, DossierInput& in) {
 }
 
 // How many complaints there are; none of their words.
-Status add_complaints(const Options& o, DossierInput& in) {
+Status add_complaints(const DossierOptions& o, DossierInput& in) {
   if (o.store.empty()) return {};
   QW_ASSIGN(const auto state, store::Store::look(o.store));
   if (state.version != state.version_of_program)
@@ -192,7 +192,7 @@ Status check_folder(const std::string& out) {
   return code ? fail(ErrorKind::kFailed, out + ": " + code.message()) : Status();
 }
 
-Status write_documents(const Options& o, const DossierInput& in) {
+Status write_documents(const DossierOptions& o, const DossierInput& in) {
   const fs::path folder = o.out;
   for (const Evidence& one : in.evidence.all()) QW_TRY(base::write_file_atomically(folder / one.file, one.bytes));
   const auto tool = o.no_pdf ? std::nullopt : find_pdf_tool();
@@ -206,7 +206,7 @@ Status write_documents(const Options& o, const DossierInput& in) {
   return {};
 }
 
-Status make(const Options& o) {
+Status make(const DossierOptions& o) {
   QW_ASSIGN(const SigningKey key, SigningKey::read(o.key));
   DossierInput in;
   in.now = base::unix_seconds();
@@ -242,7 +242,7 @@ Status make(const Options& o) {
   return {};
 }
 
-Status verify(const Options& o) {
+Status verify(const DossierOptions& o) {
   QW_ASSIGN(const PublicKey key, PublicKey::read(o.key));
   QW_ASSIGN(const ManifestReport report, verify_manifest(o.folder, key));
   if (o.json) {
@@ -270,7 +270,7 @@ void add_govern_dossier(CLI::App& govern, Outcome& outcome) {
       "incidents, from what is on record");
   dossier->require_subcommand(0, 1);
   {
-    const auto o = std::make_shared<Options>();
+    const auto o = std::make_shared<DossierOptions>();
     dossier->add_option("--out", o->out, "a folder that is not there yet, or empty");
     dossier->add_option("--audit-key", o->key,
                         "file of the key that signs the manifest; that of the log, if one is given");
@@ -291,7 +291,7 @@ void add_govern_dossier(CLI::App& govern, Outcome& outcome) {
       if (!status) outcome.code = report(status.error());
     });
   }
-  const auto o = std::make_shared<Options>();
+  const auto o = std::make_shared<DossierOptions>();
   CLI::App* cmd = dossier->add_subcommand(
       "verify", "check a dossier with the public key alone: exit code 3 if anything was changed");
   cmd->add_option("FOLDER", o->folder)->required();

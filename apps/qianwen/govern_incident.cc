@@ -15,7 +15,7 @@ namespace {
 
 using namespace governance;
 
-struct Options {
+struct IncidentOptions {
   std::string log, key, profile, clock, aware, summary, by, id, note, reported, to;
   bool open = false, json = false;
 };
@@ -31,12 +31,12 @@ Result<std::int64_t> moment(const std::string& given, const char* option) {
   return *at;
 }
 
-Status append(const Options& o, json::Object event) {
+Status append(const IncidentOptions& o, json::Object event) {
   QW_ASSIGN(const auto log, open_audit(o.log, o.key));
   return log->append_and_wait(std::move(event));
 }
 
-Status add(const Options& o) {
+Status add(const IncidentOptions& o) {
   QW_ASSIGN(const Profile profile, open_profile(o.profile));
   QW_ASSIGN(const std::int64_t aware, moment(o.aware, "--aware"));
   QW_ASSIGN(json::Object event, incident_event(profile, o.clock, aware, o.summary, o.by));
@@ -49,7 +49,7 @@ Status add(const Options& o) {
   return {};
 }
 
-Status change(const Options& o, bool close) {
+Status change(const IncidentOptions& o, bool close) {
   IncidentUpdate update;
   update.by = o.by;
   update.close = close;
@@ -68,8 +68,8 @@ Status change(const Options& o, bool close) {
   QW_ASSIGN(json::Object event, update_event(*incident, update, profile ? &*profile : nullptr));
   return append(o, std::move(event));
 }
-Status update(const Options& o) { return change(o, false); }
-Status close(const Options& o) { return change(o, true); }
+Status update(const IncidentOptions& o) { return change(o, false); }
+Status close(const IncidentOptions& o) { return change(o, true); }
 
 json::Object to_json(const Incident& one, std::int64_t now) {
   json::Array notes, records;
@@ -92,7 +92,7 @@ json::Object to_json(const Incident& one, std::int64_t now) {
           {"records", std::move(records)}};
 }
 
-Status list(const Options& o) {
+Status list(const IncidentOptions& o) {
   QW_ASSIGN(const auto all, read_incidents(o.log));
   const std::int64_t now = base::unix_seconds();
   bool overdue = false;
@@ -119,9 +119,9 @@ Status list(const Options& o) {
 void add_govern_incident(CLI::App& govern, Outcome& outcome) {
   CLI::App* incident = govern.add_subcommand("incident", "What went wrong, and until when it must be reported");
   incident->require_subcommand(1);
-  const auto add_command = [&](const char* name, const char* what, Status (*run)(const Options&)) {
+  const auto add_command = [&](const char* name, const char* what, Status (*run)(const IncidentOptions&)) {
     CLI::App* cmd = incident->add_subcommand(name, what);
-    const auto o = std::make_shared<Options>();
+    const auto o = std::make_shared<IncidentOptions>();
     cmd->callback([o, run, &outcome] {
       if (const Status status = run(*o); !status) outcome.code = report(status.error());
     });
@@ -129,11 +129,11 @@ void add_govern_incident(CLI::App& govern, Outcome& outcome) {
         ->required();
     return std::pair(cmd, o);
   };
-  const auto writes = [](CLI::App* cmd, Options& o) {
+  const auto writes = [](CLI::App* cmd, IncidentOptions& o) {
     cmd->add_option("--audit-key", o.key, "file of the key that signs the log")->required();
     cmd->add_option("--by", o.by, "who says so")->required();
   };
-  const auto clock = [](CLI::App* cmd, Options& o, bool needed) {
+  const auto clock = [](CLI::App* cmd, IncidentOptions& o, bool needed) {
     cmd->add_option("--policy", o.profile, "a profile's file, or the name of one that comes with the program")
         ->required(needed);
     cmd->add_option("--clock", o.clock, "which of its incident_clocks runs")->required(needed);
@@ -145,7 +145,7 @@ void add_govern_incident(CLI::App& govern, Outcome& outcome) {
     cmd->add_option("--summary", o->summary, "what happened; no personal data, as it cannot be erased")->required();
     cmd->add_option("--aware", o->aware, "when the operator learnt of it (default: now), such as 2026-11-29T09:00:00Z");
   }
-  const auto which = [](CLI::App* cmd, Options& o) {
+  const auto which = [](CLI::App* cmd, IncidentOptions& o) {
     cmd->add_option("ID", o.id, "its id, or how that begins")->required();
   };
   {

@@ -16,7 +16,7 @@ namespace {
 
 using namespace governance;
 
-struct Options {
+struct LabelOptions {
   std::vector<std::string> files;
   std::string file, out, producer, id, kind = "generated", notice;
   bool json = false;
@@ -57,7 +57,7 @@ bool has_visible(std::optional<LabelFormat> format) {
 }
 
 // `notice`: a language, or words of the operator's own.
-Result<std::string> noticed(const Options& o, std::optional<LabelFormat> format, std::optional<NoticeForm> form,
+Result<std::string> noticed(const LabelOptions& o, std::optional<LabelFormat> format, std::optional<NoticeForm> form,
                             const std::string& file) {
   const char* known = notice_in(o.notice);
   const std::string words = known != nullptr ? known : o.notice;
@@ -74,7 +74,7 @@ tl::unexpected<Error> unknown(const std::string& name) {
               name + ": no format that carries a label (json, md, html, docx, xlsx, pptx, pdf, png, jpeg)");
 }
 
-Status write(const Options& o) {
+Status write(const LabelOptions& o) {
   QW_ASSIGN(std::string file, read(o.file));
   const auto format = format_of(o.file, file);
   const auto form = form_of(o.file, format);
@@ -139,7 +139,7 @@ Result<bool> check_one(const std::string& name, bool json) {
   return format ? report.verdict == LabelVerdict::kCompliant : words.value_or(false);
 }
 
-Status check(const Options& o) {
+Status check(const LabelOptions& o) {
   std::size_t without = 0;
   for (const std::string& name : o.files) {
     QW_ASSIGN(const bool fine, check_one(name, o.json));
@@ -155,8 +155,8 @@ Status check(const Options& o) {
 void add_govern_label(CLI::App& govern, Outcome& outcome) {
   CLI::App* label = govern.add_subcommand("label", "labels of generated content in files (GB 45438-2025)");
   label->require_subcommand(1);
-  const auto o = std::make_shared<Options>();
-  const auto runs = [&outcome, o](Status (*work)(const Options&)) {
+  const auto o = std::make_shared<LabelOptions>();
+  const auto runs = [&outcome, o](Status (*work)(const LabelOptions&)) {
     return [&outcome, o, work] {
       limit_memory();
       if (const Status status = work(*o); !status) outcome.code = report(status.error());

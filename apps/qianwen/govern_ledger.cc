@@ -23,7 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 using namespace governance;
 
-struct Options {
+struct LedgerOptions {
   std::vector<std::string> paths;
   std::string regime, log, log_key, key;  // check
   std::string by, source;                 // add
@@ -179,7 +179,7 @@ Status show_one(const std::string& path, bool as_json) {
   return {};
 }
 
-Status show(const Options& o) {
+Status show(const LedgerOptions& o) {
   for (const std::string& path : o.paths) QW_TRY(show_one(path, o.json));
   return {};
 }
@@ -226,7 +226,7 @@ Status find_entry(const std::string& log, const fs::path& file, Findings& f) {
 }
 
 Status check_weights(const std::string& path, const json::Value& record, Findings& f) {
-  const auto known = weights_of(record);
+  const auto known = governance::weights_of(record);
   std::error_code code;
   // A run's own folder has its weights below it, by the names that the record gives.
   std::vector<fs::path> models;
@@ -296,7 +296,7 @@ Status check_shards(const fs::path& ledger_file, Findings& f) {
   return {};
 }
 
-Status check(const Options& o) {
+Status check(const LedgerOptions& o) {
   unsigned asked = 0;
   for (const Regime& regime : regimes())
     if (o.regime == regime.id || o.regime == "all") asked |= regime.bit;
@@ -330,7 +330,7 @@ Status check(const Options& o) {
 
 // ---- add
 
-Status enter(const Options& o, const fs::path& file, const char* what) {
+Status enter(const LedgerOptions& o, const fs::path& file, const char* what) {
   if (o.log.empty()) return {};
   QW_ASSIGN(const std::string sha, base::sha256_file_hex(file));
   QW_ASSIGN(const auto log, open_audit(o.log, o.log_key));
@@ -342,7 +342,7 @@ Status enter(const Options& o, const fs::path& file, const char* what) {
 }
 
 // What somebody answers for about weights that have no record.
-Status state(const Options& o, const std::string& path) {
+Status state(const LedgerOptions& o, const std::string& path) {
   const fs::path file = compute_file_of(path);
   std::error_code code;
   if (fs::exists(file, code)) {
@@ -364,7 +364,7 @@ Status state(const Options& o, const std::string& path) {
   return {};
 }
 
-Status add(const Options& o) {
+Status add(const LedgerOptions& o) {
   if (o.log.empty() != o.log_key.empty()) return fail(ErrorKind::kUsage, "--audit-log and --audit-key go together");
   if (o.flops == 0 && o.log.empty())
     return fail(ErrorKind::kUsage, "give --flops (a statement), --audit-log (to enter what is there), or both");
@@ -382,9 +382,9 @@ Status add(const Options& o) {
 void add_govern_ledger(CLI::App& govern, Outcome& outcome) {
   CLI::App* ledger = govern.add_subcommand("ledger", "What a model learnt from and what its training cost, on record");
   ledger->require_subcommand(1);
-  const auto add_command = [&](const char* name, const char* what, Status (*run)(const Options&)) {
+  const auto add_command = [&](const char* name, const char* what, Status (*run)(const LedgerOptions&)) {
     CLI::App* cmd = ledger->add_subcommand(name, what);
-    const auto o = std::make_shared<Options>();
+    const auto o = std::make_shared<LedgerOptions>();
     cmd->callback([o, run, &outcome] {
       if (const Status status = run(*o); !status) outcome.code = report(status.error());
     });

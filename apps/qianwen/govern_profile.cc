@@ -13,14 +13,14 @@ namespace {
 
 using namespace governance;
 
-struct Options {
+struct ProfileOptions {
   std::string profile, key, packs, out, traffic;
   bool json = false, lines = false;
 };
 
 void print(const json::Object& object) { std::puts(json::dump(json::Value(object)).c_str()); }
 
-Status list(const Options& o) {
+Status list(const ProfileOptions& o) {
   for (const std::string& name : shipped_profiles()) {
     QW_ASSIGN(const Profile p, open_profile(name));
     if (o.json)
@@ -31,14 +31,14 @@ Status list(const Options& o) {
   return {};
 }
 
-Status show(const Options& o) {
+Status show(const ProfileOptions& o) {
   QW_ASSIGN(const Profile p, open_profile(o.profile));
   std::puts(json::dump(p.document, {.indent = 2, .item_separator = ",", .key_separator = ": "}).c_str());
   return {};
 }
 
 // Of what a service needs that follows it, all that may be asked for.
-Status check(const Options& o) {
+Status check(const ProfileOptions& o) {
   QW_ASSIGN(const auto policy, open_policy(o.profile, o.packs));
   const Profile& p = policy->profile();
   if (!o.key.empty()) {
@@ -64,7 +64,7 @@ Status check(const Options& o) {
   return {};
 }
 
-Status sign(const Options& o) {
+Status sign(const ProfileOptions& o) {
   QW_ASSIGN(const Profile p, open_profile(o.profile));
   QW_ASSIGN(const SigningKey key, SigningKey::read(o.key));
   const std::string file = p.signed_file(key);
@@ -113,7 +113,7 @@ struct Side {
   }
 };
 
-Status dry_run(const Options& o) {
+Status dry_run(const ProfileOptions& o) {
   QW_ASSIGN(const auto policy, open_policy(o.profile, o.packs));
   std::ifstream in(o.traffic, std::ios::binary);
   if (!in) return fail(ErrorKind::kFailed, o.traffic + ": cannot be opened");
@@ -156,18 +156,18 @@ Status dry_run(const Options& o) {
 void add_govern_profile(CLI::App& govern, Outcome& outcome) {
   CLI::App* group = govern.add_subcommand("profile", "What serve --policy makes a service keep to");
   group->require_subcommand(1);
-  const auto add = [&](const char* name, const char* what, Status (*run)(const Options&)) {
+  const auto add = [&](const char* name, const char* what, Status (*run)(const ProfileOptions&)) {
     CLI::App* cmd = group->add_subcommand(name, what);
-    const auto o = std::make_shared<Options>();
+    const auto o = std::make_shared<ProfileOptions>();
     cmd->callback([o, run, &outcome] {
       if (const Status status = run(*o); !status) outcome.code = report(status.error());
     });
     return std::pair(cmd, o);
   };
-  const auto profile = [](CLI::App* cmd, Options& o) {
+  const auto profile = [](CLI::App* cmd, ProfileOptions& o) {
     cmd->add_option("PROFILE", o.profile, "a file, or the name of one that comes with the program")->required();
   };
-  const auto packs = [](CLI::App* cmd, Options& o) {
+  const auto packs = [](CLI::App* cmd, ProfileOptions& o) {
     cmd->add_option("--packs", o.packs, "folder of its keyword packs (default: beside the file)");
     cmd->add_flag("--json", o.json, "print one JSON object");
   };

@@ -24,7 +24,7 @@ constexpr std::uint64_t kMostTableBytes = std::uint64_t{1} << 30;
 const std::vector<std::string> kColumns = {"item",   "bank",          "id",      "type", "measure", "question",
                                            "answer", "answer_sha256", "verdict", "why"};
 
-struct Options {
+struct ReviewOptions {
   std::string folder, reviewer, to, from, test;
   bool all = false;
 };
@@ -42,7 +42,7 @@ bool has_judged(const Assessment& assessment, const Open& open, const std::strin
 }
 
 // What people are among the judges of and nobody decided (or all of it), each once; not what the reviewer judged.
-std::vector<Open> queue_of(const Assessment& assessment, const Options& o) {
+std::vector<Open> queue_of(const Assessment& assessment, const ReviewOptions& o) {
   std::vector<Open> out;
   std::set<std::pair<std::size_t, Measure>> seen;
   for (const TestRule& test : assessment.plan().tests) {
@@ -87,7 +87,7 @@ std::string hash_of(const Assessment& assessment, std::size_t item) {
   return to_hex(sha256(assessment.answer(item)->text));
 }
 
-Status write_table(const Assessment& assessment, const Options& o) {
+Status write_table(const Assessment& assessment, const ReviewOptions& o) {
   const auto queue = queue_of(assessment, o);
   std::string out = "\xEF\xBB\xBF" + base::csv_row(kColumns);  // table programs take it for UTF-8 then
   for (const Open& open : queue) {
@@ -143,7 +143,7 @@ Result<std::optional<JournalEntry>> entry_of(const Assessment& assessment, const
               "there is no item " + fields[columns.item] + " that people judge for " + fields[columns.measure]);
 }
 
-Status read_table(Assessment& assessment, const Options& o) {
+Status read_table(Assessment& assessment, const ReviewOptions& o) {
   QW_ASSIGN(const std::string text, base::read_file(o.from, kMostTableBytes));
   if (!base::is_valid_utf8(text)) return fail(ErrorKind::kBadInput, o.from + ": is not UTF-8");
   const auto rows = base::parse_csv(text);
@@ -151,7 +151,7 @@ Status read_table(Assessment& assessment, const Options& o) {
   if (rows->empty()) return fail(ErrorKind::kBadInput, o.from + ": is empty");
   const auto columns = columns_of(rows->front().fields);
   if (!columns) return in_context(o.from, columns.error());
-  Options everything = o;
+  ReviewOptions everything = o;
   everything.all = true;
   everything.reviewer.clear();
   const auto known = queue_of(assessment, everything);
@@ -189,7 +189,7 @@ std::string harmless(std::string_view text) {
   return out;
 }
 
-Status ask_people(Assessment& assessment, const Options& o) {
+Status ask_people(Assessment& assessment, const ReviewOptions& o) {
   const auto queue = queue_of(assessment, o);
   for (std::size_t i = 0; i < queue.size(); ++i) {
     const Open& open = queue[i];
@@ -211,7 +211,7 @@ Status ask_people(Assessment& assessment, const Options& o) {
   return {};
 }
 
-Status review(const Options& o) {
+Status review(const ReviewOptions& o) {
   QW_ASSIGN(const auto assessment, Assessment::open(o.folder));
   if (!o.test.empty()) {
     const auto& tests = assessment->plan().tests;
@@ -226,7 +226,7 @@ Status review(const Options& o) {
 }  // namespace
 
 void add_govern_review(CLI::App& assess, Outcome& outcome) {
-  const auto o = std::make_shared<Options>();
+  const auto o = std::make_shared<ReviewOptions>();
   CLI::App* cmd = assess.add_subcommand("review", "people judge what is undecided, one by one or in a table");
   cmd->add_option("DIR", o->folder, "folder of the assessment")->required();
   cmd->add_option("--reviewer", o->reviewer, "who judges; each judges for himself");

@@ -17,7 +17,7 @@ namespace {
 
 using namespace governance;
 
-struct Options {
+struct ScanOptions {
   std::string file = "-", keywords, pii;
   bool json = false, redact = false, blocks = false;
 };
@@ -41,7 +41,7 @@ void print(const GuardFinding& one, bool json) {
   }
 }
 
-Status scan(const Options& o) {
+Status scan(const ScanOptions& o) {
   if (o.keywords.empty() && o.pii.empty())
     return fail(ErrorKind::kUsage, "govern scan: nothing is looked for; give --keywords FILE or --pii KINDS");
   GuardRules rules;
@@ -90,7 +90,7 @@ Status scan(const Options& o) {
 }  // namespace
 
 void add_govern_scan(CLI::App& govern, Outcome& outcome) {
-  const auto o = std::make_shared<Options>();
+  const auto o = std::make_shared<ScanOptions>();
   CLI::App* cmd =
       govern.add_subcommand("scan", "what keywords and personal data a text holds, or the text without them");
   cmd->add_option("file", o->file, "the text; - is standard input (default)");

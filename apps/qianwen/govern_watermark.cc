@@ -13,14 +13,14 @@ namespace {
 
 using namespace governance;
 
-struct Options {
+struct WatermarkOptions {
   std::string keys, id, tenant, scheme = "synthid", hash = "siphash", model, file = "-", numbers;
   std::int32_t leaves = 2;
   double level = 0.001;
   bool json = false, lines = false;
 };
 
-Result<MarkKeys> keys_of(const Options& o, bool may_be_new) {
+Result<MarkKeys> keys_of(const WatermarkOptions& o, bool may_be_new) {
   std::error_code ignored;
   if (may_be_new && !std::filesystem::exists(o.keys, ignored)) return MarkKeys();
   return MarkKeys::read(o.keys);
@@ -44,7 +44,7 @@ void print(const MarkKey& key, bool json) {
   }
 }
 
-Status add(const Options& o) {
+Status add(const WatermarkOptions& o) {
   if (o.scheme == "gumbel" && o.leaves != 2)
     return fail(ErrorKind::kUsage, "govern watermark add: --leaves is SynthID's");
   QW_ASSIGN(MarkKeys keys, keys_of(o, true));
@@ -68,13 +68,13 @@ Status add(const Options& o) {
   return {};
 }
 
-Status list(const Options& o) {
+Status list(const WatermarkOptions& o) {
   QW_ASSIGN(const MarkKeys keys, keys_of(o, false));
   for (const MarkKey& key : keys.all()) print(key, o.json);
   return {};
 }
 
-Status retire(const Options& o) {
+Status retire(const WatermarkOptions& o) {
   QW_ASSIGN(MarkKeys keys, keys_of(o, false));
   QW_TRY(keys.retire(o.id, base::unix_seconds()));
   return keys.write(o.keys);
@@ -92,7 +92,7 @@ void print(const Detection& d) {
 }
 
 // Exit code 0, whatever the verdict: a text without a mark is no failure.
-Status detect(const Options& o) {
+Status detect(const WatermarkOptions& o) {
   QW_ASSIGN(const MarkKeys keys, keys_of(o, false));
   QW_ASSIGN(auto spec, tokenizer_of(o.model));
   auto made = tokenizer::Tokenizer::create(std::move(spec));
@@ -123,9 +123,9 @@ void add_govern_watermark(CLI::App& govern, Outcome& outcome) {
   CLI::App* watermark =
       govern.add_subcommand("watermark", "The keys of serve --watermark-keys, and the search for marks");
   watermark->require_subcommand(1);
-  const auto add_command = [&](const char* name, const char* what, Status (*run)(const Options&)) {
+  const auto add_command = [&](const char* name, const char* what, Status (*run)(const WatermarkOptions&)) {
     CLI::App* cmd = watermark->add_subcommand(name, what);
-    const auto o = std::make_shared<Options>();
+    const auto o = std::make_shared<WatermarkOptions>();
     cmd->callback([o, run, &outcome] {
       if (const Status status = run(*o); !status) outcome.code = report(status.error());
     });

@@ -72,7 +72,7 @@ std::string base_name(const std::string& path) {
   return p.filename().string();
 }
 
-void add_data(const std::string& path, std::vector<LicensedPart>& out) {
+void add_data_parts(const std::string& path, std::vector<LicensedPart>& out) {
   const auto files = find_ledgers(path);
   if (!files || !files->data) return;
   const auto text = base::read_file(*files->data);
@@ -129,10 +129,10 @@ std::vector<LicensedPart> data_parts(const std::string& text) {
 
 std::vector<LicensedPart> licensed_parts(const std::string& path, const std::string& adapter) {
   std::vector<LicensedPart> out{{"model " + base_name(path), stated_licence(path)}};
-  add_data(path, out);
+  add_data_parts(path, out);
   if (adapter.empty()) return out;
   out.push_back({"adapter " + base_name(adapter), stated_licence(adapter)});
-  add_data(adapter, out);
+  add_data_parts(adapter, out);
   return out;
 }
 
@@ -181,7 +181,7 @@ Status carry_records(const std::string& in, const std::string& adapter, const st
   if (!files->compute) return {};
   QW_ASSIGN(json::Value record, read_compute(*files->compute));
   QW_ASSIGN(const auto digest, formats::weights_digest(from));
-  const auto known = weights_of(record);
+  const auto known = governance::weights_of(record);
   json::Object parent{{"name", base_name(from)}, {"weights_sha256", digest.sha256}};
   const json::Value* total = record.find("cumulative_flops");
   json::Object derived{{"format", "qianwen-compute-derived-1"}, {"derived", how}, {"cumulative_flops", nullptr}};

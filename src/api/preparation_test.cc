@@ -92,7 +92,7 @@ TEST_F(PreparationTest, ALongBodyIsReadAsAShortOneIs) {
 }
 
 TEST_F(PreparationTest, OthersAreAnsweredWhileGrammarsAreMade) {
-  constexpr int kSlow = 6;  // each takes longer than all the others' requests
+  constexpr int kSlow = 4;  // each takes longer than all the others' requests
   std::atomic<int> answered{0};
   std::vector<std::thread> slow;
   for (int i = 0; i < kSlow; ++i)

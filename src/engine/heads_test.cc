@@ -313,7 +313,9 @@ TEST(Heads, OpenRequestsAmongOthersOnAThread) {
   }
   for (std::size_t t = 1; t < ids.size(); ++t) {
     for (const RequestId id : open) ASSERT_TRUE(engine.extend(id, {ids[t]}));
-    if (t % 5 == 0) EXPECT_EQ(take_all(engine, list(c.request(0, Wanted::kEveryRow)))[0].rows, wanted);
+    if (t % 5 == 0) {
+      EXPECT_EQ(take_all(engine, list(c.request(0, Wanted::kEveryRow)))[0].rows, wanted);
+    }
   }
   engine.drain();  // closes them
   for (const auto& sink : sinks) {

@@ -152,7 +152,9 @@ TEST_P(PromptRowsOfModels, AreTheSameBytesCachedCutAndBesideOthers) {
       Request beside = telling(some_text(33), other, Wanted::kTokens);
       beside.prompt_logprobs = false;
       beside.max_tokens = 20;
-      if (round == 1) ASSERT_TRUE(loaded->engine().submit(std::move(beside)));
+      if (round == 1) {
+        ASSERT_TRUE(loaded->engine().submit(std::move(beside)));
+      }
       ASSERT_TRUE(loaded->engine().submit(telling(text, log, Wanted::kTokens)));
       while (loaded->engine().step()) {
       }
@@ -189,7 +191,7 @@ TEST_P(PromptRowsOfModels, AreTheSameBytesCachedCutAndBesideOthers) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, PromptRowsOfModels, testing::Values("qwen3", "qwen3_next"),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& of) { return of.param; });
 
 }  // namespace
 }  // namespace qw::engine

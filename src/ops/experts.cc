@@ -5,12 +5,11 @@
 #include <cstring>
 
 #include "ops/elementwise.h"
+#include "ops/internal/index.h"
 #include "ops/linear.h"
 
 namespace qw::ops {
 namespace {
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 double sigmoid(float x) { return 1.0 / (1.0 + std::exp(-static_cast<double>(x))); }
 

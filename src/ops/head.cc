@@ -5,6 +5,7 @@
 
 #include "base/result.h"
 #include "ops/elementwise.h"
+#include "ops/internal/float_buffer.h"
 
 namespace qw::ops {
 namespace {
@@ -21,9 +22,6 @@ constexpr std::int64_t kChunkFloatsPacked = std::int64_t{20} << 20;
 
 // Rows of W in a piece: 8192 of 1024 numbers are 32 MiB opened, and enough columns for every thread.
 constexpr std::int64_t kPieceRows = 8192;
-
-float* floats(const tensor::Buffer& b) { return reinterpret_cast<float*>(b.data()); }
-tensor::Buffer float_buffer(std::int64_t n) { return tensor::Buffer(static_cast<std::size_t>(n) * sizeof(float)); }
 
 kernels::GemmArgs dw_args(kernels::GemmPrecision p, std::int64_t rows, std::int64_t vocab, std::int64_t d,
                           const float* dlogits, const float* h, float* dw) {

@@ -3,12 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/internal/index.h"
 #include "ops/rope.h"
 
 namespace qw::ops {
 namespace {
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 void add_scaled(float* y, float s, const float* x, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) y[i] += s * x[i];

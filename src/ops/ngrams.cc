@@ -3,12 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ops/internal/index.h"
+
 namespace qw::ops {
-namespace {
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
-
-}  // namespace
 
 void ngram_rows(const NgramSpec& spec, std::span<const std::int32_t> before, std::span<std::int64_t> rows) {
   std::uint64_t mixed = 0;

@@ -5,14 +5,14 @@
 #include <new>
 #include <string>
 
+#include "ops/internal/float_buffer.h"
+#include "ops/internal/index.h"
+
 namespace qw::ops {
 namespace {
 
 constexpr std::int32_t kChunk = 16;  // rows: the matrices of a small rank are read again for each chunk, from the cache
 constexpr std::int64_t kOutPiece = 512;  // outputs of one piece: 32 KiB beside a chunk
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
-float* floats(const tensor::Buffer& b) { return reinterpret_cast<float*>(b.data()); }
 
 bool used_by(const Program& program, Weight weight, bool table) {
   return std::any_of(program.ops.begin(), program.ops.end(), [&](const Op& op) {

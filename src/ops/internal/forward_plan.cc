@@ -1,11 +1,9 @@
 #include "ops/internal/forward_plan.h"
 
 #include "base/result.h"
+#include "ops/internal/index.h"
 
 namespace qw::ops {
-namespace {
-std::size_t index(std::int32_t i) { return static_cast<std::size_t>(i); }
-}  // namespace
 
 std::vector<std::int32_t> reader_counts(const Program& program) {
   std::vector<std::int32_t> readers(program.widths.size(), 0);

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
+#include "ops/internal/index.h"
+
 namespace qw::ops {
 namespace {
-
-std::size_t index(std::int32_t i) { return static_cast<std::size_t>(i); }
 
 // The last op that reads each value (its maker if none does); the number of ops for one that is kept after the pass.
 std::vector<std::int32_t> last_readers(const Program& program) {

@@ -7,17 +7,14 @@
 #include "ops/experts.h"
 #include "ops/internal/adapters.h"
 #include "ops/internal/arena.h"
+#include "ops/internal/float_buffer.h"
+#include "ops/internal/index.h"
 #include "ops/internal/packed_weights.h"
 #include "ops/program.h"
 #include "ops/running_executor.h"
 #include "ops/token_index.h"
 
 namespace qw::ops {
-
-inline std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
-
-inline tensor::Buffer float_buffer(std::int64_t n) { return tensor::Buffer(static_cast<std::size_t>(n) * sizeof(float)); }
-inline float* floats(const tensor::Buffer& b) { return reinterpret_cast<float*>(b.data()); }
 
 // Consecutive rows of one sequence at consecutive positions.
 struct Run {

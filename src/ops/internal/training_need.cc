@@ -4,14 +4,10 @@
 
 #include "ops/attention.h"
 #include "ops/delta_rule.h"
+#include "ops/internal/index.h"
 #include "ops/linear.h"
 
 namespace qw::ops {
-namespace {
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
-
-}  // namespace
 
 std::vector<tensor::Shape> with_adapters(std::vector<tensor::Shape> shapes, const std::vector<Adapter>& adapters) {
   const std::size_t n = shapes.size();

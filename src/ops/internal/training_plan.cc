@@ -5,14 +5,13 @@
 #include "base/result.h"
 #include "ops/delta_rule.h"
 #include "ops/internal/forward_plan.h"
+#include "ops/internal/index.h"
 #include "ops/internal/recompute_plan.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 
 namespace qw::ops {
 namespace {
-
-std::size_t index(std::int32_t i) { return static_cast<std::size_t>(i); }
 
 class Planner {
  public:

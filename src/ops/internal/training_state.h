@@ -15,6 +15,8 @@
 #include "ops/elementwise.h"
 #include "ops/experts.h"
 #include "ops/indexed_attention.h"
+#include "ops/internal/float_buffer.h"
+#include "ops/internal/index.h"
 #include "ops/internal/program_flops.h"
 #include "ops/internal/training_need.h"
 #include "ops/internal/training_plan.h"
@@ -24,12 +26,6 @@
 #include "ops/training_graph.h"
 
 namespace qw::ops {
-
-inline std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
-inline tensor::Buffer float_buffer(std::int64_t n) {
-  return tensor::Buffer(static_cast<std::size_t>(n) * sizeof(float));
-}
-inline float* floats(const tensor::Buffer& b) { return reinterpret_cast<float*>(b.data()); }
 
 struct TrainingGraph::State {
   Machine machine;

@@ -41,7 +41,7 @@ set(apart_2
   src/engine/read.cc
   src/engine/gathering_test.cc src/engine/heads_test.cc src/engine/steady_step_test.cc
   src/governance/assess/report.cc src/governance/incident/incident_register.cc src/governance/label/internal/xmp.cc
-  src/governance/watermark/mark_function.cc src/governance/watermark/mark_key.cc
+  src/governance/watermark/mark_key.cc
   src/models/internal/mixture.cc
   src/models/parity_test.cc src/models/qwen3_next/qwen3_next_test.cc
   src/net/url.cc
@@ -76,6 +76,7 @@ set(apart_5
   src/governance/audit/verify.cc
   src/train/retrieval_test.cc)
 set(apart_6
+  src/governance/watermark/mark_function.cc
   src/store/internal/tenant_rows.cc
   apps/qianwen/cmd_data.cc
   src/api/rollouts/api.cc)

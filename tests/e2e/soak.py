@@ -14,7 +14,7 @@ import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from service import check, start_service, wait_for
+from service import check, send, start_service, wait_for
 
 SYSTEM = ["You are a poet of the Tang dynasty. " * 6, "Answer in one short line. " * 8, ""]
 
@@ -26,48 +26,83 @@ class Counts:
         self.errors = []
 
 
-def one_request(port, rng, counts):
+def question(rng):
     messages = [{"role": "user", "content": " ".join(str(rng.randrange(10)) for _ in range(rng.randrange(1, 60)))}]
     system = rng.choice(SYSTEM)
-    if system:
-        messages.insert(0, {"role": "system", "content": system})
+    return ([{"role": "system", "content": system}] if system else []) + messages
+
+
+def chat(rng, most):
+    return "/v1/chat/completions", {"messages": question(rng), "max_tokens": most, "temperature": rng.choice([0, 1]), "n": rng.choice([1, 1, 1, 2]),
+                                    "seed": rng.randrange(5), "stream_options": {"include_usage": True}}
+
+
+def completion(rng, most):
+    return "/v1/completions", {"prompt": question(rng)[-1]["content"], "max_tokens": most, "temperature": 1, "seed": rng.randrange(5),
+                               "stream_options": {"include_usage": True}}
+
+
+def message(rng, most):
+    return "/v1/messages", {"messages": question(rng)[-1:], "system": rng.choice(SYSTEM) or "Be brief.", "max_tokens": most, "temperature": 1}
+
+
+def ollama(rng, most):
+    return "/api/chat", {"messages": question(rng), "options": {"num_predict": most, "seed": rng.randrange(5)}}
+
+
+def used(data):
+    """Output and cached tokens that an answer, or one event of it, tells; None: it tells none."""
+    if data.get("done") is True:
+        return data["eval_count"], 0
+    usage = data.get("usage") or {}
+    if "completion_tokens" in usage:
+        return usage["completion_tokens"], usage["prompt_tokens_details"]["cached_tokens"]
+    return (usage["output_tokens"], 0) if "output_tokens" in usage and data.get("type") != "message_start" else None
+
+
+def last_line(line):
+    return line.startswith((b"data: [DONE]", b"event: message_stop")) or (line.startswith(b"{") and b'"done":true' in line)
+
+
+def one_request(port, rng, counts):
+    path, body = rng.choice([chat, chat, completion, message, ollama])(rng, rng.randrange(1, 60))
     stream = rng.random() < 0.7
-    body = {"model": "mini", "messages": messages, "stream": stream, "max_tokens": rng.randrange(1, 60),
-            "temperature": rng.choice([0, 1]), "n": rng.choice([1, 1, 1, 2]), "seed": rng.randrange(5)}
-    if stream:
-        body["stream_options"] = {"include_usage": True}
+    body |= {"model": "mini", "stream": stream}
+    if not stream:
+        body.pop("stream_options", None)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)  # of a busy machine
     try:
-        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
         if rng.random() < 0.15:  # gone before anything came
             with counts.lock:
                 counts.left += 1
             return
         response = connection.getresponse()
         if response.status != 200:
-            raise RuntimeError(f"{response.status}: {response.read()[:200]}")
+            raise RuntimeError(f"{path}: {response.status}: {response.read()[:200]}")
+        tokens = None
         if not stream:
-            usage = json.loads(response.read())["usage"]
+            tokens = used(json.loads(response.read()))
         else:
             leaves_after = rng.randrange(1, 20) if rng.random() < 0.3 else None
-            usage, lines = None, 0
+            lines = 0
             while True:
                 line = response.readline()
                 if not line:
-                    raise RuntimeError("the stream ended early")
-                if line.startswith(b"data: [DONE]"):
-                    break
-                if line.startswith(b"data: "):
+                    raise RuntimeError(f"{path}: the stream ended early")
+                if line.startswith((b"data: {", b"{")):
                     lines += 1
-                    usage = json.loads(line[6:]).get("usage") or usage
+                    tokens = used(json.loads(line.removeprefix(b"data: "))) or tokens
+                if last_line(line):
+                    break
                 if leaves_after is not None and lines >= leaves_after:
                     with counts.lock:
                         counts.left += 1
                     return
         with counts.lock:
             counts.whole += 1
-            counts.output += usage["completion_tokens"]
-            counts.cached += usage["prompt_tokens_details"]["cached_tokens"]
+            counts.output += tokens[0]
+            counts.cached += tokens[1]
     finally:
         connection.close()
 
@@ -109,6 +144,15 @@ def files_at_rest(port, pid):
     return files
 
 
+def sum_of(port, pattern):
+    """Of the series of /metrics that begin like this."""
+    return sum(float(line.rsplit(" ", 1)[1]) for line in send(port, "GET", "/metrics")[1].splitlines() if re.match(pattern, line))
+
+
+def gauge(port, what):
+    return sum_of(port, f"qianwen_requests_{what}")
+
+
 def main():
     program, seconds = sys.argv[1], float(sys.argv[2])
     with tempfile.TemporaryDirectory() as folder:
@@ -132,9 +176,11 @@ def main():
             check("soak: still answers", idle.getresponse().status == 200)
             idle.close()
             end = time.monotonic() + 20
-            while open_files(server.pid) > files and time.monotonic() < end:
+            while (open_files(server.pid) > files or gauge(port, "running") + gauge(port, "waiting") > 0) and time.monotonic() < end:
                 time.sleep(0.2)
             left_open = open_files(server.pid) - files
+            at_work = gauge(port, "running") + gauge(port, "waiting")
+            ended, told = sum_of(port, "qianwen_finished_total"), sum_of(port, 'qianwen_tokens_total{.*kind="output"')
         finally:
             server.send_signal(signal.SIGINT)
             server.wait(60)
@@ -145,11 +191,13 @@ def main():
     settled, last = max(sizes[: max(1, len(sizes) // 3)]), max(sizes[-max(1, len(sizes) // 4):])
     check(f"soak: memory stays ({settled / 1e6:.1f} MB after a third, {last / 1e6:.1f} MB at the end)", last < settled * 1.03 + 4e6)
     check(f"soak: connections are closed ({left_open} more than before)", left_open <= 0)
+    check("soak: nothing is computed for nobody", at_work == 0)
     free, total = map(int, re.search(r"(\d+) of (\d+) blocks free", totals).groups())
     check(f"soak: all {total} blocks are free", free == total)
     answered, cached = (int(re.search(rf"(\d+) {what}", totals).group(1)) for what in ("tokens answered", "taken from"))
     # What was answered to those who left was counted as well.
     check(f"soak: counts agree ({counts.output} of {answered} tokens went to those who stayed)", 0 < counts.output <= answered)
+    check(f"soak: so do the metrics ({told:.0f} tokens of {ended:.0f} that ended)", told == answered and ended >= counts.whole)
     check(f"soak: prefixes were found ({counts.cached} of {cached} cached tokens)", 0 < counts.cached <= cached)
 
 

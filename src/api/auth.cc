@@ -69,8 +69,9 @@ constexpr Route kRoutes[] = {
 const Route* find_route(std::string_view path) {
   const Route* best = nullptr;
   for (const Route& route : kRoutes) {
-    const bool fits = path == route.prefix || (path.starts_with(route.prefix) && path[route.prefix.size()] == '/');
-    if (fits && (best == nullptr || route.prefix.size() > best->prefix.size())) best = &route;
+    const std::size_t end = route.prefix.size();
+    if (path.size() < end || (path.size() > end && path[end] != '/')) continue;
+    if (path.starts_with(route.prefix) && (best == nullptr || route.prefix.size() > best->prefix.size())) best = &route;
   }
   return best;
 }

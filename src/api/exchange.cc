@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
+#include <cstring>
 #include <iterator>
+#include <span>
 #include <utility>
 
 #include "api/auth.h"
@@ -24,9 +27,12 @@ namespace {
 // microseconds: more than all else of a short request.)
 class RandomBytes {
  public:
-  unsigned char next() {
-    if (at_ == bytes_.size()) refill();
-    return std::exchange(bytes_[at_++], static_cast<unsigned char>(0));
+  // Each is given once, and forgotten here.
+  void take(std::span<unsigned char> out) {
+    if (bytes_.size() - at_ < out.size()) refill();
+    std::memcpy(out.data(), bytes_.data() + at_, out.size());
+    std::memset(bytes_.data() + at_, 0, out.size());
+    at_ += out.size();
   }
 
  private:
@@ -42,17 +48,29 @@ class RandomBytes {
   std::size_t at_ = bytes_.size();
 };
 
+void random_bytes(std::span<unsigned char> out) {
+  thread_local RandomBytes random;
+  random.take(out);
+}
+
 }  // namespace
 
 std::string new_id(std::string_view prefix) {
-  thread_local RandomBytes random;
-  std::string id(prefix);
-  for (int i = 0; i < 12; ++i) {
-    const unsigned char byte = random.next();
-    id += "0123456789abcdef"[byte >> 4];
-    id += "0123456789abcdef"[byte & 15];
+  std::array<unsigned char, 12> bytes;
+  random_bytes(bytes);
+  std::string id(prefix.size() + 2 * bytes.size(), '\0');
+  char* at = std::copy(prefix.begin(), prefix.end(), id.data());
+  for (const unsigned char byte : bytes) {
+    *at++ = "0123456789abcdef"[byte >> 4];
+    *at++ = "0123456789abcdef"[byte & 15];
   }
   return id;
+}
+
+std::uint64_t random_bits() {
+  std::array<unsigned char, sizeof(std::uint64_t)> bytes;
+  random_bytes(bytes);
+  return std::bit_cast<std::uint64_t>(bytes);
 }
 
 json::Value error_body(const ApiError& error) {
@@ -129,6 +147,13 @@ void Exchange::send_json(int status, const json::Value& body) {
   reply_->send({status, std::move(headers), json::dump(bare ? body : labelled(body), json::WriteStyle::compact())});
 }
 
+void Exchange::send_json(int status, json::TextWriter open) {
+  count(status);
+  net::Headers headers = headers_;
+  headers.emplace_back("Content-Type", "application/json");
+  reply_->send({status, std::move(headers), closed(std::move(open), status == 200)});
+}
+
 void Exchange::send_error(const ApiError& error) {
   if (const auto taker = std::exchange(taker_, nullptr)) return taker(error);
   count(error.status);
@@ -166,6 +191,18 @@ std::string Exchange::told(const json::Value& data) {
   return json::dump(labelled(data), json::WriteStyle::compact());
 }
 
+std::string Exchange::told(json::TextWriter open) {
+  return closed(std::move(open), !says_nothing() && !std::exchange(label_told_, true));
+}
+
+std::string Exchange::closed(json::TextWriter open, bool with_label) const {
+  if (with_label && !label_.is_null()) open.key("aigc"), open.value(label_);
+  if (with_label)
+    for (const auto& [name, value] : notices_) open.key(name), open.value(value);
+  open.close_object();
+  return open.take();
+}
+
 const std::string& Exchange::label_answer() {
   if (producer_ == nullptr || !content_id_.empty()) return content_id_;
   governance::AigcLabel label;
@@ -185,7 +222,13 @@ json::Value Exchange::labelled(json::Value body) const {
 }
 
 void Exchange::event(const json::Value& data) { event_text(told(data)); }
-void Exchange::event_text(std::string_view data) { reply_->write("data: " + std::string(data) + "\n\n"); }
+void Exchange::event(json::TextWriter open) { event_text(told(std::move(open))); }
+void Exchange::event_text(std::string_view data) {
+  constexpr std::string_view kBegin = "data: ", kEnd = "\n\n";
+  std::string text;
+  text.reserve(kBegin.size() + data.size() + kEnd.size());
+  reply_->write(std::move(text.append(kBegin).append(data).append(kEnd)));
+}
 void Exchange::named_event(std::string_view name, const json::Value& data) {
   std::string text = "event: " + std::string(name) + "\ndata: " + told(data) + "\n\n";
   if (listener_) return listener_(std::move(text));

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "api/error.h"
+#include "json/text_writer.h"
 #include "json/value.h"
 #include "net/http_server.h"
 
@@ -38,6 +39,8 @@ struct RequestLine;
 
 // A fresh identifier such as "chatcmpl-3f2a...": prefix and 24 hexadecimal digits of randomness.
 std::string new_id(std::string_view prefix);
+// From the same source, which nobody can guess.
+std::uint64_t random_bits();
 
 // OpenAI's error body.
 json::Value error_body(const ApiError& error);
@@ -56,12 +59,15 @@ class Exchange {
   void add_header(std::string name, std::string value);  // before the answer begins
   void send(net::Response response);                     // as it is
   void send_json(int status, const json::Value& body);
+  // Text that was written without a value: the outermost object, still open, so that a label may follow its members.
+  void send_json(int status, json::TextWriter open);
   void send_error(const ApiError& error);
   void shape_errors(ErrorShape shape) { shape_ = shape; }  // from now on; OpenAI's at first
   // 200 text/event-stream. `heartbeat`: what is sent when nothing else is to say; a comment if a protocol has none.
   void begin_events(std::string heartbeat = ": still working\n\n");
   void begin_lines();                                                // 200 application/x-ndjson
   void event(const json::Value& data);                               // data: {...}
+  void event(json::TextWriter open);                                 // the same of an open object, as above
   void event_text(std::string_view data);                            // data: [DONE]
   void named_event(std::string_view name, const json::Value& data);  // event: NAME, data: {...}; to a listener if any
   void line(const json::Value& data);                                // {...} and a line's end
@@ -167,6 +173,8 @@ class Exchange {
   void begin_stream(const char* content_type, std::string heartbeat);
   bool says_nothing() const { return label_.is_null() && notices_.empty(); }  // beside answers
   std::string told(const json::Value& data);  // as text, with the label if it is the first event
+  std::string told(json::TextWriter open);
+  std::string closed(json::TextWriter open, bool with_label) const;
   std::shared_ptr<net::Reply> reply_;
   std::string request_id_;
   net::Headers headers_;

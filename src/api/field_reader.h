@@ -22,7 +22,7 @@ std::int64_t integer_member(const json::Value& object, const char* key);
 
 class FieldReader {
  public:
-  explicit FieldReader(const json::Object& object) : object_(&object), notes_(FieldNotes::of(object)) {}
+  explicit FieldReader(const json::Object& object);
 
   // Null counts as absent. A wrong type or a number out of [low, high] is recorded as the error; the first one wins.
   // `shape`: what the caller will take, as a JSON Schema; it is documentation (field_notes.h), and checked by nobody.
@@ -50,6 +50,7 @@ class FieldReader {
  private:
   const json::Value* find(const char* name);  // present and not null, or nullptr
   const json::Object* object_;
+  std::uint64_t beginnings_ = 0;  // a bit of each that a member's name has: most of what is asked for is not there
   FieldNotes* notes_;  // null: nobody takes notes
   std::vector<const json::Value*> asked_;  // members that are there and were asked for, nulls too
   std::optional<ApiError> error_;

@@ -1,30 +1,16 @@
 #include <charconv>
 #include <cmath>
-#include <cstring>
 
-#include "base/utf8.h"
+#include "json/internal/spelling.h"
 #include "json/value.h"
 
 namespace qw::json {
 namespace {
 
-// One decoded code point and its length. Ill-formed bytes give U+FFFD over the maximal subpart (Unicode 15, 3.9 D93b),
-// as Python's errors="replace" does; `valid` tells them from a U+FFFD that stands in the text.
-struct CodePoint {
-  char32_t value;
-  std::size_t length;
-  bool valid;
-};
-
-CodePoint decode_utf8(std::string_view s) {
-  const base::Utf8Char c = base::utf8_at(s, 0);
-  if (c.code == base::kInvalidCode) return {0xfffd, c.size, false};
-  return {c.code, c.size, true};
-}
-
 class Writer {
  public:
-  explicit Writer(const WriteStyle& style) : style_(style), item_separator_(style.item_separator) {
+  explicit Writer(const WriteStyle& style)
+      : style_(style), item_separator_(style.item_separator), key_separator_(style.key_separator) {
     // Python drops the blank after the comma when it breaks lines.
     if (style.indent >= 0 && item_separator_ == ", ") item_separator_ = ",";
   }
@@ -36,11 +22,11 @@ class Writer {
     } else if (v.is_bool()) {
       out_ += v.as_bool() ? "true" : "false";
     } else if (v.is_int()) {
-      out_ += std::to_string(v.as_int());
+      internal::append_integer(out_, v.as_int());
     } else if (v.is_double()) {
       number(v.as_double());
     } else if (v.is_string()) {
-      string(v.as_string());
+      internal::append_string(out_, v.as_string(), style_.ensure_ascii);
     } else if (v.is_array()) {
       array(v.as_array(), level);
     } else {
@@ -85,8 +71,8 @@ class Writer {
       if (!first) out_ += item_separator_;
       first = false;
       line(level + 1);
-      string(m.first);
-      out_ += style_.key_separator;
+      internal::append_string(out_, m.first, style_.ensure_ascii);
+      out_ += key_separator_;
       value(m.second, level + 1);
     }
     line(level);
@@ -99,71 +85,8 @@ class Writer {
     out_.append(static_cast<std::size_t>(style_.indent) * static_cast<std::size_t>(level), ' ');
   }
 
-  void string(std::string_view s) {
-    out_ += '"';
-    while (!s.empty()) {
-      std::size_t plain = 0;
-      while (plain < s.size() && is_plain(static_cast<unsigned char>(s[plain]))) ++plain;
-      out_.append(s.substr(0, plain));
-      s.remove_prefix(plain);
-      if (s.empty()) break;
-      const CodePoint c = decode_utf8(s);
-      code_point(c, s.substr(0, c.length));
-      s.remove_prefix(c.length);
-    }
-    out_ += '"';
-  }
-
-  static bool is_plain(unsigned char c) { return c >= 0x20 && c < 0x7f && c != '"' && c != '\\'; }
-
-  void code_point(const CodePoint& c, std::string_view bytes) {
-    switch (c.value) {
-      case '"':
-        out_ += "\\\"";
-        return;
-      case '\\':
-        out_ += "\\\\";
-        return;
-      case '\n':
-        out_ += "\\n";
-        return;
-      case '\r':
-        out_ += "\\r";
-        return;
-      case '\t':
-        out_ += "\\t";
-        return;
-      case '\f':
-        out_ += "\\f";
-        return;
-      case '\b':
-        out_ += "\\b";
-        return;
-      default:
-        break;
-    }
-    if (c.value < 0x20 || (style_.ensure_ascii && c.value >= 0x7f)) {
-      if (c.value > 0xffff) {
-        escape(0xd800u + ((c.value - 0x10000u) >> 10));
-        escape(0xdc00u + ((c.value - 0x10000u) & 0x3ffu));
-      } else {
-        escape(c.value);
-      }
-    } else if (c.valid) {
-      out_.append(bytes);
-    } else {
-      out_ += "\xef\xbf\xbd";
-    }
-  }
-
-  void escape(char32_t unit) {
-    static constexpr char kHex[] = "0123456789abcdef";
-    out_ += "\\u";
-    for (int shift = 12; shift >= 0; shift -= 4) out_ += kHex[(unit >> shift) & 15];
-  }
-
   const WriteStyle& style_;
-  std::string_view item_separator_;
+  std::string_view item_separator_, key_separator_;
   std::string out_;
 };
 

@@ -102,7 +102,7 @@ struct Object::Impl {
     for (std::size_t i = 0; i < members.size(); ++i) insert_slot(i);
   }
 
-  void append(std::string key, Value value) {
+  void append(std::string&& key, Value&& value) {
     QW_CHECK(members.size() < std::numeric_limits<std::uint32_t>::max());
     if (members.capacity() == 0) members.reserve(kUsualMembers);
     members.emplace_back(std::move(key), std::move(value));

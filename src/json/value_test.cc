@@ -6,6 +6,8 @@
 #include <fstream>
 #include <limits>
 
+#include "json/text_writer.h"
+
 namespace qw::json {
 namespace {
 
@@ -257,6 +259,41 @@ TEST(JsonDump, IllFormedUtf8IsReplaced) {
   EXPECT_EQ(dump(Value("\xed\xa0\x80"), {.ensure_ascii = true}), "\"\\ufffd\\ufffd\\ufffd\"");
   EXPECT_EQ(dump(Value("\xf0\x9f\x98"), {.ensure_ascii = true}), "\"\\ufffd\"");
   EXPECT_EQ(dump(Value(std::string("\0", 1))), "\"\\u0000\"");
+}
+
+// ---- text without values
+// ---------------------------------------------------------------------------------------------
+
+TEST(TextWriter, SpellsAsDumpDoes) {
+  std::string bytes;  // every byte, so that most of it is no UTF-8, then characters of all lengths
+  for (int c = 0; c < 256; ++c) bytes += static_cast<char>(c);
+  for (const std::string& text :
+       {bytes, std::string("\"\\/\x7f\u00e9\u2028\U0001f600"), std::string(700, 'x'), std::string()}) {
+    TextWriter out;
+    out.open_object();
+    out.member("text", text);
+    out.key("list");
+    out.open_array();
+    out.integer(std::numeric_limits<std::int64_t>::min());
+    out.boolean(true);
+    out.null();
+    out.open_object();
+    out.close_object();
+    out.open_array();
+    out.close_array();
+    out.value(Array{1, 0.5, text});
+    out.string(text);
+    out.close_array();
+    out.member("n", std::int64_t{0});
+    out.member("word", "a");
+    out.close_object();
+    const Value same = Object{{"text", text},
+                              {"list", Array{std::numeric_limits<std::int64_t>::min(), true, nullptr, Object{}, Array{},
+                                             Array{1, 0.5, text}, text}},
+                              {"n", 0},
+                              {"word", "a"}};
+    EXPECT_EQ(out.take(), dump(same, WriteStyle::compact()));
+  }
 }
 
 }  // namespace

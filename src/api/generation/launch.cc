@@ -153,14 +153,9 @@ void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch l
         });
 }
 
-std::uint64_t random_seed() {
-  const std::string digits = new_id("").substr(0, 16);
-  return std::stoull(digits, nullptr, 16);
-}
-
 sampling::SamplingParams params_of(const ServedModel& model, const GenerationRequest& request) {
   auto params = sampling_params(request, model.defaults);
-  if (!request.sampling.seed) params.seed = random_seed();
+  if (!request.sampling.seed) params.seed = random_bits();
   for (const auto& ids : request.sampling.stop_sequences) params.stop.push_back(model.tokenizer->decode(ids, false));
   return params;
 }

@@ -1,10 +1,11 @@
 #include "api/openai/writer.h"
 
-#include <algorithm>
-#include <cstdio>
+#include <optional>
+#include <string_view>
 #include <utility>
 
-#include "base/utf8.h"
+#include "api/openai/completion_logprobs.h"
+#include "json/text_writer.h"
 
 namespace qw::api::openai {
 namespace {
@@ -17,59 +18,6 @@ json::Value logprob_entry(const tokenizer::Tokenizer& tokenizer, engine::TokenId
                       {"logprob", static_cast<double>(logprob)},
                       {"bytes", std::move(numbers)}};
 }
-
-// The older completions form: parallel arrays, alternatives as an object per token. `offset`: characters of the text so
-// far (code points, as clients count them), which goes on.
-class CompletionLogprobs {
- public:
-  CompletionLogprobs(const tokenizer::Tokenizer& tokenizer, std::int64_t& offset)
-      : tokenizer_(tokenizer), offset_(offset) {}
-
-  // Of a prompt: nothing is known of how likely its first token was.
-  void add_first(engine::TokenId id) { add(id, nullptr, nullptr); }
-  void add(std::span<const TokenDetail> tokens) {
-    for (const TokenDetail& t : tokens) {
-      json::Object top;
-      for (const auto& other : t.top) top.set(name_of(other.id), static_cast<double>(other.logprob));
-      add(t.id, static_cast<double>(t.logprob), std::move(top));
-    }
-  }
-  json::Value take() {
-    json::Object out;
-    out.set("tokens", std::move(names_));
-    out.set("token_logprobs", std::move(values_));
-    out.set("top_logprobs", std::move(tops_));
-    out.set("text_offset", std::move(offsets_));
-    return out;
-  }
-
- private:
-  void add(engine::TokenId id, json::Value logprob, json::Value top) {
-    names_.emplace_back(name_of(id));
-    values_.push_back(std::move(logprob));
-    tops_.push_back(std::move(top));
-    offsets_.emplace_back(offset_);
-    if (tokenizer_.is_special(id)) return;  // it is no part of the text
-    const std::string_view bytes = tokenizer_.token_bytes(id);
-    offset_ += std::count_if(bytes.begin(), bytes.end(), [](char c) { return (c & 0xC0) != 0x80; });
-  }
-  // A token that is a part of a character has no text of its own; tokens must be told apart all the same.
-  std::string name_of(engine::TokenId id) const {
-    const std::string_view bytes = tokenizer_.token_bytes(id);
-    if (base::is_valid_utf8(bytes)) return tokenizer_.decode(std::span(&id, 1), false);
-    std::string out = "bytes:";
-    for (const char c : bytes) {
-      char hex[5];
-      std::snprintf(hex, sizeof hex, "\\x%02x", static_cast<unsigned char>(c));
-      out += hex;
-    }
-    return out;
-  }
-
-  const tokenizer::Tokenizer& tokenizer_;
-  std::int64_t& offset_;
-  json::Array names_, values_, tops_, offsets_;
-};
 
 // Milliseconds. Of several choices: those of the one that ended last.
 json::Value timings(const engine::Timings& t) {
@@ -93,7 +41,7 @@ class Writer final : public AnswerWriter {
     echo_sent_.resize(record.choices.size());
     offsets_.resize(record.choices.size());
     for (std::size_t i = 0; i < record.choices.size(); ++i) {
-      if (options_.chat) send_delta(record, i, {{"content", ""}}, nullptr, nullptr);
+      if (options_.chat) send_delta(record, i, {"content", ""}, nullptr, nullptr);
       if (!options_.chat && options_.echoed_ids.empty()) send_echo(record, i);
     }
   }
@@ -104,29 +52,17 @@ class Writer final : public AnswerWriter {
              std::span<const TokenDetail> tokens) override {
     send_echo(record, choice);
     const ChoiceResult& c = record.choices[choice];
-    json::Object delta;
-    switch (event.kind) {
-      case chat::OutputEvent::Kind::kReasoning:
-        delta.set("reasoning_content", event.text);
-        break;
-      case chat::OutputEvent::Kind::kContent:
-        delta.set("content", event.text);
-        break;
-      case chat::OutputEvent::Kind::kToolCallBegin:
-        delta.set("tool_calls",
-                  json::Array{json::Object{{"index", static_cast<std::int64_t>(c.calls.size() - 1)},
-                                           {"id", c.calls.back().id},
-                                           {"type", "function"},
-                                           {"function", json::Object{{"name", event.text}, {"arguments", ""}}}}});
-        break;
-      case chat::OutputEvent::Kind::kToolCallArguments:
-        delta.set("tool_calls", json::Array{json::Object{{"index", static_cast<std::int64_t>(c.calls.size() - 1)},
-                                                         {"function", json::Object{{"arguments", event.text}}}}});
-        break;
-      case chat::OutputEvent::Kind::kToolCallEnd:
-        return;
+    using Kind = chat::OutputEvent::Kind;
+    Delta delta{nullptr, event.text};
+    if (event.kind == Kind::kReasoning) delta.name = "reasoning_content";
+    if (event.kind == Kind::kContent) delta.name = "content";
+    if (event.kind == Kind::kToolCallBegin || event.kind == Kind::kToolCallArguments) {
+      delta.call = &c.calls.back();
+      delta.call_index = static_cast<std::int64_t>(c.calls.size() - 1);
+      delta.begins_call = event.kind == Kind::kToolCallBegin;
     }
-    send_delta(record, choice, std::move(delta), logprobs_of(record, tokens, choice), nullptr);
+    if (event.kind != Kind::kToolCallEnd)
+      send_delta(record, choice, delta, logprobs_of(record, tokens, choice), nullptr);
   }
 
   void held(const AnswerRecord& record, std::size_t choice, std::span<const TokenDetail> tokens) override {
@@ -150,12 +86,13 @@ class Writer final : public AnswerWriter {
     if (!options_.keep || record.cancelled) return tell_end(record);
     // The writer may go before what was answered is kept: what is told then is put together now.
     if (streamed_) {
-      json::Value last = last_event(record);
-      return options_.keep(id_, record,
-                           [exchange = exchange_, last = std::move(last)] { end_stream(*exchange, last); });
+      return options_.keep(id_, record, [exchange = exchange_, last = last_event(record)]() mutable {
+        end_stream(*exchange, std::move(last));
+      });
     }
-    options_.keep(id_, record,
-                  [exchange = exchange_, body = json::Value(whole(record))] { exchange->send_json(200, body); });
+    options_.keep(id_, record, [exchange = exchange_, body = whole(record)]() mutable {
+      exchange->send_json(200, std::move(body));
+    });
   }
 
   void fail(const ApiError& error, bool begun) override {
@@ -165,73 +102,92 @@ class Writer final : public AnswerWriter {
   }
 
  private:
+  // What one event of a stream adds to a choice: a text under a name, or a call's name or arguments; nothing.
+  struct Delta {
+    const char* name = nullptr;
+    std::string_view text = {};
+    const ToolCall* call = nullptr;
+    std::int64_t call_index = 0;
+    bool begins_call = false;
+  };
+
   void tell_end(const AnswerRecord& record) {
     if (streamed_) return end_stream(*exchange_, last_event(record));
     exchange_->send_json(200, whole(record));
   }
 
-  // What the last event of a stream counts; null: nobody asked for it.
-  json::Value last_event(const AnswerRecord& record) const {
-    if (!options_.include_usage && !options_.timings) return nullptr;
-    json::Object last = head(record, options_.chat ? "chat.completion.chunk" : "text_completion");
-    last.set("choices", json::Array{});
-    last.set("usage", usage(record));
+  // What the last event of a stream counts, if somebody asked for it.
+  std::optional<json::TextWriter> last_event(const AnswerRecord& record) const {
+    if (!options_.include_usage && !options_.timings) return std::nullopt;
+    json::TextWriter last = head(record, options_.chat ? "chat.completion.chunk" : "text_completion");
+    last.key("choices"), last.open_array(), last.close_array();
+    add_usage(last, record);
     add_extras(last, record);
     return last;
   }
-  static void end_stream(Exchange& exchange, const json::Value& last) {
-    if (!last.is_null()) exchange.event(last);
+  static void end_stream(Exchange& exchange, std::optional<json::TextWriter> last) {
+    if (last) exchange.event(std::move(*last));
     exchange.event_text("[DONE]");
     exchange.end_events();
   }
 
-  json::Object whole(const AnswerRecord& record) {
-    json::Object body = head(record, options_.chat ? "chat.completion" : "text_completion");
-    json::Array list;
-    for (std::size_t i = 0; i < record.choices.size(); ++i) list.push_back(finished_choice(record, i));
-    body.set("choices", std::move(list));
-    body.set("usage", usage(record));
+  json::TextWriter whole(const AnswerRecord& record) const {
+    json::TextWriter body = head(record, options_.chat ? "chat.completion" : "text_completion");
+    body.key("choices");
+    body.open_array();
+    for (std::size_t i = 0; i < record.choices.size(); ++i) add_choice(body, record, i);
+    body.close_array();
+    add_usage(body, record);
     add_extras(body, record);
     return body;
   }
 
-  json::Object head(const AnswerRecord& record, const char* object) const {
-    json::Object out;
-    out.set("id", id_);
-    out.set("object", object);
-    out.set("created", record.created);
-    out.set("model", record.model->id);
-    if (options_.tells_tier) out.set("service_tier", "default");  // there is one
-    if (!record.model->facts.fingerprint.empty()) out.set("system_fingerprint", record.model->facts.fingerprint);
+  // An open object, which every answer and event begins with.
+  json::TextWriter head(const AnswerRecord& record, const char* object) const {
+    json::TextWriter out;
+    out.open_object();
+    out.member("id", id_);
+    out.member("object", object);
+    out.member("created", record.created);
+    out.member("model", record.model->id);
+    if (options_.tells_tier) out.member("service_tier", "default");  // there is one
+    if (!record.model->facts.fingerprint.empty()) out.member("system_fingerprint", record.model->facts.fingerprint);
     return out;
   }
 
   // What is told to whoever asks for it.
-  void add_extras(json::Object& out, const AnswerRecord& record) const {
+  void add_extras(json::TextWriter& out, const AnswerRecord& record) const {
     if (!options_.timings) return;
-    out.set("timings", timings(record.timings));
+    out.key("timings"), out.value(timings(record.timings));
     if (!record.tells_findings) return;
     GuardCounts found;
     for (const ChoiceResult& c : record.choices) add_counts(found, c.findings);
-    out.set("guard", json::Object{{"input", to_json(record.input_findings)}, {"output", to_json(found)}});
+    out.key("guard");
+    out.value(json::Object{{"input", to_json(record.input_findings)}, {"output", to_json(found)}});
   }
 
-  json::Value usage(const AnswerRecord& record) const {
+  void add_usage(json::TextWriter& out, const AnswerRecord& record) const {
     const store::Tokens& t = record.tokens;
-    // Members that are set one by one are moved there; lists in braces are copied, at each level of a tree.
-    json::Object out, prompt_details, details;
-    out.set("prompt_tokens", t.prompt);
-    out.set("completion_tokens", t.output);
-    out.set("total_tokens", t.prompt + t.output);
-    prompt_details.set("cached_tokens", t.cached);
-    out.set("prompt_tokens_details", std::move(prompt_details));
-    if (options_.chat) details.set("reasoning_tokens", t.reasoning);
-    if (record.drafted > 0) {  // tokens guessed ahead; those that were wrong are no completion tokens
-      details.set("accepted_prediction_tokens", record.accepted);
-      details.set("rejected_prediction_tokens", record.drafted - record.accepted);
+    out.key("usage");
+    out.open_object();
+    out.member("prompt_tokens", t.prompt);
+    out.member("completion_tokens", t.output);
+    out.member("total_tokens", t.prompt + t.output);
+    out.key("prompt_tokens_details");
+    out.open_object();
+    out.member("cached_tokens", t.cached);
+    out.close_object();
+    if (options_.chat || record.drafted > 0) {
+      out.key("completion_tokens_details");
+      out.open_object();
+      if (options_.chat) out.member("reasoning_tokens", t.reasoning);
+      if (record.drafted > 0) {  // tokens guessed ahead; those that were wrong are no completion tokens
+        out.member("accepted_prediction_tokens", record.accepted);
+        out.member("rejected_prediction_tokens", record.drafted - record.accepted);
+      }
+      out.close_object();
     }
-    if (!details.empty()) out.set("completion_tokens_details", std::move(details));
-    return out;
+    out.close_object();
   }
 
   // Of the next tokens of a stream's choice.
@@ -260,36 +216,68 @@ class Writer final : public AnswerWriter {
       add_prompt(out, record, choice);
       logprobs = out.take();
     }
-    send_delta(record, choice, {{"content", options_.echoes[choice]}}, std::move(logprobs), nullptr);
+    send_delta(record, choice, {"content", options_.echoes[choice]}, logprobs, nullptr);
   }
 
-  void send_delta(const AnswerRecord& record, std::size_t index, json::Object delta, json::Value logprobs,
-                  json::Value reason) {
-    json::Object choice;
-    choice.set("index", static_cast<std::int64_t>(index));
+  // `reason`: why the choice ends with it; nullptr: it goes on.
+  void send_delta(const AnswerRecord& record, std::size_t index, const Delta& delta, const json::Value& logprobs,
+                  const char* reason) {
+    json::TextWriter out = head(record, options_.chat ? "chat.completion.chunk" : "text_completion");
+    out.key("choices");
+    out.open_array();
+    out.open_object();
+    out.member("index", static_cast<std::int64_t>(index));
     if (options_.chat) {
-      if (!role_sent_[index]) {
-        role_sent_[index] = true;
-        json::Object with_role;
-        with_role.set("role", "assistant");
-        for (auto& [key, value] : delta) with_role.set(key, std::move(value));
-        delta = std::move(with_role);
-      }
-      choice.set("delta", std::move(delta));
+      add_delta(out, delta, !role_sent_[index]);
+      role_sent_[index] = true;
     } else {
-      const json::Value* text = delta.find("content");
-      choice.set("text", text != nullptr ? *text : json::Value(""));
+      const bool content = delta.name != nullptr && std::string_view(delta.name) == "content";
+      out.member("text", content ? delta.text : std::string_view());
     }
-    choice.set("logprobs", std::move(logprobs));
-    if (!reason.is_null() && record.choices[index].repeats) choice.set(kCutBy, kRepetition);
-    if (retracts_) choice.set(kRetract, true);
-    choice.set("finish_reason", std::move(reason));
-    json::Object chunk = head(record, options_.chat ? "chat.completion.chunk" : "text_completion");
-    json::Array choices;
-    choices.emplace_back(std::move(choice));
-    chunk.set("choices", std::move(choices));
-    if (options_.include_usage) chunk.set("usage", nullptr);
-    exchange_->event(std::move(chunk));
+    out.key("logprobs"), out.value(logprobs);
+    if (reason != nullptr && record.choices[index].repeats) out.member(kCutBy, kRepetition);
+    if (retracts_) out.key(kRetract), out.boolean(true);
+    out.key("finish_reason");
+    reason != nullptr ? out.string(reason) : out.null();
+    out.close_object();
+    out.close_array();
+    if (options_.include_usage) out.key("usage"), out.null();
+    exchange_->event(std::move(out));
+  }
+
+  static void add_delta(json::TextWriter& out, const Delta& delta, bool with_role) {
+    out.key("delta");
+    out.open_object();
+    if (with_role) out.member("role", "assistant");
+    if (delta.name != nullptr) out.member(delta.name, delta.text);
+    if (delta.call != nullptr) {
+      out.key("tool_calls");
+      out.open_array();
+      out.open_object();
+      out.member("index", delta.call_index);
+      if (delta.begins_call)
+        add_call(out, delta.call->id, delta.text, "");
+      else
+        add_function(out, nullptr, delta.text);
+      out.close_object();
+      out.close_array();
+    }
+    out.close_object();
+  }
+
+  // Members of a call. `name`: nullptr if it was told before.
+  static void add_call(json::TextWriter& out, const std::string& id, std::string_view name,
+                       std::string_view arguments) {
+    out.member("id", id);
+    out.member("type", "function");
+    add_function(out, &name, arguments);
+  }
+  static void add_function(json::TextWriter& out, const std::string_view* name, std::string_view arguments) {
+    out.key("function");
+    out.open_object();
+    if (name != nullptr) out.member("name", *name);
+    out.member("arguments", arguments);
+    out.close_object();
   }
 
   json::Value whole_logprobs(const AnswerRecord& record, std::size_t index) const {
@@ -304,33 +292,39 @@ class Writer final : public AnswerWriter {
     return out.take();
   }
 
-  json::Value finished_choice(const AnswerRecord& record, std::size_t index) const {
+  void add_choice(json::TextWriter& out, const AnswerRecord& record, std::size_t index) const {
     const ChoiceResult& c = record.choices[index];
-    json::Object choice;
-    choice.set("index", static_cast<std::int64_t>(index));
-    if (options_.chat) {
-      json::Object message;
-      message.set("role", "assistant");
-      message.set("content", c.content.empty() && !c.calls.empty() ? json::Value() : json::Value(c.content));
-      message.set("refusal", nullptr);
-      if (!c.reasoning.empty()) message.set("reasoning_content", c.reasoning);
-      if (!c.calls.empty()) {
-        json::Array calls;
-        for (const ToolCall& call : c.calls) {
-          calls.push_back(json::Object{{"id", call.id},
-                                       {"type", "function"},
-                                       {"function", json::Object{{"name", call.name}, {"arguments", call.arguments}}}});
-        }
-        message.set("tool_calls", std::move(calls));
+    out.open_object();
+    out.member("index", static_cast<std::int64_t>(index));
+    if (options_.chat)
+      add_message(out, c);
+    else
+      out.member("text", options_.echoes[index] + c.content);
+    out.key("logprobs"), out.value(whole_logprobs(record, index));
+    out.member("finish_reason", reason_name(c.reason));
+    if (c.repeats) out.member(kCutBy, kRepetition);
+    out.close_object();
+  }
+
+  static void add_message(json::TextWriter& out, const ChoiceResult& c) {
+    out.key("message");
+    out.open_object();
+    out.member("role", "assistant");
+    out.key("content");
+    c.content.empty() && !c.calls.empty() ? out.null() : out.string(c.content);
+    out.key("refusal"), out.null();
+    if (!c.reasoning.empty()) out.member("reasoning_content", c.reasoning);
+    if (!c.calls.empty()) {
+      out.key("tool_calls");
+      out.open_array();
+      for (const ToolCall& call : c.calls) {
+        out.open_object();
+        add_call(out, call.id, call.name, call.arguments);
+        out.close_object();
       }
-      choice.set("message", std::move(message));
-    } else {
-      choice.set("text", options_.echoes[index] + c.content);
+      out.close_array();
     }
-    choice.set("logprobs", whole_logprobs(record, index));
-    choice.set("finish_reason", reason_name(c.reason));
-    if (c.repeats) choice.set(kCutBy, kRepetition);
-    return choice;
+    out.close_object();
   }
 
   const std::shared_ptr<Exchange> exchange_;

@@ -56,7 +56,8 @@ std::string head_text(const Response& response, bool keep_alive, const char* fra
   text += "\r\n";
   for (const auto& [name, value] : response.headers) {
     // A header value that came from foreign bytes must not be able to end its line.
-    if (value.find_first_of("\r\n") == std::string::npos) text.append(name).append(": ").append(value).append("\r\n");
+    const bool one_line = value.find('\r') == std::string::npos && value.find('\n') == std::string::npos;
+    if (one_line) text.append(name).append(": ").append(value).append("\r\n");
   }
   text += framing;
   text += keep_alive ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n";

@@ -72,7 +72,7 @@ TEST_F(BatchesTest, EveryLineIsAnsweredAsIfAskedAlone) {
   const auto output = lines(batch, "output_file_id"), errors = lines(batch, "error_file_id");
   ASSERT_EQ(output.size(), 40u);
   std::set<std::string> ids;
-  std::int64_t tokens = 0;
+  std::int64_t tokens = 0, cached = 0;
   for (const json::Value& one : output) {
     const std::string id = at(one, "custom_id").as_string();
     ids.insert(id);
@@ -85,9 +85,12 @@ TEST_F(BatchesTest, EveryLineIsAnsweredAsIfAskedAlone) {
     for (int k = 1; k <= 3; ++k) expected += static_cast<char>(first + k);
     EXPECT_EQ(at(at(at(body, "choices").as_array()[0], "message"), "content").as_string(), expected) << id;
     tokens += at(at(body, "usage"), "total_tokens").as_int();
+    cached += at(at(at(body, "usage"), "prompt_tokens_details"), "cached_tokens").as_int();
   }
   EXPECT_EQ(ids.size(), 40u);
   EXPECT_EQ(at(at(batch, "usage"), "total_tokens").as_int(), tokens);
+  EXPECT_EQ(at(at(at(batch, "usage"), "input_tokens_details"), "cached_tokens").as_int(), cached);
+  EXPECT_EQ(at(at(at(batch, "usage"), "output_tokens_details"), "reasoning_tokens").as_int(), 0);
   ASSERT_EQ(errors.size(), 1u);
   EXPECT_EQ(at(at(errors[0], "response"), "status_code").as_int(), 400);
   const auto sums = store_->ledger().usage_sums({}, "");

@@ -321,8 +321,21 @@ class Run {
       return std::pair<std::string, json::Value>(
           name, integer_member(before, name) + integer_member(*usage, a) + integer_member(*usage, b));
     };
+    const auto inside = [](const json::Value& of, const std::string& details, const char* name) {
+      const json::Value* found = of.find(details);
+      return found == nullptr ? 0 : integer_member(*found, name);
+    };
+    // Chats and completions name the two sides otherwise than responses and this.
+    const auto details = [&](const std::string& side, const std::string& other, const char* name) {
+      const std::string ours = side + "_tokens_details";
+      const std::int64_t all =
+          inside(before, ours, name) + inside(*usage, ours, name) + inside(*usage, other + "_tokens_details", name);
+      return std::pair<std::string, json::Value>(ours, json::Object{{name, all}});
+    };
     set("usage", json::Object{sum("input_tokens", "prompt_tokens", "input_tokens"),
+                              details("input", "prompt", "cached_tokens"),
                               sum("output_tokens", "completion_tokens", "output_tokens"),
+                              details("output", "completion", "reasoning_tokens"),
                               sum("total_tokens", "total_tokens", "")});
   }
 

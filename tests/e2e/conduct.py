@@ -125,6 +125,9 @@ with tempfile.TemporaryDirectory() as folder:
         server, port = start_service(program, work / "log", *words)
         codes = [chat("bomb", ann, user="kim")[0] for _ in range(2)] + [chat("hello", ann, user="kim")[0]]
         check("strikes: of a named end user", codes == [400, 400, 403] and chat("hello", ann, user="lee")[0] == 200 and chat("hello", ann)[0] == 200)
+        message = lambda who: send(port, "POST", "/v1/messages", {"max_tokens": 3, "metadata": {"user_id": who},
+                                                                  "messages": [{"role": "user", "content": "hello"}]}, ann)[0]
+        check("strikes: of one whom Anthropic's protocol names, too", message("kim") == 403 and message("lee") == 200)
         named = [c["subject"] for c in admin("conduct", "list", "--status", "suspended")]
         check("strikes: his name is not kept, and they are lifted", len(named) == 1 and ".u" in named[0] and "kim" not in named[0]
               and send(port, "POST", f"/admin/v1/conduct/{named[0]}/lift", {}, owner)[0] == 200 and chat("hello", ann, user="kim")[0] == 200)

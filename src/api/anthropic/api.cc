@@ -68,6 +68,13 @@ void list_models(const ModelList& models, Exchange& exchange) {
       200, json::Object{{"data", std::move(data)}, {"has_more", false}, {"first_id", first}, {"last_id", last}});
 }
 
+// Whom the client says it asks for.
+void stick(const json::Object& body, Exchange& exchange) {
+  const json::Value* metadata = body.find("metadata");
+  const json::Value* who = metadata == nullptr ? nullptr : metadata->find("user_id");
+  if (who != nullptr && who->is_string()) exchange.stick_to(who->as_string());
+}
+
 }  // namespace
 
 json::Value error_body(const ApiError& error, const std::string& request_id) {
@@ -106,6 +113,7 @@ bool Api::handle(const net::Request& http, const std::shared_ptr<Exchange>& exch
     exchange->send_error(body.error());
     return true;
   }
+  stick(*body, *exchange);
   auto request = read_messages(*body, counting);
   if (!request) {
     exchange->send_error(request.error());

@@ -74,12 +74,22 @@ TEST_F(DeferredTest, AResponseInTheBackgroundIsTheOneThatWasAskedFor) {
 }
 
 TEST_F(DeferredTest, WhatFailsSaysWhy) {
-  const json::Value begun =
-      ask_json(kResponses, R"({"model":"alphabet","input":"abc","background":true,"previous_response_id":"resp_none"})",
-               200, bearer(key_));
+  const std::string too_long = std::string(600, 'a');  // found out when it is made
+  const json::Value begun = ask_json(
+      kResponses, R"({"model":"alphabet","input":")" + too_long + R"(","background":true})", 200, bearer(key_));
   const json::Value failed = response(at(begun, "id").as_string(), "failed");
-  EXPECT_EQ(at(at(failed, "error"), "code").as_string(), "previous_response_not_found");
-  EXPECT_NE(at(at(failed, "error"), "message").as_string().find("resp_none"), std::string::npos);
+  EXPECT_EQ(at(at(failed, "error"), "code").as_string(), "context_length_exceeded");
+  EXPECT_NE(at(at(failed, "error"), "message").as_string().find("512"), std::string::npos);
+  // What can be known before is said at once, streamed or not.
+  for (const char* more : {"", R"(,"stream":true)"}) {
+    const json::Value refused =
+        ask_json(kResponses,
+                 R"({"model":"alphabet","input":"abc","background":true,"previous_response_id":"resp_none")" +
+                     std::string(more) + "}",
+                 400, bearer(key_));
+    EXPECT_EQ(at(at(refused, "error"), "code").as_string(), "previous_response_not_found");
+    EXPECT_EQ(at(at(refused, "error"), "param").as_string(), "previous_response_id");
+  }
   ask_json(kResponses, R"({"input":"a","background":true,"store":false})", 400, bearer(key_));
   ask_json(kResponses, R"({"input":"a","background":true,"model":"none"})", 404, bearer(key_));
   const auto kept =
@@ -149,15 +159,14 @@ TEST_F(DeferredTest, AStreamOfTheBackgroundIsGoneOnWithFromAnyEvent) {
 }
 
 TEST_F(DeferredTest, AStreamOfWhatFailsEndsWithWhy) {
-  const auto begun = ask("POST", kResponses,
-                         R"({"model":"alphabet","input":"a","background":true,"stream":true,)"
-                         R"("previous_response_id":"resp_none"})",
-                         bearer(key_));
+  const auto begun = ask(
+      "POST", kResponses,
+      R"({"model":"alphabet","background":true,"stream":true,"input":")" + std::string(600, 'a') + "\"}", bearer(key_));
   const auto events = events_of(begun.body);
   ASSERT_EQ(events.size(), 3u) << begun.body;
   const json::Value last = data_of(events[2]);
   EXPECT_EQ(at(last, "type").as_string(), "response.failed");
-  EXPECT_EQ(at(at(at(last, "response"), "error"), "code").as_string(), "previous_response_not_found");
+  EXPECT_EQ(at(at(at(last, "response"), "error"), "code").as_string(), "context_length_exceeded");
 }
 
 // A runner whose requests are answered by the test.
@@ -223,7 +232,8 @@ TEST_F(EventsTest, AnotherAnswerIsNotMixedWithWhatWasTold) {
 // It was kept as if it were whole; in the background, where a service that stops leaves, it was lost so.
 TEST_F(DeferredTest, AResponseWhoseClientLeftIsNotKept) {
   model_.held = true;
-  const int fd = send_request("POST", kResponses, R"({"model":"alphabet","input":"abc","max_output_tokens":400,"stream":true})", bearer(key_));
+  const int fd = send_request(
+      "POST", kResponses, R"({"model":"alphabet","input":"abc","max_output_tokens":400,"stream":true})", bearer(key_));
   std::string told;
   char more[4096];
   std::size_t at = std::string::npos;

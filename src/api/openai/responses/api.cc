@@ -92,6 +92,30 @@ void one_response(store::Store& store, const std::string& id, const std::string&
   exchange.send_json(200, json::Object{{"id", id}, {"object", "response"}, {"deleted", true}});
 }
 
+ApiError no_previous(const std::string& id) {  // as OpenAI's service says it
+  return {400, "invalid_request_error", "There is no previous response " + id + ".", "previous_response_id",
+          "previous_response_not_found"};
+}
+
+// The kept response that another goes on from.
+ApiResult<json::Value> previous_response(store::Store& store, const Exchange& exchange, const std::string& id) {
+  auto value = kept_response(store, project_of(exchange), id);
+  if (!value && value.error().status == 404) return tl::unexpected(no_previous(id));
+  return value;
+}
+
+// Whether it will be there when a response in the background has its turn: it is kept, or in the background too and
+// before it.
+ApiResult<void> check_previous(store::Store& store, const Exchange& exchange, const std::string& id) {
+  const auto job =
+      store.jobs().find(project_of(exchange), kBackgroundResponse, id);  // before the response: it may end just now
+  if (!job && job.error().kind != ErrorKind::kBadInput) return tl::unexpected(store_error(job.error()));
+  if (job && (job->status == "queued" || job->status == "running")) return {};
+  const auto value = previous_response(store, exchange, id);
+  if (!value) return tl::unexpected(value.error());
+  return {};
+}
+
 }  // namespace
 
 bool ResponsesApi::handle(const SharedRequest& request, const std::shared_ptr<Exchange>& exchange) const {
@@ -153,7 +177,10 @@ void ResponsesApi::defer(json::Object body, ResponseRequest request, const std::
                                  request.stream};
   in_background(background_, exchange,
                 [store, exchange, spec = deferred.text(), ignored = request.ignored, runner = runner_,
-                 events = request.stream ? events_ : nullptr] {
+                 events = request.stream ? events_ : nullptr, previous = request.previous] {
+                  if (!previous.empty())
+                    if (const auto there = check_previous(*store, *exchange, previous); !there)
+                      return exchange->send_error(there.error());
                   const auto job = store->jobs().add("resp_", project_of(*exchange), kBackgroundResponse, spec);
                   if (!job) return exchange->send_error(store_error(job.error()));
                   if (runner != nullptr) runner->wake();
@@ -204,11 +231,7 @@ void ResponsesApi::create(const net::Request& http, const std::shared_ptr<Exchan
   store::Store* store = store_of(*exchange);
   if (store == nullptr) return;
   in_background(background_, exchange, [store, exchange, start, request = std::move(*read)]() mutable {
-    const auto value = kept_response(*store, project_of(*exchange), request.previous);
-    if (!value && value.error().status == 404)  // as OpenAI's service says it
-      return exchange->send_error({400, "invalid_request_error",
-                                   "There is no previous response " + request.previous + ".", "previous_response_id",
-                                   "previous_response_not_found"});
+    const auto value = previous_response(*store, *exchange, request.previous);
     if (!value) return exchange->send_error(value.error());
     json::Array history = array_of(*value, "messages");
     start(std::move(request), std::move(history));

@@ -206,7 +206,9 @@ TEST_F(ProtocolsTest, OllamaShowsAndEmbeds) {
   EXPECT_EQ(ask("GET", "/api/version", "").status, 200);
   const json::Value tags = *json::parse(ask("GET", "/api/tags", "").body);
   EXPECT_EQ(at(at(tags, "models").as_array()[0], "name").as_string(), "alphabet");
-  EXPECT_EQ(at(*json::parse(ask("GET", "/api/ps", "").body), "models").as_array().size(), 2u);
+  const json::Value loaded = *json::parse(ask("GET", "/api/ps", "").body);
+  ASSERT_EQ(at(loaded, "models").as_array().size(), 2u);
+  EXPECT_EQ(at(at(loaded, "models").as_array()[0], "expires_at").as_string().size(), 20u);  // a moment that clients can read
   EXPECT_EQ(at(at(ask_json("/api/show", R"({"model":"alphabet"})"), "model_info"), "context_length").as_int(), 512);
   const json::Value vectors = ask_json("/api/embed", R"({"model":"vectors","input":["a","b"],"dimensions":4})");
   EXPECT_EQ(at(vectors, "embeddings").as_array().size(), 2u);

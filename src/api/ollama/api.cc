@@ -14,6 +14,9 @@ namespace {
 
 // The release whose wire this follows: clients ask, and leave out what older ones had not.
 constexpr const char* kFollows = "0.34.0";
+// When a model that is loaded goes: not by time. (The protocol has no word for that; clients read a moment, and one whose year
+// is beyond 9999 in their own hours is an error to some.)
+constexpr const char* kNever = "9999-01-01T00:00:00Z";
 
 json::Array capabilities(const ServedModel& model) {
   json::Array out;
@@ -65,6 +68,7 @@ void list(const ModelList& models, Exchange& exchange, bool loaded_only) {
     if (!may_use(exchange, *model) || (loaded_only && loaded == nullptr)) continue;
     json::Object one = entry(*model, loaded != nullptr ? loaded->facts : ModelFacts());
     if (loaded != nullptr) one.set("capabilities", capabilities(*loaded));
+    if (loaded_only) one.set("expires_at", kNever);
     if (loaded_only) one.set("size_vram", 0);  // all of it is in the machine's own memory
     if (loaded_only) one.set("context_length", loaded->engine->max_sequence_tokens());
     out.push_back(std::move(one));

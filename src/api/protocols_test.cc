@@ -394,6 +394,17 @@ TEST_F(ProtocolsTest, DashScopeRefusesInItsOwnShape) {
     EXPECT_EQ(at(ask_json(kGeneration, body, 400), "code").as_string(), "InvalidParameter") << body;
 }
 
+TEST_F(ProtocolsTest, WhatIsNotActedOnInsideOthersIsNamed) {
+  const auto search = ask("POST", kGeneration,
+                          R"({"model":"alphabet","input":{"prompt":"a"},"parameters":{"max_tokens":1,"search_options":{"forced_search":true}}})");
+  EXPECT_EQ(search.status, 200) << search.body;
+  EXPECT_NE(search.head.find("X-Ignored-Params: search_options\r\n"), std::string::npos) << search.head;
+  const auto response = ask("POST", "/v1/responses",
+                            R"({"model":"alphabet","input":"a","max_output_tokens":1,"text":{"format":{"type":"text"},"verbosity":"low"},"odd":1})");
+  EXPECT_EQ(response.status, 200) << response.body;
+  EXPECT_NE(response.head.find("X-Ignored-Params: text.verbosity,odd\r\n"), std::string::npos) << response.head;
+}
+
 // ---- of OpenAI's, with the rest
 // --------------------------------------------------------------------------------------
 TEST_F(ProtocolsTest, OpenAiGoesOnFromAPartialMessage) {

@@ -141,7 +141,7 @@ void read_parameters(FieldReader& in, DashscopeChat& out) {
   for (const char* name : {"enable_search", "enable_code_interpreter"})
     if (in.boolean(name).value_or(false)) in.reject(name, std::string("'") + name + "' is not supported.");
   in.refuse({"translation_options"});
-  in.known({"search_options", "vl_high_resolution_images"});
+  in.known({"vl_high_resolution_images"});
 }
 
 const json::Object& object_or_empty(FieldReader& in, const char* name) {

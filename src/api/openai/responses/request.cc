@@ -211,6 +211,8 @@ void read_text(FieldReader& in, ResponseRequest& out) {
   if (text == nullptr) return;
   out.echoed.set("text", *text);
   out.output.place = "text.format";
+  for (const auto& [name, value] : *text)
+    if (name != "format" && !value.is_null()) out.ignored.push_back("text." + name);
   const json::Value* format = text->find_set("format");
   if (format == nullptr) return;
   using Form = sampling::ConstraintSpec::Form;
@@ -278,7 +280,7 @@ ApiResult<ResponseRequest> read_response_request(const json::Object& body) {
   in.known(
       {"user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "stream_options"});
   if (in.error()) return tl::unexpected(*in.error());
-  out.ignored = in.unknown();
+  for (std::string& name : in.unknown()) out.ignored.push_back(std::move(name));
   return out;
 }
 

@@ -243,6 +243,13 @@ def requests():
         "stop": ["a", "b"], "stream": True, "stream_options": {"include_usage": True}, "logprobs": True, "top_logprobs": 3,
         "logit_bias": {"1": -100}, "seed": 1, "presence_penalty": 0.1, "frequency_penalty": 0.1, "repetition_penalty": 1.1,
         "min_p": 0.1, "chat_template_kwargs": {"enable_thinking": False}, "response_format": {"type": "text"}, "user": "u"}
+    rules = {"form": "json_schema", "schema": {"type": "object"}, "text": "", "choices": [], "thinking_budget": 5, "tools": [{"type": "function", "function": {"name": "f"}}],
+             "tool_choice": "auto", "tool_name": "", "tool_names": [], "parallel_calls": True, "opens_reasoning": False, "may_think": True, "breaks_loops": True}
+    free = rules | {"form": "free", "schema": None, "tools": None, "thinking_budget": None}
+    drawn = {"temperature": 0.8, "top_k": 20, "top_p": 0.9, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
+             "logit_bias": [[3, -1.5]], "seed": "18446744073709551615", "stop_ids": [257], "stop": ["x"], "min_tokens": 1}
+    put("api_kept_drawing", "rules", compact(rules))
+    put("api_kept_drawing", "drawing", compact({"version": 1, "prompt_texts": ["ab"], "prompts": [[97, 98]], "limits": [8], "choices": 2, "sampling": drawn, "rules": free}))
     put("api_request", "chat", compact(chat))
     put("api_request", "completion", compact({"model": "m", "prompt": ["a", "b"], "echo": True, "logprobs": 2, "suffix": None,
                                                "max_tokens": 3, "n": 1, "best_of": 1, "stop": "x"}))
@@ -286,6 +293,7 @@ def watermark_keys():
 def scanned_texts():
     put("governance_keyword_list", "views", "[x]\nbomb\n炸药\n[except]\nbomb squad\n\0the b o m b, 炸 药, a bomb squad")
     put("governance_keyword_list", "pinyin", "@traditional\n@pinyin\n[x]\n法轮车\n\0fa lun che 法輪車")
+    put("governance_pattern_list", "kinds", "@longest 12\na akia[0-9A-Z]{4}\nb \\bproject [a-z]+\\b\nc [京沪][a-z][0-9]{5}\nd ^x|y$\0an AKIA00XX, project  zebra; 京A12345 y")
     put("governance_pii_finder", "all", "身份证11010519491231002x, 138-0013-8000, 4111 1111 1111 1111, a.b@example.org, P. IVA 07643520567, "
         "IT60 X054 2811 1010 0000 0123 456, 10.0.0.1, ::1, SSN 219-09-9999, RSSMRA85T10A562S, 护照 E12345678")
 
@@ -295,6 +303,7 @@ def policies():
         put("governance_profile", profile.stem, profile.read_bytes())
     signed = {"profile": "p", "version": 1, "date": "2026-11-29", "approvers": ["00" * 32], "guard": {"output": {"pii": {"all": "mask"}, "reply": "no"}},
               "keyword_packs": [{"file": "w", "action": "block", "categories": {"a": "flag"}, "where": "output"}],
+              "patterns": [{"category": "c", "action": "mask", "longest": 9, "expressions": ["a[0-9]+", "\\bx\\b"]}],
               "signature": {"public": "11" * 32, "sig": "22" * 64}}
     put("governance_profile", "signed", compact(signed))
     put("governance_profile", "stops", compact({"stopped": [{"what": "model", "name": "m", "by": "b", "reason": "r", "since": 1},

@@ -1,4 +1,4 @@
-// qianwen govern scan [FILE]: what keywords and personal data a text holds, or the text without them
+// qianwen govern scan [FILE]: what keywords, patterns and personal data a text holds, or the text without them
 // (docs/operations/scan.md).
 #include <array>
 #include <cstdio>
@@ -18,7 +18,7 @@ namespace {
 using namespace governance;
 
 struct ScanOptions {
-  std::string file = "-", keywords, pii;
+  std::string file = "-", keywords, patterns, pii;
   bool json = false, redact = false, blocks = false;
 };
 
@@ -42,8 +42,9 @@ void print(const GuardFinding& one, bool json) {
 }
 
 Status scan(const ScanOptions& o) {
-  if (o.keywords.empty() && o.pii.empty())
-    return fail(ErrorKind::kUsage, "govern scan: nothing is looked for; give --keywords FILE or --pii KINDS");
+  if (o.keywords.empty() && o.patterns.empty() && o.pii.empty())
+    return fail(ErrorKind::kUsage,
+                "govern scan: nothing is looked for; give --keywords FILE, --patterns FILE or --pii KINDS");
   GuardRules rules;
   std::optional<KeywordList> list;
   if (!o.keywords.empty()) {
@@ -52,6 +53,15 @@ Status scan(const ScanOptions& o) {
     if (!read) return in_context(o.keywords, std::move(read).error());
     list = std::move(*read);
     rules.words.push_back({&*list, o.redact ? GuardAction::kCover : GuardAction::kFlag, {}});
+  }
+  std::optional<PatternList> patterns;
+  if (!o.patterns.empty()) {
+    QW_ASSIGN(const std::string file, base::read_file(o.patterns, kMaxListBytes));
+    auto read = PatternList::parse(file);
+    if (!read) return in_context(o.patterns, std::move(read).error());
+    patterns = std::move(*read);
+    rules.patterns.push_back(
+        {&*patterns, std::vector(patterns->categories().size(), o.redact ? GuardAction::kCover : GuardAction::kFlag)});
   }
   if (!o.pii.empty()) {
     auto kinds = PiiSet::parse(o.pii);
@@ -92,9 +102,10 @@ Status scan(const ScanOptions& o) {
 void add_govern_scan(CLI::App& govern, Outcome& outcome) {
   const auto o = std::make_shared<ScanOptions>();
   CLI::App* cmd =
-      govern.add_subcommand("scan", "what keywords and personal data a text holds, or the text without them");
+      govern.add_subcommand("scan", "what keywords, patterns and personal data a text holds, or the text without them");
   cmd->add_option("file", o->file, "the text; - is standard input (default)");
   cmd->add_option("--keywords", o->keywords, "lists of words, as serve --moderation-words reads them");
+  cmd->add_option("--patterns", o->patterns, "lists of regular expressions, as pattern_packs of a policy has them");
   cmd->add_option("--pii", o->pii, "kinds of personal data, with commas: eu, it, cn, us, all, or kinds by name");
   auto* json = cmd->add_flag("--json", o->json, "an object a line for each finding");
   cmd->add_flag("--redact", o->redact, "write the text with what was found covered")->excludes(json);

@@ -14,6 +14,7 @@ constexpr std::string_view kScreenPath = "/v1/screen";
 
 const char* stage_of(const std::string& kind) {
   if (kind.starts_with("keyword/")) return "keywords";
+  if (kind.starts_with("pattern/")) return "patterns";
   return kind.starts_with("pii/") ? "personal_data" : "guard_model";
 }
 

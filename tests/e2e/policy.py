@@ -58,6 +58,8 @@ with tempfile.TemporaryDirectory() as folder:
     ours["guard"] = {"input": {"pii": {"email": "mask"}}, "output": {"pii": {"all": "mask"}}, "tell_client": True}
     file, sealed = work / "ours.json", work / "sealed.json"
     (work / "words.txt").write_text("[arms]\nbomb\n")
+    (work / "patterns.txt").write_text("# what our systems are called\nnames \\bproject [a-z]+-\\d{2}\\b\n")
+    ours["pattern_packs"] = [{"file": "patterns.txt", "action": "block", "where": "input"}]
     file.write_text(json.dumps(ours))
     code, said = refused("--policy", file, "--policy-key", f"{signer}.pub")
     check("policy: one that is not signed", code == 4 and "is not signed" in said)
@@ -83,12 +85,15 @@ with tempfile.TemporaryDirectory() as folder:
         check("policy: a request that it blocks", status == 400 and body["error"]["code"] == "content_filter" and "keyword/arms" in body["error"]["message"])
         status, body = ask("write to a@b.org", timings=True)
         check("policy: one that it masks", status == 200 and body["guard"]["input"] == [{"kind": "pii/email", "action": "mask", "count": 1}])
+        status, body = ask("tell me of Project\u3000ｚebra-07")
+        check("policy: one that a pattern blocks", status == 400 and "pattern/names" in body["error"]["message"] and ask("Project zebra-077")[0] == 200)
         status, body = call(port, "POST", "/api/chat", {"model": "mini", "messages": [{"role": "user", "content": "bomb"}]})
         check("policy: in another protocol", status == 400)
         records = [json.loads(line) for line in (log / "records.jsonl").read_text().splitlines()]
         followed = records[0]["policies"][0]
         check("policy: the start names it", followed["profile"] == "ours" and followed["packs"][0]["file"] == "words.txt" and "key" in followed)
-        check("policy: every record names it", [r["type"] for r in records[1:]] == ["refusal", "generation", "refusal"]
+        check("policy: every record names it", [r["type"] for r in records[1:]] == ["refusal", "generation", "refusal", "generation", "refusal"]
+              and records[3]["input_findings"] == [{"action": "block", "count": 1, "kind": "pattern/names"}]
               and all(r["policy"] == followed["policy"] for r in records[1:]))
         check("policy: and no text", "bomb" not in (log / "records.jsonl").read_text())
     finally:

@@ -22,6 +22,9 @@ bool GuardRules::changes() const {
   for (const GuardedWords& one : words)
     for (std::uint32_t c = KeywordList::kExcept + 1; c < one.list->categories().size(); ++c)
       if (one.of(c) != GuardAction::kFlag) return true;
+  for (const GuardedPatterns& one : patterns)
+    for (const GuardAction action : one.by_category)
+      if (action != GuardAction::kFlag) return true;
   for (std::size_t i = 0; i < kPiiKinds; ++i)
     if (pii.has(static_cast<PiiKind>(i)) && on_pii[i] != GuardAction::kFlag) return true;
   return false;
@@ -29,6 +32,7 @@ bool GuardRules::changes() const {
 
 TextGuard::TextGuard(const GuardRules& rules, std::string_view before) : rules_(&rules), finder_(rules.pii, before) {
   for (const GuardedWords& one : rules.words) scanners_.emplace_back(*one.list);
+  for (const GuardedPatterns& one : rules.patterns) patterns_.emplace_back(*one.list);
 }
 
 std::string TextGuard::push(std::string_view piece, std::vector<GuardFinding>& findings) {
@@ -46,7 +50,7 @@ std::string TextGuard::push(std::string_view piece, std::vector<GuardFinding>& f
   return out;
 }
 
-// Keywords and personal data.
+// Keywords, patterns and personal data.
 std::string TextGuard::look_at(std::string_view piece, std::vector<GuardFinding>& findings) {
   if (blocked_) return {};
   held_ += piece;
@@ -58,6 +62,12 @@ std::string TextGuard::look_at(std::string_view piece, std::vector<GuardFinding>
     scanners_[i].push(piece, words);
     note_words(i, words);
     settled = std::min(settled, scanners_[i].settled());
+  }
+  std::vector<PatternHit> patterns;
+  for (std::size_t i = 0; i < patterns_.size(); ++i) {
+    patterns_[i].push(piece, patterns);
+    note_patterns(i, patterns);
+    settled = std::min(settled, patterns_[i].settled());
   }
   finder_.push(piece, data);
   note_data(data);
@@ -73,6 +83,11 @@ std::string TextGuard::finish(std::vector<GuardFinding>& findings) {
   for (std::size_t i = 0; i < scanners_.size(); ++i) {
     scanners_[i].finish(words);
     note_words(i, words);
+  }
+  std::vector<PatternHit> patterns;
+  for (std::size_t i = 0; i < patterns_.size(); ++i) {
+    patterns_[i].finish(patterns);
+    note_patterns(i, patterns);
   }
   finder_.finish(data);
   note_data(data);
@@ -108,11 +123,25 @@ void TextGuard::note_words(std::size_t list, std::vector<KeywordHit>& hits) {
   for (const KeywordHit& hit : hits) {
     note(hit.begin, hit.end, "keyword/" + rule.list->categories()[hit.category], rule.of(hit.category),
          rule.list->line_of(hit.keyword));
-    if (rule.of(hit.category) == GuardAction::kCover)
-      std::fill(covered_.begin() + static_cast<std::ptrdiff_t>(hit.begin - begin_),
-                covered_.begin() + static_cast<std::ptrdiff_t>(hit.end - begin_), true);
+    if (rule.of(hit.category) == GuardAction::kCover) cover(hit.begin, hit.end);
   }
   hits.clear();
+}
+
+void TextGuard::note_patterns(std::size_t list, std::vector<PatternHit>& hits) {
+  const GuardedPatterns& rule = rules_->patterns[list];
+  for (const PatternHit& hit : hits) {
+    const std::uint32_t category = rule.list->category_of(hit.pattern);
+    note(hit.begin, hit.end, "pattern/" + rule.list->categories()[category], rule.by_category[category],
+         rule.list->line_of(hit.pattern));
+    if (rule.by_category[category] == GuardAction::kCover) cover(hit.begin, hit.end);
+  }
+  hits.clear();
+}
+
+void TextGuard::cover(std::uint64_t begin, std::uint64_t end) {
+  std::fill(covered_.begin() + static_cast<std::ptrdiff_t>(begin - begin_),
+            covered_.begin() + static_cast<std::ptrdiff_t>(end - begin_), true);
 }
 
 void TextGuard::note_data(std::vector<PiiHit>& hits) {

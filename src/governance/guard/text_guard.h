@@ -1,6 +1,6 @@
-// Lets a text through that comes in pieces, and tells of the keywords and personal data in it, covers them, or ends the
-// text in front of them; a model may be asked besides (GuardedClasses). What may still become one is held back, and
-// nothing else is: what comes out, and what is told, is the same wherever the text is cut.
+// Lets a text through that comes in pieces, and tells of the keywords, patterns and personal data in it, covers them,
+// or ends the text in front of them; a model may be asked besides (GuardedClasses). What may still become one is held
+// back, and nothing else is: what comes out, and what is told, is the same wherever the text is cut.
 #pragma once
 
 #include <array>
@@ -11,6 +11,7 @@
 
 #include "governance/guard/text_classifier.h"
 #include "governance/keywords/keyword_scanner.h"
+#include "governance/patterns/pattern_scanner.h"
 #include "governance/pii/pii_finder.h"
 
 namespace qw::governance {
@@ -29,6 +30,11 @@ struct GuardedWords {
   GuardAction of(std::uint32_t category) const { return by_category.empty() ? action : by_category[category]; }
 };
 
+struct GuardedPatterns {
+  const PatternList* list = nullptr;       // must outlive the guard
+  std::vector<GuardAction> by_category{};  // by PatternList::categories()
+};
+
 // What a model says of the text as it goes on: of its last bytes whenever so many more have come, and of its end. It
 // holds nothing back, so what it blocks ends the text behind where that was said, and what was let through is for the
 // client to take back.
@@ -41,20 +47,22 @@ struct GuardedClasses {
 
 struct GuardRules {
   std::vector<GuardedWords> words{};
+  std::vector<GuardedPatterns> patterns{};
   GuardedClasses classes{};
   PiiSet pii{};
   std::array<GuardAction, kPiiKinds> on_pii{};  // kFlag
-  bool empty() const { return words.empty() && pii.empty() && classes.model == nullptr; }
+  bool empty() const { return words.empty() && patterns.empty() && pii.empty() && classes.model == nullptr; }
   // Whether anything that is found would not come out as it came.
   bool changes() const;
 };
 
 struct GuardFinding {
   std::uint64_t begin = 0, end = 0;  // bytes since the text began, as it came
-  std::string kind;  // "keyword/CATEGORY", "pii/KIND" or "model/CLASS" ("model/failed": it said nothing)
+  // "keyword/CATEGORY", "pattern/CATEGORY", "pii/KIND" or "model/CLASS" ("model/failed": it said nothing)
+  std::string kind;
   GuardAction action = GuardAction::kFlag;
   std::string text;        // as it came
-  std::uint32_t line = 0;  // of keywords: where it stands in its file
+  std::uint32_t line = 0;  // of keywords and patterns: where it stands in its file
 };
 
 class TextGuard {
@@ -70,7 +78,9 @@ class TextGuard {
 
  private:
   void note(std::uint64_t begin, std::uint64_t end, std::string kind, GuardAction action, std::uint32_t line);
+  void cover(std::uint64_t begin, std::uint64_t end);
   void note_words(std::size_t list, std::vector<KeywordHit>& hits);
+  void note_patterns(std::size_t list, std::vector<PatternHit>& hits);
   void note_data(std::vector<PiiHit>& hits);
   std::string look_at(std::string_view piece, std::vector<GuardFinding>& findings);
   void ask_model(std::vector<GuardFinding>& findings);
@@ -79,6 +89,7 @@ class TextGuard {
 
   const GuardRules* rules_;
   std::vector<KeywordScanner> scanners_;  // of each list
+  std::vector<PatternScanner> patterns_;
   PiiFinder finder_;
   std::uint64_t begin_ = 0;  // of what is held, since the text began
   std::string held_;

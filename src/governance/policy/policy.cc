@@ -10,15 +10,22 @@ namespace {
 constexpr double kStrict = 0.5, kLoose = 0.9;                       // scores of a guard model
 constexpr std::uint64_t kMostPackBytes = std::uint64_t{256} << 20;  // ten million keywords
 
+// What becomes of what is found, by category. `first`: of those that a profile can name.
+Result<std::vector<GuardAction>> actions_of(const KeywordPack& pack, const std::vector<std::string>& categories,
+                                            std::ptrdiff_t first = 0) {
+  std::vector<GuardAction> out(categories.size(), pack.action);
+  for (const auto& [name, action] : pack.categories) {
+    const auto at = std::find(categories.begin() + first, categories.end(), name);
+    if (at == categories.end())
+      return fail(ErrorKind::kBadInput, "it has no category " + name + ", which the profile names");
+    out[static_cast<std::size_t>(at - categories.begin())] = action;
+  }
+  return out;
+}
+
 Result<GuardedWords> words_of(const KeywordPack& pack, const KeywordList& list) {
   GuardedWords out{&list, pack.action, {}};
-  out.by_category.assign(list.categories().size(), pack.action);
-  for (const auto& [name, action] : pack.categories) {
-    const auto at = std::find(list.categories().begin(), list.categories().end(), name);
-    if (at == list.categories().end() || at == list.categories().begin() + KeywordList::kExcept)
-      return fail(ErrorKind::kBadInput, pack.file + " has no category " + name + ", which the profile names");
-    out.by_category[static_cast<std::size_t>(at - list.categories().begin())] = action;
-  }
+  QW_ASSIGN(out.by_category, actions_of(pack, list.categories(), KeywordList::kExcept + 1));
   return out;
 }
 
@@ -56,14 +63,20 @@ Status Policy::add_pack(const KeywordPack& pack, const std::filesystem::path& pa
     return fail(ErrorKind::kBadInput, "the policy " + profile_.name + " asks for the keyword pack " + pack.file +
                                           ", which the operator has: --policy-packs FOLDER says where");
   QW_ASSIGN(const std::string file, base::read_file(packs / pack.file, kMostPackBytes));
-  auto list = KeywordList::parse(file);
-  if (!list) return in_context((packs / pack.file).string(), std::move(list).error());
   const Hash hash = sha256(file);
   hashed.append(hash.begin(), hash.end());
   Pack& kept = packs_.emplace_back();
   kept.file = pack.file;
   kept.sha256 = to_hex(hash);
-  kept.list = std::make_unique<const KeywordList>(std::move(*list));
+  if (Status added = pack.patterns ? add_patterns(pack, kept, file, minors) : add_words(pack, kept, file, minors);
+      !added)
+    return in_context((packs / pack.file).string(), std::move(added).error());
+  return {};
+}
+
+Status Policy::add_words(const KeywordPack& pack, Pack& kept, std::string_view file, bool minors) {
+  QW_ASSIGN(auto list, KeywordList::parse(file));
+  kept.list = std::make_unique<const KeywordList>(std::move(list));
   QW_ASSIGN(GuardedWords words, words_of(pack, *kept.list));
   const auto add = [&](GuardRules& everybodys, GuardRules& minors_own) {
     if (!minors) everybodys.words.push_back(words);
@@ -77,6 +90,34 @@ Status Policy::add_pack(const KeywordPack& pack, const std::filesystem::path& pa
       if (!minors) crisis_.words.push_back(std::move(*crisis));
     }
   if (pack.in_output) add(output_, minor_output_);
+  return {};
+}
+
+Status Policy::add_patterns(const KeywordPack& pack, Pack& kept, std::string_view file, bool minors) {
+  QW_ASSIGN(auto list, PatternList::parse(file));
+  kept.patterns = std::make_unique<const PatternList>(std::move(list));
+  GuardedPatterns rule{kept.patterns.get()};
+  QW_ASSIGN(rule.by_category, actions_of(pack, kept.patterns->categories()));
+  const auto add = [&](GuardRules& everybodys, GuardRules& minors_own) {
+    if (!minors) everybodys.patterns.push_back(rule);
+    minors_own.patterns.push_back(rule);
+  };
+  if (pack.in_input) add(input_, minor_input_);
+  if (pack.in_output) add(output_, minor_output_);
+  return {};
+}
+
+// So are its expressions.
+Status Policy::add_own_patterns() {
+  for (const PatternRule& rule : profile_.patterns) {
+    QW_ASSIGN(auto list, rule.list());
+    own_patterns_.push_back(std::make_unique<const PatternList>(std::move(list)));
+    const GuardedPatterns made{own_patterns_.back().get(), {rule.action}};
+    for (GuardRules* side : {&input_, &minor_input_})
+      if (rule.in_input) side->patterns.push_back(made);
+    for (GuardRules* side : {&output_, &minor_output_})
+      if (rule.in_output) side->patterns.push_back(made);
+  }
   return {};
 }
 
@@ -119,6 +160,7 @@ Result<std::unique_ptr<const Policy>> Policy::load(Profile profile, const std::f
     add_side(out->minor_output_, p.minors->output);
   }
   QW_TRY(out->add_own_words());
+  QW_TRY(out->add_own_patterns());
   out->hash_ = to_hex(sha256(hashed));
   return std::unique_ptr<const Policy>(std::move(out));
 }

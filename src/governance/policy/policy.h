@@ -55,12 +55,17 @@ class Policy {
   Profile profile_;
   struct Pack {
     std::string file, sha256;
-    std::unique_ptr<const KeywordList> list;
+    std::unique_ptr<const KeywordList> list;  // of words, or
+    std::unique_ptr<const PatternList> patterns;
   };
   std::vector<Pack> packs_;
   std::vector<std::unique_ptr<const KeywordList>> own_;  // lists of the profile itself
+  std::vector<std::unique_ptr<const PatternList>> own_patterns_;
   Status add_pack(const KeywordPack& pack, const std::filesystem::path& folder, bool minors, std::string& hashed);
+  Status add_words(const KeywordPack& pack, Pack& kept, std::string_view file, bool minors);
+  Status add_patterns(const KeywordPack& pack, Pack& kept, std::string_view file, bool minors);
   Status add_own_words();
+  Status add_own_patterns();
   GuardRules input_, output_, minor_input_, minor_output_, crisis_, personas_;
   std::string hash_;
 };

@@ -196,6 +196,35 @@ TEST_F(PolicyFiles, MinorsHaveAPartOfTheirOwn) {
   EXPECT_THAT(p.unmet({.accounts = true, .watermark = ""}), IsEmpty());
 }
 
+TEST_F(PolicyFiles, PatternsAreOfTheProfileAndOfPacks) {
+  const auto rules = [](const std::string& rest) {
+    return Profile::parse(R"({"profile": "p", "version": 1, "date": "2026-11-29", )" + rest + "}");
+  };
+  const auto own = [&](const std::string& expression) {
+    return rules(R"("patterns": [{"category": "codes", "action": "mask", "where": "output", "expressions": [")" +
+                 expression + R"("]}])");
+  };
+  if (!own("a")) GTEST_SKIP() << own("a").error().message;  // built without RE2
+  EXPECT_EQ(own("a(").error().message, "patterns.expressions: expression 1: a(: missing ): a(");
+  EXPECT_THAT(rules(R"("patterns": [{"action": "flag"}])").error().message, HasSubstr("category: is missing"));
+  const auto profile = rules(R"("patterns": [{"category": "codes", "action": "mask", "longest": 12,
+      "where": "output", "expressions": ["pro-\\d{4}"]}], "pattern_packs": [{"file": "p.txt", "action": "block"}])");
+  ASSERT_TRUE(profile) << profile.error().message;
+  ASSERT_TRUE(base::write_file_atomically(folder_ / "p.txt", "keys akia[a-z0-9]{4}\nkeys (\n"));
+  EXPECT_THAT(Policy::load(*profile, folder_).error().message, HasSubstr("p.txt: line 2: (: missing ): ("));
+  ASSERT_TRUE(base::write_file_atomically(folder_ / "p.txt", "keys akia[a-z0-9]{4}\n"));
+  const auto policy = Policy::load(*profile, folder_);
+  ASSERT_TRUE(policy) << policy.error().message;
+  std::vector<GuardFinding> found;
+  EXPECT_EQ(guard_text((*policy)->output(), "PRO-1234 and AKIA00XX!", found).text, "******** and ");
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(found[0].kind, "pattern/codes");
+  EXPECT_EQ(found[1].kind, "pattern/keys");
+  EXPECT_EQ(guard_text((*policy)->input(), "PRO-1234", found).text, "PRO-1234");
+  ASSERT_TRUE(base::write_file_atomically(folder_ / "p.txt", "keys akia[a-z0-9]{5}\n"));
+  EXPECT_NE((*policy)->hash(), (*Policy::load(*profile, folder_))->hash());
+}
+
 TEST_F(PolicyFiles, PacksAreAPartOfWhatIsFollowed) {
   const auto profile = Profile::parse(R"({"profile": "p", "version": 1, "date": "2026-11-29",
       "keyword_packs": [{"file": "words", "action": "block", "categories": {"mild": "flag"}, "where": "output"}]})");

@@ -49,6 +49,13 @@ void read_side(Members& in, GuardSide& out) {
   }
 }
 
+void read_where(Members& in, bool& in_input, bool& in_output) {
+  std::string where = "both";
+  in.choice("where", where, {"input", "output", "both"});
+  in_input = where != "output";
+  in_output = where != "input";
+}
+
 void read_pack(Members& in, KeywordPack& out) {
   in.text("file", out.file, true, 200);
   if (out.file.starts_with('/') || out.file.find("..") != std::string::npos || out.file.find('\0') != std::string::npos)
@@ -66,10 +73,27 @@ void read_pack(Members& in, KeywordPack& out) {
       out.categories.emplace_back(name, *known);
     }
   }
-  std::string where = "both";
-  in.choice("where", where, {"input", "output", "both"});
-  out.in_input = where != "output";
-  out.in_output = where != "input";
+  read_where(in, out.in_input, out.in_output);
+}
+
+void read_pattern(Members& in, PatternRule& out) {
+  in.text("category", out.category, true, 100);
+  if (!Members::is_name(out.category)) in.reject("category", "must be a name of small letters, digits, _ and -");
+  in.count("longest", out.longest, 1, PatternList::kMostLongest);
+  if (const json::Value* action = in.find("action", true); action != nullptr) {
+    const auto known = action_named(*action);
+    if (!known) return in.reject("action", kActions);
+    out.action = *known;
+  }
+  read_where(in, out.in_input, out.in_output);
+  const json::Value* list = in.find("expressions", true);
+  if (list == nullptr) return;
+  if (!list->is_array()) return in.reject("expressions", "must be a list of texts");
+  for (const json::Value& item : list->as_array()) {
+    if (!item.is_string()) return in.reject("expressions", "must be a list of texts");
+    out.expressions.push_back(item.as_string());
+  }
+  if (const auto made = out.list(); !made) in.reject("expressions", made.error().message);
 }
 
 // Texts that keywords may be.
@@ -92,6 +116,10 @@ void read_words(Members& in, const char* name, std::vector<std::string>& out) {
 
 void read_packs(Members& in, std::vector<KeywordPack>& out) {
   in.objects("keyword_packs", [&](Members& pack) { read_pack(pack, out.emplace_back()); });
+  in.objects("pattern_packs", [&](Members& pack) {
+    read_pack(pack, out.emplace_back());
+    out.back().patterns = true;
+  });
 }
 
 void read_keys(Members& in, const char* name, std::vector<PublicKey>& out) {
@@ -247,6 +275,7 @@ void read_guard(Members& in, Profile& out) {
     guard.choice("strictness", out.strictness, {"strict", "loose"});
   });
   read_packs(in, out.packs);
+  in.objects("patterns", [&](Members& rule) { read_pattern(rule, out.patterns.emplace_back()); });
 }
 
 void read_conduct(Members& in, Profile& out) {
@@ -326,6 +355,10 @@ Result<KeywordList> keyword_list(const std::string& category, const std::vector<
   std::string file = "[" + category + "]\n";
   for (const std::string& word : words) file += word + "\n";
   return KeywordList::parse(file);
+}
+
+Result<PatternList> PatternRule::list() const {
+  return PatternList::of(category, expressions, static_cast<std::uint32_t>(longest));
 }
 
 std::string CrisisRule::text() const {

@@ -39,6 +39,17 @@ struct KeywordPack {
   GuardAction action = GuardAction::kFlag;
   std::vector<std::pair<std::string, GuardAction>> categories;  // that have another one
   bool in_input = true, in_output = true;
+  bool patterns = false;  // expressions (patterns/pattern_list.h), not words
+};
+
+// Expressions that a profile has itself.
+struct PatternRule {
+  std::string category;
+  std::vector<std::string> expressions;
+  std::int64_t longest = PatternList::kLongest;  // characters of a match
+  GuardAction action = GuardAction::kFlag;
+  bool in_input = true, in_output = true;
+  Result<PatternList> list() const;
 };
 
 struct GuardSide {
@@ -110,6 +121,7 @@ struct Profile {
   std::int64_t watermark_min_tokens = 0;
   std::string detector = "off";  // public, expert, off
   std::vector<KeywordPack> packs;
+  std::vector<PatternRule> patterns;
   GuardSide input, output;
   bool retracts = true;       // a stream whose answer was blocked tells clients to take back what they show of it
   bool tells_client = false;  // answers say what was found in them, where their extras were asked for

@@ -1,4 +1,4 @@
-// qianwen govern label write | check: labels of generated content in files (docs/operations/labels.md).
+// qianwen govern label write | check | verify: labels of generated content in files (docs/operations/labels.md).
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -9,6 +9,7 @@
 #include "commands.h"
 #include "governance/label/label_file.h"
 #include "governance/label/notice.h"
+#include "governance/label/statement.h"
 #include "governance/label/visible_label.h"
 
 namespace qw::app {
@@ -18,7 +19,8 @@ using namespace governance;
 
 struct LabelOptions {
   std::vector<std::string> files;
-  std::string file, out, producer, id, kind = "generated", notice;
+  std::string file, out, producer, id, kind = "generated", notice, key, model;
+  std::vector<std::string> public_keys;
   bool json = false;
 };
 
@@ -91,9 +93,15 @@ Status write(const LabelOptions& o) {
     label.label = label_of_kind(o.kind);
     label.producer = o.producer;
     id = label.produce_id = o.id.empty() ? new_produce_id() : o.id;
-    auto labelled = with_label(*format, file, label);
+    std::optional<SigningKey> key;
+    if (!o.key.empty()) {
+      QW_ASSIGN(key, SigningKey::read(o.key));
+    }
+    auto labelled = key ? with_signed_label(*format, file, label, o.model, *key) : with_label(*format, file, label);
     if (!labelled) return in_context(o.file, std::move(labelled).error());
     file = std::move(*labelled);
+  } else if (!o.key.empty()) {
+    return fail(ErrorKind::kUsage, o.file + ": a plain text carries no label, so none is signed");
   } else if (o.notice.empty()) {
     return fail(ErrorKind::kUsage,
                 o.file + ": a plain text carries no label, only words: --notice zh, en, it or a text");
@@ -139,6 +147,59 @@ Result<bool> check_one(const std::string& name, bool json) {
   return format ? report.verdict == LabelVerdict::kCompliant : words.value_or(false);
 }
 
+// One line, or an object, for each file: what its statements say, and whether they hold.
+Result<bool> verify_one(const std::string& name, const std::vector<PublicKey>& keys, bool json) {
+  QW_ASSIGN(const std::string file, read(name));
+  const auto format = format_of(name, file);
+  if (!format) return unknown(name);
+  const auto checks = check_statements(*format, file, keys);
+  std::string finding = checks ? "" : checks.error().message;
+  if (checks && checks->empty()) finding = "its label has no statement";
+  json::Array statements;
+  bool fine = finding.empty();
+  std::string line;
+  if (checks) {
+    for (const StatementCheck& one : *checks) {
+      fine = fine && one.fault.empty();
+      json::Object said{{"by", one.producers ? "producer" : "propagator"},
+                        {"verified", one.fault.empty()},
+                        {"key", one.statement.key.id()},
+                        {"model", one.statement.model},
+                        {"time", one.statement.time}};
+      if (!one.fault.empty()) said.set("finding", one.fault);
+      statements.emplace_back(std::move(said));
+      line += std::string("  ") + (one.producers ? "producer" : "propagator") + ", key " + one.statement.key.id() +
+              ", " + one.statement.time + (one.statement.model.empty() ? "" : ", " + one.statement.model) +
+              (one.fault.empty() ? "" : ": " + one.fault);
+    }
+  }
+  if (json) {
+    json::Object out{{"file", name}, {"verified", fine}, {"statements", std::move(statements)}};
+    if (!finding.empty()) out.set("finding", finding);
+    std::puts(json::dump(json::Value(std::move(out))).c_str());
+  } else {
+    std::printf("%s: %s%s%s\n", name.c_str(), fine ? "verified" : "not verified", line.c_str(),
+                finding.empty() ? "" : (" (" + finding + ")").c_str());
+  }
+  return fine;
+}
+
+Status verify(const LabelOptions& o) {
+  std::vector<PublicKey> keys;
+  for (const std::string& name : o.public_keys) {
+    QW_ASSIGN(const PublicKey key, PublicKey::read(name));
+    keys.push_back(key);
+  }
+  std::size_t without = 0;
+  for (const std::string& name : o.files) {
+    QW_ASSIGN(const bool fine, verify_one(name, keys, o.json));
+    if (!fine) ++without;
+  }
+  if (without == 0) return {};
+  return fail(ErrorKind::kRefused, "govern label verify: " + std::to_string(without) + " of " +
+                                       std::to_string(o.files.size()) + " not verified");
+}
+
 Status check(const LabelOptions& o) {
   std::size_t without = 0;
   for (const std::string& name : o.files) {
@@ -168,9 +229,24 @@ void add_govern_label(CLI::App& govern, Outcome& outcome) {
   write_command->add_option("--id", o->id, "the content's number (default: a new one)");
   write_command->add_option("--kind", o->kind, "what is known: generated, possible, suspected")
       ->check(CLI::IsMember({"generated", "possible", "suspected"}));
-  write_command->add_option("--notice", o->notice, "words for readers too, of md, html, txt and docx: zh, en, it, or a text; a mark in pdf, png and jpeg: zh, en, it");
+  write_command->add_option("--notice", o->notice,
+                            "words for readers too, of md, html, txt and docx: zh, en, it, or a text; a mark in pdf, "
+                            "png and jpeg: zh, en, it");
   write_command->add_option("-o,--out", o->out, "where to (default: the file itself)");
+  auto* key = write_command->add_option(
+      "--key", o->key, "sign a statement of the content with this key (govern audit key); it goes into the label");
+  write_command->add_option("--model", o->model, "the model that the statement names")->needs(key);
   write_command->callback(runs(write));
+  CLI::App* verify_command = label->add_subcommand(
+      "verify",
+      "whether the statements in files' labels were signed by these keys, of what the files hold; exit code 4 if not");
+  verify_command->add_option("files", o->files, "files")->required();
+  verify_command->add_option("--key", o->public_keys, "the public key (FILE.pub); more than once: any of them")
+      ->required()
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  verify_command->add_flag("--json", o->json, "an object a line for each file");
+  verify_command->callback(runs(verify));
   CLI::App* check_command = label->add_subcommand("check", "whether files have one label in order; exit code 4 if not");
   check_command->add_option("files", o->files, "files")->required();
   check_command->add_flag("--json", o->json, "an object a line for each file");

@@ -145,6 +145,8 @@ def make(work):
 
 with tempfile.TemporaryDirectory() as folder:
     work = pathlib.Path(folder)
+    for key in ("key", "other"):
+        subprocess.run([program, "govern", "audit", "key", work / key], check=True, capture_output=True, timeout=60)
     for name, read in make(work).items():
         path = work / name
         before = label("check", path)
@@ -170,6 +172,15 @@ with tempfile.TemporaryDirectory() as folder:
         same = damaged.read_bytes() == path.read_bytes()[:-3]
         check(f"{name}: a file that ends early is told of, or labelled, and never lost",
               cut.returncode == 0 or (cut.returncode == 3 and same and cut.stderr.count("\n") == 1))
+        signed, other = work / f"signed-{name}", work / f"other-{name}"
+        once = label("write", work / f"second-{name}", "--producer", CODE, "--key", work / "key", "--model", "mini", "-o", signed)
+        told = json.loads(label("verify", signed, "--key", work / "key.pub", "--json").stdout)
+        check(f"{name}: a signed statement is verified", once.returncode == 0 and told["verified"] and told["statements"][0]["model"] == "mini"
+              and label("check", signed).returncode == 0)
+        check(f"{name}: not by another key", label("verify", signed, "--key", work / "other.pub").returncode == 4)
+        other.write_bytes(signed.read_bytes().replace(CODE.encode(), OTHER.encode()))
+        check(f"{name}: nor of another label", other.read_bytes() == signed.read_bytes() or label("verify", other, "--key", work / "key.pub").returncode == 4)
+        check(f"{name}: nor where there is none", label("verify", path, "--key", work / "key.pub").returncode == 4)
     text = work / "a.txt"
     text.write_text("text\n" * 50)
     check("a plain text has no place for a label", label("write", text, "--producer", CODE).returncode == 2)

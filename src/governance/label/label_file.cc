@@ -39,6 +39,14 @@ const Format& entry_of(LabelFormat format) { return formats()[static_cast<std::s
 
 namespace internal {
 
+Result<std::string> relabelled(LabelFormat format, std::string_view file, const AigcLabel& label) {
+  QW_ASSIGN(std::string out, entry_of(format).write(file, label));
+  const LabelReport after = read_labels(format, out);
+  if (after.verdict != LabelVerdict::kCompliant || !(after.labels[0] == label))
+    return fail(ErrorKind::kFailed, "the label could not be read back from the file");
+  return out;
+}
+
 Carrier carrier_of(const json::Value& object) {
   auto label = read_aigc_label(object);
   if (!label) return {{}, std::move(label).error().message};
@@ -104,11 +112,7 @@ Result<std::string> with_label(LabelFormat format, std::string_view file, const 
     fresh.propagate_id = label.produce_id;
     fresh.reserved2 = label.reserved1;
   }
-  QW_ASSIGN(std::string out, entry_of(format).write(file, fresh));
-  const LabelReport after = read_labels(format, out);
-  if (after.verdict != LabelVerdict::kCompliant || !(after.labels[0] == fresh))
-    return fail(ErrorKind::kFailed, "the label could not be read back from the file");
-  return out;
+  return internal::relabelled(format, file, fresh);
 }
 
 }  // namespace qw::governance

@@ -3,6 +3,7 @@
 #include "base/result.h"
 #include "governance/label/label_file.h"
 #include "governance/label/notice.h"
+#include "governance/label/statement.h"
 #include "governance/label/visible_label.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -13,6 +14,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view file(reinterpret_cast<const char*>(data) + 1, size - 1);
   const auto visible = with_visible_label(format, file, {notice_in("zh")});
   if (visible) QW_CHECK(*has_visible_label(format, *visible));
+  const auto statement = ProvenanceStatement::read(file);
+  if (statement && *statement) QW_CHECK((*statement)->text() == file);
+  const auto checks = check_statements(format, file, {});
+  if (checks)
+    for (const StatementCheck& one : *checks) QW_CHECK(!one.fault.empty());  // none of no keys
   const LabelReport before = read_labels(format, file);
   AigcLabel label;
   label.producer = "producer";

@@ -1,11 +1,15 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 #include <zip.h>
 #include <zlib.h>
 
+#include <filesystem>
 #include <random>
 
+#include "governance/label/internal/carrier.h"
 #include "governance/label/label_file.h"
 #include "governance/label/notice.h"
+#include "governance/label/statement.h"
 #include "governance/label/visible_label.h"
 
 namespace qw::governance {
@@ -235,6 +239,63 @@ TEST(LabelFileTest, EveryFormatIsLabelledOnceAndKeepsItsProducer) {
     both.propagate_id = "second";
     EXPECT_EQ(read_labels(format, twice).labels, std::vector{both});
     EXPECT_EQ(labelled(format, once, label_of(kOther, "second")), twice);  // the same bytes every time
+  }
+}
+
+TEST(LabelFileTest, StatementsAreVerifiedAndChangesAreFound) {
+  const auto folder = std::filesystem::temp_directory_path() / ("label_test." + std::to_string(::getpid()));
+  std::filesystem::create_directories(folder);
+  const auto ours = SigningKey::create(folder / "ours"), theirs = SigningKey::create(folder / "theirs");
+  std::filesystem::remove_all(folder);
+  ASSERT_TRUE(ours && theirs);
+  const PublicKey keys[] = {ours->public_key(), theirs->public_key()};
+  for (const auto& [format, file] : samples()) {
+    SCOPED_TRACE(name_of(format));
+    const auto once = with_signed_label(format, file, label_of(kProducer, "first"), "qwen3-0.6b", *ours);
+    ASSERT_TRUE(once) << once.error().message;
+    const auto twice = with_signed_label(format, *once, label_of(kOther, "second"), "", *theirs);
+    ASSERT_TRUE(twice) << twice.error().message;
+    const auto checks = check_statements(format, *twice, keys);
+    ASSERT_TRUE(checks && checks->size() == 2) << (checks ? "" : checks.error().message);
+    for (const StatementCheck& one : *checks) EXPECT_EQ(one.fault, "");
+    EXPECT_TRUE((*checks)[0].producers && !(*checks)[1].producers);
+    EXPECT_EQ((*checks)[0].statement.model, "qwen3-0.6b");
+    EXPECT_EQ(check_statements(format, *once, {})->at(0).fault, "its key " + keys[0].id() + " is none of those given");
+    EXPECT_TRUE(check_statements(format, labelled(format, file, label_of("x", "1")), keys)->empty());
+    EXPECT_FALSE(check_statements(format, file, keys));
+    // Whose content and number it is.
+    AigcLabel other = read_labels(format, *once).labels[0];
+    other.produce_id = "another";
+    EXPECT_EQ(check_statements(format, *internal::relabelled(format, *once, other), keys)->at(0).fault,
+              "its signature is not of what it and the label say");
+    std::size_t found = 0;
+    for (std::size_t at = 0; at < once->size(); ++at) {
+      std::string changed = *once;
+      changed[at] = static_cast<char>(changed[at] ^ 1);
+      const auto check = check_statements(format, changed, keys);
+      found += !check || check->size() != 1 || !check->at(0).fault.empty();
+    }
+    // Of packed files some bytes say nothing (dates, versions that are needed).
+    const bool exact = format != LabelFormat::kOoxml && format != LabelFormat::kPdf;
+    EXPECT_GE(found * 100, once->size() * (exact ? 100 : 70));
+  }
+  EXPECT_FALSE(with_signed_label(LabelFormat::kJson, "{}", label_of("x", "1"), "two words", *ours));
+}
+
+TEST(LabelFileTest, BrokenStatementsAreErrorsAndOtherDataIsNot) {
+  for (const char* other : {"", "x", "{}", "[1]", "{\"SecurityData\":{}}"}) {
+    const auto read = ProvenanceStatement::read(other);
+    EXPECT_TRUE(read && !*read) << other;
+  }
+  ProvenanceStatement statement;
+  statement.time = "2026-11-29T00:00:00Z";
+  const std::string good = statement.text();
+  ASSERT_TRUE(ProvenanceStatement::read(good)->has_value());
+  for (const auto& [from, to] :
+       {std::pair("\"Version\":1", "\"Version\":2"), {"\"Key\":\"0", "\"Key\":\"g"}, {"{\"Prov", " {\"Prov"}}) {
+    std::string bad = good;
+    bad.replace(bad.find(from), std::string(from).size(), to);
+    EXPECT_FALSE(ProvenanceStatement::read(bad)) << bad;
   }
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "governance/label/aigc_label.h"
+#include "governance/label/label_file.h"
 #include "governance/label/visible_label.h"
 
 namespace qw::governance::internal {
@@ -16,6 +17,10 @@ struct Carrier {
   std::string fault;
 };
 using Carriers = std::vector<Carrier>;
+
+// The file with exactly this label, whatever it has now, which is one at most. Of a file that has one, what comes out is
+// the same whatever that said. kFailed: it could not be read back.
+Result<std::string> relabelled(LabelFormat format, std::string_view file, const AigcLabel& label);
 
 Carrier carrier_of(const json::Value& object);   // what AIGC is
 Carrier carrier_of_text(std::string_view text);  // the same as JSON

@@ -558,6 +558,11 @@ TEST(AssessmentGate, LetsThroughWhatTheReportIsOf) {
   EXPECT_THAT(why(*all, model, {report("met")}, "2026-12-11"), HasSubstr("31 days old, and 30 are allowed"));
   EXPECT_THAT(why(*all, model, {report("met")}, "2026-11-09"), HasSubstr("a day to come"));
   EXPECT_THAT(why(*all, model, {report("incomplete")}), HasSubstr("not met in its report: all of them"));
+  auto nothing = report("met").document;
+  nothing.as_object().erase("signature");
+  nothing.as_object().set("requirements", json::Array{});
+  EXPECT_THAT(why(*all, model, {*Report::parse(signed_report(nothing.as_object(), *key))}),
+              HasSubstr("not met in its report: its plan has none"));
   const auto some = policy(R"(, "requirements": ["test.words.share"])");
   EXPECT_EQ(why(*some, model, {report("incomplete")}), "");
   EXPECT_THAT(why(*policy(R"(, "requirements": ["bank.b.age"])"), model, {report("met")}),

@@ -14,9 +14,13 @@ std::string text_of(const json::Value& value, const char* name) {
 
 // The requirements of the rule that the report does not say are met.
 std::string unmet(const AssessmentRule& rule, const Report& report) {
-  if (rule.requirements.empty()) return report.text("result") == "met" ? "" : "all of them";
-  std::string out;
   const json::Value* list = report.document.find("requirements");
+  if (rule.requirements.empty()) {
+    // A plan that requires nothing is met by a report of nothing, which lets nobody through.
+    if (list == nullptr || !list->is_array() || list->as_array().empty()) return "its plan has none";
+    return report.text("result") == "met" ? "" : "all of them";
+  }
+  std::string out;
   for (const std::string& id : rule.requirements) {
     bool met = false;
     if (list != nullptr && list->is_array())

@@ -249,6 +249,7 @@ def requests():
     drawn = {"temperature": 0.8, "top_k": 20, "top_p": 0.9, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
              "logit_bias": [[3, -1.5]], "seed": "18446744073709551615", "stop_ids": [257], "stop": ["x"], "min_tokens": 1}
     put("api_kept_drawing", "rules", compact(rules))
+    put("api_kept_drawing", "free", compact(free))
     put("api_kept_drawing", "drawing", compact({"version": 1, "prompt_texts": ["ab"], "prompts": [[97, 98]], "limits": [8], "choices": 2, "sampling": drawn, "rules": free}))
     put("api_request", "chat", compact(chat))
     put("api_request", "completion", compact({"model": "m", "prompt": ["a", "b"], "echo": True, "logprobs": 2, "suffix": None,

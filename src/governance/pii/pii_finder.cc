@@ -22,21 +22,31 @@ bool is_alnum(char c) { return is_digit(c) || is_capital(c) || is_small(c); }
 char capital(char c) { return is_small(c) ? static_cast<char>(c - 'a' + 'A') : c; }
 char small(char c) { return is_capital(c) ? static_cast<char>(c - 'A' + 'a') : c; }
 // What things are made of. A blank is of them between digits and capitals alone.
-bool joins(char c) { return is_alnum(c) || std::strchr("@._%+-:", c) != nullptr; }
+constexpr auto kJoins = [] {
+  std::array<bool, 256> of{};
+  for (int c = 0; c < 256; ++c)
+    of[static_cast<std::size_t>(c)] = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+  for (const char c : std::string_view("@._%+-:\0", 8)) of[static_cast<unsigned char>(c)] = true;
+  return of;
+}();
+bool joins(char c) { return kJoins[static_cast<unsigned char>(c)]; }
 bool joins_blank(char c) { return is_digit(c) || is_capital(c); }
 
 // Letters and digits from `begin` on as one word of capitals, read over one blank or hyphen between them where
 // `grouped`; `ends[i]`: where character i of them ends.
 struct Compact {
-  std::string text;
-  std::vector<std::size_t> ends;
+  static constexpr std::size_t kMost = 40;
+  std::array<char, kMost> chars;
+  std::array<std::size_t, kMost> ends;
+  std::size_t size = 0;
+  std::string_view text() const { return {chars.data(), size}; }
 };
-Compact compact(std::string_view run, std::size_t begin, bool grouped, std::size_t most) {
+Compact compact(std::string_view run, std::size_t begin, bool grouped) {
   Compact out;
-  for (std::size_t i = begin; i < run.size() && out.text.size() < most; ++i) {
+  for (std::size_t i = begin; i < run.size() && out.size < Compact::kMost; ++i) {
     if (is_alnum(run[i])) {
-      out.text += capital(run[i]);
-      out.ends.push_back(i + 1);
+      out.chars[out.size] = capital(run[i]);
+      out.ends[out.size++] = i + 1;
       continue;
     }
     const bool parts = (run[i] == ' ' || run[i] == '-') && i > begin && is_alnum(run[i - 1]) && i + 1 < run.size() &&
@@ -83,6 +93,14 @@ std::size_t email_end(std::string_view run, std::size_t begin) {
   return end;
 }
 
+// Whether anything can begin in it at all: all kinds have a digit or "@" but two, whose digits may be letters, of 16
+// characters and more. Most words of a text are settled by this.
+bool holds_nothing(std::string_view run) {
+  constexpr std::size_t kShortestOfLetters = 16;
+  return run.size() < kShortestOfLetters &&
+         std::none_of(run.begin(), run.end(), [](char c) { return is_digit(c) || c == '@'; });
+}
+
 bool all_digits(std::string_view text) { return !text.empty() && std::all_of(text.begin(), text.end(), is_digit); }
 
 }  // namespace
@@ -127,8 +145,16 @@ PiiFinder::PiiFinder(PiiSet kinds, std::string_view before) : kinds_(kinds) {
 }
 
 void PiiFinder::push(std::string_view bytes, std::vector<PiiHit>& found) {
-  for (const char c : bytes) {
-    const bool blank = c == ' ' && !run_.empty() && joins_blank(run_.back());
+  for (std::size_t i = 0; i < bytes.size();) {
+    const char c = bytes[i];
+    if (run_.empty() && !joins(c)) {
+      const std::size_t begin = i;
+      while (i < bytes.size() && !joins(bytes[i])) ++i;
+      pass(bytes.substr(begin, i - begin));
+      bytes_ += i - begin;
+      continue;
+    }
+    const bool blank = c == ' ' && joins_blank(run_.back());
     // A blank stays with the run only if what follows it does.
     if (!run_.empty() && run_.back() == ' ' && !joins_blank(c)) close_run(found);
     if (joins(c) || blank) {
@@ -136,18 +162,29 @@ void PiiFinder::push(std::string_view bytes, std::vector<PiiHit>& found) {
       run_ += c;
     } else {
       if (!run_.empty()) close_run(found);
-      context_ += small(c);
+      pass(bytes.substr(i, 1));
     }
     ++bytes_;
-    if (context_.size() > 4 * kContextBytes) context_.erase(0, context_.size() - kContextBytes);
+    ++i;
+    if (!joins(c)) continue;
+    const std::size_t begin = i, most = begin + kLongest - run_.size();
+    while (i < std::min(bytes.size(), most) && joins(bytes[i])) ++i;
+    run_.append(bytes, begin, i - begin);
+    bytes_ += i - begin;
   }
+}
+
+// Of what is no part of anything, the end is kept: words there may tell what follows.
+void PiiFinder::pass(std::string_view text) {
+  for (const char c : text.substr(text.size() - std::min(text.size(), kContextBytes))) context_ += small(c);
+  if (context_.size() > 4 * kContextBytes) context_.erase(0, context_.size() - kContextBytes);
 }
 
 void PiiFinder::finish(std::vector<PiiHit>& found) { close_run(found); }
 
 void PiiFinder::close_run(std::vector<PiiHit>& found) {
   const std::uint64_t base = bytes_ - run_.size();
-  for (std::size_t i = 0; i < run_.size();) {
+  for (std::size_t i = holds_nothing(run_) ? run_.size() : 0; i < run_.size();) {
     // Everything begins where a word does.
     const bool begins = is_alnum(run_[i]) ? i == 0 || !is_alnum(run_[i - 1])
                                           : run_[i] == '+' || (run_[i] == ':' && (i == 0 || !is_alnum(run_[i - 1])));
@@ -155,7 +192,7 @@ void PiiFinder::close_run(std::vector<PiiHit>& found) {
     if (hit) found.push_back({base + hit->begin, base + hit->end, hit->kind});
     i = hit ? hit->end : i + 1;
   }
-  for (const char c : run_) context_ += small(c);
+  pass(run_);
   run_.clear();
 }
 
@@ -186,13 +223,13 @@ std::optional<PiiHit> PiiFinder::at(std::size_t begin) const {
   if (run[begin] == ':') return std::nullopt;
   const bool plus = run[begin] == '+';
   const std::size_t first = plus ? begin + 1 : begin;
-  const Compact grouped = compact(run, first, true, 40), plain = compact(run, first, false, 40);
+  const Compact grouped = compact(run, first, true), plain = compact(run, first, false);
   // The first `size` characters, in groups or not, if the text parts there.
   const auto taken = [&](const Compact& in, std::size_t size) {
-    return in.text.size() >= size && ends_at(run, in.ends[size - 1]) ? std::string_view(in.text).substr(0, size) : "";
+    return in.size >= size && ends_at(run, in.ends[size - 1]) ? in.text().substr(0, size) : "";
   };
   for (const std::size_t prefix : {std::size_t{0}, std::size_t{2}}) {
-    if (!kinds_.has(PiiKind::kCnMobile) || (prefix == 2 && !grouped.text.starts_with("86")) || (plus && prefix == 0))
+    if (!kinds_.has(PiiKind::kCnMobile) || (prefix == 2 && !grouped.text().starts_with("86")) || (plus && prefix == 0))
       continue;
     const std::string_view text = taken(grouped, 11 + prefix);
     if (!text.empty() && is_cn_mobile(text.substr(prefix)) && in_groups(grouped, prefix, {3, 7}))
@@ -206,13 +243,13 @@ std::optional<PiiHit> PiiFinder::at(std::size_t begin) const {
   if (kinds_.has(PiiKind::kCodiceFiscale) && is_codice_fiscale(taken(grouped, 16)))
     return hit(grouped.ends[15], PiiKind::kCodiceFiscale);
   if (kinds_.has(PiiKind::kIban))
-    for (std::size_t size = 15; size <= std::min<std::size_t>(34, grouped.text.size()); ++size)
+    for (std::size_t size = 15; size <= std::min<std::size_t>(34, grouped.size); ++size)
       if (is_iban(taken(grouped, size))) return hit(grouped.ends[size - 1], PiiKind::kIban);
   if (kinds_.has(PiiKind::kPaymentCard))
-    for (std::size_t size = std::min<std::size_t>(19, grouped.text.size()); size >= 13; --size)
+    for (std::size_t size = std::min<std::size_t>(19, grouped.size); size >= 13; --size)
       if (is_payment_card(taken(grouped, size))) return hit(grouped.ends[size - 1], PiiKind::kPaymentCard);
   if (kinds_.has(PiiKind::kPartitaIva)) {
-    const std::size_t country = plain.text.starts_with("IT") ? 2 : 0;
+    const std::size_t country = plain.text().starts_with("IT") ? 2 : 0;
     if (const auto text = taken(plain, 11 + country);
         !text.empty() && is_partita_iva(text.substr(country)) && (country == 2 || said_before(begin, {"iva", "vat"})))
       return hit(plain.ends[10 + country], PiiKind::kPartitaIva);

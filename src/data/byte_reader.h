@@ -1,7 +1,8 @@
-// A file read front to back: plain bytes, or an .xz or .gz file unpacked on the fly (told apart by its magic, not its name).
+// A file read front to back: plain bytes, or an .xz, .gz or (where the build has libzstd) .zst file unpacked on the fly,
+// told apart by its magic, not its name.
 //
 // Memory is constant: one input block, and the decoder's dictionary, which is limited. A cut or damaged file is an error
-// that names it, never a short read.
+// that names it, never a short read; so is one of another format that is no text (Parquet, zip, ...).
 #pragma once
 
 #include <cstddef>

@@ -50,6 +50,39 @@ std::vector<std::string> texts(const std::vector<Document>& documents) {
 
 // ---- bytes ----------------------------------------------------------------------------------------------------------
 
+TEST_F(ReaderTest, ZstdIsUnpackedOrRefusedByName) {
+  using namespace std::string_view_literals;
+  // "one\n\ntwo\n" as the zstd program packs it, with a check sum
+  const std::string frame("\x28\xb5\x2f\xfd\x04\x58\x49\x00\x00" "one\n\ntwo\n" "\x93\xf2\x49\xde"sv);
+  const auto text = read_all(write("a.txt.zst", frame + frame));
+#ifdef QW_HAVE_ZSTD
+  ASSERT_TRUE(text) << text.error().message;
+  EXPECT_EQ(*text, "one\n\ntwo\none\n\ntwo\n");
+  std::string damaged = frame;
+  damaged[10] ^= 1;
+  for (const std::string& bad : {frame.substr(0, 15), frame + frame.substr(0, 4), damaged, frame + "x"}) {
+    const auto none = read_all(write("bad", bad));
+    ASSERT_FALSE(none) << bad.size();
+    EXPECT_THAT(none.error().message, HasSubstr("bad: zstd data is "));
+  }
+#else
+  ASSERT_FALSE(text);
+  EXPECT_THAT(text.error().message, HasSubstr("a.txt.zst: a file of zstd, which is not read: this build"));
+#endif
+}
+
+TEST_F(ReaderTest, FilesThatAreNoTextAreRefusedWithAdvice) {
+  using namespace std::string_view_literals;
+  const auto refused = [&](std::string_view head) {
+    const auto text = read_all(write("rows", head));
+    return text ? "read: " + *text : text.error().message;
+  };
+  EXPECT_THAT(refused("PAR1\x15\x04\x15 PAR1"sv), HasSubstr("rows: a file of Parquet, which is not read: write its rows as JSON lines first"));
+  EXPECT_THAT(refused("PK\x03\x04\x14"sv), HasSubstr("a file of zip"));
+  EXPECT_THAT(refused("BZh91AY&SY\x01"sv), HasSubstr("a file of bzip2"));
+  EXPECT_EQ(refused("PAR1 is a word"), "read: PAR1 is a word");
+}
+
 TEST_F(ReaderTest, PlainAndPackedFilesReadTheSame) {
   std::string text;
   for (int i = 0; i < 50000; ++i) text += std::to_string(i * 7919) + "\n";

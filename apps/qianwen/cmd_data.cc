@@ -18,6 +18,7 @@ struct DataOptions {
   std::string config, corpus, folder;
   std::vector<std::string> overrides;
   std::int64_t samples = 0;
+  int threads = 0;
   bool json = false;
 };
 
@@ -54,6 +55,7 @@ void print_ledger(const json::Object& ledger, const std::string& folder, bool as
 int build(const DataOptions& o) {
   auto config = load_data_config(o.config, o.overrides, o.corpus);
   if (!config) return report(config.error());
+  config->threads = o.threads;
   auto ledger = data::build_data(*config, o.json ? data::ProgressFn{} : person_progress());
   if (!ledger) return report(ledger.error());
   print_ledger(*ledger, config->output.string(), o.json);
@@ -150,6 +152,7 @@ void add_data(CLI::App& app, Outcome& outcome) {
   build_command->add_option("config", options->config, "data configuration (TOML)")->required();
   build_command->add_option("--corpus", options->corpus, "folder of the corpora (also: QW_CORPUS)");
   build_command->add_option("--set", options->overrides, "override a key: a.b=c");
+  build_command->add_option("-t,--threads", options->threads, "threads (default: one per processor)");
   build_command->add_flag("--json", options->json, "machine-readable output");
   build_command->callback([&outcome, options] { outcome.code = build(*options); });
   auto* show_command = data->add_subcommand("show", "Checks the shards of a folder and shows its ledger");

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/rng.h"
 #include "base/sha256.h"
+#include "base/thread_pool.h"
 #include "data/chat_tokens.h"
 #include "data/internal/sieve.h"
 #include "data/internal/source_reader.h"
@@ -17,6 +18,14 @@
 namespace qw::data {
 namespace {
 
+// One document of a shard.
+struct Row {
+  std::vector<TokenId> ids;
+  std::uint32_t text_bytes = 0;
+  std::vector<std::uint8_t> kept;
+  float value = 0;
+};
+using Rows = std::vector<Row>;
 
 struct Builder {
   const DataConfig& config;
@@ -26,26 +35,30 @@ struct Builder {
   const std::string& hash;
   SeenDocuments& seen;
   Sieve& sieve;
+  base::ThreadPool& pool;
   const ProgressFn& progress;
 
   RequestScripts scripts;
 
   Status add_document(const SourceConfig& source, const Document& document, const FormBalance& balance,
-                      ShardWriter& writer) const;
+                      Rows& rows) const;
   Status add_poem(const SourceConfig& source, const Document& document, const FormBalance& balance,
-                  ShardWriter& writer) const;
-  Status add_chat(const json::Object& chat, const SourceConfig& source, std::uint64_t line, ShardWriter& writer,
+                  Rows& rows) const;
+  Status add_chat(const json::Object& chat, const SourceConfig& source, std::uint64_t line, Rows& rows,
                   std::size_t context = 0, float value = 0) const;
-  Status add_retrieval(const SourceConfig& source, const Document& document, ShardWriter& writer) const;
-  Status add_ids(const std::vector<TokenId>& ids, float value, ShardWriter& writer) const;
+  Status add_retrieval(const SourceConfig& source, const Document& document, Rows& rows) const;
+  Status add_ids(const std::vector<TokenId>& ids, float value, Rows& rows) const;
+  Status add_batch(const SourceConfig& source, const FormBalance& balance, SourceReader& reader, std::span<Document> batch,
+                   std::uint64_t first, ShardWriter& writer, std::vector<std::uint64_t>& origin) const;
   Result<json::Object> build_source(const SourceConfig& source) const;
 };
 
 Status Builder::add_chat(const json::Object& chat, const SourceConfig& source, std::uint64_t line,
-                         ShardWriter& writer, std::size_t context, float value) const {
+                         Rows& rows, std::size_t context, float value) const {
   auto tokens = tokenize_chat(chat_template, chat, tokenizer, context);
   if (!tokens) return in_context(source.name + " line " + std::to_string(line), std::move(tokens).error());
-  return writer.add(tokens->ids, tokens->text_bytes, tokens->kept, value);
+  rows.push_back({std::move(tokens->ids), tokens->text_bytes, std::move(tokens->kept), value});
+  return {};
 }
 
 // Draws of exercises differ between sources, even of the same file.
@@ -55,16 +68,16 @@ std::uint64_t exercise_stream(const SourceConfig& source, std::uint64_t line) {
 
 // Poems that make no exercise are left out; the ledger shows how many documents were read and how many remain.
 Status Builder::add_poem(const SourceConfig& source, const Document& document, const FormBalance& balance,
-                         ShardWriter& writer) const {
+                         Rows& rows) const {
   const auto poem = parse_poem(document.text);
   if (!poem) return {};
   base::Rng rng(config.seed, exercise_stream(source, document.line));
   const RequestScripts used = source.mixed_scripts ? scripts : RequestScripts{};
   if (source.exercises == Exercises::kAny)
-    return add_chat(poem_conversation(*poem, rng, used), source, document.line, writer);
+    return add_chat(poem_conversation(*poem, rng, used), source, document.line, rows);
   const auto form = poem_form(*poem);
   if (!form || !balance.keep(*form, rng)) return {};
-  return add_chat(form_conversation(*poem, *form, rng, used), source, document.line, writer);
+  return add_chat(form_conversation(*poem, *form, rng, used), source, document.line, rows);
 }
 
 // The forms of all poems of a source; nothing is counted for other exercises.
@@ -83,34 +96,35 @@ Result<FormBalance> count_forms(const SourceConfig& source) {
   }
 }
 
-Status Builder::add_ids(const std::vector<TokenId>& ids, float value, ShardWriter& writer) const {
+Status Builder::add_ids(const std::vector<TokenId>& ids, float value, Rows& rows) const {
   std::uint32_t bytes = 0;
   for (const TokenId id : ids)
     if (!tokenizer.is_special(id)) bytes += static_cast<std::uint32_t>(tokenizer.token_bytes(id).size());
-  return writer.add(ids, bytes, std::vector<std::uint8_t>(ids.size(), 1), value);
+  rows.push_back({ids, bytes, std::vector<std::uint8_t>(ids.size(), 1), value});
+  return {};
 }
 
 // As the service asks for embeddings and rankings.
-Status Builder::add_retrieval(const SourceConfig& source, const Document& document, ShardWriter& writer) const {
+Status Builder::add_retrieval(const SourceConfig& source, const Document& document, Rows& rows) const {
   const std::vector<std::string>& texts = document.texts;
   if (holds_of(source) == Holds::kRetrieval) {
     for (std::size_t i = 0; i < texts.size(); ++i)
       QW_TRY(add_ids(tokenizer::embedding_prompt(tokenizer, texts[i], i == 0 ? source.instruction : ""),
-                     i == 0 ? static_cast<float>(texts.size()) : 0, writer));
+                     i == 0 ? static_cast<float>(texts.size()) : 0, rows));
     return {};
   }
   for (std::size_t i = 1; i < texts.size(); ++i)
-    QW_TRY(add_ids(tokenizer::ranking_prompt(tokenizer, source.instruction, texts[0], texts[i]), i == 1 ? 1 : 0, writer));
+    QW_TRY(add_ids(tokenizer::ranking_prompt(tokenizer, source.instruction, texts[0], texts[i]), i == 1 ? 1 : 0, rows));
   return {};
 }
 
 Status Builder::add_document(const SourceConfig& source, const Document& document, const FormBalance& balance,
-                             ShardWriter& writer) const {
-  if (source.exercises != Exercises::kNone) return add_poem(source, document, balance, writer);
-  if (!document.texts.empty()) return add_retrieval(source, document, writer);
+                             Rows& rows) const {
+  if (source.exercises != Exercises::kNone) return add_poem(source, document, balance, rows);
+  if (!document.texts.empty()) return add_retrieval(source, document, rows);
   if (is_chat(source)) {
-    QW_TRY(add_chat(document.chat, source, document.line, writer, document.context, document.value));
-    return holds_of(source) == Holds::kPairs ? add_chat(document.rejected, source, document.line, writer, document.context) : Status{};
+    QW_TRY(add_chat(document.chat, source, document.line, rows, document.context, document.value));
+    return holds_of(source) == Holds::kPairs ? add_chat(document.rejected, source, document.line, rows, document.context) : Status{};
   }
   std::vector<TokenId> ids;
   if (config.leading_end_token) ids.push_back(end_token);
@@ -118,8 +132,38 @@ Status Builder::add_document(const SourceConfig& source, const Document& documen
   const auto text = tokenizer.encode(document.text, /*parse_special=*/false);
   ids.insert(ids.end(), text.begin(), text.end());
   ids.push_back(end_token);
-  return writer.add(ids, static_cast<std::uint32_t>(document.text.size()));
+  rows.push_back({std::move(ids), static_cast<std::uint32_t>(document.text.size()), {}, 0});
+  return {};
 }
+
+// Documents become tokens side by side, while one thread reads those of the next batch; they are written in order.
+Status Builder::add_batch(const SourceConfig& source, const FormBalance& balance, SourceReader& reader,
+                          std::span<Document> batch, std::uint64_t first, ShardWriter& writer,
+                          std::vector<std::uint64_t>& origin) const {
+  std::vector<Rows> rows(batch.size());
+  std::vector<Status> statuses(batch.size());
+  const auto tokenise = [&](std::size_t i) { statuses[i] = add_document(source, batch[i], balance, rows[i]); };
+  constexpr std::size_t kAtOnce = 4;
+  const std::size_t at_once = batch.size() > 64 * kAtOnce ? kAtOnce : 1;
+  const auto pieces = static_cast<std::int64_t>((batch.size() + at_once - 1) / at_once);
+  if (source.mixed_scripts) {  // what turns one script into the other serves one thread
+    for (std::size_t i = 0; i < batch.size(); ++i) tokenise(i);
+  } else {
+    pool.parallel_for(pieces + 1, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (auto piece = static_cast<std::size_t>(begin); piece < static_cast<std::size_t>(end); ++piece) {
+        if (piece == 0) reader.read_ahead();
+        for (std::size_t i = (piece - 1) * at_once; piece > 0 && i < std::min(piece * at_once, batch.size()); ++i) tokenise(i);
+      }
+    });
+  }
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    QW_TRY(statuses[i]);
+    for (const Row& row : rows[i]) QW_TRY(writer.add(row.ids, row.text_bytes, row.kept, row.value));
+    origin.resize(writer.documents(), first + i);
+  }
+  return {};
+}
+
 
 json::Object shard_record(const std::filesystem::path& path, const TokenShard* shard) {
   json::Object o;
@@ -158,6 +202,8 @@ json::Array processing_of(const SourceConfig& source, const DataConfig& config) 
     out.emplace_back(dedup == Dedup::kWithin ? "exact copies within the source dropped"
                                              : "exact copies of earlier documents of all sources dropped");
   const CleaningRules& rules = source.cleaning;
+  if (rules.boilerplate_documents > 0)
+    out.emplace_back("lines that stand in " + std::to_string(rules.boilerplate_documents) + " documents of the source dropped");
   if (rules.normalisation != Normalisation::kNone)
     out.emplace_back(std::string(rules.normalisation == Normalisation::kNfc ? "NFC" : "NFKC") + ", without control and zero-width characters");
   if (rules.min_characters > 0 || rules.max_characters > 0) out.emplace_back("texts of other lengths dropped");
@@ -180,16 +226,16 @@ Result<json::Object> Builder::build_source(const SourceConfig& source) const {
   const auto heldout_path = config.output / (source.name + ".heldout.shard");
   QW_ASSIGN(auto writer, ShardWriter::create(train_path, tokenizer.vocab_size(), hash,
                                              is_chat(source), holds_of(source) != Holds::kTexts));
-  SourceReader reader(source, config.dedup, seen, &sieve);
+  QW_TRY(sieve.learn(source, config.dedup));
+  SourceReader reader(source, config.dedup, seen, &sieve, &pool);
   QW_ASSIGN(const FormBalance balance, count_forms(source));
-  Document document;
   std::vector<std::uint64_t> origin;  // of each document written: its number among those read
-  for (std::uint64_t number = 0;; ++number) {
-    QW_ASSIGN(const bool more, reader.next(document));
-    if (!more) break;
-    QW_TRY(add_document(source, document, balance, writer));
-    origin.resize(writer.documents(), number);
-    if (progress && writer.documents() % kProgressEvery == 0) progress({"shards", source.name, writer.documents(), 0});
+  for (std::uint64_t number = 0;;) {
+    QW_ASSIGN(const auto batch, reader.next_batch());
+    if (batch.empty()) break;
+    QW_TRY(add_batch(source, balance, reader, batch, number, writer, origin));
+    number += batch.size();
+    if (progress) progress({"shards", source.name, writer.documents(), 0});
   }
   // The tail is one of the corpus, so that exercises never show what another source of the same file holds out.
   const std::uint64_t boundary = reader.given() - heldout_documents(source, reader.given());
@@ -217,6 +263,7 @@ Result<json::Object> Builder::build_source(const SourceConfig& source) const {
   for (std::size_t f = 1; f < kFlaws; ++f)
     if (const auto n = sieve.dropped(source, static_cast<Flaw>(f)); n > 0) dropped.set(flaw_name(static_cast<Flaw>(f)), n);
   if (!dropped.empty()) record.set("dropped", std::move(dropped));
+  if (source.cleaning.boilerplate_documents > 0) record.set("boilerplate_lines_dropped", sieve.lines_dropped(source));
   if (!source.cleaning.personal_data.empty()) record.set("personal_data_replaced", sieve.replaced(source));
   record.set("processing", processing_of(source, config));
   record.set("weight", source.weight);
@@ -302,7 +349,8 @@ Result<json::Object> build_data(const DataConfig& config, const ProgressFn& prog
       QW_ASSIGN(traditional, HanConverter::create(HanScript::kTraditional));
       scripts = {&*simplified, &*traditional};
     }
-  const Builder builder{config, tokenizer, chat_template, end_token, hash, seen, sieve, progress, scripts};
+  base::ThreadPool pool(config.threads);
+  const Builder builder{config, tokenizer, chat_template, end_token, hash, seen, sieve, pool, progress, scripts};
   json::Array sources;
   for (const auto& source : config.sources) {
     QW_ASSIGN(auto record, builder.build_source(source));

@@ -32,10 +32,11 @@ struct CleaningRules {
   double max_repeated_lines = 1;   // share of characters in lines that stood in the text before
   double max_repeated_runs = 1;    // share of words (of Chinese: characters) in runs of ten that stood before
   Language language = Language::kAny;
+  std::int64_t boilerplate_documents = 0;  // lines that stand in so many documents of the source are dropped; 0 = none
   std::string personal_data;       // kinds to be replaced by their names; empty: none
   friend bool operator==(const CleaningRules&, const CleaningRules&) = default;
 };
-// Replaces what tells of people in a text; returns how much there was.
+// Replaces what tells of people in a text; returns how much there was. Called by many threads at once.
 using Scrubber = std::function<std::uint64_t(std::string&)>;
 
 struct SourceConfig {
@@ -65,6 +66,7 @@ struct TokenizerConfig {
 struct DataConfig {
   std::filesystem::path output;
   std::uint64_t seed = 1;
+  int threads = 0;                   // 0 = one for each processor; the same bytes come out with any number
   Dedup dedup = Dedup::kAcross;
   double near_copies = 0;            // documents this similar to an earlier one of any source are dropped; 0 = none
   std::vector<std::filesystem::path> keep_out;  // documents that have a run of words of these files are dropped

@@ -71,6 +71,9 @@ Status read_cleaning(ConfigTable t, CleaningRules& c) {
   QW_TRY(t.read("min_letters", c.min_letters, 0, 1));
   QW_TRY(t.read("max_repeated_lines", c.max_repeated_lines, 0, 1));
   QW_TRY(t.read("max_repeated_runs", c.max_repeated_runs, 0, 1));
+  QW_TRY(t.read("boilerplate_documents", c.boilerplate_documents, 0, kAnyCount));
+  if (c.boilerplate_documents == 1)
+    return fail(ErrorKind::kBadInput, t.name("boilerplate_documents") + " of 1 would drop every line");
   QW_TRY(t.read_choice("language", {"any", "zh", "en"}, language));
   c.language = static_cast<Language>(language);
   QW_TRY(t.read("personal_data", c.personal_data));

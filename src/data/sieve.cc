@@ -1,12 +1,8 @@
 #include "data/internal/sieve.h"
 
-#include <utf8proc.h>
-
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
+#include <functional>
 
-#include "base/utf8.h"
 #include "data/internal/line_reader.h"
 #include "data/internal/source_reader.h"
 #include "data/internal/units.h"
@@ -14,86 +10,114 @@
 namespace qw::data {
 namespace {
 
-constexpr std::size_t kShingle = 5;       // units: short enough that one changed word spoils five runs only
 constexpr std::size_t kRepeatedRun = 10;  // units of a run that counts as repeated
 constexpr double kHanOfChinese = 0.3, kKanaOfChinese = 0.05, kLatinOfEnglish = 0.9;
 // Of these at least two stand in any English text of some length (Rae et al., "Gopher", 2021, A.1).
 constexpr std::string_view kEnglishWords[] = {"the", "be", "to", "of", "and", "that", "have", "with"};
 constexpr std::size_t kEnoughUnits = 50;  // below, too few words for that rule
 
+// A thread's room to work in, kept from text to text.
+struct Room {
+  std::vector<std::uint64_t> units;
+  HashSet seen;
+};
+Room& room() {
+  thread_local Room mine;
+  return mine;
+}
+
 bool is_english(const CharacterCounts& c, const std::vector<std::uint64_t>& units) {
   if (static_cast<double>(c.latin) < kLatinOfEnglish * static_cast<double>(c.letters)) return false;
   if (units.size() < kEnoughUnits) return true;
-  const std::unordered_set<std::uint64_t> has(units.begin(), units.end());
-  int found = 0;
-  for (const std::string_view word : kEnglishWords) found += has.count(units_of(word)[0]) != 0 ? 1 : 0;
-  return found >= 2;
+  static const auto common = [] {
+    std::vector<std::uint64_t> all;
+    for (const std::string_view word : kEnglishWords) all.push_back(units_of(word)[0]);
+    return all;
+  }();
+  std::uint64_t first = 0;  // that was found
+  for (const std::uint64_t unit : units)
+    if (unit != first && std::find(common.begin(), common.end(), unit) != common.end()) {
+      if (first != 0) return true;
+      first = unit;
+    }
+  return false;
 }
+
+// Calls visit(line with its end) for every line of a text.
+template <typename Visit>
+void each_line(std::string_view text, const Visit& visit) {
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find('\n', at), text.size() - 1) + 1;
+    visit(text.substr(at, end - at));
+    at = end;
+  }
+}
+std::string_view without_blanks(std::string_view line) {
+  const std::size_t begin = line.find_first_not_of(" \t\n");
+  return begin == line.npos ? std::string_view() : line.substr(begin, line.find_last_not_of(" \t\n") + 1 - begin);
+}
+std::uint64_t hash_of(std::string_view line) { return mixed(std::hash<std::string_view>()(line)); }
 
 // Share of the characters in lines that stood before.
 double repeated_lines(std::string_view text) {
-  std::unordered_set<std::string_view> lines;
+  HashSet& lines = room().seen;
+  lines.reset(static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n')) + 1);
   std::size_t all = 0, again = 0;
-  while (!text.empty()) {
-    const std::string_view line = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(text.size(), line.size() + 1));
-    if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
+  each_line(text, [&](std::string_view line) {
+    if (line.ends_with('\n')) line.remove_suffix(1);
+    if (without_blanks(line).empty()) return;
     all += line.size();
-    again += lines.insert(line).second ? 0 : line.size();
-  }
+    again += lines.insert(hash_of(line)) ? 0 : line.size();
+  });
   return all == 0 ? 0 : static_cast<double>(again) / static_cast<double>(all);
 }
 
 // Share of the units in runs that stood before.
 double repeated_runs(const std::vector<std::uint64_t>& units) {
   if (units.size() <= kRepeatedRun) return 0;
-  std::unordered_set<std::uint64_t> seen;
-  std::size_t again = 0, covered = 0;  // covered: up to here
-  const auto runs = runs_of(units, kRepeatedRun);
-  for (std::size_t i = 0; i < runs.size(); ++i) {
-    if (seen.insert(runs[i]).second) continue;
-    again += i + kRepeatedRun - std::max(covered, i);
-    covered = i + kRepeatedRun;
-  }
+  HashSet& seen = room().seen;
+  seen.reset(units.size());
+  std::size_t again = 0, covered = 0, i = 0;  // covered: up to here
+  each_run(units, kRepeatedRun, [&](std::uint64_t run) {
+    if (!seen.insert(run)) {
+      again += i + kRepeatedRun - std::max(covered, i);
+      covered = i + kRepeatedRun;
+    }
+    ++i;
+  });
   return static_cast<double>(again) / static_cast<double>(units.size());
 }
 
-// Whether a character stands in NFC as it is, whatever stands beside it: what stands before the
-// combining marks, Han but for the compatibility blocks, the usual marks. Many others do, too; these make up most texts.
-bool stays_in_nfc(std::uint32_t code) {
-  return code < 0x300 || (code >= 0x4E00 && code <= 0x9FFF) || (code >= 0x3400 && code <= 0x4DBF) ||
-         (code >= 0x2010 && code <= 0x2027) || (code >= 0x3000 && code <= 0x3029) || (code >= 0xFF01 && code <= 0xFF5E);
+Flaw flaw_by(std::string_view text, const CharacterCounts& c, const std::vector<std::uint64_t>& units,
+             const CleaningRules& rules) {
+  if (c.all < rules.min_characters) return Flaw::kShort;
+  if (rules.max_characters > 0 && c.all > rules.max_characters) return Flaw::kLong;
+  const auto all = static_cast<double>(c.all), letters = static_cast<double>(c.letters);
+  if (letters < rules.min_letters * all) return Flaw::kLetters;
+  if (rules.max_repeated_lines < 1 && repeated_lines(text) > rules.max_repeated_lines) return Flaw::kRepetition;
+  if (rules.language == Language::kChinese &&
+      (static_cast<double>(c.han) < kHanOfChinese * letters || static_cast<double>(c.kana) > kKanaOfChinese * letters))
+    return Flaw::kLanguage;
+  if (rules.language == Language::kEnglish && !is_english(c, units)) return Flaw::kLanguage;
+  return rules.max_repeated_runs < 1 && repeated_runs(units) > rules.max_repeated_runs ? Flaw::kRepetition
+                                                                                       : Flaw::kNone;
 }
 
-// But line feed and tab.
-bool is_control(std::uint32_t code) {
-  return (code < 0x20 && code != '\n' && code != '\t') || (code >= 0x7F && code < 0xA0);
-}
-
-void normalise(std::string& text, Normalisation form) {
-  if (form == Normalisation::kNone) return;
-  bool as_it_is = form == Normalisation::kNfc;
-  for (std::size_t at = 0; as_it_is && at < text.size();) {
-    const base::Utf8Char c = base::utf8_at(text, at);
-    as_it_is = !is_control(c.code) && stays_in_nfc(c.code);
-    at += c.size;
-  }
-  if (as_it_is) return;
-  std::string plain;
-  for (std::size_t at = 0; at < text.size();) {
-    const base::Utf8Char c = base::utf8_at(text, at);
-    const bool unseen = c.code == 0x200B || c.code == 0xFEFF || c.code == 0x2060;
-    if (!is_control(c.code) && !unseen) plain.append(text, at, c.size);
-    at += c.size;
-  }
-  utf8proc_uint8_t* made = nullptr;
-  const int options = UTF8PROC_STABLE | UTF8PROC_COMPOSE | (form == Normalisation::kNfkc ? UTF8PROC_COMPAT : 0);
-  const auto length =
-      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(plain.data()), static_cast<utf8proc_ssize_t>(plain.size()),
-                   &made, static_cast<utf8proc_option_t>(options));
-  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(made, &std::free);
-  text = length < 0 ? std::move(plain)
-                    : std::string(reinterpret_cast<const char*>(made), static_cast<std::size_t>(length));
+// Whether a run of a text is one of those. What is to be looked at is fetched some looks ahead: it lies anywhere in
+// memory.
+bool has_run_of(const HashSet& all, const std::vector<std::uint64_t>& units, std::size_t run) {
+  constexpr std::size_t kAhead = 16;
+  std::array<std::uint64_t, kAhead> coming{};
+  std::size_t number = 0;
+  bool found = false;
+  each_run(units, run, [&](std::uint64_t hash) {
+    all.expect(hash);
+    std::uint64_t& place = coming[number++ % kAhead];
+    found = found || (number > kAhead && all.has(place));
+    place = hash;
+  });
+  for (std::size_t i = 0; i < std::min(number, kAhead); ++i) found = found || all.has(coming[i]);
+  return found;
 }
 
 // Every text of a value, in order.
@@ -129,15 +153,17 @@ void each_text(Document& document, const Visit& visit) {
   for (std::string& text : document.texts) visit(text);
 }
 
+bool is_plain(const Document& d) { return d.chat.empty() && d.rejected.empty() && d.texts.empty(); }
+
 // Lines of JSON count by their texts, other lines as they are.
-Status read_kept_out(const std::filesystem::path& path, std::size_t run, std::unordered_set<std::uint64_t>& into) {
+Status read_kept_out(const std::filesystem::path& path, std::size_t run, HashSet& into) {
   QW_ASSIGN(auto bytes, ByteReader::open(path));
   constexpr std::uint64_t kLongestLine = 16 << 20;
   LineReader lines(std::move(bytes), path, kLongestLine);
   const auto add = [&](std::string& text) {
     const auto units = units_of(text);
     if (units.size() < run) return;
-    for (const std::uint64_t hash : runs_of(units, run)) into.insert(hash);
+    each_run(units, run, [&](std::uint64_t hash) { into.insert(hash); });
   };
   std::string line;
   for (;;) {
@@ -155,64 +181,55 @@ Status read_kept_out(const std::filesystem::path& path, std::size_t run, std::un
 }  // namespace
 
 const char* flaw_name(Flaw flaw) {
-  static constexpr const char* kNames[] = {"none",     "too_short", "too_long",           "few_letters",
-                                           "language", "repeated",  "held_out_elsewhere", "near_copies"};
+  static constexpr const char* kNames[] = {"none",     "too_short",          "too_long",    "few_letters", "language",
+                                           "repeated", "held_out_elsewhere", "near_copies", "boilerplate"};
   return kNames[static_cast<std::size_t>(flaw)];
 }
 
 Flaw flaw_of(std::string_view text, const CleaningRules& rules) {
-  const CharacterCounts c = count_characters(text);
-  if (c.all < rules.min_characters) return Flaw::kShort;
-  if (rules.max_characters > 0 && c.all > rules.max_characters) return Flaw::kLong;
-  const auto all = static_cast<double>(c.all), letters = static_cast<double>(c.letters);
-  if (letters < rules.min_letters * all) return Flaw::kLetters;
-  if (rules.max_repeated_lines < 1 && repeated_lines(text) > rules.max_repeated_lines) return Flaw::kRepetition;
-  if (rules.language == Language::kAny && rules.max_repeated_runs >= 1) return Flaw::kNone;
-  const auto units = units_of(text);
-  if (rules.language == Language::kChinese &&
-      (static_cast<double>(c.han) < kHanOfChinese * letters || static_cast<double>(c.kana) > kKanaOfChinese * letters))
-    return Flaw::kLanguage;
-  if (rules.language == Language::kEnglish && !is_english(c, units)) return Flaw::kLanguage;
-  return repeated_runs(units) > rules.max_repeated_runs ? Flaw::kRepetition : Flaw::kNone;
+  std::vector<std::uint64_t> units;
+  CharacterCounts counts;
+  read_units(text, units, counts);
+  return flaw_by(text, counts, units, rules);
 }
 
-// Few rows a band find less similar texts: sixteen bands of eight find 95 % of what is 0.8 similar, 32 of four those of
-// 0.6.
-NearCopies::NearCopies(double similarity) : similarity_(similarity), bands_(similarity < 0.75 ? 32 : 16) {}
+void LineCounts::add(std::string_view document) {
+  once_.reset(static_cast<std::size_t>(std::count(document.begin(), document.end(), '\n')) + 1);
+  each_line(document, [&](std::string_view line) {
+    line = without_blanks(line);
+    if (line.size() < kShortest) return;
+    const std::uint64_t hash = hash_of(line);
+    if (!once_.insert(hash)) return;
+    if (counts_.size() >= most_ && counts_.find(hash) == nullptr) make_room();
+    ++counts_.at(hash, 0);
+  });
+}
 
-bool NearCopies::seen(const std::vector<std::uint64_t>& units) {
-  if (units.empty()) return false;
-  Signature minima;
-  constexpr std::uint32_t kEmpty = 0xFFFFFFFFu;
-  minima.fill(kEmpty);
-  for (const std::uint64_t run : runs_of(units, kShingle)) {
-    std::uint32_t& least = minima[run % kMinima];
-    least = std::min(least, static_cast<std::uint32_t>(run >> 32) & 0x7FFFFFFFu);
-  }
-  const Signature filled = minima;
-  for (std::size_t bin = 0; bin < kMinima; ++bin)  // at least one is full
-    for (std::uint64_t probe = bin; minima[bin] == kEmpty;) {
-      probe = probe * 6364136223846793005u + 1442695040888963407u + bin;
-      minima[bin] = filled[(probe >> 33) % kMinima];
-    }
-  const std::size_t rows = kMinima / bands_;
-  std::array<std::uint64_t, kMinima> keys{};
-  for (std::size_t b = 0; b < bands_; ++b) {
-    std::vector<std::uint64_t> band{b};
-    band.insert(band.end(), minima.begin() + static_cast<std::ptrdiff_t>(b * rows),
-                minima.begin() + static_cast<std::ptrdiff_t>((b + 1) * rows));
-    keys[b] = runs_of(band, band.size())[0];
-    const auto found = first_in_.find(keys[b]);
-    if (found == first_in_.end()) continue;
-    const Signature& other = kept_[found->second];
-    std::size_t equal = 0;
-    for (std::size_t i = 0; i < kMinima; ++i) equal += minima[i] == other[i] ? 1 : 0;
-    if (static_cast<double>(equal) >= similarity_ * static_cast<double>(kMinima)) return true;
-  }
-  const auto number = static_cast<std::uint32_t>(kept_.size());
-  kept_.push_back(minima);
-  for (std::size_t b = 0; b < bands_; ++b) first_in_.emplace(keys[b], number);
-  return false;
+// Every count less by the least that leaves half of them.
+void LineCounts::make_room() {
+  std::vector<std::uint32_t> all;
+  all.reserve(counts_.size());
+  counts_.each([&](std::uint32_t& count) { return all.push_back(count), true; });
+  const auto middle = all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2);
+  std::nth_element(all.begin(), middle, all.end());
+  counts_.each([less = *middle](std::uint32_t& count) { return count > less ? (count -= less, true) : false; });
+}
+
+std::uint64_t LineCounts::drop(std::string& document, std::int64_t documents) const {
+  std::string left;
+  std::uint64_t dropped = 0;
+  each_line(document, [&](std::string_view line) {
+    const std::string_view bare = without_blanks(line);
+    const std::uint32_t* const count = bare.size() < kShortest ? nullptr : counts_.find(hash_of(bare));
+    if (count != nullptr && static_cast<std::int64_t>(*count) >= documents)
+      ++dropped;
+    else
+      left += line;
+  });
+  if (dropped == 0) return 0;
+  while (left.ends_with('\n')) left.pop_back();
+  document = std::move(left);
+  return dropped;
 }
 
 Result<Sieve> Sieve::create(const DataConfig& config) {
@@ -229,50 +246,98 @@ Result<Sieve> Sieve::create(const DataConfig& config) {
   return sieve;
 }
 
+Status Sieve::learn(const SourceConfig& source, Dedup dedup) {
+  if (source.cleaning.boilerplate_documents == 0) return {};
+  lines_ = LineCounts();
+  SeenDocuments seen;
+  SourceReader reader(source, dedup == Dedup::kNone ? Dedup::kNone : Dedup::kWithin, seen);
+  Document document;
+  for (;;) {
+    QW_ASSIGN(const bool more, reader.next(document));
+    if (!more) return {};
+    if (is_plain(document)) lines_.add(document.text);
+  }
+}
+
 bool Sieve::idle(const SourceConfig& source) const {
-  return kept_out_.empty() && !finds_near_ && source.cleaning == CleaningRules{};
+  return kept_out_.empty() && similarity_ == 0 && source.cleaning == CleaningRules{};
 }
 
-Flaw Sieve::flaw_in(const SourceConfig& source, const std::string& text) {
-  if (kept_out_.empty() && !finds_near_) return Flaw::kNone;
-  const auto units = units_of(text);
-  if (!kept_out_.empty() && units.size() >= run_)
-    for (const std::uint64_t run : runs_of(units, run_))
-      if (kept_out_.count(run) != 0) return Flaw::kHeldOut;
-  // Lines of verse and chats made of them repeat on purpose; what poems become is decided later.
-  return finds_near_ && source.exercises == Exercises::kNone && near_.seen(units) ? Flaw::kNearCopy : Flaw::kNone;
+void Sieve::restart() {
+  near_ = NearCopies(similarity_);
+  counts_.clear();
 }
 
-Result<bool> Sieve::keeps(const SourceConfig& source, Document& document) {
-  if (idle(source)) return true;
-  Counts& counts = counts_[source.name];
+void Sieve::examine(const SourceConfig& source, Document& document, Finding& finding) const {
+  finding.flaw = Flaw::kNone;
+  finding.is_signed = false;
+  finding.replaced = finding.lines_dropped = 0;
   const CleaningRules& rules = source.cleaning;
-  std::string all;
-  each_text(document, [&](std::string& text) {
-    normalise(text, rules.normalisation);
-    all += text;
-    all += '\n';
-  });
-  Flaw flaw = document.text.empty() ? Flaw::kNone : flaw_of(document.text, rules);  // rules are those of plain texts
-  if (flaw == Flaw::kNone) flaw = flaw_in(source, all);
+  const bool plain = is_plain(document);
+  if (plain && rules.boilerplate_documents > 0) {
+    finding.lines_dropped = lines_.drop(document.text, rules.boilerplate_documents);
+    if (document.text.empty()) {
+      finding.flaw = Flaw::kBoilerplate;
+      return;
+    }
+  }
+  std::vector<std::uint64_t>& units = room().units;
+  units.clear();
+  CharacterCounts counts, others;
+  each_text(document, [&](std::string& text) { normalise(text, rules.normalisation); });
+  if (!document.text.empty()) {  // rules are those of plain texts
+    read_units(document.text, units, counts);
+    finding.flaw = flaw_by(document.text, counts, units, rules);
+    if (finding.flaw != Flaw::kNone) return;
+  }
+  if (!plain) {
+    units.clear();
+    each_text(document, [&](std::string& text) { read_units(text, units, others); });
+  }
+  if (!kept_out_.empty() && units.size() >= run_ && has_run_of(kept_out_, units, run_)) {
+    finding.flaw = Flaw::kHeldOut;
+    return;
+  }
+  // Lines of verse and chats made of them repeat on purpose; what poems become is decided later.
+  finding.is_signed = similarity_ > 0 && source.exercises == Exercises::kNone && !units.empty();
+  if (finding.is_signed) near_.sign(units, finding.signature);
+  if (rules.personal_data.empty()) return;
+  const Scrubber& scrub = scrubbers_.at(rules.personal_data);
+  each_text(document, [&](std::string& text) { finding.replaced += scrub(text); });
+}
+
+void Sieve::expect(const Finding& finding) const {
+  if (finding.is_signed) near_.expect(finding.signature);
+}
+
+bool Sieve::admits(const SourceConfig& source, const Finding& finding) {
+  Counts& counts = counts_[source.name];
+  counts.lines_dropped += finding.lines_dropped;
+  Flaw flaw = finding.flaw;
+  if (flaw == Flaw::kNone && finding.is_signed && near_.seen(finding.signature)) flaw = Flaw::kNearCopy;
   if (flaw != Flaw::kNone) {
     ++counts.dropped[static_cast<std::size_t>(flaw)];
     return false;
   }
-  if (!rules.personal_data.empty()) {
-    const Scrubber& scrub = scrubbers_.at(rules.personal_data);
-    each_text(document, [&](std::string& text) { counts.replaced += scrub(text); });
-  }
+  counts.replaced += finding.replaced;
   return true;
 }
 
-std::uint64_t Sieve::dropped(const SourceConfig& source, Flaw flaw) const {
+const Sieve::Counts* Sieve::counts_of(const SourceConfig& source) const {
   const auto found = counts_.find(source.name);
-  return found == counts_.end() ? 0 : found->second.dropped[static_cast<std::size_t>(flaw)];
+  return found == counts_.end() ? nullptr : &found->second;
+}
+std::uint64_t Sieve::dropped(const SourceConfig& source, Flaw flaw) const {
+  const Counts* const counts = counts_of(source);
+  return counts == nullptr ? 0 : counts->dropped[static_cast<std::size_t>(flaw)];
 }
 std::uint64_t Sieve::replaced(const SourceConfig& source) const {
-  const auto found = counts_.find(source.name);
-  return found == counts_.end() ? 0 : found->second.replaced;
+  const Counts* const counts = counts_of(source);
+  return counts == nullptr ? 0 : counts->replaced;
+}
+std::uint64_t Sieve::lines_dropped(const SourceConfig& source) const {
+  const Counts* const counts = counts_of(source);
+  return counts == nullptr ? 0 : counts->lines_dropped;
 }
 
 }  // namespace qw::data

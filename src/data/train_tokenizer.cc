@@ -1,5 +1,6 @@
 #include <optional>
 
+#include "base/thread_pool.h"
 #include "data/build.h"
 #include "data/chat_tokens.h"
 #include "data/internal/sieve.h"
@@ -11,7 +12,8 @@ namespace {
 // Feeds the tokenizer trainer; the last documents are held out here too, so it never sees evaluation text.
 class TrainingText {
  public:
-  TrainingText(const DataConfig& config, const ProgressFn& progress) : config_(config), progress_(progress) {}
+  TrainingText(const DataConfig& config, const ProgressFn& progress)
+      : config_(config), progress_(progress), pool_(config.threads) {}
 
   std::optional<std::string_view> next() {
     while (error_.message.empty()) {
@@ -49,14 +51,8 @@ class TrainingText {
       const SourceConfig& source = config_.sources[source_++];
       if (!source.in_tokenizer || is_chat(source)) continue;
       seen_.clear();
-      auto sieve = Sieve::create(config_);
-      if (!sieve) {
-        error_ = std::move(sieve).error();
-        return false;
-      }
-      sieve_.emplace(std::move(*sieve));
-      const Sieve fresh = *sieve_;
-      SourceReader counter(source, Dedup::kWithin, seen_, &*sieve_);
+      if (!begin(source)) return false;
+      SourceReader counter(source, Dedup::kWithin, seen_, &*sieve_, &pool_);
       std::uint64_t documents = 0;
       for (;;) {
         auto more = counter.next(document_);
@@ -70,15 +66,34 @@ class TrainingText {
       seen_.clear();
       taken_ = bytes_ = 0;
       allowed_ = documents - heldout_documents(source, documents);
-      sieve_.emplace(fresh);
-      reader_.emplace(source, Dedup::kWithin, seen_, &*sieve_);
+      sieve_->restart();
+      reader_.emplace(source, Dedup::kWithin, seen_, &*sieve_, &pool_);
       return true;
     }
     return false;
   }
 
+  // A sieve that knows nothing of other sources.
+  bool begin(const SourceConfig& source) {
+    if (!sieve_) {
+      auto sieve = Sieve::create(config_);
+      if (!sieve) {
+        error_ = std::move(sieve).error();
+        return false;
+      }
+      sieve_.emplace(std::move(*sieve));
+    }
+    sieve_->restart();
+    if (auto status = sieve_->learn(source, Dedup::kWithin); !status) {
+      error_ = std::move(status).error();
+      return false;
+    }
+    return true;
+  }
+
   const DataConfig& config_;
   const ProgressFn& progress_;
+  base::ThreadPool pool_;
   SeenDocuments seen_;
   std::optional<Sieve> sieve_;
   std::optional<SourceReader> reader_;

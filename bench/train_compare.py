@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Training steps beside PyTorch's: one model, one shape of batch, by turns in one run.
 
-usage: bench/train_compare.py PROGRAM CASE [--checkpoint FOLDER] [--tokenizer FOLDER] [--rounds 3] [--steps 3] [--rows 512] [--threads N] [--compile] [--recompute none]
+usage: bench/train_compare.py PROGRAM CASE [--checkpoint FOLDER] [--tokenizer FOLDER] [--rounds 3] [--steps 3] [--rows 512] [--threads N] [--compile] [--recompute none] [--activations f32]
 
 CASE: pretrain-10m   all weights of a fresh Qwen3 shape (width 384, 6 layers, 9.6 M parameters, vocabulary 512), 8 sequences of --rows tokens
       pretrain-64m   the same of width 512, 19 layers, 64.0 M parameters, vocabulary 8192, 4 sequences
@@ -10,7 +10,7 @@ CASE: pretrain-10m   all weights of a fresh Qwen3 shape (width 384, 6 layers, 9.
 
 Both hold weights in float32 (frozen ones in bfloat16), multiply in bfloat16 (PyTorch: autocast, with its own attention, its fused
 AdamW, and transformers' and PEFT's modules; --compile: torch.compile, whose first step compiles), clip the gradient's length to 1 and
-use AdamW; --recompute is this program's way with activations. While one runs the other is stopped; of each turn the first step is left out. Printed are tokens a second (the medians of
+use AdamW; --recompute and --activations are this program's ways with activations. While one runs the other is stopped; of each turn the first step is left out. Printed are tokens a second (the medians of
 turns), their ratio, the share of the machine's bfloat16 peak (that of a large product of this program's, measured at its start) and
 the most memory each held (VmHWM; pages of mapped files count). Needs torch, transformers and peft, which run in a process of their own.
 """
@@ -116,7 +116,7 @@ class Ours:
         start = "" if options.case in SHAPES else f"init_from = '{options.checkpoint}'\n"
         (place / "train.toml").write_text(
             f"output = '{place}/run'\nshards = '{place}/shards'\nsteps = 1000000\nsequence_length = {options.rows}\n"
-            f"batch_sequences = {BATCH[options.case]}\nprecision = 'bf16'\nrecompute = '{options.recompute}'\n{start}{tables}[optimizer]\nlr = 0.001\n[schedule]\nkind = 'constant'\n")
+            f"batch_sequences = {BATCH[options.case]}\nprecision = 'bf16'\nrecompute = '{options.recompute}'\nactivations = '{options.activations}'\n{start}{tables}[optimizer]\nlr = 0.001\n[schedule]\nkind = 'constant'\n")
         subprocess.run([options.program, "data", "build", str(place / "data.toml"), "--corpus", str(place)], check=True, capture_output=True)
         self.process = subprocess.Popen([options.program, "train", str(place / "train.toml"), "--json", "--threads", str(options.threads)],
                                         stdout=subprocess.PIPE, text=True)
@@ -160,6 +160,7 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--recompute", choices=["none", "selective", "full"], default="none")
+    parser.add_argument("--activations", choices=["f32", "bf16"], default="f32")
     options = parser.parse_args()
     if options.program == "worker":
         return torch_worker(options.case, options.checkpoint, options.rows, options.threads, options.compile)

@@ -1,5 +1,6 @@
 #include "ops/elementwise.h"
 
+#include <bit>
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -33,6 +34,22 @@ void accumulate(const Machine& m, const float* dy, std::int64_t n, float* dx) { 
 void copy(const Machine& m, const float* from, std::int64_t n, float* to) {
   m.pool.parallel_for(n, kPiece, [&](std::int64_t b, std::int64_t e) {
     std::memcpy(to + b, from + b, static_cast<std::size_t>(e - b) * sizeof(float));
+  });
+}
+
+void to_bf16(const Machine& m, const float* from, std::int64_t n, std::uint16_t* to) {
+  m.pool.parallel_for(n, kPiece, [&](std::int64_t b, std::int64_t e) {
+    for (std::int64_t i = b; i < e; ++i) {
+      const auto bits = std::bit_cast<std::uint32_t>(from[i]);
+      const bool nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
+      to[i] = static_cast<std::uint16_t>((nan ? bits | 0x400000u : bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
+    }
+  });
+}
+
+void from_bf16(const Machine& m, const std::uint16_t* from, std::int64_t n, float* to) {
+  m.pool.parallel_for(n, kPiece, [&](std::int64_t b, std::int64_t e) {
+    for (std::int64_t i = b; i < e; ++i) to[i] = std::bit_cast<float>(static_cast<std::uint32_t>(from[i]) << 16);
   });
 }
 

@@ -39,6 +39,9 @@ void relu_backward(const Machine& m, const float* x, const float* dy, std::int64
 // y [rows, a_width + b_width] = a beside b; its gradients are columns_forward of dy.
 void concat_forward(const Machine& m, const float* a, std::int64_t a_width, const float* b, std::int64_t b_width,
                     std::int64_t rows, float* y);
+// Rounded to nearest even; a NaN stays one.
+void to_bf16(const Machine& m, const float* from, std::int64_t n, std::uint16_t* to);
+void from_bf16(const Machine& m, const std::uint16_t* from, std::int64_t n, float* to);
 void fill_zero(const Machine& m, std::int64_t n, float* x);
 
 }  // namespace qw::ops

@@ -61,7 +61,10 @@ Status TrainingGraph::forward(const ParameterBuffer& weights, const TrainingBatc
   for (std::size_t i = 0; i < s.angles.size(); ++i)
     rope_angles(s.machine, s.plan.rope_specs[i], s.angles[i].frequencies, batch.positions.data(), nullptr, s.rows,
                 floats(s.angles[i].cos), floats(s.angles[i].sin));
-  for (std::size_t i = 0; i < s.program.ops.size(); ++i) s.run_forward(i);
+  for (std::size_t i = 0; i < s.program.ops.size(); ++i) {
+    s.run_forward(i);
+    s.put_away(i);
+  }
   s.flops += s.cost.forward(batch.cu_seqlens);
   s.ready = true;
   return {};
@@ -80,11 +83,20 @@ void TrainingGraph::logits(std::span<const std::int32_t> rows, float* out) {
   s.head->logits(final_hidden(), s.matrix(s.program.ops.back().weight), rows, out);
 }
 
+void TrainingGraph::State::put_away(std::size_t i) {
+  const Value v = program.ops[i].out;
+  if (v.id >= 0 && plan.half[index(v.id)] >= 0) to_bf16(machine, value(v), count(v), half(v));
+}
+void TrainingGraph::State::take_out(std::size_t i) {
+  for (const Value v : plan.opened[i]) from_bf16(machine, half(v), count(v), value(v));
+}
+
 void TrainingGraph::State::run_backward_below_head(double balance_scale) {
   weigh_balance(balance_scale);
   tell_final(program.ops.size() - 1);
   below_head = true;
   for (std::size_t i = program.ops.size() - 1; i-- > 0;) {
+    take_out(i);
     for (const std::int32_t again : plan.before[i]) run_forward(index(again));
     run_backward(i);
     tell_final(i);

@@ -48,6 +48,9 @@ struct TrainingOptions {
   kernels::GemmPrecision precision = kernels::GemmPrecision::kF32;
   std::vector<Adapter> adapters;
   Recompute recompute = Recompute::kNone;  // changes memory and time, and no bit of what comes out
+  // Outputs of products that only the backward pass will still read lie in bfloat16 until then: half the memory, and what
+  // backward reads is rounded. The forward pass and the loss stay as they are.
+  bool half_kept = false;
   std::vector<bool> frozen;   // by model parameter; empty = all are trained. Frozen: gradient stays as it is
   bool forward_only = false;  // no gradients are kept (scoring, reference policies); backward is then a bug
   // By model parameter: a frozen one that is read from here in whatever format it has, and is in no ParameterBuffer. Empty

@@ -905,5 +905,51 @@ TEST(TrainingGraph, RecomputationChangesNoByte) {
     }
 }
 
+TEST(Halves, TakeLessMemoryAndChangeNoLossAndHardlyAGradient) {
+  const std::int32_t n = 70;
+  const LongBatch b(n, 70, 9);
+  Case adapters = decoder(5);
+  adapters.options.frozen.assign(adapters.shapes.size(), true);
+  adapters.options.adapters = {{{3}, 2, 0.5f, true}, {{2 + 14 + 13}, 2, 1.5f}, {{2 + 28 + 9}, 1, 1.0f, true}};
+  base::ThreadPool pool(2);
+  for (Case c : {decoder(5), adapters, hybrid(5)})
+    for (const Recompute recompute : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
+      c.options.max_tokens = n;
+      c.options.recompute = recompute;
+      std::vector<float> exact;
+      double loss = 0;
+      std::int64_t bytes = 0;
+      for (const bool half : {false, true}) {
+        c.options.half_kept = half;
+        auto graph = make_graph(c, pool, base::best_isa());
+        ParameterBuffer weights(graph->parameter_shapes());
+        fill_random(weights, 3, 0.3);
+        for (int pass = 0; pass < 2; ++pass) {
+          ASSERT_TRUE(graph->forward(weights, b.batch()));
+          graph->gradients().zero();
+          const double now = graph->backward(1.0f / n);
+          const auto all = graph->gradients().all();
+          if (!half) {
+            exact.assign(all.begin(), all.end());
+            loss = now;
+            continue;
+          }
+          EXPECT_EQ(now, loss);
+          double off = 0, length = 0;
+          for (std::size_t i = 0; i < all.size(); ++i) {
+            off += std::pow(static_cast<double>(all[i]) - static_cast<double>(exact[i]), 2);
+            length += std::pow(static_cast<double>(exact[i]), 2);
+          }
+          EXPECT_GT(off, 0);
+          EXPECT_LT(std::sqrt(off / length), 0.01) << static_cast<int>(recompute);
+        }
+        if (half && recompute != Recompute::kFull) {
+          EXPECT_LT(graph->arena_bytes(), bytes);
+        }
+        bytes = graph->arena_bytes();
+      }
+    }
+}
+
 }  // namespace
 }  // namespace qw::ops

@@ -36,6 +36,7 @@ json::Object identity(const TrainConfig& config, const models::Model& model, con
   o.set("batch_sequences", config.batch_sequences);
   o.set("accumulation", config.accumulation);
   o.set("precision", config.precision == Precision::kBf16 ? "bf16" : "f32");
+  if (config.half_activations) o.set("activations", "bf16");
   static constexpr const char* kKinds[] = {"adamw", "muon", "sgd", "adafactor", "adamw_8bit"};
   o.set("optimizer.kind", kKinds[static_cast<std::size_t>(config.optimizer.kind)]);
   o.set("ema", config.ema);
@@ -74,11 +75,15 @@ Status read_codes(const formats::Safetensors& file, const std::string& name, std
 }
 
 Status check_identity(const json::Object& ours, const json::Value& theirs, const std::filesystem::path& path) {
+  const auto differs = [&](const std::string& key) {
+    return fail(ErrorKind::kUsage, path.string() + ": cannot go on from here, " + key + " differs from the configuration");
+  };
   for (const auto& [key, value] : ours) {
     const json::Value* other = theirs.find(key);
-    if (other == nullptr || json::dump(*other) != json::dump(value))
-      return fail(ErrorKind::kUsage, path.string() + ": cannot go on from here, " + key + " differs from the configuration");
+    if (other == nullptr || json::dump(*other) != json::dump(value)) return differs(key);
   }
+  constexpr const char* kActivations = "activations";  // stands there only where it is not as in older checkpoints
+  if (ours.find(kActivations) == nullptr && theirs.find(kActivations) != nullptr) return differs(kActivations);
   return {};
 }
 

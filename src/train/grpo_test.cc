@@ -254,6 +254,15 @@ TEST_F(GrpoTest, RewardRisesFromChanceToNearlyAll) {
   EXPECT_EQ(eval->eval_loss, -*eval->reward);
 }
 
+TEST_F(GrpoTest, AnswersLongerThanTheModelAreRefusedBeforeAnyWork) {
+  base::ThreadPool pool(1);
+  const auto refused = Trainer::create(drawing({"sequence_length=64"}), *letters_, kernels_here(), pool);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("sequence_length = 64, which must be less than the model's max_position_embeddings, 64"),
+            std::string::npos)
+      << refused.error().message;
+}
+
 // Adapters reach the engine as they are now: the model moves away from what it was, and the engine with it.
 TEST_F(GrpoTest, AdaptersAreDrawnWith) {
   base::ThreadPool pool(2);

@@ -16,6 +16,7 @@ Result<MemoryNeed> memory_need(const TrainConfig& config, const data::Dataset& d
     QW_ASSIGN(whole, make_model(config, dataset));
   }
   const models::Model& model = lora != nullptr ? lora->model() : *whole;
+  QW_TRY(check_length(config, model));
   std::vector<tensor::Shape> shapes;
   for (const auto& parameter : model.parameters()) shapes.push_back(parameter.shape);
   ops::RecordingExecutor recorder(shapes);
@@ -25,6 +26,7 @@ Result<MemoryNeed> memory_need(const TrainConfig& config, const data::Dataset& d
   options.precision =
       config.precision == Precision::kBf16 ? kernels::GemmPrecision::kBF16 : kernels::GemmPrecision::kF32;
   options.recompute = config.recompute;
+  options.half_kept = config.half_activations;
   std::vector<UpdateRule> rules = update_rules(model, config.optimizer.kind);
   std::vector<tensor::Shape> trained = shapes;  // as the graph's table has them: nothing of what is stored
   MemoryNeed out;

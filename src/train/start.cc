@@ -85,6 +85,13 @@ Result<std::unique_ptr<models::Model>> make_model(const TrainConfig& config, con
   return model;
 }
 
+Status check_length(const TrainConfig& config, const models::Model& model) {
+  const std::int64_t longest = model.traits().context;
+  if (!config.grpo || config.sequence_length < longest) return {};
+  return fail(ErrorKind::kBadInput, "[grpo] writes answers up to sequence_length = " + std::to_string(config.sequence_length) +
+                                        ", which must be less than the model's max_position_embeddings, " + std::to_string(longest));
+}
+
 void initialise(const models::Model& model, std::uint64_t seed, ops::ParameterBuffer& weights) {
   for (std::size_t p = 0; p < model.parameters().size(); ++p)
     initialise_one(model.parameters()[p], p, seed, weights.tensor(p));

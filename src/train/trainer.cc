@@ -165,6 +165,7 @@ Result<std::unique_ptr<Trainer>> Trainer::create(TrainConfig config, const data:
   if (model.traits().vocab < dataset.vocab)
     return fail(ErrorKind::kUsage, "model.vocab_size is " + std::to_string(model.traits().vocab) +
                                        ", the tokenizer has " + std::to_string(dataset.vocab) + " ids");
+  QW_TRY(check_length(s.config, model));
   const auto shapes = shapes_of(model);
   QW_TRY(check_memory(s.lora != nullptr ? s.lora->shapes() : shapes, s.config, ranks));
   ops::RecordingExecutor recorder(shapes);
@@ -173,6 +174,7 @@ Result<std::unique_ptr<Trainer>> Trainer::create(TrainConfig config, const data:
   options.max_tokens = s.config.sequence_length * s.config.batch_sequences;
   options.precision = s.gemm_precision();
   options.recompute = s.config.recompute;
+  options.half_kept = s.config.half_activations;
   std::vector<UpdateRule> rules = update_rules(model, s.config.optimizer.kind);
   std::vector<float> lr_ratios;
   if (s.lora != nullptr) {

@@ -151,6 +151,25 @@ TEST_F(TrainerTest, AnExportedModelIsWhereTheNextRunStarts) {
   EXPECT_NE(generation->find("eos_token_id"), nullptr);
 }
 
+TEST_F(TrainerTest, HalvedActivationsArePartOfARunAndTheSameOnAllThreads) {
+  const auto config = config_with({output("half"), "steps=3", "activations=bf16", "recompute=selective"});
+  std::vector<float> first;
+  for (const int threads : {1, 3}) {
+    fs::remove_all(config.output);
+    base::ThreadPool pool(threads);
+    auto t = trainer(config, pool);
+    ASSERT_TRUE(t->run({}));
+    const auto all = t->weights().all();
+    if (first.empty()) first.assign(all.begin(), all.end());
+    EXPECT_TRUE(std::equal(all.begin(), all.end(), first.begin()));
+  }
+  base::ThreadPool pool(1);
+  const auto resumed = trainer(config_with({output("half"), "steps=4", "recompute=selective"}), pool)->resume();
+  ASSERT_FALSE(resumed);
+  EXPECT_NE(resumed.error().message.find("activations"), std::string::npos) << resumed.error().message;
+  EXPECT_TRUE(trainer(config_with({output("half"), "steps=4", "activations=bf16", "recompute=none"}), pool)->resume());
+}
+
 TEST_F(TrainerTest, AModelWithStatesLearnsResumesAndIsExported) {
   base::ThreadPool pool(2);
   std::vector<std::string> files;

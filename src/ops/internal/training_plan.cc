@@ -170,12 +170,44 @@ class Planner {
     return roots;
   }
 
-  // A value that is kept lives once; one that is dropped, once in each direction.
+  // When the backward pass first comes to an op, or to what runs again for it.
+  std::int32_t turn_of(std::int32_t op) const {
+    const auto& before = plan_.before[index(op)];
+    return before.empty() ? backward_time(op) : again_time_[index(before.front())];
+  }
+
+  // Which values lie in half their memory between their last use forward and their first use backward.
+  void halve(const std::vector<std::int32_t>& roots) {
+    plan_.half.assign(program_.widths.size(), -1);
+    plan_.opened.resize(program_.ops.size());
+    if (!options_.half_kept || options_.forward_only) return;
+    std::vector<std::int32_t> sharers(roots.size(), 0), first(roots.size(), -1);  // first: op, backward, that reads it
+    for (const std::int32_t root : roots) ++sharers[index(root)];
+    for (std::int32_t i = n_ - 1; i >= 0; --i) {
+      const auto read = [&](Value v) { first[index(v.id)] = std::max(first[index(v.id)], i); };
+      for (const std::int32_t j : plan_.before[index(i)])
+        std::for_each_n(program_.ops[index(j)].in, program_.ops[index(j)].inputs(), read);
+      for (const Value v : backward_reads(program_.ops[index(i)], plan_.ops[index(i)])) read(v);
+    }
+    for (std::size_t v = 0; v < roots.size(); ++v) {
+      const auto id = static_cast<std::int32_t>(v);
+      const std::int32_t maker = program_.maker[v];
+      if (first[v] < 0 || recompute_.dropped[v] || sharers[index(roots[v])] != 1 || id == program_.kept.id || id == plan_.hidden ||
+          program_.ops[index(maker)].kind != OpKind::kLinear)
+        continue;
+      plan_.half[v] = plan_.arena.add(value_bytes(id) / 2, maker, turn_of(first[v]));
+      plan_.opened[index(first[v])].push_back({id, program_.widths[v]});
+    }
+  }
+  bool lives_twice(std::int32_t value) const { return recompute_.dropped[index(value)] || plan_.half[index(value)] >= 0; }
+
+  // A value that is kept lives once; one that is dropped or halved, once in each direction.
   void place_values() {
     const std::vector<std::int32_t> roots = value_roots();
+    halve(roots);
     std::vector<Life> forward(program_.widths.size()), back(program_.widths.size());
     auto touch = [&](Value v, std::int32_t time) {
-      auto& lives = time >= n_ && recompute_.dropped[index(v.id)] ? back : forward;
+      auto& lives = time >= n_ && lives_twice(v.id) ? back : forward;
       lives[index(roots[index(v.id)])].touch(time);
     };
     for (std::int32_t i = 0; i < n_; ++i) {
@@ -187,11 +219,12 @@ class Planner {
       }
       if (op.kind == OpKind::kHead) touch(op.in[0], n_);  // logits and log-probabilities may be asked for after forward
       for (const Value v : backward_reads(op, plan_.ops[index(i)])) touch(v, backward_time(i));
+      for (const Value v : plan_.opened[index(i)]) touch(v, turn_of(i));
     }
     plan_.forward_value = place(forward, roots);
     plan_.value = place(back, roots);
     for (std::size_t v = 0; v < plan_.value.size(); ++v)
-      if (!recompute_.dropped[v]) plan_.value[v] = plan_.forward_value[v];
+      if (!lives_twice(static_cast<std::int32_t>(v))) plan_.value[v] = plan_.forward_value[v];
   }
 
   void place_gradients() {

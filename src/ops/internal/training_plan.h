@@ -38,6 +38,8 @@ struct TrainingPlan {
   // Arena buffer of each value in either pass, and of its gradient (-1: none)
   std::vector<int> value, forward_value, gradient;
   std::vector<std::vector<std::int32_t>> before;  // by op: those that run forward again just before it runs backward
+  std::vector<int> half;  // of each value: where it lies in bfloat16 between the passes (-1: it does not)
+  std::vector<std::vector<Value>> opened;  // by op: those that become float32 again before it, and what runs for it, runs
   std::vector<RopeSpec> rope_specs;  // distinct
   Arena arena;
   std::int32_t hidden = -1;  // the value that enters the head

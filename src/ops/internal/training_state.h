@@ -113,6 +113,13 @@ struct TrainingGraph::State {
 
   void run_forward(std::size_t i);
 
+  // What an op made forward, for the backward pass; and what that needs before an op's turn.
+  void put_away(std::size_t i);
+  void take_out(std::size_t i);
+  std::uint16_t* half(Value v) const {
+    return reinterpret_cast<std::uint16_t*>(arena.data() + plan.arena.offset(plan.half[index(v.id)]));
+  }
+
   void run_backward(std::size_t i);
   void linear_back(std::size_t i);
   void norm_back(std::size_t i);

@@ -18,6 +18,9 @@ inline constexpr std::uint64_t kInitStream = std::uint64_t{1}
 // the recipe asks for one. Layers that draft are left aside: they would have to be trained anew for what the model
 // becomes.
 Result<std::unique_ptr<models::Model>> make_model(const TrainConfig& config, const data::Dataset& dataset);
+// kBadInput when [grpo] would write longer sequences than the model is made for: its engine takes none. In other methods a
+// sequence is many documents, whose positions begin anew.
+Status check_length(const TrainConfig& config, const models::Model& model);
 // Fresh weights: norms 1, biases 0, the rest N(0, init_std), drawn by (seed, parameter).
 void initialise(const models::Model& model, std::uint64_t seed, ops::ParameterBuffer& weights);
 // The weights of config.init_from; a head that is not there is fresh. kBadInput when they are quantised.

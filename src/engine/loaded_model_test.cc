@@ -33,7 +33,7 @@ struct Log final : Sink {
 Request random_request(std::uint64_t seed, std::shared_ptr<Sink> sink) {
   base::Rng rng(seed);
   Request r;
-  for (std::uint64_t n = 1 + rng.below(50); n > 0; --n) r.prompt.push_back(static_cast<TokenId>(rng.below(kVocab)));
+  for (std::uint64_t n = 1 + rng.below(50); n > 0; --n) r.prompt.push_back(static_cast<TokenId>(rng.below(kTinyVocab)));
   r.max_tokens = static_cast<std::int64_t>(1 + rng.below(40));
   r.params.temperature = seed % 2 == 0 ? 0.0f : 0.8f;
   r.params.top_p = 0.95f;
@@ -183,7 +183,7 @@ TEST_P(RealModel, GreedyFollowsTheScoredLogits) {
   std::int64_t visited = 0;
   ASSERT_TRUE(loaded->for_each_logits(all, [&](std::int64_t t, std::span<const float> logits) {
     EXPECT_EQ(t, visited++);
-    EXPECT_EQ(logits.size(), static_cast<std::size_t>(kVocab));
+    EXPECT_EQ(logits.size(), static_cast<std::size_t>(kTinyVocab));
     if (t < 6 || t + 1 >= static_cast<std::int64_t>(all.size())) return;
     const auto best = std::max_element(logits.begin(), logits.end()) - logits.begin();
     EXPECT_EQ(all[static_cast<std::size_t>(t + 1)], best) << t;
@@ -398,7 +398,7 @@ class Knows final : public Drafter {
       const auto& answer = answers[std::vector<TokenId>(tokens.begin(), tokens.begin() + job.sampler->prompt_tokens())];
       for (std::int64_t i = 0; i < job.most; ++i) {
         const auto at = static_cast<std::size_t>(job.sampler->output_tokens() + i);
-        if (at < answer.size()) job.tokens->push_back(at % 5 == 4 ? (answer[at] + 1) % static_cast<TokenId>(kVocab) : answer[at]);
+        if (at < answer.size()) job.tokens->push_back(at % 5 == 4 ? (answer[at] + 1) % static_cast<TokenId>(kTinyVocab) : answer[at]);
       }
     }
     return {};
@@ -433,13 +433,13 @@ TEST_P(RealModel, DraftsChangeNothing) {
   LoadOptions options = small_options();
   const bool states = tiny_model(GetParam().arch)->traits().state_floats > 0;
   if (states) {
-    const auto refused = load(GetParam().arch, GetParam().weights, small_options())->make_drafter(kVocab, {});
+    const auto refused = load(GetParam().arch, GetParam().weights, small_options())->make_drafter(kTinyVocab, {});
     EXPECT_EQ(refused.error().kind, ErrorKind::kUsage);
     for (int i = 0; i < kRequests; ++i) knows.answers[request(i, nullptr).prompt] = alone[static_cast<std::size_t>(i)]->tokens;
     options.engine.drafts.models = {&knows};
   } else {
     small = load(GetParam().arch, GetParam().weights, small_options());
-    drafter = std::move(*small->make_drafter(kVocab, {}));
+    drafter = std::move(*small->make_drafter(kTinyVocab, {}));
     options.engine.drafts.models = {drafter.get()};
   }
   options.engine.drafts.lookup = !states;

@@ -82,7 +82,7 @@ TEST_P(SteadyStep, AllocatesNothingAndLocksNothing) {
     const auto counter = std::make_shared<Counter>();
     for (std::uint64_t i = 0; i < 5; ++i) {
       Request r;
-      for (std::uint64_t t = 0; t < 10 + 3 * i; ++t) r.prompt.push_back(static_cast<TokenId>((7 * t + i) % kVocab));
+      for (std::uint64_t t = 0; t < 10 + 3 * i; ++t) r.prompt.push_back(static_cast<TokenId>((7 * t + i) % kTinyVocab));
       r.max_tokens = 90;
       r.params.seed = i;
       r.params.temperature = i == 0 ? 0.0f : 1.0f;

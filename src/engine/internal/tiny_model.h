@@ -15,7 +15,7 @@
 
 namespace qw::engine {
 
-inline constexpr std::int64_t kVocab = 96;
+inline constexpr std::int64_t kTinyVocab = 96;
 
 inline std::unique_ptr<models::Model> tiny_model(const std::string& type, int draft_layers = 0) {
   const auto config = json::parse(R"({"model_type":")" + type + R"(","vocab_size":96,"hidden_size":64,

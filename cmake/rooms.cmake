@@ -26,8 +26,8 @@ if(QW_BUILD_BENCH)
 endif()
 
 # Under the sanitizer of undefined behaviour, checks of every pointer for null and alignment and of every object for its type
-# double the compilation of files that are mostly templates of others. Tests, and the files of network libraries, go without
-# these three; a null pointer still ends in the address sanitizer's report.
+# double the compilation of files that are mostly templates of others, and add a third elsewhere. Only rooms that look at bytes and
+# arrays have these three; a null pointer still ends in the address sanitizer's report.
 set(light_checks)
 if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=[a-z,]*undefined")
   set(light_checks -fno-sanitize=null,alignment,vptr)
@@ -66,6 +66,9 @@ function(qw_room room)
   # Under sanitizers, rooms whose tests do not compute are not optimised: it takes a third of their compilation.
   if(sources AND CMAKE_CXX_FLAGS MATCHES "-fsanitize" AND NOT room MATCHES "^(${computing_rooms}|base|json|chat|formats|tokenizer|sampling|eval)$")
     target_compile_options(qw_${room} PRIVATE -O0)
+  endif()
+  if(sources AND NOT room MATCHES "^(tensor|kernels|ops|kvcache|formats|json|tokenizer)$")
+    target_compile_options(qw_${room} PRIVATE ${light_checks})
   endif()
   target_include_directories(qw_${room} ${scope} ${PROJECT_SOURCE_DIR}/src)
   target_link_libraries(qw_${room} ${scope} ${ARG_DEPS} ${ARG_LIBS} Threads::Threads)

@@ -80,9 +80,10 @@ TEST_F(TrainerTest, SplitBatchesGiveTheStepOfTheWholeOne) {
 // 10 steps at once = 5 steps, stop, resume, 5 more - with one and with two threads, for both optimizers: same bytes.
 TEST_F(TrainerTest, ResumedTrainingGivesTheSameBytes) {
   for (const char* kind : {"adamw", "muon", "sgd", "adafactor"}) {
-    for (const char* precision : {"f32", "bf16"}) {
+    for (const std::string precision : {"f32", "bf16"}) {
+      if (precision == "bf16" && std::string_view(kind) != "adamw" && std::string_view(kind) != "muon") continue;  // as of f32
       const auto config = config_with({output("resume"), "ema=0.9", "optimizer.momentum=0.9",
-                                       std::string("optimizer.kind=") + kind, std::string("precision=") + precision});
+                                       std::string("optimizer.kind=") + kind, "precision=" + precision});
       std::vector<std::string> files;
       for (const auto& [threads, stop] : {std::pair{1, 0}, {1, 5}, {2, 0}, {2, 5}})
         files.push_back(bytes_of_run(config, *dataset_, threads, stop, {"model/model.safetensors"}));

@@ -32,12 +32,6 @@ set(light_checks)
 if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=[a-z,]*undefined")
   set(light_checks -fno-sanitize=null,alignment,vptr)
 endif()
-# Of the latter, optimising takes half the time, which no test gives back: 115 s of the processor for two files.
-function(qw_light_checks)
-  if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")
-    set_property(SOURCE ${ARGN} APPEND PROPERTY COMPILE_OPTIONS ${light_checks} -O0)
-  endif()
-endfunction()
 
 # Rooms whose tests compute, to have something to compare with.
 set(computing_rooms tensor|kernels|ops|kvcache|models|engine|train)

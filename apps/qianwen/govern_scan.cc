@@ -41,27 +41,29 @@ void print(const GuardFinding& one, bool json) {
   }
 }
 
+template <class List>
+Result<List> list_in(const std::string& path) {
+  QW_ASSIGN(const std::string file, base::read_file(path, kMaxListBytes));
+  auto list = List::parse(file);
+  if (!list) return in_context(path, std::move(list).error());
+  return list;
+}
+
 Status scan(const ScanOptions& o) {
   if (o.keywords.empty() && o.patterns.empty() && o.pii.empty())
     return fail(ErrorKind::kUsage,
                 "govern scan: nothing is looked for; give --keywords FILE, --patterns FILE or --pii KINDS");
   GuardRules rules;
-  std::optional<KeywordList> list;
+  const GuardAction action = o.redact ? GuardAction::kCover : GuardAction::kFlag;
+  std::optional<KeywordList> words;
   if (!o.keywords.empty()) {
-    QW_ASSIGN(const std::string file, base::read_file(o.keywords, kMaxListBytes));
-    auto read = KeywordList::parse(file);
-    if (!read) return in_context(o.keywords, std::move(read).error());
-    list = std::move(*read);
-    rules.words.push_back({&*list, o.redact ? GuardAction::kCover : GuardAction::kFlag, {}});
+    QW_ASSIGN(words, list_in<KeywordList>(o.keywords));
+    rules.words.push_back({&*words, action, {}});
   }
   std::optional<PatternList> patterns;
   if (!o.patterns.empty()) {
-    QW_ASSIGN(const std::string file, base::read_file(o.patterns, kMaxListBytes));
-    auto read = PatternList::parse(file);
-    if (!read) return in_context(o.patterns, std::move(read).error());
-    patterns = std::move(*read);
-    rules.patterns.push_back(
-        {&*patterns, std::vector(patterns->categories().size(), o.redact ? GuardAction::kCover : GuardAction::kFlag)});
+    QW_ASSIGN(patterns, list_in<PatternList>(o.patterns));
+    rules.patterns.push_back({&*patterns, std::vector(patterns->categories().size(), action)});
   }
   if (!o.pii.empty()) {
     auto kinds = PiiSet::parse(o.pii);

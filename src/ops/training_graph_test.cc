@@ -864,15 +864,20 @@ Case hybrid(int layers) {
   return c;
 }
 
+// One of a frozen decoder in some of its layers.
+Case decoder_with_adapters(int layers) {
+  Case c = decoder(layers);
+  c.options.frozen.assign(c.shapes.size(), true);
+  c.options.adapters = {{{3}, 2, 0.5f, true}, {{2 + 14 + 13}, 2, 1.5f}, {{2 + 28 + 9}, 1, 1.0f, true}};
+  return c;
+}
+
 // What is not kept is made again, to the same bytes, and memory is saved.
 TEST(TrainingGraph, RecomputationChangesNoByte) {
   const std::int64_t n = 640;
   const LongBatch b(n, 70, 9);
-  Case adapters = decoder(5);
-  adapters.options.frozen.assign(adapters.shapes.size(), true);
-  adapters.options.adapters = {{{3}, 2, 0.5f, true}, {{2 + 14 + 13}, 2, 1.5f}, {{2 + 28 + 9}, 1, 1.0f, true}};
   base::ThreadPool pool(2);
-  for (Case c : {decoder(5), adapters, hybrid(5)})
+  for (Case c : {decoder(5), decoder_with_adapters(5), hybrid(5)})
     for (const auto precision : {kernels::GemmPrecision::kF32, kernels::GemmPrecision::kBF16}) {
       c.options.max_tokens = n;
       c.options.precision = precision;
@@ -908,11 +913,8 @@ TEST(TrainingGraph, RecomputationChangesNoByte) {
 TEST(Halves, TakeLessMemoryAndChangeNoLossAndHardlyAGradient) {
   const std::int32_t n = 70;
   const LongBatch b(n, 70, 9);
-  Case adapters = decoder(5);
-  adapters.options.frozen.assign(adapters.shapes.size(), true);
-  adapters.options.adapters = {{{3}, 2, 0.5f, true}, {{2 + 14 + 13}, 2, 1.5f}, {{2 + 28 + 9}, 1, 1.0f, true}};
   base::ThreadPool pool(2);
-  for (Case c : {decoder(5), adapters, hybrid(5)})
+  for (Case c : {decoder(5), decoder_with_adapters(5), hybrid(5)})
     for (const Recompute recompute : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
       c.options.max_tokens = n;
       c.options.recompute = recompute;

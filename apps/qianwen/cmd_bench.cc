@@ -217,7 +217,7 @@ Status bench(const BenchOptions& o) {
     load.cache_tokens = 8192;  // of the texts; longer ones are refused
   }
   load.engine.max_sequences = std::max<std::int64_t>(load.engine.max_sequences, widest);
-  load.engine.max_rows = std::max<std::int64_t>(512, widest);
+  load.engine.max_rows = std::max<std::int64_t>(load.engine.max_rows, widest);
   QW_ASSIGN(ReadyModel model, load_model(o.model, load, {}, o.drafts));
   QW_ASSIGN(const auto results, measure(model, o));
   json::Array list;

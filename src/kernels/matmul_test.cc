@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -52,8 +53,14 @@ struct Product {
   std::vector<char> packed, prepared;
 
   Product(const Kernels& kernels, WeightType t, Shape s)
-      : k(kernels), type(t), shape(s), ldx(s.in + 3), raw(random_weights(t, s.out, s.in, 11)),
-        x(noise(ldx * s.rows, 12)), bias(noise(s.out, 13)), packed(k.packed_bytes(t, s.out, s.in) + 1, 'x') {
+      : k(kernels),
+        type(t),
+        shape(s),
+        ldx(s.in + 3),
+        raw(random_weights(t, s.out, s.in, 11)),
+        x(noise(ldx * s.rows, 12)),
+        bias(noise(s.out, 13)),
+        packed(k.packed_bytes(t, s.out, s.in) + 1, 'x') {
     k.pack(type, raw.data(), s.out, s.in, packed.data());
     prepare();
   }
@@ -64,8 +71,8 @@ struct Product {
     ASSERT_EQ(prepared.back(), 'x');
   }
   MatmulArgs args(std::vector<float>& y, std::int64_t ldy) const {
-    return {type, packed.data(), prepared.data(), bias.data(), y.data(), ldy, shape.rows, shape.out, shape.in,
-            0,    shape.out};
+    return {type,       packed.data(), prepared.data(), bias.data(), y.data(), ldy,
+            shape.rows, shape.out,     shape.in,        0,           shape.out};
   }
   std::vector<float> run() const {
     std::vector<float> y(static_cast<std::size_t>(shape.rows * shape.out), std::nanf(""));
@@ -91,7 +98,8 @@ std::vector<double> effective_activations(WeightType type, const float* x, std::
     for (std::int64_t b = 0; b < in; b += kBlock) {
       ActivationBlock block;
       quantise_activations(x + b, activation_kind(type), block);
-      for (std::int64_t j = 0; j < kBlock; ++j) a[static_cast<std::size_t>(b + j)] = static_cast<double>(block.d) * block.q[j];
+      for (std::int64_t j = 0; j < kBlock; ++j)
+        a[static_cast<std::size_t>(b + j)] = static_cast<double>(block.d) * block.q[j];
     }
   } else {
     for (std::int64_t i = 0; i < in; ++i) {
@@ -104,8 +112,8 @@ std::vector<double> effective_activations(WeightType type, const float* x, std::
 // Float formats: gamma_(in + 2) * sum |a w| as for the training product, unit doubled for pairs of bfloat16.
 // Quantised formats: block sums are exact integers below 2^24; what rounds is the product of the scales, its product
 // with the sum, and the additions over blocks: gamma_(in/32 + 3) * sum |block term|.
-// Grouped formats: as quantised ones, but a group's product and its min are two terms that may cancel, each with its own
-// roundings: gamma_(4 in/32 + 8) * (sum |group product| + sum |group min|).
+// Grouped formats: as quantised ones, but a group's product and its min are two terms that may cancel, each with its
+// own roundings: gamma_(4 in/32 + 8) * (sum |group product| + sum |group min|).
 void check_grouped(const Product& p) {
   const std::vector<float> y = p.run();
   std::vector<RawGroup> groups(static_cast<std::size_t>(p.shape.out * p.shape.in));  // of every weight, for all rows
@@ -188,12 +196,14 @@ TEST(Matmul, MatchesDoubleWithinTheDerivedBound) {
   }
 }
 
-// The bound against activations that were never quantised: half a step (amax / 254) per element, times |w|.
+// The bound against activations that were never quantised: half a step (amax / 254, or up to twice that where steps are
+// powers of two) per element, times |w|.
 TEST(Matmul, QuantisingActivationsCostsAtMostHalfAStep) {
   for (Isa isa : supported_isas()) {
     for (WeightType type : kAllWeightTypes) {
       if (!is_quantised(type)) continue;
       const Product p(kernels_for(isa), type, {3, 50, 256});
+      const double half_step = (activation_kind(type).powers ? 2.0 : 1.0) / 254;
       const std::vector<float> y = p.run();
       for (std::int64_t r = 0; r < 3; ++r) {
         for (std::int64_t o = 0; o < 50; ++o) {
@@ -207,7 +217,8 @@ TEST(Matmul, QuantisingActivationsCostsAtMostHalfAStep) {
               weights += std::fabs(w);
               amax = std::max<double>(amax, std::fabs(x[j]));
             }
-            bound += amax / 254 * (1 + 1e-3) * weights;  // 1e-3: rounding of the scale, of x / scale and of the sums
+            bound +=
+                amax * half_step * (1 + 1e-3) * weights;  // 1e-3: rounding of the scale, of x / scale and of the sums
           }
           ASSERT_NEAR(y[static_cast<std::size_t>(r * 50 + o)], sum, bound) << p.describe();
         }
@@ -234,6 +245,46 @@ TEST(Matmul, ARowIsTheSameAloneAndInAnyBatch) {
   }
 }
 
+// Scales of weights and of rows that are zero, tiny and huge, and rows with what is no number, in the last block too:
+// what is added to exponents where there are many rows is multiplied where there are few.
+TEST(Matmul, ScalesOfAnySizeAreTheSameAloneAndInAnyBatch) {
+  constexpr std::int64_t kOut = 70, kIn = 320, kRows = 40;
+  const float sizes[] = {0, 1e-38f, 1e-30f, 1e-19f, -1e-12f, 1, 1e12f, -1e19f, 1e30f};
+  for (const auto& [k, type] : all_cases()) {
+    if (type != WeightType::kGroups4 && type != WeightType::kMXFP4 && type != WeightType::kQ4_0) continue;
+    Product all(k, type, {kRows, kOut, kIn});
+    const std::size_t block = static_cast<std::size_t>(raw_row_bytes(type, kBlock));
+    for (std::size_t b = 0; b * block < all.raw.size(); b += b % 7 == 0 ? 1 : 3) {
+      std::uint8_t* const at = all.raw.data() + b * block;
+      const float size = sizes[b % std::size(sizes)];
+      if (type == WeightType::kGroups4) std::memcpy(at, &size, sizeof(size));
+      if (type == WeightType::kMXFP4) at[0] = static_cast<std::uint8_t>(b * 37);
+      if (type == WeightType::kQ4_0) at[0] = at[1] = static_cast<std::uint8_t>(b % 3);
+    }
+    k.pack(type, all.raw.data(), kOut, kIn, all.packed.data());
+    for (std::int64_t r = 0; r < kRows; ++r) {
+      float* const row = all.x.data() + r * all.ldx;
+      for (std::int64_t i = r % 3 * kBlock; i < kIn; ++i) row[i] *= sizes[static_cast<std::size_t>(r + i / kBlock) % 9];
+      if (r % 13 == 5) row[kIn - 1] = std::nanf("");
+    }
+    all.prepare();
+    const std::vector<float> y = all.run();
+    for (std::int64_t r = 0; r < kRows; ++r) {
+      Product one(k, type, {1, kOut, kIn});
+      one.raw = all.raw;
+      k.pack(type, one.raw.data(), kOut, kIn, one.packed.data());
+      std::copy_n(all.x.data() + r * all.ldx, kIn, one.x.data());
+      one.prepare();
+      const std::vector<float> alone = one.run();
+      for (std::int64_t o = 0; o < kOut; ++o) {
+        const float a = alone[static_cast<std::size_t>(o)], b = y[static_cast<std::size_t>(r * kOut + o)];
+        ASSERT_TRUE(std::isnan(a) ? std::isnan(b) : std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b))
+            << all.describe() << " row " << r << " output " << o << ": " << a << " and " << b;
+      }
+    }
+  }
+}
+
 TEST(Matmul, TilesGiveTheBytesOfVectors) {
   if (base::best_isa() < Isa::kAmx) GTEST_SKIP() << "this CPU has no tiles";
   for (WeightType type : kAllWeightTypes) {
@@ -242,7 +293,8 @@ TEST(Matmul, TilesGiveTheBytesOfVectors) {
       const Shape s{rows, 70, padded_in(type, 288)};
       const std::vector<float> tiles = Product(kernels_for(Isa::kAmx), type, s).run();
       const std::vector<float> vectors = Product(kernels_for(Isa::kAvx512), type, s).run();
-      ASSERT_EQ(std::memcmp(tiles.data(), vectors.data(), tiles.size() * 4), 0) << weight_name(type) << " rows " << rows;
+      ASSERT_EQ(std::memcmp(tiles.data(), vectors.data(), tiles.size() * 4), 0)
+          << weight_name(type) << " rows " << rows;
     }
   }
 }
@@ -329,7 +381,7 @@ TEST(Matmul, ActivationsAreTheSameBytes) {
   std::vector<float> x = noise(32 * 9, 21);
   for (int j = 32; j < 64; ++j) x[static_cast<std::size_t>(j)] = 0;
   for (int j = 64; j < 96; ++j) x[static_cast<std::size_t>(j)] *= 1e-31f;
-  for (int j = 96; j < 128; ++j) x[static_cast<std::size_t>(j)] *= 1e37f;
+  for (int j = 96; j < 128; ++j) x[static_cast<std::size_t>(j)] *= 1e37f;  // no number where scales are powers of two
   for (int j = 128; j < 160; ++j) x[static_cast<std::size_t>(j)] = static_cast<float>(j - 144) * 0.5f;  // ties
   x[144] = 63.5f;
   x[170] = std::numeric_limits<float>::infinity();
@@ -337,7 +389,8 @@ TEST(Matmul, ActivationsAreTheSameBytes) {
   const auto blocks = static_cast<std::int64_t>(x.size()) / kBlock;
   for (Isa isa : supported_isas()) {
     const Kernels& k = kernels_for(isa);
-    for (WeightType type : {WeightType::kQ8_0, WeightType::kQ4_0, WeightType::kQ4_K, WeightType::kQ6_K, WeightType::kQ2_K}) {
+    for (WeightType type : {WeightType::kQ8_0, WeightType::kQ4_0, WeightType::kQ4_K, WeightType::kQ6_K,
+                            WeightType::kQ2_K, WeightType::kQ5_K, WeightType::kIQ4_XS}) {
       std::vector<ActivationBlock> got(static_cast<std::size_t>(blocks));
       ASSERT_EQ(k.prepared_bytes(type, 1, blocks * kBlock), got.size() * sizeof(ActivationBlock));
       k.prepare(type, x.data(), blocks * kBlock, 1, blocks * kBlock, got.data(), 0, 1);
@@ -353,13 +406,15 @@ TEST(Matmul, ActivationsAreTheSameBytes) {
 TEST(Matmul, NotANumberReachesTheOutput) {
   for (const auto& [k, type] : all_cases()) {
     for (float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
-      Product p(k, type, {8, 40, padded_in(type, 64)});
-      p.x[static_cast<std::size_t>(5 * p.ldx + 63)] = bad;
-      p.prepare();
-      const std::vector<float> y = p.run();
-      for (std::int64_t r = 0; r < 8; ++r) {
-        for (std::int64_t o = 0; o < 40; ++o) {
-          ASSERT_EQ(std::isfinite(y[static_cast<std::size_t>(r * 40 + o)]), r != 5) << p.describe() << " row " << r;
+      for (std::int64_t rows : {8, 20}) {
+        Product p(k, type, {rows, 40, padded_in(type, 64)});
+        p.x[static_cast<std::size_t>(5 * p.ldx + 63)] = bad;
+        p.prepare();
+        const std::vector<float> y = p.run();
+        for (std::int64_t r = 0; r < rows; ++r) {
+          for (std::int64_t o = 0; o < 40; ++o) {
+            ASSERT_EQ(std::isfinite(y[static_cast<std::size_t>(r * 40 + o)]), r != 5) << p.describe() << " row " << r;
+          }
         }
       }
     }

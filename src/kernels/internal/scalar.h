@@ -52,6 +52,7 @@ static_assert(sizeof(ActivationBlock) == 52);
 struct ActivationKind {
   int offset;   // of the levels
   bool halves;  // groups of 16
+  bool powers;  // scales are powers of two: a product with one is an addition to an exponent
 };
 
 inline constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
@@ -102,8 +103,28 @@ inline std::uint16_t float_to_bfloat(float f) {
 
 inline float round_to_bfloat(float f) { return bfloat_to_float(float_to_bfloat(f)); }
 
-// Below this the reciprocal of the scale could overflow; such a block counts as zero.
-inline constexpr float kSmallestActivation = 1e-30f;
+// A block counts as zero below this: the reciprocal of its scale could overflow, or a power of two be so small that the
+// exponent of its product with a scale of weights (of 2^-63 to 2^64) has no room.
+constexpr float smallest_activation(ActivationKind kind) { return kind.powers ? 1e-16f : 1e-30f; }
+
+// And from here on, for the latter reason, as not finite.
+constexpr float endless_activation(ActivationKind kind) {
+  return kind.powers ? 1e20f : std::numeric_limits<float>::infinity();
+}
+
+// The scale of a block whose largest magnitude is `amax`.
+inline float activation_scale(ActivationKind kind, float amax) {
+  const float d = amax / 127.0f;
+  return kind.powers ? std::bit_cast<float>((std::bit_cast<std::uint32_t>(d) + 0x7fffffu) & 0x7f800000u) : d;
+}
+
+// A block of zeros; or, where a value is not finite, one that shows the damage in the output instead of losing it.
+inline ActivationBlock empty_block(ActivationKind kind, bool finite) {
+  ActivationBlock block{};
+  block.d = !finite ? std::numeric_limits<float>::quiet_NaN() : kind.powers ? 1.0f : 0.0f;
+  if (!finite) block.sum[0] = block.sum[1] = block.d;
+  return block;
+}
 
 // Fills in what goes with the quants of a block, whose halves sum to `low` and `high`.
 inline void set_sums(ActivationKind kind, std::int32_t low, std::int32_t high, ActivationBlock& out) {
@@ -114,23 +135,25 @@ inline void set_sums(ActivationKind kind, std::int32_t low, std::int32_t high, A
   out.correction[1] = -kind.offset * second;
 }
 
-// Quantises 32 activations as GGML's Q8_0 does, but with a float32 scale and rounding half to even (what the vector
-// instructions do, so that every instruction set makes the same bytes). A block with a value that is not finite gets
-// the scale NaN, so that the damage shows in the output instead of vanishing.
+// Quantises 32 activations as GGML's Q8_0 does, but with a float32 scale, or the next power of two, and rounding half to
+// even (what the vector instructions do, so that every instruction set makes the same bytes).
 inline void quantise_activations(const float* x, ActivationKind kind, ActivationBlock& out) {
   float amax = 0;
   bool finite = true;
   for (int j = 0; j < 32; ++j) {
     const float a = std::fabs(x[j]);
-    finite = finite && a < std::numeric_limits<float>::infinity();
+    finite = finite && a < endless_activation(kind);
     amax = a > amax ? a : amax;
   }
-  const bool zero = !finite || amax < kSmallestActivation;
-  out.d = !finite ? std::numeric_limits<float>::quiet_NaN() : zero ? 0.0f : amax / 127.0f;
-  const float inverse = zero ? 0.0f : 1.0f / out.d;
+  if (!finite || amax < smallest_activation(kind)) {
+    out = empty_block(kind, finite);
+    return;
+  }
+  out.d = activation_scale(kind, amax);
+  const float inverse = 1.0f / out.d;
   std::int32_t sum[2] = {};
   for (int j = 0; j < 32; ++j) {
-    out.q[j] = zero ? std::int8_t{0} : static_cast<std::int8_t>(std::lrint(x[j] * inverse));
+    out.q[j] = static_cast<std::int8_t>(std::lrint(x[j] * inverse));
     sum[j / 16] += out.q[j];
   }
   set_sums(kind, sum[0], sum[1], out);

@@ -154,8 +154,8 @@ void prepare_words(WeightType type, std::int64_t tile_rows, const float* x, std:
 template <class Isa>
 void tiled_prepare(WeightType type, const float* x, std::int64_t ldx, std::int64_t rows, std::int64_t in,
                    void* prepared, std::int64_t row_begin, std::int64_t row_end) {
-  (is_quantised(type) ? prepare_blocks<Isa> : prepare_words<Isa>)(type, Isa::tile_rows(type), x, ldx, rows, in, prepared,
-                                                                  row_begin, row_end);
+  (is_quantised(type) ? prepare_blocks<Isa> : prepare_words<Isa>)(type, Isa::tile_rows(type), x, ldx, rows, in,
+                                                                  prepared, row_begin, row_end);
 }
 
 // ---- inference: the product -----------------------------------------------------------------------------------------
@@ -184,6 +184,7 @@ struct alignas(64) OpenedChunk {
   std::uint8_t q[kChunkBlocks][8][kGranule * 4];
   float scale[kChunkBlocks][2][kGranule];
   float min[kChunkBlocks][2][kGranule];
+  bool wide_scales = false;  // some are zero or not between 2^-63 and 2^64 (known where they are added to exponents)
 };
 
 // One chunk times one tile of rows. Sums stay in `sums` from chunk to chunk.
@@ -229,21 +230,21 @@ void block_product(const MatmulArgs& a) {
         const char* soon = panel + compact_head_at(c, kGranule, b + n);
         const std::int64_t soon_lines = chunk_blocks * c.block * kGranule / kStripBytes,
                            tiles = ceil_div(block_end - block, tile_rows);
-        const auto share = [&](std::int64_t tile) { return soon_lines * tile / tiles; };
-        std::int64_t tile = 0;
+        std::int64_t tile = 0, asked = 0;
         Isa::template open_chunk<kType>(panel + compact_head_at(c, kGranule, b),
                                         panel + compact_block_at(c, kGranule, b), n, opened);
         for (std::int64_t r = block; r < block_end; r += tile_rows) {
           const std::int64_t rows = std::min(tile_rows, a.rows - r);
           const auto* x =
               reinterpret_cast<const ActivationBlock*>(static_cast<const char*>(a.prepared) + r * row_bytes);
+          const std::int64_t due = soon_lines * ++tile / tiles;
           Isa::template chunk_tile<kType>(
               static_cast<int>(rows),
-              {&opened, n, x + b * rows, rows, tile_rows * blocks, soon + share(tile) * kStripBytes,
-               static_cast<int>(share(tile + 1) - share(tile)), sums + (r - block) * kGranule, b == 0, b + n == blocks,
+              {&opened, n, x + b * rows, rows, tile_rows * blocks, soon + asked * kStripBytes,
+               static_cast<int>(due - asked), sums + (r - block) * kGranule, b == 0, b + n == blocks,
                a.bias == nullptr ? nullptr : a.bias + o, a.y + r * a.ldy + o, a.ldy,
                std::min(kGranule, a.out_end - o)});
-          ++tile;
+          asked = due;
         }
       }
     }
@@ -334,7 +335,8 @@ void pack_panels(const GemmArgs& g, const std::uint16_t* bfloats, const KSplit& 
 }
 
 template <class Isa>
-void tiled_pack_b_bfloats(const GemmArgs& g, const std::uint16_t* b, void* packed_b, std::int64_t n_begin, std::int64_t n_end) {
+void tiled_pack_b_bfloats(const GemmArgs& g, const std::uint16_t* b, void* packed_b, std::int64_t n_begin,
+                          std::int64_t n_end) {
   const KSplit split(g.k, Isa::elements_per_word(g.precision));
   for (std::int64_t block = 0; block < split.blocks; ++block)
     pack_panels<Isa>(g, b, split, block, n_begin, n_end,
@@ -454,8 +456,13 @@ void tiled_gemm_columns(const GemmArgs& g, const std::uint16_t* bfloats, const v
     const std::int64_t tiles = ceil_div(n_end - n_begin, Isa::kGemmColumns) * ceil_div(g.m, Isa::kGemmRows);
     std::int64_t tile = 0;
     for (std::int64_t n = n_begin; n < n_end; n += Isa::kGemmColumns) {
-      GemmTile t{a,     panels + (n - n_begin) * words,                              words / kStripWords,      g.c + n,
-                 g.ldc, std::min<std::int64_t>(Isa::kGemmColumns, n_end - n), g.accumulate || block > 0};
+      GemmTile t{a,
+                 panels + (n - n_begin) * words,
+                 words / kStripWords,
+                 g.c + n,
+                 g.ldc,
+                 std::min<std::int64_t>(Isa::kGemmColumns, n_end - n),
+                 g.accumulate || block > 0};
       for (std::int64_t r = 0; r < g.m; r += Isa::kGemmRows) {
         t.rows = a + r * words;
         t.c = g.c + r * g.ldc + n;

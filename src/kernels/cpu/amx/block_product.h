@@ -119,8 +119,9 @@ void byte_tiles(int rows, const ChunkTile<kTileColumns>& t) {
 struct FewRows {
   static constexpr std::int64_t kGranule = kTileColumns;
   static std::int64_t tile_rows(WeightType) { return kByteRows; }
-  static void quantise_row(const float* x, std::int64_t blocks, ActivationKind kind, ActivationBlock* out, std::int64_t stride) {
-    for (std::int64_t b = 0; b < blocks; ++b) avx512::quantise(x + b * kBlock, kind, out[b * stride]);
+  static void quantise_row(const float* x, std::int64_t blocks, ActivationKind kind, ActivationBlock* out,
+                           std::int64_t stride) {
+    avx512::quantise_blocks(x, blocks, kind, out, stride);
   }
   template <WeightType kType>
   static void open_chunk(const char* head, const char* block, int blocks, OpenedChunk<kGranule>& to) {

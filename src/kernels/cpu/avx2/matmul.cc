@@ -159,25 +159,24 @@ struct Avx2Matmul {
 
   // As quantise_activations in scalar.h, byte for byte.
   static void quantise(const float* x, ActivationKind kind, ActivationBlock& out) {
-    const __m256 sign = _mm256_set1_ps(-0.0f), infinity = _mm256_set1_ps(std::numeric_limits<float>::infinity());
+    const __m256 sign = _mm256_set1_ps(-0.0f), endless = _mm256_set1_ps(endless_activation(kind));
     __m256 v[4], largest = _mm256_setzero_ps(), wrong = _mm256_setzero_ps();
     for (int i = 0; i < 4; ++i) {
       v[i] = _mm256_loadu_ps(x + 8 * i);
       const __m256 size = _mm256_andnot_ps(sign, v[i]);
       largest = _mm256_max_ps(largest, size);
-      wrong = _mm256_or_ps(wrong, _mm256_cmp_ps(size, infinity, _CMP_NLT_UQ));
+      wrong = _mm256_or_ps(wrong, _mm256_cmp_ps(size, endless, _CMP_NLT_UQ));
     }
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(largest), _mm256_extractf128_ps(largest, 1));
     m = _mm_max_ps(m, _mm_movehl_ps(m, m));
     m = _mm_max_ss(m, _mm_movehdup_ps(m));
     const float amax = _mm_cvtss_f32(m);
     const bool finite = _mm256_movemask_ps(wrong) == 0;
-    if (!finite || amax < kSmallestActivation) {
-      out = ActivationBlock{};
-      if (!finite) out.d = std::numeric_limits<float>::quiet_NaN();
-      return set_sums(kind, 0, 0, out);
+    if (!finite || amax < smallest_activation(kind)) {
+      out = empty_block(kind, finite);
+      return;
     }
-    out.d = amax / 127.0f;
+    out.d = activation_scale(kind, amax);
     const __m256 inverse = _mm256_set1_ps(1.0f / out.d);
     __m256i q[4];
     for (int i = 0; i < 4; ++i) q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
@@ -188,7 +187,8 @@ struct Avx2Matmul {
     for (int j = 0; j < 32; ++j) sum[j / 16] += out.q[j];
     set_sums(kind, sum[0], sum[1], out);
   }
-  static void quantise_row(const float* x, std::int64_t blocks, ActivationKind kind, ActivationBlock* out, std::int64_t stride) {
+  static void quantise_row(const float* x, std::int64_t blocks, ActivationKind kind, ActivationBlock* out,
+                           std::int64_t stride) {
     for (std::int64_t b = 0; b < blocks; ++b) quantise(x + b * kBlock, kind, out[b * stride]);
   }
 

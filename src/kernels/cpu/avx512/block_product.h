@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <limits>
 #include <utility>
 
@@ -46,10 +47,33 @@ QW_INLINE void add_word(const ActivationBlock* x, int word, const __m512i (&w)[k
 
 using Tile = ChunkTile<kTileColumns>;
 
-// Group kGroup of kGroups of one block: integer sums of its inputs, scaled and added.
-template <int kGroups, int kGroup, bool kMinima, int kRows>
+// Products of weights' scales with those of rows. kPowers: these are powers of two, which are added to the exponents of
+// those, with the same bits: Zen 4 multiplies by two pipes that VPDPBUSD needs as well, and adds integers by two
+// others.
+template <bool kPowers>
+struct Scales;
+template <>
+struct Scales<false> {
+  __m512 s[kTileVectors];
+  QW_INLINE explicit Scales(const float* scale) : s{_mm512_load_ps(scale), _mm512_load_ps(scale + 16)} {}
+  QW_INLINE __m512 times(int v, __m512 d) const { return _mm512_mul_ps(s[v], d); }
+};
+template <>
+struct Scales<true> {
+  __m512i s[kTileVectors];  // without the bias of an exponent
+  QW_INLINE explicit Scales(const float* scale) {
+    const __m512i bias = _mm512_set1_epi32(127 << 23);
+    s[0] = _mm512_sub_epi32(_mm512_load_si512(scale), bias);
+    s[1] = _mm512_sub_epi32(_mm512_load_si512(scale + 16), bias);
+  }
+  QW_INLINE __m512 times(int v, __m512 d) const { return _mm512_castsi512_ps(_mm512_add_epi32(s[v], bits(d))); }
+};
+
+// Group kGroup of kGroups of one block: integer sums of its inputs, scaled and added. `all` gathers the bits of the
+// rows' scales.
+template <int kGroups, int kGroup, bool kMinima, bool kPowers, int kRows>
 QW_INLINE void add_group(const OpenedChunk<kTileColumns>& w, int b, const ActivationBlock* x,
-                         __m512 (&sums)[kRows][kTileVectors]) {
+                         __m512 (&sums)[kRows][kTileVectors], [[maybe_unused]] __m512i& all) {
   __m512i q[kRows][kTileVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) q[r][0] = q[r][1] = _mm512_set1_epi32(x[r].correction[kGroup]);
@@ -59,15 +83,16 @@ QW_INLINE void add_group(const OpenedChunk<kTileColumns>& w, int b, const Activa
     const __m512i columns[kTileVectors] = {_mm512_load_si512(w.q[b][word]), _mm512_load_si512(w.q[b][word] + 64)};
     add_word<kRows>(x, word, columns, q);
   }
-  const float *scale = w.scale[b][kGroup], *min = w.min[b][kGroup];
-  const __m512 s0 = _mm512_load_ps(scale), s1 = _mm512_load_ps(scale + 16);
+  const Scales<kPowers> scales(w.scale[b][kGroup]);
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
     const __m512 d = _mm512_set1_ps(x[r].d);
-    sums[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[r][0]), _mm512_mul_ps(s0, d), sums[r][0]);
-    sums[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[r][1]), _mm512_mul_ps(s1, d), sums[r][1]);
+    if constexpr (kPowers) all = _mm512_or_si512(all, bits(d));
+    sums[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[r][0]), scales.times(0, d), sums[r][0]);
+    sums[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[r][1]), scales.times(1, d), sums[r][1]);
   }
   if constexpr (kMinima) {
+    const float* min = w.min[b][kGroup];
     const __m512 m0 = _mm512_load_ps(min), m1 = _mm512_load_ps(min + 16);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
@@ -78,7 +103,7 @@ QW_INLINE void add_group(const OpenedChunk<kTileColumns>& w, int b, const Activa
   }
 }
 
-template <int kGroups, bool kMinima, int kRows>
+template <int kGroups, bool kMinima, bool kPowers, int kRows>
 void chunk_tile(const Tile& t) {
   __m512 sums[kRows][kTileVectors];
 #pragma GCC unroll 8
@@ -88,6 +113,7 @@ void chunk_tile(const Tile& t) {
     sums[r][1] = t.first ? _mm512_setzero_ps() : _mm512_load_ps(from + 16);
   }
   const ActivationBlock* x = t.x;
+  __m512i all = _mm512_setzero_si512();
 #pragma GCC unroll 16
   for (int i = 0; i < kRows * kTileVectors; ++i) __builtin_prefetch(t.sums + kRows * kTileColumns + 16 * i);
   const int soon_each = (t.soon_lines + t.blocks - 1) / t.blocks;
@@ -97,8 +123,14 @@ void chunk_tile(const Tile& t) {
 #pragma GCC unroll 8
     for (int i = 0; i < kRows * static_cast<int>(sizeof(ActivationBlock)); i += 64)
       __builtin_prefetch(reinterpret_cast<const char*>(x + t.ahead) + i);
-    add_group<kGroups, 0, kMinima, kRows>(*t.weights, b, x, sums);
-    if constexpr (kGroups == 2) add_group<kGroups, 1, kMinima, kRows>(*t.weights, b, x, sums);
+    add_group<kGroups, 0, kMinima, kPowers, kRows>(*t.weights, b, x, sums, all);
+    if constexpr (kGroups == 2) add_group<kGroups, 1, kMinima, kPowers, kRows>(*t.weights, b, x, sums, all);
+  }
+  if constexpr (kPowers) {
+    // A scale that is no power of two: a row has something that is not finite. Multiplied, it shows.
+    const bool power = _mm_cvtsi128_si32(_mm512_castsi512_si128(all)) << 9 == 0;
+    if (!power) [[unlikely]]
+      return chunk_tile<kGroups, kMinima, false, kRows>(t);
   }
   if (t.last) return store_tile<kRows>({nullptr, nullptr, 0, t.bias, t.y, t.ldy, t.outputs}, sums);
 #pragma GCC unroll 8
@@ -109,18 +141,22 @@ void chunk_tile(const Tile& t) {
 }
 
 using ChunkTileFunction = void (*)(const Tile&);
-template <int kGroups, bool kMinima, std::size_t... kIndex>
+template <int kGroups, bool kMinima, bool kPowers, std::size_t... kIndex>
 constexpr std::array<ChunkTileFunction, sizeof...(kIndex)> chunk_tiles(std::index_sequence<kIndex...>) {
-  return {&chunk_tile<kGroups, kMinima, static_cast<int>(kIndex) + 1>...};
+  return {&chunk_tile<kGroups, kMinima, kPowers, static_cast<int>(kIndex) + 1>...};
 }
-template <int kGroups, bool kMinima>
-constexpr auto kChunkTiles = chunk_tiles<kGroups, kMinima>(std::make_index_sequence<kQuantisedRows>{});
+template <int kGroups, bool kMinima, bool kPowers>
+constexpr auto kChunkTiles = chunk_tiles<kGroups, kMinima, kPowers>(std::make_index_sequence<kQuantisedRows>{});
 
 // The tile of a type's kind; 1 <= rows <= kQuantisedRows.
 template <WeightType kType>
 QW_INLINE void chunk_tile_of(int rows, const Tile& t) {
   constexpr Compact c = compact_of(kType);
-  kChunkTiles<c.groups, c.format.has_min>[static_cast<std::size_t>(rows - 1)](t);
+  const auto index = static_cast<std::size_t>(rows - 1);
+  if constexpr (activation_kind(kType).powers) {
+    if (!t.weights->wide_scales) return kChunkTiles<c.groups, c.format.has_min, true>[index](t);
+  }
+  kChunkTiles<c.groups, c.format.has_min, false>[index](t);
 }
 
 // ---- few rows: weights are multiplied as they are opened, and never stored ----------------------------------------
@@ -324,22 +360,89 @@ void two_tiles(const MatmulArgs& a) {
 QW_INLINE void quantise(const float* x, ActivationKind kind, ActivationBlock& out) {
   const __m512 low = _mm512_loadu_ps(x), high = _mm512_loadu_ps(x + 16);
   const __m512 a = _mm512_abs_ps(low), b = _mm512_abs_ps(high);
-  const __m512 infinity = _mm512_set1_ps(std::numeric_limits<float>::infinity());
-  const bool finite =
-      (_mm512_cmp_ps_mask(a, infinity, _CMP_NLT_UQ) | _mm512_cmp_ps_mask(b, infinity, _CMP_NLT_UQ)) == 0;
+  const __m512 endless = _mm512_set1_ps(endless_activation(kind));
+  const bool finite = (_mm512_cmp_ps_mask(a, endless, _CMP_NLT_UQ) | _mm512_cmp_ps_mask(b, endless, _CMP_NLT_UQ)) == 0;
   const float amax = _mm512_reduce_max_ps(_mm512_max_ps(a, b));
-  if (!finite || amax < kSmallestActivation) {
-    out = ActivationBlock{};
-    if (!finite) out.d = std::numeric_limits<float>::quiet_NaN();
-    return set_sums(kind, 0, 0, out);
+  if (!finite || amax < smallest_activation(kind)) {
+    out = empty_block(kind, finite);
+    return;
   }
-  out.d = amax / 127.0f;
+  out.d = activation_scale(kind, amax);
   const __m512 inverse = _mm512_set1_ps(1.0f / out.d);
   const __m512i q0 = _mm512_cvtps_epi32(_mm512_mul_ps(low, inverse));
   const __m512i q1 = _mm512_cvtps_epi32(_mm512_mul_ps(high, inverse));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out.q), _mm512_cvtepi32_epi8(q0));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out.q + 16), _mm512_cvtepi32_epi8(q1));
   set_sums(kind, _mm512_reduce_add_epi32(q0), _mm512_reduce_add_epi32(q1), out);
+}
+
+// The largest magnitudes of four blocks, as bits: of what is not finite more than of any number.
+QW_INLINE __m128i largest_of_four(const float* x) {
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  __m128i of[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const __m512i low = _mm512_and_si512(_mm512_loadu_si512(x + i * kBlock), magnitude);
+    const __m512i high = _mm512_and_si512(_mm512_loadu_si512(x + i * kBlock + 16), magnitude);
+    const __m512i both = _mm512_max_epi32(low, high);
+    const __m256i half = _mm256_max_epi32(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64(both, 1));
+    of[i] = _mm_max_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  }
+  const __m128i first = _mm_max_epi32(_mm_unpacklo_epi32(of[0], of[1]), _mm_unpackhi_epi32(of[0], of[1]));
+  const __m128i second = _mm_max_epi32(_mm_unpacklo_epi32(of[2], of[3]), _mm_unpackhi_epi32(of[2], of[3]));
+  return _mm_max_epi32(_mm_unpacklo_epi64(first, second), _mm_unpackhi_epi64(first, second));
+}
+
+// Four blocks at once, with the bytes that `quantise` gives each.
+QW_INLINE void quantise_four(const float* x, ActivationKind kind, ActivationBlock* out, std::int64_t stride) {
+  const __m128i amax = largest_of_four(x);
+  const __m128 size = _mm_castsi128_ps(amax);
+  const __mmask8 usual = _mm_cmp_ps_mask(size, _mm_set1_ps(smallest_activation(kind)), _CMP_GE_OQ) &
+                         _mm_cmp_ps_mask(size, _mm_set1_ps(endless_activation(kind)), _CMP_LT_OQ);
+  if (usual != 15) [[unlikely]] {
+    for (int i = 0; i < 4; ++i) quantise(x + i * kBlock, kind, out[i * stride]);
+    return;
+  }
+  __m128 d = _mm_div_ps(size, _mm_set1_ps(127.0f));
+  if (kind.powers)
+    d = _mm_castsi128_ps(
+        _mm_and_si128(_mm_add_epi32(_mm_castps_si128(d), _mm_set1_epi32(0x7fffff)), _mm_set1_epi32(0x7f800000)));
+  const __m512 inverses = _mm512_castps128_ps512(_mm_div_ps(_mm_set1_ps(1.0f), d));
+  __m256i sums[4];  // of neighbours by four
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const __m512 inverse = _mm512_permutexvar_ps(_mm512_set1_epi32(i), inverses);
+    const __m512i q0 = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i * kBlock), inverse));
+    const __m512i q1 = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i * kBlock + 16), inverse));
+    const __m256i q =
+        _mm256_inserti128_si256(_mm256_castsi128_si256(_mm512_cvtepi32_epi8(q0)), _mm512_cvtepi32_epi8(q1), 1);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out[i * stride].q), q);
+    sums[i] = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), q);
+  }
+  const __m256i halves = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
+  const __m128i low = _mm256_castsi256_si128(halves), high = _mm256_extracti128_si256(halves, 1);
+  const __m128i first = kind.halves ? low : _mm_add_epi32(low, high), second = kind.halves ? high : _mm_setzero_si128();
+  const __m128i offset = _mm_set1_epi32(-kind.offset), correction = _mm_mullo_epi32(first, offset);
+  __m128 to[4] = {d, _mm_mul_ps(d, _mm_cvtepi32_ps(first)), _mm_mul_ps(d, _mm_cvtepi32_ps(second)),
+                  _mm_castsi128_ps(correction)};
+  _MM_TRANSPOSE4_PS(to[0], to[1], to[2], to[3]);
+  alignas(16) std::int32_t last[4];
+  _mm_store_si128(reinterpret_cast<__m128i*>(last), _mm_mullo_epi32(second, offset));
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    ActivationBlock& block = out[i * stride];
+    static_assert(offsetof(ActivationBlock, sum) == offsetof(ActivationBlock, d) + 4 &&
+                  offsetof(ActivationBlock, correction) == offsetof(ActivationBlock, d) + 12);
+    _mm_storeu_ps(&block.d, to[i]);
+    block.correction[1] = last[i];
+  }
+}
+
+inline void quantise_blocks(const float* x, std::int64_t blocks, ActivationKind kind, ActivationBlock* out,
+                            std::int64_t stride) {
+  std::int64_t b = 0;
+  for (; b + 4 <= blocks; b += 4) quantise_four(x + b * kBlock, kind, out + b * stride, stride);
+  for (; b < blocks; ++b) quantise(x + b * kBlock, kind, out[b * stride]);
 }
 
 }  // namespace

@@ -53,8 +53,9 @@ struct Avx512Matmul {
     }
   }
 
-  static void quantise_row(const float* x, std::int64_t blocks, ActivationKind kind, ActivationBlock* out, std::int64_t stride) {
-    for (std::int64_t b = 0; b < blocks; ++b) quantise(x + b * kBlock, kind, out[b * stride]);
+  static void quantise_row(const float* x, std::int64_t blocks, ActivationKind kind, ActivationBlock* out,
+                           std::int64_t stride) {
+    quantise_blocks(x, blocks, kind, out, stride);
   }
 
   static void matmul_tile(WeightType, int rows, const MatmulTile& t) {

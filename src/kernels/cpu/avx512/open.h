@@ -141,6 +141,7 @@ struct Opener {
     constexpr int kBytes = c.block * kTileColumns, kGroupBytes = c.minima / c.groups * kTileColumns;
     __m512 d[kTileVectors] = {}, dmin[kTileVectors] = {};
     unit(head, d, dmin);
+    __mmask16 wide = 0;
     for (int b = 0; b < blocks; ++b, block += kBytes) {
       if constexpr (kAsk) ask_ahead<true>(block);
 #pragma GCC unroll 2
@@ -150,11 +151,20 @@ struct Opener {
           __m512 scale, min;
           group(block + g * kGroupBytes, v, d[v], dmin[v], scale, min);
           _mm512_store_ps(to.scale[b][g] + 16 * v, scale);
+          if constexpr (activation_kind(kType).powers) wide |= wide_scales(scale);
           if constexpr (f.has_min) _mm512_store_ps(to.min[b][g] + 16 * v, min);
         }
       }
       quants(block + c.quants * kTileColumns, to.q[b]);
     }
+    to.wide_scales = wide != 0;
+  }
+
+  // Those whose magnitudes are not in [2^-63, 2^64).
+  static QW_INLINE __mmask16 wide_scales(__m512 scale) {
+    const __m512i magnitude = _mm512_and_si512(bits(scale), _mm512_set1_epi32(0x7fffffff));
+    return _mm512_cmpge_epu32_mask(_mm512_sub_epi32(magnitude, _mm512_set1_epi32(64 << 23)),
+                                   _mm512_set1_epi32(127 << 23));
   }
 };
 

@@ -268,16 +268,15 @@ struct NeonMatmul : widening::Quantised {
       v[i] = vld1q_f32(x + 4 * i);
       const float32x4_t size = vabsq_f32(v[i]);
       largest = vmaxq_f32(largest, size);
-      finite = vandq_u32(finite, vcltq_f32(size, vdupq_n_f32(std::numeric_limits<float>::infinity())));
+      finite = vandq_u32(finite, vcltq_f32(size, vdupq_n_f32(endless_activation(kind))));
     }
     const bool all_finite = vminvq_u32(finite) != 0;
     const float amax = vmaxvq_f32(largest);
-    if (!all_finite || amax < kSmallestActivation) {
-      out = ActivationBlock{};
-      if (!all_finite) out.d = std::numeric_limits<float>::quiet_NaN();
-      return set_sums(kind, 0, 0, out);
+    if (!all_finite || amax < smallest_activation(kind)) {
+      out = empty_block(kind, all_finite);
+      return;
     }
-    out.d = amax / 127.0f;
+    out.d = activation_scale(kind, amax);
     const float inverse = 1.0f / out.d;
     std::int32_t sum[2];
     for (int i = 0; i < 8; i += 4) {
@@ -289,7 +288,8 @@ struct NeonMatmul : widening::Quantised {
     }
     set_sums(kind, sum[0], sum[1], out);
   }
-  static void quantise_row(const float* x, std::int64_t blocks, ActivationKind kind, ActivationBlock* out, std::int64_t stride) {
+  static void quantise_row(const float* x, std::int64_t blocks, ActivationKind kind, ActivationBlock* out,
+                           std::int64_t stride) {
     for (std::int64_t b = 0; b < blocks; ++b) quantise(x + b * kBlock, kind, out[b * stride]);
   }
 

@@ -18,6 +18,7 @@
 #include "base/cpu.h"
 #include "base/file.h"
 #include "base/html.h"
+#include "base/lines.h"
 #include "base/mapped_pages.h"
 #include "base/rng.h"
 #include "base/sha256.h"
@@ -282,6 +283,25 @@ TEST(MappedPages, AreLetGoAndComeBack) {
   const MappedFile moved = std::move(*file);
   let_go_of_pages(moved.bytes().first(1));
   EXPECT_TRUE(std::ranges::equal(moved.bytes(), as_text));
+}
+
+TEST(Lines, AreNumberedAndEndAtTheFirstError) {
+  std::vector<std::string> seen;
+  const auto note = [&](std::string_view line, std::size_t number) -> Status {
+    seen.push_back(std::to_string(number) + ":" + std::string(line));
+    if (line == "stop") return fail(ErrorKind::kBadInput, "line " + std::to_string(number));
+    return {};
+  };
+  ASSERT_TRUE(for_each_line("a\n\nb\r\nlast", note));
+  EXPECT_EQ(seen, (std::vector<std::string>{"1:a", "2:", "3:b\r", "4:last"}));
+  seen.clear();
+  const Status status = for_each_line("x\nstop\ny\n", note);
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().message, "line 2");
+  EXPECT_EQ(seen, (std::vector<std::string>{"1:x", "2:stop"}));
+  ASSERT_TRUE(for_each_line("", note));
+  ASSERT_TRUE(for_each_line("end\n", note));
+  EXPECT_EQ(seen, (std::vector<std::string>{"1:x", "2:stop", "1:end"}));
 }
 
 }  // namespace

@@ -1,10 +1,11 @@
 #include "ops/elementwise.h"
 
-#include <bit>
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
+
+#include "tensor/dtype.h"
 
 namespace qw::ops {
 namespace {
@@ -39,17 +40,13 @@ void copy(const Machine& m, const float* from, std::int64_t n, float* to) {
 
 void to_bf16(const Machine& m, const float* from, std::int64_t n, std::uint16_t* to) {
   m.pool.parallel_for(n, kPiece, [&](std::int64_t b, std::int64_t e) {
-    for (std::int64_t i = b; i < e; ++i) {
-      const auto bits = std::bit_cast<std::uint32_t>(from[i]);
-      const bool nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
-      to[i] = static_cast<std::uint16_t>((nan ? bits | 0x400000u : bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
-    }
+    for (std::int64_t i = b; i < e; ++i) to[i] = tensor::f32_to_bf16(from[i]);
   });
 }
 
 void from_bf16(const Machine& m, const std::uint16_t* from, std::int64_t n, float* to) {
   m.pool.parallel_for(n, kPiece, [&](std::int64_t b, std::int64_t e) {
-    for (std::int64_t i = b; i < e; ++i) to[i] = std::bit_cast<float>(static_cast<std::uint32_t>(from[i]) << 16);
+    for (std::int64_t i = b; i < e; ++i) to[i] = tensor::bf16_to_f32(from[i]);
   });
 }
 

@@ -81,10 +81,4 @@ float f8_e4m3_to_f32(std::uint8_t b) {
   return __builtin_bit_cast(float, sign | __builtin_bit_cast(std::uint32_t, scaled));
 }
 
-std::uint16_t f32_to_bf16(float f) {
-  const std::uint32_t bits = __builtin_bit_cast(std::uint32_t, f);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);
-  return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
-}
-
 }  // namespace qw::tensor

@@ -42,7 +42,11 @@ inline float bf16_to_f32(std::uint16_t h) {
   const std::uint32_t bits = std::uint32_t{h} << 16;
   return __builtin_bit_cast(float, bits);
 }
-std::uint16_t f32_to_bf16(float f);
+inline std::uint16_t f32_to_bf16(float f) {  // without a branch: loops of it become vectors
+  const auto bits = __builtin_bit_cast(std::uint32_t, f);
+  const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
+  return static_cast<std::uint16_t>((nan ? bits | 0x400000u : bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
 // 0x7f and 0xff are NaN, everything else is finite (at most 448).
 float f8_e4m3_to_f32(std::uint8_t b);
 

@@ -6,6 +6,8 @@
 #include <set>
 
 #include "base/csv.h"
+#include "base/lines.h"
+#include "base/trim.h"
 #include "base/utf8.h"
 #include "governance/internal/members.h"
 
@@ -119,22 +121,16 @@ Status read_head(const json::Value& head, const std::string& where, Bank& out) {
 
 Result<std::vector<Row>> rows_of_lines(std::string_view bytes, const std::string& name, Bank& bank) {
   std::vector<Row> out;
-  std::size_t number = 0;
-  for (std::size_t at = 0; at < bytes.size();) {
-    const std::size_t end = std::min(bytes.find('\n', at), bytes.size());
-    const std::string_view line = bytes.substr(at, end - at);
-    at = end + 1;
-    const std::string where = name + ":" + std::to_string(++number);
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+  QW_TRY(base::for_each_line(bytes, [&](std::string_view line, std::size_t number) -> Status {
+    if (base::trimmed(line).empty()) return {};
+    const std::string where = name + ":" + std::to_string(number);
     auto value = json::parse(line);
     if (!value) return in_context(where, std::move(value).error());
     if (!value->is_object()) return fail(ErrorKind::kBadInput, where + ": expected an object");
-    if (out.empty() && is_head(*value)) {
-      QW_TRY(read_head(*value, where, bank));
-      continue;
-    }
+    if (out.empty() && is_head(*value)) return read_head(*value, where, bank);
     out.push_back({std::move(value->as_object()), where});
-  }
+    return {};
+  }));
   return out;
 }
 

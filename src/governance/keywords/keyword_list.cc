@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/lines.h"
 #include "base/trim.h"
 #include "base/utf8.h"
 #include "governance/keywords/symbol_stream.h"
@@ -65,12 +66,10 @@ class Pinyin {
 class KeywordList::Reader {
  public:
   Result<KeywordList> read(std::string_view file) {
-    for (std::size_t at = 0; at < file.size();) {
-      const auto end = std::min(file.find('\n', at), file.size());
-      ++number_;
-      QW_TRY(line(base::trimmed(file.substr(at, end - at))));
-      at = end + 1;
-    }
+    QW_TRY(base::for_each_line(file, [this](std::string_view text, std::size_t number) {
+      number_ = static_cast<std::uint32_t>(number);
+      return line(base::trimmed(text));
+    }));
     if (words_ == 0) return wrong("there are no words");
     return KeywordList(folding_, KeywordFilter(symbols_, ends_), KeywordIndex(symbols_, ends_), std::move(categories_),
                        std::move(keywords_));

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <utility>
 
+#include "base/lines.h"
 #include "base/trim.h"
 #include "base/utf8.h"
 
@@ -131,12 +132,10 @@ struct PatternList::Screen {
 class PatternList::Reader {
  public:
   Result<PatternList> read(std::string_view file) {
-    for (std::size_t at = 0; at < file.size();) {
-      const auto end = std::min(file.find('\n', at), file.size());
-      ++number_;
-      QW_TRY(line(base::trimmed(file.substr(at, end - at))));
-      at = end + 1;
-    }
+    QW_TRY(base::for_each_line(file, [this](std::string_view text, std::size_t number) {
+      number_ = static_cast<std::uint32_t>(number);
+      return line(base::trimmed(text));
+    }));
     return done();
   }
   Result<PatternList> read(const std::string& category, const std::vector<std::string>& expressions,

@@ -128,7 +128,7 @@ void chunk_tile(const Tile& t) {
   }
   if constexpr (kPowers) {
     // A scale that is no power of two: a row has something that is not finite. Multiplied, it shows.
-    const bool power = _mm_cvtsi128_si32(_mm512_castsi512_si128(all)) << 9 == 0;
+    const bool power = _mm512_cvtsi512_si32(all) << 9 == 0;
     if (!power) [[unlikely]]
       return chunk_tile<kGroups, kMinima, false, kRows>(t);
   }

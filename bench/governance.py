@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """What governing costs: requests a second with everything on, with parts of it on, and with nothing on, by turns.
 
-usage: bench/governance.py PROGRAM [--model mini] [--clients 8] [--tokens 64] [--rounds 3] [--seconds 2] [--only off,all]
+usage: bench/governance.py PROGRAM [--beside OTHER] [--model mini] [--clients 8] [--tokens 64] [--rounds 6] [--seconds 2] [--only "off;all"]
 
-One service a setting, of which one at a time is asked; rounds go through all of them, so that what the machine does
-meanwhile falls on all alike. Prints of each the median requests and tokens a second, and their share of "off".
+One service a setting, of which one at a time is asked; rounds go through all of them, every second one backwards, so
+that what the machine does meanwhile falls on all alike. Prints of each the median requests a second, the median of its
+share of "off" in the same round (with the quartiles: "off" again shows what the machine itself does), and the
+processor time of the service for an answer. --beside: another build of the program, for a before and an after.
 """
 import argparse
 import json
+import os
 import pathlib
 import re
 import socket
@@ -57,15 +60,21 @@ def start(program, folder, name, words, store):
     raise RuntimeError(f"{name}: {log.read_text()}")
 
 
-def measure(port, key, o, turn):
-    """Requests and tokens a second of so many clients that ask one after the other."""
-    done, stop = [], time.perf_counter() + o.seconds
+def processor_time(process):
+    """Seconds that a process has computed for."""
+    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(process, port, key, o, turn):
+    """Requests a second of so many clients that ask one after the other, and milliseconds of processor time for each."""
+    done, stop, before = [], time.perf_counter() + o.seconds, processor_time(process)
 
     def client(i):
         c, n = Client(port, key), 0
         while time.perf_counter() < stop:
             prompt = " ".join(WORDS[(i * 7 + turn * 3 + n + j) % len(WORDS)] for j in range(24)) + f" {turn} {i} {n}"
-            done.append(c.ask({"model": o.model, "prompt": prompt, "max_tokens": o.tokens, "temperature": 0.8, "top_k": 20, "ignore_eos": True}))
+            done.append(c.ask({"prompt": prompt, "max_tokens": o.tokens, "temperature": 0.8, "top_k": 20, "ignore_eos": True}))
             n += 1
     began = time.perf_counter()
     threads = [threading.Thread(target=client, args=(i,)) for i in range(o.clients)]
@@ -74,7 +83,7 @@ def measure(port, key, o, turn):
     for t in threads:
         t.join()
     took = time.perf_counter() - began
-    return len(done) / took, sum(done) / took
+    return len(done) / took, 1000 * (processor_time(process) - before) / len(done)
 
 
 def main():
@@ -83,7 +92,8 @@ def main():
     arguments.add_argument("--model", default="mini")
     arguments.add_argument("--clients", type=int, default=8)
     arguments.add_argument("--tokens", type=int, default=64)
-    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--beside", default="")
+    arguments.add_argument("--rounds", type=int, default=6)
     arguments.add_argument("--seconds", type=float, default=2)
     arguments.add_argument("--only", default="")
     o = arguments.parse_args()
@@ -114,25 +124,33 @@ def main():
             "store, all": base + store("all2") + audit("all2") + marks + ["--policy", str(folder / "kept.json"), "--label-producer", "Example",
                                                                        "--content-keys", str(folder / "content")],
         }
-        wanted = o.only.split(";") if o.only else list(settings)
-        running = {n: start(o.program, folder, re.sub(r"\W", "_", n), settings[n], "--store" in settings[n]) for n in wanted}
-        figures = {n: [] for n in wanted}
+        wanted = o.only.split(";") if o.only else ["off", "off again", *list(settings)[1:]]
+        programs = {"": o.program, **({"beside ": o.beside} if o.beside else {})}
+        running = {}
+        for n in wanted:
+            for prefix, program in programs.items():
+                name = prefix + n
+                words = settings[n.removesuffix(" again")]
+                words = [w.replace(str(folder / "audit-"), str(folder / f"audit-{prefix}")).replace(str(folder / "state-"), str(folder / f"state-{prefix}")) for w in words]
+                running[name] = start(program, folder, re.sub(r"\W", "_", name), words, "--store" in words)
+        figures = {n: [] for n in running}
         try:
             for turn in range(-1, o.rounds):
-                for n, (_, port, key) in running.items():
-                    figure = measure(port, key, o, turn)
+                for n, (process, port, key) in list(running.items())[::-1 if turn % 2 else 1]:
+                    figure = measure(process, port, key, o, turn)
                     if turn >= 0:
                         figures[n].append(figure)
         finally:
             for process, _, _ in running.values():
                 process.terminate()
                 process.wait(30)
-        for n in wanted:
-            against = "store" if n.startswith("store") and "store" in figures else wanted[0]
-            rate, tokens = (statistics.median(f[i] for f in figures[n]) for i in (0, 1))
-            share = rate / statistics.median(f[0] for f in figures[against])
-            spread = f"{min(f[0] for f in figures[n]):.0f}-{max(f[0] for f in figures[n]):.0f}"
-            print(f"{n:12} {rate:8.1f} requests/s ({spread})  {tokens:9.0f} tokens/s  {100 * share:5.1f} % of {against}")
+        for n in figures:
+            prefix = "beside " if n.startswith("beside ") else ""
+            against = prefix + ("store" if n.removeprefix(prefix).startswith("store") and prefix + "store" in figures else wanted[0])
+            rate, computed = (statistics.median(f[i] for f in figures[n]) for i in (0, 1))
+            shares = sorted(100 * f[0] / g[0] for f, g in zip(figures[n], figures[against]))
+            low, share, high = (shares[len(shares) // 4], statistics.median(shares), shares[-1 - len(shares) // 4])
+            print(f"{n:18} {rate:8.1f} answers/s  {computed:7.2f} ms of processor time each  {share:6.1f} % ({low:.1f}-{high:.1f}) of {against}")
 
 
 if __name__ == "__main__":

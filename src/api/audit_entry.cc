@@ -111,7 +111,12 @@ store::Content seal(const Exchange& exchange, const json::Object& content, json:
 
 void keep(const Exchange& exchange, json::Object entry, std::function<void(Status)> then) {
   if (entry.empty()) return then({});
-  exchange.audit()->append(std::move(entry), [then = std::move(then)](const Status& kept) {
+  keep_made(
+      exchange, [entry = std::move(entry)]() mutable { return std::move(entry); }, std::move(then));
+}
+
+void keep_made(const Exchange& exchange, std::function<json::Object()> make, std::function<void(Status)> then) {
+  exchange.audit()->append_made(std::move(make), [then = std::move(then)](const Status& kept) {
     if (!kept) base::log_error("audit log: " + kept.error().message);
     then(kept);
   });

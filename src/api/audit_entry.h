@@ -38,6 +38,8 @@ store::Content seal(const Exchange& exchange, const json::Object& content, json:
 // Hands the entry over; `then` may come from another thread, with what the log says. An empty entry: at once, all is
 // well.
 void keep(const Exchange& exchange, json::Object entry, std::function<void(Status)> then);
+// The same of an entry that the log's own thread makes. For an exchange with a log.
+void keep_made(const Exchange& exchange, std::function<json::Object()> make, std::function<void(Status)> then);
 ApiError not_kept();  // what clients are told of an answer that the log does not have
 
 }  // namespace qw::api

@@ -17,14 +17,14 @@ constexpr std::size_t kSteps = std::size_t{1} << 23, kLeastSteps = std::size_t{1
 }  // namespace
 
 bool Engine::is_ready(const Sequence& s, std::size_t steps) const {
-  return !s.sampler.has_processors() || s.sampler.work_ahead(steps);
+  return !s.sampler.works_ahead() || s.sampler.work_ahead(steps);
 }
 
 // False if somebody is not ready.
 bool Engine::work_ahead() {
   constrained_.clear();
   const auto takes_part = [](const Sequence& s) {
-    return !s.done && s.wanted == Wanted::kTokens && s.sampler.has_processors();
+    return !s.done && s.wanted == Wanted::kTokens && s.sampler.works_ahead();
   };
   for (const bool running : {true, false}) {
     for (const auto& s : sequences_) {

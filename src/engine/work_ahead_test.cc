@@ -19,6 +19,7 @@ class Slow final : public sampling::LogitsProcessor {
   };
   Slow(std::size_t steps, Seen& seen) : steps_(steps), left_(steps), seen_(seen) {}
   Status prepare(const sampling::History&, std::int64_t) override { return {}; }
+  bool works_ahead() const override { return true; }
   bool work_ahead(std::size_t steps) override {
     if (left_ > 0) seen_.most = std::max(seen_.most, std::min(left_, steps));
     left_ -= std::min(left_, steps);

@@ -103,6 +103,7 @@ class ConstraintProcessor final : public LogitsProcessor {
 
   Status prepare(const History&, std::int64_t) override { return {}; }
 
+  bool works_ahead() const override { return true; }
   // Finds the tokens that may come next, as far as that is not done.
   bool work_ahead(std::size_t steps) override {
     if (found_ != Found::kGoesOn) return true;

@@ -32,6 +32,8 @@ class LogitsProcessor {
   virtual ~LogitsProcessor() = default;
   // Before the first token. `vocab` is the width of the logits rows. An error ends the request.
   virtual Status prepare(const History& prompt, std::int64_t vocab) = 0;
+  // Whether it ever has something to work out ahead: what never does is not asked before each step. Never changes.
+  virtual bool works_ahead() const { return false; }
   // Does of what the next apply needs about `steps` (of some nanoseconds each) at most; true once the rest is little. May be
   // called any number of times, also not at all, between accept and apply: what apply gives does not depend on it.
   virtual bool work_ahead(std::size_t /*steps*/) { return true; }

@@ -93,7 +93,8 @@ Sampler::Sampler(SamplingParams params, std::span<const TokenId> prompt, const V
       tokens_(prompt.begin(), prompt.end()),
       prompt_tokens_(static_cast<std::int64_t>(prompt.size())),
       mask_(mask),
-      processors_(std::move(processors)) {
+      processors_(std::move(processors)),
+      works_ahead_(std::any_of(processors_.begin(), processors_.end(), [](const auto& p) { return p->works_ahead(); })) {
   if (params_.repetition_penalty != 1 || params_.presence_penalty != 0 || params_.frequency_penalty != 0)
     penalties_ = std::make_unique<Penalties>(prompt);
 }

@@ -50,7 +50,7 @@ class Sampler {
   void reserve(std::int64_t output_tokens);
   // LogitsProcessor::work_ahead of the processors, in turn: true once none has more to do than a little.
   bool work_ahead(std::size_t steps) const;
-  bool has_processors() const { return !processors_.empty(); }
+  bool works_ahead() const { return works_ahead_; }  // whether a processor does
   // Chooses the token which follows the tokens so far. Overwrites `logits`. kFailed if a logit is NaN or +infinity, or
   // if nothing is allowed.
   Result<Sampled> sample(std::span<float> logits, SamplerScratch& scratch) const;
@@ -84,6 +84,7 @@ class Sampler {
   std::int64_t prompt_tokens_ = 0;
   const VocabularyMask* mask_ = nullptr;
   std::vector<std::unique_ptr<LogitsProcessor>> processors_;
+  bool works_ahead_ = false;
   std::unique_ptr<Penalties> penalties_;   // present when a penalty is on
 };
 

@@ -391,14 +391,17 @@ void Answer::complete(bool entered) {
     return abandon(
         {500, "server_error", "The accounts cannot be reached; this answer was not given.", "", "store_unavailable"});
   if (s.spec.audit.empty()) return finish();
-  json::Object entry;
   {
     std::lock_guard lock(s.mutex);
     if (s.failed) return;
-    entry = audit_record();
   }
-  keep(*s.exchange, std::move(entry),
-       [self = shared_from_this()](const Status& kept) { kept ? self->finish() : self->abandon(not_kept()); });
+  // What is hashed for it must not hold the engine up.
+  const auto make = [self = shared_from_this()] {
+    std::lock_guard lock(self->state_->mutex);
+    return self->audit_record();
+  };
+  keep_made(*s.exchange, make,
+            [self = shared_from_this()](const Status& kept) { kept ? self->finish() : self->abandon(not_kept()); });
 }
 
 void Answer::finish() {

@@ -84,6 +84,7 @@ class Slow final : public sampling::LogitsProcessor {
  public:
   explicit Slow(std::size_t steps) : steps_(steps), left_(steps) {}
   Status prepare(const sampling::History&, std::int64_t) override { return {}; }
+  bool works_ahead() const override { return true; }
   bool work_ahead(std::size_t steps) override {
     left_ -= std::min(left_, steps);
     return left_ == 0;

@@ -16,6 +16,8 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/put_off.h"
+#include "governance/audit/journal.h"
 #include "governance/audit/log_files.h"
 #include "governance/internal/growing_file.h"
 
@@ -25,9 +27,21 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Waiting {
-  json::Object event;
+  AuditLog::Make make;
   AuditLog::Then then;
 };
+
+// Whether a file has these bytes at `at`, or ends there or within them.
+bool goes_on_with(const GrowingFile& file, std::uint64_t at, std::string_view bytes) {
+  if (file.size() < at) return false;
+  const auto there = file.read(at, std::min<std::uint64_t>(bytes.size(), file.size() - at));
+  return there && bytes.starts_with(*there);
+}
+// Appends what it has not of them.
+Status complete(GrowingFile& file, std::uint64_t at, std::string_view bytes) {
+  const std::uint64_t have = file.size() - at;
+  return have < bytes.size() ? file.add(bytes.substr(have)) : Status();
+}
 
 }  // namespace
 
@@ -36,6 +50,7 @@ struct AuditLog::State {
   fs::path folder;
   int lock = -1;
   GrowingFile records, leaves, heads;
+  Journal journal;
   Frontier tree;
   Hash last_head{};  // SHA-256 of its line; zeros: there is none
   std::uint64_t signed_size = 0;
@@ -48,17 +63,27 @@ struct AuditLog::State {
   Status broken;  // nothing can be written any more
   std::thread writer;
 
-  ~State() {
+  ~State() { unlock(); }
+  void unlock() {
     if (lock >= 0) ::close(lock);
+    lock = -1;
   }
+  bool push(Make make, Then then);  // whether it waits alone
   Status take_lock();
   Status recover();
   Status read_heads(Head& last);
   Status read_leaves(const Head& last);
   Status read_records(const Head& last);
+  Status redo();
+  Head next_head() const;
+  void signed_by(const std::string& line);
   Status sign();
-  void run();
+  Status settle();
+  Status enter(const std::string& lines, const std::string& leaf_bytes);
+  Status enter_at_length(const std::string& lines, const std::string& leaf_bytes);
+  std::vector<Status> add(std::vector<Waiting>& batch, std::string& lines, std::string& leaf_bytes);
   void write(std::vector<Waiting>& batch);
+  void run();
 };
 
 Status AuditLog::State::take_lock() {
@@ -137,16 +162,47 @@ Status AuditLog::State::read_records(const Head& last) {
   return leaves.add(more_leaves);
 }
 
-Status AuditLog::State::sign() {
+Head AuditLog::State::next_head() const {
   Head head{tree.size(), tree.root(), last_head, timestamp(base::unix_us()), key.public_key().id(), {}};
   head.signature = key.sign(head.signed_text());
-  const std::string line = head.line();
+  return head;
+}
+
+void AuditLog::State::signed_by(const std::string& line) {
+  last_head = sha256(line);
+  signed_size = tree.size();
+}
+
+// Of what is in the files already, without the journal.
+Status AuditLog::State::sign() {
+  const std::string line = next_head().line();
   // What it signs must be on the disk before it is. Leaves need not: they are made again from records.
   QW_TRY(records.sync());
   QW_TRY(heads.add(line + "\n"));
   QW_TRY(heads.sync());
-  last_head = sha256(line);
-  signed_size = tree.size();
+  signed_by(line);
+  return {};
+}
+
+// What the journal has and a crash kept from the files. Where they are other than it says, they stay as they are: what
+// reads them next says what is wrong.
+Status AuditLog::State::redo() {
+  QW_ASSIGN(const std::vector<JournalBatch> batches, journal.open(folder / kAuditJournalFile));
+  for (const JournalBatch& batch : batches) {
+    if (!goes_on_with(records, batch.records_at, batch.records) || !goes_on_with(heads, batch.head_at, batch.head))
+      break;
+    QW_TRY(complete(records, batch.records_at, batch.records));
+    QW_TRY(complete(heads, batch.head_at, batch.head));
+  }
+  if (!batches.empty()) QW_TRY(settle());
+  return {};
+}
+
+// The files are on the disk: the journal is not needed for them.
+Status AuditLog::State::settle() {
+  QW_TRY(records.sync());
+  QW_TRY(heads.sync());
+  journal.begin_again();
   return {};
 }
 
@@ -154,25 +210,48 @@ Status AuditLog::State::recover() {
   QW_TRY(records.open(folder / kRecordsFile));
   QW_TRY(leaves.open(folder / kLeavesFile));
   QW_TRY(heads.open(folder / kHeadsFile));
+  QW_TRY(redo());
   QW_TRY(base::sync_folder(folder));
   Head last;
   QW_TRY(read_heads(last));
   QW_TRY(read_leaves(last));
   QW_TRY(read_records(last));
   if (tree.size() > signed_size) QW_TRY(sign());
+  QW_TRY(journal.forget());
   kept = tree.size();
   return {};
 }
 
-// Everything of a batch is kept, or nothing of it is.
-void AuditLog::State::write(std::vector<Waiting>& batch) {
-  const std::uint64_t records_before = records.size(), leaves_before = leaves.size(), heads_before = heads.size();
-  const Frontier tree_before = tree;
-  const Hash head_before = last_head;
-  std::string lines, leaf_bytes;
+// Into the journal, which is waited for, then into the files, which the system writes when it likes.
+Status AuditLog::State::enter(const std::string& lines, const std::string& leaf_bytes) {
+  const std::string line = next_head().line();
+  const JournalBatch batch{records.size(), heads.size(), lines, line + "\n"};
+  if (!Journal::can_hold(batch)) return enter_at_length(lines, leaf_bytes);
+  if (!journal.has_room(batch)) QW_TRY(settle());
+  QW_TRY(journal.write(batch));
+  Status done = records.add(lines);
+  if (done) done = leaves.add(leaf_bytes);
+  if (done) done = heads.add(batch.head);
+  if (!done) {
+    if (const Status back = journal.take_back(); !back) broken = back;
+    return done;
+  }
+  signed_by(line);
+  return {};
+}
+
+Status AuditLog::State::enter_at_length(const std::string& lines, const std::string& leaf_bytes) {
+  QW_TRY(records.add(lines));
+  QW_TRY(leaves.add(leaf_bytes));
+  return sign();
+}
+
+// The lines and leaves of a batch, which the tree then has; and what is wrong with each of its records.
+std::vector<Status> AuditLog::State::add(std::vector<Waiting>& batch, std::string& lines, std::string& leaf_bytes) {
   std::vector<Status> each(batch.size());
   for (std::size_t i = 0; i < batch.size(); ++i) {
-    json::Object record = std::move(batch[i].event);
+    json::Object record = batch[i].make();
+    QW_CHECK(record.find("type") != nullptr && record.find("seq") == nullptr && record.find("ts") == nullptr);
     record.set("seq", static_cast<std::int64_t>(tree.size()));
     record.set("ts", timestamp(base::unix_us()));
     const std::string line = canonical(record);
@@ -185,22 +264,29 @@ void AuditLog::State::write(std::vector<Waiting>& batch) {
     lines += line + "\n";
     leaf_bytes.append(reinterpret_cast<const char*>(leaf.data()), leaf.size());
   }
+  return each;
+}
+
+// Everything of a batch is kept, or nothing of it is.
+void AuditLog::State::write(std::vector<Waiting>& batch) {
+  const std::uint64_t records_before = records.size(), leaves_before = leaves.size(), heads_before = heads.size();
+  const Frontier tree_before = tree;
+  std::string lines, leaf_bytes;
+  const std::vector<Status> each = add(batch, lines, leaf_bytes);
   Status done = broken;
   if (done && !lines.empty()) {
-    done = records.add(lines);
-    if (done) done = leaves.add(leaf_bytes);
-    if (done) done = sign();
+    done = enter(lines, leaf_bytes);
     if (!done) {
-      tree = tree_before;
-      last_head = head_before;
       for (auto [file, size] : {std::pair(&heads, heads_before), {&leaves, leaves_before}, {&records, records_before}})
         if (const Status cut = file->cut(size); !cut) broken = cut;
     }
   }
+  if (!done) tree = tree_before;
   {
     const std::lock_guard guard(mutex);
     kept = tree.size();
   }
+  const base::PuttingOff once;  // whoever is woken for these is woken once
   for (std::size_t i = 0; i < batch.size(); ++i)
     if (batch[i].then) batch[i].then(each[i] ? done : each[i]);
 }
@@ -209,7 +295,7 @@ void AuditLog::State::run() {
   std::unique_lock guard(mutex);
   while (true) {
     wake.wait(guard, [&] { return stopping || !waiting.empty(); });
-    if (waiting.empty()) return;
+    if (waiting.empty()) break;
     std::vector<Waiting> batch;
     std::swap(batch, waiting);
     guard.unlock();
@@ -217,9 +303,11 @@ void AuditLog::State::run() {
     batch.clear();  // what the callbacks hold goes before the log waits
     guard.lock();
   }
+  // Without it a start has nothing to complete.
+  if (broken && settle()) (void)journal.forget();
 }
 
-AuditLog::AuditLog(std::unique_ptr<State> state) : state_(std::move(state)) {
+AuditLog::AuditLog(std::shared_ptr<State> state) : state_(std::move(state)) {
   state_->writer = std::thread([s = state_.get()] { s->run(); });
 }
 
@@ -230,13 +318,14 @@ AuditLog::~AuditLog() {
   }
   state_->wake.notify_one();
   state_->writer.join();
+  state_->unlock();
 }
 
 Result<std::unique_ptr<AuditLog>> AuditLog::open(const fs::path& folder, SigningKey key) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) return fail(ErrorKind::kFailed, folder.string() + ": " + error.message());
-  auto state = std::make_unique<State>();
+  auto state = std::make_shared<State>();
   state->key = std::move(key);
   state->folder = folder;
   QW_TRY(state->take_lock());
@@ -245,17 +334,28 @@ Result<std::unique_ptr<AuditLog>> AuditLog::open(const fs::path& folder, Signing
 }
 
 void AuditLog::append(json::Object event, Then then) {
-  QW_CHECK(event.find("type") != nullptr && event.find("seq") == nullptr && event.find("ts") == nullptr);
-  {
-    const std::lock_guard guard(state_->mutex);
-    state_->waiting.push_back({std::move(event), std::move(then)});
-  }
-  state_->wake.notify_one();
+  append_made([event = std::move(event)]() mutable { return std::move(event); }, std::move(then));
 }
 
+bool AuditLog::State::push(Make make, Then then) {
+  const std::lock_guard guard(mutex);
+  waiting.push_back({std::move(make), std::move(then)});
+  return waiting.size() == 1;
+}
+
+void AuditLog::append_made(Make make, Then then) {
+  if (!state_->push(std::move(make), std::move(then))) return;  // who came first wakes it
+  // Answers that end in one step of the engine are one batch: the log is woken when the step is over.
+  const auto wake = [state = state_] { state->wake.notify_one(); };
+  if (!base::put_off(wake)) wake();
+}
+
+// At once, as this thread may be the one that puts work off.
 Status AuditLog::append_and_wait(json::Object event) {
   std::promise<Status> done;
-  append(std::move(event), [&](Status s) { done.set_value(std::move(s)); });
+  (void)state_->push([event = std::move(event)]() mutable { return std::move(event); },
+                     [&](Status s) { done.set_value(std::move(s)); });
+  state_->wake.notify_one();
   return done.get_future().get();
 }
 

@@ -7,10 +7,12 @@
 
 #include <atomic>
 #include <fstream>
+#include <future>
 #include <random>
 #include <thread>
 
 #include "base/file.h"
+#include "governance/audit/journal.h"
 #include "governance/audit/log_files.h"
 #include "governance/audit/verify.h"
 
@@ -112,6 +114,90 @@ TEST_F(AuditLogTest, ACrashCostsNothingThatWasTold) {
     ASSERT_THAT(report().findings, IsEmpty()) << s[0].size() << " " << s[1].size() << " " << s[2].size();
     ASSERT_EQ(read(kRecordsFile).substr(0, records.size()), records);
   }
+}
+
+// After a failure of power the files may end anywhere behind what was waited for, each by itself: the journal has it.
+TEST_F(AuditLogTest, WhatTheDiskHadOnlyInTheJournalIsThereAgain) {
+  const fs::path down = folder / "down";
+  {
+    const auto a = open();
+    for (int i = 0; i < 5; ++i) ASSERT_TRUE(a->append_and_wait(event(i)));
+    fs::copy(log, down);
+  }
+  const std::string records = read(kRecordsFile), leaves = read(kLeavesFile), heads = read(kHeadsFile);
+  const std::string journal = *base::read_file(down / kAuditJournalFile);
+  fs::remove_all(log);
+  fs::create_directories(log);
+  std::mt19937 random(11);
+  const auto cut = [&](const std::string& text) { return text.substr(0, random() % (text.size() + 1)); };
+  for (int i = 0; i < 40; ++i) {
+    write(kRecordsFile, cut(records));
+    write(kLeavesFile, cut(leaves));
+    write(kHeadsFile, cut(heads));
+    write(kAuditJournalFile, journal);
+    EXPECT_EQ(open()->size(), 5u);
+    ASSERT_EQ(read(kRecordsFile), records);
+    ASSERT_EQ(read(kLeavesFile), leaves);
+    ASSERT_EQ(read(kHeadsFile), heads);
+  }
+  // A batch that was cut off as it was written to the journal was told to nobody; one before it is not lost by that.
+  std::string torn = journal;
+  const std::size_t last_batch = 4 * Journal::kPage;
+  torn[last_batch + 100] ^= 1;
+  const std::size_t four = records.rfind('\n', records.size() - 2) + 1, three = records.rfind('\n', four - 2) + 1;
+  const std::size_t head_of_four = heads.rfind('\n', heads.size() - 2) + 1;
+  write(kRecordsFile, records.substr(0, three + 5));
+  write(kHeadsFile, heads.substr(0, head_of_four));
+  write(kLeavesFile, leaves);
+  write(kAuditJournalFile, torn);
+  EXPECT_EQ(open()->size(), 4u);
+  EXPECT_THAT(report().findings, IsEmpty());
+  // What was changed is no work of a crash: it is found, and stays as it is.
+  std::string other = records;
+  other[other.find("文2")] ^= 1;
+  for (const std::string& text : {other, records.substr(0, three)}) {
+    write(kRecordsFile, text);
+    write(kHeadsFile, heads);
+    write(kAuditJournalFile, text == other ? journal : torn);
+    EXPECT_EQ(AuditLog::open(log, key).error().kind, ErrorKind::kBadInput);
+    EXPECT_TRUE(read(kRecordsFile).starts_with(text));
+  }
+}
+
+TEST_F(AuditLogTest, AJournalThatIsFullBeginsAgain) {
+  const fs::path down = folder / "down";
+  constexpr int kBatches = Journal::kBytes / Journal::kPage + 20;
+  {
+    const auto a = open();
+    for (int i = 0; i < kBatches; ++i) ASSERT_TRUE(a->append_and_wait(event(i)));
+    fs::copy(log, down);
+  }
+  EXPECT_EQ(read_journal(*base::read_file(down / kAuditJournalFile)).size(), 20u);
+  EXPECT_TRUE(read_journal(read(kAuditJournalFile)).empty()) << "it ended as asked";
+  for (const char* name : {kRecordsFile, kHeadsFile}) {
+    const std::string text = read(name);
+    fs::resize_file(down / name, text.size() - text.size() / kBatches * 15);
+  }
+  EXPECT_EQ((*AuditLog::open(down, key))->size(), std::uint64_t{kBatches});
+  EXPECT_THAT(verify_log(down, key.public_key())->findings, IsEmpty());
+}
+
+// More at once than the journal takes goes into the files at once.
+TEST_F(AuditLogTest, ABatchMayBeLongerThanTheJournal) {
+  std::promise<void> others;
+  int kept = 0;
+  {
+    const auto a = open();
+    a->append(event(0), [&](const Status&) { others.get_future().wait(); });
+    for (int i = 0; i < 4; ++i)
+      a->append({{"type", "note"}, {"text", std::string(400'000, 'x')}},
+                [&](const Status& s) { kept += s.has_value(); });
+    others.set_value();
+    ASSERT_TRUE(a->append_and_wait(event(5)));
+  }
+  EXPECT_EQ(kept, 4);
+  EXPECT_THAT(report().findings, IsEmpty());
+  EXPECT_EQ(report().records, 6u);
 }
 
 TEST_F(AuditLogTest, WhatIsTakenAwayIsNotGoneOnWith) {

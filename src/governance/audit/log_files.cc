@@ -10,27 +10,38 @@
 #include <ctime>
 
 #include "governance/internal/signature_text.h"
+#include "json/text_writer.h"
 
 namespace qw::governance {
 namespace {
 
-json::Value sorted(const json::Value& value) {
+bool is_plain(std::string_view name) {
+  return std::all_of(name.begin(), name.end(), [](char c) { return c >= ' ' && c < 127 && c != '"' && c != '\\'; });
+}
+
+void write_canonical(const json::Value& value, json::TextWriter& out) {
   QW_CHECK(!value.is_double());
   if (value.is_array()) {
-    json::Array out;
-    for (const json::Value& item : value.as_array()) out.push_back(sorted(item));
-    return out;
+    out.open_array();
+    for (const json::Value& item : value.as_array()) write_canonical(item, out);
+    out.close_array();
+  } else if (value.is_object()) {
+    std::vector<const json::Member*> members;
+    members.reserve(value.as_object().size());
+    for (const json::Member& m : value.as_object()) {
+      QW_CHECK(is_plain(m.first));
+      members.push_back(&m);
+    }
+    std::sort(members.begin(), members.end(), [](const auto* a, const auto* b) { return a->first < b->first; });
+    out.open_object();
+    for (const json::Member* m : members) {
+      out.key(m->first);
+      write_canonical(m->second, out);
+    }
+    out.close_object();
+  } else {
+    out.value(value);
   }
-  if (!value.is_object()) return value;
-  std::vector<const json::Member*> members;
-  for (const json::Member& m : value.as_object()) {
-    QW_CHECK(std::all_of(m.first.begin(), m.first.end(), [](char c) { return c > 0; }));
-    members.push_back(&m);
-  }
-  std::sort(members.begin(), members.end(), [](const auto* a, const auto* b) { return a->first < b->first; });
-  json::Object out;
-  for (const json::Member* m : members) out.set(m->first, sorted(m->second));
-  return out;
 }
 
 json::Object head_object(const Head& h) {
@@ -43,7 +54,11 @@ json::Object head_object(const Head& h) {
 
 }  // namespace
 
-std::string canonical(const json::Value& value) { return json::dump(sorted(value), json::WriteStyle::compact()); }
+std::string canonical(const json::Value& value) {
+  json::TextWriter out;
+  write_canonical(value, out);
+  return out.take();
+}
 
 std::string Head::signed_text() const { return canonical(head_object(*this)); }
 

@@ -2,6 +2,7 @@
 //
 //   records.jsonl  a record a line: canonical JSON with "seq" (its place, from 0), "ts" (RFC 3339, UTC) and "type"
 //   leaves         the Merkle leaf of each record, 32 bytes each
+//   journal        the last batches of both, in case of a crash (journal.h); it is no part of the log
 //   heads.jsonl    signed heads: {"key","prev","root","size","ts","sig"}; prev is the SHA-256 of the line before,
 //   without its end
 //
@@ -21,6 +22,7 @@ namespace qw::governance {
 inline constexpr const char* kRecordsFile = "records.jsonl";
 inline constexpr const char* kLeavesFile = "leaves";
 inline constexpr const char* kHeadsFile = "heads.jsonl";
+inline constexpr const char* kAuditJournalFile = "journal";
 // A line longer than this was not written by this program.
 inline constexpr std::size_t kMaxLineBytes = std::size_t{1} << 20;
 

@@ -1,8 +1,9 @@
 #include "governance/audit/signing_key.h"
 
 #include <fcntl.h>
+#include <openssl/core_names.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
+#include <openssl/params.h>
 #include <openssl/rand.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@ namespace {
 using Bytes32 = std::array<std::uint8_t, 32>;
 using KeyHandle = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
 using DigestHandle = std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)>;
+using MacHandle = std::unique_ptr<EVP_MAC_CTX, decltype(&EVP_MAC_CTX_free)>;
 
 constexpr std::uint64_t kMaxFileBytes = 4096;
 
@@ -41,12 +43,22 @@ Result<json::Value> read_object(const std::filesystem::path& path) {
   return *value;
 }
 
-Bytes32 public_of(const Bytes32& secret) {
-  const KeyHandle key(EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, nullptr, secret.data(), secret.size()),
-                      EVP_PKEY_free);
+Bytes32 public_of(const EVP_PKEY* key) {
   Bytes32 out;
   std::size_t size = out.size();
-  QW_CHECK(key != nullptr && EVP_PKEY_get_raw_public_key(key.get(), out.data(), &size) == 1 && size == out.size());
+  QW_CHECK(EVP_PKEY_get_raw_public_key(key, out.data(), &size) == 1 && size == out.size());
+  return out;
+}
+
+// HMAC-SHA-256 with its key taken in: each text is hashed by a copy.
+MacHandle keyed_mac(const Bytes32& secret) {
+  const std::unique_ptr<EVP_MAC, decltype(&EVP_MAC_free)> kind(EVP_MAC_fetch(nullptr, "HMAC", nullptr), EVP_MAC_free);
+  QW_CHECK(kind != nullptr);
+  MacHandle out(EVP_MAC_CTX_new(kind.get()), EVP_MAC_CTX_free);
+  char digest[] = "SHA256";
+  const OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
+                               OSSL_PARAM_construct_end()};
+  QW_CHECK(out != nullptr && EVP_MAC_init(out.get(), secret.data(), secret.size(), params) == 1);
   return out;
 }
 
@@ -63,6 +75,19 @@ Status write_secret(const std::filesystem::path& path, const std::string& text) 
 }
 
 }  // namespace
+
+struct SigningKey::Ready {
+  KeyHandle key;
+  MacHandle mac;
+};
+
+std::shared_ptr<const SigningKey::Ready> SigningKey::ready(const Bytes32& secret, const Bytes32& content_secret) {
+  auto out = std::make_shared<const Ready>(Ready{
+      KeyHandle(EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, nullptr, secret.data(), secret.size()), EVP_PKEY_free),
+      keyed_mac(content_secret)});
+  QW_CHECK(out->key != nullptr);
+  return out;
+}
 
 std::string PublicKey::id() const {
   return to_hex(sha256({reinterpret_cast<const char*>(bytes.data()), bytes.size()})).substr(0, 16);
@@ -88,7 +113,8 @@ Result<SigningKey> SigningKey::create(const std::filesystem::path& path) {
   SigningKey key;
   QW_CHECK(RAND_bytes(key.secret_.data(), static_cast<int>(key.secret_.size())) == 1);
   QW_CHECK(RAND_bytes(key.content_secret_.data(), static_cast<int>(key.content_secret_.size())) == 1);
-  key.public_.bytes = public_of(key.secret_);
+  key.ready_ = ready(key.secret_, key.content_secret_);
+  key.public_.bytes = public_of(key.ready_->key.get());
   const json::Object shown{{"kind", "ed25519"}, {"id", key.public_.id()}, {"public", to_hex(key.public_.bytes)}};
   json::Object all = shown;
   all.set("secret", to_hex(key.secret_));
@@ -107,30 +133,30 @@ Result<SigningKey> SigningKey::read(const std::filesystem::path& path) {
   QW_ASSIGN(key.secret_, field(file, "secret", path.string()));
   QW_ASSIGN(key.content_secret_, field(file, "content_secret", path.string()));
   QW_ASSIGN(key.public_.bytes, field(file, "public", path.string()));
-  if (public_of(key.secret_) != key.public_.bytes)
+  key.ready_ = ready(key.secret_, key.content_secret_);
+  if (public_of(key.ready_->key.get()) != key.public_.bytes)
     return fail(ErrorKind::kBadInput, path.string() + ": its two halves do not belong together");
   return key;
 }
 
 Signature SigningKey::sign(std::string_view message) const {
-  const KeyHandle key(EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, nullptr, secret_.data(), secret_.size()),
-                      EVP_PKEY_free);
+  QW_CHECK(ready_ != nullptr);
   const DigestHandle context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
   Signature out;
   std::size_t size = out.size();
-  QW_CHECK(key != nullptr && context != nullptr &&
-           EVP_DigestSignInit(context.get(), nullptr, nullptr, nullptr, key.get()) == 1);
+  QW_CHECK(context != nullptr && EVP_DigestSignInit(context.get(), nullptr, nullptr, nullptr, ready_->key.get()) == 1);
   QW_CHECK(EVP_DigestSign(context.get(), out.data(), &size, unsigned_bytes(message), message.size()) == 1 &&
            size == out.size());
   return out;
 }
 
 Hash SigningKey::conceal(std::string_view content) const {
+  QW_CHECK(ready_ != nullptr);
+  const MacHandle mac(EVP_MAC_CTX_dup(ready_->mac.get()), EVP_MAC_CTX_free);
   Hash out;
-  unsigned size = 0;
-  QW_CHECK(HMAC(EVP_sha256(), content_secret_.data(), static_cast<int>(content_secret_.size()), unsigned_bytes(content),
-                content.size(), out.data(), &size) != nullptr &&
-           size == out.size());
+  std::size_t size = 0;
+  QW_CHECK(mac != nullptr && EVP_MAC_update(mac.get(), unsigned_bytes(content), content.size()) == 1 &&
+           EVP_MAC_final(mac.get(), out.data(), &size, out.size()) == 1 && size == out.size());
   return out;
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -35,7 +36,11 @@ class SigningKey {
   Hash conceal(std::string_view content) const;
 
  private:
+  struct Ready;  // the same, as the library computes with it: made once, as that takes as long as a signature
+  static std::shared_ptr<const Ready> ready(const std::array<std::uint8_t, 32>& secret,
+                                            const std::array<std::uint8_t, 32>& content_secret);
   std::array<std::uint8_t, 32> secret_{}, content_secret_{};
+  std::shared_ptr<const Ready> ready_;
   PublicKey public_;
 };
 

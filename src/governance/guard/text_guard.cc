@@ -54,7 +54,6 @@ std::string TextGuard::push(std::string_view piece, std::vector<GuardFinding>& f
 std::string TextGuard::look_at(std::string_view piece, std::vector<GuardFinding>& findings) {
   if (blocked_) return {};
   held_ += piece;
-  covered_.resize(held_.size());
   std::uint64_t settled = begin_ + held_.size();
   std::vector<KeywordHit> words;
   std::vector<PiiHit> data;
@@ -140,6 +139,7 @@ void TextGuard::note_patterns(std::size_t list, std::vector<PatternHit>& hits) {
 }
 
 void TextGuard::cover(std::uint64_t begin, std::uint64_t end) {
+  covered_.resize(held_.size());
   std::fill(covered_.begin() + static_cast<std::ptrdiff_t>(begin - begin_),
             covered_.begin() + static_cast<std::ptrdiff_t>(end - begin_), true);
 }
@@ -151,6 +151,7 @@ void TextGuard::note_data(std::vector<PiiHit>& hits) {
     if (action != GuardAction::kCover) continue;
     const std::string& text = pending_.back().text;
     const std::string shown = masked(text, {{0, text.size(), hit.kind}});
+    covered_.resize(held_.size());
     for (std::size_t i = 0; i < text.size(); ++i)
       if (shown[i] != text[i]) covered_[hit.begin - begin_ + i] = true;
   }
@@ -160,6 +161,7 @@ void TextGuard::note_data(std::vector<PiiHit>& hits) {
 // Nothing that begins before `until` is found later: what begins there is told, and the first that is to be blocked
 // ends the text.
 std::string TextGuard::settle(std::uint64_t until, std::vector<GuardFinding>& findings) {
+  if (pending_.empty()) return let_go(std::min(until, begin_ + held_.size()));
   const auto place = [](const GuardFinding& f) { return std::tie(f.begin, f.end, f.kind, f.line); };
   std::sort(pending_.begin(), pending_.end(),
             [&](const GuardFinding& a, const GuardFinding& b) { return place(a) < place(b); });
@@ -177,8 +179,15 @@ std::string TextGuard::settle(std::uint64_t until, std::vector<GuardFinding>& fi
 }
 
 std::string TextGuard::let_go(std::uint64_t until) {
-  std::string out;
   const std::size_t size = until - begin_;
+  begin_ = until;
+  if (covered_.empty()) {
+    std::string out = held_.substr(0, size);
+    held_.erase(0, size);
+    return out;
+  }
+  std::string out;
+  covered_.resize(held_.size());
   for (std::size_t i = 0; i < size; ++i) {
     if (!covered_[i])
       out += held_[i];
@@ -187,7 +196,6 @@ std::string TextGuard::let_go(std::uint64_t until) {
   }
   held_.erase(0, size);
   covered_.erase(covered_.begin(), covered_.begin() + static_cast<std::ptrdiff_t>(size));
-  begin_ = until;
   return out;
 }
 

@@ -93,7 +93,7 @@ class TextGuard {
   PiiFinder finder_;
   std::uint64_t begin_ = 0;  // of what is held, since the text began
   std::string held_;
-  std::vector<bool> covered_;              // its bytes that are not to be seen
+  std::vector<bool> covered_;              // its bytes that are not to be seen; those that it has not may be
   std::vector<GuardFinding> pending_;      // in order; something may still be found in front of them
   std::string recent_;                     // what the model is asked about
   std::uint64_t came_ = 0, asked_at_ = 0;  // bytes of the text

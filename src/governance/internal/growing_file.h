@@ -37,7 +37,12 @@ class GrowingFile {
     if (fd_ >= 0) ::close(fd_);
   }
   Status add(std::string_view bytes) {
-    std::uint64_t at = size_;
+    QW_TRY(put(size_, bytes));
+    size_ += bytes.size();
+    return {};
+  }
+  // Over what is there: the size, as it is known here, stays.
+  Status put(std::uint64_t at, std::string_view bytes) {
     while (!bytes.empty()) {
       const ssize_t n = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(at));
       if (n < 0 && errno == EINTR) continue;
@@ -45,8 +50,21 @@ class GrowingFile {
       bytes.remove_prefix(static_cast<std::size_t>(n));
       at += static_cast<std::uint64_t>(n);
     }
-    size_ = at;
     return {};
+  }
+  // As many of these bytes as there are.
+  Result<std::string> read(std::uint64_t at, std::size_t bytes) const {
+    std::string out(bytes, '\0');
+    std::size_t have = 0;
+    while (have < bytes) {
+      const ssize_t n = ::pread(fd_, out.data() + have, bytes - have, static_cast<off_t>(at + have));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return tl::unexpected(system_error(path_));
+      if (n == 0) break;
+      have += static_cast<std::size_t>(n);
+    }
+    out.resize(have);
+    return out;
   }
   Status sync() { return ::fdatasync(fd_) == 0 ? Status() : Status(tl::unexpected(system_error(path_))); }
   Status cut(std::uint64_t size) {

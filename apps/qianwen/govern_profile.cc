@@ -117,7 +117,7 @@ Status dry_run(const ProfileOptions& o) {
   QW_ASSIGN(const auto policy, open_policy(o.profile, o.packs));
   std::ifstream in(o.traffic, std::ios::binary);
   if (!in) return fail(ErrorKind::kFailed, o.traffic + ": cannot be opened");
-  Side input{"input", {}}, output{"output", {}};
+  Side input{"input", {}}, retrieval{"retrieval", {}}, output{"output", {}};
   std::int64_t number = 0, rows = 0;
   for (std::string line; std::getline(in, line);) {
     ++number;
@@ -125,24 +125,29 @@ Status dry_run(const ProfileOptions& o) {
     auto said = said_in(line);
     if (!said) return in_context(o.traffic + " line " + std::to_string(number), std::move(said).error());
     ++rows;
+    const auto brought =
+        has_retrieved(said->input)
+            ? screen_retrieved(policy->retrieval(), policy->profile().retrieval.reply, said->input)
+            : api::Screened();
     const auto asked = screen(policy->input(), said->input), answered = screen(policy->output(), said->output);
+    retrieval.take(brought);
     input.take(asked);
     output.take(answered);
-    if (o.lines && (asked.blocked || answered.blocked))
+    if (o.lines && (asked.blocked || answered.blocked || brought.blocked))
       std::printf("line %lld: the %s is blocked\n", static_cast<long long>(number),
-                  asked.blocked ? "request" : "answer");
+                  asked.blocked || brought.blocked ? "request" : "answer");
   }
   if (in.bad()) return fail(ErrorKind::kFailed, o.traffic + ": cannot be read");
   if (o.json) {
     json::Object out{{"profile", policy->profile().name}, {"policy", policy->hash()}, {"lines", rows}};
-    for (const Side* side : {&input, &output})
+    for (const Side* side : {&input, &retrieval, &output})
       out.set(side->name,
               json::Object{
                   {"with_findings", side->touched}, {"blocked", side->blocked}, {"findings", to_json(side->counts)}});
     print(out);
     return {};
   }
-  for (const Side* side : {&input, &output}) {
+  for (const Side* side : {&input, &retrieval, &output}) {
     std::printf("%s: of %lld lines %lld with findings, %lld blocked\n", side->name, static_cast<long long>(rows),
                 static_cast<long long>(side->touched), static_cast<long long>(side->blocked));
     for (const api::GuardCount& one : side->counts)

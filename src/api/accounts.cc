@@ -120,6 +120,16 @@ void Accounts::settle(store::Settlement settlement, OnSettled then) {
   books_wake_.notify_one();
 }
 
+void Accounts::keep(store::Content content, OnSettled then) {
+  std::unique_lock lock(mutex_);
+  if (stopping_) {
+    lock.unlock();
+    return then(false);
+  }
+  kept_.emplace_back(std::move(content), std::move(then));
+  books_wake_.notify_one();
+}
+
 void Accounts::watch(const std::string& reservation, const std::shared_ptr<Charge>& charge) {
   const std::lock_guard lock(mutex_);
   watched_[reservation] = charge;
@@ -130,9 +140,11 @@ void Accounts::keep_books() {
   auto next_renewal = std::chrono::steady_clock::now() + kRenewEvery;
   std::unique_lock lock(mutex_);
   for (;;) {
-    books_wake_.wait_until(lock, next_renewal, [&] { return stopping_ || !asked_.empty() || !settled_.empty(); });
-    if (stopping_ && asked_.empty() && settled_.empty()) return;
+    const auto idle = [&] { return asked_.empty() && settled_.empty() && kept_.empty(); };
+    books_wake_.wait_until(lock, next_renewal, [&] { return stopping_ || !idle(); });
+    if (stopping_ && idle()) return;
     auto settled = std::exchange(settled_, {});
+    auto kept = std::exchange(kept_, {});
     auto asked = std::exchange(asked_, {});
     lock.unlock();
     if (!settled.empty()) {
@@ -143,6 +155,14 @@ void Accounts::keep_books() {
       for (auto& one : settled)
         if (one.second) one.second(done.has_value());
       settled.clear();
+    }
+    if (!kept.empty()) {
+      std::vector<store::Content> batch;
+      for (auto& one : kept) batch.push_back(std::move(one.first));
+      const auto done = store_.contents().add(batch);
+      if (!done) base::log_error("store: " + done.error().message);
+      for (auto& one : kept) one.second(done.has_value());
+      kept.clear();
     }
     if (!asked.empty()) {
       std::vector<store::Asked> batch;

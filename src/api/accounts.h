@@ -51,6 +51,8 @@ class Accounts {
   void forget();
   void admit(store::Asked asked, OnAdmission then);
   void settle(store::Settlement settlement, OnSettled then);
+  // What is kept of a request that costs nothing.
+  void keep(store::Content content, OnSettled then);
   // Its lease is renewed, with its progress, as long as the charge lives.
   void watch(const std::string& reservation, const std::shared_ptr<Charge>& charge);
 
@@ -79,6 +81,7 @@ class Accounts {
   bool stopping_ = false;
   std::vector<std::pair<store::Asked, OnAdmission>> asked_;
   std::vector<std::pair<store::Settlement, OnSettled>> settled_;
+  std::vector<std::pair<store::Content, OnSettled>> kept_;
   std::vector<Lookup> lookups_;
   std::uint64_t forgotten_ = 0;            // how often: what was read before is not believed afterwards
   std::map<std::string, Belief> beliefs_;  // by kind and SHA-256 of the secret

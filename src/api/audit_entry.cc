@@ -29,6 +29,11 @@ ContentKept content_of(const Exchange& exchange) {
   return policy->profile().content == "encrypted" ? ContentKept::kEncrypted : ContentKept::kDropped;
 }
 
+bool keeps_content(const Exchange& exchange) {
+  return exchange.audit() != nullptr && exchange.content_keys() != nullptr && exchange.who() != nullptr &&
+         content_of(exchange) == ContentKept::kEncrypted;
+}
+
 json::Object audit_entry(const char* type, const Exchange& exchange, const ServedModel& model,
                          std::span<const std::vector<engine::TokenId>> prompts) {
   json::Object entry{

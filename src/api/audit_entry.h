@@ -20,6 +20,8 @@ namespace qw::api {
 // hashes, and the words themselves encrypted elsewhere.
 enum class ContentKept : std::uint8_t { kHashed, kDropped, kEncrypted };
 ContentKept content_of(const Exchange& exchange);
+// Whether words are kept, so that they can be read and answers drawn again.
+bool keeps_content(const Exchange& exchange);
 
 // The part that is known before the answer. Only for an exchange with a log.
 json::Object audit_entry(const char* type, const Exchange& exchange, const ServedModel& model,

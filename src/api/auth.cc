@@ -37,6 +37,7 @@ constexpr Route kRoutes[] = {
     {"/v1/models", "models.read"},
     {"/metrics", "metrics.read"},
     {"/admin", "admin"},
+    {"/admin/v1/contents", "contents.read"},
     {"/v1/messages", "inference"},
     {"/api/chat", "inference"},
     {"/api/generate", "inference"},

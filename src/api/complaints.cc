@@ -188,7 +188,7 @@ class Call {
       out.set("unreadable", value.error().message);
       return out;
     }
-    for (const char* name : {"prompt_texts", "answers"})
+    for (const char* name : {"asked", "prompt_texts", "answers"})
       if (const json::Value* found = value->find(name); found != nullptr) out.set(name, *found);
     return out;
   }

@@ -114,6 +114,7 @@ class Exchange {
 
   // Who answers are labelled as the work of (governance/label/aigc_label.h); null: they carry no label.
   void labelled_by(const std::string* producer) { producer_ = producer; }
+  const std::string* producer() const { return producer_; }
   // From now on what is told of an answer says that a machine wrote it: the header X-AIGC, and a member `aigc` of whole
   // answers and of the first event of streams. The content's number, the same however often it is asked for; "":
   // answers carry no label.

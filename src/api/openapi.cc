@@ -162,6 +162,8 @@ constexpr Members kMembers[] = {
     {"/v1/complaints", "GET", kList},
     {"/v1/complaints/{complaint_id}", "GET", kComplaint},
     {"/v1/complaints/{complaint_id}/appeal", "POST", kComplaint},
+    {"/admin/v1/contents/{complaint_id}", "GET",
+     "object complaint about same_project record asked? prompt_texts? answers? reason? message?"},
     {"/v1/my/data", "GET",
      "user keys sessions usage_rows complaints files documents jobs feedback datasets conduct minors more"},
     {"/v1/my/data", "DELETE", "users keys sessions complaints files documents jobs feedback datasets salts"},

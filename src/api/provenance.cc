@@ -7,6 +7,7 @@
 #include "api/openai/moderations.h"
 #include "governance/audit/audit_log.h"
 #include "governance/audit/find_answer.h"
+#include "governance/label/statement.h"
 #include "governance/watermark/detector.h"
 
 namespace qw::api {
@@ -67,6 +68,32 @@ json::Object told_of(const std::string& number, const std::optional<json::Value>
   return out;
 }
 
+// Whether the text is an answer that the record has the hash of. Hashes are salted with whose the answer is, so only he
+// can show it. What it says is signed, under the number that it has.
+json::Object compared(const Exchange& exchange, const json::Value& record, const std::string& number,
+                      const std::string& text) {
+  const json::Value* choices = record.find("choices");
+  bool recorded = false, same = false;
+  if (choices != nullptr && choices->is_array())
+    for (const json::Value& choice : choices->as_array()) {
+      const std::string hash = text_member(choice, "content_hmac");
+      recorded = recorded || !hash.empty();
+      same = same || (!hash.empty() && hash == concealed(exchange, text));
+    }
+  json::Object out{{"text", same ? "same" : recorded ? "differs" : "not_recorded"}};
+  if (!same || exchange.producer() == nullptr) return out;
+  governance::AigcLabel label;
+  label.producer = *exchange.producer();
+  label.produce_id = number;
+  auto labelled = governance::with_signed_label(governance::LabelFormat::kMarkdown, text, label,
+                                                text_member(record, "model"), exchange.audit()->key());
+  if (labelled)
+    out.set("signed", *std::move(labelled));
+  else
+    out.set("not_signed", labelled.error().message);
+  return out;
+}
+
 }  // namespace
 
 ApiResult<ProvenanceRequest> read_provenance_request(const json::Object& body) {
@@ -76,6 +103,8 @@ ApiResult<ProvenanceRequest> read_provenance_request(const json::Object& body) {
   const char* asked = in.one_of({"input", "produce_id"}, kTexts);
   if (asked != nullptr && std::string_view(asked) == "produce_id") read_numbers(in, out.numbers);
   if (asked != nullptr && out.numbers.empty() && !in.error()) openai::read_texts(in, out.texts);
+  out.text = in.text("text");
+  if (out.text && out.numbers.size() != 1) in.reject("text", "'text' is of one 'produce_id'.");
   out.level = in.number("level", kLeastLevel, 0.5).value_or(out.level);
   if (in.error()) return tl::unexpected(*in.error());
   out.ignored = in.unknown();
@@ -112,13 +141,21 @@ void ProvenanceApi::look_up(const ProvenanceRequest& request, const std::shared_
     return exchange->send_error({501, "invalid_request_error",
                                  "This service keeps no record of its answers (serve --audit-log).", "", "no_audit_log"});
   name_ignored(*exchange, request.ignored);
-  openai::in_background(background_, exchange, [exchange, numbers = request.numbers] {
+  openai::in_background(background_, exchange, [exchange, numbers = request.numbers, text = request.text] {
     json::Array results, asked;
     for (const std::string& number : numbers) {
       const auto record = governance::find_answer(exchange->audit()->folder(), number);
       if (!record) return exchange->send_error(from_internal(record.error()));
-      results.push_back(told_of(number, *record));
-      asked.push_back(json::Object{{"produce_id_asked", number}, {"verdict", *record ? "produced_here" : "not_found"}});
+      json::Object told = told_of(number, *record);
+      json::Object noted{{"produce_id_asked", number}, {"verdict", *record ? "produced_here" : "not_found"}};
+      if (*record && text) {
+        for (auto& [name, value] : compared(*exchange, **record, number, *text)) {
+          if (name == "text") noted.set(name, value);
+          told.set(name, std::move(value));
+        }
+      }
+      results.push_back(std::move(told));
+      asked.push_back(std::move(noted));
     }
     json::Object entry{{"type", "detection"},
                        {"request", exchange->request_id()},

@@ -1,10 +1,13 @@
 // POST /v1/content_provenance: did this service write these texts? Answered by looking for its watermark
 // (governance/watermark/detector.h), with the probability that an unmarked text looks so; every answer names what it
 // rests on. Without keys the route answers 501. With {"produce_id"} in place of texts: whether the audit log has an answer
-// of that number, as its label names it; without a log 501.
+// of that number, as its label names it; without a log 501. With one number and {"text"}, as whoever asked for that answer
+// has it: whether it is what was answered, by the log's hash of it; it comes back under a label with a statement that the
+// log's key signed (governance/label/statement.h), which others verify without asking this service.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +22,7 @@ struct ProvenanceRequest {
   std::string model;               // whose tokens the texts are made of; "": the first
   std::vector<std::string> texts;    // of one kind or the other there is one at least, and none of the other
   std::vector<std::string> numbers;  // ProduceIDs
+  std::optional<std::string> text;   // of the one number
   double level = 0.001;            // of p-values that count as a mark
   std::vector<std::string> ignored;
 };

@@ -8,12 +8,11 @@
 #include "api/audit_entry.h"
 #include "api/field_reader.h"
 #include "api/generation/drawing.h"
+#include "api/kept_content.h"
 #include "api/openai/files.h"
 #include "base/clock.h"
 #include "governance/audit/audit_log.h"
-#include "governance/audit/content_keys.h"
 #include "governance/audit/find_answer.h"
-#include "governance/audit/log_files.h"
 #include "governance/watermark/mark_key.h"
 
 namespace qw::api {
@@ -24,52 +23,9 @@ constexpr std::int32_t kBehindClients = -1;  // priority in the engine
 
 using Tokens = std::vector<engine::TokenId>;
 
-// Why there is no replay.
-struct Obstacle {
-  std::string reason, message;
-};
-template <class T>
-using Found = tl::expected<T, Obstacle>;
-
-tl::unexpected<Obstacle> obstacle(std::string reason, std::string message) {
-  return tl::unexpected(Obstacle{std::move(reason), std::move(message)});
-}
-
 std::string text_in(const json::Value& record, const char* name) {
   const json::Value* found = record.find(name);
   return found != nullptr && found->is_string() ? found->as_string() : "";
-}
-
-// What the store has of the record's content.
-Found<json::Value> content_kept(const ReplaySources& sources, const json::Value& record) {
-  const json::Value* kept = record.find("content");
-  if (kept == nullptr)
-    return obstacle("content_hashed", "The policy kept hashes of what was asked and answered, and not the words.");
-  if (*kept == json::Value("dropped"))
-    return obstacle("content_dropped", "The policy kept nothing of what was asked and answered.");
-  const std::string id = text_in(*kept, "id");
-  if (sources.store == nullptr)
-    return obstacle("no_store", "Contents are in a store, and there is none here (--store).");
-  if (sources.keys == nullptr)
-    return obstacle("no_content_key", "Contents are encrypted, and their keys are not here (--content-keys).");
-  const auto found = sources.store->contents().find(id);
-  if (!found && found.error().kind != ErrorKind::kBadInput) return obstacle("store_unavailable", found.error().message);
-  if (!found) return obstacle("content_missing", "The store has no content " + id + ".");
-  if (found->erased_us > 0) {
-    const bool expired = found->expires_us > 0 && found->expires_us <= found->erased_us;
-    return obstacle(expired ? "content_expired" : "content_erased", "The content was erased at " +
-                                                                        governance::timestamp(found->erased_us) +
-                                                                        (expired ? ", when its time was over." : "."));
-  }
-  if (governance::to_hex(governance::sha256(found->body)) != text_in(*kept, "sha256"))
-    return obstacle("content_changed", "The content in the store is not the one that the log has the hash of.");
-  const auto opened = sources.keys->open(id, {found->key_id, found->wrapped, found->body});
-  if (!opened)
-    return obstacle(opened.error().kind == ErrorKind::kRefused ? "no_content_key" : "content_changed",
-                    "The content cannot be decrypted: " + opened.error().message + ".");
-  auto value = json::parse(*opened);
-  if (!value) return obstacle("content_unknown", value.error().message);
-  return std::move(*value);
 }
 
 Found<std::vector<Tokens>> answers_kept(const json::Value& content, const Drawing& drawing) {
@@ -247,7 +203,7 @@ void replay(const ReplaySources& sources, json::Value record, const std::string&
     return then(impossible(
         std::move(verdict),
         {"not_an_answer", "The record is of the type " + text_in(record, "type") + ": no tokens were drawn."}));
-  auto content = content_kept(sources, record);
+  auto content = open_content(record, sources.store, sources.keys);
   if (!content) return then(impossible(std::move(verdict), content.error()));
   const ModelEntry entry = sources.models->find(name);
   if (entry == nullptr || name.empty())

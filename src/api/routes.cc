@@ -269,6 +269,7 @@ const Route kRoutes[] = {
      {{"receipt", R"({"type": "string"})"}}},
     {"POST", "/v1/complaints/{complaint_id}/appeal", kService, "Appeal against an answer", kJson,
      &reads<&read_appeal_request>},
+    {"GET", "/admin/v1/contents/{complaint_id}", kService, "What a complaint is about, opened"},
     {"GET", "/v1/my/data", kService, "What is held of the key's user or project"},
     {"DELETE", "/v1/my/data", kService, "Erase what is held of the key's user or project"},
     {"GET", "/metrics", kService, "Figures for Prometheus", kText},

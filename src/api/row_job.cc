@@ -48,6 +48,19 @@ RowJob::RowJob(std::shared_ptr<Exchange> exchange, ModelLease model,
       charge_(std::move(charge)) {
   results_.values.resize(prompts_.size());
   if (exchange_->audit() != nullptr) audit_ = audit_entry("reading", *exchange_, *model_, prompts_);
+  if (keeps_content(*exchange_)) content_ = what_is_read();
+}
+
+// What was read. What came of it is not kept: the same model makes the same of it at any time.
+json::Object RowJob::what_is_read() const {
+  json::Array texts, prompts;
+  for (const auto& ids : prompts_) {
+    json::Array numbers;
+    for (const engine::TokenId id : ids) numbers.emplace_back(std::int64_t{id});
+    texts.emplace_back(model_->tokenizer->decode(ids, false));
+    prompts.emplace_back(std::move(numbers));
+  }
+  return {{"version", 1}, {"prompt_texts", std::move(texts)}, {"prompts", std::move(prompts)}};
 }
 
 void RowJob::start(std::shared_ptr<Exchange> exchange, ModelLease model,
@@ -112,7 +125,9 @@ void RowJob::ended(std::size_t index, const engine::Finished& finished) {
   if (exchange_->metrics() != nullptr) exchange_->metrics()->used(model_->id, tenant_of(*exchange_), used);
   const char* outcome = over_ ? "cancelled" : "stop";
   exchange_->note_use(model_->id, used, outcome);
-  charge_->settle(outcome, used, [self = shared_from_this()](bool entered) { self->complete(entered); });
+  std::optional<store::Content> kept;
+  if (!content_.empty()) kept = seal(*exchange_, content_, audit_);
+  charge_->settle(outcome, used, [self = shared_from_this()](bool entered) { self->complete(entered); }, std::move(kept));
 }
 
 // Only what is in the ledger, and on record, is given.

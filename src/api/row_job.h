@@ -39,6 +39,7 @@ class RowJob : public std::enable_shared_from_this<RowJob> {
   RowJob(std::shared_ptr<Exchange> exchange, ModelLease model, std::vector<std::vector<engine::TokenId>> prompts,
          Reduce reduce, AnswerBody answer, std::shared_ptr<Charge> charge);
   void run();
+  json::Object what_is_read() const;
   void complete(bool entered);
   void give(bool kept);
   void submit_more();  // under the mutex
@@ -53,6 +54,7 @@ class RowJob : public std::enable_shared_from_this<RowJob> {
   const AnswerBody answer_;
   const std::shared_ptr<Charge> charge_;  // settled before the answer is given, or when all that was cancelled has ended
   json::Object audit_;                    // for the audit log; empty: there is none
+  json::Object content_;                  // what is kept of it, encrypted; empty: nothing
   std::mutex mutex_;
   RowResults results_;
   std::vector<engine::RequestId> running_;

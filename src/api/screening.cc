@@ -14,8 +14,14 @@ constexpr std::string_view kScreenPath = "/v1/screen";
 
 const char* stage_of(const std::string& kind) {
   if (kind.starts_with("keyword/")) return "keywords";
+  if (kind.starts_with("injection/")) return "injection";
   if (kind.starts_with("pattern/")) return "patterns";
   return kind.starts_with("pii/") ? "personal_data" : "guard_model";
+}
+
+const char* name_of(ScreenSide side) {
+  if (side == ScreenSide::kRetrieval) return "retrieval";
+  return side == ScreenSide::kOutput ? "output" : "input";
 }
 
 }  // namespace
@@ -24,22 +30,26 @@ ApiResult<ScreenRequest> read_screen_request(const json::Object& body) {
   FieldReader in(body);
   ScreenRequest out;
   openai::read_texts(in, out.texts);
-  out.output = in.choice("side", {"input", "output"}).value_or("input") == "output";
+  const std::string side = in.choice("side", {"input", "output", "retrieval"}).value_or("input");
+  if (side != "input") out.side = side == "output" ? ScreenSide::kOutput : ScreenSide::kRetrieval;
   out.minor = in.boolean("minor").value_or(false);
   if (in.error()) return tl::unexpected(*in.error());
   out.ignored = in.unknown();
   return out;
 }
 
-json::Object screened(const governance::Policy& policy, const std::string& text, bool output, bool minor) {
+json::Object screened(const governance::Policy& policy, const std::string& text, ScreenSide side, bool minor) {
   using governance::GuardAction;
   const governance::Profile& profile = policy.profile();
   std::vector<governance::GuardFinding> found;
-  const governance::GuardRules& rules = output ? policy.output(minor) : policy.input(minor);
+  const bool output = side == ScreenSide::kOutput, input = side == ScreenSide::kInput;
+  const governance::GuardRules& rules = output  ? policy.output(minor)
+                                        : input ? policy.input(minor)
+                                                : policy.retrieval();
   governance::Guarded guarded{text};
   if (!rules.empty()) guarded = governance::guard_text(rules, text, found);
   bool danger = false;
-  if (!output && !policy.crisis().empty()) {
+  if (input && !policy.crisis().empty()) {
     std::vector<governance::GuardFinding> crisis;
     danger = governance::guard_text(policy.crisis(), text, crisis).blocked;
   }
@@ -60,7 +70,8 @@ json::Object screened(const governance::Policy& policy, const std::string& text,
   if (danger && profile.crisis) {
     out.set("reply", profile.crisis->text());
   } else if (guarded.blocked) {
-    const std::string& reply = output ? profile.output.reply : profile.input.reply;
+    const governance::GuardSide& stage = output ? profile.output : input ? profile.input : profile.retrieval;
+    const std::string& reply = stage.reply;
     if (!reply.empty()) out.set("reply", reply);
   } else {
     out.set("text", guarded.text);
@@ -86,14 +97,13 @@ bool ScreeningApi::handle(const net::Request& http, const std::shared_ptr<Exchan
   name_ignored(*exchange, request->ignored);
   openai::in_background(background_, exchange, [exchange, policy, asked = std::move(*request)] {
     json::Array results;
-    for (const std::string& text : asked.texts)
-      results.emplace_back(screened(*policy, text, asked.output, asked.minor));
+    for (const std::string& text : asked.texts) results.emplace_back(screened(*policy, text, asked.side, asked.minor));
     const governance::Profile& profile = policy->profile();
     exchange->send_json(200, json::Object{{"object", "screening"},
                                           {"policy", json::Object{{"profile", profile.name},
                                                                   {"version", profile.version},
                                                                   {"sha256", policy->hash()}}},
-                                          {"side", asked.output ? "output" : "input"},
+                                          {"side", name_of(asked.side)},
                                           {"results", std::move(results)}});
   });
   return true;

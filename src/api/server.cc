@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "api/auth.h"
+#include "api/complaint_content.h"
 #include "api/exchange.h"
 #include "api/replay.h"
 #include "api/routes.h"
@@ -323,7 +324,8 @@ void Service::route(const std::shared_ptr<const net::Request>& shared, const std
       fine_tuning_.handle(shared, exchange) || evaluations_.handle(shared, exchange) || rollouts_.handle(shared, exchange) ||
       feedback_.handle(shared, exchange))
     return;
-  if (complaints_.handle(shared, exchange, exchange->accounts())) return;
+  if (complaints_.handle(shared, exchange, exchange->accounts()) || handle_complaint_content(background_, shared, exchange))
+    return;
   if (admin_.handle(shared, exchange) || sessions_.handle(shared, exchange)) return;
   if (options_.adapters != nullptr && handle_adapters(*options_.adapters, models_, request, exchange)) return;
   if (options_.models != nullptr && handle_model_swap(*options_.models, request, exchange)) return;

@@ -24,10 +24,11 @@ Result<std::int64_t> erase_contents(Connection& c, const std::string& where, std
   return static_cast<std::int64_t>(rows.size());
 }
 
-Status Contents::add(const Content& content) {
+Status Contents::add(std::span<const Content> contents) {
   return work_.transact([&](Connection& c) -> Status {
     QW_ASSIGN(const std::int64_t now, work_.now_us(c));
-    return insert_content(c, content, now);
+    for (const Content& content : contents) QW_TRY(insert_content(c, content, now));
+    return {};
   });
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,7 +31,8 @@ class Contents {
  public:
   explicit Contents(Work& work) : work_(work) {}
 
-  Status add(const Content& content);  // created_us is set here
+  Status add(const Content& content) { return add(std::span(&content, 1)); }  // created_us is set here
+  Status add(std::span<const Content> contents);                              // all, or none
   Result<Content> find(const std::string& id);
   // Those that are there, oldest first, after the one called `after` ("": from the start).
   Result<std::vector<Content>> list(const ContentFilter& filter, const std::string& after, std::int64_t most);

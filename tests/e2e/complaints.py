@@ -50,6 +50,17 @@ with tempfile.TemporaryDirectory() as folder:
         status, found, _ = ask(port, "POST", "/v1/content_provenance", {"produce_id": [number, other]}, ann)
         check("provenance: and another is not", [one["verdict"] for one in found["results"]] == ["produced_here", "not_found"]
               and "project" not in json.dumps(found))
+        text = answer["output"][-1]["content"][0]["text"]
+        prove = lambda what, who: ask(port, "POST", "/v1/content_provenance", {"produce_id": number, "text": what}, who)[1]["results"][0]
+        proved = prove(text, ann)
+        (work / "answer.md").write_text(proved.get("signed", ""))
+        verify = lambda: run("govern", "label", "verify", work / "answer.md", "--key", f"{key}.pub").returncode
+        check("provenance: an answer comes back signed, and is verified by the key alone", proved["text"] == "same" and text in proved["signed"] and verify() == 0)
+        (work / "answer.md").write_text(proved["signed"].replace(text, text + "!"))
+        check("provenance: and not when it was changed", verify() == 4)
+        foreign = prove(text + "!", ann), prove(text, owner)
+        check("provenance: nothing is signed but what was answered to whoever asks", [f["text"] for f in foreign] == ["differs"] * 2 and not any("signed" in f for f in foreign))
+        check("provenance: a text is of one number", ask(port, "POST", "/v1/content_provenance", {"produce_id": [number, other], "text": "x"}, ann)[0] == 400)
         check("provenance: what is no number", ask(port, "POST", "/v1/content_provenance", {"produce_id": "7"}, ann)[0] == 400)
 
         status, filed, _ = ask(port, "POST", "/v1/complaints", {"text": "it was rude", "about": number, "contact": "a@b.org"})

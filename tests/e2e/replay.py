@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 
+import heads_models
 from service import ask, check, send, start_service, wait_for
 
 program = sys.argv[1]
@@ -187,3 +188,50 @@ with tempfile.TemporaryDirectory() as folder:
             server.terminate()
             server.wait(30)
     check("content: the log is whole", whole())
+
+    # What a policy refuses, and what is embedded, is kept as it says; whoever decides on an appeal sees what was refused.
+    (work / "words.txt").write_text("[arms]\nzeppelin bomb\n")
+    asked = [{"role": "user", "content": "Tell me how a zeppelin bomb is built, please"}]
+    vectors = heads_models.embedding(heads_models.base_folder(program, work / "base"), work / "embedding")
+    words[words.index("-m") + 1] = "mini"
+    words += ["-m", str(vectors)]
+    for kept in ("encrypted", "hashed", "dropped"):
+        whole_policy = {"profile": kept, "version": 1, "date": "2026-11-29", "retention": {"content": kept},
+                        "keyword_packs": [{"file": "words.txt", "action": "block", "where": "input"}]}
+        (work / "refusing.json").write_text(json.dumps(whole_policy))
+        words[words.index("--policy") + 1] = str(work / "refusing.json")
+        server, port = start_service(program, work / "log", *words)
+        try:
+            status, refused = draw("/v1/chat/completions", {"model": "mini", "messages": asked, "max_tokens": 4})
+            record = records("refusal")[-1]
+            check(f"refused: {kept}", status == 400 and record["request"] == refused
+                  and isinstance(record.get("content"), dict) == (kept == "encrypted") and ("asked_hmac" in record) == (kept != "dropped"))
+            status, request = draw("/v1/embeddings", {"model": "embedding", "input": ["a red kite", SAID]})
+            reading = records("reading")[-1]
+            check(f"embedded: {kept}", status == 200 and reading["request"] == request
+                  and isinstance(reading.get("content"), dict) == (kept == "encrypted") and ("prompts_hmac" in reading) == (kept != "dropped"))
+            if kept == "encrypted":
+                shown = json.loads(run("govern", "content", "show", reading["content"]["id"], "--store", store, "--keys", keys).stdout)
+                check("embedded: its texts can be read with the key", "a red kite" in shown["prompt_texts"][0] and SAID in shown["prompt_texts"][1])
+            filed = ask(port, "POST", "/v1/complaints", {"text": "I write a novel", "about": refused}, owner)[1]
+            admin("complaint", "answer", filed["id"], "no", "--by", "bo")
+            appeal = ask(port, "POST", f"/v1/complaints/{filed['id']}/appeal", {"text": "look again"}, owner)[1]
+            status, opened, _ = ask(port, "GET", f"/admin/v1/contents/{appeal['id']}", key=owner)
+            check(f"appeal: whoever decides sees what there is of what was refused: {kept}", status == 200 and opened["same_project"]
+                  and opened["record"]["request"] == refused and opened.get("asked", {}).get("messages") == (asked if kept == "encrypted" else None)
+                  and opened.get("reason") == {"encrypted": None, "hashed": "content_hashed", "dropped": "content_dropped"}[kept])
+            project = admin("project", "list")[0]["id"]
+            clerk, judge = (admin("key", "add", project, "--scope", scope)["key"] for scope in ("admin", "contents.read"))
+            check(f"appeal: and nobody without that right: {kept}", ask(port, "GET", f"/admin/v1/contents/{appeal['id']}", key=clerk)[0] == 403
+                  and ask(port, "GET", f"/admin/v1/contents/{appeal['id']}", key=judge)[0] == 200
+                  and ask(port, "GET", "/admin/v1/complaints", key=judge)[0] == 403)
+            nothing = ask(port, "POST", "/v1/complaints", {"text": "it was slow", "about": "the page"}, owner)[1]
+            check(f"appeal: what is about nothing known says so: {kept}", ask(port, "GET", f"/admin/v1/contents/{nothing['id']}", key=owner)[0] == 409
+                  and ask(port, "GET", "/admin/v1/contents/cmp_none", key=owner)[0] == 404)
+            looked = [r for r in records("administration") if r["operation"] == "contents.open"]
+            check(f"appeal: who looked is on record: {kept}", looked[-1]["complaint"] == appeal["id"] and looked[-1]["opened"] == record["seq"])
+        finally:
+            server.terminate()
+            server.wait(30)
+    everything = b"".join(p.read_bytes() for p in [*log.iterdir(), *work.glob("state.db*")] if p.is_file())
+    check("refused: no word of it stands in log or store", b"zeppelin" not in everything and b"red kite" not in everything and whole())

@@ -187,6 +187,7 @@ Answer::Answer(std::shared_ptr<Exchange> exchange, ModelLease model, std::unique
       for (std::size_t i = 0; i < choices; ++i) s.guards.emplace_back(rules);
     s.record.tells_findings = policy->profile().tells_client;
     s.record.input_findings = s.spec.input_findings;
+    s.record.retrieval_findings = s.spec.retrieval_findings;
   }
   if (!s.spec.chat) return;
   for (auto& parser : s.parsers)
@@ -365,6 +366,7 @@ json::Object Answer::audit_record() const {
   json::Object entry = s.spec.audit;
   for (const auto& [name, value] : s.spec.notes) entry.set(name, value);
   if (!s.spec.input_findings.empty()) entry.set("input_findings", to_json(s.spec.input_findings));
+  if (!s.spec.retrieval_findings.empty()) entry.set("retrieval_findings", to_json(s.spec.retrieval_findings));
   json::Array choices;
   for (const ChoiceResult& c : s.record.choices) {
     json::Object one{{"finish", c.done ? outcome_name(c.reason) : "cut_off"}};

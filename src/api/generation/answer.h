@@ -20,19 +20,20 @@ namespace qw::api {
 
 struct AnswerSpec {
   bool stream = false;
-  bool chat = true;                            // the text is told apart into reasoning, answer and tool calls
-  bool starts_in_reasoning = false;            // chat: the prompt already opened it
-  bool parse_tools = false;                    // chat: tools were offered
-  json::Value tools;                           // chat: the tools, for the types of their parameters
-  bool certain_calls = false;                  // chat: a grammar holds calls in JSON to their form
-  std::vector<std::string> stops;              // the caller's stop strings
-  std::vector<std::int64_t> prompt_sizes;      // tokens of each prompt
-  std::size_t choices_per_prompt = 1;          // choices i * this to (i + 1) * this - 1 answer prompt i
-  std::shared_ptr<Charge> charge;              // settled when all choices have ended, before the end is told
-  json::Object audit;                          // what the audit log is told beside the outcome; empty: nothing
-  json::Object content;                        // what is kept of it, encrypted, beside what was answered; empty: nothing
+  bool chat = true;                        // the text is told apart into reasoning, answer and tool calls
+  bool starts_in_reasoning = false;        // chat: the prompt already opened it
+  bool parse_tools = false;                // chat: tools were offered
+  json::Value tools;                       // chat: the tools, for the types of their parameters
+  bool certain_calls = false;              // chat: a grammar holds calls in JSON to their form
+  std::vector<std::string> stops;          // the caller's stop strings
+  std::vector<std::int64_t> prompt_sizes;  // tokens of each prompt
+  std::size_t choices_per_prompt = 1;      // choices i * this to (i + 1) * this - 1 answer prompt i
+  std::shared_ptr<Charge> charge;          // settled when all choices have ended, before the end is told
+  json::Object audit;                      // what the audit log is told beside the outcome; empty: nothing
+  json::Object content;                    // what is kept of it, encrypted, beside what was answered; empty: nothing
+  json::Object asked;  // kept with it: what was asked, as it came, where the policy answers instead of a model
   const governance::Policy* policy = nullptr;  // that answers follow; null: none. Must outlive the answer
-  GuardCounts input_findings;
+  GuardCounts input_findings, retrieval_findings;
   bool minor = false;    // the policy's part for minors, too
   bool refused = false;  // nothing is computed: every choice is `reply`
   std::string reply;

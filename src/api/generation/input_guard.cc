@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "api/accounts.h"
 #include "api/audit_entry.h"
 #include "api/generation/conduct.h"
 #include "api/preparation.h"
@@ -59,6 +60,52 @@ class Screen {
   bool blocked_ = false;
 };
 
+bool is_tools(const json::Value& message) {
+  const json::Value* role = message.find("role");
+  return role != nullptr && (*role == json::Value("tool") || *role == json::Value("function"));
+}
+
+// Texts that somebody else wrote, and that nobody who asks or answers stands for.
+class RetrievalScreen {
+ public:
+  RetrievalScreen(const governance::GuardRules& rules, const std::string& instead) : rules_(rules), instead_(instead) {}
+
+  void all_in(json::Value& value) {
+    if (value.is_array()) {
+      for (json::Value& item : value.as_array()) all_in(item);
+    } else if (value.is_object()) {
+      for (auto& [key, member] : value.as_object())
+        if (key != "type") all_in(member);
+    } else if (value.is_string()) {
+      value = text(value.as_string());
+    }
+  }
+  Screened done() {
+    Screened out;
+    add_counts(out.counts, findings_);
+    out.blocked = blocked_;
+    return out;
+  }
+
+ private:
+  // What escapes hide in JSON, the model may read.
+  static bool is_json(const std::string& text) {
+    const std::size_t first = text.find_first_not_of(" \t\r\n");
+    return first != std::string::npos && (text[first] == '{' || text[first] == '[') && json::parse(text).has_value();
+  }
+  std::string text(const std::string& in) {
+    governance::Guarded guarded = is_json(in) ? guard_json(rules_, in, findings_) : guard_text(rules_, in, findings_);
+    if (!guarded.blocked) return std::move(guarded.text);
+    blocked_ = blocked_ || instead_.empty();
+    return instead_;
+  }
+
+  const governance::GuardRules& rules_;
+  const std::string& instead_;
+  std::vector<governance::GuardFinding> findings_;
+  bool blocked_ = false;
+};
+
 ApiError blocked(const governance::Profile& profile, const GuardCounts& counts, const char* param) {
   std::string why;
   if (profile.tells_client)
@@ -70,16 +117,57 @@ ApiError blocked(const governance::Profile& profile, const GuardCounts& counts, 
   return error;
 }
 
+// What was asked as it came, before anything in it was covered or cut off: for whoever looks at it again.
+json::Object words_of(const ChatRequest& request, const ServedModel&) {
+  json::Object out{{"messages", request.messages}};
+  if (!request.prefix.empty()) out.set("prefix", request.prefix);
+  if (const json::Value* documents = request.template_variables.find_set("documents"); documents != nullptr)
+    out.set("documents", *documents);
+  return out;
+}
+json::Object words_of(const TextRequest& request, const ServedModel& model) {
+  json::Array prompts;
+  for (const std::string& text : request.prompts) prompts.emplace_back(text);
+  for (const auto& ids : request.prompt_ids) prompts.emplace_back(model.tokenizer->decode(ids, false));
+  json::Object out{{"prompts", std::move(prompts)}};
+  if (request.suffix) out.set("suffix", *request.suffix);
+  return out;
+}
+
+// Of each message its content, or the whole of it where that is no text; of each prompt its text.
+json::Array hashes_of(const json::Object& words, const Exchange& exchange) {
+  json::Array out;
+  for (const char* name : {"messages", "prompts"}) {
+    const json::Value* list = words.find(name);
+    if (list == nullptr) continue;
+    for (const json::Value& one : list->as_array()) {
+      const json::Value* content = one.is_object() ? one.find("content") : &one;
+      const bool plain = content != nullptr && content->is_string();
+      out.emplace_back(
+          concealed(exchange, plain ? content->as_string() : json::dump(one, json::WriteStyle::compact())));
+    }
+  }
+  return out;
+}
+
+// Answers with the error, once the request is on record and what was asked is kept as the policy says.
 void refuse(const ServedModel& model, const std::shared_ptr<Exchange>& exchange, const AnswerSpec& spec,
-            const ApiError& error) {
+            const json::Object& words, const ApiError& error) {
   json::Object entry;
   if (exchange->audit() != nullptr) {
     entry = audit_entry("refusal", *exchange, model, {});
     entry.set("input_findings", to_json(spec.input_findings));
+    if (!spec.retrieval_findings.empty()) entry.set("retrieval_findings", to_json(spec.retrieval_findings));
     for (const auto& [name, value] : spec.notes) entry.set(name, value);
   }
-  keep(*exchange, std::move(entry),
-       [exchange, error](const Status& kept) { exchange->send_error(kept ? error : not_kept()); });
+  const auto told = [exchange, error](const Status& kept) { exchange->send_error(kept ? error : not_kept()); };
+  if (!keeps_content(*exchange)) return keep(*exchange, std::move(entry), told);
+  store::Content content = seal(*exchange, {{"version", 1}, {"asked", words}}, entry);
+  exchange->accounts()->keep(std::move(content), [exchange, entry = std::move(entry), told](bool entered) mutable {
+    if (entered) return keep(*exchange, std::move(entry), told);
+    exchange->send_error(
+        {500, "server_error", "The store cannot be reached; this request was not answered.", "", "store_unavailable"});
+  });
 }
 
 Screened screen_with(const governance::GuardRules& rules, ChatRequest& request, const ServedModel&) {
@@ -88,6 +176,9 @@ Screened screen_with(const governance::GuardRules& rules, ChatRequest& request, 
 Screened screen_with(const governance::GuardRules& rules, TextRequest& request, const ServedModel& model) {
   return screen(rules, request, *model.tokenizer);
 }
+// Completions are of one text, whoever wrote it.
+bool has_retrieved(const TextRequest&) { return false; }
+Screened screen_retrieved(const governance::GuardRules&, const std::string&, TextRequest&) { return {}; }
 
 bool makes_companion(const governance::GuardRules& rules, const ChatRequest& request) {
   Screen screen(rules);
@@ -109,6 +200,7 @@ class Entrance : public std::enable_shared_from_this<Entrance<Request>> {
            std::shared_ptr<Exchange> exchange, LetIn<Request> then)
       : model_(std::move(model)),
         asked_(std::move(asked)),
+        original_(asked_),
         param_(param),
         exchange_(std::move(exchange)),
         then_(std::move(then)) {}
@@ -122,6 +214,7 @@ class Entrance : public std::enable_shared_from_this<Entrance<Request>> {
     if (asked_->logprobs && spec_.policy->output(spec_.minor).changes())  // which name what is covered
       return exchange_->send_error(
           bad_request("logprobs", "By the policy of this service, answers have no log-probabilities."));
+    look_at_what_was_brought();
     look();
     Meeting meeting{subject_of(*exchange_), blocked_ && !danger_, true, spec_.policy->conduct(spec_.minor)};
     Meeting end_user{end_user_of(*exchange_), meeting.violates, false, {}};
@@ -171,6 +264,17 @@ class Entrance : public std::enable_shared_from_this<Entrance<Request>> {
     return ApiError{403,    "permission_error", "By the policy of this service no companion is played for minors.",
                     param_, "not_for_minors",   -1};
   }
+  // What tools and searches brought; who asks does not answer for that.
+  void look_at_what_was_brought() {
+    const governance::GuardRules& rules = spec_.policy->retrieval();
+    if (rules.empty() || !has_retrieved(*asked_)) return;
+    auto shown = std::make_shared<Request>(*asked_);
+    Screened found = screen_retrieved(rules, profile().retrieval.reply, *shown);
+    asked_ = std::move(shown);
+    brought_ = found.blocked;
+    if (exchange_->metrics() != nullptr) exchange_->metrics()->found("retrieval", found.counts, found.blocked);
+    spec_.retrieval_findings = std::move(found.counts);
+  }
   // What is asked, as the rules have it.
   void look() {
     danger_ = !spec_.policy->crisis().empty() && speaks_of(spec_.policy->crisis(), *asked_, *model_);
@@ -196,6 +300,8 @@ class Entrance : public std::enable_shared_from_this<Entrance<Request>> {
     exchange_->announce("ai_reminder", spec_.preface);
   }
   void decide() {
+    const bool helps = danger_ && profile().crisis->instead;
+    if (brought_ && !blocked_ && !helps) return refuse_with(blocked(profile(), spec_.retrieval_findings, param_));
     if (danger_) {
       spec_.notes.set("crisis", "request");
       exchange_->announce("helplines", helplines_of(*profile().crisis));
@@ -204,12 +310,24 @@ class Entrance : public std::enable_shared_from_this<Entrance<Request>> {
     } else if (blocked_ && profile().input.reply.empty()) {
       ApiError error = blocked(profile(), spec_.input_findings, param_);
       error.message += warning_;
-      return refuse(*model_, exchange_, spec_, error);
+      return refuse_with(error);
     }
     if (blocked_) return answer(danger_ ? profile().crisis->text() : profile().input.reply + warning_, danger_);
     then_(std::move(asked_), std::move(spec_));
   }
+  void refuse_with(const ApiError& error) {
+    const json::Object words = note_words();
+    refuse(*model_, exchange_, spec_, words, error);
+  }
+  // What the policy answers instead of a model.
+  json::Object note_words() {
+    json::Object words = words_of(*original_, *model_);
+    if (exchange_->audit() != nullptr && content_of(*exchange_) != ContentKept::kDropped)
+      spec_.notes.set("asked_hmac", hashes_of(words, *exchange_));
+    return words;
+  }
   void answer(std::string text, bool helps) {
+    spec_.asked = note_words();
     spec_.refused = true;
     spec_.helps = helps;
     spec_.reply = std::move(text);
@@ -219,11 +337,13 @@ class Entrance : public std::enable_shared_from_this<Entrance<Request>> {
 
   const ModelLease model_;
   std::shared_ptr<const Request> asked_;
+  const std::shared_ptr<const Request> original_;  // before anything in it was covered
   const char* param_;
   const std::shared_ptr<Exchange> exchange_;
   const LetIn<Request> then_;
   AnswerSpec spec_;
   bool blocked_ = false, danger_ = false;
+  bool brought_ = false;  // something that the rules for what tools bring block
   std::string warning_;
 };
 
@@ -252,6 +372,21 @@ bool speaks_of(const governance::GuardRules& rules, const ChatRequest& request, 
 bool speaks_of(const governance::GuardRules& rules, const TextRequest& request, const ServedModel& model) {
   TextRequest copy = request;
   return screen(rules, copy, *model.tokenizer).blocked;
+}
+
+bool has_retrieved(const ChatRequest& request) {
+  return std::any_of(request.messages.begin(), request.messages.end(), is_tools) ||
+         request.template_variables.find_set("documents") != nullptr;
+}
+
+Screened screen_retrieved(const governance::GuardRules& rules, const std::string& instead, ChatRequest& request) {
+  RetrievalScreen screen(rules, instead);
+  for (json::Value& message : request.messages)
+    if (is_tools(message))
+      if (json::Value* content = message.as_object().find("content"); content != nullptr) screen.all_in(*content);
+  if (json::Value* documents = request.template_variables.find("documents"); documents != nullptr)
+    screen.all_in(*documents);
+  return screen.done();
 }
 
 Screened screen(const governance::GuardRules& rules, ChatRequest& request) {

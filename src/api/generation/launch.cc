@@ -57,12 +57,6 @@ struct Launch {
   json::Object kept_rules{};  // where the content is kept: those of the output, as JSON
 };
 
-// Whether the policy keeps what is asked and answered, so that it can be read and drawn again.
-bool keeps_content(const Exchange& exchange) {
-  return exchange.audit() != nullptr && exchange.content_keys() != nullptr && exchange.who() != nullptr &&
-         content_of(exchange) == ContentKept::kEncrypted;
-}
-
 // Tells the client and the audit log.
 void tell_mark(Exchange& exchange, const Launch& launch, json::Object& audit) {
   const Drawing& drawing = launch.drawing;
@@ -132,6 +126,7 @@ void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch l
     }
     if (!launched.kept_rules.empty())
       answered.content = kept_drawing(launched.drawing, *launched.model->tokenizer, std::move(launched.kept_rules));
+    if (!answered.content.empty() && !answered.asked.empty()) answered.content.set("asked", std::move(answered.asked));
     answered.charge = std::move(charge);
     const bool refused = answered.refused;
     const auto answer = std::make_shared<Answer>(

@@ -28,14 +28,14 @@ inline constexpr const char* kRetract = "retract";
 
 struct ToolCall {
   std::string id, name, arguments;  // arguments: JSON text of an object
-  bool cut = false;                 // the answer ended in the middle of it: arguments are a beginning of JSON, or nothing
+  bool cut = false;  // the answer ended in the middle of it: arguments are a beginning of JSON, or nothing
 };
 
 // One choice as far as it has come.
 struct ChoiceResult {
   std::string content, reasoning;
   std::vector<ToolCall> calls;
-  std::vector<TokenDetail> tokens;  // of whole answers, when log-probabilities were asked for
+  std::vector<TokenDetail> tokens;         // of whole answers, when log-probabilities were asked for
   std::vector<TokenDetail> prompt_tokens;  // but the first, when those of the prompt were asked for
   bool done = false;
   EndReason reason = EndReason::kStop;  // once it is done
@@ -51,11 +51,11 @@ struct AnswerRecord {
   // Every prompt counts once, however many choices it has; what was cached of it is what its first choice found. In a
   // stream: what was sent so far; exact from finish() on.
   store::Tokens tokens;
-  bool cancelled = false;  // a choice was: the client left, or the service stops
+  bool cancelled = false;                  // a choice was: the client left, or the service stops
   std::int64_t drafted = 0, accepted = 0;  // tokens guessed ahead, and those of them that were right
   engine::Timings timings;                 // of the choice that ended last
   bool tells_findings = false;             // whoever asks for timings is told what guards found, too
-  GuardCounts input_findings;
+  GuardCounts input_findings, retrieval_findings;
 };
 
 class AnswerWriter {

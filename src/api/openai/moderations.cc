@@ -53,7 +53,7 @@ json::Value result_of(const Moderator::Judgement& judgement) {
 
 // By the policy's rules for what is asked: the action, and kinds where clients are told of them.
 json::Object verdict_of(const governance::Policy& policy, const std::string& text) {
-  const json::Object whole = screened(policy, text, /*output=*/false, /*minor=*/false);
+  const json::Object whole = screened(policy, text, ScreenSide::kInput, /*minor=*/false);
   json::Object out{{"action", *whole.find("action")}};
   if (!policy.profile().tells_client) return out;
   json::Array kinds;

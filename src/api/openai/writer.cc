@@ -163,7 +163,9 @@ class Writer final : public AnswerWriter {
     GuardCounts found;
     for (const ChoiceResult& c : record.choices) add_counts(found, c.findings);
     out.key("guard");
-    out.value(json::Object{{"input", to_json(record.input_findings)}, {"output", to_json(found)}});
+    json::Object told{{"input", to_json(record.input_findings)}, {"output", to_json(found)}};
+    if (!record.retrieval_findings.empty()) told.set("retrieval", to_json(record.retrieval_findings));
+    out.value(told);
   }
 
   void add_usage(json::TextWriter& out, const AnswerRecord& record) const {

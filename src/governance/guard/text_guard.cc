@@ -120,7 +120,7 @@ void TextGuard::note(std::uint64_t begin, std::uint64_t end, std::string kind, G
 void TextGuard::note_words(std::size_t list, std::vector<KeywordHit>& hits) {
   const GuardedWords& rule = rules_->words[list];
   for (const KeywordHit& hit : hits) {
-    note(hit.begin, hit.end, "keyword/" + rule.list->categories()[hit.category], rule.of(hit.category),
+    note(hit.begin, hit.end, rule.stage + rule.list->categories()[hit.category], rule.of(hit.category),
          rule.list->line_of(hit.keyword));
     if (rule.of(hit.category) == GuardAction::kCover) cover(hit.begin, hit.end);
   }

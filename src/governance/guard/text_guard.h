@@ -26,7 +26,8 @@ const char* name_of(GuardAction action);  // "flag", "mask", "block"
 struct GuardedWords {
   const KeywordList* list = nullptr;  // must outlive the guard
   GuardAction action = GuardAction::kFlag;
-  std::vector<GuardAction> by_category;  // by KeywordList::categories(); empty: `action` for all
+  std::vector<GuardAction> by_category{};  // by KeywordList::categories(); empty: `action` for all
+  const char* stage = "keyword/";          // in front of the category in what is told
   GuardAction of(std::uint32_t category) const { return by_category.empty() ? action : by_category[category]; }
 };
 
@@ -58,7 +59,8 @@ struct GuardRules {
 
 struct GuardFinding {
   std::uint64_t begin = 0, end = 0;  // bytes since the text began, as it came
-  // "keyword/CATEGORY", "pattern/CATEGORY", "pii/KIND" or "model/CLASS" ("model/failed": it said nothing)
+  // "keyword/CATEGORY", "injection/CATEGORY", "pattern/CATEGORY", "pii/KIND" or "model/CLASS" ("model/failed": it said
+  // nothing)
   std::string kind;
   GuardAction action = GuardAction::kFlag;
   std::string text;        // as it came

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/file.h"
+#include "governance/guard/injection.h"
 
 namespace qw::governance {
 namespace {
@@ -83,6 +84,7 @@ Status Policy::add_words(const KeywordPack& pack, Pack& kept, std::string_view f
     minors_own.words.push_back(words);
   };
   if (pack.in_input) add(input_, minor_input_);
+  if (pack.in_retrieval && !minors) retrieval_.words.push_back(words);
   if (profile_.crisis)
     if (auto crisis = only(*kept.list, kCrisisCategory)) {
       // A model that speaks of it is answered for in the same way.
@@ -104,6 +106,7 @@ Status Policy::add_patterns(const KeywordPack& pack, Pack& kept, std::string_vie
   };
   if (pack.in_input) add(input_, minor_input_);
   if (pack.in_output) add(output_, minor_output_);
+  if (pack.in_retrieval && !minors) retrieval_.patterns.push_back(rule);
   return {};
 }
 
@@ -117,6 +120,7 @@ Status Policy::add_own_patterns() {
       if (rule.in_input) side->patterns.push_back(made);
     for (GuardRules* side : {&output_, &minor_output_})
       if (rule.in_output) side->patterns.push_back(made);
+    if (rule.in_retrieval) retrieval_.patterns.push_back(made);
   }
   return {};
 }
@@ -149,10 +153,18 @@ Result<std::unique_ptr<const Policy>> Policy::load(Profile profile, const std::f
     const double threshold = p.strictness == "loose" ? kLoose : kStrict;
     out->input_.classes = {guard_model, p.input.on_class, threshold};
     out->output_.classes = {guard_model, p.output.on_class, threshold};
+    if (p.retrieval.asks_model) out->retrieval_.classes = {guard_model, p.retrieval.on_class, threshold};
   }
   out->minor_input_ = out->input_;
   out->minor_output_ = out->output_;
+  out->retrieval_.pii = p.retrieval.pii;
+  out->retrieval_.on_pii = p.retrieval.on_pii;
   std::string hashed(p.hash.begin(), p.hash.end());
+  if (p.retrieval.on_injection) {
+    out->retrieval_.words.push_back({&injection_list(), *p.retrieval.on_injection, {}, "injection/"});
+    const Hash phrases = sha256(injection_file());
+    hashed.append(phrases.begin(), phrases.end());
+  }
   for (const KeywordPack& pack : p.packs) QW_TRY(out->add_pack(pack, packs, false, hashed));
   if (p.minors) {
     for (const KeywordPack& pack : p.minors->packs) QW_TRY(out->add_pack(pack, packs, true, hashed));

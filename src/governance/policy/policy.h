@@ -37,6 +37,8 @@ class Policy {
   // What is looked for; of minors, with their part of it.
   const GuardRules& input(bool minor = false) const { return minor ? minor_input_ : input_; }
   const GuardRules& output(bool minor = false) const { return minor ? minor_output_ : output_; }
+  // In what tools and searches bring, whoever asks.
+  const GuardRules& retrieval() const { return retrieval_; }
   // What tells that somebody is in danger, and that instructions make a companion; empty: nothing is looked for.
   const GuardRules& crisis() const { return crisis_; }
   const GuardRules& personas() const { return personas_; }
@@ -66,7 +68,7 @@ class Policy {
   Status add_patterns(const KeywordPack& pack, Pack& kept, std::string_view file, bool minors);
   Status add_own_words();
   Status add_own_patterns();
-  GuardRules input_, output_, minor_input_, minor_output_, crisis_, personas_;
+  GuardRules input_, output_, minor_input_, minor_output_, crisis_, personas_, retrieval_;
   std::string hash_;
 };
 

@@ -49,11 +49,15 @@ void read_side(Members& in, GuardSide& out) {
   }
 }
 
-void read_where(Members& in, bool& in_input, bool& in_output) {
+// "both" are those of who asks and who answers, as before there was a third.
+template <class Rule>
+void read_where(Members& in, Rule& out) {
   std::string where = "both";
-  in.choice("where", where, {"input", "output", "both"});
-  in_input = where != "output";
-  in_output = where != "input";
+  in.choice("where", where, {"input", "output", "both", "retrieval", "all"});
+  const bool everywhere = where == "all", both = where == "both" || everywhere;
+  out.in_input = both || where == "input";
+  out.in_output = both || where == "output";
+  out.in_retrieval = everywhere || where == "retrieval";
 }
 
 void read_pack(Members& in, KeywordPack& out) {
@@ -73,7 +77,7 @@ void read_pack(Members& in, KeywordPack& out) {
       out.categories.emplace_back(name, *known);
     }
   }
-  read_where(in, out.in_input, out.in_output);
+  read_where(in, out);
 }
 
 void read_pattern(Members& in, PatternRule& out) {
@@ -85,7 +89,7 @@ void read_pattern(Members& in, PatternRule& out) {
     if (!known) return in.reject("action", kActions);
     out.action = *known;
   }
-  read_where(in, out.in_input, out.in_output);
+  read_where(in, out);
   const json::Value* list = in.find("expressions", true);
   if (list == nullptr) return;
   if (!list->is_array()) return in.reject("expressions", "must be a list of texts");
@@ -265,8 +269,18 @@ void read_companion(Members& in, CompanionRule& out) {
     in.reject("only_companions", "needs personas or models, which tell who is one");
 }
 
+void read_retrieval(Members& in, RetrievalSide& out) {
+  read_side(in, out);
+  out.asks_model = in.find("model") != nullptr;
+  const json::Value* action = in.find("injection");
+  if (action == nullptr) return;
+  out.on_injection = action_named(*action);
+  if (!out.on_injection) in.reject("injection", kActions);
+}
+
 void read_guard(Members& in, Profile& out) {
   in.object("guard", [&](Members& guard) {
+    guard.object("retrieval", [&](Members& side) { read_retrieval(side, out.retrieval); });
     guard.object("input", [&](Members& side) { read_side(side, out.input); });
     guard.object("output", [&](Members& side) { read_side(side, out.output); });
     guard.flag("retract", out.retracts);

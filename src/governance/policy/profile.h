@@ -38,7 +38,7 @@ struct KeywordPack {
   std::string file;  // below the folder of packs
   GuardAction action = GuardAction::kFlag;
   std::vector<std::pair<std::string, GuardAction>> categories;  // that have another one
-  bool in_input = true, in_output = true;
+  bool in_input = true, in_output = true, in_retrieval = false;
   bool patterns = false;  // expressions (patterns/pattern_list.h), not words
 };
 
@@ -48,7 +48,7 @@ struct PatternRule {
   std::vector<std::string> expressions;
   std::int64_t longest = PatternList::kLongest;  // characters of a match
   GuardAction action = GuardAction::kFlag;
-  bool in_input = true, in_output = true;
+  bool in_input = true, in_output = true, in_retrieval = false;
   Result<PatternList> list() const;
 };
 
@@ -57,6 +57,12 @@ struct GuardSide {
   std::array<GuardAction, kPiiKinds> on_pii{};
   GuardAction on_class = GuardAction::kFlag;  // what the guard model finds; never kCover
   std::string reply;                          // what is said instead of what was blocked; "": nothing
+};
+
+// Of what tools and searches bring: it is looked at as input is, and for what wants to be obeyed (guard/injection.h).
+struct RetrievalSide : GuardSide {
+  std::optional<GuardAction> on_injection;  // nothing: it is not looked for
+  bool asks_model = false;                  // the profile says what follows of what the guard model finds
 };
 
 // What somebody is told who speaks of ending his life, and where help is.
@@ -123,6 +129,7 @@ struct Profile {
   std::vector<KeywordPack> packs;
   std::vector<PatternRule> patterns;
   GuardSide input, output;
+  RetrievalSide retrieval;
   bool retracts = true;       // a stream whose answer was blocked tells clients to take back what they show of it
   bool tells_client = false;  // answers say what was found in them, where their extras were asked for
   std::string guard_model, strictness = "strict";  // strict: a class from 0.5 on is a finding; loose: from 0.9 on

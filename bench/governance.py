@@ -86,6 +86,32 @@ def measure(process, port, key, o, turn):
     return len(done) / took, 1000 * (processor_time(process) - before) / len(done)
 
 
+def words_of(program, folder, name, setting, model):
+    """The command line of a service with this setting, whose files are named by `name`."""
+    name = re.sub(r"\W", "_", name)
+    words = ["-m", model]
+    if setting.startswith("store"):
+        words += ["--store", str(folder / f"state-{name}.db")]
+    if setting == "audit" or setting.endswith("all"):
+        words += ["--audit-log", str(folder / f"audit-{name}"), "--audit-key", str(folder / "key")]
+    if setting == "marks" or setting.endswith("all"):
+        words += ["--watermark-keys", str(folder / "marks")]
+    if not setting.endswith("all"):
+        return words
+    shown = subprocess.run([program, "govern", "profile", "show", "eu-public"], check=True, capture_output=True, text=True).stdout
+    ours = json.loads(shown)
+    ours.pop("assessment", None)
+    ours.update(required_approvals=[], crisis={"keywords": ["end my life"], "reply": "Here:", "helplines": [{"name": "n", "contact": "c"}]})
+    ours["keyword_packs"] = [{"file": "words.txt", "action": "block"}]
+    if setting.startswith("store"):
+        ours["retention"] = {**ours.get("retention", {}), "content": "encrypted"}
+        ours["strikes"] = {"in_a_row": 3, "a_day": 5}
+        words += ["--content-keys", str(folder / "content")]
+    policy = folder / f"policy-{name}.json"
+    policy.write_text(json.dumps(ours))
+    return words + ["--policy", str(policy), "--label-producer", "Example"]
+
+
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("program")
@@ -103,36 +129,14 @@ def main():
         run("govern", "audit", "key", folder / "key")
         run("govern", "watermark", "add", folder / "marks")
         run("govern", "content", "key", folder / "content")
-        ours = json.loads(run("govern", "profile", "show", "eu-public"))
-        ours.pop("assessment", None)
-        ours.update(required_approvals=[], crisis={"keywords": ["end my life"], "reply": "Here:", "helplines": [{"name": "n", "contact": "c"}]})
         (folder / "words.txt").write_text("[arms]\n" + "\n".join(f"forbidden thing {i}" for i in range(10_000)) + "\n")
-        ours["keyword_packs"] = [{"file": "words.txt", "action": "block"}]
-        (folder / "ours.json").write_text(json.dumps(ours))
-        kept = {**ours, "profile": "kept", "retention": {**ours.get("retention", {}), "content": "encrypted"}, "strikes": {"in_a_row": 3, "a_day": 5}}
-        (folder / "kept.json").write_text(json.dumps(kept))
-        base = ["-m", o.model]
-        audit = lambda n: ["--audit-log", str(folder / f"audit-{n}"), "--audit-key", str(folder / "key")]
-        marks = ["--watermark-keys", str(folder / "marks")]
-        store = lambda n: ["--store", str(folder / f"state-{n}.db")]
-        settings = {
-            "off": base,
-            "audit": base + audit("audit"),
-            "marks": base + marks,
-            "all": base + audit("all") + marks + ["--policy", str(folder / "ours.json"), "--label-producer", "Example"],
-            "store": base + store("store"),
-            "store, all": base + store("all2") + audit("all2") + marks + ["--policy", str(folder / "kept.json"), "--label-producer", "Example",
-                                                                       "--content-keys", str(folder / "content")],
-        }
-        wanted = o.only.split(";") if o.only else ["off", "off again", *list(settings)[1:]]
-        programs = {"": o.program, **({"beside ": o.beside} if o.beside else {})}
+        names = ["off", "off again", "audit", "marks", "all", "store", "store, all"]
+        wanted = o.only.split(";") if o.only else names
         running = {}
-        for n in wanted:
-            for prefix, program in programs.items():
+        for prefix, program in (("", o.program), ("beside ", o.beside)):
+            for n in wanted if program else ():
                 name = prefix + n
-                words = settings[n.removesuffix(" again")]
-                words = [w.replace(str(folder / "audit-"), str(folder / f"audit-{prefix}")).replace(str(folder / "state-"), str(folder / f"state-{prefix}")) for w in words]
-                running[name] = start(program, folder, re.sub(r"\W", "_", name), words, "--store" in words)
+                running[name] = start(program, folder, re.sub(r"\W", "_", name), words_of(program, folder, name, n, o.model), n.startswith("store"))
         figures = {n: [] for n in running}
         try:
             for turn in range(-1, o.rounds):

@@ -40,6 +40,7 @@ tie_word_embeddings = true
 parts = {parts}
 zero = {zero}
 overlap = {overlap}
+tensor = {tensor}
 """
 # Hosts, megabits a second of each host's cable (0: as fast as the machine copies), micro-batches of a step, and what else.
 CASES = [dict(hosts=1, rate=0, accumulation=1), dict(hosts=1, rate=0, accumulation=2),
@@ -47,7 +48,9 @@ CASES = [dict(hosts=1, rate=0, accumulation=1), dict(hosts=1, rate=0, accumulati
          dict(hosts=2, rate=0, accumulation=2, zero=1), dict(hosts=2, rate=0, accumulation=2, zero=2),
          dict(hosts=2, rate=1000, accumulation=2, overlap=False), dict(hosts=2, rate=1000, accumulation=2),
          dict(hosts=2, rate=1000, accumulation=8), dict(hosts=2, rate=250, accumulation=2),
-         dict(hosts=4, rate=1000, accumulation=4), dict(hosts=4, rate=250, accumulation=4)]
+         dict(hosts=4, rate=1000, accumulation=4), dict(hosts=4, rate=250, accumulation=4),
+         dict(hosts=2, rate=0, accumulation=2, tensor=2), dict(hosts=2, rate=1000, accumulation=2, tensor=2),
+         dict(hosts=4, rate=1000, accumulation=4, tensor=2), dict(hosts=4, rate=1000, accumulation=2, tensor=4)]
 WARM = 1  # steps that do not count
 
 
@@ -106,16 +109,16 @@ def measure(options):
     out.mkdir(parents=True, exist_ok=True)
     program = str(pathlib.Path(options.program).resolve())
     results = json.loads((out / "results.json").read_text()) if (out / "results.json").exists() else []
-    known = [r["case"] for r in results]
+    known = [{"tensor": 1, **r["case"]} for r in results]
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         write_data(folder)
         for number, case in enumerate(CASES):
-            full = {"zero": 0, "overlap": True, **case}
+            full = {"zero": 0, "overlap": True, "tensor": 1, **case}
             if full in known:
                 continue
             recipe = RECIPE.format(steps=WARM + options.steps, accumulation=full["accumulation"], zero=full["zero"],
-                                   parts=full["hosts"], overlap=str(full["overlap"]).lower())
+                                   parts=full["hosts"] // full["tensor"], tensor=full["tensor"], overlap=str(full["overlap"]).lower())
             (folder / "recipe.toml").write_text(recipe)
             command = [program, "train", "recipe.toml", "--set", f"output=run{number}", "--json"]
             network = Network(full["hosts"], full["rate"], folder) if full["hosts"] > 1 else None
@@ -137,44 +140,53 @@ def measure(options):
             (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
-PARAMETERS = 4096 * 512 + 8 * (512 * 512 * 2 + 2 * 256 * 512 + 3 * 512 * 1536)  # norms left aside
+LAYERS, WIDTH, ROWS = 8, 512, 512
+IN_LAYERS = LAYERS * (512 * 512 * 2 + 2 * 256 * 512 + 3 * 512 * 1536)  # norms left aside
+PARAMETERS = 4096 * 512 + IN_LAYERS
 BACKWARD = 2 / 3  # of a micro-batch's time
 
 
 class Cost:
     """Seconds of a step. micro: of one micro-batch; update: of the optimizer; rate: bytes a second of a cable, out and in at once;
-    copy: bytes a second at which processes of this machine hand on without a cable; message: of one message; buckets: of a model;
-    reached: of a cable's rate."""
+    copy: bytes a second at which processes of this machine hand on without a cable; message: of one message; bucket: bytes of
+    gradients that are summed at once; reached: of a cable's rate; in_layers: parameters that can be cut; summed: bytes of a value
+    of all rows of a micro-batch."""
 
-    def __init__(self, micro, update, copy, message, parameters, bucket=16 << 20, reached=1.0):
+    def __init__(self, micro, update, copy, message, parameters, bucket=16 << 20, reached=1.0, in_layers=0, layers=0, summed=0):
         self.micro, self.update, self.copy, self.message, self.bytes, self.reached = micro, update, copy, message, 4 * parameters, reached
-        self.buckets = max(1, round(self.bytes / bucket))
+        self.bucket, self.cut, self.layers, self.summed = bucket, in_layers / parameters, layers, summed
 
-    def exchange(self, hosts, rate):
-        if hosts == 1:
-            return 0
-        moved = 2 * self.bytes * (hosts - 1) / hosts
-        return moved / (self.reached * rate) + moved / self.copy + 2 * self.buckets * (hosts - 1) * self.message
+    def exchange(self, moved, hosts, rate, messages):
+        """Sums of so many bytes over so many hosts: as much goes out as comes in."""
+        moved *= 2 * (hosts - 1) / hosts
+        return moved / (self.reached * rate) + moved / self.copy + 2 * messages * (hosts - 1) * self.message
 
-    def step(self, hosts, rate, accumulation, overlap=True, zero=0, crowd=1):
-        """`accumulation`: of the whole step; `crowd`: hosts a processor, where they are not machines."""
-        own = crowd * accumulation / hosts
-        exchange = self.exchange(hosts, rate)
-        hidden = BACKWARD * self.micro if overlap else 0
-        return own * self.micro + max(0, exchange - crowd * hidden) + crowd * self.update / (hosts if zero else 1)
+    def sums(self, tensor, rate):
+        """Of a micro-batch over those that hold a model together: two a layer forward and two backward."""
+        return self.exchange(4 * self.layers * self.summed, tensor, rate, 4 * self.layers)
+
+    def step(self, hosts, rate, accumulation, overlap=True, zero=0, crowd=1, tensor=1):
+        """`accumulation`: of the whole step; `crowd`: hosts a processor, where they are not machines; `tensor`: hosts that hold a
+        model together."""
+        groups, left = hosts / tensor, 1 - self.cut * (1 - 1 / tensor)  # left: of a model and of its work
+        own, held = accumulation / groups, left * self.bytes
+        exchange = self.exchange(held, groups, rate, max(1, round(held / self.bucket)))
+        hidden = BACKWARD * left * self.micro if overlap else 0
+        return (own * (crowd * left * self.micro + self.sums(tensor, rate)) + max(0, exchange - crowd * hidden)
+                + crowd * left * self.update / (groups if zero else 1))
 
 
 def fit(results):
     """From one host, and from two without a cable's limit and with one of a gigabit, both without overlap."""
-    of = {tuple(sorted(r["case"].items())): r for r in results}
-    get = lambda **c: of[tuple(sorted({"zero": 0, "overlap": True, "rate": 0, **c}.items()))]["seconds"]
+    of = {tuple(sorted({"tensor": 1, **r["case"]}.items())): r for r in results}
+    get = lambda **c: of[tuple(sorted({"zero": 0, "overlap": True, "rate": 0, "tensor": 1, **c}.items()))]["seconds"]
     both = get(hosts=1, accumulation=2)
     micro = min(both - get(hosts=1, accumulation=1), both / 2)
     update = max(0.0, get(hosts=1, accumulation=1) - micro)
-    cost = Cost(micro, update, 1e12, 20e-6, PARAMETERS)
+    cost = Cost(micro, update, 1e12, 20e-6, PARAMETERS, in_layers=IN_LAYERS, layers=LAYERS, summed=4 * ROWS * WIDTH)
     left = get(hosts=2, accumulation=2, overlap=False) - micro - update
     cost.copy = cost.bytes / max(left, 1e-4)  # 2 (N-1)/N of the bytes
-    left = get(hosts=2, rate=1000, accumulation=2, overlap=False) - micro - update - cost.exchange(2, 1e15)
+    left = get(hosts=2, rate=1000, accumulation=2, overlap=False) - micro - update - cost.exchange(cost.bytes, 2, 1e15, max(1, round(cost.bytes / cost.bucket)))
     cost.reached = cost.bytes / 125e6 / max(left, 1e-4)
     return cost
 
@@ -182,9 +194,9 @@ def fit(results):
 def predictions(results, cost):
     rows = []
     for r in results:
-        c = r["case"]
+        c = {"tensor": 1, **r["case"]}
         rate = c["rate"] * 1e6 / 8 if c["rate"] else 1e15
-        rows.append((c, r, cost.step(c["hosts"], rate, c["accumulation"], c["overlap"], c["zero"], max(1, c["hosts"] / os.cpu_count()))))
+        rows.append((c, r, cost.step(c["hosts"], rate, c["accumulation"], c["overlap"], c["zero"], max(1, c["hosts"] / os.cpu_count()), c["tensor"])))
     return rows
 
 
@@ -193,10 +205,13 @@ def predictions(results, cost):
 CURVES = [("100 Gbit/s", 100e9 / 8), ("25 Gbit/s", 25e9 / 8), ("10 Gbit/s", 10e9 / 8), ("1 Gbit/s", 1e9 / 8)]
 HOSTS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000]
 LARGE, FLOPS, TOKENS, EACH = 596_049_920, 2e12, 1024, 8
+LARGE_LAYERS, LARGE_WIDTH, LARGE_TABLE = 28, 1024, 151_936 * 1024
+COLUMNS = [1, 2, 4, 8]
 
 
 def large_cost():
-    return Cost(6 * LARGE * TOKENS / FLOPS, 28 * LARGE / 100e9, 10e9, 20e-6, LARGE, reached=0.8)
+    return Cost(6 * LARGE * TOKENS / FLOPS, 28 * LARGE / 100e9, 10e9, 20e-6, LARGE, reached=0.8, in_layers=LARGE - LARGE_TABLE, layers=LARGE_LAYERS,
+                summed=4 * TOKENS * LARGE_WIDTH)
 
 
 def report(options):
@@ -204,9 +219,9 @@ def report(options):
     cost = fit(results)
     lines = [f"Fitted: a micro-batch {1e3 * cost.micro:.0f} ms, an update {1e3 * cost.update:.0f} ms, copies between processes of this machine "
              f"{cost.copy / 1e9:.2f} GB/s, {100 * cost.reached:.0f} % of a cable's rate; {PARAMETERS / 1e6:.1f} M parameters, {cost.bytes / 1e6:.0f} MB of gradients.", "",
-             "| hosts | cable | micro-batches | zero | overlap | step, measured | waited | step, model | model / measured |", "|---|---|---|---|---|---|---|---|---|"]
+             "| hosts | cable | micro-batches | zero | overlap | tensor | step, measured | waited | step, model | model / measured |", "|---|---|---|---|---|---|---|---|---|---|"]
     for c, r, predicted in predictions(results, cost):
-        lines.append(f"| {c['hosts']} | {str(c['rate']) + ' Mbit/s' if c['rate'] else 'none'} | {c['accumulation']} | {c['zero']} | {'yes' if c['overlap'] else 'no'} | "
+        lines.append(f"| {c['hosts']} | {str(c['rate']) + ' Mbit/s' if c['rate'] else 'none'} | {c['accumulation']} | {c['zero']} | {'yes' if c['overlap'] else 'no'} | {c['tensor']} | "
                      f"{1e3 * r['seconds']:.0f} ms ({1e3 * r['range'][0]:.0f} to {1e3 * r['range'][1]:.0f}) | {1e3 * r['waited']:.0f} ms | {1e3 * predicted:.0f} ms | {predicted / r['seconds']:.2f} |")
     large = large_cost()
     alone = large.step(1, 1e15, EACH)
@@ -215,6 +230,11 @@ def report(options):
               "| hosts | " + " | ".join(name for name, _ in CURVES) + " |", "|---|" + "---|" * len(CURVES)]
     for i, n in enumerate(HOSTS):
         lines.append(f"| {n} | " + " | ".join(f"{100 * alone / shares[name][i][1]:.0f} %" for name, _ in CURVES) + " |")
+    lines += ["", f"The same of hosts that hold one model together (`tensor`), {EACH} micro-batches a step: share of their speed, and the bytes of weights, gradients and "
+              "moments that each has of those of one.", "", "| hosts | bytes | " + " | ".join(name for name, _ in CURVES) + " |", "|---|---|" + "---|" * len(CURVES)]
+    for n in COLUMNS:
+        speeds = [100 * alone / (n * large.step(n, rate, EACH, tensor=n)) for _, rate in CURVES]
+        lines.append(f"| {n} | {100 * (1 - large.cut * (1 - 1 / n)):.0f} % | " + " | ".join(f"{speed:.0f} %" for speed in speeds) + " |")
     lines += ["", "![Speed of N hosts in hosts, by the model, for four networks](../performance/training-hosts.svg)"]
     drawing = chart("Qwen3-0.6B on N hosts, by the model", "hosts", "speed, in hosts",
                     {name: [(n, *[n * alone / seconds] * 3) for n, seconds in points] for name, points in shares.items()}, {"as many as there are": [(n, n) for n in HOSTS]})

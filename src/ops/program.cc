@@ -46,6 +46,10 @@ const char* op_name(OpKind kind) {
       return "short_conv";
     case OpKind::kDeltaRule:
       return "delta_rule";
+    case OpKind::kEnterGroup:
+      return "enter_group";
+    case OpKind::kSumGroup:
+      return "sum_group";
     case OpKind::kHead:
       return "head";
   }

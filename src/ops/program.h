@@ -14,7 +14,7 @@
 namespace qw::ops {
 
 enum class OpKind : std::uint8_t { kEmbed, kGiven, kRmsNorm, kLinear, kRope, kAttention, kSwiglu, kAdd, kExperts, kColumns, kGateRows,
-                                  kScale, kSilu, kMatchRows, kNgrams, kRelu, kConcat, kShortConv, kDeltaRule, kHead };
+                                  kScale, kSilu, kMatchRows, kNgrams, kRelu, kConcat, kShortConv, kDeltaRule, kEnterGroup, kSumGroup, kHead };  // the two of groups: slicing.h
 const char* op_name(OpKind kind);
 
 struct Op {

@@ -56,6 +56,10 @@ struct TrainingOptions {
   // By model parameter: a frozen one that is read from here in whatever format it has, and is in no ParameterBuffer. Empty
   // views, or an empty list: as usual. What they view must outlive the graph.
   std::vector<tensor::ConstView> stored{};
+  // Of a program in slices (slicing.h): makes numbers, on every process of the group, their sums over the group, the same bytes
+  // everywhere. Called on the thread that drives the graph, in the same order everywhere. It tells of no failure: whoever made
+  // it asks for that when a pass is over.
+  std::function<void(std::span<float>)> sum_group{};
 };
 
 // N rows of whole documents, one after the other.

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "formats/embedding_config.h"
 #include "models/load.h"
+#include "tensor/blocks.h"
 #include "tokenizer/retrieval_prompt.h"
 #include "train/internal/moments.h"
 #include "train/internal/state.h"
@@ -108,10 +109,26 @@ struct Reader {
 constexpr std::pair<Moment, const char*> kFloatMoments[] = {{Moment::kFirst, "m."}, {Moment::kSecond, "v."}};
 constexpr std::pair<Moment, const char*> kCodeMoments[] = {{Moment::kFirstCodes, "m8."}, {Moment::kSecondCodes, "v8."}};
 
-Status read_moment(const Reader& from, const std::string& name, GradientSum& share, Optimizer& optimizer, Moment moment,
-                   std::size_t p) {
+// Of a parameter that is cut, this process's slice; the whole is dropped.
+Status read_slice(const Reader& from, const std::string& name, const TensorGroup& group, std::size_t p, float* out) {
+  std::vector<float> whole(static_cast<std::size_t>(group.whole(p).elements()));
+  QW_TRY(from.floats(name, group.whole(p), whole.data()));
+  group.take(p, whole.data(), out);
+  return {};
+}
+
+Status read_moment(const Reader& from, const std::string& name, const TensorGroup* group, GradientSum& share,
+                   Optimizer& optimizer, Moment moment, std::size_t p) {
   const tensor::Shape shape = whole_shape(optimizer, moment, p);
   if (shape.elements() == 0) return {};
+  if (group != nullptr && group->cuts(p)) {
+    std::vector<float> slice(static_cast<std::size_t>(shape.elements()));
+    QW_TRY(read_slice(from, name, *group, p, slice.data()));
+    const auto bytes = std::as_bytes(std::span(slice));
+    if (share.owned().empty()) std::copy(bytes.begin(), bytes.end(), held(optimizer, moment, p).begin());
+    else take_share(share, optimizer, moment, p, bytes);
+    return {};
+  }
   const bool codes = moment == Moment::kFirstCodes || moment == Moment::kSecondCodes;
   const bool whole = share.owned().empty();
   std::vector<float> room(whole ? 0 : static_cast<std::size_t>(codes ? (shape.elements() + 3) / 4 : shape.elements()));
@@ -121,6 +138,14 @@ Status read_moment(const Reader& from, const std::string& name, GradientSum& sha
   QW_TRY(codes ? from.codes(name, bytes) : from.floats(name, shape, floats));
   if (!whole) take_share(share, optimizer, moment, p, bytes);
   return {};
+}
+
+std::vector<std::byte> as_bf16(std::span<const std::byte> floats) {
+  std::vector<std::byte> out(floats.size() / 2);
+  const auto* const from = reinterpret_cast<const float*>(floats.data());
+  auto* const to = reinterpret_cast<std::uint16_t*>(out.data());
+  for (std::size_t i = 0; i < out.size() / sizeof(std::uint16_t); ++i) to[i] = tensor::f32_to_bf16(from[i]);
+  return out;
 }
 
 // The newest checkpoint, as rank 0 sees it; empty: none.
@@ -164,23 +189,39 @@ std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path&
   return found;
 }
 
+// What is cut, of processes that have a copy of the model among them, those around rank 0 put together there.
+Status Trainer::State::join(std::span<const float> own, std::size_t p, std::vector<std::byte>& whole) {
+  return group->tells() ? group->join(p, own, whole) : Status{};
+}
+
+// First of those who have shares of a slice, then of those who have slices.
+Status Trainer::State::whole_moment(Moment moment, std::size_t p, std::vector<std::byte>& whole) {
+  if (!cut(p) && group != nullptr && group->row().rank() > 0) return {};  // all columns have the same
+  std::vector<std::byte> slice;
+  if (!share->owned().empty()) QW_TRY(collect(*share, *optimizer, moment, p, cut(p) ? slice : whole));
+  if (!cut(p)) return {};
+  const std::span<const std::byte> bytes = share->owned().empty() ? held(*optimizer, moment, p) : std::span(slice);
+  return join({reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)}, p, whole);
+}
+
 Status Trainer::save_checkpoint(const std::filesystem::path& path) {
   State& s = *state_;
   std::vector<NamedTensor> tensors;
   const auto add = [&](const char* kind, const ops::ParameterBuffer& buffer) {
     for (std::size_t i = 0; i < buffer.size(); ++i)
-      if (buffer.elements(i) > 0)
-        tensors.push_back({kind + s.name(i), buffer.shape(i), buffer.data(i)});
+      if (buffer.elements(i) > 0) {
+        tensors.push_back({kind + s.name(i), s.whole_shape(i), buffer.data(i)});
+        if (s.cut(i)) tensors.back().made = [&s, &buffer, i](auto& whole) { return s.join(buffer.tensor(i), i, whole); };
+      }
   };
   add("weight.", s.weights);
   const auto add_moment = [&](Moment moment, const char* kind, std::size_t i, tensor::DType type) {
     const tensor::Shape shape = whole_shape(*s.optimizer, moment, i);
     if (shape.elements() == 0) return;
-    tensors.push_back({kind + s.name(i), shape, nullptr, type, held(*s.optimizer, moment, i)});
-    if (!s.share->owned().empty())
-      tensors.back().made = [&s, moment, i](std::vector<std::byte>& whole) {
-        return collect(*s.share, *s.optimizer, moment, i, whole);
-      };
+    tensors.push_back(
+        {kind + s.name(i), s.cut(i) ? s.whole_shape(i) : shape, nullptr, type, held(*s.optimizer, moment, i)});
+    if (!s.share->owned().empty() || s.cut(i))
+      tensors.back().made = [&s, moment, i](std::vector<std::byte>& whole) { return s.whole_moment(moment, i, whole); };
   };
   for (const auto& [moment, kind] : kFloatMoments)
     for (std::size_t i = 0; i < s.weights.size(); ++i) add_moment(moment, kind, i, tensor::DType::kF32);
@@ -226,14 +267,15 @@ Status Trainer::load_checkpoint(const std::filesystem::path& path) {
   const Reader from{file ? &*file : nullptr, s.alone() ? nullptr : s.ranks};
   const auto load = [&](const char* kind, ops::ParameterBuffer& buffer) -> Status {
     for (std::size_t i = 0; i < buffer.size(); ++i)
-      if (buffer.elements(i) > 0) QW_TRY(from.floats(kind + s.name(i), buffer.shape(i), buffer.data(i)));
+      if (s.cut(i)) QW_TRY(read_slice(from, kind + s.name(i), *s.group, i, buffer.data(i)));
+      else if (buffer.elements(i) > 0) QW_TRY(from.floats(kind + s.name(i), buffer.shape(i), buffer.data(i)));
     return {};
   };
   QW_TRY(load("weight.", s.weights));
   for (const auto& moments : {kFloatMoments, kCodeMoments})
     for (std::size_t k = 0; k < 2; ++k)
       for (std::size_t i = 0; i < s.weights.size(); ++i)
-        QW_TRY(read_moment(from, moments[k].second + s.name(i), *s.share, *s.optimizer, moments[k].first, i));
+        QW_TRY(read_moment(from, moments[k].second + s.name(i), s.group.get(), *s.share, *s.optimizer, moments[k].first, i));
   if (s.has_average()) QW_TRY(load("average.", s.average));
   const data::Cursor cursor{static_cast<std::uint64_t>(state.find("epoch")->as_int()), state.find("sequence")->as_int()};
   QW_TRY(s.method->open(cursor));
@@ -302,6 +344,12 @@ Status Trainer::roll_back(const StepRecord& broken, const Callbacks& callbacks) 
 
 Status Trainer::export_model(const std::filesystem::path& folder) {
   State& s = *state_;
+  if (!s.leads()) {
+    std::vector<std::byte> none;
+    for (std::size_t i = 0; i < s.weights.size(); ++i)
+      if (s.cut(i)) QW_TRY(s.join(s.served_weights().tensor(i), i, none));
+    return {};
+  }
   std::error_code code;
   std::filesystem::create_directories(folder, code);
   if (code) return fail(ErrorKind::kFailed, folder.string() + ": cannot create: " + code.message());
@@ -310,13 +358,19 @@ Status Trainer::export_model(const std::filesystem::path& folder) {
   const auto& weights = s.served_weights();
   std::vector<tensor::ConstView> views;
   for (std::size_t i = 0; i < weights.size(); ++i)
-    views.push_back({tensor::DType::kF32, weights.shape(i), reinterpret_cast<const std::byte*>(weights.data(i))});
+    views.push_back({tensor::DType::kF32, s.whole_shape(i), s.cut(i) ? nullptr : reinterpret_cast<const std::byte*>(weights.data(i))});
   QW_ASSIGN(const models::FileTensors there, models::file_tensors(s.model(), views, formats::ModelKind::kHfFolder));
   std::vector<tensor::Buffer> made(there.tensors.size());
   for (std::size_t i = 0; i < made.size(); ++i) {
     const models::FileTensor& t = there.tensors[i];
     if (t.parameter < 0)
       tensors.push_back({t.name, t.shape, nullptr, t.view.dtype, {t.view.data, static_cast<std::size_t>(t.view.bytes())}});
+    else if (const auto p = static_cast<std::size_t>(t.parameter); s.cut(p))
+      tensors.push_back({t.name, t.shape, nullptr, t.small ? tensor::DType::kF32 : type, {}, [&s, &weights, p, small = t.small, type](auto& whole) -> Status {
+                           QW_TRY(s.join(weights.tensor(p), p, whole));
+                           if (!small && type == tensor::DType::kBF16) whole = as_bf16(whole);
+                           return {};
+                         }});
     else tensors.push_back({t.name, t.shape, tensor::in_memory(t.view, made[i]).f32(), t.small ? tensor::DType::kF32 : type, {}});
   }
   json::Object config = s.model().hf_config();

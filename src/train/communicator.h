@@ -1,8 +1,9 @@
 // The processes that train one model together, and how they pass numbers to each other. One per process, made by
 // whoever starts the training (over MPI: apps/qianwen/ranks.h); a run of one process needs none.
 //
-// Calls are made by all processes of a run in the same order, and by one thread of each at a time (any thread). They
-// return when this process's part is done. Errors: kFailed, naming the call; after one the run cannot go on.
+// Calls are made by all processes of a run in the same order, and by one thread of each at a time (any thread); exchanges
+// may be made by two threads at once if no partner of the one is a partner of the other. They return when this process's
+// part is done. Errors: kFailed, naming the call; after one the run cannot go on.
 #pragma once
 
 #include <cstddef>

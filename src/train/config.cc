@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "data/config_table.h"
+#include "train/internal/tensor_group.h"
 
 namespace qw::train {
 namespace {
@@ -182,6 +183,7 @@ Status read_tables(ConfigTable& top, TrainConfig& c) {
   QW_TRY(parallel.read("zero", c.parallel.zero, 0, 2));
   QW_TRY(parallel.read("bucket_mib", c.parallel.bucket_mib, 1, 1 << 20));
   QW_TRY(parallel.read("overlap", c.parallel.overlap));
+  QW_TRY(parallel.read("tensor", c.parallel.tensor, 1, 1 << 12));
   QW_TRY(parallel.finish());
   QW_ASSIGN(auto energy, top.table("energy"));
   QW_TRY(energy.read("watts_a_thread", c.energy.watts_a_thread, 0, 10'000));
@@ -294,6 +296,7 @@ Status check_together(const TrainConfig& c) {
   if (c.parallel.parts > c.accumulation)
     return fail(ErrorKind::kBadInput, "parallel.parts deals out the micro-batches of a step, and accumulation = " +
                                           std::to_string(c.accumulation) + " is fewer");
+  QW_TRY(check_tensor(c));
   if (c.rollback.most > 0 && c.checkpoint.every == 0)
     return fail(ErrorKind::kBadInput, "rollback.most goes back to checkpoints; set checkpoint.every");
   if (c.rollback.most > 0 && c.skip_non_finite)

@@ -66,6 +66,7 @@ struct ParallelConfig {
   std::int64_t zero = 0;        // 1: each process keeps its share of the moments, 2: of the gradients too
   std::int64_t bucket_mib = 16; // of gradients that are summed at once
   bool overlap = true;          // with the backward pass
+  std::int64_t tensor = 1;      // processes that hold one model together, each a slice of every layer (internal/tensor_group.h)
 };
 
 // What energy is reckoned with where the machine's counters cannot be read, and what is added to what they show.

@@ -114,7 +114,13 @@ Result<Estimate> estimate(TrainConfig config, const data::Dataset& dataset, cons
   }
   out.available = static_cast<std::int64_t>(base::available_memory_bytes());
   out.checkpoint = out.memory.weights + out.memory.moments;
-  if (seconds <= 0 || out.memory.total() > out.available) return out;
+  if (config.parallel.tensor > 1) {  // files hold whole models
+    TrainConfig whole = config;
+    whole.parallel.tensor = 1;
+    QW_ASSIGN(const MemoryNeed need, memory_need(whole, dataset, kernels, pool));
+    out.checkpoint = need.weights + need.moments;
+  }
+  if (seconds <= 0 || config.parallel.tensor > 1 || out.memory.total() > out.available) return out;
   QW_ASSIGN(const auto folder, TemporaryFolder::make());
   config.output = folder.path();
   QW_TRY(calibrate(config, dataset, kernels, pool, seconds, out));

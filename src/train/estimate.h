@@ -29,7 +29,7 @@ struct MemoryNeed {
 };
 
 // What a trainer takes beside the program and its data; of a teacher, and of an engine that answers for [grpo], nothing is
-// counted, and of several processes this is what one alone would take. Errors as Trainer::create's.
+// counted, and of several processes this is what one alone would take (with parallel.tensor, with its slices). Errors as Trainer::create's.
 Result<MemoryNeed> memory_need(const TrainConfig& config, const data::Dataset& dataset, const kernels::Kernels& kernels,
                                base::ThreadPool& pool);
 
@@ -41,7 +41,7 @@ struct Estimate {
   std::int64_t program = 0;                       // bytes of the program with its tokenizer and data, measured now
   std::int64_t available = 0;                     // bytes that there are now
   std::int64_t checkpoint = 0;                    // bytes of one on the disk
-  std::optional<double> seconds_a_step, seconds;  // absent: there is not the memory to try, or it was not asked for
+  std::optional<double> seconds_a_step, seconds;  // absent: there is not the memory to try, it was not asked for, or parallel.tensor needs others for it
   std::int64_t calibrated = 0;                    // steps that were timed
   std::int64_t measured_peak = 0;  // bytes of this process at its largest, after these steps; 0: not calibrated
   std::vector<std::string> left_out;

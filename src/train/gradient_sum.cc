@@ -47,7 +47,7 @@ struct Bucket {
 struct GradientSum::State {
   ops::TrainingGraph& graph;
   ParallelConfig config;
-  Communicator* ranks;
+  Communicator *ranks, *all;
   base::ThreadPool& pool;
   int rank, size, zero;
   std::vector<Bucket> buckets;         // in the order in which they are summed
@@ -62,10 +62,11 @@ struct GradientSum::State {
   double waited = 0;
 
   State(ops::TrainingGraph& g, const std::vector<UpdateRule>& rules, const ParallelConfig& c, Communicator* r,
-        base::ThreadPool& p)
+        Communicator* everyone, base::ThreadPool& p)
       : graph(g),
         config(c),
         ranks(r),
+        all(everyone),
         pool(p),
         rank(r != nullptr ? r->rank() : 0),
         size(r != nullptr ? r->size() : 1),
@@ -362,13 +363,14 @@ Status GradientSum::State::sum_piece(Bucket& b, const std::vector<Addend>& own, 
 }
 
 GradientSum::GradientSum(ops::TrainingGraph& graph, const std::vector<UpdateRule>& rules, const ParallelConfig& config,
-                         Communicator* ranks, base::ThreadPool& pool)
-    : state_(std::make_unique<State>(graph, rules, config, ranks, pool)) {}
+                         Communicator* ranks, Communicator* all, base::ThreadPool& pool)
+    : state_(std::make_unique<State>(graph, rules, config, ranks, all, pool)) {}
 GradientSum::~GradientSum() = default;
 
 int GradientSum::rank() const { return state_->rank; }
 int GradientSum::size() const { return state_->size; }
 Communicator* GradientSum::ranks() const { return state_->ranks; }
+Communicator* GradientSum::everyone() const { return state_->all; }
 const std::vector<Communicator::Range>& GradientSum::owned() const { return state_->owned; }
 Communicator::Range GradientSum::owned_by(int rank, std::size_t parameter) const {
   return state_->owned_by(rank, parameter);

@@ -21,6 +21,13 @@ Result<MemoryNeed> memory_need(const TrainConfig& config, const data::Dataset& d
   for (const auto& parameter : model.parameters()) shapes.push_back(parameter.shape);
   ops::RecordingExecutor recorder(shapes);
   model.forward(recorder);
+  ops::Program program = recorder.finish();
+  if (config.parallel.tensor > 1) {  // one slice
+    const auto columns = static_cast<int>(config.parallel.tensor);
+    QW_ASSIGN(const ops::Slicing slicing, slicing_for(model, program, columns));
+    program = ops::sliced(program, slicing);
+    for (std::size_t p = 0; p < shapes.size(); ++p) shapes[p] = ops::slice_shape(shapes[p], slicing.cut(p), columns);
+  }
   ops::TrainingOptions options;
   options.max_tokens = config.sequence_length * config.batch_sequences;
   options.precision =
@@ -41,7 +48,7 @@ Result<MemoryNeed> memory_need(const TrainConfig& config, const data::Dataset& d
     out.base = lora->base_bytes();
     trained.insert(trained.end(), lora->shapes().begin(), lora->shapes().end());
   }
-  const ops::TrainingNeed graph = ops::training_need(recorder.finish(), shapes, options, kernels, pool);
+  const ops::TrainingNeed graph = ops::training_need(program, shapes, options, kernels, pool);
   const OptimizerNeed optimizer = optimizer_need(trained, rules, config.optimizer, options.precision, kernels, pool);
   out.weights = graph.parameters * (config.ema > 0 ? 2 : 1);
   out.gradients = graph.parameters;

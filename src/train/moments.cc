@@ -51,7 +51,7 @@ Status collect(GradientSum& share, Optimizer& optimizer, Moment moment, std::siz
   const auto there = [&](int rank) { return bytes_of(optimizer, moment, p, share.owned_by(rank, p)); };
   std::vector<Communicator::Sent> sent;
   std::vector<Communicator::Received> received;
-  if (!share.leads()) {
+  if (share.rank() > 0) {
     if (!own.empty()) sent.push_back({0, own});
     return share.ranks()->exchange(sent, received);
   }

@@ -89,15 +89,20 @@ std::vector<double> squares_of(const ops::ParameterBuffer& gradients, const std:
   return out;
 }
 
-double norm_of(const ops::ParameterBuffer& gradients, const std::vector<UpdateRule>& rules, const std::vector<double>& squares) {
-  double sum = 0;
+std::vector<double> squares_by_parameter(const ops::ParameterBuffer& gradients, const std::vector<UpdateRule>& rules,
+                                         const std::vector<double>& squares) {
+  std::vector<double> out(gradients.size());
   auto next = squares.begin();
   for (std::size_t p = 0; p < gradients.size(); ++p) {
     if (rules[p] == UpdateRule::kFrozen) continue;
-    double of = 0;
-    for (std::int64_t at = 0; at < gradients.elements(p); at += kChunk) of += *next++;
-    sum += of;
+    for (std::int64_t at = 0; at < gradients.elements(p); at += kChunk) out[p] += *next++;
   }
+  return out;
+}
+
+double norm_of(const ops::ParameterBuffer& gradients, const std::vector<UpdateRule>& rules, const std::vector<double>& squares) {
+  double sum = 0;
+  for (const double of : squares_by_parameter(gradients, rules, squares)) sum += of;
   return std::sqrt(sum);
 }
 

@@ -41,6 +41,9 @@ std::vector<double> squares_of(const ops::ParameterBuffer& gradients, const std:
                                const std::vector<Communicator::Range>& owned, const kernels::Kernels& kernels,
                                base::ThreadPool& pool);
 double norm_of(const ops::ParameterBuffer& gradients, const std::vector<UpdateRule>& rules, const std::vector<double>& squares);
+// Those sums by parameter, whose sum is the square of the norm.
+std::vector<double> squares_by_parameter(const ops::ParameterBuffer& gradients, const std::vector<UpdateRule>& rules,
+                                         const std::vector<double>& squares);
 // Square root of the sum of squares of all gradients that are trained.
 double gradient_norm(const ops::ParameterBuffer& gradients, const std::vector<UpdateRule>& rules,
                      const kernels::Kernels& kernels, base::ThreadPool& pool);

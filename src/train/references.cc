@@ -45,11 +45,12 @@ Result<std::vector<double>> read(const formats::Safetensors& file, const char* n
 
 // From the process that has read the file to the others.
 Status hand_out(GradientSum& share, std::vector<double>& sums) {
-  if (share.size() == 1) return {};
+  Communicator* const ranks = share.everyone();
+  if (ranks == nullptr || ranks->size() == 1) return {};
   std::uint64_t n = sums.size();
-  QW_TRY(share.ranks()->broadcast(std::as_writable_bytes(std::span(&n, 1))));
+  QW_TRY(ranks->broadcast(std::as_writable_bytes(std::span(&n, 1))));
   sums.resize(n);
-  return share.ranks()->broadcast(std::as_writable_bytes(std::span(sums)));
+  return ranks->broadcast(std::as_writable_bytes(std::span(sums)));
 }
 
 }  // namespace

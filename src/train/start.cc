@@ -35,6 +35,15 @@ void initialise_one(const models::ParameterSpec& spec, std::size_t p, std::uint6
   for (float& w : out) w = static_cast<float>(rng.next_normal() * static_cast<double>(spec.init_std));
 }
 
+// Has `make` write a whole parameter, and keeps of it what this process holds.
+template <class Make>
+void fill(const TensorGroup* group, ops::ParameterBuffer& weights, std::size_t p, const Make& make) {
+  if (group == nullptr || !group->cuts(p)) return make(weights.tensor(p));
+  std::vector<float> whole(static_cast<std::size_t>(group->whole(p).elements()));
+  make(std::span(whole));
+  group->take(p, whole.data(), weights.data(p));
+}
+
 // The model a folder describes, with the head it has.
 Result<std::unique_ptr<models::Model>> model_of(const std::string& path) {
   QW_ASSIGN(const auto source, formats::ModelSource::open(path));
@@ -92,12 +101,17 @@ Status check_length(const TrainConfig& config, const models::Model& model) {
                                         ", which must be less than the model's max_position_embeddings, " + std::to_string(longest));
 }
 
-void initialise(const models::Model& model, std::uint64_t seed, ops::ParameterBuffer& weights) {
+void initialise(const models::Model& model, std::uint64_t seed, const TensorGroup* group,
+                ops::ParameterBuffer& weights) {
   for (std::size_t p = 0; p < model.parameters().size(); ++p)
-    initialise_one(model.parameters()[p], p, seed, weights.tensor(p));
+    fill(group, weights, p, [&](std::span<float> out) { initialise_one(model.parameters()[p], p, seed, out); });
 }
 
-Status load_weights(const TrainConfig& config, const models::Model& model, ops::ParameterBuffer& weights) {
+Status load_weights(const TrainConfig& config, const models::Model& model, const TensorGroup* group,
+                    ops::ParameterBuffer& weights) {
+  const auto decode = [&](std::size_t p, const tensor::ConstView& view) {
+    fill(group, weights, p, [&](std::span<float> out) { tensor::decode(view, out.data()); });
+  };
   const std::string& path = config.init_from;
   QW_ASSIGN(const auto source, formats::ModelSource::open(path));
   if (const formats::HfFolder* opened = source.hf_folder(); opened != nullptr && opened->quantised() != nullptr)
@@ -106,7 +120,7 @@ Status load_weights(const TrainConfig& config, const models::Model& model, ops::
   QW_ASSIGN(const auto body, model_of(path));
   if (same_head(body->traits().head, model.traits().head)) {
     QW_ASSIGN(const auto views, models::load_weights(model, source));
-    for (std::size_t i = 0; i < weights.size(); ++i) tensor::decode(views[i], weights.data(i));
+    for (std::size_t i = 0; i < weights.size(); ++i) decode(i, views[i]);
     return {};
   }
   QW_ASSIGN(const auto views, models::load_weights(*body, source));
@@ -116,9 +130,9 @@ Status load_weights(const TrainConfig& config, const models::Model& model, ops::
     const models::ParameterSpec& spec = model.parameters()[p];
     const auto there = places.find(spec.own_name());
     if (there == places.end())
-      initialise_one(spec, p, config.seed, weights.tensor(p));
+      fill(group, weights, p, [&](std::span<float> out) { initialise_one(spec, p, config.seed, out); });
     else
-      tensor::decode(views[there->second], weights.data(p));
+      decode(p, views[there->second]);
   }
   return {};
 }

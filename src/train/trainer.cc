@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "base/cpu.h"
 #include "base/sha256.h"
@@ -38,11 +39,13 @@ double bytes_a_parameter(const TrainConfig& config, double processes) {
   return 4 + (config.parallel.zero > 1 ? 4 / processes : 4) + (config.parallel.zero > 0 ? moments / processes : moments);
 }
 
+// `trained`: what a process holds of them.
 Status check_memory(const std::vector<tensor::Shape>& trained, const TrainConfig& config, const Communicator* ranks) {
   double parameters = 0;
   for (const auto& shape : trained) parameters += static_cast<double>(shape.elements());
   const double here = ranks != nullptr ? ranks->on_host() : 1;
-  const double need = here * bytes_a_parameter(config, ranks != nullptr ? ranks->size() : 1) * parameters;
+  const double sharing = ranks != nullptr ? static_cast<double>(ranks->size() / config.parallel.tensor) : 1;
+  const double need = here * bytes_a_parameter(config, sharing) * parameters;
   const double have = static_cast<double>(base::available_memory_bytes());
   if (need > have)
     return fail(ErrorKind::kResource, "training this model needs " + shortened(need / 1e9) +
@@ -52,18 +55,19 @@ Status check_memory(const std::vector<tensor::Shape>& trained, const TrainConfig
 
 // What is divided among processes is micro-batches.
 Status check_ranks(const TrainConfig& c, const Communicator& ranks) {
-  if (ranks.size() == 1) return {};
-  const std::string n = std::to_string(ranks.size());
+  const std::int64_t n = ranks.size() / c.parallel.tensor;
   const std::int64_t parts = c.parallel.parts > 0 ? c.parallel.parts : c.accumulation;
-  if (parts < ranks.size())
+  if (parts < n)
     return fail(ErrorKind::kUsage, std::string(c.parallel.parts > 0 ? "parallel.parts" : "accumulation") + " = " +
-                                       std::to_string(parts) + " is less than the " + n + " processes: some would have nothing to do");
+                                       std::to_string(parts) + " is less than the " + std::to_string(n) +
+                                       (c.parallel.tensor > 1 ? " groups of processes" : " processes") +
+                                       ": some would have nothing to do");
   return {};
 }
 
 // Before the first step: that all processes are about to train the same model in the same way.
 Status check_all_same(Communicator& ranks, const TrainConfig& config, const data::Dataset& dataset,
-                      const kernels::Kernels& kernels, const ops::ParameterBuffer& weights) {
+                      const kernels::Kernels& kernels, const ops::ParameterBuffer& weights, const TensorGroup* group) {
   if (ranks.size() == 1) return {};
   json::Object recipe = config.source;  // but for what may differ from host to host
   for (const char* own : {"threads", "output", "data", "shards"}) recipe.erase(own);
@@ -72,7 +76,8 @@ Status check_all_same(Communicator& ranks, const TrainConfig& config, const data
   QW_TRY(check_same(ranks, "instruction set (QW_ISA)", kernels.name));
   base::Sha256 hash;
   for (std::size_t p = 0; p < weights.size(); ++p)  // the beginning of each: enough to tell any two starts apart
-    hash.update(std::as_bytes(weights.tensor(p).first(std::min<std::size_t>(1024, weights.tensor(p).size()))));
+    if (group == nullptr || !group->cuts(p))
+      hash.update(std::as_bytes(weights.tensor(p).first(std::min<std::size_t>(1024, weights.tensor(p).size()))));
   return check_same(ranks, "start (init_from)", hash.hex());
 }
 
@@ -146,6 +151,10 @@ Trainer::~Trainer() = default;
 Result<std::unique_ptr<Trainer>> Trainer::create(TrainConfig config, const data::Dataset& dataset,
                                                  const kernels::Kernels& kernels, base::ThreadPool& pool,
                                                  Communicator* ranks) {
+  std::unique_ptr<TensorGroup> group;
+  if (config.parallel.tensor > 1) {
+    QW_ASSIGN(group, TensorGroup::create(ranks, static_cast<int>(config.parallel.tensor), pool));
+  }
   if (ranks != nullptr) QW_TRY(check_ranks(config, *ranks));
   QW_ASSIGN(auto spec, tokenizer::load_tokenizer_folder(dataset.tokenizer_folder));
   if (data::tokenizer_hash(spec) != dataset.tokenizer_hash)
@@ -153,6 +162,7 @@ Result<std::unique_ptr<Trainer>> Trainer::create(TrainConfig config, const data:
   QW_ASSIGN(auto tokenizer, tokenizer::Tokenizer::create(std::move(spec)));
   auto state = std::make_unique<State>(std::move(config), dataset, kernels, pool, std::move(tokenizer), ranks);
   State& s = *state;
+  s.group = std::move(group);
   if (s.config.lora) {
     QW_ASSIGN(s.lora, Lora::create(s.config, pool));
   } else {
@@ -166,11 +176,17 @@ Result<std::unique_ptr<Trainer>> Trainer::create(TrainConfig config, const data:
     return fail(ErrorKind::kUsage, "model.vocab_size is " + std::to_string(model.traits().vocab) +
                                        ", the tokenizer has " + std::to_string(dataset.vocab) + " ids");
   QW_TRY(check_length(s.config, model));
-  const auto shapes = shapes_of(model);
-  QW_TRY(check_memory(s.lora != nullptr ? s.lora->shapes() : shapes, s.config, ranks));
+  auto shapes = shapes_of(model);
   ops::RecordingExecutor recorder(shapes);
   model.forward(recorder);
+  ops::Program program = recorder.finish();
   ops::TrainingOptions options;
+  if (s.group != nullptr) {
+    QW_TRY(s.group->cut(model, program));
+    shapes = s.group->shapes();
+    options.sum_group = [&group = *s.group](std::span<float> numbers) { group.sum(numbers); };
+  }
+  QW_TRY(check_memory(s.lora != nullptr ? s.lora->shapes() : shapes, s.config, ranks));
   options.max_tokens = s.config.sequence_length * s.config.batch_sequences;
   options.precision = s.gemm_precision();
   options.recompute = s.config.recompute;
@@ -186,22 +202,23 @@ Result<std::unique_ptr<Trainer>> Trainer::create(TrainConfig config, const data:
     lr_ratios.assign(shapes.size(), 1.0f);
     lr_ratios.insert(lr_ratios.end(), s.lora->lr_ratios().begin(), s.lora->lr_ratios().end());
   }
-  s.graph = std::make_unique<ops::TrainingGraph>(recorder.finish(), shapes, options, kernels, pool);
+  s.graph = std::make_unique<ops::TrainingGraph>(std::move(program), shapes, options, kernels, pool);
   s.weights = ops::ParameterBuffer(s.graph->parameter_shapes());
   if (s.lora != nullptr) {
     s.lora->initialise(s.weights, kernels, pool);
   } else if (s.config.init_from.empty()) {
-    initialise(model, s.config.seed, s.weights);
+    initialise(model, s.config.seed, s.group.get(), s.weights);
   } else {
-    QW_TRY(load_weights(s.config, model, s.weights));
+    QW_TRY(load_weights(s.config, model, s.group.get(), s.weights));
     QW_TRY(inherit_generation(s.config));
   }
   if (s.has_average()) {
     s.average = ops::ParameterBuffer(s.weights.shapes());
     std::copy(s.weights.all().begin(), s.weights.all().end(), s.average.all().begin());
   }
-  if (ranks != nullptr) QW_TRY(check_all_same(*ranks, s.config, dataset, kernels, s.weights));
-  s.share = std::make_unique<GradientSum>(*s.graph, rules, s.config.parallel, ranks, pool);
+  if (ranks != nullptr) QW_TRY(check_all_same(*ranks, s.config, dataset, kernels, s.weights, s.group.get()));
+  s.share = std::make_unique<GradientSum>(*s.graph, rules, s.config.parallel,
+                                          s.group != nullptr ? &s.group->column() : ranks, ranks, pool);
   s.optimizer = std::make_unique<Optimizer>(s.weights.shapes(), std::move(rules), s.config.optimizer, s.gemm_precision(),
                                             kernels, pool, std::move(lr_ratios), s.share->owned());
   s.method = make_method(s.context());
@@ -229,8 +246,20 @@ Result<StepRecord> Trainer::step_on(std::span<const data::PackedBatch> batches) 
 Result<EvalRecord> Trainer::evaluate() {
   auto record = state_->method->evaluate();
   if (!record) return record;
+  if (state_->group != nullptr) QW_TRY(state_->group->status());
   QW_ASSIGN(state_->last_evaluation_flops, state_->take_flops());
   return record;
+}
+
+// Every slice counts once, what is not cut as well.
+Result<double> Trainer::State::gradient_norm() {
+  const ops::ParameterBuffer& gradients = graph->gradients();
+  auto squares = squares_of(gradients, optimizer->rules(), share->owned(), kernels, pool);
+  if (!share->owned().empty()) QW_TRY(share->add_up(squares));
+  if (group == nullptr) return norm_of(gradients, optimizer->rules(), squares);
+  std::vector<double> of = squares_by_parameter(gradients, optimizer->rules(), squares);
+  QW_TRY(group->add_up_cut(of));
+  return std::sqrt(std::accumulate(of.begin(), of.end(), 0.0));
 }
 
 Result<StepRecord> Trainer::update_on(std::span<const data::PackedBatch> batches,
@@ -244,12 +273,12 @@ Result<StepRecord> Trainer::update_on(std::span<const data::PackedBatch> batches
     flops += training_flops(s.model(), s.lora != nullptr, batch);
   }
   s.share->begin();
+  if (s.group != nullptr) s.group->take_seconds();
   StepRecord record;
   QW_TRY(learn(record));
+  if (s.group != nullptr) QW_TRY(s.group->sum_partial(s.graph->gradients()));
   if (s.lora != nullptr) s.lora->mask(s.graph->gradients());
-  auto squares = squares_of(s.graph->gradients(), s.optimizer->rules(), s.share->owned(), s.kernels, s.pool);
-  if (!s.share->owned().empty()) QW_TRY(s.share->add_up(squares));
-  record.grad_norm = norm_of(s.graph->gradients(), s.optimizer->rules(), squares);
+  QW_ASSIGN(record.grad_norm, s.gradient_norm());
   const double factor = schedule_factor(s.config.schedule, s.step, s.config.steps);
   record.lr = s.config.optimizer.lr * factor;
   const bool finite = std::isfinite(record.loss) && std::isfinite(record.grad_norm);
@@ -289,8 +318,8 @@ Result<StepRecord> Trainer::update_on(std::span<const data::PackedBatch> batches
   record.step = s.step;
   record.tokens = s.tokens;
   record.tps = static_cast<double>(rows) / seconds;
-  record.mfu = flops / seconds / (s.peak_flops * s.share->size());
-  if (!s.alone()) record.waited = s.share->waited();
+  record.mfu = flops / seconds / (s.peak_flops * s.processes());
+  if (!s.alone()) record.waited = s.share->waited() + (s.group != nullptr ? s.group->take_seconds() : 0);
   record.seconds_left = s.seconds_a_step * static_cast<double>(std::max<std::int64_t>(0, s.config.steps - s.step));
   return record;
 }
@@ -321,10 +350,10 @@ Status Trainer::run(const Callbacks& callbacks) {
       trained.error().message += "; and " + kept.error().message;
     return trained;
   }
-  if (!s.leads()) return {};
+  if (!s.leads() && s.group == nullptr) return {};
   const auto folder = s.config.output / (s.lora != nullptr ? "adapter" : "model");
   QW_TRY(s.lora != nullptr ? export_adapter(folder) : export_model(folder));
-  return s.record->finish(s.compute(), folder);
+  return s.leads() ? s.record->finish(s.compute(), folder) : Status{};
 }
 
 Status Trainer::run_steps(const Callbacks& callbacks) {
@@ -334,7 +363,7 @@ Status Trainer::run_steps(const Callbacks& callbacks) {
   const auto patient = [&s] { return s.config.eval.patience == 0 || s.since_best < s.config.eval.patience; };
   while (s.step < s.config.steps && patient()) {
     double stop = callbacks.stop && callbacks.stop() ? 1 : 0;  // of one: of all
-    QW_TRY(s.share->add_up(std::span(&stop, 1)));
+    QW_TRY(s.add_up(std::span(&stop, 1)));
     if (stop > 0) {
       QW_TRY(save_numbered(callbacks));
       return fail(ErrorKind::kInterrupted, "stopped after step " + std::to_string(s.step) + "; --resume goes on from there");
@@ -382,7 +411,7 @@ std::int64_t Trainer::parameter_count() const {
 std::int64_t Trainer::trained_parameter_count() const {
   std::int64_t n = 0;
   for (std::size_t i = 0; i < state_->weights.size(); ++i)
-    if (state_->optimizer->rules()[i] != UpdateRule::kFrozen) n += state_->weights.elements(i);
+    if (state_->optimizer->rules()[i] != UpdateRule::kFrozen) n += state_->whole_shape(i).elements();
   return n;
 }
 

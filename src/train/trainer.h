@@ -124,7 +124,8 @@ class Trainer {
   Result<EvalRecord> evaluate();  // no held-out data: zero tokens, no sources
   Status save_checkpoint(const std::filesystem::path& path);
   Status load_checkpoint(const std::filesystem::path& path);
-  Status export_model(const std::filesystem::path& folder);    // of a run that trains all weights
+  // Of a run that trains all weights. With parallel.tensor > 1 all processes call it, rank 0 writes.
+  Status export_model(const std::filesystem::path& folder);
   Status export_adapter(const std::filesystem::path& folder);  // of one with config.lora: as PEFT has it
 
   std::int64_t examples_left_out() const;  // of pairs and rated answers: longer than sequence_length

@@ -137,6 +137,8 @@ if hosts >hosts.log 2>&1 && unshare --uts true 2>>hosts.log; then
       --host 10.77.0.1:2,10.77.0.2:2 --mca plm_rsh_agent "$work/agent" --mca btl_tcp_if_include 10.77.0.0/24 --mca oob_tcp_if_include 10.77.0.0/24 "$@"
   }
   check "two hosts, two processes on each: the same bytes" "two -n 4 '$program' train recipe.toml --set output=hosts --set parallel.zero=1 --json >two.log 2>&1 && same hosts one"
+  check "a model over two hosts: the bytes of one over two processes here" \
+    "together 2 cut --set parallel.tensor=2 --set model.num_key_value_heads=2 >cut.log 2>&1 && two -n 2 --map-by node '$program' train recipe.toml --set output=apart --set parallel.tensor=2 --set model.num_key_value_heads=2 --json >apart.log 2>&1 && same apart cut"
   # A host goes: its network ends.
   two -n 2 --map-by node "$program" train recipe.toml --set output=gone --set steps=6000 --set checkpoint.every=2 --set eval.every=0 --json >gone.log 2>&1 &
   job=$!

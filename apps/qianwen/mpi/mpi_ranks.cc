@@ -1,13 +1,14 @@
 // The processes that mpirun started, over MPI: the one file that knows it. Standard: MPI 3.1; tried with Open MPI 4.1.
 //
 // All calls are non-blocking ones that are asked for their end with rests between, so that a process that waits for
-// others leaves its processor to those who compute.
+// others leaves its processor to those who compute, and two threads may wait at once: a lock keeps them apart within MPI.
 #include <mpi.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <climits>
 #include <cstdio>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -45,6 +46,7 @@ class MpiRanks final : public LaunchedRanks {
     const auto start = [&](auto bytes, const auto& call) -> Status {
       do {
         const auto part = bytes.first(std::min(bytes.size(), kLongest));
+        const std::lock_guard lock(mutex_);
         QW_TRY(ended(call(part.data(), static_cast<int>(part.size()), &requests.emplace_back()), "exchange"));
         bytes = bytes.subspan(part.size());
       } while (!bytes.empty());
@@ -123,15 +125,19 @@ class MpiRanks final : public LaunchedRanks {
     MPI_Error_string(code, text, &length);
     return fail(ErrorKind::kFailed, std::string("MPI: ") + call + " with the other processes failed: " + text);
   }
-  static Status wait(std::span<MPI_Request> requests, const char* call) {
+  Status wait(std::span<MPI_Request> requests, const char* call) {
     int done = requests.empty() ? 1 : 0;
     for (int asked = 0; done == 0; ++asked) {
-      QW_TRY(ended(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE), call));
+      {
+        const std::lock_guard lock(mutex_);
+        QW_TRY(ended(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE), call));
+      }
       if (done == 0 && asked > kEager) ::usleep(kRest);
     }
     return {};
   }
 
+  std::mutex mutex_;  // of calls of MPI; the collective ones are made while no other thread is in it
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0, size_ = 1, on_host_ = 1;
 };

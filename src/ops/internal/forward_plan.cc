@@ -24,7 +24,9 @@ std::vector<std::int32_t> forward_roots(const Program& program, bool keep_attent
     if (op.out.id < 0) continue;
     std::int32_t& root = roots[index(op.out.id)];
     root = op.out.id;
-    if (op.kind == OpKind::kRope && may_overwrite(op.in[0])) root = roots[index(op.in[0].id)];
+    const bool in_place =
+        op.kind == OpKind::kRope || op.kind == OpKind::kEnterGroup || op.kind == OpKind::kSumGroup;
+    if (in_place && may_overwrite(op.in[0])) root = roots[index(op.in[0].id)];
     if (op.kind == OpKind::kAdd) {
       if (may_overwrite(op.in[1])) {
         root = roots[index(op.in[1].id)];

@@ -9,7 +9,7 @@
 namespace qw::ops {
 
 // For each value, the value whose memory it uses: itself, or (through a chain) the input of the op that made it.
-//  - rope turns its input in place when nobody else reads it;
+//  - rope turns its input in place when nobody else reads it, and sums over a group are made there;
 //  - add writes over the summand nobody else reads.
 // `keep_attention`: the output of attention must survive (its gradient reads it), so nothing is written over it.
 std::vector<std::int32_t> forward_roots(const Program& program, bool keep_attention);

@@ -56,6 +56,7 @@ bool cheap(OpKind kind) {
     case OpKind::kSilu:
     case OpKind::kRelu:
     case OpKind::kConcat:
+    case OpKind::kEnterGroup:
       return true;
     default:
       return false;

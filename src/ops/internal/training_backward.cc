@@ -142,26 +142,20 @@ void TrainingGraph::State::rope_back(std::size_t i) {
   const Op& op = program.ops[i];
   const TrainingPlan::OpPlan& p = plan.ops[i];
   const State::Angles& a = angles[index(p.angles)];
-  float* dy = gradient(op.out);  // nobody reads it after this op, so it is turned in place
-  rope_backward(machine, op.rope, floats(a.cos), floats(a.sin), rows, op.out.width, dy);
-  if (p.shared[0]) return;
-  if (p.first[0]) {
-    copy(machine, dy, count(op.in[0]), gradient(op.in[0]));
-  } else {
-    accumulate(machine, dy, count(op.in[0]), gradient(op.in[0]));
-  }
+  // Nobody reads it after this op, so it is turned in place.
+  rope_backward(machine, op.rope, floats(a.cos), floats(a.sin), rows, op.out.width, gradient(op.out));
+  hand_on(i, 0);
 }
 
-void TrainingGraph::State::add_back(std::size_t i) {
+// d(out), as it is, to an input.
+void TrainingGraph::State::hand_on(std::size_t i, int j) {
   const Op& op = program.ops[i];
   const TrainingPlan::OpPlan& p = plan.ops[i];
-  for (int j = 0; j < 2; ++j) {
-    if (!p.wanted[j] || p.shared[j]) continue;
-    if (p.first[j]) {
-      copy(machine, gradient(op.out), count(op.in[j]), gradient(op.in[j]));
-    } else {
-      accumulate(machine, gradient(op.out), count(op.in[j]), gradient(op.in[j]));
-    }
+  if (!p.wanted[j] || p.shared[j]) return;
+  if (p.first[j]) {
+    copy(machine, gradient(op.out), count(op.in[j]), gradient(op.in[j]));
+  } else {
+    accumulate(machine, gradient(op.out), count(op.in[j]), gradient(op.in[j]));
   }
 }
 
@@ -189,7 +183,7 @@ void TrainingGraph::State::run_backward(std::size_t i) {
       swiglu_back(i);
       break;
     case OpKind::kAdd:
-      add_back(i);
+      for (int j = 0; j < 2; ++j) hand_on(i, j);
       break;
     case OpKind::kExperts:
       experts_back(i);
@@ -237,6 +231,13 @@ void TrainingGraph::State::run_backward(std::size_t i) {
                         target(i, j));
         settle(i, j);
       }
+      break;
+    case OpKind::kEnterGroup:  // as a rotation, in place
+      options.sum_group({gradient(op.out), index(count(op.out))});
+      hand_on(i, 0);
+      break;
+    case OpKind::kSumGroup:
+      hand_on(i, 0);
       break;
     case OpKind::kGiven:
       break;

@@ -86,6 +86,11 @@ void TrainingGraph::State::run_forward(std::size_t i) {
     case OpKind::kConcat:
       concat_forward(machine, value(op.in[0]), op.in[0].width, value(op.in[1]), op.in[1].width, rows, value(op.out));
       break;
+    case OpKind::kEnterGroup:
+    case OpKind::kSumGroup:
+      if (value(op.in[0]) != value(op.out)) copy(machine, value(op.in[0]), count(op.out), value(op.out));
+      if (op.kind == OpKind::kSumGroup) options.sum_group({value(op.out), index(count(op.out))});
+      break;
     case OpKind::kGiven:
       break;  // such programs are not trained (make_training_plan)
     case OpKind::kHead:

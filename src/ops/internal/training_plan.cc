@@ -102,13 +102,14 @@ class Planner {
     }
   }
 
-  // Is a gradient only read by what made its value, nothing being written over it? A rope turns it in place, and an add hands
-  // its memory on to its inputs, whose other readers would add to it. `earliest`: the first op that reads it.
+  // Is a gradient only read by what made its value, nothing being written over it? A rope turns it in place, what enters a
+  // group is summed there, and an add hands its memory on to its inputs, whose other readers would add to it. `earliest`: the first op that reads it.
   bool only_read(Value v, const std::vector<std::int32_t>& readers, std::int32_t& earliest) const {
     const std::int32_t maker = program_.maker[index(v.id)];
     earliest = std::min(earliest, maker);
     const Op& op = program_.ops[index(maker)];
-    if (op.kind == OpKind::kRope) return false;
+    if (op.kind == OpKind::kRope || op.kind == OpKind::kEnterGroup) return false;
+    if (op.kind == OpKind::kSumGroup && readers[index(op.in[0].id)] == 1) return only_read(op.in[0], readers, earliest);
     if (op.kind != OpKind::kAdd) return true;
     for (int j = 0; j < 2; ++j)
       if (readers[index(op.in[j].id)] != 1 || !only_read(op.in[j], readers, earliest)) return false;
@@ -134,7 +135,8 @@ class Planner {
     for (std::int32_t i = n_ - 1; i >= 0; --i) {
       const Op& op = program_.ops[index(i)];
       TrainingPlan::OpPlan& p = plan_.ops[index(i)];
-      if (op.kind == OpKind::kRope) p.shared[0] = p.wanted[0] && readers[index(op.in[0].id)] == 1;
+      if (op.kind == OpKind::kRope || op.kind == OpKind::kEnterGroup || op.kind == OpKind::kSumGroup)
+        p.shared[0] = p.wanted[0] && readers[index(op.in[0].id)] == 1;
       if (op.kind == OpKind::kAdd && op.in[0].id != op.in[1].id) {
         p.shared[0] = p.wanted[0] && p.first[0];
         p.shared[1] = p.wanted[1] && readers[index(op.in[1].id)] == 1 && (!p.shared[0] || both_sides_may_share(i, readers));

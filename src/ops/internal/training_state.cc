@@ -35,6 +35,8 @@ TrainingGraph::State::State(Program p, std::vector<tensor::Shape> parameters, Tr
       nll(index(options.max_tokens)) {
   QW_CHECK(options.max_tokens > 0 && (options.frozen.empty() || options.frozen.size() == model_parameters));
   QW_CHECK(options.stored.empty() || options.stored.size() == model_parameters);
+  for (const Op& op : program.ops)
+    QW_CHECK((op.kind != OpKind::kEnterGroup && op.kind != OpKind::kSumGroup) || options.sum_group);
   if (const Weight w = program.ops.back().weight; w.present())
     head.emplace(m, head_spec(w, shapes, options, m));
   open_small_weights();

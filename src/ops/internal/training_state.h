@@ -130,7 +130,7 @@ struct TrainingGraph::State {
   void conv_back(std::size_t i);
   void delta_back(std::size_t i);
   void rope_back(std::size_t i);
-  void add_back(std::size_t i);
+  void hand_on(std::size_t i, int j);
   void weigh_balance(double scale);
   // From the head's input to all parameters; `balance_scale`: the weight of the experts' balance.
   void run_backward_below_head(double balance_scale);

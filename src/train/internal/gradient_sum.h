@@ -21,15 +21,17 @@ namespace qw::train {
 
 class GradientSum {
  public:
-  // `ranks` null: this process is alone. All of them must outlive this object.
+  // `ranks`: the processes that share a step out among them, of `all` processes of the run, which may be more
+  // (tensor_group.h). Null: this process is alone. All of them must outlive this object.
   GradientSum(ops::TrainingGraph& graph, const std::vector<UpdateRule>& rules, const ParallelConfig& config,
-              Communicator* ranks, base::ThreadPool& pool);
+              Communicator* ranks, Communicator* all, base::ThreadPool& pool);
   ~GradientSum();
 
   int rank() const;
   int size() const;
-  bool leads() const { return rank() == 0; }
-  Communicator* ranks() const;  // null: alone
+  Communicator* ranks() const;     // null: alone
+  Communicator* everyone() const;  // of the run; null: alone
+  bool leads() const { return everyone() == nullptr || everyone()->rank() == 0; }
 
   // Makes all gradients 0, for a new step.
   void begin();

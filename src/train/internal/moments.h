@@ -15,7 +15,7 @@ enum class Moment : std::uint8_t { kFirst, kSecond, kFirstCodes, kSecondCodes };
 tensor::Shape whole_shape(const Optimizer& optimizer, Moment moment, std::size_t parameter);
 // What this process has of it.
 std::span<std::byte> held(Optimizer& optimizer, Moment moment, std::size_t parameter);
-// Puts the shares of all processes into `whole` at rank 0; elsewhere it stays empty.
+// Puts the shares of all processes of `share` into `whole` at its rank 0; elsewhere it stays empty.
 Status collect(GradientSum& share, Optimizer& optimizer, Moment moment, std::size_t parameter,
                std::vector<std::byte>& whole);
 // Takes this process's share of `whole`.

@@ -11,6 +11,8 @@
 #include "train/internal/gradient_sum.h"
 #include "train/internal/lora.h"
 #include "train/internal/method.h"
+#include "train/internal/moments.h"
+#include "train/internal/tensor_group.h"
 #include "train/optimizer.h"
 #include "train/trainer.h"
 
@@ -29,6 +31,7 @@ struct Trainer::State {
   Communicator* ranks;                         // null: this process is alone
   std::unique_ptr<Lora> lora;                  // with config.lora: has the model, and outlives the graph
   std::unique_ptr<models::Model> whole_model;  // without
+  std::unique_ptr<TensorGroup> group;          // with parallel.tensor > 1: of all parameters this process holds slices
   std::unique_ptr<ops::TrainingGraph> graph;
   ops::ParameterBuffer weights, average;  // average: empty tensors without ema
   std::unique_ptr<GradientSum> share;
@@ -49,7 +52,7 @@ struct Trainer::State {
   // What was done since the last call, by all processes.
   Result<double> take_flops() {
     double flops = graph->take_flops() + method->take_other_flops();
-    QW_TRY(share->add_up(std::span(&flops, 1)));
+    QW_TRY(add_up(std::span(&flops, 1)));
     spent_flops += flops;
     return flops;
   }
@@ -57,6 +60,11 @@ struct Trainer::State {
     return {step, tokens, learning_flops, evaluation_flops, spent_flops, uncounted_steps};
   }
   double seconds_a_step = 0;  // smoothed, for the time left; not part of checkpoints
+
+  Result<double> gradient_norm();
+  // A whole tensor at rank 0, of slices and of shares; elsewhere `whole` stays empty. Called by all processes.
+  Status join(std::span<const float> own, std::size_t parameter, std::vector<std::byte>& whole);
+  Status whole_moment(Moment moment, std::size_t parameter, std::vector<std::byte>& whole);
 
   kernels::GemmPrecision gemm_precision() const {
     return config.precision == Precision::kBf16 ? kernels::GemmPrecision::kBF16 : kernels::GemmPrecision::kF32;
@@ -73,6 +81,13 @@ struct Trainer::State {
   // Whether this process writes files; the others follow what it says of them.
   bool leads() const { return ranks == nullptr || ranks->rank() == 0; }
   bool alone() const { return ranks == nullptr || ranks->size() == 1; }
+  int processes() const { return alone() ? 1 : ranks->size(); }
+  Status add_up(std::span<double> values) { return alone() ? Status{} : ranks->add_up(values); }  // over all of them
+  // Of the whole model, of which this process may have a slice.
+  const tensor::Shape& whole_shape(std::size_t parameter) const {
+    return group != nullptr ? group->whole(parameter) : weights.shape(parameter);
+  }
+  bool cut(std::size_t parameter) const { return group != nullptr && group->cuts(parameter); }
   bool has_average() const { return config.ema > 0; }
   // What evaluation and export use.
   const ops::ParameterBuffer& served_weights() const { return has_average() ? average : weights; }

@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "train/communicator.h"
+#include "train/internal/subgroup.h"
 
 namespace qw::train {
 
@@ -36,7 +36,7 @@ class ThreadRanks {
     std::map<std::pair<int, int>, std::deque<std::vector<std::byte>>> boxes;  // by sender and receiver
   };
 
-  class Rank final : public Communicator {
+  class Rank final : public OverExchange {
    public:
     Rank(Mail& mail, int rank, int size) : mail_(mail), rank_(rank), size_(size) {}
     int rank() const override { return rank_; }
@@ -56,44 +56,6 @@ class ThreadRanks {
         std::copy(bytes.begin(), bytes.end(), r.bytes.begin());
       }
       return {};
-    }
-    Status gather(float* floats, std::span<const Range> ranges) override {
-      const auto bytes = [&](int r) {
-        const Range range = ranges[static_cast<std::size_t>(r)];
-        return std::as_writable_bytes(std::span(floats + range.begin, static_cast<std::size_t>(range.length())));
-      };
-      std::vector<Sent> sent;
-      std::vector<Received> received;
-      for (int r = 0; r < size_; ++r) {
-        if (r == rank_) continue;
-        sent.push_back({r, bytes(rank_)});
-        received.push_back({r, bytes(r)});
-      }
-      return exchange(sent, received);
-    }
-    Status add_up(std::span<double> values) override {
-      std::vector<std::vector<double>> all(static_cast<std::size_t>(size_),
-                                           std::vector<double>(values.begin(), values.end()));
-      std::vector<Sent> sent;
-      std::vector<Received> received;
-      for (int r = 0; r < size_; ++r) {
-        if (r == rank_) continue;
-        sent.push_back({r, std::as_bytes(values)});
-        received.push_back({r, std::as_writable_bytes(std::span(all[static_cast<std::size_t>(r)]))});
-      }
-      QW_TRY(exchange(sent, received));
-      for (std::size_t i = 0; i < values.size(); ++i) {
-        values[i] = 0;
-        for (const auto& of : all) values[i] += of[i];
-      }
-      return {};
-    }
-    Status broadcast(std::span<std::byte> bytes) override {
-      std::vector<Sent> sent;
-      std::vector<Received> received;
-      for (int r = 1; rank_ == 0 && r < size_; ++r) sent.push_back({r, bytes});
-      if (rank_ != 0) received.push_back({0, bytes});
-      return exchange(sent, received);
     }
 
    private:

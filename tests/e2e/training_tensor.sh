@@ -88,7 +88,7 @@ last=$(ls killed/checkpoints | grep step- | tail -1 | tr -dc 0-9 | sed 's/^0*//'
 check "one alone goes on from there" "train killed --resume --set steps=$((last + 2)) --set checkpoint.every=2 --set eval.every=0 >alone.log 2>&1 && [ -s killed/model/model.safetensors ]"
 cp -r one whole && rm -r whole/model whole/checkpoints/step-000000000[46].safetensors whole/checkpoints/best.safetensors
 check "two go on from what one left, to where one would have come" \
-  "together 2 whole --resume --set parallel.tensor=2 >whole.log 2>&1 && grep -q '\"step\":3' whole.log && ! grep -q '\"step\":2' whole.log && close one whole"
+  "together 2 whole --resume --set parallel.tensor=2 >whole.log 2>&1 && grep -qE '\"step\": ?3' whole.log && ! grep -qE '\"step\": ?2' whole.log && close one whole"
 
 refused() { local what=$1 n=$2; shift 2; check "refused: $what" "! together $n no $* >no.log 2>&1 && grep -qF '$what' no.log && [ ! -e no/checkpoints ]"; }
 refused "parallel.tensor = 2 does not divide the 3 processes" 3 --set parallel.tensor=2

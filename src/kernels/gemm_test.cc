@@ -55,9 +55,9 @@ void run(const Kernels& k, const GemmArgs& g, std::int64_t m_step, std::int64_t 
 }
 
 // |computed - exact| <= gamma * sum |a||b| with gamma = (k + 2) u / (1 - (k + 2) u) (Higham, Accuracy and Stability,
-// 3.1), for any order of summing; u = 2^-24, doubled for bf16 because VDPBF16PS may round each half of a pair on its own.
-// Elements are rounded to bf16 on both sides before they are compared, so that rounding is no part of the bound; 1e-37
-// allows for tiny numbers being flushed.
+// 3.1), for any order of summing; u = 2^-24, doubled for bf16 because VDPBF16PS may round each half of a pair on its
+// own. Elements are rounded to bf16 on both sides before they are compared, so that rounding is no part of the bound;
+// 1e-37 allows for tiny numbers being flushed.
 void check(const Case& p, const Kernels& k) {
   Problem q(p);
   const std::vector<float> before = q.c;
@@ -85,7 +85,7 @@ void check(const Case& p, const Kernels& k) {
 }
 
 TEST(Gemm, MatchesDoubleWithinTheDerivedBound) {
-  const std::int64_t shapes[][3] = {{1, 1, 1},    {1, 1, 0},    {2, 33, 3},   {14, 32, 32}, {15, 31, 33},
+  const std::int64_t shapes[][3] = {{1, 1, 1},    {1, 1, 0},     {2, 33, 3},   {14, 32, 32},   {15, 31, 33},
                                     {13, 64, 16}, {40, 70, 100}, {5, 16, 513}, {29, 48, 1100}, {350, 40, 50}};
   for (Isa isa : supported_isas()) {
     const Kernels& k = kernels_for(isa);
@@ -106,8 +106,13 @@ TEST(Gemm, IsTheSameHoweverItIsCut) {
   for (Isa isa : supported_isas()) {
     const Kernels& k = kernels_for(isa);
     for (int flags = 0; flags < 8; ++flags) {
-      const Case c{flags & 1 ? GemmPrecision::kBF16 : GemmPrecision::kF32, (flags & 2) != 0, (flags & 4) != 0, true,
-                   61, 133, 700};
+      const Case c{flags & 1 ? GemmPrecision::kBF16 : GemmPrecision::kF32,
+                   (flags & 2) != 0,
+                   (flags & 4) != 0,
+                   true,
+                   61,
+                   133,
+                   700};
       Problem whole(c), cut(c);
       run(k, whole.g, 0, 0);
       run(k, cut.g, k.gemm_m_granule, k.gemm_n_granule);
@@ -174,8 +179,13 @@ TEST(Gemm, ByColumnsIsTheSame) {
     for (int flags = 0; flags < 16; ++flags) {
       for (const auto& [m, n, depth] : {std::tuple{1, 33, 3}, {15, 64, 32}, {61, 133, 700}, {29, 70, 1100}}) {
         const bool bfloats = (flags & 8) != 0;
-        const Case c{bfloats || (flags & 1) != 0 ? GemmPrecision::kBF16 : GemmPrecision::kF32, (flags & 2) != 0,
-                     (flags & 4) != 0, (flags & 1) != 0, m, n, depth};
+        const Case c{bfloats || (flags & 1) != 0 ? GemmPrecision::kBF16 : GemmPrecision::kF32,
+                     (flags & 2) != 0,
+                     (flags & 4) != 0,
+                     (flags & 1) != 0,
+                     m,
+                     n,
+                     depth};
         Problem whole(c), cut(c);
         std::vector<std::uint16_t> halves;
         for (std::size_t i = 0; bfloats && i < whole.b.size(); ++i) {
@@ -190,15 +200,56 @@ TEST(Gemm, ByColumnsIsTheSame) {
         const std::int64_t rows = 2 * k.gemm_m_granule, columns = 3 * k.gemm_n_granule;
         std::vector<char> packed(k.gemm_packed_a_bytes(c.precision, m, depth) + 1, 'x');
         std::vector<char> scratch(k.gemm_columns_scratch_bytes(c.precision, columns, depth) + 1, 'x');
-        for (std::int64_t i = 0; i < m; i += rows) k.gemm_pack_a(cut.g, packed.data(), i, std::min<std::int64_t>(m, i + rows));
+        for (std::int64_t i = 0; i < m; i += rows)
+          k.gemm_pack_a(cut.g, packed.data(), i, std::min<std::int64_t>(m, i + rows));
         for (std::int64_t j = 0; j < n; j += columns)
           k.gemm_columns(cut.g, bfloats ? halves.data() : nullptr, packed.data(), scratch.data(), j,
                          std::min<std::int64_t>(n, j + columns));
         ASSERT_EQ(packed.back(), 'x');
         ASSERT_EQ(scratch.back(), 'x');
         ASSERT_EQ(std::memcmp(whole.c.data(), cut.c.data(), whole.c.size() * 4), 0) << describe(c, k.name);
+        if (bfloats) continue;
+        Problem both(c);  // packed, both
+        std::vector<char> packed_b(k.gemm_packed_b_bytes(c.precision, n, depth));
+        k.gemm_pack_b(both.g, packed_b.data(), 0, n);
+        for (std::int64_t i = 0; i < m; i += rows)
+          k.gemm_packed(both.g, packed.data(), packed_b.data(), i, std::min<std::int64_t>(m, i + rows));
+        ASSERT_EQ(std::memcmp(whole.c.data(), both.c.data(), whole.c.size() * 4), 0) << describe(c, k.name);
       }
     }
+  }
+}
+
+// Weights packed once for both directions: the same bytes as packed for each.
+TEST(Gemm, WeightsPackedOnceServeBothDirections) {
+  for (Isa isa : supported_isas()) {
+    const Kernels& k = kernels_for(isa);
+    if (k.gemm_columns_packed == nullptr) continue;
+    for (const bool forward : {true, false})
+      for (const auto& [m, out, in] : {std::tuple{1, 33, 3}, {15, 64, 32}, {61, 133, 1300}, {29, 1100, 70}}) {
+        const Case c{GemmPrecision::kBF16, false, forward, m == 15, m, forward ? out : in, forward ? in : out};
+        Problem whole(c), cut(c);
+        run(k, whole.g, 0, 0);
+        GemmArgs forward_args = cut.g;
+        forward_args.trans_b = true, forward_args.n = out, forward_args.k = in;
+        if (!forward) {  // the same numbers, as rows of `in`
+          std::vector<float> rows(static_cast<std::size_t>(out * in));
+          for (std::int64_t o = 0; o < out; ++o)
+            std::memcpy(rows.data() + o * in, cut.g.b + o * cut.g.ldb, static_cast<std::size_t>(in) * sizeof(float));
+          cut.b = rows;
+          forward_args.b = cut.b.data(), forward_args.ldb = in;
+        }
+        std::vector<char> weights(k.gemm_packed_b_bytes(c.precision, out, in));
+        k.gemm_pack_b(forward_args, weights.data(), 0, out);
+        const std::int64_t columns = 3 * k.gemm_n_granule;
+        std::vector<char> packed(k.gemm_packed_a_bytes(c.precision, m, c.k)),
+            scratch(k.gemm_columns_scratch_bytes(c.precision, columns, c.k));
+        k.gemm_pack_a(cut.g, packed.data(), 0, m);
+        cut.g.b = nullptr;
+        for (std::int64_t j = 0; j < c.n; j += columns)
+          k.gemm_columns_packed(cut.g, weights.data(), packed.data(), scratch.data(), j, std::min(c.n, j + columns));
+        ASSERT_EQ(std::memcmp(whole.c.data(), cut.c.data(), whole.c.size() * 4), 0) << describe(c, k.name);
+      }
   }
 }
 

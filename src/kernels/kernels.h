@@ -185,6 +185,12 @@ struct Kernels {
   std::size_t (*gemm_columns_scratch_bytes)(GemmPrecision, std::int64_t columns, std::int64_t k);  // per thread
   void (*gemm_columns)(const GemmArgs&, const std::uint16_t* bfloats, const void* packed_a, void* scratch,
                        std::int64_t n_begin, std::int64_t n_end);
+  // The same with bfloat16 weights that are packed once for both directions, as gemm_pack_b packs B of x W^T (trans_b): that
+  // product (trans_b), of which nothing is packed any more, or y W (not trans_b), of which columns are turned.
+  void (*gemm_columns_packed)(const GemmArgs&, const void* packed, const void* packed_a, void* scratch,
+                              std::int64_t n_begin, std::int64_t n_end);
+  // Rows [m_begin, m_end) of C, m_begin as above, where both are packed already.
+  void (*gemm_packed)(const GemmArgs&, const void* packed_a, const void* packed_b, std::int64_t m_begin, std::int64_t m_end);
 
   // ---- rows --------------------------------------------------------------------------------------------------------
   // y = x / sqrt(mean(x^2) + eps) * w per row of n; inverse[r] = 1/sqrt(...) if not null. y may alias x.

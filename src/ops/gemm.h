@@ -18,6 +18,8 @@ struct Matrix {
 
   const float* f32 = nullptr;  // null: `stored` must be opened
   tensor::ConstView stored;
+  // bfloat16 weights packed once for x W^T and y W (pack_once); read in place of `stored`. Null: not packed.
+  const std::byte* packed_once = nullptr;
   bool constant = false;
 };
 // Row `row` of a matrix with rows of `columns` numbers.
@@ -26,12 +28,24 @@ void matrix_row(const Matrix& matrix, std::int64_t row, std::int64_t columns, fl
 const float* matrix_rows(const Machine& machine, const Matrix& matrix, std::int64_t begin, std::int64_t rows,
                          std::int64_t columns, float* room);
 
+// What an adapter adds to a product C = op(A) op(B): u = scale op(A) op(D), C += u op(E).
+struct LowRankPart {
+  std::int64_t rank = 0;
+  float scale = 1;
+  const float* down = nullptr;  // D: [k, rank], or [rank, k] if `transposed`
+  const float* up = nullptr;    // E: [rank, n], or [n, rank] if `transposed`
+  bool transposed = false;
+  float* u = nullptr;  // [m, rank], written
+};
+
 // Working memory of products: one packed operand, and scratch for each thread. Sized before the first use by `plan`.
 class GemmWorkspace {
  public:
   GemmWorkspace(const Machine& machine, kernels::GemmPrecision precision);
   // Makes room for op(A)[m, k] * op(B)[k, n], and for smaller products.
   void plan(std::int64_t m, std::int64_t n, std::int64_t k);
+  // The same with a part of low rank.
+  void plan_low_rank(std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t rank);
   // Makes room to open a matrix of so many numbers.
   void plan_open(std::int64_t numbers) { opened_ = std::max(opened_, numbers); }
   // Takes the planned memory; plan() afterwards is a bug.
@@ -43,7 +57,11 @@ class GemmWorkspace {
   friend void gemm(const Machine&, GemmWorkspace&, kernels::GemmArgs);
   friend void gemm(const Machine&, GemmWorkspace&, kernels::GemmArgs, const Matrix&, std::int64_t);
   friend void gemm_with(const Machine&, GemmWorkspace&, kernels::GemmArgs, const void*);
-  friend void gemm_by_columns(const Machine&, GemmWorkspace&, const kernels::GemmArgs&, const std::uint16_t*);
+  friend void gemm_low_rank(const Machine&, GemmWorkspace&, kernels::GemmArgs, const Matrix&, std::int64_t,
+                            const LowRankPart&, bool);
+  friend void gemm_packed_once(const Machine&, GemmWorkspace&, const kernels::GemmArgs&, const Matrix&,
+                               const LowRankPart*, bool);
+  friend class ProductByColumns;
   friend const float* open_matrix(GemmWorkspace&, const Matrix&, std::int64_t, std::int64_t);
   Machine machine_;
   kernels::GemmPrecision precision_;
@@ -56,6 +74,13 @@ class GemmWorkspace {
 // first, to the same bytes.
 bool packs_directly(const Machine& machine, kernels::GemmPrecision precision, const Matrix& matrix);
 
+// Whether products of a matrix [rows, columns] may use it packed once: such weights are as many bytes as in the file, need no
+// packing forward, and are turned for the way back.
+bool packs_once(const Machine& machine, kernels::GemmPrecision precision, const Matrix& matrix, std::int64_t rows,
+                std::int64_t columns);
+// The matrix so; the file's pages are let go of as they are read.
+tensor::Buffer pack_once(const Machine& machine, const Matrix& matrix, std::int64_t rows, std::int64_t columns);
+
 // The matrix as float32; valid until the next one is opened.
 const float* open_matrix(GemmWorkspace& workspace, const Matrix& matrix, std::int64_t rows, std::int64_t columns);
 
@@ -65,6 +90,13 @@ void gemm(const Machine& machine, GemmWorkspace& workspace, kernels::GemmArgs ar
 // The same with a matrix of weights for B, `args.ldb` numbers a row, of `b_rows` rows.
 void gemm(const Machine& machine, GemmWorkspace& workspace, kernels::GemmArgs args, const Matrix& b,
           std::int64_t b_rows);
+
+// The same with a part of low rank beside it, to the same bytes as three products and a scaling between them.
+// `same_a`: op(A) is that of the product before it in this workspace, where products of m rows and n columns remember
+// it (remembers_a), and has not changed.
+void gemm_low_rank(const Machine& machine, GemmWorkspace& workspace, kernels::GemmArgs args, const Matrix& b,
+                   std::int64_t b_rows, const LowRankPart& part, bool same_a);
+bool remembers_a(const Machine& machine, std::int64_t m, std::int64_t n);
 
 // The same in two halves, for one B and many A (gemm_pack heeds args.precision). `packed` has gemm_packed_b_bytes
 // bytes, 64-byte aligned.

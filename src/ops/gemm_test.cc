@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -83,6 +84,64 @@ TEST(Gemm, FewRowsOfManyColumnsAreTheSameInParts) {
         ASSERT_EQ(whole, parts) << machine.kernels.name;
       }
     }
+  }
+}
+
+// A part of low rank beside a product: the bytes of three products and a scaling, with rows that are still packed, too.
+TEST(Gemm, APartOfLowRankIsTheSameAsItsProducts) {
+  constexpr std::int64_t kM = 61, kN = 700, kK = 600, kRank = 9;
+  constexpr float kScale = 1.5f;
+  base::ThreadPool pool(3);
+  const auto numbers = [](std::int64_t n, std::size_t period) {
+    std::vector<float> out(static_cast<std::size_t>(n));
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<float>(i % period) / 64 - 2;
+    return out;
+  };
+  const std::vector<float> a = numbers(kM * kK, 251), b = numbers(kN * kK, 241), down = numbers(kRank * kK, 239),
+                           up = numbers(kN * kRank, 233);
+  for (int isa = 0; isa <= static_cast<int>(base::best_isa()); ++isa) {
+    const Machine machine{kernels::kernels_for(static_cast<base::Isa>(isa)), pool};
+    for (const auto precision : {kernels::GemmPrecision::kF32, kernels::GemmPrecision::kBF16})
+      for (const bool transposed : {false, true}) {
+        GemmWorkspace workspace(machine, precision);
+        workspace.plan_low_rank(kM, kN, kK, kRank);
+        workspace.allocate();
+        const auto product = [&](std::int64_t n, std::int64_t k, const float* x, const float* w, float* c, bool more) {
+          return kernels::GemmArgs{.precision = precision,
+                                   .trans_a = false,
+                                   .trans_b = transposed,
+                                   .m = kM,
+                                   .n = n,
+                                   .k = k,
+                                   .a = x,
+                                   .lda = k,
+                                   .b = w,
+                                   .ldb = transposed ? k : n,
+                                   .c = c,
+                                   .ldc = n,
+                                   .accumulate = more};
+        };
+        std::vector<float> c(kM * kN), u(kM * kRank), wanted(kM * kN), wanted_u(kM * kRank);
+        gemm(machine, workspace, product(kN, kK, a.data(), b.data(), wanted.data(), false));
+        gemm(machine, workspace, product(kRank, kK, a.data(), down.data(), wanted_u.data(), false));
+        for (float& x : wanted_u) x *= kScale;
+        gemm(machine, workspace, product(kN, kRank, wanted_u.data(), up.data(), wanted.data(), true));
+        const LowRankPart part{.rank = kRank,
+                               .scale = kScale,
+                               .down = down.data(),
+                               .up = up.data(),
+                               .transposed = transposed,
+                               .u = u.data()};
+        for (const bool same_a : {false, true}) {
+          if (same_a && !remembers_a(machine, kM, kN)) continue;
+          std::fill(c.begin(), c.end(), 7.0f);
+          std::fill(u.begin(), u.end(), 7.0f);
+          gemm_low_rank(machine, workspace, product(kN, kK, same_a ? nullptr : a.data(), nullptr, c.data(), false),
+                        Matrix(b.data()), transposed ? kN : kK, part, same_a);
+          ASSERT_EQ(u, wanted_u) << machine.kernels.name;
+          ASSERT_EQ(c, wanted) << machine.kernels.name;
+        }
+      }
   }
 }
 

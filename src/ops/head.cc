@@ -15,9 +15,9 @@ namespace {
 // still a product; at most 1024.
 constexpr std::int64_t kChunkFloats = std::int64_t{4} << 20;
 constexpr std::int64_t kMinRows = 64, kMaxRows = 1024;
-// Of a W that is packed anew for every chunk, where packing takes a twentieth of the products: 80 MiB, 138 rows of a
-// vocabulary of 152 K; twice that if its gradient is made as well, which every chunk reads and writes. W packed both
-// ways would be 594 MiB there.
+// Of a W that is packed anew for every chunk, or turned, where that takes a twentieth of the products: 80 MiB, 138 rows
+// of a vocabulary of 152 K; twice that if its gradient is made as well, which every chunk reads and writes. W packed
+// both ways would be 594 MiB there.
 constexpr std::int64_t kChunkFloatsPacked = std::int64_t{20} << 20;
 
 // Rows of W in a piece: 8192 of 1024 numbers are 32 MiB opened, and enough columns for every thread.
@@ -43,9 +43,10 @@ kernels::GemmArgs dw_args(kernels::GemmPrecision p, std::int64_t rows, std::int6
 }  // namespace
 
 std::int64_t Head::rows_of_chunk(const HeadSpec& spec) {
-  const std::int64_t floats = !spec.packs_when_used ? kChunkFloats
-                              : spec.frozen         ? kChunkFloatsPacked
-                                                    : 2 * kChunkFloatsPacked;
+  const std::int64_t floats = spec.packs_once         ? kChunkFloatsPacked
+                              : !spec.packs_when_used ? kChunkFloats
+                              : spec.frozen           ? kChunkFloatsPacked
+                                                      : 2 * kChunkFloatsPacked;
   return std::min(std::clamp(floats / spec.vocab, kMinRows, kMaxRows), std::max<std::int64_t>(1, spec.max_rows));
 }
 
@@ -63,7 +64,7 @@ std::int64_t Head::need(const Machine& machine, const HeadSpec& spec) {
   const auto packed_bytes = machine.kernels.gemm_packed_b_bytes;
   std::size_t bytes =
       static_cast<std::size_t>(rows_of_chunk(spec) * (spec.vocab + spec.d * (spec.backward ? 2 : 1))) * sizeof(float);
-  for (std::int64_t begin = 0; begin < spec.vocab && !spec.packs_when_used; begin += kPieceRows) {
+  for (std::int64_t begin = 0; begin < spec.vocab && !spec.packs_when_used && !spec.packs_once; begin += kPieceRows) {
     const std::int64_t rows = std::min(kPieceRows, spec.vocab - begin);
     bytes += packed_bytes(spec.precision, rows, spec.d);
     if (spec.backward) bytes += packed_bytes(spec.precision, spec.d, rows);
@@ -78,11 +79,12 @@ Head::Head(const Machine& machine, const HeadSpec& spec)
       d_(spec.d),
       chunk_(rows_of_chunk(spec)),
       packs_when_used_(spec.packs_when_used),
+      packs_once_(spec.packs_once),
       workspace_(machine, spec.precision) {
   const auto packed_bytes = machine.kernels.gemm_packed_b_bytes;
   for (std::int64_t begin = 0; begin < vocab_; begin += kPieceRows) {
     Piece& piece = pieces_.emplace_back(Piece{begin, std::min(kPieceRows, vocab_ - begin), {}, {}});
-    if (packs_when_used_) continue;
+    if (packs_when_used_ || packs_once_) continue;
     piece.forward = tensor::Buffer(packed_bytes(precision_, piece.rows, d_));
     if (spec.backward) piece.backward = tensor::Buffer(packed_bytes(precision_, d_, piece.rows));
   }
@@ -96,7 +98,7 @@ Head::Head(const Machine& machine, const HeadSpec& spec)
 
 std::int64_t Head::bytes() const {
   std::size_t bytes = logits_.size() + rows_h_.size() + rows_dh_.size();
-  for (const Piece& piece : pieces_) bytes += piece.forward.size() + piece.backward.size();
+  for (const Piece& piece : pieces_) bytes += packs_once_ ? 0 : piece.forward.size() + piece.backward.size();
   return workspace_.bytes() + static_cast<std::int64_t>(bytes);
 }
 
@@ -126,9 +128,18 @@ kernels::GemmArgs Head::dh_args(const Piece& piece, std::int64_t rows) const {
 }
 
 void Head::pack(const Matrix& w, bool backward) {
-  bool& done = backward ? packed_backward_ : packed_forward_;
+  bool& done = backward && !packs_once_ ? packed_backward_ : packed_forward_;
   QW_CHECK(!packs_when_used_ || w.f32 != nullptr || packs_directly(machine_, precision_, w));
   if (packs_when_used_ || (w.constant && done)) return;
+  if (packs_once_) {
+    QW_CHECK(w.constant);
+    for (Piece& piece : pieces_) {
+      const Matrix rows(tensor::rows_of(w.stored, piece.begin, piece.rows));
+      piece.forward = ops::pack_once(machine_, rows, piece.rows, d_);
+    }
+    done = true;
+    return;
+  }
   tensor::Buffer room;
   if (w.f32 == nullptr) room = float_buffer(std::min(kPieceRows, vocab_) * d_);
   for (Piece& piece : pieces_) {
@@ -140,6 +151,11 @@ void Head::pack(const Matrix& w, bool backward) {
 }
 
 void Head::multiply(const kernels::GemmArgs& args, const Matrix& w, const Piece& piece, bool backward) {
+  if (packs_once_) {
+    Matrix rows;
+    rows.packed_once = piece.forward.data();
+    return gemm(machine_, workspace_, args, rows, piece.rows);
+  }
   if (!packs_when_used_)
     return gemm_with(machine_, workspace_, args, (backward ? piece.backward : piece.forward).data());
   const Matrix rows =

@@ -23,13 +23,14 @@ struct HeadSpec {
   bool backward = true;
   bool frozen = false;           // no gradient of W is asked for
   bool packs_when_used = false;  // W is float32 or packs directly (gemm.h), and is held nowhere in packed form
+  bool packs_once = false;       // W does (gemm.h), and is held so, in place of its file's pages
 };
 
 class Head {
  public:
   Head(const Machine& machine, const HeadSpec& spec);
   std::int64_t chunk_rows() const { return chunk_; }
-  std::int64_t bytes() const;
+  std::int64_t bytes() const;  // but those of a W that is packed once
   // What such a head takes, without making it.
   static std::int64_t need(const Machine& machine, const HeadSpec& spec);
   std::int64_t vocab() const { return vocab_; }
@@ -59,7 +60,8 @@ class Head {
   // W in pieces of so many rows, so that no more of one that must be opened is open at a time.
   struct Piece {
     std::int64_t begin, rows;
-    tensor::Buffer forward, backward;  // packed for h W^T and for dlogits W; empty where W is packed when it is used
+    // Packed for h W^T and for dlogits W; empty where W is packed when it is used. Packed once: `forward` is for both.
+    tensor::Buffer forward, backward;
   };
   void pack(const Matrix& w, bool backward);
   kernels::GemmArgs forward_args(const Piece& piece, std::int64_t rows) const;
@@ -72,7 +74,7 @@ class Head {
   Machine machine_;
   kernels::GemmPrecision precision_;
   std::int64_t vocab_, d_, chunk_;
-  bool packs_when_used_;
+  bool packs_when_used_, packs_once_;
   GemmWorkspace workspace_;
   std::vector<Piece> pieces_;
   bool packed_forward_ = false, packed_backward_ = false;  // of a constant W: once is enough

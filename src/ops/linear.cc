@@ -6,6 +6,8 @@
 #include <cstring>
 #include <vector>
 
+#include "ops/elementwise.h"
+
 namespace qw::ops {
 namespace {
 
@@ -62,11 +64,18 @@ kernels::GemmArgs outer(std::int64_t rows, std::int64_t m, std::int64_t n, const
           .accumulate = true};
 }
 
-void scale_in_place(const Machine& m, float* x, std::int64_t n, float factor) {
-  constexpr std::int64_t kPiece = 16384;  // 64 KiB
-  m.pool.parallel_for(n, kPiece, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) x[i] *= factor;
-  });
+// db [out, rank] += dy^T u, as rank rows of many columns: dy is packed in the order in which it lies. `room`: [rank,
+// out].
+void outer_transposed(const Machine& m, GemmWorkspace& workspace, const LinearArgs& g, float* room) {
+  const auto each = [&](auto&& body) {
+    m.pool.parallel_for(g.out, 256, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t o = begin; o < end; ++o)
+        for (std::int64_t k = 0; k < g.rank; ++k) body(room[k * g.out + o], g.db[o * g.rank + k]);
+    });
+  };
+  each([](float& there, float& here) { there = here; });
+  gemm(m, workspace, outer(g.rows, g.rank, g.out, g.u, g.dy, room));
+  each([](float& there, float& here) { here = there; });
 }
 
 // dbias[o] += sum over rows of dy[r, o], rows in order, in double.
@@ -125,7 +134,8 @@ void stretch_backward(const Machine& m, const LinearArgs& g) {
       }
     for (std::int64_t o = begin; o < end; ++o)
       if (g.lengths[o] > 0)
-        g.dmagnitude[o] += static_cast<float>(sum[static_cast<std::size_t>(o - begin)] / static_cast<double>(g.lengths[o]));
+        g.dmagnitude[o] +=
+            static_cast<float>(sum[static_cast<std::size_t>(o - begin)] / static_cast<double>(g.lengths[o]));
   });
 }
 
@@ -137,11 +147,9 @@ void linear_plan(GemmWorkspace& workspace, std::int64_t max_rows, std::int64_t i
   workspace.plan(max_rows, in, out);
   workspace.plan(out, in, max_rows);
   if (rank == 0) return;
-  workspace.plan(max_rows, rank, in);
-  workspace.plan(max_rows, out, rank);
-  workspace.plan(max_rows, rank, out);
-  workspace.plan(max_rows, in, rank);
-  workspace.plan(out, rank, max_rows);
+  workspace.plan_low_rank(max_rows, out, in, rank);
+  workspace.plan_low_rank(max_rows, in, out, rank);
+  workspace.plan(rank, out, max_rows);
   workspace.plan(rank, in, max_rows);
 }
 
@@ -154,11 +162,10 @@ void linear_forward(const Machine& m, GemmWorkspace& workspace, const LinearArgs
     });
   }
   const Matrix w = stretches ? Matrix(open_matrix(workspace, g.w, g.out, g.in)) : g.w;
-  gemm(m, workspace, times_transposed(g.rows, g.out, g.in, g.x, nullptr, g.y, bias), w, g.out);
-  if (g.rank == 0) return;
-  gemm(m, workspace, times_transposed(g.rows, g.rank, g.in, g.x, g.a, g.u, false));
-  scale_in_place(m, g.u, g.rows * g.rank, g.scale);
-  gemm(m, workspace, times_transposed(g.rows, g.out, g.rank, g.u, g.b, g.y, true));
+  const kernels::GemmArgs product = times_transposed(g.rows, g.out, g.in, g.x, nullptr, g.y, bias);
+  if (g.rank == 0) return gemm(m, workspace, product, w, g.out);
+  gemm_low_rank(m, workspace, product, w, g.out,
+                {.rank = g.rank, .scale = g.scale, .down = g.a, .up = g.b, .transposed = true, .u = g.u}, g.same_x);
   if (!stretches) return;
   row_lengths(m, g, w.f32);
   stretch(m, g);
@@ -172,14 +179,20 @@ void linear_backward(const Machine& m, GemmWorkspace& workspace, const LinearArg
     g.dy = g.z;
   }
   if (g.dw != nullptr) gemm(m, workspace, outer(g.rows, g.out, g.in, g.dy, g.x, g.dw));
-  if (g.dx != nullptr)
-    gemm(m, workspace, times(g.rows, g.in, g.out, g.dy, nullptr, g.dx, g.dx_accumulates), g.w, g.out);
-  if (g.rank == 0) return;
-  gemm(m, workspace, outer(g.rows, g.out, g.rank, g.dy, g.u, g.db));
-  gemm(m, workspace, times(g.rows, g.rank, g.out, g.dy, g.b, g.t, false));
-  scale_in_place(m, g.t, g.rows * g.rank, g.scale);
+  const kernels::GemmArgs product = times(g.rows, g.in, g.out, g.dy, nullptr, g.dx, g.dx_accumulates);
+  if (g.rank == 0) {
+    if (g.dx != nullptr) gemm(m, workspace, product, g.w, g.out);
+    return;
+  }
+  if (g.dx != nullptr) {
+    gemm_low_rank(m, workspace, product, g.w, g.out,
+                  {.rank = g.rank, .scale = g.scale, .down = g.b, .up = g.a, .transposed = false, .u = g.t}, false);
+  } else {
+    gemm(m, workspace, times(g.rows, g.rank, g.out, g.dy, g.b, g.t, false));
+    scale_forward(m, g.t, g.scale, g.rows * g.rank, g.t);
+  }
   gemm(m, workspace, outer(g.rows, g.rank, g.in, g.t, g.x, g.da));
-  if (g.dx != nullptr) gemm(m, workspace, times(g.rows, g.in, g.rank, g.t, g.a, g.dx, true));
+  outer_transposed(m, workspace, g, g.t + g.rows * g.rank);
 }
 
 }  // namespace qw::ops

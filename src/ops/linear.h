@@ -29,11 +29,13 @@ struct LinearArgs {
   bool dx_accumulates = false;
   float* dw = nullptr;     // null: frozen
   float* dbias = nullptr;  // null: frozen or none
-  // Adapter; rank 0: none. u is [rows, rank], written by forward and read by backward; t is [rows, rank] scratch.
+  // Adapter; rank 0: none. u is [rows, rank], written by forward and read by backward; t is scratch, [rows + out,
+  // rank].
   std::int64_t rank = 0;
   float scale = 1;
   const float* a = nullptr;  // [rank, in]
   const float* b = nullptr;  // [out, rank]
+  bool same_x = false;       // forward: the product before it in this workspace was of the same rows, and x, unchanged
   float* u = nullptr;
   float* t = nullptr;
   float* da = nullptr;

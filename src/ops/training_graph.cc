@@ -61,6 +61,7 @@ Status TrainingGraph::forward(const ParameterBuffer& weights, const TrainingBatc
   for (std::size_t i = 0; i < s.angles.size(); ++i)
     rope_angles(s.machine, s.plan.rope_specs[i], s.angles[i].frequencies, batch.positions.data(), nullptr, s.rows,
                 floats(s.angles[i].cos), floats(s.angles[i].sin));
+  s.packed_value = -1;
   for (std::size_t i = 0; i < s.program.ops.size(); ++i) {
     s.run_forward(i);
     s.put_away(i);
@@ -95,6 +96,7 @@ void TrainingGraph::State::run_backward_below_head(double balance_scale) {
   weigh_balance(balance_scale);
   tell_final(program.ops.size() - 1);
   below_head = true;
+  packed_value = -1;
   for (std::size_t i = program.ops.size() - 1; i-- > 0;) {
     take_out(i);
     for (const std::int32_t again : plan.before[i]) run_forward(index(again));

@@ -437,6 +437,30 @@ class PartOfB {
   std::int64_t stride_ = 0, length_ = 0, lines_ = 0;
 };
 
+// Columns [n_begin, n_end) of C, one block of k; `panel_at` says where a panel of B lies, and before every tile `soon`
+// asks for its share of what is wanted next.
+template <class Isa, class PanelAt, class Soon>
+void multiply_columns(const GemmArgs& g, const KSplit& split, std::int64_t block, const void* packed_a,
+                      std::int64_t n_begin, std::int64_t n_end, PanelAt&& panel_at, Soon&& soon) {
+  const std::int64_t words = split.words_of(block);
+  const auto* a = static_cast<const std::uint32_t*>(packed_a) + block * split.block_words * g.m;
+  for (std::int64_t n = n_begin; n < n_end; n += Isa::kGemmColumns) {
+    GemmTile t{a,
+               panel_at(n),
+               words / kStripWords,
+               g.c + n,
+               g.ldc,
+               std::min<std::int64_t>(Isa::kGemmColumns, n_end - n),
+               g.accumulate || block > 0};
+    for (std::int64_t r = 0; r < g.m; r += Isa::kGemmRows) {
+      t.rows = a + r * words;
+      t.c = g.c + r * g.ldc + n;
+      soon();
+      Isa::gemm_tile(g.precision, static_cast<int>(std::min<std::int64_t>(Isa::kGemmRows, g.m - r)), t);
+    }
+  }
+}
+
 template <class Isa>
 void tiled_gemm_columns(const GemmArgs& g, const std::uint16_t* bfloats, const void* packed_a, void* scratch,
                         std::int64_t n_begin, std::int64_t n_end) {
@@ -444,7 +468,6 @@ void tiled_gemm_columns(const GemmArgs& g, const std::uint16_t* bfloats, const v
   auto* panels = static_cast<std::uint32_t*>(scratch);
   for (std::int64_t block = 0; block < split.blocks; ++block) {
     const std::int64_t words = split.words_of(block);
-    const auto* a = static_cast<const std::uint32_t*>(packed_a) + block * split.block_words * g.m;
     pack_panels<Isa>(g, bfloats, split, block, n_begin, n_end, panels);
     // Comes from memory meanwhile: the next block of k; after the last one the first of the columns that this thread is
     // probably given next, while another thread has those in between.
@@ -455,18 +478,131 @@ void tiled_gemm_columns(const GemmArgs& g, const std::uint16_t* bfloats, const v
                        std::min(g.n, next + n_end - n_begin));
     const std::int64_t tiles = ceil_div(n_end - n_begin, Isa::kGemmColumns) * ceil_div(g.m, Isa::kGemmRows);
     std::int64_t tile = 0;
-    for (std::int64_t n = n_begin; n < n_end; n += Isa::kGemmColumns) {
-      GemmTile t{a,
-                 panels + (n - n_begin) * words,
-                 words / kStripWords,
-                 g.c + n,
-                 g.ldc,
-                 std::min<std::int64_t>(Isa::kGemmColumns, n_end - n),
-                 g.accumulate || block > 0};
-      for (std::int64_t r = 0; r < g.m; r += Isa::kGemmRows) {
+    multiply_columns<Isa>(
+        g, split, block, packed_a, n_begin, n_end, [&](std::int64_t n) { return panels + (n - n_begin) * words; },
+        [&] { soon.ask(tile++, tiles); });
+  }
+}
+
+// A matrix as the product with its transpose has it packed (x W^T, W [out, in]): strips of 16 words along `in` of a
+// panel of `out`, which is what a strip along `out` of the product with itself (y W) is made of.
+template <class Isa>
+class TurnedB {
+ public:
+  static constexpr std::int64_t kSquareBytes = kStripWords * Isa::kGemmColumns * 4;
+  TurnedB(const GemmArgs& g, const void* packed) : along_n_(g.n, 2), outputs_(g.k), packed_(packed) {}
+  // Around column n and output k, multiples of a panel's columns both.
+  const std::uint32_t* square(std::int64_t n, std::int64_t k) const {
+    const std::int64_t word = n / 2, block = word / along_n_.block_words;
+    return packed_panel<Isa>(along_n_, outputs_, packed_, block, k) +
+           (word - block * along_n_.block_words) * Isa::kGemmColumns;
+  }
+  // The panel of columns [n, n + kGemmColumns) of one block of k, as pack_panels makes it.
+  void panel(const KSplit& split, std::int64_t block, std::int64_t n, std::uint32_t* to) const {
+    const std::int64_t k0 = block * split.block_words * 2;
+    for (std::int64_t word = 0; word < split.words_of(block); word += kStripWords)
+      Isa::turn_square(square(n, k0 + word * 2), to + word * Isa::kGemmColumns);
+  }
+  // Asks for the `part`-th of `parts` of what it is made of.
+  void ask(const KSplit& split, std::int64_t block, std::int64_t n, std::int64_t part, std::int64_t parts) const {
+    const std::int64_t squares = split.words_of(block) / kStripWords, k0 = block * split.block_words * 2;
+    for (std::int64_t i = squares * part / parts; i < squares * (part + 1) / parts; ++i) {
+      const auto* lines = reinterpret_cast<const char*>(square(n, k0 + i * kStripWords * 2));
+      for (std::int64_t at = 0; at < kSquareBytes; at += kStripBytes) __builtin_prefetch(lines + at, 0, 2);
+    }
+  }
+
+ private:
+  KSplit along_n_;
+  std::int64_t outputs_;
+  const void* packed_;
+};
+
+// The panel that is multiplied behind the one at n: of these columns, or the first of those that this thread is
+// probably given next, while another thread has those in between. n == g.n: there is none.
+struct NextPanel {
+  std::int64_t block, n;
+  NextPanel(const GemmArgs& g, const KSplit& split, std::int64_t at_block, std::int64_t at, std::int64_t columns,
+            std::int64_t n_begin, std::int64_t n_end)
+      : block(at_block), n(at + columns) {
+    if (n < n_end) return;
+    const bool last = block + 1 == split.blocks;
+    block = last ? 0 : block + 1;
+    n = last ? std::min(g.n, 2 * n_end - n_begin) : n_begin;
+  }
+};
+
+template <class Isa>
+void multiply_turned(const GemmArgs& g, const void* packed, const void* packed_a, void* scratch, std::int64_t n_begin,
+                     std::int64_t n_end) {
+  static_assert(Isa::kGemmColumns == 2 * kStripWords);  // so that squares of 16 words and a panel's columns are square
+  const KSplit split(g.k, 2);
+  const TurnedB<Isa> b(g, packed);
+  auto* panel = static_cast<std::uint32_t*>(scratch);
+  const std::int64_t tiles = ceil_div(g.m, Isa::kGemmRows);
+  for (std::int64_t block = 0; block < split.blocks; ++block) {
+    NextPanel next(g, split, block, n_begin, 0, n_begin, n_end);
+    std::int64_t tile = 0;
+    multiply_columns<Isa>(
+        g, split, block, packed_a, n_begin, n_end,
+        [&](std::int64_t n) {
+          b.panel(split, block, n, panel);
+          next = NextPanel(g, split, block, n, Isa::kGemmColumns, n_begin, n_end);
+          tile = 0;
+          return panel;
+        },
+        [&] {  // comes from memory meanwhile
+          if (next.n < g.n) b.ask(split, next.block, next.n, tile, tiles);
+          ++tile;
+        });
+  }
+}
+
+template <class Isa>
+void multiply_in_place(const GemmArgs& g, const void* packed, const void* packed_a, std::int64_t n_begin,
+                       std::int64_t n_end) {
+  const KSplit split(g.k, 2);
+  const std::int64_t tiles = ceil_div(g.m, Isa::kGemmRows);
+  for (std::int64_t block = 0; block < split.blocks; ++block) {
+    const char* soon = nullptr;
+    std::int64_t lines = 0, tile = 0;
+    multiply_columns<Isa>(
+        g, split, block, packed_a, n_begin, n_end,
+        [&](std::int64_t n) {
+          const NextPanel next(g, split, block, n, Isa::kGemmColumns, n_begin, n_end);
+          lines = next.n < g.n ? split.words_of(next.block) * Isa::kGemmColumns * 4 / kStripBytes : 0;
+          soon = reinterpret_cast<const char*>(packed_panel<Isa>(split, g.n, packed, next.block, next.n));
+          tile = 0;
+          return packed_panel<Isa>(split, g.n, packed, block, n);
+        },
+        [&] {  // comes from memory meanwhile
+          for (std::int64_t i = lines * tile / tiles; i < lines * (tile + 1) / tiles; ++i)
+            __builtin_prefetch(soon + i * kStripBytes, 0, 2);
+          ++tile;
+        });
+  }
+}
+
+template <class Isa>
+void tiled_gemm_columns_packed(const GemmArgs& g, const void* packed, const void* packed_a, void* scratch,
+                               std::int64_t n_begin, std::int64_t n_end) {
+  if (g.trans_b) return multiply_in_place<Isa>(g, packed, packed_a, n_begin, n_end);
+  multiply_turned<Isa>(g, packed, packed_a, scratch, n_begin, n_end);
+}
+
+template <class Isa>
+void tiled_gemm_packed(const GemmArgs& g, const void* packed_a, const void* packed_b, std::int64_t m_begin,
+                       std::int64_t m_end) {
+  const KSplit split(g.k, Isa::elements_per_word(g.precision));
+  for (std::int64_t block = 0; block < split.blocks; ++block) {
+    const std::int64_t words = split.words_of(block);
+    const auto* a = static_cast<const std::uint32_t*>(packed_a) + block * split.block_words * g.m;
+    for (std::int64_t n = 0; n < g.n; n += Isa::kGemmColumns) {
+      GemmTile t{a,     packed_panel<Isa>(split, g.n, packed_b, block, n),  words / kStripWords,      g.c + n,
+                 g.ldc, std::min<std::int64_t>(Isa::kGemmColumns, g.n - n), g.accumulate || block > 0};
+      for (std::int64_t r = m_begin; r < m_end; r += Isa::kGemmRows) {
         t.rows = a + r * words;
         t.c = g.c + r * g.ldc + n;
-        soon.ask(tile++, tiles);
         Isa::gemm_tile(g.precision, static_cast<int>(std::min<std::int64_t>(Isa::kGemmRows, g.m - r)), t);
       }
     }
@@ -475,6 +611,8 @@ void tiled_gemm_columns(const GemmArgs& g, const std::uint16_t* bfloats, const v
 
 template <class Isa>
 void fill_tiled_gemm_columns(Kernels& k) {
+  k.gemm_packed = tiled_gemm_packed<Isa>;
+  k.gemm_columns_packed = tiled_gemm_columns_packed<Isa>;
   k.gemm_packed_a_bytes = tiled_packed_a_bytes<Isa>;
   k.gemm_pack_a = tiled_pack_a<Isa>;
   k.gemm_columns_scratch_bytes = tiled_columns_scratch_bytes<Isa>;

@@ -162,6 +162,7 @@ void TrainingGraph::State::hand_on(std::size_t i, int j) {
 void TrainingGraph::State::run_backward(std::size_t i) {
   const Op& op = program.ops[i];
   if (!plan.ops[i].backward) return;
+  packed_value = -1;
   switch (op.kind) {
     case OpKind::kEmbed:
       embed_backward(machine, batch.tokens.data(), gradient(op.out), rows, op.out.width,

@@ -16,9 +16,14 @@ void TrainingGraph::State::run_forward(std::size_t i) {
       rms_norm_forward(machine, value(op.in[0]), weight(op.weight), op.eps, rows * (op.out.width / op.norm_width),
                        op.norm_width, value(op.out), buffer(p.inverse), op.norm_sets);
       break;
-    case OpKind::kLinear:
-      linear_forward(machine, workspace, linear_args(i));
+    case OpKind::kLinear: {
+      LinearArgs a = linear_args(i);
+      const bool remembered = remembers_a(machine, rows, a.out);
+      a.same_x = remembered && packed_value == op.in[0].id;
+      linear_forward(machine, workspace, a);
+      packed_value = remembered ? op.in[0].id : -1;
       break;
+    }
     case OpKind::kRope: {
       const State::Angles& a = angles[index(p.angles)];
       if (value(op.in[0]) != value(op.out)) copy(machine, value(op.in[0]), count(op.out), value(op.out));
@@ -39,6 +44,7 @@ void TrainingGraph::State::run_forward(std::size_t i) {
       break;
     case OpKind::kExperts:
       route(machine, op.experts, value(op.in[1]), rows, buffer(p.probabilities), routings[i]);
+      packed_value = -1;
       experts_forward(machine, workspace, experts_args(i));
       break;
     case OpKind::kColumns:

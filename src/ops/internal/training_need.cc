@@ -36,6 +36,11 @@ bool stored_in(const TrainingOptions& options, Weight w) {
   return w.present() && index(w.id) < options.stored.size() && !options.stored[index(w.id)].empty();
 }
 
+bool packed_once_in(Weight w, const tensor::Shape& shape, const TrainingOptions& options, const Machine& machine) {
+  return !options.forward_only && stored_in(options, w) &&
+         packs_once(machine, options.precision, Matrix(options.stored[index(w.id)]), shape[0], shape[1]);
+}
+
 void plan_products(const Program& program, const std::vector<tensor::Shape>& shapes, const TrainingOptions& options,
                    const TrainingPlan& plan, const Machine& machine, GemmWorkspace& workspace) {
   const auto plan_open = [&](Weight w, bool in_floats = false) {
@@ -80,13 +85,15 @@ bool packed_when_used(const Weight& w, const tensor::Shape& shape, const Trainin
 HeadSpec head_spec(const Weight& w, const std::vector<tensor::Shape>& shapes, const TrainingOptions& options,
                    const Machine& machine) {
   const tensor::Shape& shape = shapes[index(w.id)];
+  const bool once = packed_once_in(w, shape, options, machine);
   return {.precision = options.precision,
           .vocab = shape[0],
           .d = shape[1],
           .max_rows = options.max_tokens,
           .backward = !options.forward_only,
           .frozen = !options.frozen.empty() && options.frozen[index(w.id)],
-          .packs_when_used = packed_when_used(w, shape, options, machine)};
+          .packs_when_used = !once && packed_when_used(w, shape, options, machine),
+          .packs_once = once};
 }
 
 TrainingNeed training_need(const Program& program, const std::vector<tensor::Shape>& parameters,

@@ -16,6 +16,8 @@ std::vector<tensor::Shape> with_adapters(std::vector<tensor::Shape> shapes, cons
 // Of those that are kept in ParameterBuffers; [0]: stored.
 std::vector<tensor::Shape> held(std::vector<tensor::Shape> shapes, const TrainingOptions& options);
 bool stored_in(const TrainingOptions& options, Weight w);
+// Is it held packed once for products, in place of its file's pages?
+bool packed_once_in(Weight w, const tensor::Shape& shape, const TrainingOptions& options, const Machine& machine);
 // Room for the largest product of a program. `shapes`: with adapters.
 void plan_products(const Program& program, const std::vector<tensor::Shape>& shapes, const TrainingOptions& options,
                    const TrainingPlan& plan, const Machine& machine, GemmWorkspace& workspace);

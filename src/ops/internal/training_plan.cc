@@ -317,7 +317,8 @@ class Planner {
         return;
       }
       case OpKind::kLinear:
-        if (p.adapter >= 0) p.t = plan_.arena.add(rows * options_.adapters[index(p.adapter)].rank * kFloat, t, t);
+        if (p.adapter >= 0)
+          p.t = plan_.arena.add((rows + op.out.width) * options_.adapters[index(p.adapter)].rank * kFloat, t, t);
         return;
       case OpKind::kExperts: {
         const std::int64_t assigned = rows * op.experts.top_k;

@@ -27,6 +27,7 @@ TrainingGraph::State::State(Program p, std::vector<tensor::Shape> parameters, Tr
       options(std::move(o)),
       held_shapes(held(shapes, options)),
       opened(shapes.size()),
+      packed(shapes.size()),
       plan(make_training_plan(program, options)),
       cost(program, plan, shapes, options),
       gradients(options.forward_only ? std::vector<tensor::Shape>{} : held_shapes),
@@ -40,6 +41,7 @@ TrainingGraph::State::State(Program p, std::vector<tensor::Shape> parameters, Tr
   if (const Weight w = program.ops.back().weight; w.present())
     head.emplace(m, head_spec(w, shapes, options, m));
   open_small_weights();
+  pack_weights();
   take_workspaces();
 }
 
@@ -59,6 +61,19 @@ void TrainingGraph::State::open_small_weights() {
   }
 }
 
+// Of linear layers; the head packs its own. One whose rows an adapter measures (DoRA) is read as it is stored.
+void TrainingGraph::State::pack_weights() {
+  for (std::size_t i = 0; i < program.ops.size(); ++i) {
+    const Op& op = program.ops[i];
+    const int adapter = plan.ops[i].adapter;
+    if (op.kind != OpKind::kLinear || (adapter >= 0 && options.adapters[index(adapter)].magnitude)) continue;
+    tensor::Buffer& to = packed[index(op.weight.id)];
+    const tensor::Shape& shape = shapes[index(op.weight.id)];
+    if (to.size() == 0 && packed_once_in(op.weight, shape, options, machine))
+      to = pack_once(machine, Matrix(options.stored[index(op.weight.id)]), shape[0], shape[1]);
+  }
+}
+
 void TrainingGraph::State::take_workspaces() {
   std::size_t attention = 0;
   std::int64_t delta = 0;
@@ -67,8 +82,8 @@ void TrainingGraph::State::take_workspaces() {
   for (std::size_t i = 0; i < program.ops.size(); ++i) {
     const Op& op = program.ops[i];
     if (op.kind == OpKind::kAttention)
-      attention = std::max(attention, attention_scratch_bytes(machine, options.precision, options.max_tokens,
-                                                               op.attention.head_dim));
+      attention = std::max(
+          attention, attention_scratch_bytes(machine, options.precision, options.max_tokens, op.attention.head_dim));
     if (op.kind == OpKind::kAttention && op.index.ratio > 0 && !indexed_attention)
       indexed_attention.emplace(op.index, op.attention, options.max_tokens, machine.pool.size());
     if (op.kind == OpKind::kDeltaRule) delta = std::max(delta, delta_rule_scratch_floats(machine, op.delta));

@@ -35,6 +35,7 @@ struct TrainingGraph::State {
   TrainingOptions options;
   std::vector<tensor::Shape> held_shapes;  // of those in ParameterBuffers; [0]: stored
   std::vector<tensor::Buffer> opened;      // by parameter: stored ones that other ops than products read, as float32
+  std::vector<tensor::Buffer> packed;      // by parameter: stored ones that products read packed once
   TrainingPlan plan;
   ProgramFlops cost;
   double flops = 0;  // of passes that nobody asked about yet
@@ -57,6 +58,7 @@ struct TrainingGraph::State {
   std::int64_t rows = 0;
   bool ready = false;       // forward ran, backward did not
   bool below_head = false;  // backward runs
+  std::int32_t packed_value = -1;  // whose rows the last product forward left packed in the workspace
   std::function<void(std::size_t)> on_final;
   std::vector<std::vector<std::size_t>>
       final_at;  // by op: parameters to whose gradients it is the last to add, backward
@@ -73,6 +75,7 @@ struct TrainingGraph::State {
     return shapes[index(w.id)];
   }
 
+  void pack_weights();
   void take_workspaces();
 
   float* buffer(int b) const { return b < 0 ? nullptr : reinterpret_cast<float*>(arena.data() + plan.arena.offset(b)); }
@@ -82,7 +85,10 @@ struct TrainingGraph::State {
   std::int64_t count(Value v) const { return rows * v.width; }
   // For products and look-ups by token.
   Matrix matrix(Weight w) const {
-    return is_stored(w) ? Matrix(options.stored[index(w.id)]) : Matrix(weights->data(index(w.id)));
+    if (!is_stored(w)) return Matrix(weights->data(index(w.id)));
+    Matrix stored(options.stored[index(w.id)]);
+    stored.packed_once = packed[index(w.id)].data();
+    return stored;
   }
   // For all else.
   const float* weight(Weight w) const {

@@ -107,6 +107,8 @@ void fill_gemm(Kernels& k) {
   k.gemm_pack_a = nullptr;
   k.gemm_columns_scratch_bytes = nullptr;
   k.gemm_columns = nullptr;
+  k.gemm_packed = nullptr;
+  k.gemm_columns_packed = nullptr;
 }
 
 }  // namespace qw::kernels::amx

@@ -73,6 +73,21 @@ void pack_b_bfloats(const GemmArgs& g, const std::uint16_t* b, std::int64_t n, s
   }
 }
 
+// 16 pairs along k' of 32 columns as 16 pairs along the columns of 32 numbers of k'.
+void turn_square(const std::uint32_t* from, std::uint32_t* to) {
+  for (int half = 0; half < kTileVectors; ++half) {
+    __m512i r[16];
+#pragma GCC unroll 16
+    for (int w = 0; w < 16; ++w) r[w] = _mm512_loadu_si512(from + w * kTileColumns + half * 16);
+    transpose(r);
+#pragma GCC unroll 8
+    for (int pair = 0; pair < 8; ++pair)
+      for (int part = 0; part < 2; ++part)
+        _mm512_storeu_si512(to + (half * 8 + pair) * kTileColumns + part * 16,
+                            pairs_of(r[2 * pair], r[2 * pair + 1], part));
+  }
+}
+
 template <class Op, int kRows>
 void tile(const GemmTile& t) {
   __m512 sums[kRows][kTileVectors];
@@ -117,6 +132,7 @@ struct Avx512Gemm {
                                    std::int64_t words, std::uint32_t* panel) {
     pack_b_bfloats(g, b, n, k0, words, panel);
   }
+  static void turn_square(const std::uint32_t* from, std::uint32_t* to) { avx512::turn_square(from, to); }
   static void pack_a_rows(const GemmArgs& g, std::int64_t m, std::int64_t rows, std::int64_t k0, std::int64_t words,
                           std::uint32_t* a) {
     (g.precision == GemmPrecision::kBF16 ? pack_a_rows_as<true, kTileRows> : pack_a_rows_as<false, kTileRows>)(g, m, rows, k0, words, a);

@@ -136,7 +136,10 @@ class Exchange {
   void rolled_out_by(const RolloutTable* table) { rollouts_ = table; }
   const RolloutTable* rollouts() const { return rollouts_; }
   // Whom a version is chosen for: who the client says asks, else the key's user, else the key.
-  void stick_to(std::string subject) { subject_ = std::move(subject); }
+  // `who`: a field of the client's; null or anything but a text that is not empty says nothing.
+  void stick_to(const json::Value* who) {
+    if (who != nullptr && who->is_string() && !who->as_string().empty()) subject_ = who->as_string();
+  }
   std::string subject() const;
   const std::string& named_subject() const { return subject_; }  // who the client says asks; "": it does not say
 

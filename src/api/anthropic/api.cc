@@ -71,8 +71,7 @@ void list_models(const ModelList& models, Exchange& exchange) {
 // Whom the client says it asks for.
 void stick(const json::Object& body, Exchange& exchange) {
   const json::Value* metadata = body.find("metadata");
-  const json::Value* who = metadata == nullptr ? nullptr : metadata->find("user_id");
-  if (who != nullptr && who->is_string()) exchange.stick_to(who->as_string());
+  if (metadata != nullptr) exchange.stick_to(metadata->find("user_id"));
 }
 
 }  // namespace

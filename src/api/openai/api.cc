@@ -21,9 +21,7 @@ json::Value model_entry(const ModelEntry& model) {
 
 // Whom a rollout's version is chosen for.
 void stick(const json::Object& body, Exchange& exchange) {
-  for (const char* member : {"safety_identifier", "user"})
-    if (const json::Value* who = body.find(member); who != nullptr && who->is_string() && !who->as_string().empty())
-      return exchange.stick_to(who->as_string());
+  for (const char* member : {"user", "safety_identifier"}) exchange.stick_to(body.find(member));
 }
 
 }  // namespace

@@ -195,12 +195,8 @@ void ResponsesApi::create(const net::Request& http, const std::shared_ptr<Exchan
   if (!body) return exchange->send_error(body.error());
   auto read = read_response_request(*body);
   if (!read) return exchange->send_error(read.error());
-  for (const char* member : {"safety_identifier", "user"})
-    if (const json::Value* who = body->find(member);
-        who != nullptr && who->is_string() && exchange->listener() == nullptr) {
-      exchange->stick_to(who->as_string());
-      break;
-    }
+  if (exchange->listener() == nullptr)
+    for (const char* member : {"user", "safety_identifier"}) exchange->stick_to(body->find(member));
   if (!read->mcp.empty() && (mcp_ == nullptr || !mcp_->offers() || counting))
     return exchange->send_error(bad_request(
         "tools", counting ? "Tokens of tools of MCP servers are not counted." : "This service calls no MCP servers."));

@@ -5,10 +5,12 @@
 // same bytes in the whole row.
 #pragma once
 
-#include <functional>
+#include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "models/model.h"
 #include "ops/parameter_buffer.h"
 #include "ops/slicing.h"

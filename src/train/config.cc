@@ -334,7 +334,7 @@ Result<TrainConfig> train_config(const json::Object& object) {
   QW_TRY(top.read("sequence_length", c.sequence_length, 1, kLongSequence));
   QW_TRY(top.read("batch_sequences", c.batch_sequences, 1, 1 << 20));
   QW_TRY(top.read("accumulation", c.accumulation, 1, 1 << 20));
-  int precision = 0, export_type = 0, recompute = 0, activations = 0;
+  int precision = 0, export_type = 0, recompute = static_cast<int>(c.recompute), activations = 0;
   QW_TRY(top.read_choice("precision", {"bf16", "f32"}, precision));
   c.precision = static_cast<Precision>(precision);
   QW_TRY(top.read_choice("recompute", {"none", "selective", "full"}, recompute));

@@ -175,7 +175,7 @@ struct TrainConfig {
   std::int64_t batch_sequences = 8;    // packed sequences in one forward/backward
   std::int64_t accumulation = 1;       // forward/backward passes of one optimizer step
   Precision precision = Precision::kBf16;
-  ops::Recompute recompute = ops::Recompute::kNone;
+  ops::Recompute recompute = ops::Recompute::kSelective;
   bool half_activations = false;       // what products made lies in bfloat16 between the passes
   double ema = 0;                      // decay of the average of weights; 0 = none
   bool skip_non_finite = false;        // leave a step out when its loss or gradient is not finite, instead of failing

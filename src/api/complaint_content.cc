@@ -66,19 +66,15 @@ class Opening {
     const bool request = about.starts_with(kRequestStart);
     if (!request && !governance::moment_of(about))
       return nothing("The complaint is about no answer's number and no request's id.");
-    auto found =
-        governance::find_record(exchange_->audit()->folder(), request ? "request" : "produce_id", about);
+    auto found = governance::find_record(exchange_->audit()->folder(), request ? "request" : "produce_id", about);
     if (!found) return tl::unexpected(from_internal(found.error()));
     if (!*found) return nothing("The audit log has no record of " + about + ".");
     return std::move(**found);
   }
   void tell(json::Object body, const json::Value& record, const std::string& outcome) {
-    json::Object entry{{"type", "administration"},
-                       {"operation", "contents.open"},
-                       {"complaint", id_},
-                       {"by_key", exchange_->who()->key.id},
-                       {"request", exchange_->request_id()},
-                       {"outcome", outcome}};
+    json::Object entry{
+        {"type", "administration"},           {"operation", "contents.open"},       {"complaint", id_},
+        {"by_key", exchange_->who()->key.id}, {"request", exchange_->request_id()}, {"outcome", outcome}};
     if (const json::Value* seq = record.find("seq"); seq != nullptr) entry.set("opened", *seq);
     keep(*exchange_, std::move(entry), [exchange = exchange_, body = std::move(body)](const Status& kept) {
       kept ? exchange->send_json(200, body) : exchange->send_error(not_kept());
@@ -104,9 +100,8 @@ bool handle_complaint_content(Background& background, const std::shared_ptr<cons
                           "", "no_audit_log"});
     return true;
   }
-  openai::in_background(background, exchange, [exchange, id = std::string(path.substr(kContents.size()))] {
-    Opening(exchange, id).run();
-  });
+  openai::in_background(background, exchange,
+                        [exchange, id = std::string(path.substr(kContents.size()))] { Opening(exchange, id).run(); });
   return true;
 }
 

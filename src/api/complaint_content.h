@@ -1,5 +1,5 @@
-// What a complaint is about, opened for whoever decides on it: what was asked and answered, or asked and refused, as the
-// store has it, encrypted. Who looked is on record before he sees it.
+// What a complaint is about, opened for whoever decides on it: what was asked and answered, or asked and refused, as
+// the store has it, encrypted. Who looked is on record before he sees it.
 //
 //   GET /admin/v1/contents/{complaint_id}   with the right "contents.read"
 //

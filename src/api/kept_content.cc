@@ -19,8 +19,7 @@ Found<json::Value> open_content(const json::Value& record, store::Store* store, 
   if (*kept == json::Value("dropped"))
     return obstacle("content_dropped", "The policy kept nothing of what was asked and answered.");
   const std::string id = text_member(*kept, "id");
-  if (store == nullptr)
-    return obstacle("no_store", "Contents are in a store, and there is none here (--store).");
+  if (store == nullptr) return obstacle("no_store", "Contents are in a store, and there is none here (--store).");
   if (keys == nullptr)
     return obstacle("no_content_key", "Contents are encrypted, and their keys are not here (--content-keys).");
   const auto found = store->contents().find(id);

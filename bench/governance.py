@@ -133,12 +133,12 @@ def main():
         names = ["off", "off again", "audit", "marks", "all", "store", "store, all"]
         wanted = o.only.split(";") if o.only else names
         running = {}
-        for prefix, program in (("", o.program), ("beside ", o.beside)):
-            for n in wanted if program else ():
-                name = prefix + n
-                running[name] = start(program, folder, re.sub(r"\W", "_", name), words_of(program, folder, name, n, o.model), n.startswith("store"))
-        figures = {n: [] for n in running}
         try:
+            for prefix, program in (("", o.program), ("beside ", o.beside)):
+                for n in wanted if program else ():
+                    name = prefix + n
+                    running[name] = start(program, folder, re.sub(r"\W", "_", name), words_of(program, folder, name, n, o.model), n.startswith("store"))
+            figures = {n: [] for n in running}
             for turn in range(-1, o.rounds):
                 for n, (process, port, key) in list(running.items())[::-1 if turn % 2 else 1]:
                     figure = measure(process, port, key, o, turn)

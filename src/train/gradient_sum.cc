@@ -242,9 +242,9 @@ Status GradientSum::State::each(std::size_t count, const std::function<Status(st
     for (const Bucket& b : buckets) {
       if (parts == 1) break;
       pool.parallel_for(b.floats.length(), kUpdateChunk, [&](std::int64_t begin, std::int64_t end) {
-        std::vector<Addend> all = nodes_before(b.floats.begin + begin);
-        append(all, {{0, part}, at(b.floats.begin + begin)}, end - begin);
-        const float* sum = finish(all, end - begin);
+        std::vector<Addend> addends = nodes_before(b.floats.begin + begin);
+        append(addends, {{0, part}, at(b.floats.begin + begin)}, end - begin);
+        const float* sum = finish(addends, end - begin);
         if (sum != at(b.floats.begin + begin)) std::copy_n(sum, end - begin, at(b.floats.begin + begin));
       });
     }
@@ -340,24 +340,24 @@ Status GradientSum::State::sum_piece(Bucket& b, const std::vector<Addend>& own, 
   QW_TRY(ranks->exchange(sent, received));
   if (n == 0) return {};
 
-  std::vector<Addend> all;
-  for (auto& [node, numbers] : b.kept) append(all, {node, numbers.data() + from}, n);
+  std::vector<Addend> addends;
+  for (auto& [node, numbers] : b.kept) append(addends, {node, numbers.data() + from}, n);
   slot = arrived.data();
   for (int r = 0; r < size; ++r) {
     if (r == rank)
-      for (const Addend& a : own) append(all, {a.node, own_at(a, c.begin)}, n);
-    for (std::size_t i = 0; i < nodes[index(r)].size(); ++i, slot += n) append(all, {nodes[index(r)][i], slot}, n);
+      for (const Addend& a : own) append(addends, {a.node, own_at(a, c.begin)}, n);
+    for (std::size_t i = 0; i < nodes[index(r)].size(); ++i, slot += n) append(addends, {nodes[index(r)][i], slot}, n);
   }
   if (ends) {
-    const float* whole = finish(all, n);
+    const float* whole = finish(addends, n);
     if (whole != at(c.begin)) std::copy_n(whole, n, at(c.begin));
     return {};
   }
-  left.resize(all.size());
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    left[i].first = all[i].node;
+  left.resize(addends.size());
+  for (std::size_t i = 0; i < addends.size(); ++i) {
+    left[i].first = addends[i].node;
     left[i].second.resize(index(b.ranges[index(rank)].length()));
-    std::copy_n(all[i].data, n, left[i].second.data() + from);
+    std::copy_n(addends[i].data, n, left[i].second.data() + from);
   }
   return {};
 }

@@ -26,6 +26,14 @@ EXACT = 2e-6   # the same numbers in another file
 # number chooses an expert or is carried on in a state, more comes of it.
 TIPPING = {n for n in checkpoint_folders.NAMES if any(part in n for part in ("moe", "next", "3_5", "qwen4"))}
 COMPUTED = {False: 0.02, True: 0.1}   # largest seen: 0.017, 0.055
+FOUR_BITS = 0.04                      # activations beside them are rounded to powers of two; largest seen: 0.03
+
+
+def computed(name):
+    """How far logits may be from the reference's."""
+    return max(COMPUTED[name in TIPPING], FOUR_BITS if name.endswith(("gptq4", "awq")) else 0)
+
+
 # Relative distance of logits that a type may cost; a tensor in the wrong place costs about 1.4 (unrelated logits).
 BOUNDS = {"f32": 2e-3, "f16": 0.01, "bf16": 0.03, "q8_0": 0.06, "q6_k": 0.12, "q5_0": 0.2, "q5_1": 0.2, "q5_k_s": 0.2, "q5_k_m": 0.2,
           "q4_0": 0.4, "q4_1": 0.4, "q4_k_s": 0.4, "q4_k_m": 0.4, "iq4_nl": 0.4, "iq4_xs": 0.4, "mxfp4": 0.6, "q3_k_s": 0.7, "q3_k_m": 0.7,
@@ -134,7 +142,7 @@ def language_model(name, folder, work, pool, types):
     run("convert", folder, single, "--type", "f32")
     exact = logits(single)
     off = distance(exact, before)
-    check(f"{name}: in float, {off:.2g}", off <= COMPUTED[name in TIPPING])
+    check(f"{name}: in float, {off:.2g}", off <= computed(name))
     run("convert", folder, gguf, "--type", "f32")
     off = distance(exact, logits(gguf))
     check(f"{name}: to GGUF, {off:.2g}", off <= EXACT)
@@ -144,7 +152,7 @@ def language_model(name, folder, work, pool, types):
     check(f"{name}: text is the same tokens in each", all(told("tokenize", "-m", m, "--text", text)["ids"] == written for m in (gguf, again)))
     run("convert", folder, kept)
     off = distance(before, logits(kept))
-    check(f"{name}: to GGUF as it is stored, {off:.2g}", off <= COMPUTED[name in TIPPING])
+    check(f"{name}: to GGUF as it is stored, {off:.2g}", off <= computed(name))
     for t in types:
         small = work / "small.gguf"
         run("quantize", folder, small, "--type", t)

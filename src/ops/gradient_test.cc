@@ -235,8 +235,8 @@ TEST(Gradient, AddOfSharedValues) {
   }));
 }
 
-TEST(Gradient, Attention) {
-  const AttentionSpec spec{.heads = 4, .kv_heads = 2, .head_dim = 3, .scale = 0.6f};
+void expect_attention_gradients(std::int64_t window) {
+  const AttentionSpec spec{.heads = 4, .kv_heads = 2, .head_dim = 3, .scale = 0.6f, .window = window};
   expect_gradients(one_op(
       {{12, 8}, {6, 8}, {6, 8}},
       [spec](Executor& ex, Value x) {
@@ -246,17 +246,10 @@ TEST(Gradient, Attention) {
       12));
 }
 
+TEST(Gradient, Attention) { expect_attention_gradients(0); }
+
 TEST(Gradient, AttentionInAWindow) {
-  for (const std::int64_t window : {2, 3, 50}) {
-    const AttentionSpec spec{.heads = 4, .kv_heads = 2, .head_dim = 3, .scale = 0.6f, .window = window};
-    expect_gradients(one_op(
-        {{12, 8}, {6, 8}, {6, 8}},
-        [spec](Executor& ex, Value x) {
-          const Value q = ex.linear(x, {2}), k = ex.linear(x, {3}), v = ex.linear(x, {4});
-          return ex.attention(q, k, v, spec);
-        },
-        12));
-  }
+  for (const std::int64_t window : {2, 3, 50}) expect_attention_gradients(window);
 }
 
 // What chooses has no gradient, and its weights keep none; rows of 4 and 5 tokens see fewer.

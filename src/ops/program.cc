@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/result.h"
+#include "ops/internal/append_op.h"
 
 namespace qw::ops {
 
@@ -78,6 +79,24 @@ int Op::inputs() const {
   }
 }
 
+Value append_op(Program& program, Op op, std::int32_t width) {
+  const auto index = static_cast<std::int32_t>(program.ops.size());
+  for (int i = 0; i < op.inputs(); ++i) {
+    const Value v = op.in[i];
+    QW_CHECK(v.id >= 0 && static_cast<std::size_t>(v.id) < program.widths.size());
+    QW_CHECK(v.width == program.widths[static_cast<std::size_t>(v.id)]);
+    program.last_use[static_cast<std::size_t>(v.id)] = index;
+  }
+  if (width > 0) {
+    op.out = {static_cast<std::int32_t>(program.widths.size()), width};
+    program.widths.push_back(width);
+    program.maker.push_back(index);
+    program.last_use.push_back(index);
+  }
+  program.ops.push_back(op);
+  return op.out;
+}
+
 RecordingExecutor::RecordingExecutor(std::vector<tensor::Shape> parameters) : parameters_(std::move(parameters)) {}
 
 const tensor::Shape& RecordingExecutor::shape(Weight w) const {
@@ -85,23 +104,7 @@ const tensor::Shape& RecordingExecutor::shape(Weight w) const {
   return parameters_[static_cast<std::size_t>(w.id)];
 }
 
-Value RecordingExecutor::push(Op op, std::int32_t width) {
-  const auto index = static_cast<std::int32_t>(program_.ops.size());
-  for (int i = 0; i < op.inputs(); ++i) {
-    const Value v = op.in[i];
-    QW_CHECK(v.id >= 0 && static_cast<std::size_t>(v.id) < program_.widths.size());
-    QW_CHECK(v.width == program_.widths[static_cast<std::size_t>(v.id)]);
-    program_.last_use[static_cast<std::size_t>(v.id)] = index;
-  }
-  if (width > 0) {
-    op.out = {static_cast<std::int32_t>(program_.widths.size()), width};
-    program_.widths.push_back(width);
-    program_.maker.push_back(index);
-    program_.last_use.push_back(index);
-  }
-  program_.ops.push_back(op);
-  return op.out;
-}
+Value RecordingExecutor::push(Op op, std::int32_t width) { return append_op(program_, op, width); }
 
 Program RecordingExecutor::finish() {
   QW_CHECK(!program_.ops.empty() && program_.ops.back().kind == OpKind::kHead);

@@ -4,6 +4,7 @@
 #include <map>
 #include <string>
 
+#include "ops/internal/append_op.h"
 #include "ops/internal/index.h"
 
 namespace qw::ops {
@@ -145,23 +146,9 @@ class SlicedProgram {
   }
 
  private:
-  Value push(Op op, std::int32_t width) {
-    const auto at = static_cast<std::int32_t>(out_.ops.size());
-    for (int j = 0; j < op.inputs(); ++j) out_.last_use[index(op.in[j].id)] = at;
-    op.out = {};
-    if (width > 0) {
-      op.out = {static_cast<std::int32_t>(out_.widths.size()), width};
-      out_.widths.push_back(width);
-      out_.maker.push_back(at);
-      out_.last_use.push_back(at);
-    }
-    out_.ops.push_back(op);
-    return op.out;
-  }
-
   Value entered(Value x) {
     const auto [there, fresh] = entered_.try_emplace(x.id);
-    if (fresh) there->second = push({.kind = OpKind::kEnterGroup, .in = {now_[index(x.id)]}}, x.width);
+    if (fresh) there->second = append_op(out_, {.kind = OpKind::kEnterGroup, .in = {now_[index(x.id)]}}, x.width);
     return there->second;
   }
 
@@ -176,8 +163,8 @@ class SlicedProgram {
       of.attention.heads /= slicing_.slices;
       of.attention.kv_heads /= slicing_.slices;
     }
-    Value y = push(of, narrow ? op.out.width / slicing_.slices : op.out.width);
-    if (cut == Cut::kColumns) y = push({.kind = OpKind::kSumGroup, .in = {y}}, y.width);
+    Value y = append_op(out_, of, narrow ? op.out.width / slicing_.slices : op.out.width);
+    if (cut == Cut::kColumns) y = append_op(out_, {.kind = OpKind::kSumGroup, .in = {y}}, y.width);
     if (op.out.id >= 0) now_[index(op.out.id)] = y;
   }
 

@@ -86,15 +86,7 @@ class Parallel : public TestRun {
       if (resumes) {
         EXPECT_TRUE(t.resume());
       }
-      Callbacks callbacks;
-      if (stop > 0)
-        callbacks.stop = [&] { return communicator.rank() == communicator.size() - 1 && t.steps_done() == stop; };
-      const auto status = t.run(callbacks);
-      if (stop > 0) {
-        EXPECT_TRUE(!status && status.error().kind == ErrorKind::kInterrupted);
-      } else {
-        EXPECT_TRUE(status) << status.error().message;
-      }
+      run_until(stop, t, communicator, {});
     });
   }
   static TrainConfig parallel(const std::string& name, std::vector<std::string> more) {

@@ -61,14 +61,7 @@ class TensorParallel : public TestRun {
         mine.norms.push_back(r.grad_norm);
       };
       callbacks.on_eval = [&](const EvalRecord& r) { mine.evaluations.push_back(r.eval_loss); };
-      if (stop > 0)
-        callbacks.stop = [&] { return communicator.rank() == communicator.size() - 1 && t.steps_done() == stop; };
-      const auto status = t.run(callbacks);
-      if (stop > 0) {
-        EXPECT_TRUE(!status && status.error().kind == ErrorKind::kInterrupted);
-      } else {
-        EXPECT_TRUE(status) << status.error().message;
-      }
+      run_until(stop, t, communicator, callbacks);
     });
     for (const Outcome& o : of) {
       EXPECT_EQ(o.losses, of[0].losses);

@@ -3,8 +3,10 @@
 # and two hosts (network namespaces with a cable between). $1 = the program. Prints "ok ..." or "FAILED ..." per check.
 set -u
 program=$(realpath "$1")
-command -v mpirun >/dev/null || { echo "skipped training on several hosts: mpirun is not installed"; exit 0; }
-[ -e "$(dirname "$program")/qianwen_mpi.so" ] || { echo "skipped training on several hosts: the program was built without MPI"; exit 0; }
+subject="training on several hosts"
+command -v mpirun >/dev/null || { echo "skipped $subject: mpirun is not installed"; exit 0; }
+[ -e "$(dirname "$program")/qianwen_mpi.so" ] || { echo "skipped $subject: the program was built without MPI"; exit 0; }
+here=$(realpath "$(dirname "$0")")
 work=$(mktemp -d)
 ours=qw$$
 leave() {
@@ -13,11 +15,8 @@ leave() {
   rm -rf "$work"
 }
 trap leave EXIT
-check() { if eval "$2"; then echo "ok $1"; else echo "FAILED $1"; fi; }
 cd "$work"
-# As root mpirun wants to be asked twice; more processes than processors are wanted here, and none bound to one.
-several() { local n=$1; shift; timeout 120 mpirun $( [ "$(id -u)" = 0 ] && echo --allow-run-as-root ) --oversubscribe --bind-to none -n "$n" "$@"; }
-several 2 true >mpirun.log 2>&1 || { echo "skipped training on several hosts: mpirun starts nothing here: $(tail -n 1 mpirun.log)"; exit 0; }
+. "$here/several.bash"
 
 "$program" convert mini base --type f32 --json >/dev/null || { echo "FAILED mini becomes a folder"; exit 0; }  # its tokenizer is used
 vocab=$(python3 -c "import json; print(json.load(open('base/config.json'))['vocab_size'])")
@@ -54,15 +53,12 @@ keep = 9
 [eval]
 every = 3
 R
-train() { local out=$1; shift; "$program" train recipe.toml --set "output=$out" --json "$@"; }
-together() { local n=$1 out=$2; shift 2; several "$n" "$program" train recipe.toml --set "output=$out" --json "$@"; }
 # The newest process of the run with this output (in this network).
 one_of() {
   for p in $(pgrep -x qianwen); do
     [ "$(readlink "/proc/$p/cwd")" = "$work" ] && tr '\0' ' ' <"/proc/$p/cmdline" | grep -q "output=$1 " && [ "${2:-}" = "${2:+$(ip netns identify "$p")}" ] && echo "$p"
   done | tail -1
 }
-same() { cmp -s "$1/model/model.safetensors" "$2/model/model.safetensors"; }
 
 train one >one.log 2>&1
 check "one process" "[ -s one/model/model.safetensors ]"

@@ -3,15 +3,14 @@
 # go on, and what is refused. $1 = the program. Prints "ok ..." or "FAILED ..." per check.
 set -u
 program=$(realpath "$1")
-command -v mpirun >/dev/null || { echo "skipped a model over several processes: mpirun is not installed"; exit 0; }
-[ -e "$(dirname "$program")/qianwen_mpi.so" ] || { echo "skipped a model over several processes: the program was built without MPI"; exit 0; }
+subject="a model over several processes"
+command -v mpirun >/dev/null || { echo "skipped $subject: mpirun is not installed"; exit 0; }
+[ -e "$(dirname "$program")/qianwen_mpi.so" ] || { echo "skipped $subject: the program was built without MPI"; exit 0; }
 here=$(realpath "$(dirname "$0")")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-check() { if eval "$2"; then echo "ok $1"; else echo "FAILED $1"; fi; }
 cd "$work"
-several() { local n=$1; shift; timeout 120 mpirun $( [ "$(id -u)" = 0 ] && echo --allow-run-as-root ) --oversubscribe --bind-to none -n "$n" "$@"; }
-several 2 true >mpirun.log 2>&1 || { echo "skipped a model over several processes: mpirun starts nothing here: $(tail -n 1 mpirun.log)"; exit 0; }
+. "$here/several.bash"
 
 for i in $(seq 40); do echo "moon $i over the river, the old friend leaves at dawn by boat number $i"; echo; done >text.txt
 cat >data.toml <<D
@@ -63,9 +62,6 @@ keep = 9
 [eval]
 every = 3
 R
-train() { local out=$1; shift; "$program" train recipe.toml --set "output=$out" --json "$@"; }
-together() { local n=$1 out=$2; shift 2; several "$n" "$program" train recipe.toml --set "output=$out" --json "$@"; }
-same() { cmp -s "$1/model/model.safetensors" "$2/model/model.safetensors"; }
 close() { python3 "$here/close_runs.py" "$@"; }
 
 train one >one.log 2>&1

@@ -15,9 +15,26 @@
 namespace qw::api {
 namespace {
 
-class Screen {
+// What rules find in texts.
+class Screening {
  public:
-  explicit Screen(const governance::GuardRules& rules) : rules_(rules) {}
+  explicit Screening(const governance::GuardRules& rules) : rules_(rules) {}
+  Screened done() {
+    Screened out;
+    add_counts(out.counts, findings_);
+    out.blocked = blocked_;
+    return out;
+  }
+
+ protected:
+  const governance::GuardRules& rules_;
+  std::vector<governance::GuardFinding> findings_;
+  bool blocked_ = false;
+};
+
+class Screen : public Screening {
+ public:
+  using Screening::Screening;
   std::string text(const std::string& in) { return taken(guard_text(rules_, in, findings_)); }
 
   // What a message says stands in these members, at any depth; the others name and point.
@@ -35,12 +52,6 @@ class Screen {
       }
     }
   }
-  Screened done() {
-    Screened out;
-    add_counts(out.counts, findings_);
-    out.blocked = blocked_;
-    return out;
-  }
 
  private:
   void arguments(json::Value& value) {
@@ -55,9 +66,6 @@ class Screen {
     blocked_ = blocked_ || guarded.blocked;
     return std::move(guarded.text);
   }
-  const governance::GuardRules& rules_;
-  std::vector<governance::GuardFinding> findings_;
-  bool blocked_ = false;
 };
 
 bool is_tools(const json::Value& message) {
@@ -66,9 +74,10 @@ bool is_tools(const json::Value& message) {
 }
 
 // Texts that somebody else wrote, and that nobody who asks or answers stands for.
-class RetrievalScreen {
+class RetrievalScreen : public Screening {
  public:
-  RetrievalScreen(const governance::GuardRules& rules, const std::string& instead) : rules_(rules), instead_(instead) {}
+  RetrievalScreen(const governance::GuardRules& rules, const std::string& instead)
+      : Screening(rules), instead_(instead) {}
 
   void all_in(json::Value& value) {
     if (value.is_array()) {
@@ -79,12 +88,6 @@ class RetrievalScreen {
     } else if (value.is_string()) {
       value = text(value.as_string());
     }
-  }
-  Screened done() {
-    Screened out;
-    add_counts(out.counts, findings_);
-    out.blocked = blocked_;
-    return out;
   }
 
  private:
@@ -100,10 +103,7 @@ class RetrievalScreen {
     return instead_;
   }
 
-  const governance::GuardRules& rules_;
   const std::string& instead_;
-  std::vector<governance::GuardFinding> findings_;
-  bool blocked_ = false;
 };
 
 ApiError blocked(const governance::Profile& profile, const GuardCounts& counts, const char* param) {

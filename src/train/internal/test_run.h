@@ -148,6 +148,17 @@ keep = 2
     for (const std::string& name : names) out += *base::read_file(config.output / name);
     return out;
   }
+  // One process of several: to the end, or until step `stop`, which only the last of them asks for.
+  static void run_until(std::int64_t stop, Trainer& t, const Communicator& communicator, Callbacks callbacks) {
+    if (stop > 0)
+      callbacks.stop = [&] { return communicator.rank() == communicator.size() - 1 && t.steps_done() == stop; };
+    const auto status = t.run(callbacks);
+    if (stop > 0) {
+      EXPECT_TRUE(!status && status.error().kind == ErrorKind::kInterrupted);
+    } else {
+      EXPECT_TRUE(status) << status.error().message;
+    }
+  }
   static std::string output(const std::string& name) { return "output='" + (folder_ / name).string() + "'"; }
 
   static inline std::filesystem::path folder_;

@@ -108,7 +108,9 @@ TEST(Quantised, LogitsAgreeWithTheReference) {
       EXPECT_LT(worst(exact.step(exact.rows_of(ids)), wanted), 1e-4) << k.name;
       // Block formats round the activations to 8 bits for each 32, and these rows have 64; beside weights of four bits by
       // a power of two (largest seen: 0.063).
-      EXPECT_LT(worst(as_loaded.step(as_loaded.rows_of(ids)), wanted), 9e-2) << k.name;
+      const bool four_bits =
+          std::any_of(o.views.begin(), o.views.end(), [](const auto& v) { return v.dtype == DType::kQ4_Z; });
+      EXPECT_LT(worst(as_loaded.step(as_loaded.rows_of(ids)), wanted), four_bits ? 7e-2 : 6e-2) << k.name;
     }
   }
 }

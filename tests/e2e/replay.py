@@ -75,7 +75,7 @@ with tempfile.TemporaryDirectory() as folder:
             "a form": ("/v1/chat/completions", {"messages": message, "max_tokens": 40, "response_format": shape}),
             "a tool that must be called": ("/v1/chat/completions", {"messages": message, "max_tokens": 60, "tools": tools, "tool_choice": "required"}),
             "a stop string": ("/v1/completions", {"prompt": SAID, "max_tokens": 60, "stop": [" "], "temperature": 0.9}),
-            "a text that repeats itself, which drafts guess": ("/v1/completions", {"prompt": SAID + " one two three four" * 12, "max_tokens": 48, "temperature": 0.3, "loop_breaker": False}),
+            "one token again and again, which drafts guess": ("/v1/completions", {"prompt": SAID + " one two three four" * 12, "max_tokens": 160, "temperature": 0.3, "logit_bias": {"5": 100}, "loop_breaker": False}),
             "several prompts": ("/v1/completions", {"prompt": [SAID, SECRET], "max_tokens": 8, "n": 2}),
             "a stream of another protocol": ("/v1/messages", {"messages": message, "max_tokens": 20, "stream": True}),
         }

@@ -145,6 +145,22 @@ void RunningExecutor::State::finish_rows(std::size_t upto, std::span<const Op> p
   });
 }
 
+// Whether nothing but the SwiGLU behind two products reads them, in this step.
+bool RunningExecutor::State::are_gated(std::size_t first, std::size_t n) const {
+  constexpr std::int64_t kFewest = 32;  // fewer rows leave a near cache to what memory brings
+  if (n != 2 || first + n >= program.ops.size() || rows < kFewest || rows > kMostGatedRows) return false;
+  if (observer != nullptr || !adapter_rows.empty()) return false;
+  const Op& op = program.ops[first + n];
+  if (op.kind != OpKind::kSwiglu) return false;
+  for (std::size_t i = 0; i < n; ++i) {
+    const Value made = program.ops[first + i].out;
+    if (op.in[i].id != made.id || program.kept.id == made.id ||
+        program.last_use[index(made.id)] != static_cast<std::int32_t>(first + n))
+      return false;
+  }
+  return true;
+}
+
 // Products [first, first + n) of the program, which are of one value, all at once.
 void RunningExecutor::State::multiply(std::size_t first, std::size_t n) {
   const std::span<const Op> ops = std::span(program.ops).subspan(first, n);
@@ -156,6 +172,10 @@ void RunningExecutor::State::multiply(std::size_t first, std::size_t n) {
     if (observer != nullptr) observer->on_product(ops[i].weight, value(x), rows, x.width);
     all[i] = {&weight(ops[i].weight), prepared[index(preparing[first + i].into)].data(), vector(ops[i].bias),
               value(ops[i].out)};
+  }
+  if (are_gated(first, n)) {
+    performed = first + n + 1;
+    return gated_products(machine, all[0], all[1], rows, value(program.ops[first + n].out));
   }
   packed_products(machine, {all.data(), n}, rows);
   if (adapter_rows.empty()) return;

@@ -52,7 +52,10 @@ static_assert(sizeof(ActivationBlock) == 52);
 struct ActivationKind {
   int offset;   // of the levels
   bool halves;  // groups of 16
-  bool powers;  // scales are powers of two: a product with one is an addition to an exponent
+  bool powers;  // scales are powers of two
+
+  // Whether some of these weights have minima that go with the sums of a whole unit (kUnitSteps).
+  constexpr bool has_units() const { return powers && !halves && offset == 0; }
 };
 
 inline constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
@@ -103,13 +106,12 @@ inline std::uint16_t float_to_bfloat(float f) {
 
 inline float round_to_bfloat(float f) { return bfloat_to_float(float_to_bfloat(f)); }
 
-// A block counts as zero below this: the reciprocal of its scale could overflow, or a power of two be so small that the
-// exponent of its product with a scale of weights (of 2^-63 to 2^64) has no room.
-constexpr float smallest_activation(ActivationKind kind) { return kind.powers ? 1e-16f : 1e-30f; }
+// A block counts as zero below this: the reciprocal of its scale could overflow.
+inline constexpr float kSmallestActivation = 1e-30f;
 
-// And from here on, for the latter reason, as not finite.
+// And from here on as not finite: a power of two is multiplied with 2^24 (anchor_of).
 constexpr float endless_activation(ActivationKind kind) {
-  return kind.powers ? 1e20f : std::numeric_limits<float>::infinity();
+  return kind.powers ? 1e30f : std::numeric_limits<float>::infinity();
 }
 
 // The scale of a block whose largest magnitude is `amax`.
@@ -119,9 +121,9 @@ inline float activation_scale(ActivationKind kind, float amax) {
 }
 
 // A block of zeros; or, where a value is not finite, one that shows the damage in the output instead of losing it.
-inline ActivationBlock empty_block(ActivationKind kind, bool finite) {
+inline ActivationBlock empty_block(bool finite) {
   ActivationBlock block{};
-  block.d = !finite ? std::numeric_limits<float>::quiet_NaN() : kind.powers ? 1.0f : 0.0f;
+  block.d = finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
   if (!finite) block.sum[0] = block.sum[1] = block.d;
   return block;
 }
@@ -145,8 +147,8 @@ inline void quantise_activations(const float* x, ActivationKind kind, Activation
     finite = finite && a < endless_activation(kind);
     amax = a > amax ? a : amax;
   }
-  if (!finite || amax < smallest_activation(kind)) {
-    out = empty_block(kind, finite);
+  if (!finite || amax < kSmallestActivation) {
+    out = empty_block(finite);
     return;
   }
   out.d = activation_scale(kind, amax);
@@ -158,5 +160,28 @@ inline void quantise_activations(const float* x, ActivationKind kind, Activation
   }
   set_sums(kind, sum[0], sum[1], out);
 }
+
+// ---- how AVX-512 keeps blocks whose scales are powers of two ------------------------------------------------------
+
+// Integer sums begin at the bits of this float, whose last place is worth d. Read as a float they are it and d times
+// the sum, exactly while |sum| < 2^22; so one subtraction converts and scales them. Zen 4 subtracts by two pipes, and
+// multiplies by two others, which VPDPBUSD needs.
+inline float anchor_of(float d) { return 0x1.8p23f * d; }
+
+// d becomes the anchor, and the correction what sums begin with.
+inline void anchor(ActivationBlock& block) {
+  block.d = anchor_of(block.d);
+  for (std::int32_t& correction : block.correction)
+    correction =
+        static_cast<std::int32_t>(static_cast<std::uint32_t>(correction) + std::bit_cast<std::uint32_t>(block.d));
+}
+
+// The sums of the eight blocks of a unit as small integers with one scale, for minima that are small integers with one
+// scale too: what is subtracted is then one product of pairs of integers. The scale is an eighth of the largest d, so
+// blocks down to an eighth of the largest have their sums exactly, and of others less is lost than the largest has lost
+// by rounding. Of anchored blocks, sum[1] is the two integers of 2i and 2i + 1 in block 2i, and the scale in block 2i +
+// 1, NaN if one of the blocks has a value that is not finite.
+inline constexpr int kUnitBlocks = 8;
+inline constexpr float kUnitSteps = 8;  // 32 * 127 * 8 < 2^15, and 8 * 63 * 32 * 127 * 8 < 2^24
 
 }  // namespace qw::kernels

@@ -184,7 +184,10 @@ struct alignas(64) OpenedChunk {
   std::uint8_t q[kChunkBlocks][8][kGranule * 4];
   float scale[kChunkBlocks][2][kGranule];
   float min[kChunkBlocks][2][kGranule];
-  bool wide_scales = false;  // some are zero or not between 2^-63 and 2^64 (known where they are added to exponents)
+  // In place of the latter, where minima go with the sums of a unit (scalar.h): of blocks 2i and 2i + 1, in 16 bits
+  // each, and what all are multiplied with.
+  std::int32_t min_pairs[kChunkBlocks / 2][kGranule];
+  float dmin[kGranule];
 };
 
 // One chunk times one tile of rows. Sums stay in `sums` from chunk to chunk.
@@ -207,6 +210,13 @@ struct ChunkTile {
 // Rows for which an opened chunk is used, at most: their sums are on the stack.
 constexpr std::int64_t kMostBlockRows = 512;
 
+// Whether an instruction set takes no less than a unit at a time, where others take what blocks they like.
+template <class Isa, WeightType kType>
+constexpr bool whole_units() {
+  if constexpr (requires { Isa::template whole_units<kType>(); }) return Isa::template whole_units<kType>();
+  return false;
+}
+
 // Every row goes the same way whatever their number: its sums are exact integers for each group, and their products
 // with scales are added group after group.
 template <class Isa, WeightType kType>
@@ -216,7 +226,8 @@ void block_product(const MatmulArgs& a) {
   const std::int64_t row_bytes = block_row_bytes(a.in), tile_rows = Isa::tile_rows(kType), blocks = a.in / kBlock;
   const std::int64_t block_rows =
       std::clamp<std::int64_t>(kRowBlockBytes / row_bytes / tile_rows, 1, kMostBlockRows / tile_rows) * tile_rows;
-  const std::int64_t chunk_blocks = a.rows <= tile_rows ? kSmallChunkBlocks : kChunkBlocks;
+  const std::int64_t chunk_blocks =
+      a.rows <= tile_rows && !whole_units<Isa, kType>() ? kSmallChunkBlocks : kChunkBlocks;
   OpenedChunk<kGranule> opened;
   alignas(64) float sums[kMostBlockRows * kGranule];
   for (std::int64_t block = 0; block < a.rows; block += block_rows) {

@@ -203,6 +203,26 @@ Result<std::vector<PackedWeight>> pack_weights(const Machine& m, const Program& 
   return packed;
 }
 
+namespace {
+
+// Outputs [begin, end) of a product, as columns of y.
+void multiply(const Machine& m, const PackedProduct& p, std::int64_t rows, float* y, std::int64_t ldy,
+              std::int64_t begin, std::int64_t end) {
+  m.kernels.matmul({.type = p.weight->type,
+                    .packed = p.weight->data.data(),
+                    .prepared = p.prepared,
+                    .bias = p.bias,
+                    .y = y,
+                    .ldy = ldy,
+                    .rows = rows,
+                    .out = p.weight->out,
+                    .in = p.weight->in,
+                    .out_begin = begin,
+                    .out_end = end});
+}
+
+}  // namespace
+
 void packed_products(const Machine& m, std::span<const PackedProduct> products, std::int64_t rows) {
   const std::int64_t granule = m.kernels.out_granule;
   const auto panels = [&](const PackedProduct& p) { return ceil_div(p.weight->out, granule); };
@@ -212,21 +232,27 @@ void packed_products(const Machine& m, std::span<const PackedProduct> products, 
   m.pool.parallel_ranges(all, [&](std::int64_t begin, std::int64_t end) {
     for (const PackedProduct& p : products) {
       const std::int64_t n = panels(p), first = std::max<std::int64_t>(begin, 0), last = std::min(end, n);
-      if (first < last) {
-        m.kernels.matmul({.type = p.weight->type,
-                          .packed = p.weight->data.data(),
-                          .prepared = p.prepared,
-                          .bias = p.bias,
-                          .y = p.y,
-                          .ldy = p.weight->out,
-                          .rows = rows,
-                          .out = p.weight->out,
-                          .in = p.weight->in,
-                          .out_begin = first * granule,
-                          .out_end = std::min(last * granule, p.weight->out)});
-      }
+      if (first < last)
+        multiply(m, p, rows, p.y, p.weight->out, first * granule, std::min(last * granule, p.weight->out));
       begin -= n;
       end -= n;
+    }
+  });
+}
+
+void gated_products(const Machine& m, const PackedProduct& gate, const PackedProduct& up, std::int64_t rows,
+                    float* out) {
+  constexpr std::int64_t kOutputs = 64;  // of both, of 256 rows: an eighth of a second cache of 1 MB
+  QW_CHECK(rows <= kMostGatedRows && kOutputs % m.kernels.out_granule == 0);
+  const std::int64_t width = gate.weight->out;
+  m.pool.parallel_for(ceil_div(width, kOutputs), 1, [&](std::int64_t first, std::int64_t last) {
+    alignas(64) float sums[2][kMostGatedRows * kOutputs];
+    for (std::int64_t piece = first; piece < last; ++piece) {
+      const std::int64_t begin = piece * kOutputs, n = std::min(kOutputs, width - begin);
+      multiply(m, gate, rows, sums[0] - begin, kOutputs, begin, begin + n);
+      multiply(m, up, rows, sums[1] - begin, kOutputs, begin, begin + n);
+      for (std::int64_t r = 0; r < rows; ++r)
+        m.kernels.swiglu(sums[0] + r * kOutputs, sums[1] + r * kOutputs, n, out + r * width + begin);
     }
   });
 }

@@ -57,4 +57,10 @@ struct PackedProduct {
 // Several products of as many rows; the outputs of all of them are shared out over the threads at once.
 void packed_products(const Machine& m, std::span<const PackedProduct> products, std::int64_t rows);
 
+// out[rows, width] = SwiGLU of two products of that width: a few outputs of both at a time, which never leave a near
+// cache. The same bits as one after the other. 1 <= rows <= kMostGatedRows.
+inline constexpr std::int64_t kMostGatedRows = 512;
+void gated_products(const Machine& m, const PackedProduct& gate, const PackedProduct& up, std::int64_t rows,
+                    float* out);
+
 }  // namespace qw::ops

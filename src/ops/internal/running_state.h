@@ -143,6 +143,7 @@ struct RunningExecutor::State {
   void plan_preparing();
   void finish_rows(std::size_t upto, std::span<const Op> products = {}, const Op* cached = nullptr);
   void perform_rows(const Op& op, std::int64_t begin, std::int64_t end);
+  bool are_gated(std::size_t first, std::size_t n) const;
   void multiply(std::size_t first, std::size_t n);
   void place_tables();
   const std::int32_t* blocks_of(std::int64_t row) const { return placed.data() + placed_at[index(batch.sequences[index(row)])]; }

@@ -12,6 +12,7 @@ namespace qw::kernels::amx {
 namespace {
 
 using avx512::kTileColumns;
+using avx512::Minima;
 constexpr int kByteRows = 16;  // of a tile
 
 // Tiles 0 and 1 are sums, 2 and 3 rows, 4 and 5 weights: two of each, so that one product runs while another's is
@@ -52,15 +53,38 @@ QW_INLINE void multiply_block(const ChunkTile<kTileColumns>& t, int b, int v, Bl
 }
 
 // A row's sums of one block scaled and added, as add_group of AVX-512 does.
-template <bool kMinima>
+template <Minima kMinima, bool kPowers>
 QW_INLINE __m512 scaled(const std::int32_t* q, __m512 scale, __m512 min, const ActivationBlock& x, __m512 sum) {
-  sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_load_si512(q)), _mm512_mul_ps(scale, _mm512_set1_ps(x.d)), sum);
-  if constexpr (kMinima) sum = _mm512_fnmadd_ps(min, _mm512_set1_ps(x.sum[0]), sum);
+  const __m512 d = _mm512_set1_ps(x.d);
+  const __m512i exact = _mm512_load_si512(q);
+  if constexpr (kPowers) {
+    const __m512 anchored = _mm512_castsi512_ps(_mm512_add_epi32(exact, _mm512_castps_si512(d)));
+    sum = _mm512_fmadd_ps(_mm512_sub_ps(anchored, d), scale, sum);
+  } else {
+    sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(exact), _mm512_mul_ps(scale, d), sum);
+  }
+  if constexpr (kMinima == Minima::kGroups) sum = _mm512_fnmadd_ps(min, _mm512_set1_ps(x.sum[0]), sum);
   return sum;
 }
 
+// The minima of a unit, of the outputs of half v, as subtract_unit of AVX-512 subtracts them.
+struct UnitMinima {
+  __m512i pairs[kUnitBlocks / 2];
+  __m512 dmin;
+  QW_INLINE UnitMinima(const OpenedChunk<kTileColumns>& w, int v) : dmin(_mm512_load_ps(w.dmin + 16 * v)) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kUnitBlocks / 2; ++i) pairs[i] = _mm512_load_si512(w.min_pairs[i] + 16 * v);
+  }
+  QW_INLINE __m512 subtract(const ActivationBlock* x, std::int64_t next, __m512 sum) const {
+    __m512i dot = _mm512_setzero_si512();
+#pragma GCC unroll 4
+    for (int i = 0; i < kUnitBlocks / 2; ++i) dot = _mm512_dpwssd_epi32(dot, pairs[i], avx512::sum_pair(x, i, next));
+    return _mm512_fnmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dot), avx512::sum_scale(x, next)), dmin, sum);
+  }
+};
+
 // Sixteen outputs of `rows` rows: sums stay in registers if there are sixteen of them.
-template <bool kMinima, bool kFull>
+template <Minima kMinima, bool kPowers, bool kFull>
 QW_INLINE void half_tile(const ChunkTile<kTileColumns>& t, int rows, int v) {
   alignas(64) BlockSums q[2 * kBlocksAhead];
   __m512 sums[kByteRows];
@@ -81,15 +105,27 @@ QW_INLINE void half_tile(const ChunkTile<kTileColumns>& t, int rows, int v) {
         __builtin_prefetch(reinterpret_cast<const char*>(x + t.ahead) + line);
     }
     const __m512 scale = _mm512_load_ps(t.weights->scale[b][0] + 16 * v);
-    const __m512 min = kMinima ? _mm512_load_ps(t.weights->min[b][0] + 16 * v) : _mm512_setzero_ps();
+    const __m512 min = kMinima == Minima::kGroups ? _mm512_load_ps(t.weights->min[b][0] + 16 * v) : _mm512_setzero_ps();
     const BlockSums& from = q[b % (2 * kBlocksAhead)];
     if constexpr (kFull) {
 #pragma GCC unroll 16
-      for (int r = 0; r < kByteRows; ++r) sums[r] = scaled<kMinima>(from[r], scale, min, x[r], sums[r]);
+      for (int r = 0; r < kByteRows; ++r) sums[r] = scaled<kMinima, kPowers>(from[r], scale, min, x[r], sums[r]);
     } else {
       for (int r = 0; r < rows; ++r) {
         float* const sum = at + r * kTileColumns;
-        _mm512_store_ps(sum, scaled<kMinima>(from[r], scale, min, x[r], _mm512_load_ps(sum)));
+        _mm512_store_ps(sum, scaled<kMinima, kPowers>(from[r], scale, min, x[r], _mm512_load_ps(sum)));
+      }
+    }
+  }
+  if constexpr (kMinima == Minima::kUnits) {
+    const UnitMinima minima(*t.weights, v);
+    if constexpr (kFull) {
+#pragma GCC unroll 16
+      for (int r = 0; r < kByteRows; ++r) sums[r] = minima.subtract(t.x + r, t.next, sums[r]);
+    } else {
+      for (int r = 0; r < rows; ++r) {
+        float* const sum = at + r * kTileColumns;
+        _mm512_store_ps(sum, minima.subtract(t.x + r, t.next, _mm512_load_ps(sum)));
       }
     }
   }
@@ -104,13 +140,13 @@ QW_INLINE void half_tile(const ChunkTile<kTileColumns>& t, int rows, int v) {
     _mm512_mask_storeu_ps(t.y + r * t.ldy + 16 * v, mask, _mm512_add_ps(_mm512_load_ps(at + r * kTileColumns), bias));
 }
 
-template <bool kMinima>
+template <Minima kMinima, bool kPowers>
 void byte_tiles(int rows, const ChunkTile<kTileColumns>& t) {
   for (int v = 0; v < 2; ++v) {
     if (rows == kByteRows) {
-      half_tile<kMinima, true>(t, rows, v);
+      half_tile<kMinima, kPowers, true>(t, rows, v);
     } else {
-      half_tile<kMinima, false>(t, rows, v);
+      half_tile<kMinima, kPowers, false>(t, rows, v);
     }
   }
 }
@@ -122,6 +158,10 @@ struct FewRows {
   static void quantise_row(const float* x, std::int64_t blocks, ActivationKind kind, ActivationBlock* out,
                            std::int64_t stride) {
     avx512::quantise_blocks(x, blocks, kind, out, stride);
+  }
+  template <WeightType kType>
+  static constexpr bool whole_units() {
+    return avx512::minima_of(kType) == avx512::Minima::kUnits;
   }
   template <WeightType kType>
   static void open_chunk(const char* head, const char* block, int blocks, OpenedChunk<kGranule>& to) {
@@ -147,7 +187,7 @@ struct ManyRows : FewRows {
   }
   template <WeightType kType>
   static void chunk_tile(int rows, const ChunkTile<kGranule>& t) {
-    byte_tiles<block_format(kType).has_min>(rows, t);
+    byte_tiles<avx512::minima_of(kType), activation_kind(kType).powers>(rows, t);
   }
 };
 

@@ -172,8 +172,8 @@ struct Avx2Matmul {
     m = _mm_max_ss(m, _mm_movehdup_ps(m));
     const float amax = _mm_cvtss_f32(m);
     const bool finite = _mm256_movemask_ps(wrong) == 0;
-    if (!finite || amax < smallest_activation(kind)) {
-      out = empty_block(kind, finite);
+    if (!finite || amax < kSmallestActivation) {
+      out = empty_block(finite);
       return;
     }
     out.d = activation_scale(kind, amax);

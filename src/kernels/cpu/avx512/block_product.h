@@ -2,7 +2,9 @@
 // after the standard headers; internal linkage.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <limits>
 #include <utility>
@@ -47,33 +49,69 @@ QW_INLINE void add_word(const ActivationBlock* x, int word, const __m512i (&w)[k
 
 using Tile = ChunkTile<kTileColumns>;
 
-// Products of weights' scales with those of rows. kPowers: these are powers of two, which are added to the exponents of
-// those, with the same bits: Zen 4 multiplies by two pipes that VPDPBUSD needs as well, and adds integers by two
-// others.
-template <bool kPowers>
-struct Scales;
-template <>
-struct Scales<false> {
-  __m512 s[kTileVectors];
-  QW_INLINE explicit Scales(const float* scale) : s{_mm512_load_ps(scale), _mm512_load_ps(scale + 16)} {}
-  QW_INLINE __m512 times(int v, __m512 d) const { return _mm512_mul_ps(s[v], d); }
-};
-template <>
-struct Scales<true> {
-  __m512i s[kTileVectors];  // without the bias of an exponent
-  QW_INLINE explicit Scales(const float* scale) {
-    const __m512i bias = _mm512_set1_epi32(127 << 23);
-    s[0] = _mm512_sub_epi32(_mm512_load_si512(scale), bias);
-    s[1] = _mm512_sub_epi32(_mm512_load_si512(scale + 16), bias);
+// Integer sums of a block's group, as many as a tile has, scaled and added. kPowers: blocks are anchored.
+template <bool kPowers, int kRows>
+QW_INLINE void add_scaled(const __m512i (&q)[kRows][kTileVectors], const __m512 (&scale)[kTileVectors],
+                          const ActivationBlock* x, __m512 (&sums)[kRows][kTileVectors]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    const __m512 d = _mm512_set1_ps(x[r].d);
+#pragma GCC unroll 2
+    for (int v = 0; v < kTileVectors; ++v) {
+      sums[r][v] = kPowers ? _mm512_fmadd_ps(_mm512_sub_ps(_mm512_castsi512_ps(q[r][v]), d), scale[v], sums[r][v])
+                           : _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[r][v]), _mm512_mul_ps(scale[v], d), sums[r][v]);
+    }
   }
-  QW_INLINE __m512 times(int v, __m512 d) const { return _mm512_castsi512_ps(_mm512_add_epi32(s[v], bits(d))); }
-};
+}
 
-// Group kGroup of kGroups of one block: integer sums of its inputs, scaled and added. `all` gathers the bits of the
-// rows' scales.
-template <int kGroups, int kGroup, bool kMinima, bool kPowers, int kRows>
+template <int kRows>
+QW_INLINE void subtract_minima(const __m512 (&min)[kTileVectors], const ActivationBlock* x, int group,
+                               __m512 (&sums)[kRows][kTileVectors]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    const __m512 sum = _mm512_set1_ps(x[r].sum[group]);
+#pragma GCC unroll 2
+    for (int v = 0; v < kTileVectors; ++v) sums[r][v] = _mm512_fnmadd_ps(min[v], sum, sums[r][v]);
+  }
+}
+
+// The pair of integers, and the scale of a unit (join_sums) of a row's blocks that are `next` apart.
+QW_INLINE __m512i sum_pair(const ActivationBlock* x, int i, std::int64_t next) {
+  std::int32_t pair;
+  __builtin_memcpy(&pair, &x[2 * i * next].sum[1], 4);
+  return _mm512_set1_epi32(pair);
+}
+QW_INLINE __m512 sum_scale(const ActivationBlock* x, std::int64_t next) { return _mm512_set1_ps(x[next].sum[1]); }
+
+// The minima of a unit times the sums of its rows, whose first blocks are at x.
+template <int kRows>
+QW_INLINE void subtract_unit(const __m512i (&pairs)[kUnitBlocks / 2][kTileVectors], const __m512 (&dmin)[kTileVectors],
+                             const ActivationBlock* x, std::int64_t next, __m512 (&sums)[kRows][kTileVectors]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    __m512i dot[kTileVectors] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+#pragma GCC unroll 4
+    for (int i = 0; i < kUnitBlocks / 2; ++i) {
+      const __m512i pair = sum_pair(x + r, i, next);
+#pragma GCC unroll 2
+      for (int v = 0; v < kTileVectors; ++v) dot[v] = _mm512_dpwssd_epi32(dot[v], pairs[i][v], pair);
+    }
+    const __m512 scale = sum_scale(x + r, next);
+#pragma GCC unroll 2
+    for (int v = 0; v < kTileVectors; ++v)
+      sums[r][v] = _mm512_fnmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dot[v]), scale), dmin[v], sums[r][v]);
+  }
+}
+
+QW_INLINE void load_both(const float* from, __m512 (&to)[kTileVectors]) {
+  to[0] = _mm512_load_ps(from);
+  to[1] = _mm512_load_ps(from + 16);
+}
+
+// Group kGroup of kGroups of one block: integer sums of its inputs, scaled and added.
+template <int kGroups, int kGroup, Minima kMinima, bool kPowers, int kRows>
 QW_INLINE void add_group(const OpenedChunk<kTileColumns>& w, int b, const ActivationBlock* x,
-                         __m512 (&sums)[kRows][kTileVectors], [[maybe_unused]] __m512i& all) {
+                         __m512 (&sums)[kRows][kTileVectors]) {
   __m512i q[kRows][kTileVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) q[r][0] = q[r][1] = _mm512_set1_epi32(x[r].correction[kGroup]);
@@ -83,27 +121,17 @@ QW_INLINE void add_group(const OpenedChunk<kTileColumns>& w, int b, const Activa
     const __m512i columns[kTileVectors] = {_mm512_load_si512(w.q[b][word]), _mm512_load_si512(w.q[b][word] + 64)};
     add_word<kRows>(x, word, columns, q);
   }
-  const Scales<kPowers> scales(w.scale[b][kGroup]);
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-    const __m512 d = _mm512_set1_ps(x[r].d);
-    if constexpr (kPowers) all = _mm512_or_si512(all, bits(d));
-    sums[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[r][0]), scales.times(0, d), sums[r][0]);
-    sums[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[r][1]), scales.times(1, d), sums[r][1]);
-  }
-  if constexpr (kMinima) {
-    const float* min = w.min[b][kGroup];
-    const __m512 m0 = _mm512_load_ps(min), m1 = _mm512_load_ps(min + 16);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const __m512 sum = _mm512_set1_ps(x[r].sum[kGroup]);
-      sums[r][0] = _mm512_fnmadd_ps(m0, sum, sums[r][0]);
-      sums[r][1] = _mm512_fnmadd_ps(m1, sum, sums[r][1]);
-    }
+  __m512 scale[kTileVectors];
+  load_both(w.scale[b][kGroup], scale);
+  add_scaled<kPowers>(q, scale, x, sums);
+  if constexpr (kMinima == Minima::kGroups) {
+    __m512 min[kTileVectors];
+    load_both(w.min[b][kGroup], min);
+    subtract_minima(min, x, kGroup, sums);
   }
 }
 
-template <int kGroups, bool kMinima, bool kPowers, int kRows>
+template <int kGroups, Minima kMinima, bool kPowers, int kRows>
 void chunk_tile(const Tile& t) {
   __m512 sums[kRows][kTileVectors];
 #pragma GCC unroll 8
@@ -113,7 +141,6 @@ void chunk_tile(const Tile& t) {
     sums[r][1] = t.first ? _mm512_setzero_ps() : _mm512_load_ps(from + 16);
   }
   const ActivationBlock* x = t.x;
-  __m512i all = _mm512_setzero_si512();
 #pragma GCC unroll 16
   for (int i = 0; i < kRows * kTileVectors; ++i) __builtin_prefetch(t.sums + kRows * kTileColumns + 16 * i);
   const int soon_each = (t.soon_lines + t.blocks - 1) / t.blocks;
@@ -123,14 +150,19 @@ void chunk_tile(const Tile& t) {
 #pragma GCC unroll 8
     for (int i = 0; i < kRows * static_cast<int>(sizeof(ActivationBlock)); i += 64)
       __builtin_prefetch(reinterpret_cast<const char*>(x + t.ahead) + i);
-    add_group<kGroups, 0, kMinima, kPowers, kRows>(*t.weights, b, x, sums, all);
-    if constexpr (kGroups == 2) add_group<kGroups, 1, kMinima, kPowers, kRows>(*t.weights, b, x, sums, all);
+    add_group<kGroups, 0, kMinima, kPowers, kRows>(*t.weights, b, x, sums);
+    if constexpr (kGroups == 2) add_group<kGroups, 1, kMinima, kPowers, kRows>(*t.weights, b, x, sums);
   }
-  if constexpr (kPowers) {
-    // A scale that is no power of two: a row has something that is not finite. Multiplied, it shows.
-    const bool power = _mm512_cvtsi512_si32(all) << 9 == 0;
-    if (!power) [[unlikely]]
-      return chunk_tile<kGroups, kMinima, false, kRows>(t);
+  if constexpr (kMinima == Minima::kUnits) {
+    __m512i pairs[kUnitBlocks / 2][kTileVectors];
+    __m512 dmin[kTileVectors];
+#pragma GCC unroll 4
+    for (int i = 0; i < kUnitBlocks / 2; ++i) {
+      pairs[i][0] = _mm512_load_si512(t.weights->min_pairs[i]);
+      pairs[i][1] = _mm512_load_si512(t.weights->min_pairs[i] + 16);
+    }
+    load_both(t.weights->dmin, dmin);
+    subtract_unit(pairs, dmin, t.x, t.next, sums);
   }
   if (t.last) return store_tile<kRows>({nullptr, nullptr, 0, t.bias, t.y, t.ldy, t.outputs}, sums);
 #pragma GCC unroll 8
@@ -141,22 +173,18 @@ void chunk_tile(const Tile& t) {
 }
 
 using ChunkTileFunction = void (*)(const Tile&);
-template <int kGroups, bool kMinima, bool kPowers, std::size_t... kIndex>
+template <int kGroups, Minima kMinima, bool kPowers, std::size_t... kIndex>
 constexpr std::array<ChunkTileFunction, sizeof...(kIndex)> chunk_tiles(std::index_sequence<kIndex...>) {
   return {&chunk_tile<kGroups, kMinima, kPowers, static_cast<int>(kIndex) + 1>...};
 }
-template <int kGroups, bool kMinima, bool kPowers>
+template <int kGroups, Minima kMinima, bool kPowers>
 constexpr auto kChunkTiles = chunk_tiles<kGroups, kMinima, kPowers>(std::make_index_sequence<kQuantisedRows>{});
 
 // The tile of a type's kind; 1 <= rows <= kQuantisedRows.
 template <WeightType kType>
 QW_INLINE void chunk_tile_of(int rows, const Tile& t) {
-  constexpr Compact c = compact_of(kType);
-  const auto index = static_cast<std::size_t>(rows - 1);
-  if constexpr (activation_kind(kType).powers) {
-    if (!t.weights->wide_scales) return kChunkTiles<c.groups, c.format.has_min, true>[index](t);
-  }
-  kChunkTiles<c.groups, c.format.has_min, false>[index](t);
+  constexpr auto& kOf = kChunkTiles<compact_of(kType).groups, minima_of(kType), activation_kind(kType).powers>;
+  kOf[static_cast<std::size_t>(rows - 1)](t);
 }
 
 // ---- few rows: weights are multiplied as they are opened, and never stored ----------------------------------------
@@ -211,21 +239,22 @@ QW_INLINE void add_opened_group(const Opener<kType, false>& open, const char* bl
 #pragma GCC unroll 2
   for (int v = 0; v < kTileVectors; ++v)
     open.group(block + kGroup * (c.minima / c.groups) * kTileColumns, v, d[v], dmin[v], scale[v], min[v]);
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-    const __m512 of_row = _mm512_set1_ps(x[r].d);
+  add_scaled<activation_kind(kType).powers>(q, scale, x, sums);
+  if constexpr (minima_of(kType) == Minima::kGroups) subtract_minima(min, x, kGroup, sums);
+}
+
+// Behind the blocks of a unit, of which `block` is the first.
+template <WeightType kType, int kRows>
+QW_INLINE void end_unit(const char* block, const __m512 (&dmin)[kTileVectors], const ActivationBlock* x,
+                        std::int64_t next, __m512 (&sums)[kRows][kTileVectors]) {
+  __m512i pairs[kUnitBlocks / 2][kTileVectors];
+#pragma GCC unroll 4
+  for (int i = 0; i < kUnitBlocks / 2; ++i) {
 #pragma GCC unroll 2
     for (int v = 0; v < kTileVectors; ++v)
-      sums[r][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[r][v]), _mm512_mul_ps(scale[v], of_row), sums[r][v]);
+      pairs[i][v] = Opener<kType, false>::min_pairs(block + 2 * i * Opener<kType, false>::kBytes, v);
   }
-  if constexpr (c.format.has_min) {
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const __m512 sum = _mm512_set1_ps(x[r].sum[kGroup]);
-#pragma GCC unroll 2
-      for (int v = 0; v < kTileVectors; ++v) sums[r][v] = _mm512_fnmadd_ps(min[v], sum, sums[r][v]);
-    }
-  }
+  subtract_unit(pairs, dmin, x, next, sums);
 }
 
 // One block of a panel.
@@ -262,6 +291,11 @@ void few_rows(const MatmulArgs& a) {
       }
       open.template ask_ahead<true>(block, ahead);
       add_opened_block<kType, kRows>(open, block, d, dmin, x, sums);
+      if constexpr (minima_of(kType) == Minima::kUnits) {
+        constexpr std::int64_t kBack = kUnitBlocks - 1;
+        if (b % kUnitBlocks == kBack)
+          end_unit<kType>(block - kBack * open.kBytes, dmin, x - kBack * kRows, kRows, sums);
+      }
     }
     store_tile<kRows>({nullptr, nullptr, 0, a.bias == nullptr ? nullptr : a.bias + o, a.y + o, a.ldy,
                        std::min<std::int64_t>(kTileColumns, a.out_end - o)},
@@ -302,6 +336,7 @@ void panel_part(const PanelPart& t) {
     for (const char* const end = soon + t.soon_bytes; soon < end; soon += 64) __builtin_prefetch(soon, 0, 2);
     add_opened_block<kType, kRows>(open, block, d, dmin, x, sums);
   }
+  if constexpr (minima_of(kType) == Minima::kUnits) end_unit<kType>(t.block, dmin, t.x, t.next, sums);
   if (t.last) return store_tile<kRows>(t.to, sums);
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
@@ -356,15 +391,16 @@ void two_tiles(const MatmulArgs& a) {
   }
 }
 
-// As quantise_activations in scalar.h, byte for byte.
+// As quantise_activations in scalar.h, byte for byte, but anchored where scales are powers of two.
 QW_INLINE void quantise(const float* x, ActivationKind kind, ActivationBlock& out) {
   const __m512 low = _mm512_loadu_ps(x), high = _mm512_loadu_ps(x + 16);
   const __m512 a = _mm512_abs_ps(low), b = _mm512_abs_ps(high);
   const __m512 endless = _mm512_set1_ps(endless_activation(kind));
   const bool finite = (_mm512_cmp_ps_mask(a, endless, _CMP_NLT_UQ) | _mm512_cmp_ps_mask(b, endless, _CMP_NLT_UQ)) == 0;
   const float amax = _mm512_reduce_max_ps(_mm512_max_ps(a, b));
-  if (!finite || amax < smallest_activation(kind)) {
-    out = empty_block(kind, finite);
+  if (!finite || amax < kSmallestActivation) {
+    out = empty_block(finite);
+    if (kind.powers) anchor(out);
     return;
   }
   out.d = activation_scale(kind, amax);
@@ -374,6 +410,7 @@ QW_INLINE void quantise(const float* x, ActivationKind kind, ActivationBlock& ou
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out.q), _mm512_cvtepi32_epi8(q0));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out.q + 16), _mm512_cvtepi32_epi8(q1));
   set_sums(kind, _mm512_reduce_add_epi32(q0), _mm512_reduce_add_epi32(q1), out);
+  if (kind.powers) anchor(out);
 }
 
 // The largest magnitudes of four blocks, as bits: of what is not finite more than of any number.
@@ -397,7 +434,7 @@ QW_INLINE __m128i largest_of_four(const float* x) {
 QW_INLINE void quantise_four(const float* x, ActivationKind kind, ActivationBlock* out, std::int64_t stride) {
   const __m128i amax = largest_of_four(x);
   const __m128 size = _mm_castsi128_ps(amax);
-  const __mmask8 usual = _mm_cmp_ps_mask(size, _mm_set1_ps(smallest_activation(kind)), _CMP_GE_OQ) &
+  const __mmask8 usual = _mm_cmp_ps_mask(size, _mm_set1_ps(kSmallestActivation), _CMP_GE_OQ) &
                          _mm_cmp_ps_mask(size, _mm_set1_ps(endless_activation(kind)), _CMP_LT_OQ);
   if (usual != 15) [[unlikely]] {
     for (int i = 0; i < 4; ++i) quantise(x + i * kBlock, kind, out[i * stride]);
@@ -422,12 +459,14 @@ QW_INLINE void quantise_four(const float* x, ActivationKind kind, ActivationBloc
   const __m256i halves = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
   const __m128i low = _mm256_castsi256_si128(halves), high = _mm256_extracti128_si256(halves, 1);
   const __m128i first = kind.halves ? low : _mm_add_epi32(low, high), second = kind.halves ? high : _mm_setzero_si128();
-  const __m128i offset = _mm_set1_epi32(-kind.offset), correction = _mm_mullo_epi32(first, offset);
-  __m128 to[4] = {d, _mm_mul_ps(d, _mm_cvtepi32_ps(first)), _mm_mul_ps(d, _mm_cvtepi32_ps(second)),
-                  _mm_castsi128_ps(correction)};
+  const __m128 anchors = kind.powers ? _mm_mul_ps(d, _mm_set1_ps(anchor_of(1))) : _mm_setzero_ps();
+  const __m128i offset = _mm_set1_epi32(-kind.offset), begin = _mm_castps_si128(anchors);
+  __m128 to[4] = {kind.powers ? anchors : d, _mm_mul_ps(d, _mm_cvtepi32_ps(first)),
+                  _mm_mul_ps(d, _mm_cvtepi32_ps(second)),
+                  _mm_castsi128_ps(_mm_add_epi32(_mm_mullo_epi32(first, offset), begin))};
   _MM_TRANSPOSE4_PS(to[0], to[1], to[2], to[3]);
   alignas(16) std::int32_t last[4];
-  _mm_store_si128(reinterpret_cast<__m128i*>(last), _mm_mullo_epi32(second, offset));
+  _mm_store_si128(reinterpret_cast<__m128i*>(last), _mm_add_epi32(_mm_mullo_epi32(second, offset), begin));
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
     ActivationBlock& block = out[i * stride];
@@ -438,11 +477,35 @@ QW_INLINE void quantise_four(const float* x, ActivationKind kind, ActivationBloc
   }
 }
 
+// The sums of a unit, whose blocks are `stride` apart (kUnitSteps in internal/scalar.h).
+QW_INLINE void join_sums(ActivationBlock* unit, std::int64_t stride) {
+  alignas(32) float sums[kUnitBlocks];
+  std::int32_t largest = 0;  // NaN is more than any number
+#pragma GCC unroll 8
+  for (int b = 0; b < kUnitBlocks; ++b) {
+    sums[b] = unit[b * stride].sum[0];
+    largest = std::max(largest, std::bit_cast<std::int32_t>(unit[b * stride].d));
+  }
+  const float scale = std::bit_cast<float>(largest) / (anchor_of(1) * kUnitSteps);
+  alignas(16) std::int32_t pairs[kUnitBlocks / 2] = {};
+  if (scale > 0) {
+    const __m256i steps = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_load_ps(sums), _mm256_set1_ps(1 / scale)));
+    _mm_store_si128(reinterpret_cast<__m128i*>(pairs), _mm256_cvtepi32_epi16(steps));
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < kUnitBlocks / 2; ++i) {
+    __builtin_memcpy(&unit[2 * i * stride].sum[1], &pairs[i], 4);
+    unit[(2 * i + 1) * stride].sum[1] = scale;
+  }
+}
+
 inline void quantise_blocks(const float* x, std::int64_t blocks, ActivationKind kind, ActivationBlock* out,
                             std::int64_t stride) {
   std::int64_t b = 0;
   for (; b + 4 <= blocks; b += 4) quantise_four(x + b * kBlock, kind, out + b * stride, stride);
   for (; b < blocks; ++b) quantise(x + b * kBlock, kind, out[b * stride]);
+  if (!kind.has_units()) return;
+  for (b = 0; b + kUnitBlocks <= blocks; b += kUnitBlocks) join_sums(out + b * stride, stride);
 }
 
 }  // namespace

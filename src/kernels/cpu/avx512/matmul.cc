@@ -63,6 +63,10 @@ struct Avx512Matmul {
   }
 
   template <WeightType kType>
+  static constexpr bool whole_units() {
+    return minima_of(kType) == Minima::kUnits;
+  }
+  template <WeightType kType>
   static void open_chunk(const char* head, const char* block, int blocks, OpenedChunk<kGranule>& to) {
     const Opener<kType, false> open;
     open.template chunk<false>(head, block, blocks, to);

@@ -18,12 +18,23 @@ struct Ahead {
   int near = kAhead, far = kFarAhead;  // near = 0: nobody asks
 };
 
+// Where a format's minima are subtracted: nowhere, group by group, or for a whole unit (kUnitSteps in
+// internal/scalar.h).
+enum class Minima : std::uint8_t { kNone, kGroups, kUnits };
+constexpr Minima minima_of(WeightType type) {
+  const Compact c = compact_of(type);
+  if (!c.format.has_min) return Minima::kNone;
+  return activation_kind(type).has_units() && c.unit_blocks == kUnitBlocks ? Minima::kUnits : Minima::kGroups;
+}
+
 // kSigned: bytes are the levels themselves, for products of signed bytes; else with what makes them unsigned added.
 template <WeightType kType, bool kSigned>
 struct Opener {
   static constexpr Compact c = compact_of(kType);
   static constexpr BlockFormat f = c.format;
   static constexpr int kOffset = activation_kind(kType).offset;
+  static constexpr Minima kMinima = minima_of(kType);
+  static constexpr int kBytes = c.block * kTileColumns;
   __m512i table;  // of formats with levels from a table: sixteen of them, unsigned, in every quarter
 
   QW_INLINE Opener() {
@@ -80,7 +91,7 @@ struct Opener {
     }
   }
 
-  // Scales and minima of sixteen outputs of a group. Without minima, `min` stays as it is.
+  // Scales, and minima that are subtracted there, of sixteen outputs of a group. Without minima, `min` stays as it is.
   static QW_INLINE void group(const char* from, int v, __m512 d, __m512 dmin, __m512& scale, __m512& min) {
     [[maybe_unused]] const char* minima = from + c.minima * kTileColumns;
     if constexpr (f.scale == ScaleKind::kFloat) {
@@ -97,8 +108,16 @@ struct Opener {
       min = _mm512_mul_ps(dmin, small_integers(_mm_and_si128(_mm_srli_epi16(both, 4), nibble)));
     } else {
       scale = _mm512_mul_ps(d, small_integers(sixteen_bytes(from + 16 * v)));
-      if constexpr (f.has_min) min = _mm512_mul_ps(dmin, small_integers(sixteen_bytes(minima + 16 * v)));
+      if constexpr (kMinima == Minima::kGroups)
+        min = _mm512_mul_ps(dmin, small_integers(sixteen_bytes(minima + 16 * v)));
     }
+  }
+
+  // Minima of a block and the one behind it, as pairs of small integers of sixteen outputs.
+  static QW_INLINE __m512i min_pairs(const char* block, int v) {
+    const char* minima = block + c.minima * kTileColumns + 16 * v;
+    const __m128i even = sixteen_bytes(minima), odd = sixteen_bytes(minima + kBytes);
+    return _mm512_cvtepu8_epi16(_mm256_set_m128i(_mm_unpackhi_epi8(even, odd), _mm_unpacklo_epi8(even, odd)));
   }
 
   // What a unit's scales and minima are multiplied with; nothing for units without a head.
@@ -138,10 +157,17 @@ struct Opener {
   template <bool kAsk>
   QW_INLINE void chunk([[maybe_unused]] const char* head, const char* block, int blocks,
                        OpenedChunk<kTileColumns>& to) const {
-    constexpr int kBytes = c.block * kTileColumns, kGroupBytes = c.minima / c.groups * kTileColumns;
+    constexpr int kGroupBytes = c.minima / c.groups * kTileColumns;
     __m512 d[kTileVectors] = {}, dmin[kTileVectors] = {};
     unit(head, d, dmin);
-    __mmask16 wide = 0;
+    if constexpr (kMinima == Minima::kUnits) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kTileVectors; ++v) {
+        _mm512_store_ps(to.dmin + 16 * v, dmin[v]);
+        for (int b = 0; b < blocks; b += 2)
+          _mm512_store_si512(to.min_pairs[b / 2] + 16 * v, min_pairs(block + b * kBytes, v));
+      }
+    }
     for (int b = 0; b < blocks; ++b, block += kBytes) {
       if constexpr (kAsk) ask_ahead<true>(block);
 #pragma GCC unroll 2
@@ -151,20 +177,11 @@ struct Opener {
           __m512 scale, min;
           group(block + g * kGroupBytes, v, d[v], dmin[v], scale, min);
           _mm512_store_ps(to.scale[b][g] + 16 * v, scale);
-          if constexpr (activation_kind(kType).powers) wide |= wide_scales(scale);
-          if constexpr (f.has_min) _mm512_store_ps(to.min[b][g] + 16 * v, min);
+          if constexpr (kMinima == Minima::kGroups) _mm512_store_ps(to.min[b][g] + 16 * v, min);
         }
       }
       quants(block + c.quants * kTileColumns, to.q[b]);
     }
-    to.wide_scales = wide != 0;
-  }
-
-  // Those whose magnitudes are not in [2^-63, 2^64).
-  static QW_INLINE __mmask16 wide_scales(__m512 scale) {
-    const __m512i magnitude = _mm512_and_si512(bits(scale), _mm512_set1_epi32(0x7fffffff));
-    return _mm512_cmpge_epu32_mask(_mm512_sub_epi32(magnitude, _mm512_set1_epi32(64 << 23)),
-                                   _mm512_set1_epi32(127 << 23));
   }
 };
 

@@ -272,8 +272,8 @@ struct NeonMatmul : widening::Quantised {
     }
     const bool all_finite = vminvq_u32(finite) != 0;
     const float amax = vmaxvq_f32(largest);
-    if (!all_finite || amax < smallest_activation(kind)) {
-      out = empty_block(kind, all_finite);
+    if (!all_finite || amax < kSmallestActivation) {
+      out = empty_block(all_finite);
       return;
     }
     out.d = activation_scale(kind, amax);

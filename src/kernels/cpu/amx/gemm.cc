@@ -1,8 +1,8 @@
 // The training product with AMX: tiles of 32 x 32 sums of pairs of bfloat16. B is packed as for AVX-512; what is not
 // bfloat16 is that set's product throughout.
 #include "kernels/internal/fill.h"
+#include "kernels/internal/gemm_tiles.h"
 #include "kernels/internal/target.h"
-#include "kernels/internal/tiles.h"
 
 #if QW_X86
 #include <algorithm>

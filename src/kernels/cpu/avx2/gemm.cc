@@ -1,7 +1,7 @@
 // The training product with AVX2: bfloat16 means that elements are rounded when they are packed, then multiplied as floats.
 #include "kernels/internal/fill.h"
+#include "kernels/internal/gemm_tiles.h"
 #include "kernels/internal/target.h"
-#include "kernels/internal/tiles.h"
 
 #if QW_X86
 #include <array>

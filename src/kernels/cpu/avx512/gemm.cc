@@ -1,7 +1,7 @@
 // The training product with AVX-512: VDPBF16PS on pairs of k, or float FMA.
 #include "kernels/internal/fill.h"
+#include "kernels/internal/gemm_tiles.h"
 #include "kernels/internal/target.h"
-#include "kernels/internal/tiles.h"
 
 #if QW_X86
 #include <algorithm>

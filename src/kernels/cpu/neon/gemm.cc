@@ -1,8 +1,8 @@
 // The training product with NEON. Where the processor has no BFMMLA, bfloat16 means that elements are rounded when they
 // are packed, then multiplied as floats.
 #include "kernels/internal/fill.h"
+#include "kernels/internal/gemm_tiles.h"
 #include "kernels/internal/target.h"
-#include "kernels/internal/tiles.h"
 
 #if QW_NEON
 #include <array>

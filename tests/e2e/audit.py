@@ -114,7 +114,10 @@ with tempfile.TemporaryDirectory() as folder:
             threads = [threading.Thread(target=client) for _ in range(4)]
             for t in threads:
                 t.start()
-            time.sleep(0.3 + random.random() * 0.5)
+            enough, end = len(answered) + 5, time.monotonic() + 30
+            while len(answered) < enough and time.monotonic() < end:  # however long an answer takes here
+                time.sleep(0.01)
+            time.sleep(random.random() * 0.5)
             server.kill()
             server.wait(10)
             stop.set()

@@ -12,12 +12,12 @@ def check(name, holds):
 
 
 def wait_for(file, text, seconds=20):
-    """The first line of a growing file that holds `text`."""
+    """The first line of a growing file that holds `text`, when it is whole."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        found = [line for line in pathlib.Path(file).read_text(errors="replace").splitlines() if text in line]
+        found = [line for line in pathlib.Path(file).read_text(errors="replace").splitlines(True) if text in line and line.endswith("\n")]
         if found:
-            return found[0]
+            return found[0].rstrip("\n")
         time.sleep(0.05)
     raise RuntimeError(f"{text!r} did not appear:\n" + pathlib.Path(file).read_text(errors="replace"))
 

@@ -36,6 +36,9 @@ REPOSITORIES = {
     "me/Private": folder("qwen3_tied_bf16"),
 }
 served = {"bytes": 0, "slow": 0.0}
+MIDDLE = 50_000_000
+goes_on = threading.Event()  # not set: when so many bytes were served, nothing more is until it is
+goes_on.set()
 
 
 class Service(http.server.BaseHTTPRequestHandler):
@@ -51,6 +54,8 @@ class Service(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         for at in range(0, len(body), 65536):
+            if served["bytes"] >= MIDDLE:
+                goes_on.wait()
             self.wfile.write(body[at:at + 65536])
             served["bytes"] += len(body[at:at + 65536])
             time.sleep(served["slow"])
@@ -159,17 +164,20 @@ for words in (["pull"], ["list"], ["show"], ["rm"], ["verify"], ["estimate"]):
 
 # kill -9 and ^C in the middle: the second run goes on where the first was.
 REPOSITORIES["Qwen/Big-GGUF"] = {"big-q8_0.gguf": mini * 16}
-served["slow"] = 0.005
+served["slow"] = 0.005  # so that little is on its way when it ends
 for ending, code in ((signal.SIGKILL, -9), (signal.SIGINT, 130)):
     served["bytes"] = 0
+    goes_on.clear()
     process = subprocess.Popen([program, "models", "pull", "Qwen/Big-GGUF"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while served["bytes"] < 50_000_000 and process.poll() is None:
+    while served["bytes"] < MIDDLE and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(ending)
     errors = process.communicate()[1]
     part = store / "Qwen/Big-GGUF/big-q8_0.gguf.part"
     check(f"models: {ending.name} leaves a part file", process.returncode == code and part.exists())
-    time.sleep(0.3)   # answers under way to the dead process
+    goes_on.set()
+    while threading.active_count() > 2:  # answers under way to the dead process
+        time.sleep(0.01)
 served["slow"], served["bytes"] = 0.0, 0
 done = told("models", "pull", "Qwen/Big-GGUF")
 check("models: the rest is fetched, no more", done["fetched_bytes"] < len(mini) * 16 * 0.75 and served["bytes"] < len(mini) * 16 * 0.75)

@@ -176,11 +176,11 @@ def main():
             check("soak: still answers", idle.getresponse().status == 200)
             idle.close()
             end = time.monotonic() + 20
-            while (open_files(server.pid) > files or gauge(port, "running") + gauge(port, "waiting") > 0) and time.monotonic() < end:
+            while (at_work := gauge(port, "running") + gauge(port, "waiting")) > 0 and time.monotonic() < end:
                 time.sleep(0.2)
-            left_open = open_files(server.pid) - files
-            at_work = gauge(port, "running") + gauge(port, "waiting")
             ended, told = sum_of(port, "qianwen_finished_total"), sum_of(port, 'qianwen_tokens_total{.*kind="output"')
+            while (left_open := open_files(server.pid) - files) > 0 and time.monotonic() < end:  # the last one was asked for these figures
+                time.sleep(0.1)
         finally:
             server.send_signal(signal.SIGINT)
             server.wait(60)

@@ -32,7 +32,7 @@ def post(port, tokens, stream, **more):
 
 with tempfile.TemporaryDirectory() as folder:
     work = pathlib.Path(folder)
-    server, port = start_service(program, work / "log", "-m", "mini", "--drain-delay", "1", "--grace", "30", "--context", "2000")
+    server, port = start_service(program, work / "log", "-m", "mini", "--drain-delay", "2", "--grace", "30", "--context", "2000")
     long, stream = post(port, 1500, True)
     first = stream.readline()
     status, _, said = get(port, "/health/tokens")
@@ -47,6 +47,8 @@ with tempfile.TemporaryDirectory() as folder:
     kept.request("GET", "/health/live")
     kept.getresponse().read()
 
+    keeper, begun = post(port, 1900, True, n=4)  # while it runs the service does not end, however fast it is
+    begun.readline()
     server.terminate()
     end = time.monotonic() + 5
     while get(port, "/health/ready")[0] == 200 and time.monotonic() < end:
@@ -69,6 +71,8 @@ with tempfile.TemporaryDirectory() as folder:
     check("drain: then new ones are refused with Retry-After", refused is not None and answer.status == 503 and
           refused["error"]["code"] == "shutting_down" and "Retry-After" in headers)
     check("drain: the health pages answer still", get(port, "/health/live")[0] == 200 and get(port, "/health/ready")[0] == 503)
+    keeper.close()
+    begun.close()
     lines = [first] + stream.read().splitlines()
     check("drain: the stream from before comes to its own end", lines[-1] == b"data: [DONE]" or b"data: [DONE]" in lines[-2:])
     check("drain: and with all its tokens", sum(line.startswith(b"data: {") for line in lines) > 100)

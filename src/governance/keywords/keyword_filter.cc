@@ -60,21 +60,35 @@ bool KeywordFilter::word_may_begin(std::span<const Symbol> text, const WordRun& 
          (next.end > word.end + 1 && has(kTwoWords, word.hash, sign, next.hash));
 }
 
-bool KeywordFilter::may_begin(std::span<const Symbol> text, std::size_t at) const {
-  const std::uint32_t a = text[at].bits, b = text[at + 1].bits, c = text[at + 2].bits;
-  return has(kThree, a, b, c) || has(kTwo, a, b) || has(kOne, a);
+// From `at` on, where no letter stands, up to the next one, which it returns. No branch on what the table says: which
+// symbols pass is as good as random, and the processor reads ahead as long as it need not guess.
+std::size_t KeywordFilter::signs(std::span<const Symbol> text, std::size_t at, KeywordCandidate*& out) const {
+  KeywordCandidate* to = out;
+  for (const std::size_t known = text.size() - std::min<std::size_t>(2, text.size()); at < known; ++at) {
+    if (is_word(text[at])) break;
+    const std::uint32_t a = text[at].bits, b = text[at + 1].bits, c = text[at + 2].bits;
+    const bool shorter = has(kTwo, a, b) | has(kOne, a);
+    const bool passes = (shorter | has(kThree, a, b, c)) & (text[at].kind() != SymbolKind::kBlank);
+    *to = {static_cast<std::uint32_t>(at), !shorter};
+    to += passes ? 1 : 0;
+  }
+  // Behind them too little is known.
+  for (; at < text.size() && !is_word(text[at]); ++at)
+    if (at + 2 >= text.size() && text[at].kind() != SymbolKind::kBlank) *to++ = {static_cast<std::uint32_t>(at), false};
+  out = to;
+  return at;
 }
 
-void KeywordFilter::candidates(std::span<const Symbol> text, Symbol before, std::vector<std::uint32_t>& out) const {
+std::size_t KeywordFilter::candidates(std::span<const Symbol> text, Symbol before, KeywordCandidate* out) const {
+  const KeywordCandidate* const first = out;
   std::size_t at = 0;
-  const auto found = [&] { out.push_back(static_cast<std::uint32_t>(at)); };
+  const auto found = [&] { *out++ = {static_cast<std::uint32_t>(at), false}; };
   if (is_word(before)) at = word_at(text, 0).end;  // no keyword begins inside a word
   WordRun word{0, at};                             // the one that begins at `word_begin`
   std::size_t word_begin = text.size();
   while (at < text.size()) {
     if (!is_word(text[at])) {
-      if (text[at].kind() != SymbolKind::kBlank && (at + 2 >= text.size() || may_begin(text, at))) found();
-      ++at;
+      at = signs(text, at, out);
       continue;
     }
     if (word_begin != at) word = word_at(text, at);
@@ -95,6 +109,7 @@ void KeywordFilter::candidates(std::span<const Symbol> text, Symbol before, std:
     word_begin = end + 1;
     word = next;
   }
+  return static_cast<std::size_t>(out - first);
 }
 
 }  // namespace qw::governance

@@ -3,7 +3,7 @@
 // few through.
 //
 // What is looked up: where a word begins, the word alone, the word and the sign behind it, and with the next word
-// besides; elsewhere one, two and three symbols. Bits: a blocked Bloom filter, two in one word of 64 (Putze, Sanders
+// besides; elsewhere one, two and three symbols. Bits: a blocked Bloom filter, three in one word of 64 (Putze, Sanders
 // and Singler, 2007).
 #pragma once
 
@@ -15,15 +15,21 @@
 
 namespace qw::governance {
 
+struct KeywordCandidate {
+  std::uint32_t place = 0;  // in the text
+  bool is_long = false;     // what begins there has three symbols or more, and no letter first
+};
+
 class KeywordFilter {
  public:
   // `symbols` of all keywords one after the other, keyword i up to `ends[i]`; none is empty.
   KeywordFilter(std::span<const Symbol> symbols, std::span<const std::uint32_t> ends);
 
-  // Appends, ascending, the places of `text` at which a keyword may begin, and those at which it cannot be said because
-  // the text ends too early. `before`: the symbol in front of it. A letter or digit that stands alone near another one
-  // may always begin a keyword of which each letter stands alone.
-  void candidates(std::span<const Symbol> text, Symbol before, std::vector<std::uint32_t>& out) const;
+  // Writes, ascending, the places of `text` at which a keyword may begin, and those at which it cannot be said because
+  // the text ends too early; returns how many. `out`: room for one more than the text has symbols. `before`: the symbol
+  // in front of it. A letter or digit that stands alone near another one may always begin a keyword of which each
+  // letter stands alone.
+  std::size_t candidates(std::span<const Symbol> text, Symbol before, KeywordCandidate* out) const;
 
  private:
   // What a hash is made of; each is looked for only if there are keywords of it.
@@ -39,7 +45,8 @@ class KeywordFilter {
     return (x ^ x >> 32) * 0xD6E8FEB86659FD93;
   }
   static std::uint64_t bits_of(std::uint64_t hash) {
-    return std::uint64_t{1} << (hash & 63) | std::uint64_t{1} << (hash >> 6 & 63);
+    return std::uint64_t{1} << (hash & 63) | std::uint64_t{1} << (hash >> 6 & 63) |
+           std::uint64_t{1} << (hash >> 12 & 63);
   }
   void add(Form form, std::uint64_t hash);
   bool has(Form form, std::uint64_t a, std::uint32_t b = 0, std::uint64_t c = 0) const {
@@ -48,7 +55,7 @@ class KeywordFilter {
     return (words_[hash >> shift_] & bits) == bits;
   }
   bool word_may_begin(std::span<const Symbol> text, const WordRun& word, const WordRun& next) const;
-  bool may_begin(std::span<const Symbol> text, std::size_t at) const;
+  std::size_t signs(std::span<const Symbol> text, std::size_t at, KeywordCandidate*& out) const;
   void add_keyword(std::span<const Symbol> keyword);
 
   std::vector<std::uint64_t> words_;

@@ -18,15 +18,18 @@ struct KeywordIndex::Plan {
   std::vector<Symbol> symbol;  // that leads to the node
 };
 
-KeywordIndex::KeywordIndex(std::span<const Symbol> symbols, std::span<const std::uint32_t> ends) {
+KeywordIndex::KeywordIndex(std::span<const Symbol> symbols, std::span<const std::uint32_t> ends,
+                           std::span<const std::uint32_t> categories) {
   Plan plan;
-  grow(symbols, ends, plan);
+  grow(symbols, ends, categories, plan);
   add_branches(plan);
+  add_jumps(plan);
   link(plan);
 }
 
 // The keywords are sorted: those that share a beginning lie together, and are a node's range.
-void KeywordIndex::grow(std::span<const Symbol> symbols, std::span<const std::uint32_t> ends, Plan& plan) {
+void KeywordIndex::grow(std::span<const Symbol> symbols, std::span<const std::uint32_t> ends,
+                        std::span<const std::uint32_t> categories, Plan& plan) {
   const auto keyword = [&](std::uint32_t i) {
     const std::uint32_t begin = i == 0 ? 0 : ends[i - 1];
     return symbols.subspan(begin, ends[i] - begin);
@@ -50,7 +53,7 @@ void KeywordIndex::grow(std::span<const Symbol> symbols, std::span<const std::ui
     nodes_.push_back({.first_end = static_cast<std::uint32_t>(ends_.size()), .depth = depth});
     plan.parent.push_back(parent);
     plan.symbol.push_back(symbol);
-    for (; at < end && keyword(order[at]).size() == depth; ++at) ends_.push_back(order[at]);
+    for (; at < end && keyword(order[at]).size() == depth; ++at) ends_.push_back({order[at], categories[order[at]]});
     children.clear();
     while (at < end) {
       const Symbol next = keyword(order[at])[depth];
@@ -72,39 +75,60 @@ void KeywordIndex::grow(std::span<const Symbol> symbols, std::span<const std::ui
   nodes_.push_back({.first_end = static_cast<std::uint32_t>(ends_.size())});
 }
 
-void KeywordIndex::ask_ahead(std::span<const Symbol> text, std::span<const std::uint32_t> places) const {
+// A node and the one behind it, which says where the keywords end that end at this one.
+void KeywordIndex::ask(std::uint32_t node) const {
+  __builtin_prefetch(&nodes_[node]);
+  __builtin_prefetch(&nodes_[node + 1].depth);
+}
+
+std::uint32_t KeywordIndex::jump(std::span<const Symbol, 3> symbols) const {
+  const std::uint32_t a = symbols[0].bits, b = symbols[1].bits, c = symbols[2].bits;
+  for (std::size_t at = mixed(a, b, c) >> jump_shift_;; at = (at + 1) & (jumps_.size() - 1)) {
+    const Jump& place = jumps_[at];
+    if (place.node == kRoot || (place.first == a && place.second == b && place.third == c)) return place.node;
+  }
+}
+
+void KeywordIndex::start(std::span<const Symbol> text, std::span<const KeywordCandidate> places,
+                         std::span<Start> starts) const {
   struct Walk {
     std::uint32_t node, at;
     bool at_branch;  // which is looked for next
   };
-  constexpr std::size_t kMost = 16;
-  std::array<Walk, kMost> walks;
+  std::array<Walk, kTogether> walks;
   std::size_t count = 0;
-  for (const std::uint32_t at : places.first(std::min(kMost, places.size()))) {
-    const std::uint32_t node = from_root(text[at]);
-    if (node == kRoot) continue;
-    __builtin_prefetch(&nodes_[node]);
-    walks[count++] = {node, at + 1, false};
+  for (const KeywordCandidate& one : places) {
+    if (!one.is_long) continue;
+    const auto& at = text.subspan(one.place);
+    __builtin_prefetch(&jumps_[mixed(at[0].bits, at[1].bits, at[2].bits) >> jump_shift_]);
+  }
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    const std::size_t at = places[i].place;
+    starts[i] = places[i].is_long ? Start{jump(text.subspan(at).first<3>()), 3} : Start{from_root(text[at]), 1};
+    if (starts[i].node == kRoot) continue;
+    ask(starts[i].node);
+    walks[count++] = {starts[i].node, places[i].place + starts[i].symbols, false};
   }
   while (count > 0) {
     std::size_t left = 0;
     for (std::size_t i = 0; i < count; ++i) {
       Walk walk = walks[i];
+      const Node& node = nodes_[walk.node];
+      if (node.first_end != nodes_[walk.node + 1].first_end) __builtin_prefetch(&ends_[node.first_end]);
       if (walk.at >= text.size()) continue;
-      const std::uint32_t next = text[walk.at].bits;
+      const Symbol next = text[walk.at];
       if (walk.at_branch) {
-        walk.node = branch(walk.node, text[walk.at++]);
+        walk = {branch(walk.node, next), walk.at + 1, false};
         if (walk.node == kRoot) continue;
-        walk.at_branch = false;
-        __builtin_prefetch(&nodes_[walk.node]);
-      } else if (nodes_[walk.node].first == next) {
-        ++walk.node;
-        ++walk.at;
-        __builtin_prefetch(&nodes_[walk.node + 1]);
+        ask(walk.node);
+      } else if (node.first == next.bits) {
+        walk = {walk.node + 1, walk.at + 1, false};
+        ask(walk.node);
       } else {
-        if (!nodes_[walk.node].branches) continue;
+        const std::uint64_t hash = mixed(walk.node, next.bits);
+        if (!node.branches || !may_branch(hash)) continue;
         walk.at_branch = true;
-        __builtin_prefetch(&branches_[mixed(walk.node, next) >> branch_shift_]);
+        __builtin_prefetch(&branches_[hash >> branch_shift_]);
       }
       walks[left++] = walk;
     }
@@ -138,6 +162,27 @@ void KeywordIndex::add_branches(const Plan& plan) {
     if (root_.size() <= plan.symbol[n].code()) root_.resize(plan.symbol[n].code() + 1, kRoot);
     root_[plan.symbol[n].code()] = n;
   }
+}
+
+void KeywordIndex::add_jumps(const Plan& plan) {
+  const auto jumps = [&](auto visit) {
+    for (std::uint32_t n = 1; n < plan.parent.size(); ++n) {
+      if (nodes_[n].depth != 3) continue;
+      const std::uint32_t second = plan.parent[n], first = plan.parent[second];
+      if (plan.symbol[first].kind() == SymbolKind::kWord) continue;
+      visit(Jump{plan.symbol[first].bits, plan.symbol[second].bits, plan.symbol[n].bits, n});
+    }
+  };
+  std::size_t count = 0;
+  jumps([&](const Jump&) { ++count; });
+  const std::size_t places = std::bit_ceil(std::max<std::size_t>(2, count + count / 2));
+  jump_shift_ = static_cast<std::uint32_t>(64 - std::countr_zero(places));
+  jumps_.resize(places);
+  jumps([&](const Jump& one) {
+    std::size_t at = mixed(one.first, one.second, one.third) >> jump_shift_;
+    while (jumps_[at].node != kRoot) at = (at + 1) & (jumps_.size() - 1);
+    jumps_[at] = one;
+  });
 }
 
 // The shorter beginnings first: where a node goes on depends on them.

@@ -71,8 +71,10 @@ class KeywordList::Reader {
       return line(base::trimmed(text));
     }));
     if (words_ == 0) return wrong("there are no words");
-    return KeywordList(folding_, KeywordFilter(symbols_, ends_), KeywordIndex(symbols_, ends_), std::move(categories_),
-                       std::move(keywords_));
+    std::vector<std::uint32_t> categories;
+    for (const Keyword& one : keywords_) categories.push_back(one.category);
+    return KeywordList(folding_, KeywordFilter(symbols_, ends_), KeywordIndex(symbols_, ends_, categories),
+                       std::move(categories_), std::move(keywords_));
   }
 
  private:

@@ -1,6 +1,8 @@
 #include "governance/keywords/keyword_scanner.h"
 
 #include <algorithm>
+#include <array>
+#include <memory>
 #include <span>
 #include <tuple>
 
@@ -10,31 +12,41 @@ namespace {
 constexpr Symbol kBlank = Symbol::of(' ', SymbolKind::kBlank);
 constexpr std::size_t kMostUndecided = 16;    // before it is looked whether some are certain: that takes its square
 constexpr std::uint32_t kShortestSpaced = 3;  // "a m" is no hidden "am"
-constexpr std::size_t kBlockBytes = 1024;     // whose symbols stay in the nearest cache
+constexpr std::size_t kBlockBytes = 4096;     // whose symbols stay in the nearest cache
+constexpr std::size_t kPartBytes = 256;       // that a block gets at a time, so that its symbols have room
 constexpr std::size_t kWorthABlock = 64;      // bytes; the end of a block is taken symbol by symbol anyway
+
+bool continues_character(char byte) { return (static_cast<unsigned char>(byte) & 0xC0) == 0x80; }
 
 }  // namespace
 
 struct KeywordScanner::Block {
   // One code point of two bytes or more becomes at most 18 symbols, and held gaps come on top.
-  static constexpr std::size_t kMost = 9 * kBlockBytes + 64;
+  static constexpr std::size_t kMostOfPart = 9 * kPartBytes + 64, kMost = kBlockBytes + kMostOfPart;
   struct Place {
-    std::uint64_t begin, end;
+    std::uint32_t begin, end;  // bytes since `origin`
   };
-  std::unique_ptr<Symbol[]> symbols{new Symbol[kMost]};
-  std::unique_ptr<Place[]> places{new Place[kMost]};
-  std::size_t count = 0;
-  std::vector<std::uint32_t> candidates;
+  std::array<Symbol, kMost> symbols;
+  std::array<Place, kMost> places;
+  std::array<KeywordCandidate, kMost + 1> candidates;
+  std::size_t count = 0, candidate_count = 0;
+  std::uint64_t origin = 0;
+
+  // Scratch, too large to be made for each of many short texts.
+  static Block& of_this_thread() {
+    thread_local const auto block = std::make_unique<Block>();
+    return *block;
+  }
+  std::span<const Symbol> all_symbols() const { return std::span(symbols).first(count); }
+  std::span<const KeywordCandidate> all_candidates() const { return std::span(candidates).first(candidate_count); }
+  std::uint64_t begin(std::size_t at) const { return origin + places[at].begin; }
+  std::uint64_t end(std::size_t at) const { return origin + places[at].end; }
 };
 
 KeywordScanner::KeywordScanner(const KeywordList& list) : list_(&list), stream_(list.folding()) {}
-KeywordScanner::KeywordScanner(KeywordScanner&&) noexcept = default;
-KeywordScanner& KeywordScanner::operator=(KeywordScanner&&) noexcept = default;
-KeywordScanner::~KeywordScanner() = default;
 
 void KeywordScanner::push(std::string_view bytes, std::vector<KeywordHit>& found) {
-  for (; bytes.size() >= kWorthABlock; bytes.remove_prefix(std::min(bytes.size(), kBlockBytes)))
-    push_block(bytes.substr(0, kBlockBytes), found);
+  while (bytes.size() >= kWorthABlock) bytes.remove_prefix(push_block(bytes, found));
   stream_.push(bytes, [&](Symbol symbol, std::uint64_t begin, std::uint64_t end) {
     take(symbol, begin, end);
     if (found_.size() >= kMostUndecided) decide(found, begin);
@@ -44,89 +56,104 @@ void KeywordScanner::push(std::string_view bytes, std::vector<KeywordHit>& found
 
 // Whether something has begun, not later than in front of symbol `at`, that may become a keyword; `next`: the candidate
 // that is looked at next.
-bool KeywordScanner::is_live(std::size_t at, std::size_t& next) const {
+bool KeywordScanner::is_live(const Block& block, std::size_t at, std::size_t& next) const {
   if (waiting_ > 0 || spaced_.node != KeywordIndex::kRoot) return true;
   const std::size_t depth = list_->index().depth(text_.node);
   if (depth > at) return true;  // it began before the block
-  const auto& places = block_->candidates;
-  while (next < places.size() && places[next] < at - depth) ++next;
-  return next < places.size() && places[next] < at;
+  const auto candidates = block.all_candidates();
+  while (next < candidates.size() && candidates[next].place < at - depth) ++next;
+  return next < candidates.size() && candidates[next].place < at;
 }
 
 // Looks for the keywords that begin at symbol `at` alone. False: the block does not say, or the letter stands alone.
-bool KeywordScanner::walk_from(std::size_t at) {
-  const std::span<const Symbol> symbols(block_->symbols.get(), block_->count);
+bool KeywordScanner::walk_from(const Block& block, std::size_t at, const KeywordIndex::Start& start) {
+  const auto symbols = block.all_symbols();
   const auto is_word = [&](std::size_t i) { return symbols[i].kind() == SymbolKind::kWord; };
   if (at + 1 >= symbols.size() || (is_word(at) && !is_word(at + 1))) return false;
   const std::size_t before = found_.size();
-  std::uint32_t node = KeywordIndex::kRoot;
-  for (std::size_t i = at;; ++i) {
+  std::uint32_t node = start.node;
+  for (std::size_t i = at + start.symbols - 1; node != KeywordIndex::kRoot; ++i) {
     if (i + 1 == symbols.size()) {
       found_.resize(before);
       return false;
     }
-    node = list_->index().child(node, symbols[i]);
-    if (node == KeywordIndex::kRoot) return true;
-    if (is_word(i) && is_word(i + 1)) continue;  // the keyword would be a part of a word
-    list_->index().each_here(node, [&](std::uint32_t keyword) {
-      const KeywordHit hit{block_->places[at].begin, block_->places[i].end, list_->category_of(keyword), keyword};
-      const auto same = [&](const Found& one) {
-        return one.hit.begin == hit.begin && one.hit.end == hit.end && one.hit.category == hit.category;
-      };
-      const bool known = std::any_of(found_.begin() + static_cast<std::ptrdiff_t>(before), found_.end(), same);
-      if (!known) found_.push_back({hit, false, false});
-    });
+    if (!is_word(i) || !is_word(i + 1)) {  // else the keyword would be a part of a word
+      list_->index().each_here(node, [&](const KeywordIndex::End& end) {
+        const KeywordHit hit{block.begin(at), block.end(i), end.category, end.keyword};
+        const auto same = [&](const Found& one) {
+          return one.hit.begin == hit.begin && one.hit.end == hit.end && one.hit.category == hit.category;
+        };
+        const bool known = std::any_of(found_.begin() + static_cast<std::ptrdiff_t>(before), found_.end(), same);
+        if (!known) found_.push_back({hit, false, false});
+      });
+    }
+    node = list_->index().child(node, symbols[i + 1]);
   }
+  return true;
 }
 
 // Walks from one candidate after the other. Returns the first from which symbols have to be taken one by one.
-std::size_t KeywordScanner::walk(std::size_t next, std::vector<KeywordHit>& found) {
-  constexpr std::size_t kAhead = 16;
-  const std::span<const Symbol> symbols(block_->symbols.get(), block_->count);
-  const std::span<const std::uint32_t> candidates(block_->candidates);
-  for (std::size_t asked = next; next < candidates.size(); ++next) {
-    if (next == asked) {
-      const std::size_t more = std::min(kAhead, candidates.size() - next);
-      list_->index().ask_ahead(symbols, candidates.subspan(next, more));
-      asked += more;
+std::size_t KeywordScanner::walk(const Block& block, std::size_t next, std::vector<KeywordHit>& found) {
+  std::array<KeywordIndex::Start, KeywordIndex::kTogether> starts;
+  const auto candidates = block.all_candidates();
+  for (std::size_t first = next; next < candidates.size(); ++next) {
+    if (next == first || next == first + starts.size()) {
+      first = next;
+      list_->index().start(block.all_symbols(),
+                           candidates.subspan(next, std::min(starts.size(), candidates.size() - next)), starts);
     }
-    const std::size_t at = candidates[next];
-    if (!walk_from(at)) break;
-    if (found_.size() >= kMostUndecided) decide(found, block_->places[at + 1].begin);
+    const std::size_t at = candidates[next].place;
+    if (!walk_from(block, at, starts[next - first])) break;
+    if (found_.size() >= kMostUndecided) decide(found, block.begin(at + 1));
   }
   return next;
 }
 
-void KeywordScanner::push_block(std::string_view bytes, std::vector<KeywordHit>& found) {
-  if (block_ == nullptr) block_ = std::make_unique<Block>();
-  Block& block = *block_;
-  Symbol* const to = block.symbols.get();
-  Block::Place* const places = block.places.get();
-  std::size_t count = 0;
-  stream_.push(bytes, [&](Symbol symbol, std::uint64_t begin, std::uint64_t end) {
-    to[count] = symbol;
-    places[count++] = {begin, end};
-  });
+// The symbols of the first bytes, with where they are; returns how many bytes.
+std::size_t KeywordScanner::read(std::string_view bytes, Block& block) {
+  Symbol* const symbols = block.symbols.data();
+  Block::Place* const places = block.places.data();
+  const std::uint64_t origin = stream_.taken();
+  std::size_t count = 0, used = 0;
+  while (used < std::min(bytes.size(), kBlockBytes) && count + Block::kMostOfPart <= Block::kMost) {
+    std::size_t size = std::min(kPartBytes, bytes.size() - used);
+    // Cut where a character begins, if they are characters.
+    while (size > kPartBytes - 4 && used + size < bytes.size() && continues_character(bytes[used + size])) --size;
+    stream_.push(bytes.substr(used, size), [&](Symbol symbol, std::uint64_t begin, std::uint64_t end) {
+      symbols[count] = symbol;
+      places[count++] = {static_cast<std::uint32_t>(begin - origin), static_cast<std::uint32_t>(end - origin)};
+    });
+    used += size;
+  }
+  block.origin = origin;
   block.count = count;
-  block.candidates.clear();
-  list_->filter().candidates({to, count}, before_, block.candidates);
+  return used;
+}
+
+std::size_t KeywordScanner::push_block(std::string_view bytes, std::vector<KeywordHit>& found) {
+  Block& block = Block::of_this_thread();
+  const std::size_t used = read(bytes, block), count = block.count;
+  const auto symbols = block.all_symbols();
+  block.candidate_count = list_->filter().candidates(symbols, before_, block.candidates.data());
+  const auto candidates = block.all_candidates();
   std::size_t next = 0;
   // A letter at the end of the last block may stand alone.
-  bool live = text_.node != KeywordIndex::kRoot || letter_.bits != 0 || is_live(0, next);
+  bool live = text_.node != KeywordIndex::kRoot || letter_.bits != 0 || is_live(block, 0, next);
   for (std::size_t at = 0; at < count; ++at) {
     if (!live) {
       text_.node = KeywordIndex::kRoot;
       leave_spaced();
-      next = walk(next, found);
-      const std::size_t on = next < block.candidates.size() ? block.candidates[next] : count;
-      if (on > at) before_ = to[on - 1];
+      next = walk(block, next, found);
+      const std::size_t on = next < candidates.size() ? candidates[next].place : count;
+      if (on > at) before_ = symbols[on - 1];
       if (on == count) break;
       at = on;
     }
-    take(to[at], places[at].begin, places[at].end);
-    if (found_.size() >= kMostUndecided) decide(found, places[at].begin);
-    live = is_live(at + 1, next);
+    take(symbols[at], block.begin(at), block.end(at));
+    if (found_.size() >= kMostUndecided) decide(found, block.begin(at));
+    live = is_live(block, at + 1, next);
   }
+  return used;
 }
 
 void KeywordScanner::finish(std::vector<KeywordHit>& found) {
@@ -163,16 +190,16 @@ void KeywordScanner::look_at_word_end(Symbol next) {
 
 void KeywordScanner::note(Way& way, Symbol last, std::uint64_t end, std::uint32_t shortest, bool whole_words) {
   const bool waits = whole_words && last.kind() == SymbolKind::kWord;
-  list_->index().each_end(way.node, [&](std::uint32_t symbols, std::uint32_t keyword) {
+  list_->index().each_end(way.node, [&](std::uint32_t symbols, const KeywordIndex::End& one) {
     if (symbols < shortest) return;
-    const KeywordHit hit{way.start(symbols), end, list_->category_of(keyword), keyword};
+    const KeywordHit hit{way.start(symbols), end, one.category, one.keyword};
     // The longest comes first: a shorter one of its category that ends here is a part of it.
-    const auto covers = [&](const Found& one) {
-      return one.hit.end == hit.end && one.hit.category == hit.category && one.hit.begin <= hit.begin &&
-             one.waits == waits;
+    const auto covers = [&](const Found& other) {
+      return other.hit.end == hit.end && other.hit.category == hit.category && other.hit.begin <= hit.begin &&
+             other.waits == waits;
     };
-    for (auto one = found_.rbegin(); one != found_.rend() && one->hit.end == end; ++one)
-      if (covers(*one)) return;
+    for (auto other = found_.rbegin(); other != found_.rend() && other->hit.end == end; ++other)
+      if (covers(*other)) return;
     found_.push_back({hit, waits, false});
     waiting_ += waits ? 1 : 0;
   });

@@ -7,7 +7,6 @@
 
 #include <array>
 #include <cstdint>
-#include <memory>
 #include <string_view>
 #include <vector>
 
@@ -27,9 +26,6 @@ class KeywordScanner {
  public:
   // `list` must outlive this object.
   explicit KeywordScanner(const KeywordList& list);
-  KeywordScanner(KeywordScanner&&) noexcept;
-  KeywordScanner& operator=(KeywordScanner&&) noexcept;
-  ~KeywordScanner();
 
   // Appends what is certain to be found, where it begins in order; of keywords of one category the longest.
   void push(std::string_view bytes, std::vector<KeywordHit>& found);
@@ -55,10 +51,11 @@ class KeywordScanner {
   // Symbols of a piece of a text and where they are, so that places can be passed over at which no keyword begins.
   struct Block;
 
-  void push_block(std::string_view bytes, std::vector<KeywordHit>& found);
-  bool is_live(std::size_t at, std::size_t& next) const;
-  bool walk_from(std::size_t at);
-  std::size_t walk(std::size_t next, std::vector<KeywordHit>& found);
+  std::size_t push_block(std::string_view bytes, std::vector<KeywordHit>& found);  // how many bytes it took
+  std::size_t read(std::string_view bytes, Block& block);
+  bool is_live(const Block& block, std::size_t at, std::size_t& next) const;
+  bool walk_from(const Block& block, std::size_t at, const KeywordIndex::Start& start);
+  std::size_t walk(const Block& block, std::size_t next, std::vector<KeywordHit>& found);
   void take(Symbol symbol, std::uint64_t begin, std::uint64_t end);
   void look_at_word_end(Symbol next);
   void note(Way& way, Symbol last, std::uint64_t end, std::uint32_t shortest, bool whole_words);
@@ -78,7 +75,6 @@ class KeywordScanner {
   std::uint32_t spaced_gaps_ = 0;
   std::uint32_t waiting_ = 0;
   std::vector<Found> found_;
-  std::unique_ptr<Block> block_;  // scratch; none before the first piece that is worth it
 };
 
 }  // namespace qw::governance

@@ -47,7 +47,7 @@ class SymbolStream {
   std::uint64_t taken() const { return gap_count_ > 0 ? gaps_[0].begin : bytes_ - cut_; }
 
  private:
-  // Takes what most texts consist of, quickly: ASCII and Han characters of three bytes that are one symbol, and hide
+  // Takes what most texts consist of, quickly: ASCII and characters of three bytes that are one symbol, and hide
   // nothing. Returns where it ends or something else stands.
   template <class Take>
   std::size_t plain(std::string_view bytes, std::size_t at, std::uint64_t base, Take&& take) {
@@ -59,11 +59,12 @@ class SymbolStream {
       std::uint32_t code = data[at];
       std::size_t size = 1;
       if (code >= 0x80) {
-        // From U+4000 to U+9FFF: no second byte of these is out of range.
-        if (code < 0xE4 || code > 0xE9 || at + 2 >= bytes.size()) break;
+        // From U+1000 on; of these, second bytes are out of range for surrogates alone.
+        if (code < 0xE1 || code > 0xEF || at + 2 >= bytes.size()) break;
         const std::uint32_t second = data[at + 1] ^ 0x80U, third = data[at + 2] ^ 0x80U;
         if ((second | third) >= 0x40) break;
         code = (code & 0xF) << 12 | second << 6 | third;
+        if (code >> 11 == 0xD800 >> 11) break;
         size = 3;
       }
       const Symbol symbol = folding_->one(code);

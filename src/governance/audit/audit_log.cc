@@ -79,7 +79,7 @@ struct AuditLog::State {
   void signed_by(const std::string& line);
   Status sign();
   Status settle();
-  Status enter(const std::string& lines, const std::string& leaf_bytes);
+  Status enter(std::string lines, const std::string& leaf_bytes);
   Status enter_at_length(const std::string& lines, const std::string& leaf_bytes);
   std::vector<Status> add(std::vector<Waiting>& batch, std::string& lines, std::string& leaf_bytes);
   void write(std::vector<Waiting>& batch);
@@ -223,13 +223,13 @@ Status AuditLog::State::recover() {
 }
 
 // Into the journal, which is waited for, then into the files, which the system writes when it likes.
-Status AuditLog::State::enter(const std::string& lines, const std::string& leaf_bytes) {
+Status AuditLog::State::enter(std::string lines, const std::string& leaf_bytes) {
   const std::string line = next_head().line();
-  const JournalBatch batch{records.size(), heads.size(), lines, line + "\n"};
-  if (!Journal::can_hold(batch)) return enter_at_length(lines, leaf_bytes);
+  const JournalBatch batch{records.size(), heads.size(), std::move(lines), line + "\n"};
+  if (!Journal::can_hold(batch)) return enter_at_length(batch.records, leaf_bytes);
   if (!journal.has_room(batch)) QW_TRY(settle());
   QW_TRY(journal.write(batch));
-  Status done = records.add(lines);
+  Status done = records.add(batch.records);
   if (done) done = leaves.add(leaf_bytes);
   if (done) done = heads.add(batch.head);
   if (!done) {
@@ -261,7 +261,8 @@ std::vector<Status> AuditLog::State::add(std::vector<Waiting>& batch, std::strin
     }
     const Hash leaf = leaf_hash(line);
     tree.add(leaf);
-    lines += line + "\n";
+    lines += line;
+    lines += '\n';
     leaf_bytes.append(reinterpret_cast<const char*>(leaf.data()), leaf.size());
   }
   return each;
@@ -275,7 +276,7 @@ void AuditLog::State::write(std::vector<Waiting>& batch) {
   const std::vector<Status> each = add(batch, lines, leaf_bytes);
   Status done = broken;
   if (done && !lines.empty()) {
-    done = enter(lines, leaf_bytes);
+    done = enter(std::move(lines), leaf_bytes);
     if (!done) {
       for (auto [file, size] : {std::pair(&heads, heads_before), {&leaves, leaves_before}, {&records, records_before}})
         if (const Status cut = file->cut(size); !cut) broken = cut;

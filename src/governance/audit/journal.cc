@@ -28,17 +28,20 @@ std::uint64_t size_of(const JournalBatch& batch) {
 }
 
 std::string text_of(const JournalBatch& batch, std::uint64_t generation) {
-  std::string out(kMagic);
+  std::string out;
+  out.reserve(size_of(batch));
+  out += kMagic;
   put(out, generation, 8);
   put(out, batch.records_at, 8);
   put(out, batch.head_at, 8);
   put(out, batch.records.size(), 4);
   put(out, batch.head.size(), 4);
-  std::string hashed = out + batch.records + batch.head;
-  const Hash hash = sha256(hashed);
-  hashed.insert(kFields, reinterpret_cast<const char*>(hash.data()), hash.size());
-  hashed.resize(size_of(batch));
-  return hashed;
+  const Hash hash = sha256(out, batch.records, batch.head);
+  out.append(reinterpret_cast<const char*>(hash.data()), hash.size());
+  out += batch.records;
+  out += batch.head;
+  out.resize(size_of(batch));
+  return out;
 }
 
 std::uint64_t new_generation() {
@@ -58,7 +61,7 @@ std::vector<JournalBatch> read_journal(std::string_view bytes) {
     if (!out.empty() && number_at(bytes, 8, 8) != generation) break;
     generation = number_at(bytes, 8, 8);
     const std::string_view body = bytes.substr(kHeader, records + head);
-    const Hash hash = sha256(std::string(bytes.substr(0, kFields)) + std::string(body));
+    const Hash hash = sha256(bytes.substr(0, kFields), body, {});
     if (bytes.substr(kFields, hash.size()) != std::string_view(reinterpret_cast<const char*>(hash.data()), hash.size()))
       break;
     out.push_back({number_at(bytes, 16, 8), number_at(bytes, 24, 8), std::string(body.substr(0, records)),

@@ -39,17 +39,27 @@ void write_canonical(const json::Value& value, json::TextWriter& out) {
       write_canonical(m->second, out);
     }
     out.close_object();
+  } else if (value.is_string()) {
+    out.string(value.as_string());
+  } else if (value.is_int()) {
+    out.integer(value.as_int());
   } else {
     out.value(value);
   }
 }
 
-json::Object head_object(const Head& h) {
-  return {{"key", h.key},
-          {"prev", to_hex(h.previous)},
-          {"root", to_hex(h.root)},
-          {"size", static_cast<std::int64_t>(h.size)},
-          {"ts", h.ts}};
+// As canonical() gives it. The signature is what the others are signed by.
+std::string head_text(const Head& h, const Signature* signature) {
+  json::TextWriter out;
+  out.open_object();
+  out.member("key", h.key);
+  out.member("prev", to_hex(h.previous));
+  out.member("root", to_hex(h.root));
+  if (signature != nullptr) out.member("sig", to_hex(*signature));
+  out.member("size", static_cast<std::int64_t>(h.size));
+  out.member("ts", h.ts);
+  out.close_object();
+  return out.take();
 }
 
 }  // namespace
@@ -60,13 +70,8 @@ std::string canonical(const json::Value& value) {
   return out.take();
 }
 
-std::string Head::signed_text() const { return canonical(head_object(*this)); }
-
-std::string Head::line() const {
-  json::Object all = head_object(*this);
-  all.set("sig", to_hex(signature));
-  return canonical(all);
-}
+std::string Head::signed_text() const { return head_text(*this, nullptr); }
+std::string Head::line() const { return head_text(*this, &signature); }
 
 Result<Head> Head::parse(std::string_view line) {
   const auto bad = [] { return fail(ErrorKind::kBadInput, "is not a signed head"); };

@@ -47,6 +47,9 @@ void subproof(std::span<const Hash> leaves, std::uint64_t size, bool whole, std:
 }  // namespace
 
 Hash sha256(std::string_view data) { return digest(data); }
+Hash sha256(std::string_view first, std::string_view second, std::string_view third) {
+  return digest(first, second, third);
+}
 Hash leaf_hash(std::string_view record) { return digest(std::string_view("\0", 1), record); }
 Hash node_hash(const Hash& left, const Hash& right) { return digest("\1", bytes(left), bytes(right)); }
 Hash empty_root() { return digest({}); }

@@ -16,6 +16,7 @@ namespace qw::governance {
 using Hash = std::array<std::uint8_t, 32>;
 
 Hash sha256(std::string_view bytes);
+Hash sha256(std::string_view first, std::string_view second, std::string_view third);  // one behind the other
 Hash leaf_hash(std::string_view record);
 Hash node_hash(const Hash& left, const Hash& right);
 Hash empty_root();  // of a tree of no leaves

@@ -133,8 +133,12 @@ Result<bool> ServerIdentity::reload_if_changed() {
     const std::lock_guard lock(mutex_);
     if (stamp_ == stamp_of(certificate_path_) + " " + stamp_of(key_path_)) return false;
   }
-  QW_TRY(reload());
-  return true;
+  const Status took = reload();
+  if (took) return true;
+  const std::lock_guard lock(mutex_);
+  if (stamp_ == doubted_) return tl::unexpected(took.error());
+  doubted_ = std::exchange(stamp_, "");
+  return false;
 }
 
 std::string ServerIdentity::describe() const { return tls()->description; }

@@ -19,7 +19,8 @@ class ServerIdentity {
 
   // Any thread. What cannot be used leaves the pair that is in use, and is the error.
   Status reload();
-  // The same if a file is not what it was when it was last read, in use or not; true: there is a new pair.
+  // The same if a file is not what it was when it was last read, in use or not; true: there is a new pair. Who replaces
+  // both files does it one after the other: what cannot be used is an error when it still is so at the next call.
   Result<bool> reload_if_changed();
 
   // "CN=example.org, until 2027-03-01 12:00 GMT"
@@ -33,7 +34,8 @@ class ServerIdentity {
   const std::string certificate_path_, key_path_;
   mutable std::mutex mutex_;
   std::shared_ptr<Tls> tls_;
-  std::string stamp_;  // of the files as they were read last
+  std::string stamp_;    // of the files as they were read last
+  std::string doubted_;  // of files that could not be used, and may be half of a new pair
 };
 
 }  // namespace qw::net

@@ -248,11 +248,11 @@ TEST(HttpClient, SilentServersTimeOut) {
 
 TEST(HttpClient, ASlowBodyIsWaitedForAsLongAsBytesCome) {
   ClientOptions options = direct();
-  options.idle_timeout = 400ms;
+  options.idle_timeout = 800ms;  // far more than a pause, on a busy machine too, and less than all of them
   const RawServer server([](int fd, const std::string&) {
     RawServer::send(fd, "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n");
     for (int i = 0; i < 8; ++i) {
-      std::this_thread::sleep_for(100ms);
+      std::this_thread::sleep_for(120ms);
       RawServer::send(fd, "s");
     }
   });

@@ -57,7 +57,11 @@ class PullTest : public testing::Test {
   Result<Pulled> pull(const std::string& text = "Qwen/Tiny", const std::atomic<bool>* cancel = nullptr) {
     QW_ASSIGN(const ModelName name, parse_name(text));
     QW_ASSIGN(const Hub hub, Hub::create(name.service, hub_options()));
-    return hub::pull(hub, name, options_, [this](const PullProgress& p) { last_ = p; }, cancel);
+    const auto note = [this](const PullProgress& p) {
+      last_ = p;
+      if (p.done_bytes >= enough_) has_enough_ = true;
+    };
+    return hub::pull(hub, name, options_, note, cancel);
   }
   fs::path at(const std::string& file) const { return store_ / "Qwen/Tiny" / file; }
   void expect_whole() const {
@@ -76,6 +80,8 @@ class PullTest : public testing::Test {
     EXPECT_EQ(last_.done_bytes, last_.total_bytes);
   }
 
+  std::uint64_t enough_ = ~std::uint64_t{0};
+  std::atomic<bool> has_enough_{false};  // so many bytes were there
   FakeService service_;
   fs::path store_;
   PullOptions options_;
@@ -242,17 +248,12 @@ TEST_F(PullTest, VerifyNamesTheDamagedFile) {
 }
 
 TEST_F(PullTest, InterruptedAndResumed) {
-  service_.faults.pause_us = 2000;
-  std::atomic<bool> cancel{false};
-  std::thread killer([&] {
-    while (service_.sent < 400'000) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    cancel = true;
-  });
-  const auto pulled = pull("Qwen/Tiny", &cancel);
-  killer.join();
+  service_.faults.holds_at = 600'000;
+  enough_ = 400'000;
+  const auto pulled = pull("Qwen/Tiny", &has_enough_);
   ASSERT_FALSE(pulled.has_value());
   EXPECT_EQ(pulled.error().kind, ErrorKind::kInterrupted);
-  service_.faults.pause_us = 0;
+  service_.let_go();
   service_.sent = 0;
   expect_pulls();
   EXPECT_LT(service_.sent, 900'000u);
@@ -270,7 +271,7 @@ TEST_F(PullTest, DISABLED_ProcessToBeKilled) {
 }
 
 TEST_F(PullTest, KilledInTheMiddleAndResumed) {
-  service_.faults.pause_us = 3000;
+  service_.faults.holds_at = 900'000;
   ::setenv("QW_TEST_ENDPOINT", service_.endpoint().c_str(), 1);
   ::setenv("QW_TEST_STORE", store_.c_str(), 1);
   const char* words[] = {"/proc/self/exe", "--gtest_filter=*DISABLED_ProcessToBeKilled", "--gtest_also_run_disabled_tests", nullptr};
@@ -292,8 +293,7 @@ TEST_F(PullTest, KilledInTheMiddleAndResumed) {
   ASSERT_TRUE(WIFSIGNALED(status));
   ASSERT_GE(known, 200'000u);
   EXPECT_EQ(find_model(store_, "Qwen/Tiny").error().kind, ErrorKind::kBadInput);
-  service_.faults.pause_us = 0;
-  std::this_thread::sleep_for(std::chrono::milliseconds(50));   // answers to the dead process end
+  service_.let_go();
   service_.sent = 0;
   expect_pulls();
   EXPECT_LE(service_.sent, 1'070'100u - known);
@@ -312,13 +312,13 @@ TEST_F(PullTest, ADamagedStateFileIsNotBelieved) {
 }
 
 TEST_F(PullTest, TwoAtOnceDoNotMix) {
-  service_.faults.pause_us = 50'000;   // the first is at work until the second has had its answer
+  service_.faults.holds_at = 100'000;   // the first is at work until the second has had its answer
   std::thread first([&] { expect_pulls(); });
   while (service_.sent < 100'000) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   const auto name = *parse_name("Qwen/Tiny");
   const auto hub = Hub::create(name.service, hub_options());
   const auto second = hub::pull(*hub, name, options_, nullptr, nullptr);
-  service_.faults.pause_us = 0;
+  service_.let_go();
   first.join();
   ASSERT_FALSE(second.has_value());
   EXPECT_THAT(second.error().message, HasSubstr("another process"));

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <map>
@@ -37,6 +38,7 @@ class FakeService {
     std::atomic<bool> wrong_size{false};  // the list states another size
     std::atomic<bool> no_hashes{false};
     std::atomic<int> pause_us{0};         // between pieces of 16 KB
+    std::atomic<std::uint64_t> holds_at{~std::uint64_t{0}};  // no piece is sent while so many bytes were
   };
   Faults faults;
   std::string token;                      // if set, needed
@@ -73,6 +75,12 @@ class FakeService {
   void set_files(std::map<std::string, std::string> now) {
     const std::lock_guard lock(mutex_);
     files = std::move(now);
+  }
+  // Nobody is held any more, and what was under way to clients that are gone has ended.
+  void let_go() {
+    faults.pause_us = 0;
+    faults.holds_at = ~std::uint64_t{0};
+    while (giving_ > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   std::string endpoint() const { return "http://127.0.0.1:" + std::to_string(port_); }
 
@@ -146,6 +154,11 @@ class FakeService {
   }
 
   void give(int fd, const std::string& file, const std::string& range) {
+    ++giving_;
+    give_whole(fd, file, range);
+    --giving_;
+  }
+  void give_whole(int fd, const std::string& file, const std::string& range) {
     if (take(faults.busy)) return answer(fd, faults.busy_status, "Retry-After: 0\r\n", "");
     std::size_t begin = 0, end = file.size();
     const bool partial = !range.empty() && !faults.no_ranges;
@@ -164,6 +177,7 @@ class FakeService {
     if (take(faults.cut)) body.resize(body.size() / 2);
     if (!send(fd, head + "\r\n")) return;
     for (std::size_t at = 0; at < body.size(); at += 16384) {
+      while (sent >= faults.holds_at) std::this_thread::sleep_for(std::chrono::milliseconds(1));
       const std::string_view piece = std::string_view(body).substr(at, 16384);
       if (!send(fd, piece)) return;
       sent += piece.size();
@@ -171,6 +185,7 @@ class FakeService {
     }
   }
 
+  std::atomic<int> giving_{0};
   int listener_;
   std::uint16_t port_ = 0;
   std::thread acceptor_;

@@ -341,7 +341,7 @@ TEST(ModelHost, ReplacedUnderLoadEverybodyGetsOneOfThem) {
 
 TEST(ModelHost, StoppingTellsThoseWhoWait) {
   Meter meter;
-  std::atomic<bool> loading{false}, go_on{false};
+  std::atomic<bool> loading{false}, go_on{false}, turned_away{false};
   Result<ModelHost::Lease> first = fail(ErrorKind::kFailed, ""), second = fail(ErrorKind::kFailed, "");
   {
     ModelHost host({});
@@ -353,13 +353,18 @@ TEST(ModelHost, StoppingTellsThoseWhoWait) {
     };
     ASSERT_TRUE(host.add(std::move(slow)));
     ASSERT_TRUE(host.add(source(meter, "other", 1)));
+    ASSERT_TRUE(host.add(source(meter, "third", 1)));
     host.acquire("slow", [&](auto lease) { first = std::move(lease); });
     while (!loading) std::this_thread::yield();
     host.acquire("other", [&](auto lease) { second = std::move(lease); });
-    std::thread([&] {
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    // The slow one is there once the host has begun to stop: whoever comes then is turned away at once.
+    std::thread later([&] {
+      for (; !turned_away; std::this_thread::sleep_for(std::chrono::milliseconds(1)))
+        host.acquire("third", [&](auto lease) { turned_away = turned_away || !lease; });
       go_on = true;
-    }).detach();
+    });
+    host.stop();
+    later.join();
   }
   EXPECT_TRUE(first.has_value());
   ASSERT_FALSE(second.has_value());

@@ -14,7 +14,7 @@ import time
 from service import check, start_service
 
 program = sys.argv[1]
-MARK = "zqx"  # of every mark; no word of the log, no identifier has it
+MARK = "zqxjvk"  # of every mark; no word of the log has it, nor, so long, any hash by chance
 numbers = itertools.count()
 
 

@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <fstream>
 
-#include "api/generation/input_guard.h"
+#include "api/generation/screening.h"
 #include "base/file.h"
 #include "commands.h"
 #include "policy.h"

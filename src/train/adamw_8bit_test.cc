@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/file.h"
 #include "train/internal/dynamic_code.h"
@@ -66,7 +67,7 @@ const Place kPlaces[] = {
 constexpr std::int64_t kNumbers = 5000;
 
 TEST(DynamicCode, IsBitsandbytes) {
-  const auto &with_sign = DynamicCode::with_sign().values(), &without = DynamicCode::without_sign().values();
+  const auto &with_sign = DynamicCode::with_sign().values, &without = DynamicCode::without_sign().values;
   for (std::size_t i = 0; i < std::size(kSigned); ++i) {
     EXPECT_NEAR(with_sign[17 * i], kSigned[i], 2e-7f * std::abs(kSigned[i]));
     EXPECT_NEAR(without[17 * i], kUnsigned[i], 2e-7f * std::abs(kUnsigned[i]));
@@ -74,30 +75,85 @@ TEST(DynamicCode, IsBitsandbytes) {
   EXPECT_TRUE(std::is_sorted(with_sign.begin(), with_sign.end()) && std::is_sorted(without.begin(), without.end()));
 }
 
-// Against a search through all codes: every magnitude that floats have, and the borders between codes.
-TEST(DynamicCode, TheNearestIsFound) {
-  for (const DynamicCode* code : {&DynamicCode::with_sign(), &DynamicCode::without_sign()}) {
-    const bool with_sign = code == &DynamicCode::with_sign();
-    std::vector<float> x{1.0f, 0.0f, -0.0f};
-    base::Rng rng(3);
-    for (int i = 0; i < 4000; ++i)
-      x.push_back(static_cast<float>(std::pow(10.0, -9 * rng.next_double()) * (with_sign && i % 2 == 0 ? -1 : 1)));
-    for (std::size_t c = 0; c + 1 < 256; ++c) {
-      const float middle = (code->values()[c] + code->values()[c + 1]) / 2;
-      for (const float y : {std::nextafter(middle, -2.0f), middle, std::nextafter(middle, 2.0f), code->values()[c]})
-        x.push_back(y);
-    }
-    for (std::size_t at = 0; at < x.size(); at += 255) {
+std::vector<const kernels::CodeKernels*> runnable_codes() {
+  std::vector<const kernels::CodeKernels*> out;
+  for (const base::Isa isa : base::kAllIsas)
+    if (isa <= base::best_isa()) out.push_back(&kernels::code_kernels(isa));
+  return out;
+}
+
+// Every magnitude that floats have, and the borders between codes.
+std::vector<float> telling_numbers(const kernels::CodeBook& book, bool with_sign) {
+  std::vector<float> x{1.0f, 0.0f, -0.0f};
+  base::Rng rng(3);
+  for (int i = 0; i < 4000; ++i)
+    x.push_back(static_cast<float>(std::pow(10.0, -9 * rng.next_double()) * (with_sign && i % 2 == 0 ? -1 : 1)));
+  for (std::size_t c = 0; c + 1 < 256; ++c) {
+    const float middle = (book.values[c] + book.values[c + 1]) / 2;
+    for (const float y : {std::nextafter(middle, -2.0f), middle, std::nextafter(middle, 2.0f), book.values[c]})
+      x.push_back(y);
+  }
+  return x;
+}
+
+// Against a search through all codes, of blocks of many lengths.
+TEST(DynamicCode, TheNearestIsFoundByEveryInstructionSet) {
+  for (const kernels::CodeBook* book : {&DynamicCode::with_sign(), &DynamicCode::without_sign()}) {
+    const std::vector<float> x = telling_numbers(*book, book == &DynamicCode::with_sign());
+    for (std::size_t at = 0, length = 1; at < x.size(); at += length, length = length % 255 + 1) {
       std::vector<float> block(x.begin() + static_cast<std::ptrdiff_t>(at),
-                               x.begin() + static_cast<std::ptrdiff_t>(std::min(at + 255, x.size())));
+                               x.begin() + static_cast<std::ptrdiff_t>(std::min(at + length, x.size())));
       block.push_back(1.0f);  // so that the scale is 1
-      std::vector<std::uint8_t> codes(block.size());
-      ASSERT_EQ(code->close(block.data(), static_cast<std::int64_t>(block.size()), codes.data()), 1.0f);
-      for (std::size_t i = 0; i < block.size(); ++i) {
-        double least = 2;
-        for (const float v : code->values()) least = std::min(least, std::abs(double{v} - double{block[i]}));
-        const double off = std::abs(double{code->values()[codes[i]]} - double{block[i]});
-        EXPECT_LE(off, least + 2e-7 * std::abs(double{block[i]})) << block[i];  // borders are rounded to floats
+      const auto n = static_cast<std::int64_t>(block.size());
+      std::vector<std::uint8_t> nearest;
+      for (const float y : block) {
+        std::uint8_t code = 0;  // of values of which the upper one is nearer
+        while (code < 255 && y > static_cast<float>((double{book->values[code]} + double{book->values[code + 1u]}) / 2))
+          ++code;
+        nearest.push_back(code);
+      }
+      for (const kernels::CodeKernels* kernels : runnable_codes()) {
+        std::vector<std::uint8_t> codes(block.size() + 1, 77);
+        ASSERT_EQ(kernels->close(*book, block.data(), n, codes.data()), 1.0f);
+        EXPECT_EQ(codes.back(), 77);  // what comes after stays
+        codes.pop_back();
+        ASSERT_EQ(codes, nearest) << at;
+        std::vector<float> opened(block.size() + 1, 77);
+        kernels->open(*book, codes.data(), n, 0.3f, opened.data());
+        for (std::size_t i = 0; i < codes.size(); ++i) ASSERT_EQ(opened[i], 0.3f * book->values[codes[i]]) << i;
+        EXPECT_EQ(opened.back(), 77);
+      }
+    }
+  }
+}
+
+// Scales of all sizes, and what is not finite.
+TEST(DynamicCode, EveryInstructionSetGivesTheSameBytes) {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInfinite = std::numeric_limits<float>::infinity();
+  base::Rng rng(4);
+  const auto all = runnable_codes();
+  for (const kernels::CodeBook* book : {&DynamicCode::with_sign(), &DynamicCode::without_sign()}) {
+    for (int block = 0; block < 300; ++block) {
+      std::vector<float> x(static_cast<std::size_t>(1 + block % 256));
+      const double size = std::pow(10.0, 80 * rng.next_double() - 44);
+      for (float& y : x)
+        y = static_cast<float>(size * (rng.next_double() - 0.5) * std::pow(10.0, -8 * rng.next_double()));
+      for (const float odd : {kNan, -kNan, kInfinite, -kInfinite, 0.0f})
+        if (rng.next_double() < 0.2)
+          x[static_cast<std::size_t>(rng.next_double() * static_cast<double>(x.size()))] = odd;
+      if (block % 10 == 0) std::fill(x.begin(), x.end(), block % 20 == 0 ? 0.0f : -kNan);
+      std::vector<std::uint8_t> expected(x.size());
+      const auto n = static_cast<std::int64_t>(x.size());
+      const float scale = all.front()->close(*book, x.data(), n, expected.data());
+      for (const kernels::CodeKernels* kernels : all) {
+        std::vector<std::uint8_t> codes(x.size());
+        ASSERT_EQ(kernels->close(*book, x.data(), n, codes.data()), scale);
+        ASSERT_EQ(codes, expected) << block;
+        for (std::size_t i = 0; i < x.size(); ++i) {
+          if (std::isnan(x[i])) {
+            ASSERT_EQ(codes[i], 0);
+          }
+        }
       }
     }
   }

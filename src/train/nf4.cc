@@ -92,13 +92,14 @@ void Nf4::quantise_scales(base::ThreadPool& pool) {
   scale_mean_ = static_cast<float>(std::accumulate(scales_.begin(), scales_.end(), 0.0) / static_cast<double>(blocks));
   for (float& scale : scales_) scale -= scale_mean_;
   constexpr std::int64_t kTogether = DynamicCode::kBlock;
+  const auto close = kernels::code_kernels(base::Isa::kPortable).close;  // few numbers
   scale_codes_.resize(scales_.size());
   scale_scales_.resize(static_cast<std::size_t>((blocks + kTogether - 1) / kTogether));
   pool.parallel_for(static_cast<std::int64_t>(scale_scales_.size()), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b)
       scale_scales_[static_cast<std::size_t>(b)] =
-          DynamicCode::with_sign().close(scales_.data() + b * kTogether, std::min(kTogether, blocks - b * kTogether),
-                                         scale_codes_.data() + b * kTogether);
+          close(DynamicCode::with_sign(), scales_.data() + b * kTogether, std::min(kTogether, blocks - b * kTogether),
+                scale_codes_.data() + b * kTogether);
   });
   std::vector<float>().swap(scales_);
 }
@@ -106,7 +107,7 @@ void Nf4::quantise_scales(base::ThreadPool& pool) {
 float Nf4::scale(std::int64_t block) const {
   const auto b = static_cast<std::size_t>(block);
   if (!scales_.empty()) return scales_[b];
-  const float opened = scale_scales_[b / DynamicCode::kBlock] * DynamicCode::with_sign().values()[scale_codes_[b]];
+  const float opened = scale_scales_[b / DynamicCode::kBlock] * DynamicCode::with_sign().values[scale_codes_[b]];
   return opened + scale_mean_;
 }
 

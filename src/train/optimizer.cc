@@ -350,20 +350,28 @@ void Optimizer::State::adamw(ops::ParameterBuffer& weights, const ops::Parameter
   });
 }
 
-// Opens the moments of a chunk block by block around their update.
+// Opens the moments of a chunk, some blocks at a time, around their update.
 template <class Update>
 void Optimizer::State::by_block(const Chunk& c, const Update& move) {
-  const DynamicCode &with_sign = DynamicCode::with_sign(), &without = DynamicCode::without_sign();
-  std::array<float, DynamicCode::kBlock> first, second;
-  for (std::int64_t at = c.begin; at < c.end; at += DynamicCode::kBlock) {
-    const std::int64_t held = at - owned[c.parameter].begin, n = std::min(DynamicCode::kBlock, c.end - at), block = held / DynamicCode::kBlock;
+  constexpr std::int64_t kBlock = DynamicCode::kBlock, kTogether = 4 * kBlock;  // few enough to stay in a first-level cache
+  const kernels::CodeBook &with_sign = DynamicCode::with_sign(), &without = DynamicCode::without_sign();
+  const kernels::CodeKernels& code = kernels::code_kernels(kernels.isa);
+  std::array<float, kTogether> first, second;
+  for (std::int64_t at = c.begin; at < c.end; at += kTogether) {
+    const std::int64_t held = at - owned[c.parameter].begin, n = std::min(kTogether, c.end - at);
     std::uint8_t *mc = m_codes[c.parameter].data() + held, *vc = v_codes[c.parameter].data() + held;
-    float &m_scale = m.data(c.parameter)[block], &v_scale = v.data(c.parameter)[block];
-    with_sign.open(mc, n, m_scale, first.data());
-    without.open(vc, n, v_scale, second.data());
+    float *m_scales = m.data(c.parameter) + held / kBlock, *v_scales = v.data(c.parameter) + held / kBlock;
+    for (std::int64_t i = 0; i < n; i += kBlock) {
+      const std::int64_t block = i / kBlock, length = std::min(kBlock, n - i);
+      code.open(with_sign, mc + i, length, m_scales[block], first.data() + i);
+      code.open(without, vc + i, length, v_scales[block], second.data() + i);
+    }
     move(at, n, first.data(), second.data());
-    m_scale = with_sign.close(first.data(), n, mc);
-    v_scale = without.close(second.data(), n, vc);
+    for (std::int64_t i = 0; i < n; i += kBlock) {
+      const std::int64_t block = i / kBlock, length = std::min(kBlock, n - i);
+      m_scales[block] = code.close(with_sign, first.data() + i, length, mc + i);
+      v_scales[block] = code.close(without, second.data() + i, length, vc + i);
+    }
   }
 }
 

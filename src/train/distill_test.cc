@@ -156,6 +156,11 @@ TEST_F(DistillTest, ResumedTrainingGivesTheSameBytes) {
   for (const auto& [threads, stop] : {std::pair{1, 0}, {2, 1}, {2, 3}})
     files.push_back(bytes_of_run(config, *dataset_, threads, stop));
   for (const auto& file : files) EXPECT_TRUE(file == files.front());
+  // Without the teacher it would be another run on the same texts.
+  base::ThreadPool pool(1);
+  const auto alone = trainer(config_with({output("distill-resume"), "steps=5", "precision=bf16"}), pool)->resume();
+  ASSERT_FALSE(alone);
+  EXPECT_THAT(alone.error().message, HasSubstr("distill differs"));
 }
 
 TEST_F(DistillTest, WhatDoesNotFitIsNamed) {

@@ -290,6 +290,11 @@ TEST_F(TrainerTest, ACheckpointOfAnotherRunIsRefusedByName) {
     EXPECT_THAT(status.error().message, HasSubstr(std::string(named) + " differs"));
   }
   EXPECT_TRUE(trainer(config_with({"steps=20", "optimizer.lr=0.02"}), pool)->load_checkpoint(path));
+  // A key that was left out is as much of a change as one that was added.
+  ASSERT_TRUE(trainer(config_with({"parallel.parts=2"}), pool)->save_checkpoint(path));
+  const auto status = trainer(config_with({}), pool)->load_checkpoint(path);
+  ASSERT_FALSE(status);
+  EXPECT_THAT(status.error().message, HasSubstr("parallel.parts differs"));
 }
 
 TEST_F(TrainerTest, DamagedCheckpointsAreErrors) {

@@ -110,6 +110,7 @@ check "its last checkpoint is whole, and two others go on from it to the bytes o
   "ls killed/checkpoints | grep -q step- && [ ! -e killed/model/model.safetensors ] && together 2 killed --resume --set steps=600 --set checkpoint.every=100 --set eval.every=0 >again.log 2>&1 && same killed whole"
 
 # One process is asked to stop: all do, with a checkpoint.
+: >stopped.log  # looked at before they have made it
 together 2 stopped --set steps=6000 --set checkpoint.every=0 --set eval.every=0 >stopped.log 2>&1 &
 job=$!
 for _ in $(seq 300); do [ "$(grep -c '"loss"' stopped.log)" -gt 3 ] && break; sleep 0.1; done

@@ -2,7 +2,7 @@
 """Training steps beside PyTorch's: one model, one shape of batch, by turns in one run.
 
 usage: bench/train_compare.py PROGRAM CASE [--checkpoint FOLDER] [--tokenizer FOLDER] [--rounds 3] [--steps 3] [--rows 512] [--threads N] [--compile]
-       [--recompute selective] [--activations f32] [--apart]
+       [--recompute selective] [--activations f32] [--optimizer adamw] [--apart]
 
 CASE: pretrain-10m   all weights of a fresh Qwen3 shape (width 384, 6 layers, 9.6 M parameters, vocabulary 512), 8 sequences of --rows tokens
       pretrain-64m   the same of width 512, 19 layers, 64.0 M parameters, vocabulary 8192, 4 sequences
@@ -12,7 +12,8 @@ CASE: pretrain-10m   all weights of a fresh Qwen3 shape (width 384, 6 layers, 9.
 With --apart neither is in memory while the other runs: each turn starts its program anew (for models that do not fit twice).
 Both hold weights in float32 (frozen ones in bfloat16), multiply in bfloat16 (PyTorch: autocast, with its own attention, its fused
 AdamW, and transformers' and PEFT's modules; --compile: torch.compile, whose first step compiles), clip the gradient's length to 1 and
-use AdamW; --recompute and --activations are this program's ways with activations. While one runs the other is stopped; of each turn the first step is left out. Printed are tokens a second (the medians of
+use AdamW; --recompute and --activations are this program's ways with activations, --optimizer adamw_8bit its AdamW whose moments take 8 bits
+(PyTorch's stay floats). While one runs the other is stopped; of each turn the first step is left out. Printed are tokens a second (the medians of
 turns), their ratio, the share of the machine's bfloat16 peak (that of a large product of this program's, measured at its start) and
 the most memory each held (VmHWM; pages of mapped files count). Needs torch, transformers and peft, which run in a process of their own.
 """
@@ -129,7 +130,7 @@ class Ours(Program):
         start = "" if options.case in SHAPES else f"init_from = '{options.checkpoint}'\n"
         (place / "train.toml").write_text(
             f"output = '{place}/run'\nshards = '{place}/shards'\nsteps = 1000000\nsequence_length = {options.rows}\n"
-            f"batch_sequences = {BATCH[options.case]}\nprecision = 'bf16'\nrecompute = '{options.recompute}'\nactivations = '{options.activations}'\n{start}{tables}[optimizer]\nlr = 0.001\n[schedule]\nkind = 'constant'\n")
+            f"batch_sequences = {BATCH[options.case]}\nprecision = 'bf16'\nrecompute = '{options.recompute}'\nactivations = '{options.activations}'\n{start}{tables}[optimizer]\nkind = '{options.optimizer}'\nlr = 0.001\n[schedule]\nkind = 'constant'\n")
         subprocess.run([options.program, "data", "build", str(place / "data.toml"), "--corpus", str(place)], check=True, capture_output=True)
         self.process = subprocess.Popen([options.program, "train", str(place / "train.toml"), "--json", "--threads", str(options.threads)],
                                         stdout=subprocess.PIPE, text=True)
@@ -175,6 +176,7 @@ def main():
     parser.add_argument("--apart", action="store_true")
     parser.add_argument("--recompute", choices=["none", "selective", "full"], default="selective")
     parser.add_argument("--activations", choices=["f32", "bf16"], default="f32")
+    parser.add_argument("--optimizer", choices=["adamw", "adamw_8bit"], default="adamw")
     options = parser.parse_args()
     if options.program == "worker":
         return torch_worker(options.case, options.checkpoint, options.rows, options.threads, options.compile)

@@ -382,7 +382,8 @@ void GradientSum::begin() {
   if (s.zero == 2)
     release(s.at(0), static_cast<std::int64_t>(s.gradients().all().size()));
   else
-    s.gradients().zero();
+    s.pool.parallel_for(static_cast<std::int64_t>(s.gradients().all().size()), kUpdateChunk,
+                        [&](std::int64_t begin, std::int64_t end) { std::fill_n(s.at(0) + begin, end - begin, 0.0f); });
   s.next = 0;
   for (Bucket& b : s.buckets) {
     b.kept.clear();

@@ -147,8 +147,10 @@ TEST_F(BatchesTest, ABatchThatIsCancelledKeepsWhatWasDone) {
 
 TEST_F(BatchesTest, ABatchGoesOnWhereAServiceEndedAndEveryLineIsAnsweredOnce) {
   std::string input;
-  for (int i = 0; i < 60; ++i)
-    input += line("id-" + std::to_string(i), "a", R"(,"max_completion_tokens":60,"ignore_eos":true)");
+  for (int i = 0; i < 60; ++i)  // they end one after the other
+    input +=
+        line("id-" + std::to_string(i), "a", R"(,"ignore_eos":true,"max_completion_tokens":)" + std::to_string(i + 1));
+  model_.step_us = 5'000;
   const std::string id = at(create(file(input)), "id").as_string();
   int interrupted = 0;
   for (int round = 0; round < 3; ++round) {
@@ -163,6 +165,7 @@ TEST_F(BatchesTest, ABatchGoesOnWhereAServiceEndedAndEveryLineIsAnsweredOnce) {
     restart();  // gives the batch back
   }
   EXPECT_GT(interrupted, 0);
+  model_.step_us = 0;
   const json::Value batch = ended(id);
   EXPECT_EQ(counts(batch), R"({"total": 60, "completed": 60, "failed": 0})");
   std::set<std::string> ids;

@@ -243,7 +243,8 @@ TEST_F(DeferredTest, AResponseWhoseClientLeftIsNotKept) {
     told.append(more, static_cast<std::size_t>(n));
   }
   ::close(fd);
-  ::usleep(100'000);  // the service sees it
+  ::usleep(100'000);  // the service sees it; if it is slow to, while the answer is made
+  model_.step_us = 5'000;
   model_.held = false;
   for (int i = 0; i < 2000 && engine_->stats().running + engine_->stats().waiting > 0; ++i) ::usleep(5'000);
   ::usleep(50'000);

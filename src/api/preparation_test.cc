@@ -1,6 +1,7 @@
 // What takes long before the engine has a request is done beside the threads of connections, and fairly.
 #include "api/preparation.h"
 
+#include <algorithm>
 #include <future>
 
 #include "api/internal/test_service.h"
@@ -119,8 +120,11 @@ TEST_F(PreparationTest, WhoLeavesIsNotWaitedFor) {
   std::vector<int> sockets;
   constexpr int kSlow = 40;
   for (int i = 1; i <= kSlow; ++i) sockets.push_back(send_request("POST", "/v1/chat/completions", slow_request(i)));
-  // Most have been read, as those that run take their time.
-  while (service_->preparing() + 4 < kSlow) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  // Most have been read, as those that run take their time; if not, they become fewer before.
+  for (std::size_t most = 0, now = 0; now + 4 < kSlow && now >= most; most = std::max(most, now)) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    now = service_->preparing();
+  }
   for (const int fd : sockets) {
     const linger reset{1, 0};  // gone, not only silent
     ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));

@@ -30,11 +30,13 @@ class AlphabetModel final : public engine::StepExecutor {
  public:
   std::atomic<bool> held{false};     // no step ends meanwhile
   std::atomic<bool> waiting{false};  // one has begun
+  std::atomic<int> step_us{0};       // what each takes at least
   std::vector<std::int32_t> script;  // what it says after a prompt of `prompt_tokens`, then the alphabet again
   std::int32_t prompt_tokens = 0;
   Status run(const ops::StepBatch& batch) override {
     for (; held; std::this_thread::sleep_for(std::chrono::milliseconds(1))) waiting = true;
     waiting = false;
+    if (step_us > 0) std::this_thread::sleep_for(std::chrono::microseconds(step_us));
     last_ = batch;
     return compute_logits(batch.logit_rows);
   }

@@ -70,6 +70,23 @@ TEST_F(AuditLogTest, GoesOnWhereItEnded) {
   EXPECT_EQ(open()->size(), 7u);
 }
 
+// Whichever library makes them: RFC 8032, 7.1, test 2.
+TEST_F(AuditLogTest, SignaturesAreThePublishedOnes) {
+  const fs::path file = folder / "published";
+  ASSERT_TRUE(base::write_file_atomically(file, R"({"kind": "ed25519",
+    "secret": "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
+    "public": "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+    "content_secret": "0000000000000000000000000000000000000000000000000000000000000000"})"));
+  fs::permissions(file, fs::perms::owner_read | fs::perms::owner_write);
+  const auto published = SigningKey::read(file);
+  ASSERT_TRUE(published) << published.error().message;
+  const Signature signature = published->sign("\x72");
+  EXPECT_EQ(to_hex(signature),
+            "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"
+            "085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00");
+  EXPECT_TRUE(published->public_key().verifies("\x72", signature));
+}
+
 TEST_F(AuditLogTest, ManyThreadsShareBatches) {
   constexpr int kThreads = 8, kEach = 200;
   std::atomic<int> kept = 0;

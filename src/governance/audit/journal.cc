@@ -76,12 +76,14 @@ Result<std::vector<JournalBatch>> Journal::open(const std::filesystem::path& pat
   generation_ = new_generation();
   if (file_.size() == kBytes) {
     QW_ASSIGN(const std::string bytes, file_.read(0, kBytes));
+    file_.leave_memory();
     return read_journal(bytes);
   }
   // Written in whole before its first batch, or else a batch would make it grow.
   QW_TRY(file_.cut(0));
   QW_TRY(file_.add(std::string(kBytes, '\0')));
   QW_TRY(file_.sync());
+  file_.leave_memory();
   return std::vector<JournalBatch>();
 }
 

@@ -5,9 +5,13 @@
 #include <openssl/evp.h>
 #include <openssl/params.h>
 #include <openssl/rand.h>
+#ifdef QW_HAVE_SODIUM
+#include <sodium.h>
+#endif
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 
@@ -79,13 +83,22 @@ Status write_secret(const std::filesystem::path& path, const std::string& text) 
 struct SigningKey::Ready {
   KeyHandle key;
   MacHandle mac;
+#ifdef QW_HAVE_SODIUM
+  std::array<std::uint8_t, crypto_sign_SECRETKEYBYTES> both_halves{};  // the secret, and the public one behind it
+#endif
 };
 
 std::shared_ptr<const SigningKey::Ready> SigningKey::ready(const Bytes32& secret, const Bytes32& content_secret) {
-  auto out = std::make_shared<const Ready>(Ready{
+  auto out = std::make_shared<Ready>(Ready{
       KeyHandle(EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, nullptr, secret.data(), secret.size()), EVP_PKEY_free),
       keyed_mac(content_secret)});
   QW_CHECK(out->key != nullptr);
+#ifdef QW_HAVE_SODIUM
+  QW_CHECK(::sodium_init() >= 0);
+  const Bytes32 shown = public_of(out->key.get());
+  std::copy(secret.begin(), secret.end(), out->both_halves.begin());
+  std::copy(shown.begin(), shown.end(), out->both_halves.begin() + secret.size());
+#endif
   return out;
 }
 
@@ -141,12 +154,17 @@ Result<SigningKey> SigningKey::read(const std::filesystem::path& path) {
 
 Signature SigningKey::sign(std::string_view message) const {
   QW_CHECK(ready_ != nullptr);
-  const DigestHandle context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
   Signature out;
+#ifdef QW_HAVE_SODIUM  // the same signature in less than half of OpenSSL's time
+  QW_CHECK(::crypto_sign_detached(out.data(), nullptr, unsigned_bytes(message), message.size(),
+                                  ready_->both_halves.data()) == 0);
+#else
+  const DigestHandle context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
   std::size_t size = out.size();
   QW_CHECK(context != nullptr && EVP_DigestSignInit(context.get(), nullptr, nullptr, nullptr, ready_->key.get()) == 1);
   QW_CHECK(EVP_DigestSign(context.get(), out.data(), &size, unsigned_bytes(message), message.size()) == 1 &&
            size == out.size());
+#endif
   return out;
 }
 

@@ -73,6 +73,9 @@ class GrowingFile {
     size_ = size;
     return {};
   }
+  // Drops what is on the disk from the system's memory. There, what was written at once lies in one piece, and every
+  // small write into it goes through all of it.
+  void leave_memory() { (void)::posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED); }
   std::uint64_t size() const { return size_; }
   const std::filesystem::path& path() const { return path_; }
 

@@ -35,7 +35,11 @@ with tempfile.TemporaryDirectory() as folder:
     server, port = start_service(program, work / "log", "-m", "mini", "--drain-delay", "2", "--grace", "30", "--context", "2000")
     long, stream = post(port, 1500, True)
     first = stream.readline()
+    end = time.monotonic() + 10
     status, _, said = get(port, "/health/tokens")
+    while said.get("running") != 1 and time.monotonic() < end:  # a step's figures are told after the step's answers
+        time.sleep(0.02)
+        status, _, said = get(port, "/health/tokens")
     check("drain: tokens are made, and the health page says so",
           status == 200 and said["status"] == "working" and said["running"] == 1 and said["seconds_since_token"] < 30)
     connection, answer = post(port, 8, False, timings=True)

@@ -10,6 +10,13 @@
 #include "tokenizer/prompt.h"
 
 namespace qw::eval {
+
+struct Target {
+  std::int64_t position = 0;  // the row that tells how likely `id` is after it
+  tokenizer::TokenId id = 0;
+  std::size_t result = 0;
+};
+
 namespace {
 
 using tokenizer::TokenId;
@@ -64,12 +71,6 @@ Status run_window(engine::Engine& engine, std::size_t count, const std::atomic<b
   }
   return error ? Status(tl::unexpected(*error)) : Status();
 }
-
-struct Target {
-  std::int64_t position = 0;  // the row that tells how likely `id` is after it
-  TokenId id = 0;
-  std::size_t result = 0;
-};
 
 // Reads of the rows what the targets ask.
 class Reader final : public engine::Sink {

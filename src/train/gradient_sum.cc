@@ -34,17 +34,17 @@ void release(float* data, std::int64_t n) {
   std::memset(reinterpret_cast<void*>(high), 0, end - high);
 }
 
-struct Bucket {
-  std::size_t first = 0, last = 0;                        // parameters
-  Range floats;                                           // of the table
-  std::vector<Range> ranges;                              // by rank, of the table
-  std::size_t missing = 0;                                // parameters whose gradients are not final yet
-  std::vector<std::pair<Node, std::vector<float>>> kept;  // zero = 2: this process's range of what was summed so far
-};
-
 }  // namespace
 
 struct GradientSum::State {
+  struct Bucket {
+    std::size_t first = 0, last = 0;                        // parameters
+    Range floats;                                           // of the table
+    std::vector<Range> ranges;                              // by rank, of the table
+    std::size_t missing = 0;                                // parameters whose gradients are not final yet
+    std::vector<std::pair<Node, std::vector<float>>> kept;  // zero = 2: this process's range of what was summed so far
+  };
+
   ops::TrainingGraph& graph;
   ParallelConfig config;
   Communicator *ranks, *all;
@@ -385,7 +385,7 @@ void GradientSum::begin() {
     s.pool.parallel_for(static_cast<std::int64_t>(s.gradients().all().size()), kUpdateChunk,
                         [&](std::int64_t begin, std::int64_t end) { std::fill_n(s.at(0) + begin, end - begin, 0.0f); });
   s.next = 0;
-  for (Bucket& b : s.buckets) {
+  for (State::Bucket& b : s.buckets) {
     b.kept.clear();
     b.missing = 0;
     for (std::size_t p = b.first; p <= b.last; ++p) b.missing += s.gradients().elements(p) > 0 ? 1 : 0;
@@ -402,7 +402,7 @@ Status GradientSum::add_up(std::span<double> values) {
 
 Status GradientSum::gather(ops::ParameterBuffer& weights) {
   const State& s = *state_;
-  for (const Bucket& b : s.buckets) {
+  for (const State::Bucket& b : s.buckets) {
     if (s.zero == 0) break;
     QW_TRY(s.ranks->gather(weights.all().data(), b.ranges));
   }

@@ -9,15 +9,16 @@
 #include "train/internal/dynamic_code.h"
 
 namespace qw::train {
-namespace {
-
-constexpr std::int64_t kChunk = kUpdateChunk;
-using Range = Communicator::Range;
 
 struct Chunk {
   std::size_t parameter;
   std::int64_t begin, end;
 };
+
+namespace {
+
+constexpr std::int64_t kChunk = kUpdateChunk;
+using Range = Communicator::Range;
 
 std::vector<Chunk> cut(const std::vector<Range>& ranges) {
   std::vector<Chunk> chunks;

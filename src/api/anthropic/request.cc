@@ -172,7 +172,7 @@ void read_tools(FieldReader& in, ChatRequest& out) {
     else if (type == "any")
       out.tool_choice.mode = Mode::kRequired;
     else if (type == "tool")
-      out.tool_choice = {Mode::kNamed, text_member(wanted, "name")};
+      out.tool_choice = {Mode::kNamed, text_member(wanted, "name"), {}};
     else if (type != "auto")
       in.reject("tool_choice", "'tool_choice.type' must be auto, any, tool or none.");
     const json::Value* alone = wanted.find("disable_parallel_tool_use");

@@ -181,11 +181,11 @@ void read_tools(FieldReader& in, ResponseRequest& out) {
     else if (word == "required")
       out.tool_choice.mode = Mode::kRequired;
     else if (word.empty() && text_member(*choice, "type") == "function")
-      out.tool_choice = {Mode::kNamed, text_member(*choice, "name")};
+      out.tool_choice = {Mode::kNamed, text_member(*choice, "name"), {}};
     else if (word.empty() && text_member(*choice, "type") == "mcp") {
       const std::string name = text_member(*choice, "name"), label = text_member(*choice, "server_label");
       out.mcp_choice = true;
-      out.tool_choice = {name.empty() ? Mode::kRequired : Mode::kNamed, mcp_function_name(label, name)};
+      out.tool_choice = {name.empty() ? Mode::kRequired : Mode::kNamed, mcp_function_name(label, name), {}};
     } else if (word.empty() && text_member(*choice, "type") == "allowed_tools")
       read_allowed_tools(
           in, *choice,

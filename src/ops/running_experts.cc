@@ -49,18 +49,8 @@ std::pair<std::int64_t, std::int64_t> cut_range(const Machine& m, std::int64_t o
 
 void product(const Machine& m, const PackedWeight& w, const void* prepared, std::int64_t rows, float* y,
              std::pair<std::int64_t, std::int64_t> range) {
-  if (range.first >= range.second) return;
-  m.kernels.matmul({.type = w.type,
-                    .packed = w.data.data(),
-                    .prepared = prepared,
-                    .bias = nullptr,
-                    .y = y,
-                    .ldy = w.out,
-                    .rows = rows,
-                    .out = w.out,
-                    .in = w.in,
-                    .out_begin = range.first,
-                    .out_end = range.second});
+  if (range.first < range.second)
+    multiply_outputs(m, {&w, prepared, nullptr, y}, rows, w.out, range.first, range.second);
 }
 
 }  // namespace

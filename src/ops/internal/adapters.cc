@@ -175,17 +175,7 @@ void Adapters::through_rank(const Machine& m, const Part& p, const float* x) {
     std::memcpy(rows + i * c.in, x + p.rows[i] * c.in, index(c.in) * sizeof(float));
   std::byte* const prepared = prepared_.data() + p.prepared;
   m.kernels.prepare(c.a.type, rows, c.in, p.count, c.in, prepared, 0, p.count);
-  m.kernels.matmul({.type = c.a.type,
-                    .packed = c.a.data.data(),
-                    .prepared = prepared,
-                    .bias = nullptr,
-                    .y = u,
-                    .ldy = c.rank,
-                    .rows = p.count,
-                    .out = c.rank,
-                    .in = c.in,
-                    .out_begin = 0,
-                    .out_end = c.rank});
+  multiply_outputs(m, {&c.a, prepared, nullptr, u}, p.count, c.rank, 0, c.rank);
   m.kernels.prepare(c.b.type, u, c.rank, p.count, c.rank, prepared_u_.data() + p.prepared_u, 0, p.count);
 }
 
@@ -194,18 +184,7 @@ void Adapters::out_of_rank(const Machine& m, const Part& p, std::int64_t begin, 
                            float* y, float* d) const {
   const PackedAdapter::Change& c = *p.change;
   const std::int64_t width = end - begin;
-  // The kernel writes output o of row i to y + i ldy + o, and only those asked for.
-  m.kernels.matmul({.type = c.b.type,
-                    .packed = c.b.data.data(),
-                    .prepared = prepared_u_.data() + p.prepared_u,
-                    .bias = nullptr,
-                    .y = d - begin,
-                    .ldy = width,
-                    .rows = p.count,
-                    .out = c.out,
-                    .in = c.rank,
-                    .out_begin = begin,
-                    .out_end = end});
+  multiply_outputs(m, {&c.b, prepared_u_.data() + p.prepared_u, nullptr, d - begin}, p.count, width, begin, end);
   for (std::int64_t i = 0; i < p.count; ++i) {
     float* const to = y + p.rows[i] * c.out + begin;
     const float* const add = d + i * width;

@@ -5,6 +5,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "base/mapped_pages.h"
 #include "base/sha256.h"
@@ -203,16 +204,13 @@ Result<std::vector<PackedWeight>> pack_weights(const Machine& m, const Program& 
   return packed;
 }
 
-namespace {
-
-// Outputs [begin, end) of a product, as columns of y.
-void multiply(const Machine& m, const PackedProduct& p, std::int64_t rows, float* y, std::int64_t ldy,
-              std::int64_t begin, std::int64_t end) {
+void multiply_outputs(const Machine& m, const PackedProduct& p, std::int64_t rows, std::int64_t ldy, std::int64_t begin,
+                      std::int64_t end) {
   m.kernels.matmul({.type = p.weight->type,
                     .packed = p.weight->data.data(),
                     .prepared = p.prepared,
                     .bias = p.bias,
-                    .y = y,
+                    .y = p.y,
                     .ldy = ldy,
                     .rows = rows,
                     .out = p.weight->out,
@@ -220,8 +218,6 @@ void multiply(const Machine& m, const PackedProduct& p, std::int64_t rows, float
                     .out_begin = begin,
                     .out_end = end});
 }
-
-}  // namespace
 
 void packed_products(const Machine& m, std::span<const PackedProduct> products, std::int64_t rows) {
   const std::int64_t granule = m.kernels.out_granule;
@@ -233,7 +229,7 @@ void packed_products(const Machine& m, std::span<const PackedProduct> products, 
     for (const PackedProduct& p : products) {
       const std::int64_t n = panels(p), first = std::max<std::int64_t>(begin, 0), last = std::min(end, n);
       if (first < last)
-        multiply(m, p, rows, p.y, p.weight->out, first * granule, std::min(last * granule, p.weight->out));
+        multiply_outputs(m, p, rows, p.weight->out, first * granule, std::min(last * granule, p.weight->out));
       begin -= n;
       end -= n;
     }
@@ -249,8 +245,9 @@ void gated_products(const Machine& m, const PackedProduct& gate, const PackedPro
     alignas(64) float sums[2][kMostGatedRows * kOutputs];
     for (std::int64_t piece = first; piece < last; ++piece) {
       const std::int64_t begin = piece * kOutputs, n = std::min(kOutputs, width - begin);
-      multiply(m, gate, rows, sums[0] - begin, kOutputs, begin, begin + n);
-      multiply(m, up, rows, sums[1] - begin, kOutputs, begin, begin + n);
+      for (const auto& [product, y] : {std::pair(gate, sums[0]), std::pair(up, sums[1])})
+        multiply_outputs(m, {product.weight, product.prepared, product.bias, y - begin}, rows, kOutputs, begin,
+                         begin + n);
       for (std::int64_t r = 0; r < rows; ++r)
         m.kernels.swiglu(sums[0] + r * kOutputs, sums[1] + r * kOutputs, n, out + r * width + begin);
     }

@@ -54,6 +54,9 @@ struct PackedProduct {
   const float* bias;  // or null
   float* y;
 };
+// Its outputs [begin, end), on the borders the kernels want: output o of row r to y[r ldy + o].
+void multiply_outputs(const Machine& m, const PackedProduct& p, std::int64_t rows, std::int64_t ldy, std::int64_t begin,
+                      std::int64_t end);
 // Several products of as many rows; the outputs of all of them are shared out over the threads at once.
 void packed_products(const Machine& m, std::span<const PackedProduct> products, std::int64_t rows);
 

@@ -32,16 +32,7 @@ class CutCallsTest : public test::ServiceTest {
     const auto answer = ask("POST", path, body, headers);
     EXPECT_EQ(answer.status, 200) << answer.body;
     const bool whole = answer.head.find("chunked") == std::string::npos;
-    const std::string text = whole ? answer.body : test::dechunked(answer.body);
-    std::vector<json::Value> out;
-    for (std::size_t at = 0; at < text.size();) {
-      const auto end = std::min(text.find('\n', at), text.size());
-      const auto begin = std::min(text.find('{', at), end);
-      if (begin < end)
-        if (auto value = json::parse(text.substr(begin, end - begin))) out.push_back(std::move(*value));
-      at = end + 1;
-    }
-    return out;
+    return test::json_of_lines(whole ? answer.body : test::dechunked(answer.body));
   }
   static std::string text_of(const json::Value& v, std::string_view key) {
     const json::Value* text = v.find(key);

@@ -71,21 +71,10 @@ class GuardTest : public test::ServiceTest {
     const auto answer = ask("POST", path, body, headers);
     out.status = answer.status;
     out.head = answer.head;
-    const bool streamed = answer.head.find("chunked") != std::string::npos;
-    const std::string text = streamed ? test::dechunked(answer.body) : answer.body;
-    std::vector<json::Value> values;
-    if (!streamed) {
-      if (auto value = json::parse(text)) values.push_back(std::move(*value));
-      return values;
-    }
-    for (std::size_t at = 0; at < text.size();) {
-      const auto end = std::min(text.find('\n', at), text.size());
-      const auto begin = std::min(text.find('{', at), end);
-      if (begin < end)
-        if (auto value = json::parse(text.substr(begin, end - begin))) values.push_back(std::move(*value));
-      at = end + 1;
-    }
-    return values;
+    if (answer.head.find("chunked") != std::string::npos) return test::json_of_lines(test::dechunked(answer.body));
+    std::vector<json::Value> whole;
+    if (auto value = json::parse(answer.body)) whole.push_back(std::move(*value));
+    return whole;
   }
   static void take_back(Told& out) {
     ++out.retractions;

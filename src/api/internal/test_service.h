@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <functional>
@@ -87,6 +88,19 @@ inline std::string dechunked(const std::string& body) {
     if (size == 0) break;
     out += body.substr(end + 2, size);
     at = end + 2 + size + 2;
+  }
+  return out;
+}
+
+// The JSON of each line that has some: of events behind "data:".
+inline std::vector<json::Value> json_of_lines(const std::string& text) {
+  std::vector<json::Value> out;
+  for (std::size_t at = 0; at < text.size();) {
+    const auto end = std::min(text.find('\n', at), text.size());
+    const auto begin = std::min(text.find('{', at), end);
+    if (begin < end)
+      if (auto value = json::parse(text.substr(begin, end - begin))) out.push_back(std::move(*value));
+    at = end + 1;
   }
   return out;
 }

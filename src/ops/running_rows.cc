@@ -32,6 +32,30 @@ bool row_by_row(const Op& op) {
   }
 }
 
+// Values whose next rows come into a near cache while these are worked on: another thread wrote half of each.
+class RowsAhead {
+ public:
+  void add(const float* x, std::int64_t width) {
+    for (std::size_t i = 0; i < count_; ++i)
+      if (of_[i].x == x) return;
+    if (count_ < of_.size()) of_[count_++] = {x, width};
+  }
+  void ask(std::int64_t begin, std::int64_t end) const {
+    for (std::size_t i = 0; i < count_; ++i) {
+      const float *at = of_[i].x + begin * of_[i].width, *const last = of_[i].x + end * of_[i].width;
+      for (; at < last; at += 16) __builtin_prefetch(at, 0, 2);
+    }
+  }
+
+ private:
+  struct Rows {
+    const float* x;
+    std::int64_t width;
+  };
+  std::array<Rows, 8> of_;
+  std::size_t count_ = 0;
+};
+
 }  // namespace
 
 // Values that live in one region have places of their own, in whatever order its rows are done.
@@ -133,7 +157,19 @@ void RunningExecutor::State::finish_rows(std::size_t upto, std::span<const Op> p
   bool any = !ops.empty() || cached != nullptr;
   for (std::size_t i = 0; i < products.size(); ++i) any |= prepare(i);
   if (!any) return;
+  RowsAhead ahead;
+  const auto is_made_here = [&](std::int32_t id) {
+    return std::any_of(ops.begin(), ops.end(), [&](const Op& op) { return op.out.id == id; });
+  };
+  const auto reads = [&](Value v) {
+    if (v.id >= 0 && !is_made_here(v.id)) ahead.add(value(v), v.width);
+  };
+  for (const Op& op : ops)
+    for (const Value v : op.in) reads(v);
+  for (std::size_t i = 0; i < products.size(); ++i)
+    if (prepare(i)) reads(products[i].in[0]);
   for_few_rows(machine.pool, rows, [&](std::int64_t begin, std::int64_t end) {
+    ahead.ask(end, std::min(rows, end + kFewRows));
     for (const Op& op : ops) perform_rows(op, begin, end);
     if (cached != nullptr) write_cache(*cached, begin, end);
     for (std::size_t i = 0; i < products.size(); ++i) {

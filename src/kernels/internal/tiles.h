@@ -191,7 +191,7 @@ struct alignas(64) OpenedChunk {
   float dmin[kGranule];
 };
 
-// One chunk times one tile of rows. Sums stay in `sums` from chunk to chunk.
+// One chunk times one tile of rows, or several. Sums stay in `sums` from chunk to chunk.
 template <std::int64_t kGranule>
 struct ChunkTile {
   const OpenedChunk<kGranule>* weights;
@@ -206,6 +206,7 @@ struct ChunkTile {
   const float* bias;  // as MatmulTile, for the last chunk
   float* y;
   std::int64_t ldy, outputs;
+  int tiles = 1;  // of as many rows, one behind the other: more where the instruction set takes them so (kManyTiles)
 };
 
 // Rows for which an opened chunk is used, at most: their sums are on the stack.
@@ -216,6 +217,12 @@ template <class Isa, WeightType kType>
 constexpr bool whole_units() {
   if constexpr (requires { Isa::template whole_units<kType>(); }) return Isa::template whole_units<kType>();
   return false;
+}
+
+// Whether it multiplies all tiles of as many rows in one call.
+template <class Isa>
+constexpr bool takes_many_tiles() {
+  return requires { Isa::kManyTiles; };
 }
 
 // Every row goes the same way whatever their number: its sums are exact integers for each group, and their products
@@ -245,18 +252,21 @@ void block_product(const MatmulArgs& a) {
         std::int64_t tile = 0, asked = 0;
         Isa::template open_chunk<kType>(panel + compact_head_at(c, kGranule, b),
                                         panel + compact_block_at(c, kGranule, b), n, opened);
-        for (std::int64_t r = block; r < block_end; r += tile_rows) {
-          const std::int64_t rows = std::min(tile_rows, a.rows - r);
+        for (std::int64_t r = block; r < block_end;) {
+          const std::int64_t rows = std::min(tile_rows, block_end - r);
+          const std::int64_t at_once = takes_many_tiles<Isa>() ? (block_end - r) / rows : 1;
           const auto* x =
               reinterpret_cast<const ActivationBlock*>(static_cast<const char*>(a.prepared) + r * row_bytes);
-          const std::int64_t due = soon_lines * ++tile / tiles;
+          tile += at_once;
+          const std::int64_t due = soon_lines * tile / tiles;
           Isa::template chunk_tile<kType>(
               static_cast<int>(rows),
               {&opened, n, x + b * rows, rows, tile_rows * blocks, soon + asked * kStripBytes,
                static_cast<int>(due - asked), sums + (r - block) * kGranule, b == 0, b + n == blocks,
                a.bias == nullptr ? nullptr : a.bias + o, a.y + r * a.ldy + o, a.ldy,
-               std::min(kGranule, a.out_end - o)});
+               std::min(kGranule, a.out_end - o), static_cast<int>(at_once)});
           asked = due;
+          r += at_once * rows;
         }
       }
     }

@@ -133,42 +133,52 @@ QW_INLINE void add_group(const OpenedChunk<kTileColumns>& w, int b, const Activa
 
 template <int kGroups, Minima kMinima, bool kPowers, int kRows>
 void chunk_tile(const Tile& t) {
-  __m512 sums[kRows][kTileVectors];
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-    const float* from = t.sums + r * kTileColumns;
-    sums[r][0] = t.first ? _mm512_setzero_ps() : _mm512_load_ps(from);
-    sums[r][1] = t.first ? _mm512_setzero_ps() : _mm512_load_ps(from + 16);
-  }
-  const ActivationBlock* x = t.x;
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows * kTileVectors; ++i) __builtin_prefetch(t.sums + kRows * kTileColumns + 16 * i);
-  const int soon_each = (t.soon_lines + t.blocks - 1) / t.blocks;
+  const int soon_each = (t.soon_lines + t.tiles - 1) / t.tiles, soon_block = (soon_each + t.blocks - 1) / t.blocks;
   const char *soon = t.soon, *const soon_end = soon + 64 * t.soon_lines;
-  for (int b = 0; b < t.blocks; ++b, x += t.next) {
-    for (int i = 0; i < soon_each && soon < soon_end; ++i, soon += 64) __builtin_prefetch(soon);
+  const ActivationBlock* rows = t.x;
+  float *at = t.sums, *y = t.y;
+  for (int tile = 0; tile < t.tiles; ++tile) {
+    __m512 sums[kRows][kTileVectors];
 #pragma GCC unroll 8
-    for (int i = 0; i < kRows * static_cast<int>(sizeof(ActivationBlock)); i += 64)
-      __builtin_prefetch(reinterpret_cast<const char*>(x + t.ahead) + i);
-    add_group<kGroups, 0, kMinima, kPowers, kRows>(*t.weights, b, x, sums);
-    if constexpr (kGroups == 2) add_group<kGroups, 1, kMinima, kPowers, kRows>(*t.weights, b, x, sums);
-  }
-  if constexpr (kMinima == Minima::kUnits) {
-    __m512i pairs[kUnitBlocks / 2][kTileVectors];
-    __m512 dmin[kTileVectors];
-#pragma GCC unroll 4
-    for (int i = 0; i < kUnitBlocks / 2; ++i) {
-      pairs[i][0] = _mm512_load_si512(t.weights->min_pairs[i]);
-      pairs[i][1] = _mm512_load_si512(t.weights->min_pairs[i] + 16);
+    for (int r = 0; r < kRows; ++r) {
+      sums[r][0] = t.first ? _mm512_setzero_ps() : _mm512_load_ps(at + r * kTileColumns);
+      sums[r][1] = t.first ? _mm512_setzero_ps() : _mm512_load_ps(at + r * kTileColumns + 16);
     }
-    load_both(t.weights->dmin, dmin);
-    subtract_unit(pairs, dmin, t.x, t.next, sums);
-  }
-  if (t.last) return store_tile<kRows>({nullptr, nullptr, 0, t.bias, t.y, t.ldy, t.outputs}, sums);
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows * kTileVectors; ++i) __builtin_prefetch(at + kRows * kTileColumns + 16 * i);
+    const char* const until = std::min(soon_end, soon + 64 * soon_each);
+    const ActivationBlock* x = rows;
+    for (int b = 0; b < t.blocks; ++b, x += t.next) {
+      for (int i = 0; i < soon_block && soon < until; ++i, soon += 64) __builtin_prefetch(soon);
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-    _mm512_store_ps(t.sums + r * kTileColumns, sums[r][0]);
-    _mm512_store_ps(t.sums + r * kTileColumns + 16, sums[r][1]);
+      for (int i = 0; i < kRows * static_cast<int>(sizeof(ActivationBlock)); i += 64)
+        __builtin_prefetch(reinterpret_cast<const char*>(x + t.ahead) + i);
+      add_group<kGroups, 0, kMinima, kPowers, kRows>(*t.weights, b, x, sums);
+      if constexpr (kGroups == 2) add_group<kGroups, 1, kMinima, kPowers, kRows>(*t.weights, b, x, sums);
+    }
+    if constexpr (kMinima == Minima::kUnits) {
+      __m512i pairs[kUnitBlocks / 2][kTileVectors];
+      __m512 dmin[kTileVectors];
+#pragma GCC unroll 4
+      for (int i = 0; i < kUnitBlocks / 2; ++i) {
+        pairs[i][0] = _mm512_load_si512(t.weights->min_pairs[i]);
+        pairs[i][1] = _mm512_load_si512(t.weights->min_pairs[i] + 16);
+      }
+      load_both(t.weights->dmin, dmin);
+      subtract_unit(pairs, dmin, rows, t.next, sums);
+    }
+    if (t.last) {
+      store_tile<kRows>({nullptr, nullptr, 0, t.bias, y, t.ldy, t.outputs}, sums);
+    } else {
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        _mm512_store_ps(at + r * kTileColumns, sums[r][0]);
+        _mm512_store_ps(at + r * kTileColumns + 16, sums[r][1]);
+      }
+    }
+    rows += t.ahead;
+    at += kRows * kTileColumns;
+    y += kRows * t.ldy;
   }
 }
 

@@ -71,6 +71,7 @@ struct Avx512Matmul {
     const Opener<kType, false> open;
     open.template chunk<false>(head, block, blocks, to);
   }
+  static constexpr bool kManyTiles = true;
   template <WeightType kType>
   static void chunk_tile(int rows, const Tile& t) {
     chunk_tile_of<kType>(rows, t);

@@ -32,18 +32,23 @@ bool row_by_row(const Op& op) {
   }
 }
 
-// Values whose next rows come into a near cache while these are worked on: another thread wrote half of each.
+// Values whose next rows come into a near cache while these are worked on: another thread wrote half of what is read,
+// and what is written was last looked at a layer ago.
 class RowsAhead {
  public:
-  void add(const float* x, std::int64_t width) {
+  void add(const float* x, std::int64_t width, bool written) {
     for (std::size_t i = 0; i < count_; ++i)
       if (of_[i].x == x) return;
-    if (count_ < of_.size()) of_[count_++] = {x, width};
+    if (count_ < of_.size()) of_[count_++] = {x, width, written};
   }
   void ask(std::int64_t begin, std::int64_t end) const {
     for (std::size_t i = 0; i < count_; ++i) {
       const float *at = of_[i].x + begin * of_[i].width, *const last = of_[i].x + end * of_[i].width;
-      for (; at < last; at += 16) __builtin_prefetch(at, 0, 2);
+      if (of_[i].written) {
+        for (; at < last; at += 16) __builtin_prefetch(at, 1, 2);
+      } else {
+        for (; at < last; at += 16) __builtin_prefetch(at, 0, 2);
+      }
     }
   }
 
@@ -51,8 +56,9 @@ class RowsAhead {
   struct Rows {
     const float* x;
     std::int64_t width;
+    bool written;
   };
-  std::array<Rows, 8> of_;
+  std::array<Rows, 12> of_;
   std::size_t count_ = 0;
 };
 
@@ -162,10 +168,12 @@ void RunningExecutor::State::finish_rows(std::size_t upto, std::span<const Op> p
     return std::any_of(ops.begin(), ops.end(), [&](const Op& op) { return op.out.id == id; });
   };
   const auto reads = [&](Value v) {
-    if (v.id >= 0 && !is_made_here(v.id)) ahead.add(value(v), v.width);
+    if (v.id >= 0 && !is_made_here(v.id)) ahead.add(value(v), v.width, false);
   };
-  for (const Op& op : ops)
+  for (const Op& op : ops) {
     for (const Value v : op.in) reads(v);
+    ahead.add(value(op.out), op.out.width, true);
+  }
   for (std::size_t i = 0; i < products.size(); ++i)
     if (prepare(i)) reads(products[i].in[0]);
   for_few_rows(machine.pool, rows, [&](std::int64_t begin, std::int64_t end) {

@@ -2,6 +2,8 @@
 #include "api/accounts.h"
 
 #include <atomic>
+#include <iterator>
+#include <numeric>
 #include <thread>
 
 #include "api/auth.h"
@@ -12,13 +14,14 @@ namespace {
 
 constexpr const char* kChat = "/v1/chat/completions";
 
+std::string chat(int max_tokens, bool stream = false, const char* content = "abc") {
+  std::string body = std::string(R"({"model":"alphabet","messages":[{"role":"user","content":")") + content + "\"}]";
+  body += max_tokens > 0 ? ",\"max_tokens\":" + std::to_string(max_tokens) : std::string(",\"ignore_eos\":true");
+  return body + (stream ? R"(,"stream":true,"stream_options":{"include_usage":true}})" : "}");
+}
+
 class AccountsTest : public test::AccountsServiceTest {
  protected:
-  static std::string chat(int max_tokens, bool stream = false, const char* content = "abc") {
-    std::string body = std::string(R"({"model":"alphabet","messages":[{"role":"user","content":")") + content + "\"}]";
-    body += max_tokens > 0 ? ",\"max_tokens\":" + std::to_string(max_tokens) : std::string(",\"ignore_eos\":true");
-    return body + (stream ? R"(,"stream":true,"stream_options":{"include_usage":true}})" : "}");
-  }
   store::Tokens total() {
     const auto sums = store_->ledger().usage_sums({}, "");
     return sums->empty() ? store::Tokens() : sums->at(0).tokens;
@@ -288,6 +291,47 @@ TEST(Auth, ActionsOfRoutes) {
   EXPECT_EQ(action_of("GET", "/v1/responses/x"), "responses.read");
   EXPECT_EQ(action_of("POST", "/v1/fine_tuning/jobs/x/cancel"), "fine_tuning.write");
   EXPECT_EQ(action_of("POST", "/"), "");
+}
+
+class CachedPrefixesTest : public test::AccountsServiceTest {
+ protected:
+  CachedPrefixesTest() : AccountsServiceTest(true) {}
+  // Of the prompts that this request has, as the engine counts them: what is told of a step comes after its answers.
+  std::int64_t cached(const char* path, const std::string& body, const store::NewKey& key) {
+    const engine::EngineStats before = engine_->stats();
+    ask_json(path, body, 200, bearer(key));
+    const auto ended = [](const engine::EngineStats& s) {
+      return std::accumulate(std::begin(s.finished), std::end(s.finished), std::int64_t{0});
+    };
+    while (ended(engine_->stats()) == ended(before)) std::this_thread::yield();
+    return engine_->stats().cached_tokens - before.cached_tokens;
+  }
+};
+
+// How long an answer takes tells what was asked before, so each project finds only what it asked itself: on every route
+// that reads texts.
+TEST_F(CachedPrefixesTest, AreFoundByTheirOwnProjectOnly) {
+  ASSERT_TRUE(store_->tenants().add_project("o", "q").has_value());
+  const auto other = *store_->tenants().add_key({"q", "", "", {"*"}, {}, {}, 0});
+  const std::string text(200, 'a');
+  const std::pair<const char*, std::string> requests[] = {
+      {kChat, chat(2, false, text.c_str())},
+      {"/v1/completions", R"({"model":"alphabet","max_tokens":2,"prompt":"b)" + text + "\"}"},
+      {"/v1/embeddings", R"({"model":"vectors","input":"c)" + text + "\"}"},
+      {"/v1/score", R"({"model":"vectors","text_1":"d)" + text + R"(","text_2":"e"})"}};
+  for (const auto& [path, body] : requests) {
+    SCOPED_TRACE(path);
+    EXPECT_EQ(cached(path, body, key_), 0);
+    EXPECT_GT(cached(path, body, key_), 150);
+    EXPECT_EQ(cached(path, body, other), 0);
+    EXPECT_GT(cached(path, body, other), 150);
+  }
+  // A client may keep its own from itself, too, and no salt reaches what is another project's.
+  std::string salted = requests[1].second;
+  salted.insert(1, R"("cache_salt":"x",)");
+  EXPECT_EQ(cached("/v1/completions", salted, key_), 0);
+  EXPECT_GT(cached("/v1/completions", salted, key_), 150);
+  EXPECT_EQ(cached("/v1/completions", salted, other), 0);
 }
 
 }  // namespace

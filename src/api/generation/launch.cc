@@ -82,7 +82,7 @@ void submit(const std::shared_ptr<Answer>& answer, const Exchange& exchange, con
       engine::Request request = request_of(drawing, *model, p, i, loops);
       request.prompt_logprobs = tells_prompt;
       set_owner(exchange, request);
-      request.cache_salt = request.tenant + '\n' + cache_salt;  // tenants never see from timings what others asked
+      request.cache_salt += cache_salt;
       const auto sink = std::make_shared<TextSink>(*model->tokenizer, request.params, true, answer->receiver(index),
                                                    std::move(loops), answer->tells_stop());
       if (answer->keeps_drawn()) sink->keep_drawn();

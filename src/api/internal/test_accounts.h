@@ -11,6 +11,7 @@ namespace qw::api::test {
 // A service over a store of its own, with the project "p" of the organisation "o" and a key that may do everything.
 class AccountsServiceTest : public ServiceTest {
  protected:
+  using ServiceTest::ServiceTest;
   void SetUp() override {
     folder_ = std::filesystem::temp_directory_path() / ("qw-accounts-" + std::to_string(::getpid()));
     std::filesystem::remove_all(folder_);

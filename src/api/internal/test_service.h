@@ -108,7 +108,7 @@ inline std::vector<json::Value> json_of_lines(const std::string& text) {
 // A service with the models "alphabet" and "vectors" over one engine. `accounts` may be set before start_service().
 class ServiceTest : public testing::Test {
  protected:
-  ServiceTest()
+  explicit ServiceTest(bool caches_prefixes = false)
       : tokenizer_(byte_tokenizer()),
         template_(*chat::Template::parse("{{ messages[-1].content }}")),
         constraints_(tokenizer_) {
@@ -117,6 +117,8 @@ class ServiceTest : public testing::Test {
     engine::EngineConfig config;
     config.context = 512;
     config.max_rows = 64;
+    if (caches_prefixes)
+      config.prefixes = &prefixes_.emplace(*pool_, kvcache::PrefixCacheOptions{.attention_depth = 100});
     auto made = engine::Engine::create(model_, *pool_, config);
     EXPECT_TRUE(made.has_value()) << made.error().message;
     engine_ = std::move(*made);
@@ -222,6 +224,7 @@ class ServiceTest : public testing::Test {
   chat::Template template_;
   sampling::ConstraintCompiler constraints_;
   std::optional<kvcache::BlockPool> pool_;
+  std::optional<kvcache::PrefixCache> prefixes_;
   std::unique_ptr<engine::Engine> engine_;
   ModelList models_;
   McpOptions mcp_;                                      // of the next start

@@ -498,6 +498,27 @@ TEST_F(ApiTest, ModelsHealthPageAndTheRest) {
   EXPECT_EQ(ask("GET", kChat, "").status, 405);
 }
 
+TEST_F(ApiTest, WhatIsNotDoneByItsDeadlineIsGivenUp) {
+  model_.step_us = 2000;  // four hundred tokens take longer than a tenth of a second
+  const std::string body = R"({"model":"alphabet","prompt":"abc","max_tokens":400,"ignore_eos":true})";
+  const auto cut = ask_json("/v1/completions", body, 200, "X-Deadline-Ms: 100\r\n");
+  EXPECT_EQ(at(at(cut, "choices").as_array()[0], "finish_reason").as_string(), "length");
+  EXPECT_LT(at(at(cut, "usage"), "completion_tokens").as_int(), 60);
+  model_.step_us = 0;
+  const auto whole = ask_json("/v1/completions", body, 200, "X-Deadline-Ms: 600000\r\n");
+  EXPECT_EQ(at(at(whole, "usage"), "completion_tokens").as_int(), 400);
+  for (const char* wrong : {"0", "-5", "1.5", "soon", "99999999999999999999"})
+    EXPECT_EQ(ask("POST", "/v1/completions", body, "X-Deadline-Ms: " + std::string(wrong) + "\r\n").status, 400)
+        << wrong;
+  // While the prompt is read: no vector, and an answer without a token costs nothing.
+  model_.step_us = 5000;
+  const auto late = ask_json("/v1/completions", body, 200, "X-Deadline-Ms: 1\r\n");
+  EXPECT_EQ(at(at(late, "choices").as_array()[0], "finish_reason").as_string(), "length");
+  EXPECT_EQ(at(at(late, "usage"), "total_tokens").as_int(), 0);
+  const auto unread = ask_json(kEmbeddings, R"({"model":"vectors","input":"abc"})", 504, "X-Deadline-Ms: 1\r\n");
+  EXPECT_EQ(at(at(unread, "error"), "code").as_string(), "deadline_exceeded");
+}
+
 TEST_F(ApiTest, ADisconnectedClientFreesTheEngine) {
   ASSERT_NO_FATAL_FAILURE(leave_early(kChat, R"({"messages":[{"role":"user","content":"a"}],"stream":true,"n":8})"));
   for (int i = 0; i < 500 && engine_->stats().running + engine_->stats().waiting > 0; ++i) ::usleep(10'000);

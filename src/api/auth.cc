@@ -249,6 +249,7 @@ std::string tenant_of(const Exchange& exchange) {
 void set_owner(const Exchange& exchange, engine::Request& request) {
   request.tenant = tenant_of(exchange);
   request.cache_salt = request.tenant + '\n';  // tenants never see from timings what others asked
+  request.deadline = exchange.deadline();
   request.priority = exchange.priority();
   if (exchange.who() == nullptr) return;
   request.tenant_weight = static_cast<double>(exchange.who()->project_weight);

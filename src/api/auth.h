@@ -51,7 +51,7 @@ bool may_use(const Exchange& exchange, const ServedModel& model);
 // Whose requests share the engine fairly: the project, or "" without accounts.
 std::string tenant_of(const Exchange& exchange);
 // Tells the engine whose a request is: the project, in its organisation, with the weights that the store has, and with
-// the salt that keeps what is cached of its texts to it; and the exchange's priority.
+// the salt that keeps what is cached of its texts to it; and the exchange's priority and deadline.
 void set_owner(const Exchange& exchange, engine::Request& request);
 
 struct Need {

@@ -6,6 +6,7 @@
 #include <array>
 #include <bit>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <iterator>
 #include <span>
@@ -123,6 +124,20 @@ void Exchange::note_use(const std::string& model, const store::Tokens& tokens, s
   line_->tokens.reasoning += tokens.reasoning;
   line_->tokens.output += tokens.output;
   line_->finish = std::move(outcome);
+}
+
+ApiResult<void> Exchange::read_deadline(const net::Headers& headers) {
+  const std::string_view text = net::find_header(headers, "x-deadline-ms");
+  if (text.empty()) return {};
+  constexpr std::int64_t kLongest = std::int64_t{7} * 24 * 3600 * 1000;
+  std::int64_t ms = 0;
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), ms);
+  if (failed != std::errc() || end != text.data() + text.size() || ms < 1 || ms > kLongest)
+    return tl::unexpected(
+        bad_request("X-Deadline-Ms",
+                    "The header X-Deadline-Ms must be a whole number between 1 and " + std::to_string(kLongest) + "."));
+  deadline_ = std::chrono::steady_clock::now() + std::chrono::milliseconds(ms);
+  return {};
 }
 
 void Exchange::add_header(std::string name, std::string value) {

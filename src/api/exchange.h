@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -155,6 +156,10 @@ class Exchange {
   void set_priority(std::int32_t priority) { priority_ = priority; }
   std::int32_t priority() const { return priority_; }
 
+  // When the models' work for it is given up; nothing: never. From the header X-Deadline-Ms: milliseconds from now.
+  ApiResult<void> read_deadline(const net::Headers& headers);
+  const std::optional<std::chrono::steady_clock::time_point>& deadline() const { return deadline_; }
+
   // What a stored answer is to be called, where somebody was told already; "": it names itself.
   // `created`: Unix seconds of when it was asked for.
   void set_answer_id(std::string id, std::int64_t created) {
@@ -204,6 +209,7 @@ class Exchange {
   std::string subject_;
   std::shared_ptr<const store::Principal> who_;
   std::int32_t priority_ = 0;
+  std::optional<std::chrono::steady_clock::time_point> deadline_;
   std::string answer_id_;
   std::int64_t answer_created_ = 0, parts_ = 0;
   EventListener listener_;

@@ -115,6 +115,8 @@ void RowJob::ended(std::size_t index, const engine::Finished& finished) {
     if (read) results_.prompt_tokens += finished.usage.prompt_tokens;
     if (!over_) {
       if (finished.error) return fail(from_internal(*finished.error));
+      if (finished.reason == engine::FinishReason::kDeadline)
+        return fail({504, "server_error", "The deadline passed before all was read.", "", "deadline_exceeded"});
       if (!read) return fail({503, "server_error", "The service is stopping.", "", ""});
       submit_more();
     }

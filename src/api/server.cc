@@ -229,6 +229,7 @@ void Service::handle(Door door, net::Request request, std::shared_ptr<net::Reply
   }
   if (serve_health(request, *exchange)) return;
   exchange->logged_by(request_log_, request.method, false);
+  if (auto fine = exchange->read_deadline(request.headers); !fine) return exchange->send_error(fine.error());
   const bool for_admin = request.path == "/metrics" || request.path == "/admin" || request.path.starts_with("/admin/");
   if (door != Door::kAll && for_admin != (door == Door::kAdmin)) return exchange->send_error(nothing_at(request));
   if (draining_.load() && !for_admin) return exchange->send_error(stopping());

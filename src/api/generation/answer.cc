@@ -64,14 +64,15 @@ struct Answer::State {
 };
 
 // What the engine computed for a choice. A prompt is charged once however many choices it has, and not at all if the
-// client left before its first token.
+// client left, or its deadline passed, before the first token.
 void Answer::State::count(std::size_t index, const engine::Finished& finished) {
   if (exchange->metrics() != nullptr) exchange->metrics()->finished(record.model->id, finished);
   completion_tokens += finished.usage.completion_tokens;
   record.drafted += finished.usage.drafted_tokens;
   record.accepted += finished.usage.accepted_tokens;
   record.timings = finished.timings;
-  if (finished.usage.completion_tokens == 0 && finished.reason == engine::FinishReason::kCancelled) return;
+  using enum engine::FinishReason;
+  if (finished.usage.completion_tokens == 0 && (finished.reason == kCancelled || finished.reason == kDeadline)) return;
   const std::size_t prompt = index / spec.choices_per_prompt;
   // What was cached of a prompt is what its first choice found; the others find what that one computed.
   const std::int64_t cached = finished.usage.cached_tokens;

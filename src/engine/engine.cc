@@ -16,6 +16,9 @@ namespace {
 
 constexpr std::chrono::milliseconds kRest{50};  // how late a deadline of a request that waits for tokens may be seen
 
+// Of all requests that may be here, those that one tenant may have.
+std::int64_t share_of_one(std::int64_t max_requests) { return std::max<std::int64_t>(1, max_requests / 4 * 3); }
+
 Status check_positive(const char* name, std::int64_t value) {
   if (value > 0) return {};
   return fail(ErrorKind::kUsage, std::string("engine: ") + name + " must be positive, not " + std::to_string(value));
@@ -133,11 +136,17 @@ Result<RequestId> Engine::submit(Request request) {
   if (!accepting_) return fail(ErrorKind::kInterrupted, "the engine takes no more requests");
   if (live_ >= config_.max_requests)
     return fail(ErrorKind::kResource, "too many requests: " + std::to_string(live_.load()) + " are waiting or running");
+  const std::string& tenant = sequence->share.tenant;
+  if (const auto of = live_of_.find(tenant);
+      of != live_of_.end() && !tenant.empty() && of->second >= share_of_one(config_.max_requests))
+    return fail(ErrorKind::kResource,
+                "too many requests: " + std::to_string(of->second) + " of the same tenant are waiting or running");
   if (sequence->adapter != -1) {
     const auto slot = adapters_->claim(sequence->adapter);
     if (!slot) return fail(ErrorKind::kUsage, "the model has no adapter " + std::to_string(sequence->adapter));
     sequence->adapter_slot = *slot;
   }
+  ++live_of_[tenant];
   const RequestId id = sequence->id = next_id_++;
   inbox_.submitted.push_back(std::move(sequence));
   has_mail_ = true;

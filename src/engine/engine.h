@@ -46,7 +46,9 @@ struct EngineConfig {
   std::int64_t max_rows = 256;          // tokens of one step; bounds how long a prompt delays the others
   std::int64_t max_sequences = 16;      // running at once
   std::int64_t growth_tokens = 64;      // room promised beyond the prompt at admission (see scheduler.h)
-  std::int64_t max_requests = 1024;     // waiting and running; more are refused
+  // Waiting and running; more are refused. Of one tenant (that has a name) three quarters of it, so that nobody fills
+  // the queue for all others.
+  std::int64_t max_requests = 1024;
   std::int64_t max_running_per_tenant = 0;  // 0: no limit
   sampling::VocabularyMask mask;        // rows of the logits which are no tokens
   base::ThreadPool* sampling_pool = nullptr;  // samples rows in parallel; may be the executor's pool; null: in turn
@@ -98,7 +100,7 @@ class Engine {
 
   // Checks the request and queues it. After an error the sink is never called: kUsage (parameters, empty prompt),
   // kBadInput (a token id outside the vocabulary), kResource (prompt longer than the longest sequence; too many
-  // requests), kInterrupted (draining or stopped).
+  // requests, or too many of its tenant), kInterrupted (draining or stopped).
   Result<RequestId> submit(Request request);
   // The request ends with kCancelled and its cache is free within one step. Unknown and finished ids are ignored.
   void cancel(RequestId id);
@@ -239,6 +241,7 @@ class Engine {
   std::vector<Call> calls_;
   std::unique_ptr<class AdapterTable> adapters_;
   std::map<RequestId, std::int64_t> room_;  // tokens that open requests may still get
+  std::map<std::string, std::int64_t> live_of_;  // by tenant
   RequestId next_id_ = 1;
   std::atomic<bool> has_mail_{false};    // the inbox may have something in it
   std::atomic<bool> has_calls_{false};   // and so may calls_

@@ -350,6 +350,38 @@ TEST(Engine, TooManyRequestsAreRefused) {
   EXPECT_TRUE(house.engine->submit(request_of(simple_wish({1}), std::make_shared<Log>())));
 }
 
+TEST(Engine, OneTenantDoesNotFillTheQueueForOthers) {
+  EngineConfig config = House::small();
+  config.max_requests = 8;
+  House house(64, config);
+  std::int64_t finished = 0;
+  struct Count final : Sink {
+    std::int64_t& finished;
+    explicit Count(std::int64_t& n) : finished(n) {}
+    Verdict on_token(const TokenEvent&) noexcept override { return Verdict::kContinue; }
+    void on_finished(const Finished&) noexcept override { ++finished; }
+  };
+  const auto ask = [&](const char* tenant) {
+    Request r = request_of(simple_wish({1}), std::make_shared<Count>(finished));
+    r.tenant = tenant;
+    return house.engine->submit(std::move(r));
+  };
+  for (const char* many : {"a", "b"}) {
+    for (int i = 0; i < 6; ++i) ASSERT_TRUE(ask(many)) << i;
+    const auto refused = ask(many);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().kind, ErrorKind::kResource);
+    EXPECT_EQ(refused.error().message, "too many requests: 6 of the same tenant are waiting or running");
+    ASSERT_TRUE(ask("c"));
+    ASSERT_TRUE(ask("d"));
+    EXPECT_FALSE(ask("e"));  // all places are taken
+    house.run();             // and free again
+  }
+  EXPECT_EQ(finished, 16);
+  for (int i = 0; i < 8; ++i) ASSERT_TRUE(ask(""));  // who has no name is everybody
+  house.run();
+}
+
 TEST(Engine, FailedPassEndsItsRequestsAndNoOthers) {
   EngineConfig config = House::small();
   config.max_sequences = 1;

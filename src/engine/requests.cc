@@ -95,14 +95,17 @@ void Engine::finish(Sequence& s, FinishReason reason, std::optional<Error> error
 
 // Forgets finished requests, and tells drain() once it is known to stats.
 void Engine::sweep() {
-  std::vector<RequestId> gone;
-  for (const auto& s : sequences_)
-    if (s->done) gone.push_back(s->id);
+  std::vector<std::unique_ptr<Sequence>> gone;
+  for (auto& s : sequences_)
+    if (s->done) gone.push_back(std::move(s));
   if (gone.empty()) return;
-  std::erase_if(sequences_, [](const auto& s) { return s->done; });
+  std::erase(sequences_, nullptr);
   publish_stats();
   const std::lock_guard lock(mutex_);
-  for (const RequestId id : gone) room_.erase(id);
+  for (const auto& s : gone) {
+    room_.erase(s->id);
+    if (const auto of = live_of_.find(s->share.tenant); --of->second == 0) live_of_.erase(of);
+  }
   live_ -= static_cast<std::int64_t>(gone.size());
   if (live_ == 0) idle_.notify_all();
 }

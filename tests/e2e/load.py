@@ -85,9 +85,9 @@ def events(text):
     return [line[6:] for line in text.decode().split("\n") if line.startswith("data: ")]
 
 
-async def many_streams(port, key, pid):
+async def many_streams(port, keys, pid):
     """All are begun before any is read to its end."""
-    connections = [Connection(port, key) for _ in range(STREAMS)]
+    connections = [Connection(port, keys[i % len(keys)]) for i in range(STREAMS)]  # one project may not have all places
     began = time.monotonic()
 
     async def begin(connection, number):
@@ -210,7 +210,7 @@ def main():
         for project, amount in {"one": 10**9, "two": 10**9, "three": 10**9, "poor": poor}.items():
             admin(store, "budget", "set", f"project:{project}", str(amount))
         try:
-            asyncio.run(many_streams(port, keys["one"], server.pid))
+            asyncio.run(many_streams(port, [keys[p] for p in ("one", "two", "three")], server.pid))
             outcome = asyncio.run(many_requests(port, keys, server.pid))
         finally:
             server.send_signal(signal.SIGINT)

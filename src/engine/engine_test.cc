@@ -307,6 +307,41 @@ TEST(Engine, DeadlineCountsWhileWaitingToo) {
   EXPECT_EQ(first->reason(), FinishReason::kDeadline);
 }
 
+// A long prompt is given up between two of its chunks, or after the one during which the deadline passed, though that
+// was its last; so is one that is cancelled.
+TEST(Engine, APromptThatIsBeingReadIsGivenUpWithinAStep) {
+  for (const bool cancelled : {false, true}) {
+    for (const int passes : {1, 2, 4}) {  // of four, of sixteen tokens each
+      SCOPED_TRACE(passes);
+      Clock::time_point now{};
+      EngineConfig config = House::small();
+      config.now = [&] { return now; };
+      House house(64, config);
+      const auto log = std::make_shared<Log>(), other = std::make_shared<Log>();
+      Request r = request_of(simple_wish(std::vector<TokenId>(64, 1), 10), log);
+      if (!cancelled) r.deadline = now + std::chrono::seconds(passes);
+      const RequestId id = *house.engine->submit(std::move(r));
+      house.executor.before_run = [&] {
+        now += std::chrono::seconds(1);
+        if (cancelled && house.executor.runs == passes) house.engine->cancel(id);
+      };
+      for (int i = 1; i < passes; ++i) {
+        ASSERT_TRUE(house.engine->step());
+        ASSERT_TRUE(log->finished.empty());
+      }
+      EXPECT_FALSE(house.engine->step());
+      EXPECT_EQ(log->reason(), cancelled ? FinishReason::kCancelled : FinishReason::kDeadline);
+      EXPECT_TRUE(log->tokens.empty());
+      EXPECT_EQ(log->finished[0].usage.computed_tokens, 16 * passes);
+      EXPECT_EQ(house.pool.free_blocks(), house.pool.total_blocks());
+      house.executor.before_run = nullptr;
+      ASSERT_TRUE(house.engine->submit(request_of(simple_wish({2, 3}), other)));
+      house.run();
+      EXPECT_EQ(other->tokens.size(), 10u);
+    }
+  }
+}
+
 TEST(Engine, RefusesWhatCannotRun) {
   House house(8);  // 32 tokens of cache: the longest sequence is 33
   EXPECT_EQ(house.engine->max_sequence_tokens(), 33);

@@ -70,14 +70,15 @@ struct House {
   std::vector<std::shared_ptr<Log>> logs;
   std::function<void()> during_a_pass;
 
-  House(double gather_ms, std::int32_t blocks)
-      : pool(*kvcache::BlockPool::create({1, 1, 1, 4, tensor::DType::kF32}, blocks)), executor(pool, kVocab, 16, 16) {
+  House(double gather_ms, std::int32_t blocks, std::int64_t max_rows = 16, double target_gap_ms = 20)
+      : pool(*kvcache::BlockPool::create({1, 1, 1, 4, tensor::DType::kF32}, blocks)),
+        executor(pool, kVocab, max_rows, 16) {
     EngineConfig c;
     c.context = 64;
-    c.max_rows = 16;
+    c.max_rows = max_rows;
     c.max_sequences = 8;
     c.growth_tokens = 4;
-    c.target_gap_ms = 20;
+    c.target_gap_ms = target_gap_ms;
     c.gather_ms = gather_ms;
     c.now = [this] { return now; };
     engine = *Engine::create(executor, pool, std::move(c));
@@ -87,12 +88,12 @@ struct House {
     };
   }
   ~House() { engine.reset(); }
-  void submit(int count) {
+  void submit(int count, std::int64_t max_tokens = 10, std::int64_t prompt_tokens = kPromptTokens) {
     for (int i = 0; i < count; ++i) {
       Request r;
-      for (std::int64_t t = 0; t < kPromptTokens; ++t)
+      for (std::int64_t t = 0; t < prompt_tokens; ++t)
         r.prompt.push_back(static_cast<TokenId>((7 * std::ssize(logs) + t) % kVocab));
-      r.max_tokens = 10;
+      r.max_tokens = max_tokens;
       r.params.seed = logs.size();
       logs.push_back(std::make_shared<Log>());
       logs.back()->now = &now;
@@ -142,6 +143,25 @@ TEST(Gathering, TheLatestFirstTokenComesSoonerAndNobodyStandsStill) {
   EXPECT_LT(after.back(), 0.85 * before.back());
   EXPECT_LT(together.now, apart.now);       // and all of it is done earlier
   EXPECT_EQ(together.longest_gap(), 18.0);  // a step of eight answers
+}
+
+// Prompts of others, however long, bring no token of an answer in progress later than twice the usual gap, once it is
+// known how long steps take; and they come to an end nearly as soon as steps of that length allow.
+TEST(Evenness, LongPromptsDoNotStopAnAnswerInProgress) {
+  constexpr double kUsual = 15;  // a step of five answers
+  for (const double target_gap_ms : {20, 0}) {
+    House house(0, 128, 64, target_gap_ms);
+    ASSERT_NO_FATAL_FAILURE(house.submit(1, 50, 8));
+    for (int i = 0; i < 8; ++i) house.engine->step();
+    ASSERT_NO_FATAL_FAILURE(house.submit(4, 2, 60));
+    ASSERT_NO_FATAL_FAILURE(house.run());
+    if (target_gap_ms > 0) {
+      EXPECT_LE(house.longest_gap(), 2 * kUsual);
+      EXPECT_LT(house.first_tokens().back(), 8 * 18 + 4 * 60 / 12 * 2 * kUsual);  // at least 12 rows of prompts a step
+    } else {
+      EXPECT_GT(house.longest_gap(), 4 * kUsual);  // steps are as large as they may be
+    }
+  }
 }
 
 TEST(Gathering, ACrowdThatComesDuringAPassIsJoined) {

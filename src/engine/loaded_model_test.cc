@@ -20,6 +20,7 @@ struct Log final : Sink {
   Verdict on_token(const TokenEvent& e) noexcept override {
     tokens.push_back(e.id);
     logprobs.push_back(e.logprob);
+    for (const auto& other : e.top) logprobs.push_back(other.logprob);
     return Verdict::kContinue;
   }
   Finished end;
@@ -407,6 +408,43 @@ class Knows final : public Drafter {
   std::map<std::vector<TokenId>, std::vector<TokenId>> answers;
 };
 
+// A grammar in small: a token follows one of another kind, of three by their ids; every call comes in order.
+class OtherKinds final : public sampling::LogitsProcessor {
+ public:
+  Status prepare(const sampling::History&, std::int64_t) override { return {}; }
+  Status apply(std::span<float> logits, const sampling::History& history) override {
+    EXPECT_EQ(static_cast<std::int64_t>(history.output().size()), accepted_);
+    for (std::size_t id = 0; id < logits.size(); ++id)
+      if (static_cast<int>(id % 3) == last_) logits[id] = -INFINITY;
+    return {};
+  }
+  Status accept(TokenId id) override {
+    EXPECT_NE(id % 3, last_);
+    last_ = id % 3;
+    ++accepted_;
+    return {};
+  }
+
+ private:
+  TokenId last_ = -1;
+  std::int64_t accepted_ = 0;
+};
+
+// What drafts must go together with: forms, penalties, biases, log-probabilities of others, and adapters.
+constexpr std::int32_t kBesideDrafts = 2;  // adapters
+void add_adapters(LoadedModel& loaded) {
+  for (std::int32_t a = 0; a < kBesideDrafts; ++a)
+    ASSERT_EQ(loaded.load_adapter(random_adapter(loaded.model(), static_cast<std::uint64_t>(a), 2)).value(), a);
+}
+void ask_for_more(Request& r, int i) {
+  if (i % 2 == 1) r.processors.push_back(std::make_unique<OtherKinds>());
+  if (i % 3 == 1)
+    r.params.repetition_penalty = 1.2f, r.params.frequency_penalty = 0.3f, r.params.presence_penalty = 0.2f;
+  if (i % 4 == 2) r.params.logit_bias = {{5, 3.0f}, {6, -4.0f}};
+  if (i % 4 == 3) r.params.top_logprobs = 3, r.params.min_tokens = 5;
+  r.adapter = i % (kBesideDrafts + 1) - 1;
+}
+
 // Drafts by lookup and by another model (the same weights, so that it is often right), over real
 // layers; over states, which have to go back, by one who knows the answers.
 TEST_P(RealModel, DraftsChangeNothing) {
@@ -416,10 +454,12 @@ TEST_P(RealModel, DraftsChangeNothing) {
     Request r = random_request(static_cast<std::uint64_t>(i), std::move(sink));
     if (i % 3 == 0)  // something to look up
       for (int n = 0; n < 30; ++n) r.prompt.push_back(n % 6);
+    ask_for_more(r, i);
     return r;
   };
   {
     const auto loaded = load(GetParam().arch, GetParam().weights, small_options());
+    ASSERT_NO_FATAL_FAILURE(add_adapters(*loaded));
     for (int i = 0; i < kRequests; ++i) {
       alone.push_back(std::make_shared<Log>());
       ASSERT_TRUE(loaded->engine().submit(request(i, alone.back())));
@@ -450,6 +490,7 @@ TEST_P(RealModel, DraftsChangeNothing) {
   options.engine.max_rows = 9;
   options.engine.max_sequences = 4;
   const auto loaded = load(GetParam().arch, GetParam().weights, options);
+  ASSERT_NO_FATAL_FAILURE(add_adapters(*loaded));
   for (int i = 0; i < kRequests; ++i) {
     together.push_back(std::make_shared<Log>());
     ASSERT_TRUE(loaded->engine().submit(request(i, together.back())));
@@ -479,13 +520,17 @@ TEST_P(LayersThatDraft, ChangeNothing) {
   options.engine.drafts.most = 3;
   options.cache_tokens = 160;
   const auto drafting = load(GetParam(), tensor::DType::kF32, options);
-  constexpr int kRequests = 6;
+  constexpr int kRequests = 12;
   std::vector<std::shared_ptr<Log>> wanted, got;
-  for (int i = 0; i < kRequests; ++i) {
-    wanted.push_back(std::make_shared<Log>());
-    got.push_back(std::make_shared<Log>());
-    ASSERT_TRUE(plain->engine().submit(random_request(static_cast<std::uint64_t>(i), wanted.back())));
-    ASSERT_TRUE(drafting->engine().submit(random_request(static_cast<std::uint64_t>(i), got.back())));
+  for (LoadedModel* model : {plain.get(), drafting.get()}) {
+    ASSERT_NO_FATAL_FAILURE(add_adapters(*model));
+    for (int i = 0; i < kRequests; ++i) {
+      auto& logs = model == plain.get() ? wanted : got;
+      logs.push_back(std::make_shared<Log>());
+      Request r = random_request(static_cast<std::uint64_t>(i), logs.back());
+      ask_for_more(r, i);
+      ASSERT_TRUE(model->engine().submit(std::move(r)));
+    }
   }
   while (plain->engine().step()) {
   }

@@ -77,12 +77,16 @@ inline std::unique_ptr<LoadedModel> load(const std::string& arch, tensor::DType 
 // Of the query and down projections.
 inline ops::LowRankAdapter random_adapter(const models::Model& model, std::uint64_t seed, std::int64_t rank) {
   ops::LowRankAdapter adapter;
+  std::uint64_t others = 0;  // the same whether or not there are layers that draft
   for (std::size_t i = 0; i < model.parameters().size(); ++i) {
     const models::ParameterSpec& p = model.parameters()[i];
+    if (p.draft) continue;
+    const std::uint64_t number = others++;
+    if (p.shape.rank() != 2 || p.hf_name.find(".experts.") != std::string::npos) continue;
     if (p.hf_name.find("q_proj") == std::string::npos && p.hf_name.find("down_proj") == std::string::npos) continue;
     ops::LowRankChange c{{static_cast<std::int32_t>(i)}, false, tensor::Tensor(tensor::DType::kF32, {rank, p.shape[1]}),
                          tensor::Tensor(tensor::DType::kF32, {p.shape[0], rank}), 0.5f, {}};
-    base::Rng rng(seed, i);
+    base::Rng rng(seed, number);
     for (std::int64_t k = 0; k < c.a.shape().elements(); ++k) c.a.f32()[k] = static_cast<float>(rng.next_normal() * 0.3);
     for (std::int64_t k = 0; k < c.b.shape().elements(); ++k) c.b.f32()[k] = static_cast<float>(rng.next_normal() * 0.3);
     if (seed % 2 == 1) {

@@ -83,7 +83,10 @@ def killed(name, store, folder, kills, seconds_between):
     while job["status"] not in ENDED and time.monotonic() < deadline:
         before = seen[-1]
         pause = time.monotonic() + order.uniform(0, seconds_between)
-        while job["status"] not in ENDED and time.monotonic() < deadline and (seen[-1] <= before or time.monotonic() < pause):
+        # However fast the machine is, something is left for every kill.
+        soon_done = lambda: cut < kills and job["estimate"] and seen[-1] >= job["estimate"]["trained_tokens"] * (cut + 1) / (kills + 2)
+        while job["status"] not in ENDED and time.monotonic() < deadline and (
+                seen[-1] <= before or (time.monotonic() < pause and not soon_done())):
             watch()
             time.sleep(0.2)  # training is at idle priority, and looking takes processors
         if cut == kills or job["status"] in ENDED:

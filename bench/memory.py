@@ -4,8 +4,8 @@
 usage: bench/memory.py PROGRAM MODEL... [--context N] [--isa NAME...] [--limit PERCENT]
 
 Each model is served with a cache of N tokens, a prompt as long as that is read, then eight at once of an eighth of it, so that
-every page of the cache and of the workspace has been touched and many requests have shared them, and the process's own memory (anonymous pages of /proc/PID/smaps_rollup, and Pss with the pages
-of the program file) is compared with the estimate. Prints one line a case; exits 1 if one is more than PERCENT off. The peak is
+every page of the cache and of the workspace has been touched and many requests have shared them, and the process's resident memory
+(Rss of /proc/PID/smaps_rollup; of it, anonymous pages) is compared with the estimate. Prints one line a case; exits 1 if one is more than PERCENT off. The peak is
 VmHWM: while weights are packed the pages of the model file count too, which the system may take back at any time.
 """
 import argparse
@@ -80,18 +80,18 @@ def main():
     parser.add_argument("--limit", type=float, default=5)
     o = parser.parse_args()
     worst = 0.0
-    print(f"{'model':28} {'isa':8} {'estimate':>9} {'weights':>8} {'cache':>7} {'work':>7} {'text':>7}   {'loaded':>7} {'full':>7} {'Pss':>7} {'peak':>7} MB   off")
+    print(f"{'model':28} {'isa':8} {'estimate':>9} {'weights':>8} {'cache':>7} {'work':>7} {'text':>7}   {'loaded':>7} {'full':>7} {'Rss':>7} {'peak':>7} MB   off")
     for model in o.models:
         for isa in o.isa:
             env = {**os.environ, **({"QW_ISA": isa} if isa else {})}
             said = estimate(o.program, model, o.context, env)
             before, full, most = served(o.program, model, o.context, env)
-            off = 100 * (said["total_bytes"] / full["Pss"] - 1)
+            off = 100 * (said["total_bytes"] / full["Rss"] - 1)
             worst = max(worst, abs(off))
             mb = lambda n: f"{n / 1e6:.0f}"
             print(f"{pathlib.Path(model).name:28} {isa or 'usual':8} {mb(said['total_bytes']):>9} {mb(said['weight_bytes']):>8} {mb(said['cache_bytes']):>7} "
                   f"{mb(said['workspace_bytes']):>7} {mb(said.get('text_bytes', 0)):>7}   {mb(before['Pss_Anon'] if 'Pss_Anon' in before else before['Anonymous']):>7} "
-                  f"{mb(full['Anonymous']):>7} {mb(full['Pss']):>7} {mb(most):>7}    {off:+.1f} %", flush=True)
+                  f"{mb(full['Anonymous']):>7} {mb(full['Rss']):>7} {mb(most):>7}    {off:+.1f} %", flush=True)
     print(f"at most {worst:.1f} % off")
     sys.exit(worst > o.limit)
 

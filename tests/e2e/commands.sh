@@ -60,6 +60,7 @@ refused 3 "not a file" serve --store "$work"
 refused 3 "x.safetensors" chat --adapter x.safetensors -p x
 refused 3 "is no adapter" convert mini "$work/out.gguf" --adapter "$(dirname "$0")/../../models/mini/mini.gguf"
 refused 2 "expected NAME=PATH" serve --lora x
+refused 2 "100000 not in range" chat -m mini -p x -t 100000
 refused 2 "give --model, --signature or --limits" bench
 refused 2 "give --ids or --file" score -m mini
 refused 2 "expects ids such as 1,2,3" score -m mini --ids 1,x

@@ -36,7 +36,9 @@ std::string_view isa_name(Isa isa) {
 
 namespace {
 
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(QW_EMULATED_TILES)
+bool may_use_amx() { return true; }  // cpu/amx/emulated_tiles.h
+#elif defined(__x86_64__) && defined(__linux__)
 // Tiles are 8 KB of registers that Linux gives to a process that asks for them.
 bool may_use_amx() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;

@@ -204,7 +204,7 @@ class AttentionTest : public testing::TestWithParam<Isa> {
     expect_rows(ref.dk, b.dk, s.dim, b.ldk, "dk");
   }
 };
-INSTANTIATE_TEST_SUITE_P(Isa, AttentionTest, testing::ValuesIn(runnable_isas()), isa_param_name);
+INSTANTIATE_TEST_SUITE_P(Isa, AttentionTest, testing::ValuesIn(supported_isas()), isa_param_name);
 
 TEST_P(AttentionTest, TrainAgreesWithDouble) {
   for (std::int64_t tokens : {1, 7, 16, 17, 61, 64, 65, 130, 257}) check({tokens, 2, 64}, 1.0F);
@@ -392,7 +392,7 @@ struct Way {
 };
 std::vector<Way> all_ways() {
   std::vector<Way> ways;
-  for (const Isa isa : runnable_isas()) ways.push_back({isa, false});
+  for (const Isa isa : supported_isas()) ways.push_back({isa, false});
 #if defined(__x86_64__)
   if (base::best_isa() >= Isa::kAvx512) ways.push_back({Isa::kAvx512, true});
 #endif

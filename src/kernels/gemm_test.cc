@@ -144,8 +144,7 @@ TEST(Gemm, ARowIsTheSameAlone) {
 }
 
 TEST(Gemm, WeightsInBfloatsPackAsTheyDoInFloats) {
-  for (const Isa isa : base::kAllIsas) {
-    if (isa > base::best_isa()) continue;
+  for (const Isa isa : supported_isas()) {
     const Kernels& kernels = kernels_for(isa);
     if (kernels.gemm_pack_b_bfloats == nullptr) continue;
     for (const bool trans_b : {false, true})

@@ -289,8 +289,8 @@ TEST(Matmul, TilesGiveTheBytesOfVectors) {
   if (base::best_isa() < Isa::kAmx) GTEST_SKIP() << "this CPU has no tiles";
   for (WeightType type : kAllWeightTypes) {
     if (!is_quantised(type)) continue;
-    for (std::int64_t rows : {1, 7, 16, 37}) {
-      const Shape s{rows, 70, padded_in(type, 288)};
+    for (std::int64_t rows : {1, 7, 15, 16, 17, 32, 37, 100}) {  // tiles, parts of one, vectors
+      const Shape s{rows, 70, padded_in(type, 800)};
       const std::vector<float> tiles = Product(kernels_for(Isa::kAmx), type, s).run();
       const std::vector<float> vectors = Product(kernels_for(Isa::kAvx512), type, s).run();
       ASSERT_EQ(std::memcmp(tiles.data(), vectors.data(), tiles.size() * 4), 0)

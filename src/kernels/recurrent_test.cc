@@ -42,7 +42,7 @@ struct Text {
 };
 
 class DeltaRuleTest : public testing::TestWithParam<Isa> {};
-INSTANTIATE_TEST_SUITE_P(Isa, DeltaRuleTest, testing::ValuesIn(runnable_isas()), isa_param_name);
+INSTANTIATE_TEST_SUITE_P(Isa, DeltaRuleTest, testing::ValuesIn(supported_isas()), isa_param_name);
 
 // With keys of length one a token's errors are not magnified: each adds a few roundings of sums over the key's
 // components.

@@ -36,7 +36,7 @@ class RowsTest : public testing::TestWithParam<Isa> {
  protected:
   const Kernels& k_ = kernels_for(GetParam());
 };
-INSTANTIATE_TEST_SUITE_P(Isa, RowsTest, testing::ValuesIn(runnable_isas()), isa_param_name);
+INSTANTIATE_TEST_SUITE_P(Isa, RowsTest, testing::ValuesIn(supported_isas()), isa_param_name);
 
 TEST_P(RowsTest, TableIsTheOneAskedFor) {
   EXPECT_EQ(k_.isa, GetParam());

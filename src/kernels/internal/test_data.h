@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -10,7 +12,14 @@
 
 namespace qw::kernels {
 
+// Those this CPU can run, or that which QW_ISA names alone.
 inline std::vector<Isa> supported_isas() {
+  const auto forced = base::forced_isa();
+  if (!forced) {
+    std::fprintf(stderr, "%s\n", forced.error().message.c_str());
+    std::exit(2);
+  }
+  if (forced->has_value()) return {**forced};
   std::vector<Isa> all;
   for (Isa isa : base::kAllIsas) {
     if (isa <= base::best_isa()) all.push_back(isa);

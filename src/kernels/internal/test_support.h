@@ -1,4 +1,4 @@
-// What the tests of this room share: every instruction set this CPU can run, random values, closeness with a bound.
+// What the tests of this room share beside test_data.h: random values, closeness with a bound.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -9,20 +9,13 @@
 #include <string>
 #include <vector>
 
+#include "kernels/internal/test_data.h"
 #include "kernels/kernels.h"
 
 namespace qw::kernels::test {
 
 // Rounding error of one float operation, relative.
 inline constexpr double kUnit = 0x1p-24;
-
-inline std::vector<Isa> runnable_isas() {
-  std::vector<Isa> isas;
-  for (Isa isa : base::kAllIsas) {
-    if (isa <= base::best_isa()) isas.push_back(isa);
-  }
-  return isas;
-}
 
 inline std::string isa_param_name(const testing::TestParamInfo<Isa>& info) {
   return std::string(base::isa_name(info.param));

@@ -25,6 +25,9 @@
 #include "kernels/internal/target.h"
 
 #if QW_X86
+#if defined(QW_EMULATED_TILES)
+#include "kernels/cpu/amx/emulated_tiles.h"
+#endif
 
 QW_TARGET_AMX_BEGIN
 namespace qw::kernels::amx {

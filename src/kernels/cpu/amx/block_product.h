@@ -25,7 +25,7 @@ QW_INLINE void configure_byte_tiles() {
     c.row_bytes[2 + i] = kBlock;
     c.rows[4 + i] = kBlock / 4;
   }
-  asm volatile("ldtilecfg %0" : : "m"(c) : "memory");
+  QW_TILES_CONFIGURE(c);
 }
 
 // Blocks multiplied before the first of them is scaled: what tiles store reaches vectors through the cache, which takes

@@ -5,6 +5,9 @@
 #include <cstdint>
 
 #include "kernels/internal/target.h"
+#if defined(QW_EMULATED_TILES)
+#include "kernels/cpu/amx/emulated_tiles.h"
+#endif
 
 QW_TARGET_AVX512_BEGIN
 namespace qw::kernels::amx {
@@ -13,6 +16,7 @@ namespace {
 constexpr std::int64_t kTileBytes = 1024;            // 16 rows of 64 bytes
 constexpr std::int64_t kStepBytes = 2 * kTileBytes;  // 32 of the inner dimension for 32 lines
 
+#if !defined(QW_EMULATED_TILES)
 #define QW_TILE_LOAD(tile, from, stride) \
   asm volatile("tileloadd (%0,%1,1), %%tmm" #tile : : "r"(from), "r"(static_cast<std::int64_t>(stride)) : "memory")
 #define QW_TILE_STORE(tile, to, stride) \
@@ -20,6 +24,9 @@ constexpr std::int64_t kStepBytes = 2 * kTileBytes;  // 32 of the inner dimensio
 #define QW_TILE_ZERO(tile) asm volatile("tilezero %%tmm" #tile : :)
 #define QW_TILE_MULTIPLY(c, a, b) asm volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c : :)
 #define QW_TILE_MULTIPLY_BYTES(c, a, b) asm volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c : :)
+#define QW_TILES_CONFIGURE(config) asm volatile("ldtilecfg %0" : : "m"(config) : "memory")
+#define QW_TILES_RELEASE() asm volatile("tilerelease" : :)
+#endif
 
 // Tiles 0..3 are sums, 4 and 5 the left operand (rows of 64 bytes: 32 of the inner dimension), 6 and 7 the right one
 // (16 rows of pairs of the inner dimension for `columns` columns).
@@ -43,9 +50,9 @@ QW_INLINE void configure_tiles(int rows0, int rows1, int columns0, int columns1)
   set(5, rows1, 64);
   set(6, 16, 4 * columns0);
   set(7, 16, 4 * columns1);
-  asm volatile("ldtilecfg %0" : : "m"(c) : "memory");
+  QW_TILES_CONFIGURE(c);
 }
-QW_INLINE void release_tiles() { asm volatile("tilerelease" : :); }
+QW_INLINE void release_tiles() { QW_TILES_RELEASE(); }
 
 QW_INLINE void zero_sums() {
   QW_TILE_ZERO(0);

@@ -71,10 +71,36 @@ struct Counter final : Sink {
   void on_finished(const Finished&) noexcept override {}
 };
 
-class SteadyStep : public testing::TestWithParam<const char*> {};
+class SteadyStep : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    if (!QW_COUNTS) GTEST_SKIP() << "allocations are counted without sanitizers only";
+  }
+};
+
+// Steps of which each is to allocate nothing and, on one thread, to lock nothing.
+void expect_steady(Engine& engine, int steps, int threads) {
+  allocations = locks = 0;
+  counting = true;
+  for (int i = 0; i < steps; ++i) engine.step();
+  counting = false;
+  EXPECT_EQ(allocations, 0) << "with " << threads << " threads";
+  if (threads == 1) {  // a thread pool may park and wake its threads
+    EXPECT_EQ(locks, 0);
+  }
+}
+
+Request of_tokens(std::int64_t prompt, std::int64_t answer, std::uint64_t seed, std::shared_ptr<Sink> sink) {
+  Request r;
+  for (std::int64_t t = 0; t < prompt; ++t)
+    r.prompt.push_back(static_cast<TokenId>((7 * static_cast<std::uint64_t>(t) + seed) % kTinyVocab));
+  r.max_tokens = answer;
+  r.params.seed = seed;
+  r.sink = std::move(sink);
+  return r;
+}
 
 TEST_P(SteadyStep, AllocatesNothingAndLocksNothing) {
-  if (!QW_COUNTS) GTEST_SKIP() << "allocations are counted without sanitizers only";
   for (const int threads : {1, 2}) {
     LoadOptions options = small_options();
     options.threads = threads;
@@ -83,36 +109,83 @@ TEST_P(SteadyStep, AllocatesNothingAndLocksNothing) {
     Engine& engine = loaded->engine();
     const auto counter = std::make_shared<Counter>();
     for (std::uint64_t i = 0; i < 5; ++i) {
-      Request r;
-      for (std::uint64_t t = 0; t < 10 + 3 * i; ++t) r.prompt.push_back(static_cast<TokenId>((7 * t + i) % kTinyVocab));
-      r.max_tokens = 90;
-      r.params.seed = i;
+      Request r = of_tokens(static_cast<std::int64_t>(10 + 3 * i), 90, i, counter);
       r.params.temperature = i == 0 ? 0.0f : 1.0f;
       if (i == 1) r.params.top_k = 20;
       if (i == 2) r.params.top_p = 0.9f;
       if (i == 3) r.params.repetition_penalty = 1.2f, r.params.frequency_penalty = 0.1f;
       if (i == 4) r.params.logprobs = true, r.params.top_logprobs = 4;
       r.tenant = i % 2 == 0 ? "even" : "odd";
-      r.sink = counter;
       ASSERT_TRUE(engine.submit(std::move(r)));
     }
     for (int i = 0; i < 12; ++i) engine.step();
     const std::int64_t before = counter->tokens;
-    allocations = locks = 0;
-    counting = true;
-    for (int i = 0; i < 50; ++i) engine.step();  // over several ends of blocks of 8
-    counting = false;
+    expect_steady(engine, 50, threads);  // over several ends of blocks of 8
     EXPECT_EQ(counter->tokens - before, 5 * 50);
-    EXPECT_EQ(allocations, 0) << "with " << threads << " threads";
-    if (threads == 1) {  // a thread pool may park and wake its threads
-      EXPECT_EQ(locks, 0);
-    }
     while (engine.step()) {
     }
     counting = true;
     ::operator delete(::operator new(1));  // a compiler may leave out a new with its delete, but not these
     counting = false;
     EXPECT_EQ(allocations, 1);  // it does count
+  }
+}
+
+// Parts of long prompts, alone and beside answers, with keys and values of every type.
+TEST_P(SteadyStep, PromptsInPartsToo) {
+  for (const auto cache :
+       {tensor::DType::kF32, tensor::DType::kF16, tensor::DType::kBF16, tensor::DType::kQ8_0, tensor::DType::kQ4_0}) {
+    for (const int threads : {1, 2}) {
+      SCOPED_TRACE(std::string(tensor::name(cache)) + ", threads " + std::to_string(threads));
+      LoadOptions options = small_options();
+      options.threads = threads;
+      options.cache_dtype = cache;
+      options.block_tokens = 32;  // as scales want it
+      options.engine.max_rows = 8;
+      const auto loaded = load(GetParam(), tensor::DType::kQ8_0, options);
+      Engine& engine = loaded->engine();
+      const auto counter = std::make_shared<Counter>();
+      ASSERT_TRUE(engine.submit(of_tokens(100, 4, 1, counter)));
+      for (int i = 0; i < 2; ++i) engine.step();
+      expect_steady(engine, 9, threads);
+      EXPECT_EQ(counter->tokens, 0) << "still reading";
+      while (engine.step()) {
+      }
+      ASSERT_TRUE(engine.submit(of_tokens(5, 100, 2, counter)));
+      for (int i = 0; i < 4; ++i) engine.step();
+      ASSERT_TRUE(engine.submit(of_tokens(90, 4, 3, counter)));
+      for (int i = 0; i < 2; ++i) engine.step();
+      const std::int64_t before = counter->tokens;
+      expect_steady(engine, 8, threads);
+      EXPECT_EQ(counter->tokens - before, 8) << "one answers, one is read";
+      while (engine.step()) {
+      }
+    }
+  }
+}
+
+TEST(SteadySteps, OfAdaptersToo) {
+  if (!QW_COUNTS) GTEST_SKIP() << "allocations are counted without sanitizers only";
+  for (const int threads : {1, 2}) {
+    auto model = tiny_model("qwen3");
+    const Weights weights = random_weights(*model, tensor::DType::kQ8_0);
+    const ops::LowRankAdapter adapters[] = {random_adapter(*model, 5, 3), random_adapter(*model, 6, 4)};
+    LoadOptions options = small_options();
+    options.threads = threads;
+    const auto loaded = std::move(*LoadedModel::create(std::move(model), weights.views, options, adapters));
+    Engine& engine = loaded->engine();
+    const auto counter = std::make_shared<Counter>();
+    for (int i = 0; i < 6; ++i) {
+      Request r = of_tokens(6 + i, 90, static_cast<std::uint64_t>(i), counter);
+      r.adapter = i % 3 - 1;
+      ASSERT_TRUE(engine.submit(std::move(r)));
+    }
+    for (int i = 0; i < 12; ++i) engine.step();
+    const std::int64_t before = counter->tokens;
+    expect_steady(engine, 40, threads);
+    EXPECT_EQ(counter->tokens - before, 6 * 40);
+    while (engine.step()) {
+    }
   }
 }
 

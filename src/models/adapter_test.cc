@@ -64,8 +64,8 @@ TEST(Adapter, AppliedWhileRunningIsWhatPeftComputes) {
     adapters.push_back(take(fitted.running(*b.model, b.views, threads)));
     const TensorFile expected(testing::golden_folder() / c.name / "expected.safetensors");
     const auto ids = expected.ids("input_ids");
-    for (int isa = 0; isa <= static_cast<int>(base::best_isa()); ++isa) {
-      const auto& k = kernels::kernels_for(static_cast<base::Isa>(isa));
+    for (const auto* table : testing::all_kernels()) {
+      const auto& k = *table;
       Runner plain(*b.model, b.views, threads, k), runner(*b.model, b.views, threads, k, tensor::DType::kF32, 4, adapters);
       EXPECT_LT(worst(runner.step(runner.rows_of(ids, 0, 0)), expected.read<float>("logits")), tolerance(b)) << k.name;
       // A row that does not ask for it does not feel it.
@@ -163,8 +163,8 @@ TEST(Adapter, RowsOfOneStepMayUseDifferentOnes) {
     adapters.push_back(take(take(FittedAdapter::fit(*b.model, take(formats::Adapter::open(testing::golden_folder() / name))))
                                 .running(*b.model, b.views, one)));
   const auto ids = TensorFile(testing::golden_folder() / "lora_plain/expected.safetensors").ids("input_ids");
-  for (int isa = 0; isa <= static_cast<int>(base::best_isa()); ++isa) {
-    const auto& k = kernels::kernels_for(static_cast<base::Isa>(isa));
+  for (const auto* table : testing::all_kernels()) {
+    const auto& k = *table;
     Runner alone(*b.model, b.views, one, k, tensor::DType::kF32, 4, adapters), batch(*b.model, b.views, three, k, tensor::DType::kF32, 4, adapters);
     std::vector<std::vector<float>> wanted;
     std::vector<Runner::Row> rows;

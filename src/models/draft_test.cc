@@ -13,19 +13,13 @@ namespace qw::models {
 namespace {
 
 using models::testing::OpenedGolden;
+using models::testing::all_kernels;
 using models::testing::Runner;
 using models::testing::TensorFile;
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
 const char* const kFolders[] = {"draft_qwen3_next_f32", "draft_qwen3_5_bf16", "draft_qwen3_5_moe_bf16", "draft_qwen4_exp_bf16"};
-
-std::vector<const kernels::Kernels*> all_kernels() {
-  std::vector<const kernels::Kernels*> all;
-  for (int i = 0; i <= static_cast<int>(base::best_isa()); ++i)
-    all.push_back(&kernels::kernels_for(static_cast<base::Isa>(i)));
-  return all;
-}
 
 struct Golden : OpenedGolden {
   TensorFile expected;

@@ -7,6 +7,7 @@
 namespace qw::models {
 namespace {
 
+using models::testing::all_kernels;
 using models::testing::Runner;
 using models::testing::TensorFile;
 
@@ -38,13 +39,6 @@ struct DualChunk : ::testing::Test {
     return out;
   }
 };
-
-std::vector<const kernels::Kernels*> all_kernels() {
-  std::vector<const kernels::Kernels*> all;
-  for (int i = 0; i <= static_cast<int>(base::best_isa()); ++i)
-    all.push_back(&kernels::kernels_for(static_cast<base::Isa>(i)));
-  return all;
-}
 
 TEST_F(DualChunk, LogitsAndGreedyContinuationAreThePublishedMaths) {
   const auto rows = expected.ids("rows");

@@ -102,8 +102,8 @@ TEST(Quantised, LogitsAgreeWithTheReference) {
       wide.push_back(decoded(v));
       views.push_back({DType::kF32, v.shape, reinterpret_cast<const std::byte*>(wide.back().data())});
     }
-    for (int isa = 0; isa <= static_cast<int>(base::best_isa()); ++isa) {
-      const auto& k = kernels::kernels_for(static_cast<base::Isa>(isa));
+    for (const auto* table : testing::all_kernels()) {
+      const auto& k = *table;
       Runner exact(*o.model, views, threads, k), as_loaded(*o.model, o.views, threads, k);
       EXPECT_LT(worst(exact.step(exact.rows_of(ids)), wanted), 1e-4) << k.name;
       // Block formats round the activations to 8 bits for each 32, and these rows have 64; beside weights of four bits by

@@ -13,6 +13,7 @@
 namespace qw::models {
 namespace {
 
+using models::testing::all_kernels;
 using models::testing::Runner;
 using models::testing::TensorFile;
 using ::testing::HasSubstr;
@@ -24,13 +25,6 @@ const char* const kFolders[] = {"qwen2_tied_f32", "qwen2_untied_bf16", "qwen2_sl
                                 "qwen3_next_f32", "qwen3_next_bf16", "qwen3_next_gradient", "qwen3_5_f32",
                                 "qwen3_5_bf16", "qwen3_5_moe_f32", "qwen3_5_moe_bf16", "qwen4_exp_f32", "qwen4_exp_bf16",
                                 "qwen4_exp_sparse_f32"};
-
-std::vector<const kernels::Kernels*> all_kernels() {
-  std::vector<const kernels::Kernels*> all;
-  for (int i = 0; i <= static_cast<int>(base::best_isa()); ++i)
-    all.push_back(&kernels::kernels_for(static_cast<base::Isa>(i)));
-  return all;
-}
 
 struct Golden : models::testing::OpenedGolden {
   fs::path folder;

@@ -75,6 +75,16 @@ struct TensorFile {
   }
 };
 
+// The tables that this CPU runs, or that which QW_ISA names alone.
+inline std::vector<const kernels::Kernels*> all_kernels() {
+  const auto forced = base::forced_isa();
+  if (!forced) throw std::runtime_error(forced.error().message);
+  std::vector<const kernels::Kernels*> all;
+  for (const base::Isa isa : base::kAllIsas)
+    if (forced->has_value() ? isa == **forced : isa <= base::best_isa()) all.push_back(&kernels::kernels_for(isa));
+  return all;
+}
+
 inline std::vector<tensor::Shape> shapes_of(const Model& model) {
   std::vector<tensor::Shape> shapes;
   for (const auto& p : model.parameters()) shapes.push_back(p.shape);

@@ -30,7 +30,7 @@ SHAPES = {
                      "linear_key_head_dim": 128, "linear_value_head_dim": 128, "linear_conv_kernel_dim": 4, "vocab_size": 248320,
                      "partial_rotary_factor": 0.25},
 }
-DEFAULT = ([f"qwen3-0.6b.{t}" for t in ("bf16", "q4_0", "q4_k_m", "q8_0", "iq4_xs", "q6_k", "q5_k_m", "iq4_nl", "mxfp4")] +
+DEFAULT = ([f"qwen3-0.6b.{t}" for t in ("bf16", "f16", "q4_0", "q4_k_m", "q8_0", "iq4_xs", "q6_k", "q5_k_m", "iq4_nl", "mxfp4")] +
            ["qwen3-4b.q4_0", "qwen3-4b.q4_k_m", "qwen3-moe.q4_0", "qwen3-moe.q4_k_m", "qwen3.5-0.8b.q4_0", "qwen3.5-0.8b.q4_k_m"])
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
                    "generation_config.json")

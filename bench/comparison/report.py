@@ -5,7 +5,7 @@ import statistics
 
 from comparison import charts, gguf
 
-CACHE_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
+CACHE_BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 BEGIN, END = "<!-- figures: made by bench/compare report -->", "<!-- end of figures -->"
 
 

@@ -93,7 +93,7 @@ std::vector<base::Isa> instruction_sets() {
   return {base::best_isa()};
 #else
   std::vector<base::Isa> out;
-  for (const base::Isa isa : {base::Isa::kPortable, base::Isa::kAvx2, base::Isa::kAvx512})
+  for (const base::Isa isa : base::kAllIsas)
     if (isa <= base::best_isa()) out.push_back(isa);
   return out;
 #endif

@@ -53,6 +53,12 @@ check "imatrix writes both layouts" "[ -s $work/i.gguf ] && [ -s $work/i.dat ] &
 "$program" quantize mini "$work/plain.gguf" --type q4_k_m --report "$text" --candidates q8_0 --json >"$work/report"
 check "the report finds Q8_0 without loss" "grep -o '\"type\": \"q8_0\", \"bytes\": [0-9]*, \"ppl\": [0-9.]*, \"kl_mean\": 0.0, \"kl_max\": 0.0, \"same_top\": 1.0' $work/report >/dev/null"
 check "and recommends a format" "grep -q '\"recommended\": \"q' $work/report"
+# Rounding activations, with formats that products round them for: less than what the weights lost, and little in itself.
+"$program" quantize mini "$work/x.gguf" --type q8_0 --candidates q6_k,q5_k_m,q4_k_m,q4_0,iq4_xs,iq4_nl,mxfp4,f16 --report "$text" --rounding --json >"$work/report"
+tr '{' '\n' <"$work/report" | sed -n 's/.*"type": "\([a-z0-9_]*\)".*"kl_mean": \([0-9.e-]*\).*"kl_rounding": \([0-9.e-]*\).*/\1 \2 \3/p' >"$work/rounding"
+check "rounding activations costs less than each format's weights, and is told" \
+  "awk '(\$1 != \"f16\" && \$3 <= 0) || \$3 > 0.0015 || (\$1 != \"q8_0\" && \$3 >= \$2) { bad = 1 } END { exit bad || NR != 9 }' $work/rounding"
+rm -f "$work/x.gguf"
 for form in gguf dat; do "$program" quantize mini "$work/weighed.$form.gguf" --type q4_k_m --imatrix "$work/i.$form" --json >"$work/log"; done
 check "an importance matrix changes what is written" "! cmp -s $work/plain.gguf $work/weighed.gguf.gguf && [ -s $work/weighed.dat.gguf ]"
 printf 'no matrix' >"$work/bad.dat"

@@ -16,20 +16,26 @@
 namespace qw::ops {
 namespace {
 
-constexpr std::int32_t kVocab = 23, kD = 256, kHeads = 8, kHeadDim = 32, kBlock = 16, kBlocks = 4;
+constexpr std::int32_t kVocab = 23, kD = 256, kHeads = 8, kHeadDim = 32, kKvHeads = 2, kBlock = 16, kBlocks = 192;
 constexpr RopeSpec kRope{.head_dim = kHeadDim, .rotary = kHeadDim};
-constexpr AttentionSpec kAttention{.layer = 0, .heads = kHeads, .kv_heads = 1, .head_dim = kHeadDim, .scale = 0.2f};
+constexpr AttentionSpec kAttention{
+    .layer = 0, .heads = kHeads, .kv_heads = kKvHeads, .head_dim = kHeadDim, .scale = 0.2f};
 
 // Weights whose rows want three ways of preparing, two of them the same.
 struct Stored {
   tensor::DType type;
   tensor::Shape shape;
 };
-const std::vector<Stored> kStored{
-    {tensor::DType::kF32, {kVocab, kD}},   {tensor::DType::kQ8_0, {kD, kD}}, {tensor::DType::kBF16, {kHeadDim, kD}},
-    {tensor::DType::kF32, {kHeadDim, kD}}, {tensor::DType::kQ8_0, {kD, kD}}, {tensor::DType::kBF16, {96, kD}},
-    {tensor::DType::kQ8_0, {96, kD}},      {tensor::DType::kF32, {kD, 96}},  {tensor::DType::kF32, {kD}},
-    {tensor::DType::kF32, {kHeadDim}}};
+const std::vector<Stored> kStored{{tensor::DType::kF32, {kVocab, kD}},
+                                  {tensor::DType::kQ8_0, {kD, kD}},
+                                  {tensor::DType::kBF16, {kKvHeads * kHeadDim, kD}},
+                                  {tensor::DType::kF32, {kKvHeads * kHeadDim, kD}},
+                                  {tensor::DType::kQ8_0, {kD, kD}},
+                                  {tensor::DType::kBF16, {96, kD}},
+                                  {tensor::DType::kQ8_0, {96, kD}},
+                                  {tensor::DType::kF32, {kD, 96}},
+                                  {tensor::DType::kF32, {kD}},
+                                  {tensor::DType::kF32, {kHeadDim}}};
 
 // A decoder's layer; `together`: with its products asked for at once.
 void forward(Executor& ex, bool together) {
@@ -57,11 +63,13 @@ struct Model {
   base::ThreadPool threads;
   std::vector<std::vector<std::byte>> bytes;
   std::unique_ptr<RunningExecutor> executor;
-  std::vector<float> keys = std::vector<float>(std::size_t{kBlocks} * kBlock * kHeadDim), values = keys;
+  std::vector<float> keys = std::vector<float>(std::size_t{kBlocks} * kBlock * kKvHeads * kHeadDim), values = keys;
   bool together;
+  const kernels::Kernels& kernels;
 
   // `blocks`: what stands for Q8_0 above.
-  Model(base::Isa isa, int n, bool in_one, tensor::DType blocks = tensor::DType::kQ8_0) : threads(n), together(in_one) {
+  Model(base::Isa isa, int n, bool in_one, tensor::DType blocks = tensor::DType::kQ8_0)
+      : threads(n), together(in_one), kernels(kernels::kernels_for(isa)) {
     std::vector<tensor::ConstView> views;
     std::vector<tensor::Shape> shapes;
     for (std::size_t i = 0; i < kStored.size(); ++i) {
@@ -85,10 +93,22 @@ struct Model {
     }
     RecordingExecutor recorder(shapes);
     forward(recorder, together);
-    auto made = RunningExecutor::create(recorder.finish(), views, {.max_rows = 40, .max_logit_rows = 40},
-                                        kernels::kernels_for(isa), threads);
+    auto made =
+        RunningExecutor::create(recorder.finish(), views, {.max_rows = 40, .max_logit_rows = 40}, kernels, threads);
     EXPECT_TRUE(made) << (made ? "" : made.error().message);
     executor = std::move(*made);
+  }
+
+  // What positions [0, end) hold if nobody has computed them.
+  void fill_cache(std::int32_t end) {
+    base::Rng rng(9);
+    std::vector<float> row(kKvHeads * kHeadDim);
+    for (std::int32_t p = 0; p < end; ++p)
+      for (const auto part : {kernels::CachePart::kKeys, kernels::CachePart::kValues}) {
+        for (float& v : row) v = static_cast<float>(rng.next_normal());
+        kernels.cache_write(kernels::CacheType::kF32, part, row.data(), kKvHeads, kHeadDim, kBlock, p / kBlock,
+                            p % kBlock, (part == kernels::CachePart::kKeys ? keys : values).data());
+      }
   }
 
   // Logits of rows [begin, end) of a text, whose rows before that are in the cache.
@@ -171,6 +191,23 @@ TEST_P(RunningRows, ARowIsTheSameInCompanyInEveryFormat) {
       by_parts.insert(by_parts.end(), part.begin(), part.end());
     }
     EXPECT_TRUE(same(by_parts, all));
+  }
+}
+
+// Behind more keys than a segment has, a lone row's attention is shared out by segments and heads, if there are
+// threads.
+TEST_P(RunningRows, ALoneRowBehindManyKeysGivesTheBytesOfTheRowInCompany) {
+  Model one(GetParam(), 1, true);
+  one.fill_cache(kBlocks * kBlock);
+  for (const int threads : {1, 2, 3, 5}) {
+    Model model(GetParam(), threads, true);
+    model.fill_cache(kBlocks * kBlock);
+    for (const std::int32_t p : {1023, 1024, 1500, 2047, 2048, 3000}) {
+      const std::vector<float> rows = one.run(p - 3, p + 1);
+      model.run(p - 3, p);
+      const std::vector<float> lone = model.run(p, p + 1);
+      EXPECT_TRUE(same(lone, {rows.end() - kVocab, rows.end()})) << threads << " threads, position " << p;
+    }
   }
 }
 

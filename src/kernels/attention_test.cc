@@ -493,6 +493,28 @@ TEST_P(CachedAttentionTest, DecodeAgreesWithScales) {
   }
 }
 
+// By less than what a row of sums is brought to a new measure for, by more, and downwards, every 64 keys.
+TEST_P(CachedAttentionTest, DecodeAgreesWhileScoresRise) {
+  const std::int64_t dim = 64;
+  const auto q = random_values(dim, 41, 1.5F);  // that of check_decode
+  double square = 0;
+  for (const float x : q) square += static_cast<double>(x) * x;
+  for (CacheType type : types(kPlainTypes)) {
+    for (const float step : {0.7F, 4.0F, 9.0F, -4.0F}) {
+      Cache cache(k_, type, 1, dim, 32, 640, 1.0F);
+      const double unit = std::sqrt(static_cast<double>(dim)) / square;
+      cache.k_values.clear();
+      for (std::int64_t pos = 0; pos < cache.n_keys; ++pos) {
+        auto key = random_values(dim, 100 + static_cast<std::uint32_t>(pos) * 2, 1.0F);
+        for (std::int64_t i = 0; i < dim; ++i)
+          key[i] += static_cast<float>(step * static_cast<double>(pos / 64) * unit * static_cast<double>(q[i]));
+        cache.write(k_, CachePart::kKeys, pos, key, &cache.k_values);
+      }
+      check_decode(k_, cache, 1);
+    }
+  }
+}
+
 TEST_P(CachedAttentionTest, DecodeAgreesOverSegments) {
   for (CacheType type : types(kCacheTypes)) {
     for (std::int64_t keys : {1024, 1025, 2500}) check_decode(k_, Cache(k_, type, 1, 32, 32, keys, 1.5F), 3);

@@ -460,6 +460,11 @@ TEST_F(ApiTest, TooLongPromptsAndBodiesAreRefused) {
   const auto answer = ask("POST", kChat, std::string(20'000, ' '));
   EXPECT_EQ(answer.status, 413);
   EXPECT_NE(answer.body.find("\"error\""), std::string::npos);
+  // More answers than there is ever room for: waiting would not help.
+  std::string many = R"("a")";
+  for (int i = 1; i < 65; ++i) many += R"(,"a")";
+  const auto refused = ask_json("/v1/completions", R"({"n":16,"max_tokens":1,"prompt":[)" + many + "]}", 400);
+  EXPECT_EQ(at(at(refused, "error"), "message").as_string(), "This asks for 1040 answers; a request may ask for 1024.");
 }
 
 TEST_F(ApiTest, UnknownFieldsAreNamedInAHeader) {

@@ -16,9 +16,6 @@ namespace {
 
 constexpr std::chrono::milliseconds kRest{50};  // how late a deadline of a request that waits for tokens may be seen
 
-// Of all requests that may be here, those that one tenant may have.
-std::int64_t share_of_one(std::int64_t max_requests) { return std::max<std::int64_t>(1, max_requests / 4 * 3); }
-
 Status check_positive(const char* name, std::int64_t value) {
   if (value > 0) return {};
   return fail(ErrorKind::kUsage, std::string("engine: ") + name + " must be positive, not " + std::to_string(value));
@@ -117,6 +114,10 @@ std::int64_t Engine::max_read_tokens() const {
   return std::min(config_.context, std::int64_t{pool_.total_blocks()} * pool_.shape().block_tokens);
 }
 
+std::int64_t Engine::max_requests_of(std::string_view tenant) const {
+  return tenant.empty() ? config_.max_requests : std::max<std::int64_t>(1, config_.max_requests / 4 * 3);
+}
+
 Result<RequestId> Engine::submit(Request request) {
   QW_TRY(check(request));
   const std::int64_t room = max_sequence_tokens_ - static_cast<std::int64_t>(request.prompt.size());
@@ -137,8 +138,7 @@ Result<RequestId> Engine::submit(Request request) {
   if (live_ >= config_.max_requests)
     return fail(ErrorKind::kResource, "too many requests: " + std::to_string(live_.load()) + " are waiting or running");
   const std::string& tenant = sequence->share.tenant;
-  if (const auto of = live_of_.find(tenant);
-      of != live_of_.end() && !tenant.empty() && of->second >= share_of_one(config_.max_requests))
+  if (const auto of = live_of_.find(tenant); of != live_of_.end() && of->second >= max_requests_of(tenant))
     return fail(ErrorKind::kResource,
                 "too many requests: " + std::to_string(of->second) + " of the same tenant are waiting or running");
   if (sequence->adapter != -1) {

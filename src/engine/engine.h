@@ -22,6 +22,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -121,6 +122,8 @@ class Engine {
 
   // Prompt and output of one request together: the context, or the whole cache if that is smaller.
   std::int64_t max_sequence_tokens() const { return max_sequence_tokens_; }
+  // Requests of a tenant that may wait and run at once; all of them together are as many as the unnamed one may have.
+  std::int64_t max_requests_of(std::string_view tenant) const;
   // The longest prompt of a request that wants rows: no token follows it.
   std::int64_t max_read_tokens() const;
   std::int64_t vocab() const { return executor_.vocab(); }

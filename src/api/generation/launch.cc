@@ -99,6 +99,11 @@ void submit(const std::shared_ptr<Answer>& answer, const Exchange& exchange, con
 void launch(const std::shared_ptr<Exchange>& exchange, AnswerSpec spec, Launch launch, bool stated,
             const WriterFactory& make_writer) {
   const std::size_t choices = launch.drawing.prompts.size() * static_cast<std::size_t>(launch.drawing.n);
+  if (const auto most = launch.model->engine->max_requests_of(tenant_of(*exchange));
+      static_cast<std::int64_t>(choices) > most)
+    return exchange->send_error(bad_request(
+        spec.chat ? "n" : "prompt",
+        "This asks for " + std::to_string(choices) + " answers; a request may ask for " + std::to_string(most) + "."));
   Need need;
   need.model = launch.model->id;
   need.output_stated = stated;

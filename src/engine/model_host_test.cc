@@ -173,7 +173,7 @@ TEST(ModelHost, WhatNobodyUsesIsUnloadedAfterAWhile) {
 
 TEST(ModelHost, ModelsInUseMakeWayWhenTheirUsersEnd) {
   Meter meter;
-  ModelHost host({.bytes = 10 * kGb, .patience = std::chrono::seconds(20)});
+  ModelHost host({.bytes = 10 * kGb, .patience = std::chrono::minutes(10)});
   for (const char* name : {"old", "young", "new"}) ASSERT_TRUE(host.add(source(meter, name, 5 * kGb)));
   auto old = host.acquire("old"), young = host.acquire("young");
   ASSERT_TRUE(old && young);
@@ -266,7 +266,7 @@ TEST(ModelHost, AReplacedModelStaysForItsUsersAndIsCountedUntilThen) {
 
 TEST(ModelHost, WithoutRoomForBothItIsSaidAndTheOldOneMayGoFirst) {
   Meter meter;
-  ModelHost host({.bytes = 10 * kGb, .patience = std::chrono::milliseconds(5000)});
+  ModelHost host({.bytes = 10 * kGb, .patience = std::chrono::minutes(10)});
   ASSERT_TRUE(host.add(source(meter, "a", 6 * kGb)));
   auto old = host.acquire("a");
   const auto refused = replace(host, source(meter, "a", 5 * kGb));
@@ -315,7 +315,7 @@ TEST(ModelHost, WhatCannotReplaceLeavesTheOldOne) {
 
 TEST(ModelHost, ReplacedUnderLoadEverybodyGetsOneOfThem) {
   Meter meter;
-  ModelHost host({.bytes = 40, .patience = std::chrono::milliseconds(5000)});
+  ModelHost host({.bytes = 40, .patience = std::chrono::minutes(10)});
   ASSERT_TRUE(host.add(source(meter, "a", 10)));
   std::atomic<bool> stop{false};
   std::atomic<int> served{0}, failed{0};

@@ -189,6 +189,32 @@ TEST(SteadySteps, OfAdaptersToo) {
   }
 }
 
+TEST(SteadySteps, OfGuessesToo) {
+  if (!QW_COUNTS) GTEST_SKIP() << "allocations are counted without sanitizers only";
+  for (const int threads : {1, 2}) {
+    LoadOptions options = small_options();
+    options.threads = threads;
+    options.engine.drafts.lookup = true;
+    options.engine.drafts.adaptive = false;
+    options.engine.drafts.most = 2;  // so that nobody ends before that is counted
+    const auto loaded = load("qwen3", tensor::DType::kQ8_0, options);
+    Engine& engine = loaded->engine();
+    const auto counter = std::make_shared<Counter>();
+    for (std::uint64_t i = 0; i < 3; ++i) {
+      Request r = of_tokens(0, 100, i, counter);
+      for (int t = 0; t < 24; ++t) r.prompt.push_back(t % 4 + static_cast<TokenId>(i));  // something to look up
+      r.params.temperature = 0;
+      ASSERT_TRUE(engine.submit(std::move(r)));
+    }
+    for (int i = 0; i < 20; ++i) engine.step();  // what is kept of a request is made with its first guesses
+    const std::int64_t before = engine.stats().drafted_tokens;
+    expect_steady(engine, 10, threads);
+    EXPECT_GT(engine.stats().drafted_tokens, before);
+    while (engine.step()) {
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, SteadyStep, testing::Values("qwen3", "qwen3_moe", "qwen3_next", "qwen4_exp_text"),
                          [](const auto& param) { return std::string(param.param); });
 

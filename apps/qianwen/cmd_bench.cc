@@ -265,7 +265,7 @@ void add_bench(CLI::App& app, Outcome& outcome) {
   cmd->add_option("-r,--repeats", o->repeats, "runs of each test")->check(CLI::PositiveNumber);
   add_cache_type_option(*cmd, o->cache_type);
   add_draft_options(*cmd, o->drafts);
-  cmd->add_option("-t,--threads", o->threads, "threads (default: one per processor)")->check(CLI::Range(0, 1024));
+  add_threads_option(*cmd, o->threads);
   cmd->add_flag("--json", o->json, "print one JSON object");
   cmd->callback([o, &outcome] {
     if (auto status = bench(*o); !status) outcome.code = report(status.error());

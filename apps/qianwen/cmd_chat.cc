@@ -45,7 +45,7 @@ void add_sampling_options(CLI::App& cmd, ChatOptions& o) {
   cmd.add_option("--adapter,--lora", o.adapter, "LoRA adapter in use: a PEFT folder or a GGUF file");
   add_cache_type_option(cmd, o.cache_type);
   add_draft_options(cmd, o.drafts);
-  cmd.add_option("-t,--threads", o.threads, "threads (default: one per processor)")->check(CLI::Range(0, 1024));
+  add_threads_option(cmd, o.threads);
   auto* form = cmd.add_option_group("form", "what the answer must look like");
   form->add_flag("--json-output", o.json_output, "a JSON object");
   form->add_option("--schema", o.schema, "JSON that this JSON Schema describes (a file)")->check(CLI::ExistingFile);

@@ -287,7 +287,7 @@ CLI::App* add_common(CLI::App& app, const char* name, const char* help, const st
   cmd->add_option("--name", o->name, "general.name of a GGUF file");
   cmd->add_option("--licence", o->licence, "general.license of a GGUF file");
   cmd->add_option("--policy", o->policy, "a profile that says what becomes of missing or clashing licences (default: a warning)");
-  cmd->add_option("-t,--threads", o->threads, "threads (default: one per processor)")->check(CLI::Range(0, 1024));
+  add_threads_option(*cmd, o->threads);
   cmd->add_flag("--json", o->json, "print one JSON object");
   cmd->callback([o, &outcome] {
     if (auto status = convert(*o); !status) outcome.code = report(status.error());

@@ -152,8 +152,7 @@ void add_data(CLI::App& app, Outcome& outcome) {
   build_command->add_option("config", options->config, "data configuration (TOML)")->required();
   build_command->add_option("--corpus", options->corpus, "folder of the corpora (also: QW_CORPUS)");
   build_command->add_option("--set", options->overrides, "override a key: a.b=c");
-  build_command->add_option("-t,--threads", options->threads, "threads (default: one per processor)")
-      ->check(CLI::Range(0, 1024));
+  add_threads_option(*build_command, options->threads);
   build_command->add_flag("--json", options->json, "machine-readable output");
   build_command->callback([&outcome, options] { outcome.code = build(*options); });
   auto* show_command = data->add_subcommand("show", "Checks the shards of a folder and shows its ledger");

@@ -105,7 +105,7 @@ void add_embed(CLI::App& app, Outcome& outcome) {
   cmd->add_option("-p,--text", o->text, "the text itself")->excludes(file);
   cmd->add_option("--instruct", o->instruction, "what is searched for, put before queries; documents have none");
   cmd->add_option("--dimensions", o->dimensions, "numbers of the vector (default: all)")->check(CLI::PositiveNumber);
-  cmd->add_option("-t,--threads", o->threads, "threads (default: one per processor)")->check(CLI::Range(0, 1024));
+  add_threads_option(*cmd, o->threads);
   cmd->add_flag("--lines", o->lines, "each input line is a JSON string or {\"text\": ...} and gives one line of output");
   cmd->add_flag("--json", o->json, "print {\"embedding\": [...], \"tokens\": N}");
   cmd->callback([o, &outcome] {
@@ -122,7 +122,7 @@ void add_rerank(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--file", o->file, "documents: each line a JSON string or {\"text\": ...} (- for standard input)")->required();
   cmd->add_option("--instruct", o->instruction, "what makes a document relevant (default: that it answers a web search)");
   cmd->add_option("--top-n", o->top_n, "how many of the best to print (default: all)")->check(CLI::PositiveNumber);
-  cmd->add_option("-t,--threads", o->threads, "threads (default: one per processor)")->check(CLI::Range(0, 1024));
+  add_threads_option(*cmd, o->threads);
   cmd->add_flag("--json", o->json, "print {\"results\": [{\"index\", \"relevance_score\", \"document\"}, ...]}");
   cmd->callback([o, &outcome] {
     if (auto status = rerank(*o); !status) outcome.code = report(status.error());

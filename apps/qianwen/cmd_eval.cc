@@ -231,8 +231,7 @@ void add_eval(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--context", o->subject.context, "longest prompt in tokens (default: the model's, at most 4096)")
       ->check(CLI::PositiveNumber);
   add_cache_type_option(*cmd, o->subject.cache_type);
-  cmd->add_option("-t,--threads", o->subject.threads, "threads (default: one per processor)")
-      ->check(CLI::Range(0, 1024));
+  add_threads_option(*cmd, o->subject.threads);
   cmd->callback([o, &outcome] {
     if (auto status = evaluate_all(*o); !status) outcome.code = report(status.error());
   });

@@ -73,7 +73,7 @@ void add_imatrix(CLI::App& app, Outcome& outcome) {
   cmd->add_option("-f,--file", o->file, "calibration text (- for standard input)")->required();
   cmd->add_option("-o,--out", o->out, "file to write: GGUF, or the older layout if it ends in .dat")->required();
   cmd->add_option("--context", o->context, "tokens read together (default: 512)")->check(CLI::PositiveNumber);
-  cmd->add_option("-t,--threads", o->threads, "threads (default: one per processor)")->check(CLI::Range(0, 1024));
+  add_threads_option(*cmd, o->threads);
   cmd->add_flag("--json", o->json, "print one JSON object");
   cmd->callback([o, &outcome] {
     if (auto status = imatrix(*o); !status) outcome.code = report(status.error());

@@ -269,7 +269,7 @@ void add_judge(CLI::App& app, Outcome& outcome, const char* name, const char* he
   cmd->add_option("-m,--model", o->model, "MODEL")->required();
   add_models_option(*cmd);
   cmd->add_option("--messages", o->messages, messages)->required();
-  cmd->add_option("-t,--threads", o->threads, "threads (default: one per processor)")->check(CLI::Range(0, 1024));
+  add_threads_option(*cmd, o->threads);
   cmd->add_flag("--json", o->json, "print one JSON object");
   if (run == guard)
     cmd->add_flag("--stream", o->stream, "the answer comes on standard input, a JSON string a line; each token is classified as it comes");

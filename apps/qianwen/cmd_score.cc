@@ -79,7 +79,7 @@ void add_score(CLI::App& app, Outcome& outcome) {
   cmd->add_option("--context", o->context, "tokens of a window (default: the model's context)")->check(CLI::PositiveNumber);
   cmd->add_option("--stride", o->stride, "tokens between windows (default: the window)")->check(CLI::PositiveNumber);
   add_cache_type_option(*cmd, o->cache_type);
-  cmd->add_option("-t,--threads", o->threads, "threads (default: one per processor)")->check(CLI::Range(0, 1024));
+  add_threads_option(*cmd, o->threads);
   cmd->add_flag("--json", o->json, "print one JSON object");
   cmd->callback([o, ids, file, &outcome] {
     if (ids->count() + file->count() == 0) {

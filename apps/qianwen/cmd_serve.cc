@@ -510,8 +510,7 @@ void add_serve(CLI::App& app, Outcome& outcome) {
       ->check(CLI::NonNegativeNumber);
   cmd->add_option("--gather", o->gather_ms, "milliseconds that first tokens of a crowd, half of --max-sequences or more requests at once while nobody answers, may wait until all prompts are read, if that is thought to take no longer (0: each begins by itself)")
       ->check(CLI::NonNegativeNumber);
-  cmd->add_option("-t,--threads", o->threads, "threads of each model (default: one per processor)")
-      ->check(CLI::Range(0, 1024));
+  add_threads_option(*cmd, o->threads, "threads of each model");
   cmd->add_option("--grace", o->grace_seconds, "seconds for running answers when stopping")->check(CLI::NonNegativeNumber);
   cmd->add_option("--drain-delay", o->drain_delay, "seconds of usual service before that, in which /health/ready already says no, for load balancers to look elsewhere")->check(CLI::Range(0, 3600));
   cmd->add_option("--log-level", o->log_level, "debug, info, warning, error")->check(CLI::IsMember({"debug", "info", "warning", "error"}));

@@ -19,6 +19,9 @@ int report(const Error& error);
 // Set by SIGINT and SIGTERM; long work looks at it and ends with exit code 130 (serve: drains and ends with 0).
 std::atomic<bool>& interrupted();
 
+// -t, --threads; 0: one per processor. `what` they are.
+void add_threads_option(CLI::App& cmd, int& threads, const char* what = "threads");
+
 void add_admin(CLI::App& app, Outcome& outcome);
 void add_bench(CLI::App& app, Outcome& outcome);
 void add_chat(CLI::App& app, Outcome& outcome);

@@ -265,8 +265,7 @@ void add_run(CLI::App& cmd, AssessCommandOptions& o) {
   cmd.add_option("--calls", o.assess.subject.calls, "calls of a service at once")->check(CLI::Range(1, 256));
   cmd.add_option("--context", o.assess.subject.context, "longest prompt in tokens (default: the model's, at most 4096)")
       ->check(CLI::PositiveNumber);
-  cmd.add_option("-t,--threads", o.assess.subject.threads, "threads (default: one per processor)")
-      ->check(CLI::Range(0, 1024));
+  add_threads_option(cmd, o.assess.subject.threads);
   add_signing(cmd, o);
 }
 

@@ -10,6 +10,10 @@
 
 namespace qw::app {
 
+void add_threads_option(CLI::App& cmd, int& threads, const char* what) {
+  cmd.add_option("-t,--threads", threads, std::string(what) + " (default: one per processor)")->check(CLI::Range(0, 1024));
+}
+
 int report(const Error& error) {
   std::fprintf(stderr, "qianwen: %s\n", error.message.c_str());
   return exit_code(error.kind);

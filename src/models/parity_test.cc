@@ -183,6 +183,14 @@ TEST(Invariance, OfFormatsWithBlocksOf256) {
   expect_invariance(Wide("qwen3_next", 2), {tensor::DType::kQ4_K});
 }
 
+// Most rows of a step choose the same of four experts, whose outputs are cut, and some others.
+TEST(Invariance, OfExpertsThatManyRowsChoose) {
+  Wide crowd("qwen3_moe", 1);
+  crowd.ids.assign(80, 5);
+  for (std::size_t i = 0; i < crowd.ids.size(); i += 9) crowd.ids[i] = static_cast<std::int32_t>(i * i % 61);
+  expect_invariance(crowd, {tensor::DType::kQ4_K});
+}
+
 TEST(Invariance, WhatIsTrainedIsWhatIsServed) {
   for (const char* name : kFolders) {
     SCOPED_TRACE(name);

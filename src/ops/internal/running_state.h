@@ -60,10 +60,10 @@ struct RunningExecutor::State {
   Routing routing;
   tensor::Buffer probabilities, gate, up, outputs, expert_scratch;
   std::size_t scratch_bytes = 0;  // of one thread
-  struct Group {                  // rows of one expert that a piece takes together
-    std::int32_t expert, first, rows;
+  struct ExpertPiece {            // of an expert's rows, some of the outputs
+    std::int32_t expert, first, rows, cut, cuts;
   };
-  std::vector<Group> groups;
+  std::vector<ExpertPiece> expert_pieces;
   // Layers with states: what a sequence's slot holds, and scratch of the delta rule (delta_rule.h).
   std::int64_t state_floats = 0;
   tensor::Buffer keys, gates;
@@ -152,8 +152,9 @@ struct RunningExecutor::State {
   void run_experts(const Op& op);
   void show_experts_in(const Op& op);
   void show_experts_out(const Op& op);
-  void expert_in(const Op& op, const Group& group, std::byte* scratch, std::int64_t cut, std::int64_t cuts);
-  void expert_out(const Op& op, const Group& group, std::byte* scratch, std::int64_t cut, std::int64_t cuts);
+  void plan_pieces(std::int32_t experts);
+  void expert_in(const Op& op, const ExpertPiece& piece, std::byte* scratch);
+  void expert_out(const Op& op, const ExpertPiece& piece, std::byte* scratch);
   kernels::AttentionDecodeArgs attention_args(const Op& op, const Run& run, std::int64_t kv_head, std::int64_t n) const;
   void attend(const Op& op, const Run& run, std::int64_t kv_head, std::int64_t n);  // kv heads [kv_head, kv_head + n)
   void attend_in_segments(const Op& op, const Run& run);

@@ -168,14 +168,16 @@ void RunningExecutor::State::finish_rows(std::size_t upto, std::span<const Op> p
     return std::any_of(ops.begin(), ops.end(), [&](const Op& op) { return op.out.id == id; });
   };
   const auto reads = [&](Value v) {
-    if (v.id >= 0 && !is_made_here(v.id)) ahead.add(value(v), v.width, false);
+    if (!is_made_here(v.id)) ahead.add(value(v), v.width, false);
   };
-  for (const Op& op : ops) {
-    for (const Value v : op.in) reads(v);
-    ahead.add(value(op.out), op.out.width, true);
+  if (rows > kFewRows) {  // else there are no next ones
+    for (const Op& op : ops) {
+      for (int i = 0; i < op.inputs(); ++i) reads(op.in[i]);
+      ahead.add(value(op.out), op.out.width, true);
+    }
+    for (std::size_t i = 0; i < products.size(); ++i)
+      if (prepare(i)) reads(products[i].in[0]);
   }
-  for (std::size_t i = 0; i < products.size(); ++i)
-    if (prepare(i)) reads(products[i].in[0]);
   for_few_rows(machine.pool, rows, [&](std::int64_t begin, std::int64_t end) {
     ahead.ask(end, std::min(rows, end + kFewRows));
     for (const Op& op : ops) perform_rows(op, begin, end);

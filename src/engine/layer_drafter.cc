@@ -57,6 +57,7 @@ Status LayerDrafter::run(std::span<const std::int32_t> logit_rows) {
   batch.logit_rows = logit_rows;
   batch.prompts = prompts_;
   batch.given = given_;
+  batch.only_logit_rows = true;  // what is kept is asked of these alone
   return executor_.run_draft(batch);
 }
 

@@ -43,6 +43,12 @@ bool ModelDrafter::make_room(Cached& cached, std::int64_t tokens) {
   return true;
 }
 
+Status ModelDrafter::run(std::span<const std::int32_t> logit_rows) {
+  ops::StepBatch batch{tokens_, positions_, rows_sequences_, tables_, logit_rows, nullptr, prompts_};
+  batch.only_logit_rows = true;
+  return executor_.run(batch);
+}
+
 // One step over what is not cached yet but the last token, of as many sequences as its rows suffice for.
 Status ModelDrafter::read() {
   tokens_.clear(), positions_.clear(), rows_sequences_.clear(), tables_.clear(), prompts_.clear();
@@ -61,7 +67,7 @@ Status ModelDrafter::read() {
     }
   }
   if (tokens_.empty()) return {};
-  return executor_.run({tokens_, positions_, rows_sequences_, tables_, {}, nullptr, prompts_});
+  return run({});
 }
 
 // One token more for every sequence in work_ whose text is cached but its last token; others are left out.
@@ -77,7 +83,7 @@ Status ModelDrafter::guess_next() {
     prompts_.push_back(static_cast<std::int32_t>(w.job->sampler->prompt_tokens()));
     logit_rows_.push_back(row);
   }
-  QW_TRY(executor_.run({tokens_, positions_, rows_sequences_, tables_, logit_rows_, nullptr, prompts_}));
+  QW_TRY(run(logit_rows_));
   for (std::size_t i = 0; i < work_.size(); ++i) {
     const Work& w = work_[i];
     w.cached->tokens.push_back(tokens_[i]);

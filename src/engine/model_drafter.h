@@ -41,6 +41,7 @@ class ModelDrafter final : public Drafter {
       : executor_(executor), pool_(pool), context_(context) {}
   bool follow(DraftJob& job, Cached& cached);
   bool make_room(Cached& cached, std::int64_t tokens);
+  Status run(std::span<const std::int32_t> logit_rows);
   Status read();
   Status guess_next();
 

@@ -267,9 +267,12 @@ Status Engine::execute(const StepPlan& plan) {
   // Where rows tell of prompts, they are looked at a few at a time before those whose logits stay for the commit.
   const bool tells = !b.told_rows.empty();
   const std::span<const std::int32_t> logit_rows = tells ? std::span<const std::int32_t>() : std::span<const std::int32_t>(b.logit_rows);
-  QW_TRY(executor_.run({b.tokens, b.positions, b.sequences, b.tables, logit_rows, nullptr, b.prompts,
-                        executor_.adapters() > 0 ? std::span<const std::int32_t>(b.adapters) : std::span<const std::int32_t>(),
-                        b.slots}));
+  ops::StepBatch batch{b.tokens, b.positions, b.sequences, b.tables, logit_rows, nullptr, b.prompts,
+                       executor_.adapters() > 0 ? std::span<const std::int32_t>(b.adapters) : std::span<const std::int32_t>(),
+                       b.slots};
+  // Layers that draft take what the model keeps of every row.
+  batch.only_logit_rows = !tells && !(config_.drafts.layers && executor_.drafts());
+  QW_TRY(executor_.run(batch));
   if (tells) {
     QW_TRY(tell_rows());
     QW_TRY(executor_.compute_logits(b.logit_rows));

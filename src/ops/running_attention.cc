@@ -157,6 +157,17 @@ void RunningExecutor::State::attend_in_segments(const Op& op, const Run& run) {
     machine.kernels.attention_join(attention_args(op, run, part * heads, heads), partials(part));
 }
 
+void RunningExecutor::State::plan_lone(Attending& a) const {
+  a.lone_rows = 0, a.lone_total = 0;
+  std::int64_t longest = 0, all = 0;
+  for (const Run& run : a.runs) {
+    if (run.rows != 1) continue;
+    const std::int64_t seen = batch.positions[index(run.first)] + 1;
+    ++a.lone_rows, all += seen, longest = std::max(longest, seen);
+  }
+  if (longest > 0) a.lone_total = static_cast<double>(all) / static_cast<double>(longest);
+}
+
 // A lone row is shared out by segments where it sees several; makes room for what these leave, which a longer context than
 // any before makes larger. Rows of many sequences go as wholes, or as few parts.
 void RunningExecutor::State::plan_segments() {
@@ -166,19 +177,13 @@ void RunningExecutor::State::plan_segments() {
       plan_chunks(op);
       break;  // all layers are alike
     }
-  lone_rows = 0, lone_total = 0;
-  std::int64_t longest = 0, all = 0;
-  for (const Run& run : runs) {
-    if (run.rows != 1) continue;
-    const std::int64_t seen = batch.positions[index(run.first)] + 1;
-    ++lone_rows, all += seen, longest = std::max(longest, seen);
-  }
-  if (longest > 0) lone_total = static_cast<double>(all) / static_cast<double>(longest);
-  if (layers == 0 || runs.size() != 1 || runs[0].rows != 1 || machine.pool.size() == 1) return;
+  plan_lone(every);
+  plan_lone(going);
+  if (layers == 0 || every.runs.size() != 1 || every.runs[0].rows != 1 || machine.pool.size() == 1) return;
   for (const Op& op : program.ops) {
     if (op.kind != OpKind::kAttention) continue;
     const std::int64_t pieces = op.attention.kv_heads;
-    const kernels::AttentionDecodeArgs args = attention_args(op, runs[0], 0, 1);
+    const kernels::AttentionDecodeArgs args = attention_args(op, every.runs[0], 0, 1);
     const kernels::AttentionSegments segments = kernels::attention_segments(args.n_keys, 0);
     if (segments.end < 2) return;
     const std::int64_t need = pieces * segments.end * machine.kernels.attention_partial_floats(args);
@@ -188,13 +193,15 @@ void RunningExecutor::State::plan_segments() {
 }
 
 void RunningExecutor::State::attend_all(const Op& op) {
-  if (in_segments) return attend_in_segments(op, runs[0]);
+  const Attending& a = narrows && &op == &program.ops[tail - 1] ? going : every;
+  if (a.runs.empty()) return;
+  if (in_segments) return attend_in_segments(op, a.runs[0]);
   // All runs of a prompt read a kv head's keys and values: taken one head after the other, these stay in a near cache. Those of
   // lone rows nobody else reads.
-  const auto n = static_cast<std::int64_t>(runs.size());
-  const std::int64_t heads = op.attention.kv_heads / head_parts(op.attention.kv_heads, lone_rows, lone_total, machine.pool.size());
+  const auto n = static_cast<std::int64_t>(a.runs.size());
+  const std::int64_t heads = op.attention.kv_heads / head_parts(op.attention.kv_heads, a.lone_rows, a.lone_total, machine.pool.size());
   for_pieces(machine.pool, n * op.attention.kv_heads, [&](int worker, std::int64_t piece) {
-    const Run& run = runs[index(piece % n)];
+    const Run& run = a.runs[index(piece % n)];
     const std::int64_t head = piece / n;
     if (op.attention.chunk > 0) return attend_chunks(op, run, head, worker);
     if (run.rows > 1) return attend(op, run, head, 1);

@@ -174,22 +174,26 @@ void RunningExecutor::State::turn_all() {
 }
 
 void RunningExecutor::State::find_runs() {
-  runs.clear();
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const bool follows = !runs.empty() && runs.back().rows < kQueryRows &&
-                         batch.sequences[index(r)] == batch.sequences[index(r - 1)] &&
-                         batch.positions[index(r)] == batch.positions[index(r - 1)] + 1;
+  const auto add = [&](std::vector<Run>& runs, std::int32_t row) {
+    const bool follows = !runs.empty() && runs.back().rows < kQueryRows && runs.back().first + runs.back().rows == row &&
+                         batch.sequences[index(row)] == batch.sequences[index(row - 1)] &&
+                         batch.positions[index(row)] == batch.positions[index(row - 1)] + 1;
     if (follows) {
       ++runs.back().rows;
     } else {
-      runs.push_back({static_cast<std::int32_t>(r), 1});
+      runs.push_back({row, 1});
     }
-  }
+  };
+  every.runs.clear();
+  for (std::int32_t r = 0; r < rows; ++r) add(every.runs, r);
+  going.runs.clear();
+  for (const std::int32_t r : going_on) add(going.runs, r);
 }
 
 // The op of the program that the call in progress must be: the plan of buffers holds for no other order of calls.
 const Op& RunningExecutor::State::next(OpKind kind) {
-  QW_CHECK(!done && rows > 0 && cursor < program.ops.size() && program.ops[cursor].kind == kind);
+  if (cursor == tail && narrows && !narrowed) narrow();
+  QW_CHECK(!done && (rows > 0 || narrowed) && cursor < program.ops.size() && program.ops[cursor].kind == kind);
   return program.ops[cursor++];
 }
 
@@ -255,6 +259,7 @@ Status RunningExecutor::begin(const StepBatch& batch) {
   s.done = false;
   s.furthest = *std::max_element(batch.positions.begin(), batch.positions.end());
   s.place_tables();
+  s.find_going_on();
   s.find_runs();
   s.plan_segments();
   s.plan_index();
@@ -315,15 +320,17 @@ std::span<float> RunningExecutor::logits(std::int64_t i) {
 std::span<const float> RunningExecutor::kept(std::int64_t r) const {
   const State& s = *state_;
   const Value kept = s.program.kept;
-  QW_CHECK(s.done && kept.id >= 0 && r >= 0 && r < s.rows);
-  return {s.value(kept) + r * kept.width, index(kept.width)};
+  const auto row = static_cast<std::int32_t>(r);
+  QW_CHECK(s.done && kept.id >= 0 && r >= 0 && index(r) < s.batch.tokens.size() && s.is_there(row));
+  return {s.value(kept) + s.place_of(row) * kept.width, index(kept.width)};
 }
 
 std::span<const float> RunningExecutor::final_hidden(std::int64_t r) const {
   const State& s = *state_;
-  QW_CHECK(s.done && r >= 0 && r < s.rows);
+  const auto row = static_cast<std::int32_t>(r);
+  QW_CHECK(s.done && r >= 0 && index(r) < s.batch.tokens.size() && s.is_there(row));
   const Value hidden = s.head_op().in[0];
-  return {s.value(hidden) + r * hidden.width, index(hidden.width)};
+  return {s.value(hidden) + s.place_of(row) * hidden.width, index(hidden.width)};
 }
 
 Value RunningExecutor::embed(Weight table) {
@@ -576,7 +583,10 @@ void RunningExecutor::head(Value x, Weight w) {
 Status RunningExecutor::compute_logits(std::span<const std::int32_t> rows) {
   State& s = *state_;
   QW_CHECK(s.done);
-  QW_TRY(s.check_logit_rows(rows, s.rows));
+  QW_TRY(s.check_logit_rows(rows, static_cast<std::int64_t>(s.batch.tokens.size())));
+  for (const std::int32_t r : rows)
+    if (!s.is_there(r))
+      return fail(ErrorKind::kUsage, "step: row " + std::to_string(r) + " was not taken to the end");
   s.batch.logit_rows = rows;
   s.group_head_rows();
   s.give_logits(s.head_op().in[0], s.head_op().weight);
@@ -588,7 +598,7 @@ void RunningExecutor::State::give_logits(Value x, Weight w) {
   if (n == 0) return;
   float* const to = floats(w.present() ? head_rows : logits);
   for (std::int64_t i = 0; i < n; ++i)
-    std::memcpy(to + i * x.width, value(x) + batch.logit_rows[index(i)] * x.width,
+    std::memcpy(to + i * x.width, value(x) + place_of(batch.logit_rows[index(i)]) * x.width,
                 index(x.width) * sizeof(float));
   if (!w.present()) return;
   const PackedWeight& packed = weight(w);

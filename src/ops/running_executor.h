@@ -62,6 +62,9 @@ struct StepBatch {
   std::span<const std::int32_t> slots = {};
   const StateView* states = nullptr;
   std::span<const float> given = {};  // [N, width] of programs that take rows from outside (Executor::given)
+  // Only logit_rows are asked after the pass (logits, kept, final_hidden): the others end where no later row looks at them
+  // any more, which is the last layer's attention. Steps that are observed take every row to the end.
+  bool only_logit_rows = false;
 };
 
 struct RunningOptions {
@@ -103,7 +106,7 @@ class RunningExecutor final : public Executor {
   std::span<float> logits(std::int64_t i);
   // After a forward: logits anew, of other rows of the same batch: logits(i) is that of rows[i] from now on, the same
   // bytes as if the batch had named them. `rows`, and the batch, must stay until the next begin. For more rows than there
-  // is room for at once. Errors as of begin, which change nothing.
+  // is room for at once. Errors as of begin, which change nothing; kUsage for a row that was not taken to the end.
   Status compute_logits(std::span<const std::int32_t> rows);
   // After a forward: what the program keeps (Executor::keep) of batch row r.
   std::span<const float> kept(std::int64_t r) const;

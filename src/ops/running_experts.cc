@@ -129,6 +129,7 @@ void RunningExecutor::State::plan_pieces(std::int32_t experts) {
 }
 
 void RunningExecutor::State::run_experts(const Op& op) {
+  if (rows == 0) return;
   const ExpertsSpec& spec = op.experts;
   routing.top_k = spec.top_k;
   routing.begin.resize(index(spec.experts) + 1);  // within its capacity

@@ -169,11 +169,11 @@ void RunningExecutor::State::attend_indexed(const Op& op) {
   write_index(op);
   if (w.choosing.empty()) return attend_all(op);
   choose_blocks(op);
-  const auto n_runs = static_cast<std::int64_t>(runs.size()), choosing = static_cast<std::int64_t>(w.choosing.size());
+  const auto n_runs = static_cast<std::int64_t>(every.runs.size()), choosing = static_cast<std::int64_t>(w.choosing.size());
   for_pieces(machine.pool, (n_runs + choosing) * op.attention.kv_heads, [&](int worker, std::int64_t piece) {
     const std::int64_t i = piece % (n_runs + choosing), head = piece / (n_runs + choosing);
     if (i >= n_runs) return attend_chosen(op, i - n_runs, head, worker);
-    Run run = runs[index(i)];
+    Run run = every.runs[index(i)];
     const std::int64_t all = op.index.all_seen() - batch.positions[index(run.first)];  // of its rows, how many see everything
     run.rows = static_cast<std::int32_t>(std::min<std::int64_t>(run.rows, all));
     if (run.rows > 0) attend(op, run, head, 1);

@@ -91,6 +91,8 @@ void RunningExecutor::State::plan_preparing() {
     if (op.kind == OpKind::kHead && op.weight.present())
       held[0].bytes = std::max(held[0].bytes, machine.kernels.prepared_bytes(weight(op.weight).type,
                                                                              options.max_logit_rows, op.in[0].width));
+    if (i == tail)
+      for (Held& h : held) h.value = -1;  // rows may have moved
     if (op.kind != OpKind::kLinear) continue;
     if (op.together > 0) used = 0;
     const kernels::WeightType type = weight(op.weight).type, kind = machine.kernels.prepared_as(type);
@@ -212,6 +214,7 @@ void RunningExecutor::State::multiply(std::size_t first, std::size_t n) {
   const std::span<const Op> ops = std::span(program.ops).subspan(first, n);
   finish_rows(first, ops);
   performed = first + n;
+  if (rows == 0) return;
   const Value x = ops[0].in[0];
   std::array<PackedProduct, kMostProducts> all;
   for (std::size_t i = 0; i < n; ++i) {

@@ -114,6 +114,11 @@ struct Runner {
   std::unique_ptr<ops::RunningExecutor> executor, draft;  // the second: of layers that draft
   std::vector<kvcache::BlockTable> tables;
   std::int32_t prompt = 1;  // tokens of every sequence's prompt, for models with dynamic NTK
+  struct Batch {            // of the last step: what is asked afterwards looks at it
+    std::vector<std::int32_t> lengths, tokens, positions, sequences, adapters, wanted, of;
+    std::vector<std::span<const std::int32_t>> blocks;
+  };
+  Batch batch;
 
   Runner(const Model& m, std::span<const tensor::ConstView> weights, base::ThreadPool& threads,
          const kernels::Kernels& kernels, tensor::DType cache_type = tensor::DType::kF32, int sequences = 4,
@@ -149,13 +154,19 @@ struct Runner {
   };
   // Logits of every row.
   std::vector<std::vector<float>> step(const std::vector<Row>& rows) { return run(*executor, rows, {}); }
+  // Of rows `only` of these, where the others end early.
+  std::vector<std::vector<float>> step_only(const std::vector<Row>& rows, const std::vector<std::int32_t>& only) {
+    return run(*executor, rows, {}, &only);
+  }
   // The same of the layers that draft, given a hidden row for each.
   std::vector<std::vector<float>> draft_step(const std::vector<Row>& rows, std::span<const float> given) {
     return run(*draft, rows, given);
   }
-  std::vector<std::vector<float>> run(ops::RunningExecutor& on, const std::vector<Row>& rows, std::span<const float> given) {
-    std::vector<std::int32_t> lengths(tables.size(), prompt);
-    std::vector<std::int32_t> tokens, positions, sequences, adapters, wanted(rows.size());
+  std::vector<std::vector<float>> run(ops::RunningExecutor& on, const std::vector<Row>& rows, std::span<const float> given,
+                                      const std::vector<std::int32_t>* only = nullptr) {
+    auto& [lengths, tokens, positions, sequences, adapters, wanted, of, blocks] = batch = {};
+    lengths.assign(tables.size(), prompt);
+    wanted.resize(rows.size());
     for (const Row& r : rows) {
       tokens.push_back(r.token);
       positions.push_back(r.position);
@@ -163,17 +174,16 @@ struct Runner {
       adapters.push_back(r.adapter);
     }
     std::iota(wanted.begin(), wanted.end(), 0);
-    std::vector<std::span<const std::int32_t>> blocks;
+    if (only != nullptr) wanted = *only;
     for (const auto& t : tables) blocks.push_back(t.blocks());
-    std::vector<std::int32_t> of;
     for (const auto& s : slots) of.push_back(s.index());
-    const auto status =
-        on.begin({tokens, positions, sequences, blocks, wanted, &cache, lengths, adapters, of, &states, given});
+    const auto status = on.begin(
+        {tokens, positions, sequences, blocks, wanted, &cache, lengths, adapters, of, &states, given, only != nullptr});
     if (!status) throw std::runtime_error(status.error().message);
     if (&on == draft.get()) model.draft(on);
     else model.forward(on);
     std::vector<std::vector<float>> out;
-    for (std::size_t i = 0; i < rows.size(); ++i) {
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
       const auto l = on.logits(static_cast<std::int64_t>(i));
       out.emplace_back(l.begin(), l.end());
     }

@@ -1,6 +1,7 @@
 // What a running executor holds between two calls, and the larger parts of its work. Of running_*.cc alone.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -19,6 +20,13 @@ namespace qw::ops {
 // Consecutive rows of one sequence at consecutive positions.
 struct Run {
   std::int32_t first, rows;
+};
+
+// Rows whose queries look at the cache.
+struct Attending {
+  std::vector<Run> runs;
+  std::int64_t lone_rows = 0;  // runs of one row, and what they see in all, in times of the longest's
+  double lone_total = 0;
 };
 
 struct RunningExecutor::State {
@@ -46,8 +54,6 @@ struct RunningExecutor::State {
   tensor::Buffer segment_sums;
   std::int64_t worker_sums = 0;  // floats of each worker, of the second kind
   bool in_segments = false;     // the step's attention is shared out by segments
-  std::int64_t lone_rows = 0;   // runs of one row, and what they see in all, in times of the longest's
-  double lone_total = 0;
   struct Angles {
     RopeSpec spec;
     std::vector<float> frequencies;
@@ -96,11 +102,17 @@ struct RunningExecutor::State {
   std::vector<std::size_t> placed_at;
   std::int64_t rows = 0;
   std::int32_t furthest = 0;         // position of the step
-  std::vector<Run> runs;             // capacity max_rows
+  Attending every, going;            // all rows of the step; those that go on behind the last attention
   std::size_t cursor = 0;            // next op of the program
   std::size_t performed = 0;         // of those before it, which are done: the others wait for finish_rows
   base::ThreadPool lone_thread{1};
   bool done = false;
+  // Rows that end early (running_last_rows.cc).
+  std::size_t tail = 0;                 // op from which on a row is alone, to the end
+  std::vector<std::int32_t> crossing;   // values from before it that are read from there on, each place once
+  std::vector<std::int32_t> going_on;   // rows that do, ascending; only where some do not
+  std::vector<std::int32_t> going_adapters;
+  bool narrows = false, narrowed = false;  // some rows of the step end early; and have: `rows` counts the others now
 
   State(Program p, std::shared_ptr<const std::vector<PackedWeight>> w, const RunningOptions& o, const Machine& m)
       : machine(m), program(std::move(p)), options(o), weights(std::move(w)),
@@ -113,8 +125,9 @@ struct RunningExecutor::State {
     plan_regions();
     place_values();
     take_workspaces();
+    plan_tail();
     plan_preparing();
-    runs.reserve(index(options.max_rows));
+    every.runs.reserve(index(options.max_rows));
   }
 
   const Op& head_op() const { return program.ops.back(); }
@@ -136,6 +149,11 @@ struct RunningExecutor::State {
   // No row of the step sees another chunk than its own: nobody reads what is turned for those.
   bool unseen(const RopeSpec& spec) const { return spec.view != ChunkView::kOwn && furthest < spec.chunk; }
   void turn_all();
+  void plan_tail();
+  void find_going_on();
+  void narrow();
+  bool is_there(std::int32_t row) const { return !narrowed || std::binary_search(going_on.begin(), going_on.end(), row); }
+  std::int64_t place_of(std::int32_t row) const;  // where row `row` of the step is by now
   void find_runs();
   const Op& next(OpKind kind);
   const Op& now(OpKind kind);
@@ -161,6 +179,7 @@ struct RunningExecutor::State {
   kernels::AttentionDecodeArgs segment_args(const Op& op, std::int32_t row, std::int64_t kv_head, std::int64_t segment, std::int64_t n) const;
   void attend_chunks(const Op& op, const Run& run, std::int64_t kv_head, int worker);
   void plan_chunks(const Op& op);
+  void plan_lone(Attending& a) const;
   void plan_segments();
   void attend_all(const Op& op);
   void take_index_workspace(const Op& op);

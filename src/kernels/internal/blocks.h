@@ -58,12 +58,13 @@ constexpr BlockFormat block_format(WeightType type) {
 }
 
 // How the products of bytes want activations for weights of a format: levels of tables are made unsigned by the next power
-// of two above the lowest of them. Scales that are powers of two round activations with twice the error (in squares): next
-// to what weights of up to four bits have lost that is little, and next to what those of five or more bits have, not.
+// of two above the lowest of them. Scales that are powers of two round activations with twice the error (in squares) of
+// scales that fit exactly: next to what weights of up to four bits have lost that is little, and next to what those of
+// five or more bits have, not. With sixteen steps from one power to the next it is a twentieth more, with eight a tenth.
 constexpr ActivationKind activation_kind(WeightType type) {
   const BlockFormat f = block_format(type);
   const int offset = f.bits == 8 || f.table == Levels::kIq4 ? 128 : f.table == Levels::kMxfp4 ? 16 : f.offset;
-  return {offset, f.group == 16, f.bits <= 4};
+  return {offset, f.group == 16, f.bits <= 4 ? 0 : f.group == 16 ? 3 : 4};
 }
 
 // The types whose activations are the same bytes: one of them for all.
@@ -71,12 +72,12 @@ constexpr WeightType prepared_as(WeightType type) {
   if (!is_quantised(type)) return type;
   const ActivationKind kind = activation_kind(type);
   switch (kind.offset) {
-    case 0: return kind.halves ? WeightType::kQ2_K : kind.powers ? WeightType::kQ4_K : WeightType::kQ5_K;
+    case 0: return kind.halves ? WeightType::kQ2_K : kind.powers() ? WeightType::kQ4_K : WeightType::kQ5_K;
     case 4: return WeightType::kQ3_K;
     case 8: return WeightType::kQ4_0;
-    case 16: return kind.powers ? WeightType::kMXFP4 : WeightType::kQ5_0;
+    case 16: return kind.powers() ? WeightType::kMXFP4 : WeightType::kQ5_0;
     case 32: return WeightType::kQ6_K;
-    default: return kind.halves ? WeightType::kGroups8 : kind.powers ? WeightType::kIQ4_XS : WeightType::kQ8_0;
+    default: return kind.halves ? WeightType::kGroups8 : kind.powers() ? WeightType::kIQ4_XS : WeightType::kQ8_0;
   }
 }
 

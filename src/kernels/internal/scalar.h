@@ -50,12 +50,13 @@ struct ActivationBlock {
 static_assert(sizeof(ActivationBlock) == 52);
 
 struct ActivationKind {
-  int offset;   // of the levels
-  bool halves;  // groups of 16
-  bool powers;  // scales are powers of two
+  int offset;     // of the levels
+  bool halves;    // groups of 16
+  int step_bits;  // scales have so many bits behind their leading one: 2^step_bits steps from a power of two to the next
 
+  constexpr bool powers() const { return step_bits == 0; }
   // Whether some of these weights have minima that go with the sums of a whole unit (kUnitSteps).
-  constexpr bool has_units() const { return powers && !halves && offset == 0; }
+  constexpr bool has_units() const { return powers() && !halves && offset == 0; }
 };
 
 inline constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
@@ -109,15 +110,15 @@ inline float round_to_bfloat(float f) { return bfloat_to_float(float_to_bfloat(f
 // A block counts as zero below this: the reciprocal of its scale could overflow.
 inline constexpr float kSmallestActivation = 1e-30f;
 
-// And from here on as not finite: a power of two is multiplied with 2^24 (anchor_of).
-constexpr float endless_activation(ActivationKind kind) {
-  return kind.powers ? 1e30f : std::numeric_limits<float>::infinity();
-}
+// And from here on as not finite: a scale's power of two is multiplied with 2^24 (anchor_of).
+inline constexpr float kEndlessActivation = 1e30f;
 
-// The scale of a block whose largest magnitude is `amax`.
+// What a float's bits lose to be a scale of a kind, once they are rounded up.
+constexpr std::uint32_t below_step(ActivationKind kind) { return (1u << (23 - kind.step_bits)) - 1; }
+
+// The scale of a block whose largest magnitude is `amax`: the next one that is not too small.
 inline float activation_scale(ActivationKind kind, float amax) {
-  const float d = amax / 127.0f;
-  return kind.powers ? std::bit_cast<float>((std::bit_cast<std::uint32_t>(d) + 0x7fffffu) & 0x7f800000u) : d;
+  return std::bit_cast<float>((std::bit_cast<std::uint32_t>(amax / 127.0f) + below_step(kind)) & ~below_step(kind));
 }
 
 // A block of zeros; or, where a value is not finite, one that shows the damage in the output instead of losing it.
@@ -137,14 +138,13 @@ inline void set_sums(ActivationKind kind, std::int32_t low, std::int32_t high, A
   out.correction[1] = -kind.offset * second;
 }
 
-// Quantises 32 activations as GGML's Q8_0 does, but with a float32 scale, or the next power of two, and rounding half to
-// even (what the vector instructions do, so that every instruction set makes the same bytes).
+// Quantises 32 activations as GGML's Q8_0 does, but with a float32 scale of few bits, and rounding half to even (what the vector instructions do, so that every instruction set makes the same bytes).
 inline void quantise_activations(const float* x, ActivationKind kind, ActivationBlock& out) {
   float amax = 0;
   bool finite = true;
   for (int j = 0; j < 32; ++j) {
     const float a = std::fabs(x[j]);
-    finite = finite && a < endless_activation(kind);
+    finite = finite && a < kEndlessActivation;
     amax = a > amax ? a : amax;
   }
   if (!finite || amax < kSmallestActivation) {
@@ -161,16 +161,22 @@ inline void quantise_activations(const float* x, ActivationKind kind, Activation
   set_sums(kind, sum[0], sum[1], out);
 }
 
-// ---- how AVX-512 keeps blocks whose scales are powers of two ------------------------------------------------------
+// ---- how AVX-512 keeps blocks ---------------------------------------------------------------------------------------
 
-// Integer sums begin at the bits of this float, whose last place is worth d. Read as a float they are it and d times
-// the sum, exactly while |sum| < 2^22; so one subtraction converts and scales them. Zen 4 subtracts by two pipes, and
-// multiplies by two others, which VPDPBUSD needs.
-inline float anchor_of(float d) { return 0x1.8p23f * d; }
+// Integer sums begin at the bits of this float, whose last place is worth a power of two. Read as a float they are it and
+// that times the sum, exactly while |sum| < 2^22; so one subtraction converts and scales them. Zen 4 subtracts by two
+// pipes, and multiplies by two others, which VPDPBUSD needs.
+inline float anchor_of(float power) { return 0x1.8p23f * power; }
 
-// d becomes the anchor, and the correction what sums begin with.
-inline void anchor(ActivationBlock& block) {
-  block.d = anchor_of(block.d);
+// Where in an anchor's last places the step of its scale stands, which is subtracted with it: alone in the lowest byte, and
+// so that a byte times eight is the way to a step's 32 floats.
+inline constexpr int kStepBit = 4;
+
+// d becomes the anchor of its power of two with its step, and the correction what sums begin with.
+inline void anchor(ActivationKind kind, ActivationBlock& block) {
+  const std::uint32_t d = std::bit_cast<std::uint32_t>(block.d), step = d >> (23 - kind.step_bits) & ((1u << kind.step_bits) - 1);
+  const float power = block.d == block.d ? std::bit_cast<float>(d & 0x7f800000u) : block.d;
+  block.d = std::bit_cast<float>(std::bit_cast<std::uint32_t>(anchor_of(power)) + (step << kStepBit));
   for (std::int32_t& correction : block.correction)
     correction =
         static_cast<std::int32_t>(static_cast<std::uint32_t>(correction) + std::bit_cast<std::uint32_t>(block.d));

@@ -180,6 +180,7 @@ constexpr std::int64_t kRowBlockBytes = 512 * 1024;
 constexpr int kChunkBlocks = 8;
 // With one tile of rows, so few that multiplying one chunk and opening the next overlap: memory would rest meanwhile.
 constexpr int kSmallChunkBlocks = 2;
+inline constexpr int kStepsOfBlock = 16;  // of a group of 32, or eight of each of two of 16
 template <std::int64_t kGranule>
 struct alignas(64) OpenedChunk {
   std::uint8_t q[kChunkBlocks][8][kGranule * 4];
@@ -189,6 +190,8 @@ struct alignas(64) OpenedChunk {
   // each, and what all are multiplied with.
   std::int32_t min_pairs[kChunkBlocks / 2][kGranule];
   float dmin[kGranule];
+  // In place of `scale`, where rows choose among steps of their own scale (scalar.h): by block, group and step.
+  float stepped[kChunkBlocks * kStepsOfBlock][kGranule];
 };
 
 // One chunk times one tile of rows, or several. Sums stay in `sums` from chunk to chunk.

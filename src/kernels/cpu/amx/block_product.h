@@ -53,16 +53,12 @@ QW_INLINE void multiply_block(const ChunkTile<kTileColumns>& t, int b, int v, Bl
 }
 
 // A row's sums of one block scaled and added, as add_group of AVX-512 does.
-template <Minima kMinima, bool kPowers>
+template <Minima kMinima, int kSteps>
 QW_INLINE __m512 scaled(const std::int32_t* q, __m512 scale, __m512 min, const ActivationBlock& x, __m512 sum) {
   const __m512 d = _mm512_set1_ps(x.d);
-  const __m512i exact = _mm512_load_si512(q);
-  if constexpr (kPowers) {
-    const __m512 anchored = _mm512_castsi512_ps(_mm512_add_epi32(exact, _mm512_castps_si512(d)));
-    sum = _mm512_fmadd_ps(_mm512_sub_ps(anchored, d), scale, sum);
-  } else {
-    sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(exact), _mm512_mul_ps(scale, d), sum);
-  }
+  const __m512 anchored = _mm512_castsi512_ps(_mm512_add_epi32(_mm512_load_si512(q), _mm512_castps_si512(d)));
+  if constexpr (kSteps > 1) scale = _mm512_mul_ps(scale, avx512::step_factor<kSteps>(x));
+  sum = _mm512_fmadd_ps(_mm512_sub_ps(anchored, d), scale, sum);
   if constexpr (kMinima == Minima::kGroups) sum = _mm512_fnmadd_ps(min, _mm512_set1_ps(x.sum[0]), sum);
   return sum;
 }
@@ -84,7 +80,7 @@ struct UnitMinima {
 };
 
 // Sixteen outputs of `rows` rows: sums stay in registers if there are sixteen of them.
-template <Minima kMinima, bool kPowers, bool kFull>
+template <Minima kMinima, int kSteps, bool kFull>
 QW_INLINE void half_tile(const ChunkTile<kTileColumns>& t, int rows, int v) {
   alignas(64) BlockSums q[2 * kBlocksAhead];
   __m512 sums[kByteRows];
@@ -109,11 +105,11 @@ QW_INLINE void half_tile(const ChunkTile<kTileColumns>& t, int rows, int v) {
     const BlockSums& from = q[b % (2 * kBlocksAhead)];
     if constexpr (kFull) {
 #pragma GCC unroll 16
-      for (int r = 0; r < kByteRows; ++r) sums[r] = scaled<kMinima, kPowers>(from[r], scale, min, x[r], sums[r]);
+      for (int r = 0; r < kByteRows; ++r) sums[r] = scaled<kMinima, kSteps>(from[r], scale, min, x[r], sums[r]);
     } else {
       for (int r = 0; r < rows; ++r) {
         float* const sum = at + r * kTileColumns;
-        _mm512_store_ps(sum, scaled<kMinima, kPowers>(from[r], scale, min, x[r], _mm512_load_ps(sum)));
+        _mm512_store_ps(sum, scaled<kMinima, kSteps>(from[r], scale, min, x[r], _mm512_load_ps(sum)));
       }
     }
   }
@@ -140,13 +136,13 @@ QW_INLINE void half_tile(const ChunkTile<kTileColumns>& t, int rows, int v) {
     _mm512_mask_storeu_ps(t.y + r * t.ldy + 16 * v, mask, _mm512_add_ps(_mm512_load_ps(at + r * kTileColumns), bias));
 }
 
-template <Minima kMinima, bool kPowers>
+template <Minima kMinima, int kSteps>
 void byte_tiles(int rows, const ChunkTile<kTileColumns>& t) {
   for (int v = 0; v < 2; ++v) {
     if (rows == kByteRows) {
-      half_tile<kMinima, kPowers, true>(t, rows, v);
+      half_tile<kMinima, kSteps, true>(t, rows, v);
     } else {
-      half_tile<kMinima, kPowers, false>(t, rows, v);
+      half_tile<kMinima, kSteps, false>(t, rows, v);
     }
   }
 }
@@ -187,7 +183,7 @@ struct ManyRows : FewRows {
   }
   template <WeightType kType>
   static void chunk_tile(int rows, const ChunkTile<kGranule>& t) {
-    byte_tiles<avx512::minima_of(kType), activation_kind(kType).powers>(rows, t);
+    byte_tiles<avx512::minima_of(kType), 1 << activation_kind(kType).step_bits>(rows, t);
   }
 };
 

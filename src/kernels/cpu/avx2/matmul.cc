@@ -159,7 +159,7 @@ struct Avx2Matmul {
 
   // As quantise_activations in scalar.h, byte for byte.
   static void quantise(const float* x, ActivationKind kind, ActivationBlock& out) {
-    const __m256 sign = _mm256_set1_ps(-0.0f), endless = _mm256_set1_ps(endless_activation(kind));
+    const __m256 sign = _mm256_set1_ps(-0.0f), endless = _mm256_set1_ps(kEndlessActivation);
     __m256 v[4], largest = _mm256_setzero_ps(), wrong = _mm256_setzero_ps();
     for (int i = 0; i < 4; ++i) {
       v[i] = _mm256_loadu_ps(x + 8 * i);

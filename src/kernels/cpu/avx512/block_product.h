@@ -49,18 +49,48 @@ QW_INLINE void add_word(const ActivationBlock* x, int word, const __m512i (&w)[k
 
 using Tile = ChunkTile<kTileColumns>;
 
-// Integer sums of a block's group, as many as a tile has, scaled and added. kPowers: blocks are anchored.
-template <bool kPowers, int kRows>
+// The step of a row's scale (kStepBit). A byte of its own, or GCC takes it from the vector that d is loaded into.
+QW_INLINE std::uint8_t step_byte(const ActivationBlock& x) {
+  std::uint8_t low;
+  __builtin_memcpy(&low, &x.d, 1);
+  return low;
+}
+template <int kSteps>
+QW_INLINE __m512 step_factor(const ActivationBlock& x) {
+  static constexpr auto kFactors = []<int... kIndex>(std::integer_sequence<int, kIndex...>) {
+    return std::array<float, kSteps>{step_of(kIndex, kSteps)...};
+  }(std::make_integer_sequence<int, kSteps>());
+  return _mm512_set1_ps(kFactors[step_byte(x) >> kStepBit]);
+}
+
+// Integer sums of a block's group, as many as a tile has, scaled and added.
+template <int kSteps, int kRows>
 QW_INLINE void add_scaled(const __m512i (&q)[kRows][kTileVectors], const __m512 (&scale)[kTileVectors],
                           const ActivationBlock* x, __m512 (&sums)[kRows][kTileVectors]) {
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
     const __m512 d = _mm512_set1_ps(x[r].d);
+    [[maybe_unused]] __m512 step;
+    if constexpr (kSteps > 1) step = step_factor<kSteps>(x[r]);
 #pragma GCC unroll 2
     for (int v = 0; v < kTileVectors; ++v) {
-      sums[r][v] = kPowers ? _mm512_fmadd_ps(_mm512_sub_ps(_mm512_castsi512_ps(q[r][v]), d), scale[v], sums[r][v])
-                           : _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[r][v]), _mm512_mul_ps(scale[v], d), sums[r][v]);
+      const __m512 factor = kSteps > 1 ? _mm512_mul_ps(scale[v], step) : scale[v];
+      sums[r][v] = _mm512_fmadd_ps(_mm512_sub_ps(_mm512_castsi512_ps(q[r][v]), d), factor, sums[r][v]);
     }
+  }
+}
+// The same where all steps of the scale lie ready: a row's is loaded, and nothing multiplied but once.
+template <int kRows>
+QW_INLINE void add_stepped(const __m512i (&q)[kRows][kTileVectors], const float (*steps)[kTileColumns],
+                           const ActivationBlock* x, __m512 (&sums)[kRows][kTileVectors]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    const __m512 d = _mm512_set1_ps(x[r].d);
+    static_assert(sizeof(*steps) == 8 << kStepBit);
+    const auto* const factor = reinterpret_cast<const float*>(reinterpret_cast<const char*>(steps) + 8 * step_byte(x[r]));
+#pragma GCC unroll 2
+    for (int v = 0; v < kTileVectors; ++v)
+      sums[r][v] = _mm512_fmadd_ps(_mm512_sub_ps(_mm512_castsi512_ps(q[r][v]), d), _mm512_load_ps(factor + 16 * v), sums[r][v]);
   }
 }
 
@@ -109,7 +139,7 @@ QW_INLINE void load_both(const float* from, __m512 (&to)[kTileVectors]) {
 }
 
 // Group kGroup of kGroups of one block: integer sums of its inputs, scaled and added.
-template <int kGroups, int kGroup, Minima kMinima, bool kPowers, int kRows>
+template <int kGroups, int kGroup, Minima kMinima, int kSteps, int kRows>
 QW_INLINE void add_group(const OpenedChunk<kTileColumns>& w, int b, const ActivationBlock* x,
                          __m512 (&sums)[kRows][kTileVectors]) {
   __m512i q[kRows][kTileVectors];
@@ -121,9 +151,13 @@ QW_INLINE void add_group(const OpenedChunk<kTileColumns>& w, int b, const Activa
     const __m512i columns[kTileVectors] = {_mm512_load_si512(w.q[b][word]), _mm512_load_si512(w.q[b][word] + 64)};
     add_word<kRows>(x, word, columns, q);
   }
-  __m512 scale[kTileVectors];
-  load_both(w.scale[b][kGroup], scale);
-  add_scaled<kPowers>(q, scale, x, sums);
+  if constexpr (kSteps > 1) {
+    add_stepped(q, w.stepped + b * kStepsOfBlock + kGroup * kSteps, x, sums);
+  } else {
+    __m512 scale[kTileVectors];
+    load_both(w.scale[b][kGroup], scale);
+    add_scaled<1>(q, scale, x, sums);
+  }
   if constexpr (kMinima == Minima::kGroups) {
     __m512 min[kTileVectors];
     load_both(w.min[b][kGroup], min);
@@ -131,7 +165,7 @@ QW_INLINE void add_group(const OpenedChunk<kTileColumns>& w, int b, const Activa
   }
 }
 
-template <int kGroups, Minima kMinima, bool kPowers, int kRows>
+template <int kGroups, Minima kMinima, int kSteps, int kRows>
 void chunk_tile(const Tile& t) {
   const int soon_each = (t.soon_lines + t.tiles - 1) / t.tiles, soon_block = (soon_each + t.blocks - 1) / t.blocks;
   const char *soon = t.soon, *const soon_end = soon + 64 * t.soon_lines;
@@ -153,8 +187,8 @@ void chunk_tile(const Tile& t) {
 #pragma GCC unroll 8
       for (int i = 0; i < kRows * static_cast<int>(sizeof(ActivationBlock)); i += 64)
         __builtin_prefetch(reinterpret_cast<const char*>(x + t.ahead) + i);
-      add_group<kGroups, 0, kMinima, kPowers, kRows>(*t.weights, b, x, sums);
-      if constexpr (kGroups == 2) add_group<kGroups, 1, kMinima, kPowers, kRows>(*t.weights, b, x, sums);
+      add_group<kGroups, 0, kMinima, kSteps, kRows>(*t.weights, b, x, sums);
+      if constexpr (kGroups == 2) add_group<kGroups, 1, kMinima, kSteps, kRows>(*t.weights, b, x, sums);
     }
     if constexpr (kMinima == Minima::kUnits) {
       __m512i pairs[kUnitBlocks / 2][kTileVectors];
@@ -183,17 +217,17 @@ void chunk_tile(const Tile& t) {
 }
 
 using ChunkTileFunction = void (*)(const Tile&);
-template <int kGroups, Minima kMinima, bool kPowers, std::size_t... kIndex>
+template <int kGroups, Minima kMinima, int kSteps, std::size_t... kIndex>
 constexpr std::array<ChunkTileFunction, sizeof...(kIndex)> chunk_tiles(std::index_sequence<kIndex...>) {
-  return {&chunk_tile<kGroups, kMinima, kPowers, static_cast<int>(kIndex) + 1>...};
+  return {&chunk_tile<kGroups, kMinima, kSteps, static_cast<int>(kIndex) + 1>...};
 }
-template <int kGroups, Minima kMinima, bool kPowers>
-constexpr auto kChunkTiles = chunk_tiles<kGroups, kMinima, kPowers>(std::make_index_sequence<kQuantisedRows>{});
+template <int kGroups, Minima kMinima, int kSteps>
+constexpr auto kChunkTiles = chunk_tiles<kGroups, kMinima, kSteps>(std::make_index_sequence<kQuantisedRows>{});
 
 // The tile of a type's kind; 1 <= rows <= kQuantisedRows.
 template <WeightType kType>
 QW_INLINE void chunk_tile_of(int rows, const Tile& t) {
-  constexpr auto& kOf = kChunkTiles<compact_of(kType).groups, minima_of(kType), activation_kind(kType).powers>;
+  constexpr auto& kOf = kChunkTiles<compact_of(kType).groups, minima_of(kType), 1 << activation_kind(kType).step_bits>;
   kOf[static_cast<std::size_t>(rows - 1)](t);
 }
 
@@ -249,7 +283,7 @@ QW_INLINE void add_opened_group(const Opener<kType, false>& open, const char* bl
 #pragma GCC unroll 2
   for (int v = 0; v < kTileVectors; ++v)
     open.group(block + kGroup * (c.minima / c.groups) * kTileColumns, v, d[v], dmin[v], scale[v], min[v]);
-  add_scaled<activation_kind(kType).powers>(q, scale, x, sums);
+  add_scaled<1 << activation_kind(kType).step_bits>(q, scale, x, sums);
   if constexpr (minima_of(kType) == Minima::kGroups) subtract_minima(min, x, kGroup, sums);
 }
 
@@ -401,16 +435,16 @@ void two_tiles(const MatmulArgs& a) {
   }
 }
 
-// As quantise_activations in scalar.h, byte for byte, but anchored where scales are powers of two.
+// As quantise_activations in scalar.h, byte for byte, but anchored.
 QW_INLINE void quantise(const float* x, ActivationKind kind, ActivationBlock& out) {
   const __m512 low = _mm512_loadu_ps(x), high = _mm512_loadu_ps(x + 16);
   const __m512 a = _mm512_abs_ps(low), b = _mm512_abs_ps(high);
-  const __m512 endless = _mm512_set1_ps(endless_activation(kind));
+  const __m512 endless = _mm512_set1_ps(kEndlessActivation);
   const bool finite = (_mm512_cmp_ps_mask(a, endless, _CMP_NLT_UQ) | _mm512_cmp_ps_mask(b, endless, _CMP_NLT_UQ)) == 0;
   const float amax = _mm512_reduce_max_ps(_mm512_max_ps(a, b));
   if (!finite || amax < kSmallestActivation) {
     out = empty_block(finite);
-    if (kind.powers) anchor(out);
+    anchor(kind, out);
     return;
   }
   out.d = activation_scale(kind, amax);
@@ -420,7 +454,7 @@ QW_INLINE void quantise(const float* x, ActivationKind kind, ActivationBlock& ou
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out.q), _mm512_cvtepi32_epi8(q0));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out.q + 16), _mm512_cvtepi32_epi8(q1));
   set_sums(kind, _mm512_reduce_add_epi32(q0), _mm512_reduce_add_epi32(q1), out);
-  if (kind.powers) anchor(out);
+  anchor(kind, out);
 }
 
 // The largest magnitudes of four blocks, as bits: of what is not finite more than of any number.
@@ -445,15 +479,14 @@ QW_INLINE void quantise_four(const float* x, ActivationKind kind, ActivationBloc
   const __m128i amax = largest_of_four(x);
   const __m128 size = _mm_castsi128_ps(amax);
   const __mmask8 usual = _mm_cmp_ps_mask(size, _mm_set1_ps(kSmallestActivation), _CMP_GE_OQ) &
-                         _mm_cmp_ps_mask(size, _mm_set1_ps(endless_activation(kind)), _CMP_LT_OQ);
+                         _mm_cmp_ps_mask(size, _mm_set1_ps(kEndlessActivation), _CMP_LT_OQ);
   if (usual != 15) [[unlikely]] {
     for (int i = 0; i < 4; ++i) quantise(x + i * kBlock, kind, out[i * stride]);
     return;
   }
-  __m128 d = _mm_div_ps(size, _mm_set1_ps(127.0f));
-  if (kind.powers)
-    d = _mm_castsi128_ps(
-        _mm_and_si128(_mm_add_epi32(_mm_castps_si128(d), _mm_set1_epi32(0x7fffff)), _mm_set1_epi32(0x7f800000)));
+  const __m128i below = _mm_set1_epi32(static_cast<int>(below_step(kind)));
+  const __m128i scale = _mm_andnot_si128(below, _mm_add_epi32(_mm_castps_si128(_mm_div_ps(size, _mm_set1_ps(127.0f))), below));
+  const __m128 d = _mm_castsi128_ps(scale);
   const __m512 inverses = _mm512_castps128_ps512(_mm_div_ps(_mm_set1_ps(1.0f), d));
   __m256i sums[4];  // of neighbours by four
 #pragma GCC unroll 4
@@ -469,9 +502,11 @@ QW_INLINE void quantise_four(const float* x, ActivationKind kind, ActivationBloc
   const __m256i halves = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
   const __m128i low = _mm256_castsi256_si128(halves), high = _mm256_extracti128_si256(halves, 1);
   const __m128i first = kind.halves ? low : _mm_add_epi32(low, high), second = kind.halves ? high : _mm_setzero_si128();
-  const __m128 anchors = kind.powers ? _mm_mul_ps(d, _mm_set1_ps(anchor_of(1))) : _mm_setzero_ps();
-  const __m128i offset = _mm_set1_epi32(-kind.offset), begin = _mm_castps_si128(anchors);
-  __m128 to[4] = {kind.powers ? anchors : d, _mm_mul_ps(d, _mm_cvtepi32_ps(first)),
+  const __m128i steps = _mm_and_si128(_mm_srli_epi32(scale, 23 - kind.step_bits), _mm_set1_epi32((1 << kind.step_bits) - 1));
+  const __m128 powers = _mm_castsi128_ps(_mm_and_si128(scale, _mm_set1_epi32(0x7f800000)));
+  const __m128i begin = _mm_add_epi32(_mm_castps_si128(_mm_mul_ps(powers, _mm_set1_ps(anchor_of(1)))), _mm_slli_epi32(steps, kStepBit));
+  const __m128i offset = _mm_set1_epi32(-kind.offset);
+  __m128 to[4] = {_mm_castsi128_ps(begin), _mm_mul_ps(d, _mm_cvtepi32_ps(first)),
                   _mm_mul_ps(d, _mm_cvtepi32_ps(second)),
                   _mm_castsi128_ps(_mm_add_epi32(_mm_mullo_epi32(first, offset), begin))};
   _MM_TRANSPOSE4_PS(to[0], to[1], to[2], to[3]);

@@ -27,6 +27,9 @@ constexpr Minima minima_of(WeightType type) {
   return activation_kind(type).has_units() && c.unit_blocks == kUnitBlocks ? Minima::kUnits : Minima::kGroups;
 }
 
+// What a scale of step `step` of `steps` is of its power of two.
+constexpr float step_of(int step, int steps) { return 1.0f + static_cast<float>(step) / static_cast<float>(steps); }
+
 // kSigned: bytes are the levels themselves, for products of signed bytes; else with what makes them unsigned added.
 template <WeightType kType, bool kSigned>
 struct Opener {
@@ -35,6 +38,8 @@ struct Opener {
   static constexpr int kOffset = activation_kind(kType).offset;
   static constexpr Minima kMinima = minima_of(kType);
   static constexpr int kBytes = c.block * kTileColumns;
+  static constexpr int kSteps = kSigned ? 1 : 1 << activation_kind(kType).step_bits;
+  static_assert(kSteps == 1 || kSteps * c.groups == kStepsOfBlock);
   __m512i table;  // of formats with levels from a table: sixteen of them, unsigned, in every quarter
 
   QW_INLINE Opener() {
@@ -176,7 +181,13 @@ struct Opener {
         for (int v = 0; v < kTileVectors; ++v) {
           __m512 scale, min;
           group(block + g * kGroupBytes, v, d[v], dmin[v], scale, min);
-          _mm512_store_ps(to.scale[b][g] + 16 * v, scale);
+          if constexpr (kSteps == 1) {
+            _mm512_store_ps(to.scale[b][g] + 16 * v, scale);
+          } else {
+#pragma GCC unroll 16
+            for (int s = 0; s < kSteps; ++s)
+              _mm512_store_ps(to.stepped[b * kStepsOfBlock + g * kSteps + s] + 16 * v, _mm512_mul_ps(scale, _mm512_set1_ps(step_of(s, kSteps))));
+          }
           if constexpr (kMinima == Minima::kGroups) _mm512_store_ps(to.min[b][g] + 16 * v, min);
         }
       }

@@ -268,7 +268,7 @@ struct NeonMatmul : widening::Quantised {
       v[i] = vld1q_f32(x + 4 * i);
       const float32x4_t size = vabsq_f32(v[i]);
       largest = vmaxq_f32(largest, size);
-      finite = vandq_u32(finite, vcltq_f32(size, vdupq_n_f32(endless_activation(kind))));
+      finite = vandq_u32(finite, vcltq_f32(size, vdupq_n_f32(kEndlessActivation)));
     }
     const bool all_finite = vminvq_u32(finite) != 0;
     const float amax = vmaxvq_f32(largest);

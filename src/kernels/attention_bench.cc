@@ -99,11 +99,41 @@ void DeltaRule(benchmark::State& state, Isa isa) {
   state.counters["GFLOPs"] = 7.0 * static_cast<double>(d * d) / seconds / 1e9;
 }
 
+// Arguments: sequences, tokens of each in a call; 16 value heads of 128 x 128. The last token of every call is another of its
+// chunk. Counts seconds of a token and head.
+void Heads(benchmark::State& state, Isa isa, bool chunks) {
+  if (isa > base::best_isa()) return state.SkipWithError("this CPU cannot run it");
+  const std::int64_t sequences = state.range(0), rows = state.range(1), d = 128, heads = 16, ld = 3 * heads * d;
+  const std::int64_t size = chunks ? DeltaRuleState{d, d}.floats() : d * d;
+  std::vector<float> x = noise(rows * ld, 3), y(static_cast<std::size_t>(rows * heads * d));
+  for (float& v : x) v *= 0.1F;
+  std::vector<float> states(static_cast<std::size_t>(sequences * heads * size));
+  const std::vector<float> gates(static_cast<std::size_t>(rows * 2), 0.5F);
+  const Kernels& kernels = kernels_for(isa);
+  std::int64_t position = 0;
+  const double start = thread_seconds();
+  for (auto _ : state) {
+    for (std::int64_t s = 0; s < sequences; ++s)
+      for (std::int64_t h = 0; h < heads; ++h) {
+        const float* q = x.data() + h * d;
+        const DeltaRuleRows a{rows, d, d, q, q + heads * d, ld, q + 2 * heads * d, ld, gates.data(), gates.data() + 1, 2,
+                              y.data() + h * d, heads * d, states.data() + (s * heads + h) * size};
+        // Sequences are at different places of their chunks.
+        if (chunks) kernels.delta_rule_chunks({a, rows == 1 ? 16 + position + s : 16});
+        else kernels.delta_rule(a);
+      }
+    ++position;
+  }
+  state.counters["us_per_token"] =
+      (thread_seconds() - start) / static_cast<double>(state.iterations() * rows * sequences * heads) * 1e6;
+}
+
 void types(benchmark::internal::Benchmark* b) {
   for (const std::int64_t keys : {4096, 16384})
     for (const CacheType t : {CacheType::kF16, CacheType::kBF16, CacheType::kQ8, CacheType::kQ4}) b->Args({static_cast<int>(t), keys});
 }
 void tokens(benchmark::internal::Benchmark* b) { b->Arg(1)->Arg(512); }
+void shapes(benchmark::internal::Benchmark* b) { b->Args({1, 512})->Args({1, 1})->Args({256, 1}); }
 
 BENCHMARK_CAPTURE(Decode, amx, Isa::kAmx)->Apply(types);
 BENCHMARK_CAPTURE(Decode, avx512, Isa::kAvx512)->Apply(types);
@@ -113,6 +143,12 @@ BENCHMARK_CAPTURE(Prefill, avx512, Isa::kAvx512)->Apply(types);
 BENCHMARK_CAPTURE(DeltaRule, avx512, Isa::kAvx512)->Apply(tokens);
 BENCHMARK_CAPTURE(DeltaRule, avx2, Isa::kAvx2)->Apply(tokens);
 BENCHMARK_CAPTURE(DeltaRule, portable, Isa::kPortable)->Apply(tokens);
+BENCHMARK_CAPTURE(Heads, avx512, Isa::kAvx512, false)->Apply(shapes);
+BENCHMARK_CAPTURE(Heads, avx512_chunks, Isa::kAvx512, true)->Apply(shapes);
+BENCHMARK_CAPTURE(Heads, avx2, Isa::kAvx2, false)->Apply(shapes);
+BENCHMARK_CAPTURE(Heads, avx2_chunks, Isa::kAvx2, true)->Apply(shapes);
+BENCHMARK_CAPTURE(Heads, portable, Isa::kPortable, false)->Apply(shapes);
+BENCHMARK_CAPTURE(Heads, portable_chunks, Isa::kPortable, true)->Apply(shapes);
 
 }  // namespace
 }  // namespace qw::kernels

@@ -127,6 +127,28 @@ struct DeltaRuleRows {
   float* state;                                      // [key_dim, value_dim], read and written
 };
 
+// The same function in chunks of kDeltaChunk positions, counted from position 0 of the sequence. Of the chunk a sequence is in,
+// rows i so far are kept as their keys and what they write, u; S is that before the chunk, and rewritten at its end alone. With
+// products D(t, i) of the decays of rows i + 1 .. t, and D(t) of all up to t,
+//   u_t = beta_t (v_t - D(t) S^T k_t - sum over i < t of D(t, i) (k_i . k_t) u_i)
+//   y_t = D(t) S^T q_t + sum over i <= t of D(t, i) (k_i . q_t) u_i
+//   S <- D(last) S + sum over i of k_i (D(last, i) u_i)^T
+// so that S is read once for all rows of a chunk. Every sum has one order whatever rows a call brings: where a text is cut into
+// calls changes no bit.
+inline constexpr std::int64_t kDeltaChunk = 16;
+// Where things lie in the state of one value head. The order of S [key_dim, value_dim] is the table's own.
+struct DeltaRuleState {
+  std::int64_t key_dim, value_dim;
+  constexpr std::int64_t keys() const { return key_dim * value_dim; }                     // [kDeltaChunk, key_dim]
+  constexpr std::int64_t writes() const { return keys() + kDeltaChunk * key_dim; }        // u [kDeltaChunk, value_dim]
+  constexpr std::int64_t decays() const { return writes() + kDeltaChunk * value_dim; }    // D(t), then D(t, i), of the last row t
+  constexpr std::int64_t floats() const { return (decays() + 1 + kDeltaChunk + 15) / 16 * 16; }  // whole lines of a cache
+};
+struct DeltaRuleChunks {
+  DeltaRuleRows rows;     // with a state as DeltaRuleState says
+  std::int64_t position;  // of row 0; at 0 nothing of the state is read, else it is that of all rows before
+};
+
 // Copies tokens of one kv head, as they are stored, to the front of a pool of one kv head: what a row sees that does not see all.
 struct CacheRun {
   std::int64_t begin, tokens;  // positions [begin, begin + tokens)
@@ -225,6 +247,7 @@ struct Kernels {
 
   // ---- recurrent layers --------------------------------------------------------------------------------------------
   void (*delta_rule)(const DeltaRuleRows&);
+  void (*delta_rule_chunks)(const DeltaRuleChunks&);
 
   // ---- attention ---------------------------------------------------------------------------------------------------
   std::size_t (*attention_scratch_bytes)(GemmPrecision, std::int64_t tokens, std::int64_t head_dim);

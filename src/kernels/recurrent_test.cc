@@ -90,5 +90,88 @@ TEST_P(DeltaRuleTest, IsTheSameWhereverTheTextIsCut) {
   }
 }
 
+// A text of rows with gates of its own, through delta_rule_chunks from position 0 on.
+struct ChunkText : Text {
+  ChunkText(std::int64_t t, std::int64_t dk, std::int64_t dv, float smallest, float largest) : Text(t, dk, dv) {
+    for (float& x : decay) x = smallest * std::pow(largest / smallest, x);
+  }
+  std::int64_t state_floats() const { return DeltaRuleState{key_dim, value_dim}.floats(); }
+  void chunks(const Kernels& kernels, std::int64_t begin, std::int64_t end, float* s, float* y) const {
+    kernels.delta_rule_chunks({{end - begin, key_dim, value_dim, q.data() + begin * key_dim, k.data() + begin * key_dim, key_dim,
+                                v.data() + begin * value_dim, value_dim, decay.data() + begin, beta.data() + begin, 1,
+                                y + begin * value_dim, value_dim, s},
+                               begin});
+  }
+  // The same token by token in double, from no state; `largest`: what any sum met, or `at_least`.
+  std::vector<double> in_double(double& largest) const {
+    std::vector<double> s(static_cast<std::size_t>(key_dim * value_dim)), y(static_cast<std::size_t>(rows * value_dim));
+    for (std::int64_t t = 0; t < rows; ++t)
+      for (std::int64_t c = 0; c < value_dim; ++c) {
+        double known = 0;
+        for (std::int64_t i = 0; i < key_dim; ++i) known += decay[t] * s[i * value_dim + c] * k[t * key_dim + i];
+        const double delta = beta[t] * (v[t * value_dim + c] - known);
+        for (std::int64_t i = 0; i < key_dim; ++i) {
+          double& x = s[i * value_dim + c];
+          x = decay[t] * x + k[t * key_dim + i] * delta;
+          largest = std::max(largest, std::fabs(x));
+          y[t * value_dim + c] += x * q[t * key_dim + i];
+        }
+      }
+    return y;
+  }
+};
+
+// Nothing, or nearly everything, is forgotten from row to row; and all between.
+constexpr std::array<std::array<float, 2>, 4> kDecays{{{1e-30F, 1e-3F}, {1e-3F, 0.9F}, {0.5F, 1.0F}, {0.9999F, 1.0F}}};
+
+TEST_P(DeltaRuleTest, ChunksAgreeWithDouble) {
+  const Kernels& kernels = kernels_for(GetParam());
+  EXPECT_EQ(kernels.delta_rule_chunks == kernels_for(Isa::kPortable).delta_rule_chunks, GetParam() == Isa::kPortable);
+  for (const auto [smallest, greatest] : kDecays)
+    for (const auto [rows, dk, dv] : {std::array<std::int64_t, 3>{1, 16, 16}, {7, 64, 64}, {70, 128, 128}, {33, 24, 37}, {50, 35, 3},
+                                      {40, 1, 1}, {40, 300, 45}, {20, 8, 65}}) {
+      const ChunkText text(rows, dk, dv, smallest, greatest);
+      std::vector<float> state(static_cast<std::size_t>(text.state_floats()), NAN), y(static_cast<std::size_t>(rows * dv));
+      text.chunks(kernels, 0, rows, state.data(), y.data());
+      double largest = 4;
+      const std::vector<double> wanted = text.in_double(largest);
+      for (std::int64_t i = 0; i < rows * dv; ++i) {
+        const double bound = static_cast<double>(i / dv + 1) * static_cast<double>(dk + 8) * kUnit * largest * std::sqrt(dk);
+        expect_within(y[i], wanted[i], bound, "y", i);
+      }
+    }
+}
+
+// Outputs and all that the state tells of a text: of a chunk that has ended, nothing but S.
+TEST_P(DeltaRuleTest, ChunksAreTheSameWhereverTheTextIsCut) {
+  const Kernels& kernels = kernels_for(GetParam());
+  for (const auto [smallest, greatest] : kDecays)
+    for (const auto [rows, dk, dv] : {std::array<std::int64_t, 3>{70, 128, 128}, {70, 21, 45}, {64, 64, 32}, {35, 300, 7}}) {
+      const ChunkText text(rows, dk, dv, smallest, greatest);
+      std::vector<float> whole(static_cast<std::size_t>(rows * dv)), whole_state(static_cast<std::size_t>(text.state_floats()), 7.0F);
+      text.chunks(kernels, 0, rows, whole_state.data(), whole.data());
+      const auto same = [&](const auto& cuts, const char* what) {
+        std::vector<float> y(whole.size()), state(whole_state.size(), 7.0F);
+        std::int64_t at = 0;
+        for (const std::int64_t cut : cuts) text.chunks(kernels, at, cut, state.data(), y.data()), at = cut;
+        text.chunks(kernels, at, rows, state.data(), y.data());
+        EXPECT_EQ(std::memcmp(y.data(), whole.data(), y.size() * 4), 0) << what << ' ' << (cuts.empty() ? 0 : cuts[0]);
+        EXPECT_EQ(std::memcmp(state.data(), whole_state.data(), state.size() * 4), 0) << what << ' ' << (cuts.empty() ? 0 : cuts[0]);
+      };
+      std::vector<std::int64_t> cuts;
+      for (std::int64_t cut = 1; cut < rows; ++cut) {
+        cuts.push_back(cut);
+        same(std::vector<std::int64_t>{cut}, "cut at");
+      }
+      same(cuts, "rows alone");
+      std::mt19937 rng(5);
+      for (int turn = 0; turn < 20; ++turn) {
+        cuts.clear();
+        for (std::int64_t cut = 1 + rng() % 20; cut < rows; cut += 1 + rng() % 20) cuts.push_back(cut);
+        same(cuts, "cut anyhow, first at");
+      }
+    }
+}
+
 }  // namespace
 }  // namespace qw::kernels

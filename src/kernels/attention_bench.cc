@@ -107,6 +107,7 @@ void Heads(benchmark::State& state, Isa isa, bool chunks) {
   const std::int64_t size = chunks ? DeltaRuleState{d, d}.floats() : d * d;
   std::vector<float> x = noise(rows * ld, 3), y(static_cast<std::size_t>(rows * heads * d));
   for (float& v : x) v *= 0.1F;
+  const std::vector<float> keys(x.begin(), x.begin() + 2 * rows * heads * d);  // as ops/delta_rule.cc orders them
   std::vector<float> states(static_cast<std::size_t>(sequences * heads * size));
   const std::vector<float> gates(static_cast<std::size_t>(rows * 2), 0.5F);
   const Kernels& kernels = kernels_for(isa);
@@ -115,8 +116,8 @@ void Heads(benchmark::State& state, Isa isa, bool chunks) {
   for (auto _ : state) {
     for (std::int64_t s = 0; s < sequences; ++s)
       for (std::int64_t h = 0; h < heads; ++h) {
-        const float* q = x.data() + h * d;
-        const DeltaRuleRows a{rows, d, d, q, q + heads * d, ld, q + 2 * heads * d, ld, gates.data(), gates.data() + 1, 2,
+        const float* q = keys.data() + h * rows * d;
+        const DeltaRuleRows a{rows, d, d, q, q + heads * rows * d, d, x.data() + (2 * heads + h) * d, ld, gates.data(), gates.data() + 1, 2,
                               y.data() + h * d, heads * d, states.data() + (s * heads + h) * size};
         // Sequences are at different places of their chunks.
         if (chunks) kernels.delta_rule_chunks({a, rows == 1 ? 16 + position + s : 16});

@@ -14,8 +14,9 @@ namespace {
 #include "kernels/internal/vec_avx2.inc"
 // 32 columns of a key of 128: 16 KiB of state, half of a first cache; 12 of 16 registers.
 constexpr int kStateVecs = 4;
-// In chunks: tiles of so many rows and vectors of columns; up to how many rows take a strip's columns at once.
-constexpr int kTileRows = 6, kTileVecs = 2, kFewRows = 3;
+// In chunks: tiles of so many rows and vectors of columns, of so many rows where they are answered; up to how many rows take a
+// strip's columns at once.
+constexpr int kTileRows = 6, kTileVecs = 2, kFewRows = 3, kAnswerRows = 2;
 #include "kernels/internal/recurrent.inc"
 }  // namespace
 

@@ -13,8 +13,9 @@ namespace {
 #include "kernels/internal/vec_neon.inc"
 // 32 columns of a key of 128: 16 KiB of state, half of a first cache; 24 of 32 registers.
 constexpr int kStateVecs = 8;
-// In chunks: tiles of so many rows and vectors of columns; up to how many rows take a strip's columns at once.
-constexpr int kTileRows = 6, kTileVecs = 4, kFewRows = 3;
+// In chunks: tiles of so many rows and vectors of columns, of so many rows where they are answered; up to how many rows take a
+// strip's columns at once.
+constexpr int kTileRows = 6, kTileVecs = 4, kFewRows = 3, kAnswerRows = 2;
 #include "kernels/internal/recurrent.inc"
 }  // namespace
 

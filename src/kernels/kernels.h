@@ -135,7 +135,7 @@ struct DeltaRuleRows {
 //   S <- D(last) S + sum over i of k_i (D(last, i) u_i)^T
 // so that S is read once for all rows of a chunk. Every sum has one order whatever rows a call brings: where a text is cut into
 // calls changes no bit.
-inline constexpr std::int64_t kDeltaChunk = 16;
+inline constexpr std::int64_t kDeltaChunk = 8;
 // Where things lie in the state of one value head. The order of S [key_dim, value_dim] is the table's own.
 struct DeltaRuleState {
   std::int64_t key_dim, value_dim;

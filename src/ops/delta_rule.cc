@@ -26,12 +26,12 @@ double query_scale(const DeltaRuleSpec& s) { return 1.0 / std::sqrt(static_cast<
 
 void delta_rule_prepare(const Machine& m, const DeltaRuleArgs& a) {
   const DeltaRuleSpec& s = a.spec;
-  const std::int64_t dk = s.key_dim, kw = s.keys_width();
+  const std::int64_t dk = s.key_dim;
   for_rows(m.pool, a.rows, [&](std::int64_t first, std::int64_t end) {
     for (std::int64_t r = first; r < end; ++r) {
       for (std::int64_t h = 0; h < 2 * s.key_heads; ++h) {
         const float* from = a.x + r * s.input_width() + h * dk;
-        float* to = a.keys + r * 2 * kw + h * dk;
+        float* to = a.keys + (h * a.rows + r) * dk;
         const auto f = static_cast<float>(unit_factor(m, from, dk) * (h < s.key_heads ? query_scale(s) : 1.0));
         for (std::int64_t i = 0; i < dk; ++i) to[i] = from[i] * f;
       }
@@ -46,25 +46,42 @@ void delta_rule_prepare(const Machine& m, const DeltaRuleArgs& a) {
   });
 }
 
-void delta_rule_run(const Machine& m, const DeltaRuleArgs& a, std::int64_t first, std::int64_t n, std::int32_t h, float* state) {
+namespace {
+
+// The unit query of row r and a key head.
+const float* query_of(const DeltaRuleArgs& a, std::int64_t r, std::int32_t key_head) {
+  return a.keys + (std::int64_t{key_head} * a.rows + r) * a.spec.key_dim;
+}
+const float* key_of(const DeltaRuleArgs& a, std::int64_t r, std::int32_t key_head) {
+  return query_of(a, r, a.spec.key_heads + key_head);
+}
+
+kernels::DeltaRuleRows rows_of(const DeltaRuleArgs& a, std::int64_t first, std::int64_t n, std::int32_t h, float* state) {
   const DeltaRuleSpec& s = a.spec;
-  const std::int64_t kw = s.keys_width();
-  const float* q = a.keys + first * 2 * kw + std::int64_t{s.key_head(h)} * s.key_dim;
   const float* gates = a.gates + first * 2 * s.value_heads + h;
-  m.kernels.delta_rule({.rows = n,
-                        .key_dim = s.key_dim,
-                        .value_dim = s.value_dim,
-                        .q = q,
-                        .k = q + kw,
-                        .ldk = 2 * kw,
-                        .v = a.x + first * s.input_width() + 2 * kw + std::int64_t{h} * s.value_dim,
-                        .ldv = s.input_width(),
-                        .decay = gates,
-                        .beta = gates + s.value_heads,
-                        .ldg = 2 * std::int64_t{s.value_heads},
-                        .y = a.y + first * s.values_width() + std::int64_t{h} * s.value_dim,
-                        .ldy = s.values_width(),
-                        .state = state});
+  return {.rows = n,
+          .key_dim = s.key_dim,
+          .value_dim = s.value_dim,
+          .q = query_of(a, first, s.key_head(h)),
+          .k = key_of(a, first, s.key_head(h)),
+          .ldk = s.key_dim,
+          .v = a.x + first * s.input_width() + 2 * s.keys_width() + std::int64_t{h} * s.value_dim,
+          .ldv = s.input_width(),
+          .decay = gates,
+          .beta = gates + s.value_heads,
+          .ldg = 2 * std::int64_t{s.value_heads},
+          .y = a.y + first * s.values_width() + std::int64_t{h} * s.value_dim,
+          .ldy = s.values_width(),
+          .state = state};
+}
+
+}  // namespace
+
+std::int64_t DeltaRuleSpec::head_state_floats() const { return kernels::DeltaRuleState{key_dim, value_dim}.floats(); }
+
+void delta_rule_run(const Machine& m, const DeltaRuleArgs& a, std::int64_t first, std::int64_t n, std::int64_t position,
+                    std::int32_t h, float* state) {
+  m.kernels.delta_rule_chunks({rows_of(a, first, n, h, state), position});
 }
 
 std::int64_t delta_rule_state_floats(const DeltaRuleSpec& spec, std::int64_t rows) {
@@ -103,7 +120,7 @@ void delta_rule_forward(const Machine& m, const DeltaRuleTraining& t) {
     for_stretches(t.cu_seqlens[static_cast<std::size_t>(d)], t.cu_seqlens[static_cast<std::size_t>(d) + 1],
                   [&](std::int64_t first, std::int64_t n, bool kept) {
                     if (kept) std::memcpy(t.states + (first / kDeltaRuleKept * s.value_heads + h) * size, state, bytes(size));
-                    delta_rule_run(m, a, first, n, h, state);
+                    m.kernels.delta_rule(rows_of(a, first, n, h, state));
                   });
   });
 }
@@ -175,12 +192,12 @@ void document_backward(const Machine& m, const DeltaRuleTraining& t, std::int64_
       for (std::int64_t r = first; r < last; ++r) {
         float* state = after + (r - first) * size;
         std::memcpy(state, r == first ? start : state - size, bytes(size));
-        delta_rule_run(m, a, r, 1, h, state);
+        m.kernels.delta_rule(rows_of(a, r, 1, h, state));
       }
       for (std::int64_t r = last; r-- > first;) {
-        const float* q = a.keys + r * 2 * kw + key_head * dk;
         float* dx = t.dx + r * in;
-        RowGradient g{.q = q, .k = q + kw, .v = a.x + r * in + 2 * kw + h * dv, .dy = t.dy + r * s.values_width() + h * dv,
+        RowGradient g{.q = query_of(a, r, key_head), .k = key_of(a, r, key_head),
+                      .v = a.x + r * in + 2 * kw + h * dv, .dy = t.dy + r * s.values_width() + h * dv,
                       .before = r == first ? start : after + (r - first - 1) * size, .s2 = after + (r - first) * size,
                       .decay = a.gates[(r * 2) * s.value_heads + h], .beta = a.gates[(r * 2 + 1) * s.value_heads + h],
                       .ds = ds, .dq = dx + key_head * dk, .dk = dx + kw + key_head * dk, .dv = dx + 2 * kw + h * dv};

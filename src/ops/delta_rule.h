@@ -5,8 +5,9 @@
 //   g = -exp(a_log) softplus(forget + dt_bias),  beta = sigmoid(write)
 //   S <- e^g S,  d = beta (v - S^T k),  S <- S + k d^T,  y = S^T q
 //
-// The rule is computed token by token (Kernels::delta_rule): what a token gives does not depend on how its sequence is cut
-// into steps, not by a bit, which the forms that work in chunks (same function, other rounding) do not hold.
+// Running, the rule is computed in chunks of positions of the sequence (Kernels::delta_rule_chunks): a step may begin and end
+// anywhere in a chunk, and what a token gives does not depend on that, not by a bit. Training computes it token by token
+// (Kernels::delta_rule; the same function with other roundings), as its backward pass needs the state after each.
 #pragma once
 
 #include <cstdint>
@@ -29,14 +30,16 @@ struct DeltaRuleArgs {
   const float* a_log = nullptr;    // [Hv]
   const float* dt_bias = nullptr;  // [Hv]
   float* y = nullptr;              // [rows, Hv * value_dim]; backward: scratch
-  float* keys = nullptr;           // [rows, 2 keys_width], scratch: unit queries and keys
+  float* keys = nullptr;           // [2 key_heads, rows, key_dim], scratch: unit queries, then keys
   float* gates = nullptr;          // [rows, 2 Hv], scratch: e^g and beta
 };
 
 // Fills keys and gates.
 void delta_rule_prepare(const Machine& m, const DeltaRuleArgs& args);
-// Rows [first, first + n) of one sequence through value head h, whose state [key_dim, value_dim] is read and written.
-void delta_rule_run(const Machine& m, const DeltaRuleArgs& args, std::int64_t first, std::int64_t n, std::int32_t h, float* state);
+// Rows [first, first + n) of one sequence, from `position` on, through value head h. `state`: spec.head_state_floats() floats,
+// read (but at position 0) and written.
+void delta_rule_run(const Machine& m, const DeltaRuleArgs& args, std::int64_t first, std::int64_t n, std::int64_t position,
+                    std::int32_t h, float* state);
 
 // Training: documents of rows [cu_seqlens[d], cu_seqlens[d + 1]).
 struct DeltaRuleTraining {

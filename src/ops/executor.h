@@ -98,7 +98,7 @@ struct ShortConvSpec {
   std::int32_t dilation = 1;  // rows between two taps
 };
 
-// delta_rule.h. The state is [value_heads, key_dim, value_dim].
+// delta_rule.h. The state is one kernels::DeltaRuleState for each value head.
 struct DeltaRuleSpec {
   std::int32_t key_heads = 0, value_heads = 0;  // value_heads is a multiple of key_heads
   std::int32_t key_dim = 0, value_dim = 0;
@@ -108,6 +108,8 @@ struct DeltaRuleSpec {
   std::int32_t keys_width() const { return key_heads * key_dim; }
   std::int32_t values_width() const { return value_heads * value_dim; }
   std::int32_t input_width() const { return 2 * keys_width() + values_width(); }
+  std::int64_t head_state_floats() const;
+  std::int64_t state_floats() const { return value_heads * head_state_floats(); }
 };
 
 inline constexpr std::int32_t kMaxNgram = 8, kMaxNgramHeads = 256;

@@ -50,7 +50,7 @@ void RunningExecutor::State::take_workspaces() {
     if (op.kind == OpKind::kNgrams) state_floats = std::max(state_floats, op.ngrams.state + op.ngrams.size - 1);
     if (op.kind == OpKind::kDeltaRule) {
       const DeltaRuleSpec& d = op.delta;
-      state_floats = std::max(state_floats, d.state + std::int64_t{d.key_dim} * d.values_width());
+      state_floats = std::max(state_floats, d.state + d.state_floats());
       if (const std::int64_t n = options.max_rows * 2 * d.keys_width(); keys.size() < index(n) * sizeof(float)) keys = float_buffer(n);
       if (const std::int64_t n = options.max_rows * 2 * d.value_heads; gates.size() < index(n) * sizeof(float)) gates = float_buffer(n);
     }
@@ -495,13 +495,12 @@ void RunningExecutor::State::run_delta_rule(const Op& op) {
                            .gates = floats(gates)};
   delta_rule_prepare(machine, args);
   const StateView& states = *batch.states;
-  const std::int64_t heads = op.delta.value_heads, size = std::int64_t{op.delta.key_dim} * op.delta.value_dim;
+  const std::int64_t heads = op.delta.value_heads, size = op.delta.head_state_floats();
   for_pieces(machine.pool, static_cast<std::int64_t>(stretches.size()) * heads, [&](int, std::int64_t piece) {
     const Stretch& t = stretches[index(piece / heads)];
     const std::int64_t h = piece % heads;
     float* state = states.data + t.slot * states.slot_floats + op.delta.state + h * size;
-    if (t.fresh) std::fill(state, state + size, 0.0f);
-    delta_rule_run(machine, args, t.first, t.rows, static_cast<std::int32_t>(h), state);
+    delta_rule_run(machine, args, t.first, t.rows, batch.positions[index(t.first)], static_cast<std::int32_t>(h), state);
   });
 }
 

@@ -73,7 +73,7 @@ DeltaWeights delta_weights(ParameterTable& table, ModelTraits& t, const HybridCo
   w.out = table.matrix(hf + "out_proj.weight", names.gguf + "ssm_out.weight", t.width, d.values_width());
   if (d.tiled) tile_heads(table, c, w);
   w.state = t.state_floats;
-  t.state_floats += std::int64_t{c.taps - 1} * d.input_width() + std::int64_t{d.key_dim} * d.values_width();
+  t.state_floats += std::int64_t{c.taps - 1} * d.input_width() + d.state_floats();
   return w;
 }
 

@@ -42,8 +42,10 @@ TEST(Hybrid, ReadsItsConfiguration) {
   const ModelTraits& t = model->traits();
   EXPECT_EQ(t.layers, 1);
   EXPECT_EQ(t.recurrent, (std::vector<std::int32_t>{0, 1, 2}));
-  // Three layers, each with three inputs of 2 * 16 + 24 columns and four matrices of 8 x 6.
-  EXPECT_EQ(t.state_floats, 3 * (3 * 56 + 4 * 8 * 6));
+  // Three layers, each with three inputs of 2 * 16 + 24 columns and four heads' matrices of 8 x 6, eight keys, what their rows
+  // write and nine decays, in whole lines of a cache.
+  EXPECT_EQ(t.state_floats, 3 * (3 * 56 + 4 * 176));
+  EXPECT_EQ((8 * 6 + 8 * 8 + 8 * 6 + 9 + 15) / 16 * 16, 176);
   const auto o = model->hf_config();
   EXPECT_EQ(o.find("num_hidden_layers")->as_int(), 4);
   EXPECT_EQ(o.find("rope_parameters")->find("partial_rotary_factor")->as_double(), 0.25);

@@ -98,8 +98,8 @@ void chunk_row(const DeltaRuleRows& a, std::int64_t t, std::int64_t row) {
   decays[1 + row] = 1.0F;
   for (std::int64_t i = 0; i < row; ++i) decays[1 + i] *= decay;
   Chunk c{.row = row, .keys = keys, .writes = a.state + at.writes(), .decays = decays, .known = {}, .seen = {}};
-  for (std::int64_t i = 0; i <= row; ++i)
-    for (std::int64_t e = 0; e < a.key_dim; ++e) {
+  for (std::int64_t e = 0; e < a.key_dim; ++e)
+    for (std::int64_t i = 0; i <= row; ++i) {
       c.known[i] += keys[i * a.key_dim + e] * k[e];
       c.seen[i] += keys[i * a.key_dim + e] * q[e];
     }

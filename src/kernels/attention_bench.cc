@@ -82,26 +82,9 @@ void Prefill(benchmark::State& state, Isa isa) {
   state.counters["GFLOPs"] = flops / (thread_seconds() - start) / 1e9;
 }
 
-// Arguments: tokens of one value head of 128 x 128.
-void DeltaRule(benchmark::State& state, Isa isa) {
-  if (isa > base::best_isa()) return state.SkipWithError("this CPU cannot run it");
-  const std::int64_t rows = state.range(0), d = 128;
-  std::vector<float> x = noise(rows * d * 3, 3), y(static_cast<std::size_t>(rows * d)), s(static_cast<std::size_t>(d * d));
-  for (float& v : x) v *= 0.1F;
-  const std::vector<float> gates(static_cast<std::size_t>(rows * 2), 0.5F);
-  const double start = thread_seconds();
-  for (auto _ : state) {
-    kernels_for(isa).delta_rule({rows, d, d, x.data(), x.data() + d, 3 * d, x.data() + 2 * d, 3 * d, gates.data(), gates.data() + 1, 2,
-                                 y.data(), d, s.data()});
-  }
-  const double seconds = (thread_seconds() - start) / static_cast<double>(state.iterations() * rows);
-  state.counters["us_per_token"] = seconds * 1e6;
-  state.counters["GFLOPs"] = 7.0 * static_cast<double>(d * d) / seconds / 1e9;
-}
-
-// Arguments: sequences, tokens of each in a call; 16 value heads of 128 x 128. The last token of every call is another of its
-// chunk. Counts seconds of a token and head.
-void Heads(benchmark::State& state, Isa isa, bool chunks) {
+// The rule token by token, as training runs it, or in chunks. Arguments: sequences, tokens of each in a call; 16 value heads of
+// 128 x 128. A lone token is each of its chunk in turn.
+void DeltaRule(benchmark::State& state, Isa isa, bool chunks) {
   if (isa > base::best_isa()) return state.SkipWithError("this CPU cannot run it");
   const std::int64_t sequences = state.range(0), rows = state.range(1), d = 128, heads = 16, ld = 3 * heads * d;
   const std::int64_t size = chunks ? DeltaRuleState{d, d}.floats() : d * d;
@@ -120,7 +103,7 @@ void Heads(benchmark::State& state, Isa isa, bool chunks) {
         const DeltaRuleRows a{rows, d, d, q, q + heads * rows * d, d, x.data() + (2 * heads + h) * d, ld, gates.data(), gates.data() + 1, 2,
                               y.data() + h * d, heads * d, states.data() + (s * heads + h) * size};
         // Sequences are at different places of their chunks.
-        if (chunks) kernels.delta_rule_chunks({a, rows == 1 ? 16 + position + s : 16});
+        if (chunks) kernels.delta_rule_chunks({a, rows == 1 ? kDeltaChunk + position + s : kDeltaChunk});
         else kernels.delta_rule(a);
       }
     ++position;
@@ -133,23 +116,19 @@ void types(benchmark::internal::Benchmark* b) {
   for (const std::int64_t keys : {4096, 16384})
     for (const CacheType t : {CacheType::kF16, CacheType::kBF16, CacheType::kQ8, CacheType::kQ4}) b->Args({static_cast<int>(t), keys});
 }
-void tokens(benchmark::internal::Benchmark* b) { b->Arg(1)->Arg(512); }
-void shapes(benchmark::internal::Benchmark* b) { b->Args({1, 512})->Args({1, 1})->Args({256, 1}); }
+void texts(benchmark::internal::Benchmark* b) { b->Args({1, 512})->Args({1, 1})->Args({256, 1}); }
 
 BENCHMARK_CAPTURE(Decode, amx, Isa::kAmx)->Apply(types);
 BENCHMARK_CAPTURE(Decode, avx512, Isa::kAvx512)->Apply(types);
 BENCHMARK_CAPTURE(Decode, avx2, Isa::kAvx2)->Apply(types);
 BENCHMARK_CAPTURE(Prefill, amx, Isa::kAmx)->Apply(types);
 BENCHMARK_CAPTURE(Prefill, avx512, Isa::kAvx512)->Apply(types);
-BENCHMARK_CAPTURE(DeltaRule, avx512, Isa::kAvx512)->Apply(tokens);
-BENCHMARK_CAPTURE(DeltaRule, avx2, Isa::kAvx2)->Apply(tokens);
-BENCHMARK_CAPTURE(DeltaRule, portable, Isa::kPortable)->Apply(tokens);
-BENCHMARK_CAPTURE(Heads, avx512, Isa::kAvx512, false)->Apply(shapes);
-BENCHMARK_CAPTURE(Heads, avx512_chunks, Isa::kAvx512, true)->Apply(shapes);
-BENCHMARK_CAPTURE(Heads, avx2, Isa::kAvx2, false)->Apply(shapes);
-BENCHMARK_CAPTURE(Heads, avx2_chunks, Isa::kAvx2, true)->Apply(shapes);
-BENCHMARK_CAPTURE(Heads, portable, Isa::kPortable, false)->Apply(shapes);
-BENCHMARK_CAPTURE(Heads, portable_chunks, Isa::kPortable, true)->Apply(shapes);
+BENCHMARK_CAPTURE(DeltaRule, avx512, Isa::kAvx512, false)->Apply(texts);
+BENCHMARK_CAPTURE(DeltaRule, avx512_chunks, Isa::kAvx512, true)->Apply(texts);
+BENCHMARK_CAPTURE(DeltaRule, avx2, Isa::kAvx2, false)->Apply(texts);
+BENCHMARK_CAPTURE(DeltaRule, avx2_chunks, Isa::kAvx2, true)->Apply(texts);
+BENCHMARK_CAPTURE(DeltaRule, portable, Isa::kPortable, false)->Apply(texts);
+BENCHMARK_CAPTURE(DeltaRule, portable_chunks, Isa::kPortable, true)->Apply(texts);
 
 }  // namespace
 }  // namespace qw::kernels

@@ -142,7 +142,7 @@ TEST_P(DeltaRuleTest, ChunksAgreeWithDouble) {
     }
 }
 
-// Outputs and all that the state tells of a text: of a chunk that has ended, nothing but S.
+// Outputs and the whole state.
 TEST_P(DeltaRuleTest, ChunksAreTheSameWhereverTheTextIsCut) {
   const Kernels& kernels = kernels_for(GetParam());
   for (const auto [smallest, greatest] : kDecays)
@@ -161,7 +161,7 @@ TEST_P(DeltaRuleTest, ChunksAreTheSameWhereverTheTextIsCut) {
       std::vector<std::int64_t> cuts;
       for (std::int64_t cut = 1; cut < rows; ++cut) {
         cuts.push_back(cut);
-        same(std::vector<std::int64_t>{cut}, "cut at");
+        if (dk < 100 || cut % 7 == 0) same(std::vector<std::int64_t>{cut}, "cut at");
       }
       same(cuts, "rows alone");
       std::mt19937 rng(5);

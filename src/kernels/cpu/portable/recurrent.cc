@@ -79,14 +79,29 @@ void chunk_token(const DeltaRuleRows& a, std::int64_t t, const Chunk& c, const f
 // A whole chunk into columns [0, n) of a strip of S.
 template <std::int64_t n>
 void take_in(const DeltaRuleRows& a, const Chunk& c, float* s, std::int64_t lds) {
+  float w[kDeltaChunk][n];
+  for (std::int64_t i = 0; i < kDeltaChunk; ++i)
+    for (std::int64_t j = 0; j < n; ++j) w[i][j] = c.decays[1 + i] * c.writes[i * a.value_dim + j];
   for (std::int64_t e = 0; e < a.key_dim; ++e) {
-    float* row = s + e * lds;
-    for (std::int64_t j = 0; j < n; ++j) row[j] *= c.decays[0];
+    float sum[n];
+    for (std::int64_t j = 0; j < n; ++j) sum[j] = c.decays[0] * s[e * lds + j];
     for (std::int64_t i = 0; i < kDeltaChunk; ++i) {
       const float k = c.keys[i * a.key_dim + e];
-      for (std::int64_t j = 0; j < n; ++j) row[j] += k * (c.decays[1 + i] * c.writes[i * a.value_dim + j]);
+      for (std::int64_t j = 0; j < n; ++j) sum[j] += k * w[i][j];
     }
+    for (std::int64_t j = 0; j < n; ++j) s[e * lds + j] = sum[j];
   }
+}
+
+float dot(const float* a, const float* b, std::int64_t n) {
+  constexpr std::int64_t kSums = 8;
+  float sums[kSums] = {}, sum = 0;
+  std::int64_t i = 0;
+  for (; i + kSums <= n; i += kSums)
+    for (std::int64_t j = 0; j < kSums; ++j) sums[j] += a[i + j] * b[i + j];
+  for (; i < n; ++i) sum += a[i] * b[i];
+  for (const float s : sums) sum += s;
+  return sum;
 }
 
 void chunk_row(const DeltaRuleRows& a, std::int64_t t, std::int64_t row) {
@@ -98,11 +113,10 @@ void chunk_row(const DeltaRuleRows& a, std::int64_t t, std::int64_t row) {
   decays[1 + row] = 1.0F;
   for (std::int64_t i = 0; i < row; ++i) decays[1 + i] *= decay;
   Chunk c{.row = row, .keys = keys, .writes = a.state + at.writes(), .decays = decays, .known = {}, .seen = {}};
-  for (std::int64_t e = 0; e < a.key_dim; ++e)
-    for (std::int64_t i = 0; i <= row; ++i) {
-      c.known[i] += keys[i * a.key_dim + e] * k[e];
-      c.seen[i] += keys[i * a.key_dim + e] * q[e];
-    }
+  for (std::int64_t i = 0; i <= row; ++i) {
+    c.known[i] = dot(keys + i * a.key_dim, k, a.key_dim);
+    c.seen[i] = dot(keys + i * a.key_dim, q, a.key_dim);
+  }
   for (std::int64_t column = 0; column < a.value_dim;) {  // S lies in strips: [columns / kColumns, key_dim, kColumns], then the rest
     const bool wide = a.value_dim - column >= kColumns;
     const std::int64_t whole = a.value_dim / kColumns * kColumns, lds = wide ? kColumns : a.value_dim - whole;

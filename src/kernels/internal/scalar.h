@@ -138,7 +138,8 @@ inline void set_sums(ActivationKind kind, std::int32_t low, std::int32_t high, A
   out.correction[1] = -kind.offset * second;
 }
 
-// Quantises 32 activations as GGML's Q8_0 does, but with a float32 scale of few bits, and rounding half to even (what the vector instructions do, so that every instruction set makes the same bytes).
+// Quantises 32 activations as GGML's Q8_0 does, but with a float32 scale of few bits, and rounding half to even (what the
+// vector instructions do, so that every instruction set makes the same bytes).
 inline void quantise_activations(const float* x, ActivationKind kind, ActivationBlock& out) {
   float amax = 0;
   bool finite = true;
@@ -163,18 +164,19 @@ inline void quantise_activations(const float* x, ActivationKind kind, Activation
 
 // ---- how AVX-512 keeps blocks ---------------------------------------------------------------------------------------
 
-// Integer sums begin at the bits of this float, whose last place is worth a power of two. Read as a float they are it and
-// that times the sum, exactly while |sum| < 2^22; so one subtraction converts and scales them. Zen 4 subtracts by two
-// pipes, and multiplies by two others, which VPDPBUSD needs.
+// Integer sums begin at the bits of this float, whose last place is worth a power of two. Read as a float they are it
+// and that times the sum, exactly while |sum| < 2^22; so one subtraction converts and scales them. Zen 4 subtracts by
+// two pipes, and multiplies by two others, which VPDPBUSD needs.
 inline float anchor_of(float power) { return 0x1.8p23f * power; }
 
-// Where in an anchor's last places the step of its scale stands, which is subtracted with it: alone in the lowest byte, and
-// so that a byte times eight is the way to a step's 32 floats.
+// Where in an anchor's last places the step of its scale stands, which is subtracted with it: alone in the lowest byte,
+// and so that a byte times eight is the way to a step's 32 floats.
 inline constexpr int kStepBit = 4;
 
 // d becomes the anchor of its power of two with its step, and the correction what sums begin with.
 inline void anchor(ActivationKind kind, ActivationBlock& block) {
-  const std::uint32_t d = std::bit_cast<std::uint32_t>(block.d), step = d >> (23 - kind.step_bits) & ((1u << kind.step_bits) - 1);
+  const std::uint32_t d = std::bit_cast<std::uint32_t>(block.d);
+  const std::uint32_t step = d >> (23 - kind.step_bits) & ((1u << kind.step_bits) - 1);
   const float power = block.d == block.d ? std::bit_cast<float>(d & 0x7f800000u) : block.d;
   block.d = std::bit_cast<float>(std::bit_cast<std::uint32_t>(anchor_of(power)) + (step << kStepBit));
   for (std::int32_t& correction : block.correction)

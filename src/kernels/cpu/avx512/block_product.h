@@ -87,10 +87,12 @@ QW_INLINE void add_stepped(const __m512i (&q)[kRows][kTileVectors], const float 
   for (int r = 0; r < kRows; ++r) {
     const __m512 d = _mm512_set1_ps(x[r].d);
     static_assert(sizeof(*steps) == 8 << kStepBit);
-    const auto* const factor = reinterpret_cast<const float*>(reinterpret_cast<const char*>(steps) + 8 * step_byte(x[r]));
+    const auto* const factor =
+        reinterpret_cast<const float*>(reinterpret_cast<const char*>(steps) + 8 * step_byte(x[r]));
 #pragma GCC unroll 2
     for (int v = 0; v < kTileVectors; ++v)
-      sums[r][v] = _mm512_fmadd_ps(_mm512_sub_ps(_mm512_castsi512_ps(q[r][v]), d), _mm512_load_ps(factor + 16 * v), sums[r][v]);
+      sums[r][v] = _mm512_fmadd_ps(_mm512_sub_ps(_mm512_castsi512_ps(q[r][v]), d), _mm512_load_ps(factor + 16 * v),
+                                   sums[r][v]);
   }
 }
 
@@ -485,7 +487,8 @@ QW_INLINE void quantise_four(const float* x, ActivationKind kind, ActivationBloc
     return;
   }
   const __m128i below = _mm_set1_epi32(static_cast<int>(below_step(kind)));
-  const __m128i scale = _mm_andnot_si128(below, _mm_add_epi32(_mm_castps_si128(_mm_div_ps(size, _mm_set1_ps(127.0f))), below));
+  const __m128i fits = _mm_castps_si128(_mm_div_ps(size, _mm_set1_ps(127.0f)));
+  const __m128i scale = _mm_andnot_si128(below, _mm_add_epi32(fits, below));
   const __m128 d = _mm_castsi128_ps(scale);
   const __m512 inverses = _mm512_castps128_ps512(_mm_div_ps(_mm_set1_ps(1.0f), d));
   __m256i sums[4];  // of neighbours by four
@@ -502,9 +505,11 @@ QW_INLINE void quantise_four(const float* x, ActivationKind kind, ActivationBloc
   const __m256i halves = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
   const __m128i low = _mm256_castsi256_si128(halves), high = _mm256_extracti128_si256(halves, 1);
   const __m128i first = kind.halves ? low : _mm_add_epi32(low, high), second = kind.halves ? high : _mm_setzero_si128();
-  const __m128i steps = _mm_and_si128(_mm_srli_epi32(scale, 23 - kind.step_bits), _mm_set1_epi32((1 << kind.step_bits) - 1));
+  const __m128i steps =
+      _mm_and_si128(_mm_srli_epi32(scale, 23 - kind.step_bits), _mm_set1_epi32((1 << kind.step_bits) - 1));
   const __m128 powers = _mm_castsi128_ps(_mm_and_si128(scale, _mm_set1_epi32(0x7f800000)));
-  const __m128i begin = _mm_add_epi32(_mm_castps_si128(_mm_mul_ps(powers, _mm_set1_ps(anchor_of(1)))), _mm_slli_epi32(steps, kStepBit));
+  const __m128i anchors = _mm_castps_si128(_mm_mul_ps(powers, _mm_set1_ps(anchor_of(1))));
+  const __m128i begin = _mm_add_epi32(anchors, _mm_slli_epi32(steps, kStepBit));
   const __m128i offset = _mm_set1_epi32(-kind.offset);
   __m128 to[4] = {_mm_castsi128_ps(begin), _mm_mul_ps(d, _mm_cvtepi32_ps(first)),
                   _mm_mul_ps(d, _mm_cvtepi32_ps(second)),

@@ -186,7 +186,8 @@ struct Opener {
           } else {
 #pragma GCC unroll 16
             for (int s = 0; s < kSteps; ++s)
-              _mm512_store_ps(to.stepped[b * kStepsOfBlock + g * kSteps + s] + 16 * v, _mm512_mul_ps(scale, _mm512_set1_ps(step_of(s, kSteps))));
+              _mm512_store_ps(to.stepped[b * kStepsOfBlock + g * kSteps + s] + 16 * v,
+                              _mm512_mul_ps(scale, _mm512_set1_ps(step_of(s, kSteps))));
           }
           if constexpr (kMinima == Minima::kGroups) _mm512_store_ps(to.min[b][g] + 16 * v, min);
         }

@@ -9,19 +9,26 @@
 namespace qw::ops {
 namespace {
 
-// Whether an op looks at other rows, or at what lies in the order of all rows: tokens, angles.
+// Whether an op looks at other rows, or at what lies in the order of all rows: tokens, angles. Any does that is not known
+// to take its rows one by one.
 bool needs_every_row(OpKind kind) {
   switch (kind) {
-    case OpKind::kEmbed:
-    case OpKind::kGiven:
-    case OpKind::kRope:
-    case OpKind::kAttention:
-    case OpKind::kShortConv:
-    case OpKind::kDeltaRule:
-    case OpKind::kNgrams:
-      return true;
-    default:
+    case OpKind::kRmsNorm:
+    case OpKind::kLinear:
+    case OpKind::kSwiglu:
+    case OpKind::kAdd:
+    case OpKind::kExperts:
+    case OpKind::kColumns:
+    case OpKind::kGateRows:
+    case OpKind::kScale:
+    case OpKind::kSilu:
+    case OpKind::kMatchRows:
+    case OpKind::kRelu:
+    case OpKind::kConcat:
+    case OpKind::kHead:
       return false;
+    default:
+      return true;
   }
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/dot_product.h"
 #include "ops/internal/index.h"
 #include "ops/rope.h"
 
@@ -94,7 +95,7 @@ void IndexedAttention::row_forward(const Document& doc, const kernels::Attention
     const float* q = p.q + t * p.ldq + g * d;
     float* o = p.o + t * p.ldo + g * d;
     float max = -INFINITY;
-    over([&](std::int64_t i, std::int64_t j) { max = std::max(max, w[i] = dot_product(q, p.k + j * p.ldk, d) * p.scale); });
+    over([&](std::int64_t i, std::int64_t j) { max = std::max(max, w[i] = kernels::dot_product(q, p.k + j * p.ldk, d) * p.scale); });
     double sum = 0;
     std::fill(o, o + d, 0.0f);
     over([&](std::int64_t i, std::int64_t j) {
@@ -116,12 +117,12 @@ void IndexedAttention::row_backward(const Document& doc, const kernels::Attentio
     const float *q = p.q + at, *d_o = p.d_o + at;
     float* dq = p.dq + at;
     std::fill(dq, dq + d, 0.0f);
-    const float row = dot_product(d_o, p.o + at, d);
+    const float row = kernels::dot_product(d_o, p.o + at, d);
     for (const kernels::CacheRun* r = runs; r < runs + n; ++r)
       for (std::int64_t j = r->begin; j < r->begin + r->tokens; ++j) {
         const float *k = p.k + j * p.ldk, *v = p.v + j * p.ldv;
-        const float w = std::exp(dot_product(q, k, d) * p.scale - p.lse[g * p.tokens + t]);
-        const float ds = w * (dot_product(d_o, v, d) - row) * p.scale;
+        const float w = std::exp(kernels::dot_product(q, k, d) * p.scale - p.lse[g * p.tokens + t]);
+        const float ds = w * (kernels::dot_product(d_o, v, d) - row) * p.scale;
         add_scaled(p.dv + j * p.ldv, w, d_o, d);
         add_scaled(dq, ds, k, d);
         add_scaled(p.dk + j * p.ldk, ds, q, d);

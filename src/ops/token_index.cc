@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "kernels/dot_product.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 
@@ -37,20 +38,9 @@ void index_keys(const Machine& m, const IndexSpec& spec, const float* norm, cons
   rope_forward(m, spec.rope, cos, sin, n, spec.dim, means);
 }
 
-float dot_product(const float* a, const float* b, std::int64_t n) {
-  constexpr std::int64_t kLanes = 8;
-  float sums[kLanes] = {}, total = 0;
-  std::int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
-    for (std::int64_t j = 0; j < kLanes; ++j) sums[j] += a[i + j] * b[i + j];
-  for (; i < n; ++i) total += a[i] * b[i];
-  for (const float s : sums) total += s;
-  return total;
-}
-
 float index_score(const IndexSpec& spec, const float* q, const float* key) {
   float score = 0;
-  for (std::int32_t h = 0; h < spec.heads; ++h, q += spec.dim) score += std::max(dot_product(q, key, spec.dim), 0.0f);
+  for (std::int32_t h = 0; h < spec.heads; ++h, q += spec.dim) score += std::max(kernels::dot_product(q, key, spec.dim), 0.0f);
   return score;
 }
 

@@ -39,9 +39,6 @@ struct IndexedCache {
 // Turns means of tokens' keys [n, dim] into blocks' keys, in place; cos and sin [n, rotary / 2] are those of their positions.
 void index_keys(const Machine& m, const IndexSpec& spec, const float* norm, const float* cos, const float* sin, std::int64_t n, float* means);
 
-// a . b of n numbers: eight sums, and what is left over; always in this order.
-float dot_product(const float* a, const float* b, std::int64_t n);
-
 // The score of one row's queries [heads, dim] against a block's key.
 float index_score(const IndexSpec& spec, const float* q, const float* key);
 

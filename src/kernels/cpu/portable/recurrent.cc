@@ -1,6 +1,7 @@
 // Recurrent layers in plain C++: the other instruction sets must agree with these.
 #include <algorithm>
 
+#include "kernels/dot_product.h"
 #include "kernels/internal/fill.h"
 
 namespace qw::kernels::portable {
@@ -93,17 +94,6 @@ void take_in(const DeltaRuleRows& a, const Chunk& c, float* s, std::int64_t lds)
   }
 }
 
-float dot(const float* a, const float* b, std::int64_t n) {
-  constexpr std::int64_t kSums = 8;
-  float sums[kSums] = {}, sum = 0;
-  std::int64_t i = 0;
-  for (; i + kSums <= n; i += kSums)
-    for (std::int64_t j = 0; j < kSums; ++j) sums[j] += a[i + j] * b[i + j];
-  for (; i < n; ++i) sum += a[i] * b[i];
-  for (const float s : sums) sum += s;
-  return sum;
-}
-
 void chunk_row(const DeltaRuleRows& a, std::int64_t t, std::int64_t row) {
   const DeltaRuleState at{a.key_dim, a.value_dim};
   float *keys = a.state + at.keys(), *decays = a.state + at.decays();
@@ -114,8 +104,8 @@ void chunk_row(const DeltaRuleRows& a, std::int64_t t, std::int64_t row) {
   for (std::int64_t i = 0; i < row; ++i) decays[1 + i] *= decay;
   Chunk c{.row = row, .keys = keys, .writes = a.state + at.writes(), .decays = decays, .known = {}, .seen = {}};
   for (std::int64_t i = 0; i <= row; ++i) {
-    c.known[i] = dot(keys + i * a.key_dim, k, a.key_dim);
-    c.seen[i] = dot(keys + i * a.key_dim, q, a.key_dim);
+    c.known[i] = dot_product(keys + i * a.key_dim, k, a.key_dim);
+    c.seen[i] = dot_product(keys + i * a.key_dim, q, a.key_dim);
   }
   for (std::int64_t column = 0; column < a.value_dim;) {  // S lies in strips: [columns / kColumns, key_dim, kColumns], then the rest
     const bool wide = a.value_dim - column >= kColumns;

@@ -382,13 +382,13 @@ bool anchors(Isa isa) { return isa == Isa::kAvx512 || isa == Isa::kAmx; }
 void join_sums(ActivationBlock* unit) {
   std::uint32_t largest = 0;  // as of all numbers that are not negative, bits grow with them
   for (int b = 0; b < kUnitBlocks; ++b) largest = std::max(largest, std::bit_cast<std::uint32_t>(unit[b].d));
-  const float scale = std::bit_cast<float>(largest) / anchor_of(1) / kUnitSteps;
+  const float begin = std::bit_cast<float>(largest) / kUnitSteps, scale = begin / anchor_of(1);
   for (int b = 0; b < kUnitBlocks; b += 2) {
     const auto integer = [&](float sum) {
       return scale > 0 ? static_cast<std::uint32_t>(std::lrint(sum / scale)) & 0xffffu : 0;
     };
     unit[b].sum[1] = std::bit_cast<float>(integer(unit[b].sum[0]) | integer(unit[b + 1].sum[0]) << 16);
-    unit[b + 1].sum[1] = scale;
+    unit[b + 1].sum[1] = begin;
   }
 }
 

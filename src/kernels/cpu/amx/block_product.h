@@ -72,10 +72,11 @@ struct UnitMinima {
     for (int i = 0; i < kUnitBlocks / 2; ++i) pairs[i] = _mm512_load_si512(w.min_pairs[i] + 16 * v);
   }
   QW_INLINE __m512 subtract(const ActivationBlock* x, std::int64_t next, __m512 sum) const {
-    __m512i dot = _mm512_setzero_si512();
+    const __m512 begin = avx512::unit_anchor(x, next);
+    __m512i dot = _mm512_castps_si512(begin);
 #pragma GCC unroll 4
     for (int i = 0; i < kUnitBlocks / 2; ++i) dot = _mm512_dpwssd_epi32(dot, pairs[i], avx512::sum_pair(x, i, next));
-    return _mm512_fnmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dot), avx512::sum_scale(x, next)), dmin, sum);
+    return _mm512_fnmadd_ps(_mm512_sub_ps(_mm512_castsi512_ps(dot), begin), dmin, sum);
   }
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <limits>
 #include <utility>
@@ -107,13 +108,13 @@ QW_INLINE void subtract_minima(const __m512 (&min)[kTileVectors], const Activati
   }
 }
 
-// The pair of integers, and the scale of a unit (join_sums) of a row's blocks that are `next` apart.
+// The pair of integers, and the anchor of a unit (join_sums) of a row's blocks that are `next` apart.
 QW_INLINE __m512i sum_pair(const ActivationBlock* x, int i, std::int64_t next) {
   std::int32_t pair;
   __builtin_memcpy(&pair, &x[2 * i * next].sum[1], 4);
   return _mm512_set1_epi32(pair);
 }
-QW_INLINE __m512 sum_scale(const ActivationBlock* x, std::int64_t next) { return _mm512_set1_ps(x[next].sum[1]); }
+QW_INLINE __m512 unit_anchor(const ActivationBlock* x, std::int64_t next) { return _mm512_set1_ps(x[next].sum[1]); }
 
 // The minima of a unit times the sums of its rows, whose first blocks are at x.
 template <int kRows>
@@ -121,17 +122,17 @@ QW_INLINE void subtract_unit(const __m512i (&pairs)[kUnitBlocks / 2][kTileVector
                              const ActivationBlock* x, std::int64_t next, __m512 (&sums)[kRows][kTileVectors]) {
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
-    __m512i dot[kTileVectors] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    const __m512 begin = unit_anchor(x + r, next);
+    __m512i dot[kTileVectors] = {_mm512_castps_si512(begin), _mm512_castps_si512(begin)};
 #pragma GCC unroll 4
     for (int i = 0; i < kUnitBlocks / 2; ++i) {
       const __m512i pair = sum_pair(x + r, i, next);
 #pragma GCC unroll 2
       for (int v = 0; v < kTileVectors; ++v) dot[v] = _mm512_dpwssd_epi32(dot[v], pairs[i][v], pair);
     }
-    const __m512 scale = sum_scale(x + r, next);
 #pragma GCC unroll 2
     for (int v = 0; v < kTileVectors; ++v)
-      sums[r][v] = _mm512_fnmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dot[v]), scale), dmin[v], sums[r][v]);
+      sums[r][v] = _mm512_fnmadd_ps(_mm512_sub_ps(_mm512_castsi512_ps(dot[v]), begin), dmin[v], sums[r][v]);
   }
 }
 
@@ -476,16 +477,37 @@ QW_INLINE __m128i largest_of_four(const float* x) {
   return _mm_max_epi32(_mm_unpacklo_epi64(first, second), _mm_unpackhi_epi64(first, second));
 }
 
-// Four blocks at once, with the bytes that `quantise` gives each.
-QW_INLINE void quantise_four(const float* x, ActivationKind kind, ActivationBlock* out, std::int64_t stride) {
+// What stands behind the quants of four blocks, block by block.
+struct FourBlocks {
+  __m128i begin;          // anchors
+  __m128 sum[2];
+  __m128i correction[2];
+  QW_INLINE void store(ActivationBlock* out, std::int64_t stride) const {
+    __m128 to[4] = {_mm_castsi128_ps(begin), sum[0], sum[1], _mm_castsi128_ps(correction[0])};
+    _MM_TRANSPOSE4_PS(to[0], to[1], to[2], to[3]);
+    alignas(16) std::int32_t last[4];
+    _mm_store_si128(reinterpret_cast<__m128i*>(last), correction[1]);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      ActivationBlock& block = out[i * stride];
+      static_assert(offsetof(ActivationBlock, sum) == offsetof(ActivationBlock, d) + 4 &&
+                    offsetof(ActivationBlock, correction) == offsetof(ActivationBlock, d) + 12);
+      _mm_storeu_ps(&block.d, to[i]);
+      block.correction[1] = last[i];
+    }
+  }
+};
+
+// The quants of four blocks at once, and what goes with them: the bytes that `quantise` gives each. False where one of
+// the blocks is nothing, or no number: then nothing is written.
+QW_INLINE bool quantise_four(const float* x, ActivationKind kind, ActivationBlock* out, std::int64_t stride,
+                             FourBlocks& of) {
   const __m128i amax = largest_of_four(x);
   const __m128 size = _mm_castsi128_ps(amax);
   const __mmask8 usual = _mm_cmp_ps_mask(size, _mm_set1_ps(kSmallestActivation), _CMP_GE_OQ) &
                          _mm_cmp_ps_mask(size, _mm_set1_ps(kEndlessActivation), _CMP_LT_OQ);
-  if (usual != 15) [[unlikely]] {
-    for (int i = 0; i < 4; ++i) quantise(x + i * kBlock, kind, out[i * stride]);
-    return;
-  }
+  if (usual != 15) [[unlikely]]
+    return false;
   const __m128i below = _mm_set1_epi32(static_cast<int>(below_step(kind)));
   const __m128i fits = _mm_castps_si128(_mm_div_ps(size, _mm_set1_ps(127.0f)));
   const __m128i scale = _mm_andnot_si128(below, _mm_add_epi32(fits, below));
@@ -509,53 +531,68 @@ QW_INLINE void quantise_four(const float* x, ActivationKind kind, ActivationBloc
       _mm_and_si128(_mm_srli_epi32(scale, 23 - kind.step_bits), _mm_set1_epi32((1 << kind.step_bits) - 1));
   const __m128 powers = _mm_castsi128_ps(_mm_and_si128(scale, _mm_set1_epi32(0x7f800000)));
   const __m128i anchors = _mm_castps_si128(_mm_mul_ps(powers, _mm_set1_ps(anchor_of(1))));
-  const __m128i begin = _mm_add_epi32(anchors, _mm_slli_epi32(steps, kStepBit));
   const __m128i offset = _mm_set1_epi32(-kind.offset);
-  __m128 to[4] = {_mm_castsi128_ps(begin), _mm_mul_ps(d, _mm_cvtepi32_ps(first)),
-                  _mm_mul_ps(d, _mm_cvtepi32_ps(second)),
-                  _mm_castsi128_ps(_mm_add_epi32(_mm_mullo_epi32(first, offset), begin))};
-  _MM_TRANSPOSE4_PS(to[0], to[1], to[2], to[3]);
-  alignas(16) std::int32_t last[4];
-  _mm_store_si128(reinterpret_cast<__m128i*>(last), _mm_add_epi32(_mm_mullo_epi32(second, offset), begin));
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    ActivationBlock& block = out[i * stride];
-    static_assert(offsetof(ActivationBlock, sum) == offsetof(ActivationBlock, d) + 4 &&
-                  offsetof(ActivationBlock, correction) == offsetof(ActivationBlock, d) + 12);
-    _mm_storeu_ps(&block.d, to[i]);
-    block.correction[1] = last[i];
+  of.begin = _mm_add_epi32(anchors, _mm_slli_epi32(steps, kStepBit));
+  of.sum[0] = _mm_mul_ps(d, _mm_cvtepi32_ps(first));
+  of.sum[1] = _mm_mul_ps(d, _mm_cvtepi32_ps(second));
+  of.correction[0] = _mm_add_epi32(_mm_mullo_epi32(first, offset), of.begin);
+  of.correction[1] = _mm_add_epi32(_mm_mullo_epi32(second, offset), of.begin);
+  return true;
+}
+
+// The sums of the eight blocks of a unit, none of which is nothing or no number (kUnitSteps in internal/scalar.h).
+QW_INLINE void join_sums(FourBlocks& low, FourBlocks& high) {
+  const __m128i most = _mm_max_epi32(low.begin, high.begin);  // as of all numbers above zero, bits grow with anchors
+  const __m128i of_two = _mm_max_epi32(most, _mm_shuffle_epi32(most, 0x4E));
+  const __m128 largest = _mm_castsi128_ps(_mm_max_epi32(of_two, _mm_shuffle_epi32(of_two, 0xB1)));
+  const __m128 begin = _mm_mul_ps(largest, _mm_set1_ps(1 / kUnitSteps));
+  const __m128 inverse = _mm_div_ps(_mm_set1_ps(anchor_of(1)), begin);
+  const __m128i first = _mm_cvtps_epi32(_mm_mul_ps(low.sum[0], inverse));
+  const __m128i second = _mm_cvtps_epi32(_mm_mul_ps(high.sum[0], inverse));
+  const __m128i pairs = _mm_packs_epi32(first, second), anchors = _mm_castps_si128(begin);
+  low.sum[1] = _mm_castsi128_ps(_mm_unpacklo_epi32(pairs, anchors));
+  high.sum[1] = _mm_castsi128_ps(_mm_unpackhi_epi32(pairs, anchors));
+}
+// The same of any blocks, where they are kept.
+inline void join_sums(ActivationBlock* unit, std::int64_t stride) {
+  std::int32_t largest = 0;  // NaN is more than any number
+  for (int b = 0; b < kUnitBlocks; ++b) largest = std::max(largest, std::bit_cast<std::int32_t>(unit[b * stride].d));
+  const float begin = std::bit_cast<float>(largest) / kUnitSteps, inverse = anchor_of(1) / begin;
+  for (int b = 0; b < kUnitBlocks; b += 2) {
+    std::int16_t pair[2] = {};
+    for (int i = 0; i < 2 && begin > 0; ++i)
+      pair[i] = static_cast<std::int16_t>(std::lrint(unit[(b + i) * stride].sum[0] * inverse));
+    __builtin_memcpy(&unit[b * stride].sum[1], pair, sizeof(pair));
+    unit[(b + 1) * stride].sum[1] = begin;
   }
 }
 
-// The sums of a unit, whose blocks are `stride` apart (kUnitSteps in internal/scalar.h).
-QW_INLINE void join_sums(ActivationBlock* unit, std::int64_t stride) {
-  alignas(32) float sums[kUnitBlocks];
-  std::int32_t largest = 0;  // NaN is more than any number
-#pragma GCC unroll 8
-  for (int b = 0; b < kUnitBlocks; ++b) {
-    sums[b] = unit[b * stride].sum[0];
-    largest = std::max(largest, std::bit_cast<std::int32_t>(unit[b * stride].d));
+QW_INLINE void quantise_unit(const float* x, ActivationKind kind, ActivationBlock* out, std::int64_t stride) {
+  FourBlocks low, high;
+  if (quantise_four(x, kind, out, stride, low) && quantise_four(x + 4 * kBlock, kind, out + 4 * stride, stride, high)) {
+    join_sums(low, high);
+    low.store(out, stride);
+    high.store(out + 4 * stride, stride);
+    return;
   }
-  const float scale = std::bit_cast<float>(largest) / (anchor_of(1) * kUnitSteps);
-  alignas(16) std::int32_t pairs[kUnitBlocks / 2] = {};
-  if (scale > 0) {
-    const __m256i steps = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_load_ps(sums), _mm256_set1_ps(1 / scale)));
-    _mm_store_si128(reinterpret_cast<__m128i*>(pairs), _mm256_cvtepi32_epi16(steps));
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < kUnitBlocks / 2; ++i) {
-    __builtin_memcpy(&unit[2 * i * stride].sum[1], &pairs[i], 4);
-    unit[(2 * i + 1) * stride].sum[1] = scale;
-  }
+  for (int b = 0; b < kUnitBlocks; ++b) quantise(x + b * kBlock, kind, out[b * stride]);
+  join_sums(out, stride);
 }
 
 inline void quantise_blocks(const float* x, std::int64_t blocks, ActivationKind kind, ActivationBlock* out,
                             std::int64_t stride) {
   std::int64_t b = 0;
-  for (; b + 4 <= blocks; b += 4) quantise_four(x + b * kBlock, kind, out + b * stride, stride);
+  if (kind.has_units())
+    for (; b + kUnitBlocks <= blocks; b += kUnitBlocks) quantise_unit(x + b * kBlock, kind, out + b * stride, stride);
+  for (; b + 4 <= blocks; b += 4) {
+    FourBlocks of;
+    if (quantise_four(x + b * kBlock, kind, out + b * stride, stride, of)) {
+      of.store(out + b * stride, stride);
+    } else {
+      for (int i = 0; i < 4; ++i) quantise(x + (b + i) * kBlock, kind, out[(b + i) * stride]);
+    }
+  }
   for (; b < blocks; ++b) quantise(x + b * kBlock, kind, out[b * stride]);
-  if (!kind.has_units()) return;
-  for (b = 0; b + kUnitBlocks <= blocks; b += kUnitBlocks) join_sums(out + b * stride, stride);
 }
 
 }  // namespace

@@ -63,7 +63,7 @@ struct StepBatch {
   const StateView* states = nullptr;
   std::span<const float> given = {};  // [N, width] of programs that take rows from outside (Executor::given)
   // Only logit_rows are asked after the pass (logits, kept, final_hidden): the others end where no later row looks at them
-  // any more, which is the last layer's attention. Steps that are observed take every row to the end.
+  // any more, behind the last attention or state of a sequence. Steps that are observed take every row to the end.
   bool only_logit_rows = false;
 };
 

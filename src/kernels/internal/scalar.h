@@ -185,10 +185,10 @@ inline void anchor(ActivationKind kind, ActivationBlock& block) {
 }
 
 // The sums of the eight blocks of a unit as small integers with one scale, for minima that are small integers with one
-// scale too: what is subtracted is then one product of pairs of integers, which begins at an anchor of that scale. It is
-// half of the largest d, so blocks whose d is the largest or half of it have their sums exactly, and of others less is
-// lost than the largest has lost by rounding. Of anchored blocks, sum[1] is the two integers of 2i and 2i + 1 in block
-// 2i, and the anchor in block 2i + 1, NaN if one of the blocks has a value that is not finite.
+// scale too: what is subtracted is then one product of pairs of integers, which begins at an anchor of the scale. That
+// is half of the largest d, so blocks whose d is the largest or half of it have their sums exactly, and of others less
+// is lost than the largest has lost by rounding. Of anchored blocks, sum[1] is the two integers of 2i and 2i + 1 in
+// block 2i, and the anchor in block 2i + 1, NaN if one of the blocks has a value that is not finite.
 inline constexpr int kUnitBlocks = 8;
 inline constexpr float kUnitSteps = 2;  // 8 * 63 * 32 * 127 * 2 < 2^22
 

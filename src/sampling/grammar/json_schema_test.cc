@@ -208,7 +208,7 @@ TEST(Constraint, NobodyNeedWaitForAGrammar) {
   for (int i = 0; i < 200; ++i) spec.text += " r" + std::to_string(i);
   for (int i = 0; i < 200; ++i) spec.text += "\nr" + std::to_string(i) + " ::= ((\"a\" | \"b\")?){700}";
   ConstraintCompiler compiler(byte_tokenizer());
-  grammar::Effort patient({}, grammar::Effort::kMost / 8);  // an eighth of the two seconds, which a sanitizer makes forty
+  grammar::Effort patient({}, grammar::Effort::kMost / 8);  // a quarter of a second; five under a sanitizer
   const auto too_much = compiler.compile(spec, patient);
   ASSERT_FALSE(too_much.has_value());
   EXPECT_EQ(too_much.error().kind, ErrorKind::kBadInput);

@@ -479,7 +479,7 @@ QW_INLINE __m128i largest_of_four(const float* x) {
 
 // What stands behind the quants of four blocks, block by block.
 struct FourBlocks {
-  __m128i begin;          // anchors
+  __m128i begin;  // anchors
   __m128 sum[2];
   __m128i correction[2];
   QW_INLINE void store(ActivationBlock* out, std::int64_t stride) const {

@@ -152,8 +152,8 @@ TEST(Reference, PrefillEqualsDecodeEqualsChunksEqualsBatched) {
         });
         if (!fits) continue;  // rows of it are no whole blocks (taps of convolutions, shorter than 8, stay in float)
         const Converted w(g, type);
-        base::ThreadPool one(1), two(2);
-        Runner whole(*g.model, w.views, one, *k), other(*g.model, w.views, two, *k);
+        base::ThreadPool one(1), three(3);
+        Runner whole(*g.model, w.views, one, *k), other(*g.model, w.views, three, *k);
         whole.prompt = other.prompt = static_cast<std::int32_t>(g.ids.size());
         const auto rows = whole.rows_of(g.ids);
         const auto wanted = whole.step(rows);

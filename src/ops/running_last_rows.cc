@@ -13,22 +13,11 @@ namespace {
 // to take its rows one by one.
 bool needs_every_row(OpKind kind) {
   switch (kind) {
-    case OpKind::kRmsNorm:
+    case OpKind::kRope: return true;
     case OpKind::kLinear:
-    case OpKind::kSwiglu:
-    case OpKind::kAdd:
     case OpKind::kExperts:
-    case OpKind::kColumns:
-    case OpKind::kGateRows:
-    case OpKind::kScale:
-    case OpKind::kSilu:
-    case OpKind::kMatchRows:
-    case OpKind::kRelu:
-    case OpKind::kConcat:
-    case OpKind::kHead:
-      return false;
-    default:
-      return true;
+    case OpKind::kHead: return false;
+    default: return !row_by_row(kind);
   }
 }
 

@@ -11,10 +11,9 @@
 #include "ops/rope.h"
 
 namespace qw::ops {
-namespace {
 
-bool row_by_row(const Op& op) {
-  switch (op.kind) {
+bool row_by_row(OpKind kind) {
+  switch (kind) {
     case OpKind::kRmsNorm:
     case OpKind::kRope:
     case OpKind::kSwiglu:
@@ -31,6 +30,8 @@ bool row_by_row(const Op& op) {
       return false;
   }
 }
+
+namespace {
 
 // Values whose next rows come into a near cache while these are worked on: another thread wrote half of what is read,
 // and what is written was last looked at a layer ago.
@@ -69,7 +70,7 @@ void RunningExecutor::State::plan_regions() {
   std::int32_t current = -1;
   for (std::size_t i = 0; i < program.ops.size(); ++i) {
     const Op& op = program.ops[i];
-    const bool goes_on = op.together == 0 || (i > 0 && row_by_row(op) && row_by_row(program.ops[i - 1]));
+    const bool goes_on = op.together == 0 || (i > 0 && row_by_row(op.kind) && row_by_row(program.ops[i - 1].kind));
     if (!goes_on) ++current;
     region.push_back(current);
   }

@@ -17,6 +17,9 @@
 
 namespace qw::ops {
 
+// Whether an op takes its rows one by one and may be put off (running_rows.cc).
+bool row_by_row(OpKind kind);
+
 // Consecutive rows of one sequence at consecutive positions.
 struct Run {
   std::int32_t first, rows;
